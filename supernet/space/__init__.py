@@ -1,0 +1,24 @@
+"""What can be built: decisions, operations, choosers, and one file per search space."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from torch import nn
+
+from supernet.space.choosers import Chooser
+from supernet.space.darts import Darts
+
+
+class Space(Protocol):
+    """A search space: a frozen dataclass of settings with a network builder that asks a chooser."""
+
+    name: ClassVar[str]
+
+    def network(self, choose: Chooser, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        """Builds the network for images of `shape` (channels, height, width)."""
+        ...
+
+
+SPACES: dict[str, type[Darts]] = {Darts.name: Darts}
+"""The spaces that a model file or a genotype can name."""

@@ -1,0 +1,150 @@
+"""The currencies of the search: decisions (open questions), weights (how much of each option runs), architectures (answers)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from supernet.runtime.errors import InputError
+
+Weights = dict[str, Tensor]
+"""Decision name -> how much of each option runs now, shape (options,)."""
+
+FORMAT = "supernet.genotype"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Decision:
+    """An open question of a network.
+
+    `options` are the possible answers, of which `keep` survive. `inputs` is true where the options are the
+    states that may feed a node ("normal/2") and false where they are operations ("normal/2/0": the edge from
+    state 0 to node 2 of every normal cell). Places that ask under one name share the decision.
+    """
+
+    name: str
+    options: tuple[str, ...]
+    keep: int = 1
+    inputs: bool = False
+
+
+@dataclass(frozen=True)
+class Architecture(Mapping[str, tuple[str, ...]]):
+    """A genotype: for each decision the options kept, and the name of the space whose questions it answers.
+
+    Decisions about edges that lead into nothing are absent. `save` and `load` write and read `genotype.json`.
+    """
+
+    space: str
+    choices: Mapping[str, tuple[str, ...]]
+
+    def __getitem__(self, name: str) -> tuple[str, ...]:
+        return self.choices[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.choices)
+
+    def __len__(self) -> int:
+        return len(self.choices)
+
+    def __hash__(self) -> int:
+        return hash((self.space, frozenset(self.choices.items())))
+
+    def to_json(self) -> str:
+        """The genotype as JSON text, one decision a line, sorted: two equal genotypes are equal texts."""
+        rows = ",\n".join(f"    {json.dumps(name)}: {json.dumps(list(self.choices[name]))}" for name in sorted(self))
+        head = f'{{\n  "format": "{FORMAT}",\n  "version": {VERSION},\n  "space": {json.dumps(self.space)},\n'
+        return f'{head}  "choices": {{\n{rows}\n  }}\n}}\n'
+
+    @classmethod
+    def from_json(cls, text: str, origin: str = "genotype") -> Architecture:
+        """Reads `to_json`'s text; `origin` names the source in error messages. Raises InputError."""
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"{origin}: not JSON ({error}); expected a genotype.json written by supernet") from None
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise InputError(f"{origin}: not a genotype ('format' must be {FORMAT!r})")
+        if data.get("version") != VERSION:
+            raise InputError(f"{origin}: genotype version {data.get('version')!r}; this supernet reads {VERSION}")
+        space, choices = data.get("space"), data.get("choices")
+        well_formed = (
+            isinstance(space, str)
+            and isinstance(choices, dict)
+            and all(isinstance(v, list) and v and all(isinstance(o, str) for o in v) for v in choices.values())
+        )
+        if not well_formed:
+            raise InputError(f"{origin}: 'space' must be a name and 'choices' map each decision to a list of options")
+        return cls(str(space), {name: tuple(kept) for name, kept in choices.items()})
+
+    def save(self, path: str | Path) -> None:
+        """Writes the genotype to `path` as JSON."""
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Architecture:
+        """Reads a genotype written by `save`. Raises InputError where the file is missing or is anything else."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"genotype={path}: cannot be read ({type(error).__name__})") from None
+        return cls.from_json(text, origin=f"genotype={path}")
+
+
+def edge_name(inputs: str, source: str) -> str:
+    """The operation decision of the edge from `source` into the node whose input decision is `inputs`."""
+    return f"{inputs}/{source}"
+
+
+def kept_operations(architecture: Mapping[str, tuple[str, ...]], decisions: Mapping[str, Decision]) -> list[str]:
+    """Names of the operation decisions that still matter: those whose edge was kept, and those under no input decision."""
+    under_inputs = {edge_name(d.name, s): s in architecture.get(d.name, ()) for d in decisions.values() if d.inputs for s in d.options}
+    return [name for name, d in decisions.items() if not d.inputs and under_inputs.get(name, True)]
+
+
+def check(architecture: Architecture, decisions: Mapping[str, Decision]) -> None:
+    """Raises InputError, naming the first misfit, unless the architecture answers each decision with known options."""
+    needed = [*(n for n, d in decisions.items() if d.inputs), *kept_operations(architecture, decisions)]
+    for name in needed:
+        decision = decisions[name]
+        if name not in architecture:
+            raise InputError(f"genotype: no answer to {name!r}; one of {', '.join(decision.options)} is needed")
+        kept = architecture[name]
+        if unknown := sorted(set(kept) - set(decision.options)):
+            raise InputError(f"genotype: {name}={unknown[0]!r} is unknown; known: {', '.join(decision.options)}")
+        if len(set(kept)) != len(kept) or len(kept) != decision.keep:
+            raise InputError(f"genotype: {name} keeps {', '.join(kept)}; exactly {decision.keep} different ones are needed")
+
+
+def one_hot(
+    architecture: Architecture,
+    decisions: Mapping[str, Decision],
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Weights:
+    """Weights under which the supernet computes what the architecture alone would: 1 for options kept, 0 elsewhere."""
+    return {
+        name: torch.tensor([float(o in architecture.get(name, ())) for o in d.options], dtype=dtype, device=device)
+        for name, d in decisions.items()
+    }
+
+
+def random_architecture(space: str, decisions: Mapping[str, Decision], generator: torch.Generator) -> Architecture:
+    """A uniform draw: `keep` options of each decision, operations only of kept edges, never "none"."""
+
+    def draw(decision: Decision) -> tuple[str, ...]:
+        options = [o for o in decision.options if o != "none"]
+        order = torch.randperm(len(options), generator=generator).tolist()
+        return tuple(options[i] for i in sorted(order[: decision.keep]))
+
+    choices = {name: draw(d) for name, d in decisions.items() if d.inputs}
+    for name in kept_operations(choices, decisions):
+        choices[name] = draw(decisions[name])
+    return Architecture(space, choices)

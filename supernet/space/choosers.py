@@ -1,0 +1,106 @@
+"""Who answers when a network under construction asks: everything stays open (a supernet) or one answer is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from supernet.runtime.errors import InputError
+from supernet.space.architecture import Decision
+from supernet.space.choices import InputChoice, OperationChoice
+from supernet.space.operations import OPERATIONS, Operation, Site
+
+Fan = Callable[[Sequence[nn.Module], Tensor], list[Tensor]]
+"""Runs all edges that leave one state: (edges, state) -> what each edge gives, in their order."""
+
+
+def reference(edges: Sequence[nn.Module], state: Tensor) -> list[Tensor]:
+    """Every edge by itself: the definition that a faster fan must equal."""
+    return [edge(state) for edge in edges]
+
+
+class Chooser(Protocol):
+    """Answers a network builder's questions. `searching`: the network is a supernet, normalised as one."""
+
+    @property
+    def searching(self) -> bool: ...
+
+    @property
+    def fan(self) -> Fan: ...
+
+    def operation(self, name: str, options: Sequence[str], site: Site) -> nn.Module:
+        """The module for the edge `name`, whose operation is one of `options`."""
+        ...
+
+    def inputs(self, name: str, options: Sequence[str], keep: int) -> tuple[tuple[str, ...], nn.Module]:
+        """Which of `options` feed `name`, and the module that joins a list of them."""
+        ...
+
+
+class Total(nn.Module):
+    """Adds a list of tensors."""
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        return sum(inputs[1:], inputs[0])
+
+
+class Together(nn.Module):
+    """Several operations on one edge, added (published cells that join two states twice have them)."""
+
+    def __init__(self, operations: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.operations = nn.ModuleList(operations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        terms = [operation(x) for operation in self.operations]
+        return sum(terms[1:], terms[0])
+
+
+def _build(name: str, option: str, site: Site, factories: Mapping[str, Operation]) -> nn.Module:
+    if option not in factories:
+        raise InputError(f"operation {option!r} at {name} is unknown; known: {', '.join(factories)}")
+    return factories[option](site)
+
+
+@dataclass(frozen=True)
+class Undecided:
+    """Keeps every option: the network becomes the inside of a supernet."""
+
+    factories: Mapping[str, Operation] = field(default_factory=lambda: OPERATIONS)
+    fan: Fan = reference
+    searching: bool = field(default=True, init=False)
+
+    def operation(self, name: str, options: Sequence[str], site: Site) -> nn.Module:
+        candidates = {option: _build(name, option, site, self.factories) for option in options}
+        return OperationChoice(Decision(name, tuple(options)), candidates)
+
+    def inputs(self, name: str, options: Sequence[str], keep: int) -> tuple[tuple[str, ...], nn.Module]:
+        return tuple(options), InputChoice(Decision(name, tuple(options), keep, inputs=True))
+
+
+@dataclass(frozen=True)
+class Decided:
+    """Keeps what the architecture says: the network is a plain one, with nothing of the search in it.
+
+    `searching=True` builds it normalised as in the supernet, so that the supernet's parameters fit.
+    """
+
+    architecture: Mapping[str, tuple[str, ...]]
+    factories: Mapping[str, Operation] = field(default_factory=lambda: OPERATIONS)
+    searching: bool = False
+    fan: Fan = reference
+
+    def operation(self, name: str, options: Sequence[str], site: Site) -> nn.Module:
+        if name not in self.architecture:
+            raise InputError(f"genotype: no operation for {name}; one of {', '.join(options)} is needed")
+        operations = [_build(name, option, site, self.factories) for option in self.architecture[name]]
+        return operations[0] if len(operations) == 1 else Together(operations)
+
+    def inputs(self, name: str, options: Sequence[str], keep: int) -> tuple[tuple[str, ...], nn.Module]:
+        kept = self.architecture.get(name, tuple(options))
+        if (unknown := sorted(set(kept) - set(options))) or not kept:
+            raise InputError(f"genotype: {name} takes {', '.join(unknown) or 'nothing'}; it can take {', '.join(options)}")
+        return tuple(kept), Total()

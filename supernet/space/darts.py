@@ -1,0 +1,208 @@
+"""The DARTS space: a stack of normal cells with two reduction cells (Liu, Simonyan and Yang 2019, sections 2.1 and 3.1).
+
+A cell takes the outputs of the two cells before it (states 0 and 1) and computes `nodes` further states; each is
+the sum of what comes over its edges from earlier states. Its output is the concatenation of all nodes. Reduction
+cells, at one and two thirds of the depth, halve height and width and double the channels. All normal cells share
+their decisions, and so do both reduction cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from supernet.runtime.errors import InputError
+from supernet.space.architecture import edge_name
+from supernet.space.choosers import Chooser
+from supernet.space.operations import DropPath, FactorizedReduce, Site, relu_conv_norm
+
+DARTS_OPERATIONS = (
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
+
+
+@dataclass(frozen=True)
+class Darts:
+    """The settings of a DARTS network, and its builder.
+
+    `channels`: of the first cells (36 in the paper's CIFAR-10 evaluation, 16 in its search). `table` gives single
+    edges ("normal/2/0") operations of their own. `stem`: "cifar" keeps the image size, "imagenet" divides it by
+    eight. `auxiliary`: a second classifier at two thirds of the depth, for training only.
+    """
+
+    channels: int = 16
+    cells: int = 8
+    nodes: int = 4
+    operations: tuple[str, ...] = DARTS_OPERATIONS
+    table: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    stem: Literal["cifar", "imagenet"] = "cifar"
+    stem_multiplier: int = 3
+    auxiliary: bool = False
+
+    name: ClassVar[str] = "darts"
+    kinds: ClassVar[tuple[str, ...]] = ("normal", "reduce")
+
+    def __post_init__(self) -> None:
+        least = {"channels": 2, "cells": 1, "nodes": 2, "stem_multiplier": 1}
+        for setting, minimum in least.items():
+            if (value := getattr(self, setting)) < minimum:
+                raise InputError(f"space.{setting}={value}: needs to be at least {minimum}")
+        if self.stem not in ("cifar", "imagenet"):
+            raise InputError(f"space.stem={self.stem}: use cifar (small images) or imagenet (large ones)")
+        for place, options in (("space.operations", self.operations), *self.table.items()):
+            if len(set(options)) != len(options) or not set(options) - {"none"}:
+                raise InputError(f"{place}={list(options)}: needs different operations, and one besides 'none'")
+
+    def operations_of(self, edge: str) -> tuple[str, ...]:
+        """The candidate operations of one edge, such as "normal/2/0"."""
+        return tuple(self.table.get(edge, self.operations))
+
+    def network(self, choose: Chooser, shape: tuple[int, int, int], classes: int) -> CellNetwork:
+        """Builds the network for images of `shape` (channels, height, width), asking `choose` at each open place."""
+        return CellNetwork(self, choose, shape, classes)
+
+
+class Cell(nn.Module):
+    """One cell: maps the outputs of the two cells before it to (batch, kept nodes x channels, height, width)."""
+
+    def __init__(self, space: Darts, kind: str, choose: Chooser, site: Site, inputs: tuple[nn.Module, nn.Module]) -> None:
+        super().__init__()
+        self.preprocess0, self.preprocess1 = inputs
+        self.edges = nn.ModuleDict()
+        self.totals = nn.ModuleList()
+        self.drop_path = DropPath()
+        self.fan = choose.fan
+        self.reduction = site.stride == 2
+        last = 2 + space.nodes
+        outgoing: list[list[tuple[int, str]]] = [[] for _ in range(last)]
+        for node in range(2, last):
+            sources, total = choose.inputs(f"{kind}/{node}", [str(s) for s in range(node)], keep=2)
+            self.totals.append(total)
+            for source in sources:
+                stride = site.stride if int(source) < 2 else 1
+                edge = edge_name(f"{kind}/{node}", source)
+                at = Site(site.channels, stride, site.affine, site.pool_norm)
+                self.edges[f"{source}-{node}"] = choose.operation(edge, space.operations_of(edge), at)
+                outgoing[int(source)].append((node, f"{source}-{node}"))
+        self._outgoing = outgoing
+        nodes = [str(node) for node in range(2, last)]
+        kept, _ = choose.inputs(f"{kind}/output", nodes, keep=len(nodes))
+        self.output = tuple(int(node) for node in kept)
+
+    def forward(self, before_last: Tensor, last: Tensor) -> Tensor:
+        states = [self.preprocess0(before_last), self.preprocess1(last)]
+        arriving: list[list[Tensor]] = [[] for _ in self._outgoing]
+        for source, outgoing in enumerate(self._outgoing):
+            if source >= 2:
+                states.append(self.totals[source - 2](arriving[source]))
+            edges = [self.edges[name] for _, name in outgoing]
+            for (node, _), edge, value in zip(outgoing, edges, self.fan(edges, states[source]), strict=True):
+                arriving[node].append(value if isinstance(edge, nn.Identity) else self.drop_path(value))
+        return torch.cat([states[node] for node in self.output], dim=1)
+
+
+class AuxiliaryHead(nn.Module):
+    """The second classifier at two thirds of the depth (Szegedy et al. 2015, as DARTS has it).
+
+    Features of 8x8 (32x32 images, CIFAR stem) or 7x7 (224x224, ImageNet stem) are pooled to 2x2 by a 5x5 window as
+    published, other sizes by adaptive pooling. The ImageNet head has no second norm, as in the original's code.
+    """
+
+    def __init__(self, channels: int, classes: int, size: tuple[int, int], stem: str) -> None:
+        super().__init__()
+        stride, native = (3, (8, 8)) if stem == "cifar" else (2, (7, 7))
+        published = nn.AvgPool2d(5, stride, count_include_pad=False)
+        pool: nn.Module = published if size == native else nn.AdaptiveAvgPool2d(2)
+        norm: list[nn.Module] = [nn.BatchNorm2d(768)] if stem == "cifar" else []
+        self.features = nn.Sequential(
+            nn.ReLU(),
+            pool,
+            nn.Conv2d(channels, 128, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 768, 2, bias=False),
+            *norm,
+            nn.ReLU(),
+        )
+        self.classifier = nn.Linear(768, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x).flatten(1))
+
+
+def _cifar_stem(images: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(images, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+
+
+def _imagenet_stem(images: int, channels: int) -> tuple[nn.Sequential, nn.Sequential]:
+    half = channels // 2
+    first = nn.Sequential(
+        nn.Conv2d(images, half, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(half),
+        nn.ReLU(),
+        nn.Conv2d(half, channels, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(channels),
+    )
+    second = nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(channels),
+    )
+    return first, second
+
+
+class CellNetwork(nn.Module):
+    """Stem, cells, global pooling, linear classifier: the search network and the final one alike."""
+
+    def __init__(self, space: Darts, choose: Chooser, shape: tuple[int, int, int], classes: int) -> None:
+        super().__init__()
+        channels, height, width = shape
+        if space.stem == "cifar":
+            self.stem: nn.Module = _cifar_stem(channels, space.stem_multiplier * space.channels)
+            self.stem1: nn.Module = nn.Identity()
+            before_last = last = space.stem_multiplier * space.channels
+        else:
+            self.stem, self.stem1 = _imagenet_stem(channels, space.channels)
+            before_last = last = space.channels
+        shrunk = 1 if space.stem == "cifar" else 8  # how much smaller than the image the states are
+        halved_before = space.stem == "imagenet"
+        current, affine = space.channels, not choose.searching
+        self.cells = nn.ModuleList()
+        self.auxiliary: AuxiliaryHead | None = None
+        self.auxiliary_after = 2 * space.cells // 3
+        for index in range(space.cells):
+            reduction = index in (space.cells // 3, 2 * space.cells // 3)
+            current, shrunk = (current * 2, shrunk * 2) if reduction else (current, shrunk)
+            resize = FactorizedReduce if halved_before else relu_conv_norm
+            inputs = (resize(before_last, current, affine), relu_conv_norm(last, current, affine))
+            site = Site(current, 2 if reduction else 1, affine, pool_norm=choose.searching)
+            cell = Cell(space, "reduce" if reduction else "normal", choose, site, inputs)
+            self.cells.append(cell)
+            before_last, last, halved_before = last, len(cell.output) * current, reduction
+            if space.auxiliary and index == self.auxiliary_after:
+                size = (-(-height // shrunk), -(-width // shrunk))
+                self.auxiliary = AuxiliaryHead(last, classes, size, space.stem)
+        self.classifier = nn.Linear(last, classes)
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits (batch, classes); with an auxiliary head in training mode, (logits, auxiliary logits)."""
+        before_last = self.stem(images)
+        last = self.stem1(before_last)
+        auxiliary = None
+        for index, cell in enumerate(self.cells):
+            before_last, last = last, cell(before_last, last)
+            if self.auxiliary is not None and self.training and index == self.auxiliary_after:
+                auxiliary = self.auxiliary(last)
+        logits = self.classifier(last.mean(dim=(2, 3)))
+        return logits if auxiliary is None else (logits, auxiliary)

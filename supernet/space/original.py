@@ -1,0 +1,119 @@
+"""Loads what the original DARTS code saved: state dicts of its search network and of its final networks.
+
+The original (quark0/darts, and the forks that kept its names) numbers a cell's edges and an edge's operations in
+the order in which it makes them; ours have names. Only names differ: the functions computed are the same, which
+a test shows in float64 against figures recorded from the original.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor, nn
+
+from supernet.runtime.errors import InputError
+from supernet.space.architecture import Decision
+from supernet.space.choices import OperationChoice, Supernet
+from supernet.space.choosers import Together
+from supernet.space.darts import Cell, CellNetwork
+from supernet.space.published import OriginalGenotype
+
+_PARTS = (("conv_1", "even"), ("conv_2", "odd"), ("bn", "norm"))  # of a factorised reduction
+
+
+def load_original_search(supernet: Supernet, state: Mapping[str, Tensor]) -> None:
+    """Copies a state dict of the original's search network into `supernet` (a DARTS space of the same settings).
+
+    Alphas that some forks keep among the parameters ("alphas_normal", "alphas_reduce") are ignored here:
+    `original_alphas` reads them. Raises InputError listing the names that do not fit.
+    """
+    network = supernet.network
+    assert isinstance(network, CellNetwork)
+    prefixes = dict(_search_edges(network))
+    weights = {name: value for name, value in state.items() if not name.removeprefix("module.").startswith("alphas_")}
+    _load(network, weights, prefixes)
+
+
+def load_original_final(network: CellNetwork, state: Mapping[str, Tensor], genotype: OriginalGenotype) -> None:
+    """Copies a state dict of the original's final network (CIFAR or ImageNet) into `network`, built from `genotype`.
+
+    The genotype is needed in its original form because the checkpoint numbers operations in its order. Raises
+    InputError listing the names that do not fit.
+    """
+    _load(network, state, dict(_final_edges(network, genotype)))
+
+
+def original_alphas(
+    decisions: Mapping[str, Decision], alphas_normal: Tensor, alphas_reduce: Tensor
+) -> dict[str, Tensor]:
+    """The original's alphas, each (edges, operations), as a logit vector for each operation decision."""
+    logits = {}
+    for kind, alphas in (("normal", alphas_normal), ("reduce", alphas_reduce)):
+        edges = [d for d in decisions.values() if not d.inputs and d.name.startswith(f"{kind}/")]
+        edges.sort(key=lambda d: tuple(int(part) for part in d.name.split("/")[1:]))
+        if alphas.shape[0] != len(edges):
+            raise InputError(f"alphas_{kind}: {alphas.shape[0]} edges, the space has {len(edges)}")
+        for decision, row in zip(edges, alphas, strict=True):
+            if len(row) != len(decision.options):
+                raise InputError(f"alphas_{kind}: {len(row)} operations, {decision.name} has {len(decision.options)}")
+            logits[decision.name] = row
+    return logits
+
+
+def _search_edges(network: CellNetwork) -> Iterator[tuple[str, str]]:
+    """(the original's prefix, ours) of every candidate operation."""
+    for index, cell in enumerate(network.cells):
+        assert isinstance(cell, Cell)
+        for number, (edge, choice) in enumerate(cell.edges.items()):
+            assert isinstance(choice, OperationChoice)
+            for option, name in enumerate(choice.candidates):
+                yield f"cells.{index}._ops.{number}._ops.{option}.", f"cells.{index}.edges.{edge}.candidates.{name}."
+
+
+def _final_edges(network: CellNetwork, genotype: OriginalGenotype) -> Iterator[tuple[str, str]]:
+    """(the original's prefix, ours) of every kept operation."""
+    for index, cell in enumerate(network.cells):
+        assert isinstance(cell, Cell)
+        number = 0
+        for node, pairs in enumerate(genotype.reduce if cell.reduction else genotype.normal, start=2):
+            seen: dict[int, int] = {}
+            for _, source in pairs:
+                edge = f"{source}-{node}"
+                place = seen.get(source, 0)
+                inside = f"operations.{place}." if isinstance(cell.edges[edge], Together) else ""
+                yield f"cells.{index}._ops.{number}.", f"cells.{index}.edges.{edge}.{inside}"
+                seen[source] = place + 1
+                number += 1
+
+
+def _rename(name: str, prefixes: Mapping[str, str]) -> str:
+    """Our name for the original's."""
+    name = name.removeprefix("module.")
+    edge = next((old for old in (_prefix(name, 6), _prefix(name, 4)) if old in prefixes), None)
+    if edge is not None:
+        name = prefixes[edge] + name.removeprefix(edge)
+    name = name.replace("auxiliary_head.", "auxiliary.").replace("stem0.", "stem.").replace(".op.", ".")
+    parts = name.split(".")
+    renamed = dict(_PARTS)
+    return ".".join(renamed.get(part, part) for part in parts)
+
+
+def _prefix(name: str, parts: int) -> str:
+    return "".join(f"{part}." for part in name.split(".")[:parts])
+
+
+def _load(network: nn.Module, state: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> None:
+    ours = network.state_dict()
+    given = {_rename(name, prefixes): (name, value) for name, value in state.items()}
+    problems = [f"{old} (not in our network)" for new, (old, _) in given.items() if new not in ours]
+    # PyTorch before 0.4.1 did not count batches; the count plays no part in what a network computes.
+    problems += [f"{new} (missing)" for new in ours if new not in given and not new.endswith("num_batches_tracked")]
+    problems += [
+        f"{old} {tuple(value.shape)} (ours is {tuple(ours[new].shape)})"
+        for new, (old, value) in given.items()
+        if new in ours and ours[new].shape != value.shape
+    ]
+    if problems:
+        shown = "; ".join(problems[:10]) + ("; ..." if len(problems) > 10 else "")
+        raise InputError(f"original checkpoint: {len(problems)} names do not fit: {shown}")
+    network.load_state_dict({new: value for new, (_, value) in given.items()}, strict=False)
