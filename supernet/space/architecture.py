@@ -104,7 +104,12 @@ def edge_name(inputs: str, source: str) -> str:
 
 def kept_operations(architecture: Mapping[str, tuple[str, ...]], decisions: Mapping[str, Decision]) -> list[str]:
     """Names of the operation decisions that still matter: those whose edge was kept, and those under no input decision."""
-    under_inputs = {edge_name(d.name, s): s in architecture.get(d.name, ()) for d in decisions.values() if d.inputs for s in d.options}
+    under_inputs = {
+        edge_name(d.name, s): s in architecture.get(d.name, ())
+        for d in decisions.values()
+        if d.inputs
+        for s in d.options
+    }
     return [name for name, d in decisions.items() if not d.inputs and under_inputs.get(name, True)]
 
 
@@ -119,7 +124,9 @@ def check(architecture: Architecture, decisions: Mapping[str, Decision]) -> None
         if unknown := sorted(set(kept) - set(decision.options)):
             raise InputError(f"genotype: {name}={unknown[0]!r} is unknown; known: {', '.join(decision.options)}")
         if len(set(kept)) != len(kept) or len(kept) != decision.keep:
-            raise InputError(f"genotype: {name} keeps {', '.join(kept)}; exactly {decision.keep} different ones are needed")
+            raise InputError(
+                f"genotype: {name} keeps {', '.join(kept)}; exactly {decision.keep} different ones are needed"
+            )
 
 
 def one_hot(

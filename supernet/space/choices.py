@@ -69,7 +69,9 @@ class Supernet(nn.Module):
         """
         try:
             for choice in self._choices:
-                choice.weights = weights[choice.decision.name] if not choice.decision.inputs else weights.get(choice.decision.name)
+                choice.weights = (
+                    weights[choice.decision.name] if not choice.decision.inputs else weights.get(choice.decision.name)
+                )
             return self.network(images)
         finally:
             for choice in self._choices:

@@ -102,5 +102,7 @@ class Decided:
     def inputs(self, name: str, options: Sequence[str], keep: int) -> tuple[tuple[str, ...], nn.Module]:
         kept = self.architecture.get(name, tuple(options))
         if (unknown := sorted(set(kept) - set(options))) or not kept:
-            raise InputError(f"genotype: {name} takes {', '.join(unknown) or 'nothing'}; it can take {', '.join(options)}")
+            raise InputError(
+                f"genotype: {name} takes {', '.join(unknown) or 'nothing'}; it can take {', '.join(options)}"
+            )
         return tuple(kept), Total()

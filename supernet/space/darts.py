@@ -76,7 +76,9 @@ class Darts:
 class Cell(nn.Module):
     """One cell: maps the outputs of the two cells before it to (batch, kept nodes x channels, height, width)."""
 
-    def __init__(self, space: Darts, kind: str, choose: Chooser, site: Site, inputs: tuple[nn.Module, nn.Module]) -> None:
+    def __init__(
+        self, space: Darts, kind: str, choose: Chooser, site: Site, inputs: tuple[nn.Module, nn.Module]
+    ) -> None:
         super().__init__()
         self.preprocess0, self.preprocess1 = inputs
         self.edges = nn.ModuleDict()

@@ -181,7 +181,8 @@ def read_genotype(text: str) -> OriginalGenotype:
         raise InputError(f"genotype text: unknown field {extra[0]!r}")
     normal, reduce = (_read_nodes(name, fields[name]) for name in ("normal", "reduce"))
     concats = {
-        kind: _read_concat(fields.get(f"{kind}_concat"), len(nodes)) for kind, nodes in (("normal", normal), ("reduce", reduce))
+        kind: _read_concat(fields.get(f"{kind}_concat"), len(nodes))
+        for kind, nodes in (("normal", normal), ("reduce", reduce))
     }
     return OriginalGenotype(normal, reduce, concats["normal"], concats["reduce"])
 
@@ -190,7 +191,9 @@ def _genotype_call(text: str) -> ast.Call:
     try:
         body = ast.parse(text.strip()).body
     except (SyntaxError, ValueError) as error:
-        raise InputError(f"genotype text: not readable ({error}); expected Genotype(normal=[...], reduce=[...])") from None
+        raise InputError(
+            f"genotype text: not readable ({error}); expected Genotype(normal=[...], reduce=[...])"
+        ) from None
     node = body[0].value if len(body) == 1 and isinstance(body[0], ast.Expr | ast.Assign) else None
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Genotype"):
         raise InputError("genotype text: expected Genotype(normal=[...], reduce=[...]) and nothing else")
@@ -216,7 +219,9 @@ def _read_nodes(name: str, field: ast.expr) -> tuple[Pairs, ...]:
             if operation not in OPERATIONS:
                 raise InputError(f"genotype text: operation {operation!r} is unknown; known: {', '.join(OPERATIONS)}")
             if not 0 <= source < number:
-                raise InputError(f"genotype text: node {number} of {name} reads state {source}; it can read 0 to {number - 1}")
+                raise InputError(
+                    f"genotype text: node {number} of {name} reads state {source}; it can read 0 to {number - 1}"
+                )
     return tuple(tuple((str(o), int(s)) for o, s in node) for node in nodes)
 
 

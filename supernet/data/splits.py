@@ -1,0 +1,70 @@
+"""Splits and subsets in which every class keeps its share."""
+
+import torch
+from torch import Tensor
+
+from supernet.runtime.errors import InputError
+from supernet.runtime.seeding import generator
+
+_SPLIT_STREAM = 0x5711
+
+
+def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Split (N,) labels into two sorted index tensors: the first has `fraction` of each class, the second the rest.
+
+    The first has exactly round(fraction * N) indices (largest remainder). Raises InputError where a class would be
+    empty on one side.
+    """
+    if not 0 < fraction < 1:
+        raise InputError(f"fraction={fraction}: a split needs a number between 0 and 1, both excluded")
+    if len(labels) == 0:
+        raise InputError("cannot split a set without images")
+    counts = torch.bincount(labels)
+    shares = _shares(counts, int(fraction * len(labels) + 0.5))
+    for index, (count, share) in enumerate(zip(counts.tolist(), shares.tolist(), strict=True)):
+        if count and share in (0, count):
+            raise InputError(
+                f"class {index} has {count} image(s), too few to have some on both sides of a "
+                f"{fraction:.0%} / {1 - fraction:.0%} split; give it more images or leave the class out"
+            )
+    chosen = _draw(labels, counts, shares, seed)
+    rest = torch.ones(len(labels), dtype=torch.bool)
+    rest[chosen] = False
+    return chosen, rest.nonzero().flatten()
+
+
+def stratified_subset(labels: Tensor, size: int, seed: int) -> Tensor:
+    """Return `size` sorted indices in which every class keeps its share; all of them if there are no more.
+
+    Raises InputError where a class would be left without images.
+    """
+    if size < 1:
+        raise InputError(f"a subset of {size} images: need at least 1")
+    if size >= len(labels):
+        return torch.arange(len(labels))
+    counts = torch.bincount(labels)
+    shares = _shares(counts, size)
+    lost = ((counts > 0) & (shares == 0)).nonzero().flatten()
+    if len(lost):
+        enough = -(-len(labels) // int(counts[counts > 0].min()))
+        raise InputError(f"a subset of {size} images leaves class {int(lost[0])} without any; take at least {enough}")
+    return _draw(labels, counts, shares, seed)
+
+
+def _shares(counts: Tensor, total: int) -> Tensor:
+    """Whole numbers per class that sum to `total`, in proportion to the counts (largest remainder)."""
+    everything = int(counts.sum())
+    shares = counts * total // everything
+    remainders = counts * total % everything
+    missing = total - int(shares.sum())
+    shares[torch.argsort(remainders, descending=True, stable=True)[:missing]] += 1
+    return shares
+
+
+def _draw(labels: Tensor, counts: Tensor, shares: Tensor, seed: int) -> Tensor:
+    """Sorted indices of `shares[c]` random images of each class c."""
+    order = torch.randperm(len(labels), generator=generator(seed, _SPLIT_STREAM))
+    order = order[torch.argsort(labels[order], stable=True)]
+    sorted_labels = labels[order]
+    place_in_class = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[sorted_labels]
+    return order[place_in_class < shares[sorted_labels]].sort().values

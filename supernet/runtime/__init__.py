@@ -1,0 +1,1 @@
+"""Where a loop runs: seeds, checkpoints, interruption and reports."""

@@ -1,0 +1,146 @@
+"""Checkpoints: everything a loop needs to continue as if it had never stopped."""
+
+import os
+import pickle
+import random
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from supernet.runtime.errors import InputError
+
+FORMAT = "supernet checkpoint"
+VERSION = 1
+_SCALARS = {type(None), bool, int, float, str, bytes, torch.Tensor, torch.nn.Parameter, torch.Size}
+
+
+class Stateful(Protocol):
+    """Anything with a state: a module, an optimiser, a strategy, a meter."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as plain containers, numbers, strings and tensors."""
+
+    def load_state_dict(self, state: dict[str, Any], /) -> Any:
+        """Take over a state that state_dict returned."""
+
+
+class Checkpoint:
+    """One file with the state of several parts and of every random generator; path None saves nothing.
+
+    The file is plain data that is read without running code. The fingerprint names the settings a resumed run must
+    share with the saved one.
+    """
+
+    def __init__(
+        self, path: Path | None, fingerprint: Mapping[str, str | int | float], parts: Mapping[str, Stateful]
+    ) -> None:
+        self._path = path
+        self._fingerprint = dict(fingerprint)
+        self._parts = dict(parts)
+
+    def save(self) -> None:
+        """Write the file, replacing an older one only once the new one is whole; TypeError if a state is not plain."""
+        if self._path is None:
+            return
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "fingerprint": self._fingerprint,
+            "random": _random_states(),
+            "parts": {name: part.state_dict() for name, part in self._parts.items()},
+        }
+        _require_plain(content, "checkpoint")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._path.with_name(self._path.name + ".partial")
+        try:
+            with partial.open("wb") as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, self._path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def load(self) -> bool:
+        """Restore all parts and generators and return True, or return False where there is no file yet.
+
+        InputError, before anything is changed, on a file that is not a whole checkpoint of this version, or that
+        belongs to a run with another fingerprint or other parts.
+        """
+        if self._path is None or not self._path.exists():
+            return False
+        content = _read(self._path)
+        _require_same(self._path, content["fingerprint"], self._fingerprint)
+        if content["parts"].keys() != self._parts.keys():
+            there, here = sorted(content["parts"]), sorted(self._parts)
+            raise InputError(f"checkpoint {self._path} holds the parts {there}, this run needs {here}; {_WAY_OUT}")
+        for name, part in self._parts.items():
+            part.load_state_dict(content["parts"][name])
+        _restore_random(content["random"])
+        return True
+
+
+_WAY_OUT = "delete the file or use another run directory to start afresh"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"checkpoint {path} is truncated or not a checkpoint at all; {_WAY_OUT}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(f"checkpoint {path} holds more than plain data and was not opened; {_WAY_OUT}") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise InputError(f"checkpoint {path} is damaged or not a checkpoint at all; {_WAY_OUT}") from error
+    if type(content) is not dict or content.get("format") != FORMAT:
+        raise InputError(f"checkpoint {path} is not a {FORMAT} file; {_WAY_OUT}")
+    if content.get("version") != VERSION:
+        raise InputError(
+            f"checkpoint {path} has version {content.get('version')}, this is version {VERSION}; {_WAY_OUT}"
+        )
+    return content
+
+
+def _require_same(path: Path, there: Mapping[str, object], here: Mapping[str, object]) -> None:
+    for key in [*here, *(key for key in there if key not in here)]:
+        if key not in there or key not in here or there[key] != here[key]:
+            saved, asked = there.get(key, "(not set)"), here.get(key, "(not set)")
+            raise InputError(
+                f"checkpoint {path}: {key} is {saved} there and {asked} in this run; use {key}={saved}, or {_WAY_OUT}"
+            )
+
+
+def _require_plain(value: Any, place: str) -> None:
+    kind = type(value)
+    if kind in (dict, OrderedDict):
+        for key, item in value.items():
+            _require_plain(key, f"a key of {place}")
+            _require_plain(item, f"{place}/{key}")
+    elif kind in (list, tuple):
+        for index, item in enumerate(value):
+            _require_plain(item, f"{place}/{index}")
+    elif kind not in _SCALARS:
+        raise TypeError(f"{place} is a {kind.__module__}.{kind.__qualname__}, which could not be read back")
+
+
+def _random_states() -> dict[str, Any]:
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the global generator is what must be restored
+    return {
+        "python": random.getstate(),
+        "numpy": [name, np.asarray(keys).tolist(), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+    }
+
+
+def _restore_random(states: dict[str, Any]) -> None:
+    random.setstate(states["python"])
+    np.random.set_state(tuple(states["numpy"]))  # noqa: NPY002 - see above
+    torch.set_rng_state(states["torch"])
+    for device, state in zip(range(torch.cuda.device_count()), states["cuda"], strict=False):
+        torch.cuda.set_rng_state(state, device)

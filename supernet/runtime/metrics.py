@@ -1,0 +1,58 @@
+"""Scalars as a CSV file in long format: step, tag, value."""
+
+import csv
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TextIO
+
+HEADER = ("step", "tag", "value")
+
+
+class MetricsFile:
+    """A CSV file that grows by whole batches of rows and can be cut back to an earlier step.
+
+    Values are written so that reading them back gives the same float, "nan" and "inf" included.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+
+    def append(self, values: Mapping[str, float], step: int) -> None:
+        """Add one row per tag and flush."""
+        file = self._open()
+        csv.writer(file, lineterminator="\n").writerows((step, tag, repr(value)) for tag, value in values.items())
+        file.flush()
+
+    def resume(self, step: int) -> None:
+        """Drop the rows of this step and later, and a row that a crash cut short; the file is replaced whole."""
+        self.close()
+        if self._path.exists():
+            partial = self._path.with_name(self._path.name + ".partial")
+            with partial.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(HEADER)
+                writer.writerows(row for row in self._rows() if int(row[0]) < step)
+            os.replace(partial, self._path)
+        self._open()
+
+    def close(self) -> None:
+        """Close the file; a later append opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _open(self) -> TextIO:
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("a", newline="", encoding="utf-8")
+            if self._file.tell() == 0:
+                csv.writer(self._file, lineterminator="\n").writerow(HEADER)
+        return self._file
+
+    def _rows(self) -> Iterator[list[str]]:
+        with self._path.open(newline="", encoding="utf-8") as file:
+            whole = (line for line in file if line.endswith("\n"))
+            next(whole, None)
+            yield from csv.reader(whole)

@@ -1,0 +1,41 @@
+"""When a loop saves: now and then, where it says so, and before a signal stops it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from supernet.runtime.checkpoint import Checkpoint, Stateful
+from supernet.runtime.interrupt import Interrupted
+from supernet.runtime.run import Run
+
+
+class Saving:
+    """A run's checkpoint and the rule of when to write it.
+
+    `check` is called before each write and raises where the state is not worth keeping, so that the file on disk
+    stays good.
+    """
+
+    def __init__(self, run: Run, parts: Mapping[str, Stateful], check: Callable[[], None]) -> None:
+        self._run, self._check = run, check
+        self._checkpoint = Checkpoint(run.checkpoint, run.fingerprint, parts)
+        self._last = time.monotonic()
+
+    def restore(self) -> bool:
+        """Takes over the state on disk, if there is one."""
+        return self._checkpoint.load()
+
+    def save(self) -> None:
+        """Checks and writes now."""
+        self._check()
+        self._checkpoint.save()
+        self._last = time.monotonic()
+
+    def between_steps(self) -> None:
+        """Writes if the last time is `run.save_seconds` ago. Writes and raises Interrupted if a signal asked for a stop."""
+        if self._run.interruption.requested():
+            self.save()
+            raise Interrupted(self._run.interruption.signal or 0)
+        if time.monotonic() - self._last >= self._run.save_seconds:
+            self.save()

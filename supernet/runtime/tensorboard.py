@@ -1,0 +1,80 @@
+"""TensorBoard event files: one folder per run, cut back on resume, with a layout for the curves of a search."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams as hparams_summaries
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The "Custom scalars" page: chart -> the tags (regular expressions) that share it.
+LAYOUT = {
+    "Search": {
+        "loss": ["Multiline", ["search/loss/train", "search/loss/valid"]],
+        "accuracy": ["Multiline", ["search/accuracy/train", "search/accuracy/valid"]],
+        "alpha entropy": ["Multiline", ["arch/entropy/.*"]],
+        "skip connections": ["Multiline", ["arch/skip_count/.*"]],
+    },
+    "Retrain": {
+        "loss": ["Multiline", ["retrain/loss/train", "retrain/loss/valid"]],
+        "accuracy": ["Multiline", ["retrain/accuracy/train", "retrain/accuracy/valid"]],
+    },
+}
+
+
+class EventFiles:
+    """The event files of one folder, opened at the first use of writer() or by resume."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._writer: SummaryWriter | None = None
+
+    def writer(self) -> SummaryWriter:
+        """Return the open writer; it continues after what the folder already holds."""
+        return self._writer or self._open(None)
+
+    def resume(self, step: int) -> None:
+        """Make TensorBoard forget the points at this step and later."""
+        self.close()
+        self._open(step)
+
+    def add_figure(self, tag: str, figure: "Figure", step: int) -> None:
+        """Write a drawing as an image, without pyplot and its global list of figures."""
+        png = io.BytesIO()
+        figure.savefig(png, format="png")
+        pixels = np.asarray(Image.open(png).convert("RGB"))
+        self.writer().add_image(tag, pixels, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Write out what is pending; a later use opens a further file in the same folder."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _open(self, purge_step: int | None) -> SummaryWriter:
+        # A purge from step 0 forgets the layout too, which is recorded at step 0.
+        layout_missing = purge_step == 0 or not any(self._directory.glob("events.out.tfevents.*"))
+        self._writer = SummaryWriter(str(self._directory), purge_step=purge_step, flush_secs=30)
+        if layout_missing:
+            self._writer.add_custom_scalars(LAYOUT)
+        return self._writer
+
+
+def hparams(
+    directory: Path, values: Mapping[str, str | float | int | bool], metrics: Mapping[str, float], step: int = 0
+) -> None:
+    """Record hyper-parameters and final metrics in the run of this folder (TensorBoard's "HParams" page).
+
+    The metrics become scalars of the same run, so their names must differ from the tags of its curves.
+    """
+    with SummaryWriter(str(directory)) as writer:
+        for summary in hparams_summaries(dict(values), dict(metrics)):
+            writer.file_writer.add_summary(summary)
+        for tag, value in metrics.items():
+            writer.add_scalar(tag, value, step)

@@ -1,0 +1,147 @@
+"""Search by gradient: logits, a relaxation of them, and an architect that says where they should move.
+
+DARTS, GDAS, SNAS and their kin are this class with other parts; none is a class of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from supernet.runtime.seeding import generator
+from supernet.search.architects import Architect, Bilevel
+from supernet.search.discretisers import Discretiser
+from supernet.search.relaxations import Relaxation
+from supernet.search.strategy import Step, frozen_statistics
+from supernet.space.architecture import Architecture, Decision, Weights
+
+Term = Callable[[Weights], Tensor]
+"""A scalar added to the validation loss: what else an architecture should be good at."""
+
+_INITIAL_STREAM, _NOISE_STREAM = 0xA1FA, 0x0153
+
+
+class GradientStrategy:
+    """Alphas that follow the hypergradient.
+
+    `operations` relaxes operation decisions and `inputs` input decisions (None: every edge counts in full, as in
+    DARTS). Logits start at 1e-3 times a normal draw. Every evaluation within one update sees the same noise, and no
+    two steps do; noise depends on the seed and a count, not on the global generator.
+    """
+
+    def __init__(
+        self,
+        space: str,
+        decisions: Mapping[str, Decision],
+        *,
+        operations: Relaxation,
+        inputs: Relaxation | None,
+        architect: Architect,
+        optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer],
+        discretiser: Discretiser,
+        terms: Sequence[Term] = (),
+        seed: int = 0,
+    ) -> None:
+        self.space = space
+        self.decisions = dict(decisions)
+        relaxed = {n: d for n, d in decisions.items() if inputs is not None or not d.inputs}
+        start = generator(seed, _INITIAL_STREAM)
+        self.logits = nn.ParameterDict(
+            {n: nn.Parameter(1e-3 * torch.randn(len(d.options), generator=start)) for n, d in relaxed.items()}
+        )
+        self._relaxations = {n: inputs if d.inputs and inputs else operations for n, d in relaxed.items()}
+        self._architect, self._discretiser, self._terms = architect, discretiser, tuple(terms)
+        self.optimizer = optimizer(self.logits.parameters())
+        self._seed, self._draws = seed, 0
+
+    def relax(self, progress: float, draw: int) -> Weights:
+        """The weights of draw number `draw`, differentiable in the logits."""
+        with _noise(self._seed, draw, next(iter(self.logits.values())).device):
+            return {n: relaxation(self.logits[n], progress) for n, relaxation in self._relaxations.items()}
+
+    def update(self, step: Step) -> None:
+        """One step of the alphas' optimiser along the architect's gradient."""
+        draw = self._next_draw()
+
+        def train_loss(inner: Sequence[Tensor]) -> Tensor:
+            return step.train_loss(self.relax(step.progress, draw), inner)
+
+        def valid_loss(inner: Sequence[Tensor]) -> Tensor:
+            weights = self.relax(step.progress, draw)
+            return sum((term(weights) for term in self._terms), step.valid_loss(weights, inner))
+
+        problem = Bilevel(
+            list(step.supernet.parameters()), list(self.logits.values()), train_loss, valid_loss, **_sgd(step)
+        )
+        with frozen_statistics(step.supernet):
+            gradients = self._architect(problem)
+        for logits, gradient in zip(self.logits.values(), gradients, strict=True):
+            logits.grad = gradient
+        self.optimizer.step()
+
+    @torch.no_grad()
+    def sample(self, progress: float) -> Weights:
+        """The weights of a new draw, without gradient."""
+        return self.relax(progress, self._next_draw())
+
+    @torch.no_grad()
+    def expected(self) -> Weights:
+        """Each decision's weights without noise."""
+        return {n: relaxation.expected(self.logits[n]) for n, relaxation in self._relaxations.items()}
+
+    def finish(self) -> Architecture:
+        """The discretiser's choice."""
+        return self._discretiser(self.space, self.decisions, self.expected())
+
+    def measures(self) -> dict[str, float]:
+        """Learning rate and gradient norm of the alphas."""
+        gradients = [p.grad for p in self.logits.values() if p.grad is not None]
+        norm = torch.stack([g.pow(2).sum() for g in gradients]).sum().sqrt().item() if gradients else 0.0
+        return {"lr/alpha": self.optimizer.param_groups[0]["lr"], "alpha/grad_norm": norm}
+
+    def to(self, device: torch.device) -> GradientStrategy:
+        """Moves the logits; to be called before the first step."""
+        self.logits.to(device)
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"logits": self.logits.state_dict(), "optimizer": self.optimizer.state_dict(), "draws": self._draws}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        self.logits.load_state_dict(state["logits"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._draws = state["draws"]
+
+    def _next_draw(self) -> int:
+        self._draws += 1
+        return self._draws
+
+
+@contextmanager
+def _noise(seed: int, draw: int, device: torch.device) -> Iterator[None]:
+    """Seeds the global generators from (seed, draw) and gives them back as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(generator(seed, _NOISE_STREAM, draw).initial_seed())
+        yield
+
+
+def _sgd(step: Step) -> dict[str, Any]:
+    """What the virtual step of an unrolling architect needs to know of the weights' optimiser."""
+    if not isinstance(step.optimizer, torch.optim.SGD):
+        return {}
+    group = step.optimizer.param_groups[0]
+    buffers = [step.optimizer.state[p].get("momentum_buffer") for p in step.supernet.parameters()]
+    return {
+        "learning_rate": group["lr"],
+        "momentum": group["momentum"],
+        "weight_decay": group["weight_decay"],
+        "velocity": None
+        if all(b is None for b in buffers)
+        else [
+            torch.zeros_like(p) if b is None else b for p, b in zip(step.supernet.parameters(), buffers, strict=True)
+        ],
+    }

@@ -1,0 +1,235 @@
+"""The search: alternating steps of the alphas and of the weights, as DARTS does (Liu et al. 2019, algorithm 1).
+
+A search that is stopped at any step and started again with the same arguments ends with the same architecture,
+weights and statistics, bit for bit on one CPU.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from supernet.data.augmentation import Augmentation
+from supernet.data.batches import Batch, Source, steps_per_epoch, training_batches
+from supernet.runtime.errors import InputError
+from supernet.runtime.run import Run
+from supernet.runtime.saving import Saving
+from supernet.runtime.seeding import generator
+from supernet.search.diagnostics import entropy, kinds, skip_count, table
+from supernet.search.strategy import Step, Strategy
+from supernet.space.architecture import Architecture
+from supernet.space.choices import Supernet
+from supernet.space.drawing import draw_cell, heat_map
+from supernet.training.loop import evaluate, evaluating
+from supernet.training.meters import Averages, Meter, check_finite, memory_gb
+from supernet.training.schedules import Cosine, Schedule
+from supernet.training.tasks import Task
+
+_TRAIN_STREAM, _VALID_STREAM = 1, 2
+
+
+@dataclass(frozen=True)
+class SearchRecipe:
+    """How a supernet is searched; the defaults are the CIFAR-10 search of DARTS (section 3.1).
+
+    `share`: part of the training data that the weights learn from, the rest judges the architecture. `warm_up`:
+    epochs in which the alphas stand still. `clip`: largest norm of the weights' gradient.
+    """
+
+    epochs: int = 50
+    batch_size: int = 64
+    share: float = 0.5
+    schedule: Schedule = field(default_factory=lambda: Cosine(0.025, 0.001))
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    clip: float = 5.0
+    warm_up: int = 0
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "epochs": (self.epochs >= 1, "needs at least 1"),
+            "batch_size": (self.batch_size >= 2, "needs at least 2, batch norm cannot do with less"),
+            "share": (0.0 < self.share < 1.0, "needs to lie between 0 and 1, such as 0.5"),
+            "momentum": (0.0 <= self.momentum < 1.0, "needs to lie in [0, 1), such as 0.9"),
+            "weight_decay": (0.0 <= self.weight_decay < math.inf, "needs 0 or more, such as 3e-4"),
+            "clip": (self.clip > 0.0, "needs to be above 0, or .inf for no clipping"),
+            "warm_up": (0 <= self.warm_up < self.epochs, f"needs 0 to {self.epochs - 1}, fewer than search.epochs"),
+        }
+        for name, (right, way_out) in allowed.items():
+            if not right:
+                raise InputError(f"search.{name}={getattr(self, name)}: {way_out}")
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search gave: the architecture, and the supernet's averages in the last epoch on both halves."""
+
+    architecture: Architecture
+    train: Averages
+    valid: Averages
+
+
+def search(
+    supernet: Supernet,
+    strategy: Strategy,
+    train: Source,
+    valid: Source,
+    augmentation: Augmentation,
+    recipe: SearchRecipe,
+    *,
+    task: Task,
+    run: Run,
+) -> Searched:
+    """Trains `supernet` on `train` and `strategy` on `valid`; continues from `run.checkpoint` where there is one.
+
+    Raises NotFinite where the search diverges, and Interrupted, after saving, where the run was asked to stop.
+    """
+    supernet.to(run.device).train()
+    strategy.to(run.device)
+    train, valid = train.to(run.device), valid.to(run.device)
+    optimizer = torch.optim.SGD(
+        supernet.parameters(), recipe.schedule(0, recipe.epochs), recipe.momentum, weight_decay=recipe.weight_decay
+    )
+    state = _State(Meter(run.device))
+    parts = {"supernet": supernet, "strategy": strategy, "optimizer": optimizer, "state": state}
+    saving = Saving(run, parts, lambda: check_finite(state.meter, supernet, state.step, run.checkpoint))
+    saving.restore()
+    run.report.resume(state.step + 1)
+    per_epoch = steps_per_epoch(train, recipe.batch_size)
+    total = per_epoch * recipe.epochs
+    batches = _batches(train, valid, augmentation, recipe, run, state.step)
+    for epoch in range(state.epoch, recipe.epochs):
+        began, first = time.monotonic(), state.step
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.schedule(epoch, recipe.epochs)
+        while state.step < (epoch + 1) * per_epoch:
+            saving.between_steps()
+            train_batch, valid_batch = next(batches)
+            step = Step(supernet, train_batch, valid_batch, task, optimizer, progress=state.step / total)
+            loss, correct = search_step(step, strategy, recipe.clip, learn_alphas=epoch >= recipe.warm_up)
+            state.meter.add(loss, correct, len(train_batch))
+            state.step += 1
+            run.report.progress(state.step, total, f"search: epoch {epoch + 1} of {recipe.epochs}")
+        seconds = (time.monotonic() - began) / max(1, state.step - first)
+        state.end_epoch(_evaluate(supernet, strategy, valid, augmentation, recipe, task, run))
+        _report_epoch(state, strategy, recipe, optimizer, seconds, run)
+        saving.save()
+    return Searched(strategy.finish(), state.train, state.valid)
+
+
+def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bool = True) -> tuple[Tensor, Tensor]:
+    """One step of the alphas, then one of the weights; the loss and the right answers of the latter's batch."""
+    if learn_alphas:
+        strategy.update(step)
+    weights = strategy.sample(step.progress)
+    output = step.supernet(step.task.inputs(step.train), weights)
+    loss = step.task.loss(output, step.train)
+    step.optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(step.supernet.parameters(), clip)
+    step.optimizer.step()
+    return loss.detach(), step.task.correct(output, step.train)
+
+
+@dataclass
+class _State:
+    """How far a search is: steps taken, epochs closed, the running sums and the last closed epoch's averages."""
+
+    meter: Meter
+    step: int = 0
+    epoch: int = 0
+    train: Averages = field(default_factory=lambda: Averages(0.0, 0.0, 0))
+    valid: Averages = field(default_factory=lambda: Averages(0.0, 0.0, 0))
+    genotype: str = ""
+
+    def end_epoch(self, valid: Averages) -> None:
+        self.train, self.valid = self.meter.read(), valid
+        self.epoch += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        averages = {"train": asdict(self.train), "valid": asdict(self.valid)}
+        counts = {"step": self.step, "epoch": self.epoch, "genotype": self.genotype}
+        return {"meter": self.meter.state_dict(), **averages, **counts}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        self.meter.load_state_dict(state["meter"])
+        self.train, self.valid = Averages(**state["train"]), Averages(**state["valid"])
+        self.step, self.epoch, self.genotype = state["step"], state["epoch"], state["genotype"]
+
+
+def _batches(
+    train: Source, valid: Source, augmentation: Augmentation, recipe: SearchRecipe, run: Run, start: int
+) -> Iterator[tuple[Batch, Batch]]:
+    """Endless pairs of batches, one of each half, from step `start` on."""
+
+    def half(source: Source, stream: int) -> Iterator[Batch]:
+        seed = generator(run.seed, stream).initial_seed()
+        return training_batches(source, recipe.batch_size, augmentation, seed=seed, start=start, device=run.device)
+
+    return zip(half(train, _TRAIN_STREAM), half(valid, _VALID_STREAM), strict=True)
+
+
+def _evaluate(
+    supernet: Supernet,
+    strategy: Strategy,
+    valid: Source,
+    augmentation: Augmentation,
+    recipe: SearchRecipe,
+    task: Task,
+    run: Run,
+) -> Averages:
+    """The whole supernet, as the strategy weighs it now, on the architecture's half of the data."""
+    weights = strategy.expected()
+    with evaluating(supernet):
+        return evaluate(
+            lambda images: supernet(images, weights),
+            valid,
+            augmentation,
+            batch_size=recipe.batch_size,
+            device=run.device,
+            task=task,
+        )
+
+
+def _report_epoch(
+    state: _State, strategy: Strategy, recipe: SearchRecipe, optimizer: torch.optim.Optimizer, seconds: float, run: Run
+) -> None:
+    """Scalars, pictures and a line about the epoch that has just ended, and a fresh meter for the next."""
+    weights, architecture, decisions = strategy.expected(), strategy.finish(), strategy.decisions
+    scalars = {
+        "search/loss/train": state.train.loss,
+        "search/loss/valid": state.valid.loss,
+        "search/accuracy/train": state.train.accuracy,
+        "search/accuracy/valid": state.valid.accuracy,
+        "lr/weights": optimizer.param_groups[0]["lr"],
+        "sys/images_per_second": 2 * recipe.batch_size / seconds if seconds else 0.0,
+        "sys/memory_gb": memory_gb(run.device),
+        **strategy.measures(),
+    }
+    changed = state.genotype != architecture.to_json()
+    for kind in kinds(decisions):
+        edges, options, values = table(decisions, weights, kind)
+        if not edges:
+            continue
+        scalars[f"alpha/entropy/{kind}"] = entropy(decisions, weights, kind)
+        scalars[f"alpha/skip_count/{kind}"] = skip_count(architecture, kind)
+        run.report.figure(f"alpha/{kind}", heat_map(edges, options, values, kind), state.step)
+        run.report.histogram(f"alpha/{kind}", values, state.step)
+        if changed and any(d.inputs for d in decisions.values()):
+            run.report.figure(f"genotype/{kind}", draw_cell(architecture, kind), state.step)
+    if changed:
+        run.report.text("genotype", f"```json\n{architecture.to_json()}```", state.step)
+    run.report.scalars(scalars, state.step)
+    left = (recipe.epochs - state.epoch) * (state.step // state.epoch) * seconds
+    run.report.line(
+        f"search {state.epoch:>3}/{recipe.epochs}  train loss {state.train.loss:.3f} accuracy {state.train.accuracy:.3f}"
+        f"  valid {state.valid.accuracy:.3f}  {left:.0f} s left{'  new genotype' if changed else ''}"
+    )
+    state.genotype = architecture.to_json()
+    state.meter.reset()

@@ -1,0 +1,93 @@
+"""What a strategy is, and what it is given at each step of a search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from supernet.data.batches import Batch
+from supernet.space.architecture import Architecture, Decision, Weights
+from supernet.space.choices import Supernet
+from supernet.training.tasks import Task
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a search: a batch of each half of the training data, and the supernet with its optimiser.
+
+    `progress` in [0, 1) is how far the search is.
+    """
+
+    supernet: Supernet
+    train: Batch
+    valid: Batch
+    task: Task
+    optimizer: torch.optim.Optimizer
+    progress: float
+
+    def train_loss(self, weights: Weights, inner: Sequence[Tensor] | None = None) -> Tensor:
+        """The loss on the half the network learns from; `inner` stands in for the supernet's parameters."""
+        return self._loss(self.train, weights, inner)
+
+    def valid_loss(self, weights: Weights, inner: Sequence[Tensor] | None = None) -> Tensor:
+        """The loss on the half the architecture is judged by; `inner` stands in for the supernet's parameters."""
+        return self._loss(self.valid, weights, inner)
+
+    def _loss(self, batch: Batch, weights: Weights, inner: Sequence[Tensor] | None) -> Tensor:
+        images = self.task.inputs(batch)
+        if inner is None:
+            return self.task.loss(self.supernet(images, weights), batch)
+        names = (name for name, _ in self.supernet.named_parameters())
+        stand_ins = dict(zip(names, inner, strict=True))
+        return self.task.loss(functional_call(self.supernet, stand_ins, (images, weights)), batch)
+
+
+class Strategy(Protocol):
+    """Decides which weights the supernet runs with, and in the end which architecture is best."""
+
+    decisions: Mapping[str, Decision]
+
+    def update(self, step: Step) -> None:
+        """Learns about the architecture. Leaves the network's weights, gradients and statistics as they were."""
+        ...
+
+    def sample(self, progress: float) -> Weights:
+        """Weights, without gradient, with which the network's next step is taken."""
+        ...
+
+    def expected(self) -> Weights:
+        """What the strategy thinks of each option now, without noise."""
+        ...
+
+    def finish(self) -> Architecture:
+        """The architecture it would choose now."""
+        ...
+
+    def measures(self) -> Mapping[str, float]:
+        """Scalars worth plotting once an epoch."""
+        ...
+
+    def to(self, device: torch.device) -> Any: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> Any: ...
+
+
+@contextmanager
+def frozen_statistics(network: nn.Module) -> Iterator[None]:
+    """Within it batch norms in training mode use the batch's statistics, as always, but remember nothing."""
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

@@ -1,0 +1,238 @@
+"""Training of a chosen network from scratch, and the evaluation of any.
+
+A training that is stopped at any step and started again with the same arguments ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from supernet.data.augmentation import Augmentation
+from supernet.data.batches import Batch, Source, evaluation_batches, steps_per_epoch, training_batches
+from supernet.runtime.errors import InputError
+from supernet.runtime.run import Run
+from supernet.runtime.saving import Saving
+from supernet.space.operations import set_drop_path
+from supernet.training.meters import Averages, Meter, check_finite, memory_gb
+from supernet.training.schedules import Cosine, Schedule
+from supernet.training.tasks import Classification, Output, Task
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; the defaults are the CIFAR-10 evaluation of DARTS (Liu et al. 2019, section 3.2).
+
+    `clip`: largest norm of the gradient (infinity: none). `drop_path`: probability the ramp leads to. `cutout`: side
+    of the erased square in pixels. `keep`: weights of the "last" epoch, as published, or of the "best" on validation.
+    """
+
+    epochs: int = 600
+    batch_size: int = 96
+    schedule: Schedule = field(default_factory=lambda: Cosine(0.025))
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    nesterov: bool = False
+    clip: float = 5.0
+    drop_path: float = 0.2
+    cutout: int = 16
+    auxiliary_weight: float = 0.4
+    label_smoothing: float = 0.0
+    keep: Literal["last", "best"] = "last"
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "epochs": (self.epochs >= 1, "needs at least 1"),
+            "batch_size": (self.batch_size >= 1, "needs at least 1"),
+            "momentum": (0.0 <= self.momentum < 1.0, "needs to lie in [0, 1), such as 0.9"),
+            "weight_decay": (0.0 <= self.weight_decay < math.inf, "needs 0 or more, such as 3e-4"),
+            "nesterov": (not self.nesterov or self.momentum > 0.0, "needs a momentum above 0"),
+            "clip": (self.clip > 0.0, "needs to be above 0, or .inf for no clipping"),
+            "drop_path": (0.0 <= self.drop_path < 1.0, "needs to lie in [0, 1), such as 0.2"),
+            "cutout": (self.cutout >= 0, "needs 0 pixels or more"),
+            "keep": (self.keep in ("last", "best"), "use last or best"),
+        }
+        for name, (right, way_out) in allowed.items():
+            if not right:
+                raise InputError(f"retrain.{name}={getattr(self, name)}: {way_out}")
+        self.schedule(0, self.epochs)  # a schedule may refuse a number of epochs
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training gave: the averages of the epoch whose weights the network now has, and that epoch's number."""
+
+    epochs: int
+    train: Averages
+    valid: Averages | None
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Puts a network into evaluation mode, and each of its modules back into its own mode at the end."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def evaluate(
+    forward: Callable[[Tensor], Output],
+    source: Source,
+    augmentation: Augmentation,
+    *,
+    batch_size: int,
+    device: torch.device,
+    task: Task,
+) -> Averages:
+    """Loss and accuracy over all of `source`, without gradients, every image weighted alike.
+
+    A module is evaluated in evaluation mode; for any other function the caller chooses (`evaluating`).
+    """
+    if isinstance(forward, nn.Module) and any(module.training for module in forward.modules()):
+        with evaluating(forward):
+            return evaluate(forward, source, augmentation, batch_size=batch_size, device=device, task=task)
+    meter = Meter(device)
+    with torch.inference_mode():
+        for batch in evaluation_batches(source, batch_size, augmentation, device):
+            output = forward(task.inputs(batch))
+            meter.add(task.loss(output, batch), task.correct(output, batch), len(batch))
+    return meter.read()
+
+
+def train(
+    network: nn.Module,
+    train: Source,
+    valid: Source | None,
+    augmentation: Augmentation,
+    recipe: Recipe,
+    *,
+    run: Run,
+) -> Trained:
+    """Trains `network` in place by SGD and returns how it went; continues from `run.checkpoint` where there is one.
+
+    Raises InputError on settings that do not go together, NotFinite where the training diverges, and Interrupted,
+    after saving, where the run was asked to stop.
+    """
+    if recipe.keep == "best" and valid is None:
+        raise InputError("retrain.keep=best: needs validation images to choose by; use keep=last or hold some out")
+    network.to(run.device).train()
+    train, valid = train.to(run.device), None if valid is None else valid.to(run.device)
+    task = Classification(recipe.auxiliary_weight, recipe.label_smoothing)
+    optimizer = torch.optim.SGD(
+        network.parameters(),
+        recipe.schedule(0, recipe.epochs),
+        recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.nesterov,
+    )
+    state = _State(Meter(run.device))
+    parts = {"network": network, "optimizer": optimizer, "state": state}
+    saving = Saving(run, parts, lambda: check_finite(state.meter, network, state.step, run.checkpoint))
+    saving.restore()
+    run.report.resume(state.step + 1)
+    per_epoch = steps_per_epoch(train, recipe.batch_size)
+    augmentation = replace(augmentation, cutout=recipe.cutout)
+    batches = training_batches(
+        train, recipe.batch_size, augmentation, seed=run.seed, start=state.step, device=run.device
+    )
+    for epoch in range(state.epoch, recipe.epochs):
+        began, first = time.monotonic(), state.step
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.schedule(epoch, recipe.epochs)
+        set_drop_path(network, recipe.drop_path * epoch / recipe.epochs)
+        while state.step < (epoch + 1) * per_epoch:
+            saving.between_steps()
+            batch = next(batches)
+            loss, correct = train_step(network, batch, task, optimizer, recipe.clip)
+            state.meter.add(loss, correct, len(batch))
+            state.step += 1
+            run.report.progress(state.step, per_epoch * recipe.epochs, f"retrain: epoch {epoch + 1} of {recipe.epochs}")
+        seconds = (time.monotonic() - began) / max(1, state.step - first)
+        averages = None
+        if valid is not None:
+            settings = {"batch_size": recipe.batch_size, "device": run.device, "task": Classification()}
+            averages = evaluate(network, valid, augmentation, **settings)  # type: ignore[arg-type]
+        state.end_epoch(network, averages, recipe)
+        _report_epoch(state, averages, recipe, optimizer.param_groups[0]["lr"], seconds, run)
+        saving.save()
+    if state.weights:
+        network.load_state_dict(state.weights)
+    return state.kept
+
+
+def train_step(
+    network: nn.Module, batch: Batch, task: Task, optimizer: torch.optim.Optimizer, clip: float
+) -> tuple[Tensor, Tensor]:
+    """One step of the weights; the loss and the right answers of its batch."""
+    output = network(task.inputs(batch))
+    loss = task.loss(output, batch)
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), clip)
+    optimizer.step()
+    return loss.detach(), task.correct(output, batch)
+
+
+@dataclass
+class _State:
+    """How far a training is, what it would return, and the weights to return where they are not the last."""
+
+    meter: Meter
+    step: int = 0
+    epoch: int = 0
+    train: Averages = field(default_factory=lambda: Averages(0.0, 0.0, 0))
+    kept: Trained = field(default_factory=lambda: Trained(0, Averages(0.0, 0.0, 0), None))
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def end_epoch(self, network: nn.Module, valid: Averages | None, recipe: Recipe) -> None:
+        self.epoch += 1
+        self.train = self.meter.read()
+        best = self.kept.valid.accuracy if self.kept.valid is not None else -1.0
+        if recipe.keep == "last" or (valid is not None and valid.accuracy > best):
+            self.kept = Trained(self.epoch, self.train, valid)
+            if recipe.keep == "best":
+                self.weights = {name: value.clone() for name, value in network.state_dict().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        counts = {"step": self.step, "epoch": self.epoch}
+        return {"meter": self.meter.state_dict(), "kept": asdict(self.kept), "weights": self.weights, **counts}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        self.meter.load_state_dict(state["meter"])
+        kept = state["kept"]
+        valid = None if kept["valid"] is None else Averages(**kept["valid"])
+        self.kept = Trained(kept["epochs"], Averages(**kept["train"]), valid)
+        self.step, self.epoch, self.weights = state["step"], state["epoch"], state["weights"]
+
+
+def _report_epoch(state: _State, valid: Averages | None, recipe: Recipe, rate: float, seconds: float, run: Run) -> None:
+    """Scalars and a line about the epoch that has just ended, and a fresh meter for the next."""
+    scalars = {
+        "retrain/loss/train": state.train.loss,
+        "retrain/accuracy/train": state.train.accuracy,
+        "retrain/drop_path": recipe.drop_path * (state.epoch - 1) / recipe.epochs,
+        "lr/weights": rate,
+        "sys/images_per_second": recipe.batch_size / seconds if seconds else 0.0,
+        "sys/memory_gb": memory_gb(run.device),
+    }
+    if valid is not None:
+        scalars |= {"retrain/loss/valid": valid.loss, "retrain/accuracy/valid": valid.accuracy}
+    run.report.scalars(scalars, state.step)
+    left = (recipe.epochs - state.epoch) * (state.step // state.epoch) * seconds
+    run.report.line(
+        f"retrain {state.epoch:>3}/{recipe.epochs}  train loss {state.train.loss:.3f} accuracy {state.train.accuracy:.3f}"
+        + ("" if valid is None else f"  valid {valid.accuracy:.3f}")
+        + f"  {left:.0f} s left"
+    )
+    state.meter.reset()

@@ -1,0 +1,103 @@
+"""Averages that stay on the device until they are read, and the check that training has not diverged."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from supernet.runtime.errors import InputError
+
+
+class NotFinite(InputError):
+    """The loss or a weight became infinite or not a number; one line names the step and the last good checkpoint."""
+
+
+@dataclass(frozen=True)
+class Averages:
+    """Means over `count` images: the loss, and the share answered rightly in [0, 1]."""
+
+    loss: float
+    accuracy: float
+    count: int
+
+
+class Meter:
+    """Sums of loss and right answers over images, weighted by the size of each batch.
+
+    `add` does not wait for the device; `read` does. The sums are part of a checkpoint (`state_dict`).
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        precision = torch.float32 if torch.device(device).type == "mps" else torch.float64
+        self._loss = torch.zeros((), dtype=precision, device=device)
+        self._correct = torch.zeros((), dtype=torch.int64, device=device)
+        # Once the sum is not finite it stays so: this counts the batches before the first bad one.
+        self._finite = torch.zeros((), dtype=torch.int64, device=device)
+        self._count = 0
+        self._batches = 0
+
+    def add(self, loss: Tensor, correct: Tensor, n: int) -> None:
+        """Adds a batch of n images: its mean loss and its number of right answers, 0-dimensional tensors."""
+        self._loss += loss.detach().to(self._loss.dtype) * n
+        self._correct += correct.detach()
+        self._finite += self._loss.isfinite()
+        self._count += n
+        self._batches += 1
+
+    def read(self) -> Averages:
+        """The means since the last reset; all 0 where nothing was added."""
+        n = max(self._count, 1)
+        return Averages(self._loss.item() / n, int(self._correct.item()) / n, self._count)
+
+    def reset(self) -> None:
+        """Starts anew."""
+        for total in (self._loss, self._correct, self._finite):
+            total.zero_()
+        self._count = self._batches = 0
+
+    def bad_batches(self) -> int:
+        """How many batches there are since, and with, the first one whose loss was not finite; 0 where all were."""
+        return self._batches - int(self._finite.item())
+
+    def state_dict(self) -> dict[str, Any]:
+        sums = {"loss": self._loss, "correct": self._correct, "finite": self._finite}
+        return {**{k: v.cpu().clone() for k, v in sums.items()}, "count": self._count, "batches": self._batches}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._loss.copy_(state["loss"])
+        self._correct.copy_(state["correct"])
+        self._finite.copy_(state["finite"])
+        self._count, self._batches = int(state["count"]), int(state["batches"])
+
+
+def check_finite(meter: Meter, network: nn.Module, step: int, checkpoint: Path | None) -> None:
+    """Raises NotFinite if a loss in `meter` or a weight of `network` is not finite after `step` steps.
+
+    To be called before a checkpoint is written, so that the one on disk stays good; `checkpoint` is its path.
+    """
+    bad = meter.bad_batches()
+    floats = [values for values in network.state_dict().values() if values.is_floating_point()]
+    if not bad and bool(torch.stack([values.isfinite().all() for values in floats]).all()):
+        return
+    what = f"the loss is not finite at step {step - bad + 1}" if bad else f"a weight is not finite after step {step}"
+    saved = checkpoint is not None and checkpoint.exists()
+    good = f"the last good checkpoint is {checkpoint}" if saved else "there is no checkpoint before it"
+    raise NotFinite(f"{what}; {good}; lower the learning rate or the clipping norm")
+
+
+def memory_gb(device: torch.device) -> float:
+    """The largest memory held so far, in GB: of the GPU where `device` is one, of the process elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    if sys.platform == "win32":
+        return 0.0
+    import resource  # not there on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9

@@ -1,0 +1,227 @@
+import os
+import pickle
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from supernet.runtime.checkpoint import FORMAT, VERSION, Checkpoint
+from supernet.runtime.errors import InputError
+from supernet.runtime.seeding import seed_everything
+
+
+class Counter:
+    """The smallest stateful part."""
+
+    def __init__(self, value=0):
+        self.value = value
+
+    def state_dict(self):
+        return {"value": self.value}
+
+    def load_state_dict(self, state):
+        self.value = state["value"]
+
+
+class Training:
+    """A tiny training whose every step draws from all three global generators."""
+
+    def __init__(self, path):
+        seed_everything(0)
+        self.network = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1, momentum=0.9)
+        self.adam = torch.optim.Adam([self.network[0].bias], lr=0.01)
+        self.counter = Counter()
+        parts = {"network": self.network, "sgd": self.optimizer, "adam": self.adam, "counter": self.counter}
+        self.checkpoint = Checkpoint(path, {"space": "tiny", "lr": 0.1}, parts)
+
+    def steps(self, count):
+        for _ in range(count):
+            scale = random.random() + np.random.standard_normal()  # noqa: NPY002
+            loss = (self.network(torch.randn(8, 4)) * scale).square().mean()
+            self.network.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            self.adam.step()
+            self.counter.value += 1
+
+
+def write(path, **changes):
+    content = {"format": FORMAT, "version": VERSION, "fingerprint": {}, "parts": {}, "random": {}} | changes
+    torch.save(content, path)
+
+
+def the_error(path, fingerprint=None, parts=None):
+    with pytest.raises(InputError) as caught:
+        Checkpoint(path, fingerprint or {}, parts or {}).load()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message
+    assert "delete the file or use another run directory" in message
+    return message
+
+
+@pytest.mark.parametrize("stop", [0, 1, 3])
+def test_a_resumed_run_is_bitwise_equal(tmp_path, stop):
+    whole = Training(None)
+    whole.steps(6)
+
+    first = Training(tmp_path / "deep" / "run.pt")
+    first.steps(stop)
+    first.checkpoint.save()
+    first.steps(2)  # work after the last save is lost, and must leave no trace
+
+    second = Training(tmp_path / "deep" / "run.pt")
+    assert second.checkpoint.load()
+    second.steps(6 - second.counter.value)
+
+    assert second.counter.value == 6
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, second.network.state_dict()[name]), name
+
+
+def test_the_pending_gaussian_of_numpy_is_restored(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "run.pt", {}, {})
+    np.random.standard_normal()  # noqa: NPY002 - the second of the pair stays pending
+    checkpoint.save()
+    expected = np.random.standard_normal(3)  # noqa: NPY002
+    assert checkpoint.load()
+    assert np.array_equal(np.random.standard_normal(3), expected)  # noqa: NPY002
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_generators_are_restored(tmp_path):
+    torch.rand(1, device="cuda")
+    checkpoint = Checkpoint(tmp_path / "run.pt", {}, {})
+    checkpoint.save()
+    expected = torch.rand(3, device="cuda")
+    assert checkpoint.load()
+    assert torch.equal(torch.rand(3, device="cuda"), expected)
+
+
+def test_without_a_path_nothing_happens():
+    checkpoint = Checkpoint(None, {}, {"counter": Counter()})
+    checkpoint.save()
+    assert not checkpoint.load()
+
+
+def test_without_a_file_there_is_nothing_to_load(tmp_path):
+    assert not Checkpoint(tmp_path / "none.pt", {}, {}).load()
+
+
+class Payload:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.target),)
+
+
+@pytest.mark.parametrize("inside_a_torch_file", [False, True])
+def test_a_pickle_payload_is_refused_and_never_run(tmp_path, inside_a_torch_file):
+    path, target = tmp_path / "run.pt", tmp_path / "touched"
+    if inside_a_torch_file:
+        write(path, parts={"counter": Payload(target)})
+    else:
+        path.write_bytes(pickle.dumps(Payload(target)))
+    the_error(path)
+    assert not target.exists()
+    if inside_a_torch_file:  # the payload is real: a reader that trusts it does run it
+        torch.load(path, weights_only=False)
+        assert target.exists()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_truncated_file_is_refused(tmp_path, share):
+    path = tmp_path / "run.pt"
+    Checkpoint(path, {}, {"network": nn.Linear(50, 50)}).save()
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    the_error(path, parts={"network": nn.Linear(50, 50)})
+
+
+def test_a_flipped_byte_is_refused(tmp_path):
+    path = tmp_path / "run.pt"
+    network = nn.Linear(50, 50)
+    Checkpoint(path, {}, {"network": network}).save()
+    content = bytearray(path.read_bytes())
+    place = content.index(network.weight.detach().numpy().tobytes()[:64])
+    content[place] ^= 1
+    path.write_bytes(content)
+    assert "damaged" in the_error(path, parts={"network": network})
+
+
+def test_files_of_another_kind_are_refused(tmp_path):
+    path = tmp_path / "run.pt"
+    path.write_text("hello")
+    the_error(path)
+    torch.save(nn.Linear(2, 2).state_dict(), path)
+    assert FORMAT in the_error(path)
+    torch.save(torch.zeros(3), path)
+    assert FORMAT in the_error(path)
+    np.savez(path.open("wb"), a=np.zeros(3))
+    assert "damaged or not a checkpoint" in the_error(path)
+    write(path, version=99)
+    assert "version 99" in the_error(path)
+
+
+def test_another_fingerprint_is_refused_with_the_key_and_both_values(tmp_path):
+    path = tmp_path / "run.pt"
+    counter = Counter(5)
+    Checkpoint(path, {"space": "darts", "seed": 1}, {"counter": counter}).save()
+    counter.value = 0
+    message = the_error(path, {"space": "darts", "seed": 2}, {"counter": counter})
+    assert "seed is 1 there and 2 in this run" in message
+    assert "use seed=1" in message
+    assert "seed is 1 there and (not set) in this run" in the_error(path, {"space": "darts"}, {"counter": counter})
+    assert "cells is (not set) there and 8" in the_error(
+        path, {"space": "darts", "seed": 1, "cells": 8}, {"counter": counter}
+    )
+    assert counter.value == 0
+    assert Checkpoint(path, {"seed": 1, "space": "darts"}, {"counter": counter}).load()
+    assert counter.value == 5
+
+
+def test_other_parts_are_refused_with_both_lists(tmp_path):
+    path = tmp_path / "run.pt"
+    Checkpoint(path, {}, {"counter": Counter()}).save()
+    message = the_error(path, parts={"counter": Counter(), "strategy": Counter()})
+    assert "['counter']" in message
+    assert "['counter', 'strategy']" in message
+
+
+@pytest.mark.parametrize("moment", ["while writing", "before the rename"])
+def test_a_crash_in_the_middle_leaves_the_old_file(tmp_path, monkeypatch, moment):
+    path = tmp_path / "run.pt"
+    counter = Counter(1)
+    checkpoint = Checkpoint(path, {}, {"counter": counter})
+    checkpoint.save()
+    counter.value = 2
+
+    def half(content, file):  # noqa: ARG001 - the signature of torch.save
+        file.write(b"half of it")
+        raise OSError("no space left on device")
+
+    def crash(*_):
+        raise OSError("crash")
+
+    if moment == "while writing":
+        monkeypatch.setattr(torch, "save", half)
+    else:
+        monkeypatch.setattr(os, "replace", crash)
+    with pytest.raises(OSError, match=r"no space|crash"):
+        checkpoint.save()
+    monkeypatch.undo()
+    assert checkpoint.load()
+    assert counter.value == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("value", [np.float64(1.0), {1, 2}, np.zeros(2), os])
+def test_a_state_that_could_not_be_read_back_is_not_written(tmp_path, value):
+    path = tmp_path / "run.pt"
+    with pytest.raises(TypeError, match="checkpoint/parts/counter/value"):
+        Checkpoint(path, {}, {"counter": Counter([value])}).save()
+    assert not path.exists()

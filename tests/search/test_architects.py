@@ -1,0 +1,152 @@
+"""Hypergradients against closed forms, brute force and each other, in float64."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from supernet.runtime.errors import InputError
+from supernet.search.architects import Bilevel, first_order, unrolled, unrolled_exact
+
+RATE, MOMENTUM, DECAY = 0.3, 0.9, 0.1
+
+
+def randn(*shape: int, seed: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+A, B, C, D = randn(5, 5, seed=1), randn(5, 3, seed=2), randn(4, 5, seed=3), randn(4, seed=4)
+A = A @ A.T / 5
+W, ALPHA, VELOCITY = randn(5, seed=5), randn(3, seed=6), randn(5, seed=7)
+
+
+def quadratic() -> Bilevel:
+    """L_train = w'Aw/2 + w'B alpha + alpha . w[:3]^2 / 2 and L_valid = |Cw - d|^2/2 + |alpha|^2/2, w in two tensors."""
+    alpha = ALPHA.clone().requires_grad_()
+
+    def train_loss(inner):
+        w = torch.cat(list(inner))
+        return w @ A @ w / 2 + w @ B @ alpha + (alpha * w[:3] ** 2).sum() / 2
+
+    def valid_loss(inner):
+        w = torch.cat(list(inner))
+        return ((C @ w - D) ** 2).sum() / 2 + (alpha**2).sum() / 2
+
+    inner = [W[:2].clone().requires_grad_(), W[2:].clone().requires_grad_()]
+    return Bilevel(inner, [alpha], train_loss, valid_loss, RATE, MOMENTUM, DECAY, [VELOCITY[:2], VELOCITY[2:]])
+
+
+def closed_form(momentum=MOMENTUM, decay=DECAY, sign=-1.0) -> torch.Tensor:
+    """The hypergradient of the quadratic problem by hand: alpha + (dw'/dalpha)' C'(Cw' - d)."""
+    wide = torch.cat([torch.diag(W[:3]), torch.zeros(2, 3, dtype=torch.float64)])  # of alpha . w[:3]^2 / 2
+    slope = A @ W + B @ ALPHA + torch.cat([ALPHA * W[:3], torch.zeros(2, dtype=torch.float64)])
+    virtual = W - RATE * (momentum * VELOCITY + slope + decay * W)
+    return ALPHA + sign * RATE * (B + wide).T @ C.T @ (C @ virtual - D)
+
+
+@pytest.mark.parametrize("architect", [unrolled, unrolled_exact])
+def test_unrolled_equals_the_closed_form(architect):
+    (gradient,) = architect(quadratic())
+    torch.testing.assert_close(gradient, closed_form(), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("mistake", [{"momentum": 0.0}, {"decay": 0.0}, {"sign": 1.0}, {"sign": -1e-4}])
+def test_the_closed_form_tells_the_known_mistakes_apart(mistake):
+    """Forgotten momentum or decay, a wrong sign, and a second term multiplied by epsilon (-> 0) are all far away."""
+    assert (closed_form(**mistake) - closed_form()).abs().max() > 0.01
+
+
+def test_first_order_is_the_partial_gradient():
+    (gradient,) = first_order(quadratic())
+    torch.testing.assert_close(gradient, ALPHA)
+    without_step = replace(quadratic(), learning_rate=0.0)
+    torch.testing.assert_close(unrolled(without_step)[0], gradient)
+
+
+def test_first_step_has_no_velocity():
+    zeros = [torch.zeros(2, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)]
+    before = unrolled(replace(quadratic(), velocity=None))
+    torch.testing.assert_close(before, unrolled(replace(quadratic(), velocity=zeros)))
+
+
+@pytest.mark.parametrize("architect", [first_order, unrolled, unrolled_exact])
+def test_the_problem_is_left_as_it_was(architect):
+    problem = quadratic()
+    problem.inner[0].grad = torch.ones(2, dtype=torch.float64)
+    architect(problem)
+    assert torch.equal(torch.cat([w.detach() for w in problem.inner]), W)
+    assert torch.equal(problem.outer[0].detach(), ALPHA)
+    assert problem.inner[0].grad.tolist() == [1, 1]
+    assert problem.inner[1].grad is None
+    assert problem.outer[0].grad is None
+
+
+def smooth(seed: int) -> tuple[Bilevel, torch.Tensor]:
+    """A small softplus network whose two layers are scaled by softmax(alpha); train and validation batches differ."""
+    alpha = randn(4, seed=seed).requires_grad_()
+    inner = [(0.5 * randn(6, 4, seed=seed + 1)).requires_grad_(), (0.5 * randn(2, 6, seed=seed + 2)).requires_grad_()]
+    data = [randn(8, 4, seed=seed + i) for i in (3, 4)]
+    targets = [randn(8, 2, seed=seed + i) for i in (5, 6)]
+
+    def loss(which):
+        def value(weights):
+            first, second = weights
+            hidden = torch.nn.functional.softplus(data[which] * alpha.softmax(0) @ first.T)
+            return ((hidden.tanh() @ second.T - targets[which]) ** 2).mean()
+
+        return value
+
+    velocity = [0.1 * randn(6, 4, seed=seed + 7), 0.1 * randn(2, 6, seed=seed + 8)]
+    return Bilevel(inner, [alpha], loss(0), loss(1), RATE, MOMENTUM, DECAY, velocity), alpha
+
+
+@pytest.mark.parametrize("seed", [10, 20, 30])
+def test_exact_equals_brute_force(seed):
+    """Against central differences of alpha -> L_valid(w'(alpha), alpha), one alpha at a time."""
+    problem, alpha = smooth(seed)
+
+    def outer_value() -> float:
+        slopes = torch.autograd.grad(problem.train_loss(problem.inner), problem.inner)
+        moved = [
+            (w - RATE * (MOMENTUM * v + g + DECAY * w)).detach()
+            for w, v, g in zip(problem.inner, problem.velocity, slopes, strict=True)
+        ]
+        return problem.valid_loss(moved).item()
+
+    brute = torch.zeros_like(alpha)
+    for i in range(len(alpha)):
+        for sign in (1, -1):
+            with torch.no_grad():
+                alpha[i] += sign * 1e-5
+            brute[i] += sign * outer_value() / 2e-5
+            with torch.no_grad():
+                alpha[i] -= sign * 1e-5
+    torch.testing.assert_close(unrolled_exact(problem)[0], brute.detach(), rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("seed", [10, 20, 30])
+def test_finite_difference_approaches_exact_as_the_square_of_epsilon(seed):
+    problem, _ = smooth(seed)
+    exact = unrolled_exact(problem)[0]
+    error = [(unrolled(problem, epsilon)[0] - exact).abs().max().item() for epsilon in (0.2, 0.02)]
+    assert error[1] < 1e-5 * exact.abs().max()
+    assert 50 < error[0] / error[1] < 200
+
+
+def test_alphas_that_play_no_part_get_zeros():
+    problem = quadratic()
+    idle = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    for architect in (first_order, unrolled, unrolled_exact):
+        assert architect(replace(problem, outer=[*problem.outer, idle]))[1].tolist() == [0, 0]
+
+
+def test_flat_validation_loss_has_no_second_term():
+    problem = quadratic()
+    flat = replace(problem, valid_loss=lambda inner: (problem.outer[0] ** 2).sum() / 2)
+    torch.testing.assert_close(unrolled(flat)[0], ALPHA)
+
+
+@pytest.mark.parametrize("architect", [unrolled, unrolled_exact])
+def test_unrolling_wants_sgd(architect):
+    with pytest.raises(InputError, match="train the weights with SGD"):
+        architect(replace(quadratic(), learning_rate=None))

@@ -1,0 +1,201 @@
+import math
+import signal
+from functools import partial
+
+import pytest
+import torch
+
+from supernet.data.augmentation import Augmentation
+from supernet.data.batches import Resident, training_batches
+from supernet.runtime.errors import InputError
+from supernet.runtime.interrupt import Interrupted, Interruption
+from supernet.runtime.report import Silent
+from supernet.runtime.run import Run
+from supernet.search.architects import first_order, unrolled
+from supernet.search.discretisers import argmax
+from supernet.search.gradient import GradientStrategy
+from supernet.search.loop import SearchRecipe, search, search_step
+from supernet.search.relaxations import Gumbel, Softmax
+from supernet.search.strategy import Step
+from supernet.space.choices import Supernet
+from supernet.space.choosers import Undecided
+from supernet.space.darts import Darts
+from supernet.training.meters import NotFinite
+from supernet.training.schedules import Cosine
+from supernet.training.tasks import Classification
+
+AUGMENTATION = Augmentation((0.5,), (0.25,), crop_padding=1)
+
+
+class Recorder(Silent):
+    """Keeps the scalars; stops the run after some steps where asked to."""
+
+    def __init__(self, interruption=None, stop_after=None):
+        self.values, self.lines, self.interruption, self.stop_after = {}, [], interruption, stop_after
+
+    def scalars(self, values, step):
+        for tag, value in values.items():
+            if not tag.startswith("sys/"):
+                self.values[step, tag] = value
+
+    def line(self, message):
+        self.lines.append(message)
+
+    def progress(self, done, total, message):
+        if done == self.stop_after:
+            self.interruption.signal = signal.SIGTERM
+
+
+def half(seed: int, count: int = 20) -> Resident:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, 1, 6, 6), dtype=torch.uint8, generator=generator)
+    return Resident(images, torch.arange(count) % 3)
+
+
+def run_search(run, recipe=None, relaxation=None, architect=first_order, train=1):
+    torch.manual_seed(run.seed)
+    supernet = Supernet(Darts(channels=2, cells=2, nodes=2).network(Undecided(), (1, 6, 6), 3))
+    strategy = GradientStrategy(
+        "darts",
+        supernet.decisions,
+        operations=relaxation or Softmax(),
+        inputs=None,
+        architect=architect,
+        optimizer=partial(torch.optim.Adam, lr=0.01),
+        discretiser=argmax,
+        seed=run.seed,
+    )
+    recipe = recipe or SearchRecipe(epochs=3, batch_size=8, schedule=Cosine(0.1, 0.01))
+    result = search(supernet, strategy, half(train), half(2), AUGMENTATION, recipe, task=Classification(), run=run)
+    state = {**supernet.state_dict(), **{f"alpha {n}": p.detach() for n, p in strategy.logits.items()}}
+    return result, state
+
+
+def same(one, other) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 7, 9])  # 3 steps an epoch, 9 in all: inside, at a boundary, at the end
+@pytest.mark.parametrize(("relaxation", "architect"), [(Softmax(), first_order), (Gumbel(), unrolled)])
+def test_stopped_at_any_step_and_resumed_is_bitwise_the_same(tmp_path, stop_after, relaxation, architect):
+    whole = Recorder()
+    straight, state = run_search(Run(report=whole), None, relaxation, architect)
+    interruption = Interruption()
+    first = Recorder(interruption, stop_after)
+    run = Run(report=first, checkpoint=tmp_path / "search.pt", interruption=interruption)
+    if stop_after < 9:
+        with pytest.raises(Interrupted) as stopped:
+            run_search(run, None, relaxation, architect)
+        assert stopped.value.exit_code == 143
+    else:
+        run_search(run, None, relaxation, architect)
+    torch.manual_seed(1234)  # whatever has happened to the process in between
+    second = Recorder()
+    resumed, again = run_search(Run(report=second, checkpoint=tmp_path / "search.pt"), None, relaxation, architect)
+    assert resumed == straight
+    assert same(state, again)
+    assert {**first.values, **second.values} == whole.values
+
+
+def test_finished_search_answers_at_once(tmp_path):
+    run = Run(checkpoint=tmp_path / "search.pt")
+    first, _ = run_search(run)
+    recorder = Recorder()
+    second, _ = run_search(Run(checkpoint=tmp_path / "search.pt", report=recorder))
+    assert second == first
+    assert not recorder.lines
+
+
+def test_seeds_differ_and_repeat():
+    one, two, again = (run_search(Run(seed=seed))[1] for seed in (1, 2, 1))
+    assert same(one, again)
+    assert not same(one, two)
+
+
+def test_learning_rate_is_that_of_torchs_cosine():
+    recorder = Recorder()
+    run_search(Run(report=recorder))
+    optimizer = torch.optim.SGD([torch.zeros(1)], 0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 3, eta_min=0.01)
+    for epoch in range(3):
+        assert recorder.values[3 * (epoch + 1), "lr/weights"] == pytest.approx(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+
+
+def test_warm_up_leaves_the_alphas_alone():
+    recipe = SearchRecipe(epochs=2, batch_size=8, warm_up=1)
+    recorder = Recorder()
+    run_search(Run(report=recorder), recipe)
+    assert recorder.values[3, "alpha/grad_norm"] == 0.0
+    assert recorder.values[6, "alpha/grad_norm"] > 0.0
+
+
+def test_weights_learn_from_the_training_half_alone():
+    """A step with frozen alphas does not depend on the validation batch."""
+    states = []
+    for valid in (2, 3):
+        torch.manual_seed(0)
+        supernet = Supernet(Darts(channels=2, cells=2, nodes=2).network(Undecided(), (1, 6, 6), 3))
+        optimizer = torch.optim.SGD(supernet.parameters(), 0.1)
+        batches = [next(training_batches(half(seed), 8, AUGMENTATION, seed=0)) for seed in (1, valid)]
+        step = Step(supernet, *batches, Classification(), optimizer, 0.0)
+        strategy = GradientStrategy(
+            "darts",
+            supernet.decisions,
+            operations=Softmax(),
+            inputs=None,
+            architect=first_order,
+            optimizer=torch.optim.Adam,
+            discretiser=argmax,
+        )
+        search_step(step, strategy, 5.0, learn_alphas=False)
+        states.append(supernet.state_dict())
+    assert same(*states)
+
+
+def test_reports_what_people_watch():
+    recorder = Recorder()
+    run_search(Run(report=recorder))
+    tags = {tag for _, tag in recorder.values}
+    assert tags == {
+        "search/loss/train",
+        "search/loss/valid",
+        "search/accuracy/train",
+        "search/accuracy/valid",
+        "lr/weights",
+        "lr/alpha",
+        "alpha/grad_norm",
+        "alpha/entropy/normal",
+        "alpha/entropy/reduce",
+        "alpha/skip_count/normal",
+        "alpha/skip_count/reduce",
+    }
+    assert len(recorder.lines) == 3
+    assert "new genotype" in recorder.lines[0]
+
+
+def test_divergence_stops_with_the_step_and_the_last_good_checkpoint(tmp_path):
+    path = tmp_path / "search.pt"
+    recipe = SearchRecipe(epochs=3, batch_size=8, schedule=Cosine(1e30), clip=math.inf)
+    with pytest.raises(NotFinite, match="step 2; there is no checkpoint") as error:
+        run_search(Run(checkpoint=path), recipe)
+    assert "\n" not in str(error.value)
+    assert not path.exists()
+
+
+def test_checkpoint_of_another_run_is_refused(tmp_path):
+    path = tmp_path / "search.pt"
+    run_search(Run(checkpoint=path, fingerprint={"space": "darts"}))
+    with pytest.raises(InputError, match="space is darts there and nasbench201"):
+        run_search(Run(checkpoint=path, fingerprint={"space": "nasbench201"}))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"epochs": 0}, {"batch_size": 1}, {"share": 1.0}, {"momentum": 1.0}, {"clip": 0.0}, {"warm_up": 50}, {"weight_decay": -1.0}],
+)
+def test_recipe_refuses_nonsense_by_name(settings):
+    (name,) = settings
+    with pytest.raises(InputError, match=f"search.{name}="):
+        SearchRecipe(**settings)
