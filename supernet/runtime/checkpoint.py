@@ -89,14 +89,15 @@ _WAY_OUT = "delete the file or use another run directory to start afresh"
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"checkpoint {path} is truncated or not a checkpoint at all; {_WAY_OUT}")
     try:
+        with zipfile.ZipFile(path) as archive:  # torch itself does not verify the checksums it has written
+            if archive.testzip() is not None:
+                raise zipfile.BadZipFile("wrong checksum")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(f"checkpoint {path} holds more than plain data and was not opened; {_WAY_OUT}") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        raise InputError(f"checkpoint {path} is damaged or not a checkpoint at all; {_WAY_OUT}") from error
+    except (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise InputError(f"checkpoint {path} is truncated, damaged or not a checkpoint at all; {_WAY_OUT}") from error
     if type(content) is not dict or content.get("format") != FORMAT:
         raise InputError(f"checkpoint {path} is not a {FORMAT} file; {_WAY_OUT}")
     if content.get("version") != VERSION:

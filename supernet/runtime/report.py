@@ -1,5 +1,6 @@
 """Reports: what a loop tells about itself, in one protocol."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -10,6 +11,8 @@ from torch import Tensor
 from supernet.runtime.console import Bar
 from supernet.runtime.metrics import MetricsFile
 from supernet.runtime.tensorboard import EventFiles
+
+_LOG = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,7 +99,8 @@ class RunReport:
         self._bar.update(done, total, message)
 
     def line(self, message: str) -> None:
-        """Print one plain line, above the bar if there is one."""
+        """Print one plain line, above the bar if there is one, and log it."""
+        _LOG.info(message)
         self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def resume(self, step: int) -> None:

@@ -18,8 +18,8 @@ LAYOUT = {
     "Search": {
         "loss": ["Multiline", ["search/loss/train", "search/loss/valid"]],
         "accuracy": ["Multiline", ["search/accuracy/train", "search/accuracy/valid"]],
-        "alpha entropy": ["Multiline", ["arch/entropy/.*"]],
-        "skip connections": ["Multiline", ["arch/skip_count/.*"]],
+        "alpha entropy": ["Multiline", ["alpha/entropy/.*"]],
+        "skip connections": ["Multiline", ["alpha/skip_count/.*"]],
     },
     "Retrain": {
         "loss": ["Multiline", ["retrain/loss/train", "retrain/loss/valid"]],
@@ -73,8 +73,9 @@ def hparams(
 
     The metrics become scalars of the same run, so their names must differ from the tags of its curves.
     """
+    words = {key: str(value).lower() if type(value) is bool else value for key, value in values.items()}
     with SummaryWriter(str(directory)) as writer:
-        for summary in hparams_summaries(dict(values), dict(metrics)):
+        for summary in hparams_summaries(words, dict(metrics)):
             writer.file_writer.add_summary(summary)
         for tag, value in metrics.items():
             writer.add_scalar(tag, value, step)

@@ -1,0 +1,184 @@
+"""From composed configuration to objects: types are checked against the constructors' own signatures.
+
+A yaml names a class or function (`_target_`) and its arguments. Before anything is made, each argument is held
+against the annotation of the parameter it is for, so that a mistake is one line with its full key, for our own
+classes and for anybody's.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, Union
+
+from hydra.core.config_store import ConfigStore
+from hydra.utils import instantiate
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from supernet.runtime.errors import InputError
+
+
+@dataclass
+class Baseline:
+    """What the found cell is compared with."""
+
+    random: int = 1
+
+
+@dataclass
+class Runtime:
+    """Where and how the job runs."""
+
+    device: str = "auto"
+    threads: int | None = None
+    deterministic: bool = True
+    save_seconds: float = 60.0
+    progress: bool = True
+
+
+@dataclass
+class Config:
+    """The root of the configuration. Groups whose options are classes of their own are typed by those classes."""
+
+    name: str = MISSING
+    seed: int = 0
+    genotype: str | None = None
+    retrain_valid: float = 0.1
+    baseline: Baseline = field(default_factory=Baseline)
+    runtime: Runtime = field(default_factory=Runtime)
+    operations: dict[str, Any] = field(default_factory=dict)
+    data: Any = MISSING
+    space: Any = MISSING
+    chooser: Any = MISSING
+    strategy: Any = MISSING
+    relaxation: Any = MISSING
+    inputs: Any = None
+    architect: Any = MISSING
+    discretiser: Any = MISSING
+    search: Any = MISSING
+    retrain: Any = MISSING
+
+
+ConfigStore.instance().store(group="schema", name="config", node=Config)
+
+_RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain containers, interpolations resolved. Raises InputError where that cannot be."""
+    try:
+        container = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise InputError(str(error).splitlines()[0]) from None
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def build(node: Any, key: str) -> Any:
+    """Makes what a node describes, and what its children do. Raises InputError with the full key of what is wrong."""
+    if isinstance(node, list):
+        return [build(item, f"{key}[{number}]") for number, item in enumerate(node)]
+    if node == "???":
+        raise InputError(f"{key}: needs a value; give one with {key}=...")
+    if not isinstance(node, dict):
+        return node
+    children = {name: build(value, f"{key}.{name}") for name, value in node.items() if name not in _RESERVED}
+    if "_target_" not in node:
+        return children
+    whole = not node.get("_partial_", False)
+    target = _locate(str(node["_target_"]), key)
+    arguments = _arguments(target, children, key, whole)
+    try:
+        return target(**arguments) if whole else partial(target, **arguments)
+    except TypeError as error:
+        raise InputError(f"{key}: {error}") from None
+
+
+def _locate(name: str, key: str) -> Callable[..., Any]:
+    """The object a `_target_` names, found by Hydra, with the checks that Hydra makes."""
+    try:
+        deferred = instantiate({"_target_": name, "_partial_": True})
+    except Exception as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise InputError(f"{key}._target_={name}: cannot be used ({reason})") from None
+    function: Callable[..., Any] = deferred.func
+    return function
+
+
+def _arguments(target: Callable[..., Any], given: Mapping[str, Any], key: str, whole: bool) -> dict[str, Any]:
+    """`given`, each converted to what the target's signature says."""
+    signature = inspect.signature(target)
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    taken = {n: p for n, p in signature.parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    for name in given:
+        if name not in taken and not open_ended:
+            raise InputError(f"{key}.{name}: unknown setting; known: {', '.join(taken) or 'none'}")
+    if whole:
+        for name, parameter in taken.items():
+            if parameter.default is parameter.empty and name not in given:
+                raise InputError(f"{key}.{name}: needs a value; give one with +{key}.{name}=...")
+    hints = _hints(target)
+    return {name: convert(value, hints.get(name, Any), f"{key}.{name}") for name, value in given.items()}
+
+
+def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    function = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, TypeError, AttributeError):
+        return {}  # nothing to check against
+
+
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def convert(value: Any, hint: Any, key: str) -> Any:
+    """`value` as the annotation `hint` wants it: numbers, truth, text, None, literals, tuples and sequences of them.
+
+    Other annotations take what comes. Raises InputError with the key, the value and what is allowed.
+    """
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _convert_union(value, inner, key)
+    if origin is Literal:
+        if value not in inner:
+            raise InputError(f"{key}={value}: use one of {', '.join(map(str, inner))}")
+        return value
+    if origin in (tuple, list, Sequence) and (origin is not tuple or (len(inner) == 2 and inner[1] is Ellipsis)):
+        if not isinstance(value, list | tuple):
+            raise InputError(f"{key}={value}: needs a list, such as [a,b]")
+        items = [convert(item, inner[0] if inner else Any, f"{key}[{number}]") for number, item in enumerate(value)]
+        return items if origin is list else tuple(items)
+    if origin in (dict, Mapping) and isinstance(value, dict) and len(inner) == 2:
+        return {name: convert(item, inner[1], f"{key}.{name}") for name, item in value.items()}
+    if hint in _WORDS:
+        return _convert_scalar(value, hint, key)
+    return tuple(value) if isinstance(value, list) and hint is tuple else value
+
+
+def _convert_union(value: Any, options: tuple[Any, ...], key: str) -> Any:
+    if value is None and type(None) in options:
+        return None
+    problems = []
+    for option in options:
+        if option is type(None):
+            continue
+        try:
+            return convert(value, option, key)
+        except InputError as error:
+            problems.append(error)
+    raise problems[0]
+
+
+def _convert_scalar(value: Any, kind: type, key: str) -> Any:
+    fits = isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
+    if fits or (kind is float and isinstance(value, int) and not isinstance(value, bool)):
+        return kind(value)
+    if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)  # a class called 7, a folder called 2026
+    raise InputError(f"{key}={value}: needs {_WORDS[kind]}")

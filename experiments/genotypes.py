@@ -1,0 +1,27 @@
+"""A genotype from whatever a person names it by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from supernet.runtime.errors import InputError
+from supernet.space.architecture import Architecture
+from supernet.space.published import published, read_genotype
+
+
+def find_genotype(name: str) -> Architecture:
+    """From a genotype.json, a run directory, a text file with Genotype(...), that text itself, or a published name."""
+    path = Path(name)
+    if "Genotype(" in name:
+        return read_genotype(name).architecture()
+    if path.is_dir():
+        return Architecture.load(path / "genotype.json")
+    if path.is_file():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"genotype={name}: cannot be read ({type(error).__name__})") from None
+        if text.lstrip().startswith("{"):
+            return Architecture.from_json(text, origin=f"genotype={name}")
+        return read_genotype(text).architecture()
+    return published(name)

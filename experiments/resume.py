@@ -1,0 +1,69 @@
+"""Going on with an interrupted run, and refusing to start into a directory that holds another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from supernet.runtime.errors import InputError
+
+SUMMARY = "summary.json"
+
+
+def arguments(given: list[str]) -> list[str]:
+    """The command line for Hydra. Untouched unless it holds resume=RUN_DIR: then the run's own overrides join it.
+
+    Raises InputError where there is nothing to go on with, where the overrides are changed, and where a run would
+    start into a used directory.
+    """
+    resumes = [word.removeprefix("resume=") for word in given if word.startswith("resume=")]
+    if not resumes:
+        _refuse_used_directory(given)
+        return given
+    directory = Path(resumes[-1].strip("'\""))
+    rest = [word for word in given if not word.startswith("resume=")]
+    for word in rest:
+        if not word.startswith(("runtime.", "-")) or word in ("-m", "--multirun"):
+            raise InputError(f"resume={directory}: goes on with the run's own settings; leave out {word}")
+    return [*_recorded(directory), *rest, f"hydra.run.dir={_quoted(directory)}"]
+
+
+def finished(given: list[str]) -> Path | None:
+    """The run to be resumed, if it is finished already."""
+    for word in given:
+        directory = Path(word.removeprefix("resume=").strip("'\""))
+        if word.startswith("resume=") and (directory / SUMMARY).exists():
+            return directory
+    return None
+
+
+def _recorded(directory: Path) -> list[str]:
+    """The overrides of the run in `directory`. It may come from anywhere, so it must not name code or folders."""
+    path = directory / ".hydra" / "overrides.yaml"
+    if not path.is_file():
+        raise InputError(f"resume={directory}: no run there; a run's directory has .hydra/overrides.yaml in it")
+    try:
+        overrides = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        overrides = None
+    if not isinstance(overrides, list) or not all(isinstance(word, str) for word in overrides):
+        raise InputError(f"resume={directory}: .hydra/overrides.yaml is not a list of overrides")
+    for word in overrides:
+        if "_target_" in word or word.lstrip("+~").startswith(("hydra.", "hydra/")) or "${" in word:
+            raise InputError(f"resume={directory}: its recorded override {word!r} could run code; start it anew by hand")
+    return list(overrides)
+
+
+def _refuse_used_directory(given: list[str]) -> None:
+    for word in given:
+        key, _, value = word.lstrip("+").partition("=")
+        if key in ("hydra.run.dir", "hydra.sweep.dir"):
+            directory = Path(value.strip("'\""))
+            if (directory / ".hydra").exists() or (directory / "multirun.yaml").exists():
+                raise InputError(f"{key}={directory}: holds a run already; use resume={directory} or another directory")
+
+
+def _quoted(directory: Path) -> str:
+    escaped = str(directory).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -1,0 +1,348 @@
+"""Where data come from. Each function here reads one kind of data and returns `Data`; a yaml in conf/data names it.
+
+To add a data set write such a function and such a yaml; an `.npz` file with MedMNIST's keys or a folder of images
+needs no code at all.
+"""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from supernet.data.augmentation import Augmentation
+from supernet.data.batches import Files, Resident, Source
+from supernet.data.images import SUFFIXES, image_shape, read_image
+from supernet.data.splits import stratified_split, stratified_subset
+from supernet.runtime.errors import InputError
+
+_TEST_SHARE, _TEST_SEED = 0.2, 20_180_624  # the test images never depend on a run's seed
+
+
+class Sealed:
+    """The test images. They can be taken out once: results on them must not guide any choice."""
+
+    def __init__(self, source: Source) -> None:
+        self._source: Source | None = source
+        self._count = len(source)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def open(self) -> Source:
+        """The images, the first time; RuntimeError ever after."""
+        if self._source is None:
+            raise RuntimeError("the test images were used already; evaluate all candidates together, once, at the end")
+        source, self._source = self._source, None
+        return source
+
+
+@dataclass(frozen=True)
+class Data:
+    """A classification data set: what may be learnt from, what may be chosen by, and the sealed rest.
+
+    `valid` is None where the data bring no validation set of their own.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Source
+    valid: Source | None
+    test: Sealed
+    augmentation: Augmentation
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of every image."""
+        return self.train.shape
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Images and labels as read, before anything is held out."""
+
+    train: Source
+    valid: Source | None = None
+    test: Source | None = None
+    classes: tuple[str, ...] = field(default=())
+
+
+def digits(crop_padding: int = 1, flip: bool = False) -> Data:
+    """Scikit-learn's handwritten digits: 1,797 grey images of 8x8, packaged with it; a fifth is held out for testing."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = torch.from_numpy((bunch.images * (255 / 16)).round().astype(np.uint8)).unsqueeze(1)
+    parts = _Parts(Resident(images, torch.from_numpy(bunch.target.astype(np.int64))))
+    return _data("digits", parts, crop_padding=crop_padding, flip=flip)
+
+
+def npz(
+    path: str,
+    classes: Sequence[str] | None = None,
+    train_limit: int | None = None,
+    test_limit: int | None = None,
+    crop_padding: int = 0,
+    flip: bool = False,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Data:
+    """Any .npz file with MedMNIST's keys: {train,val,test}_images (uint8, N x H x W [x C]) and _labels (N or N x 1).
+
+    val_* may be missing, and without test_* a fifth of the training images is held out. The limits take a stratified
+    part of a set that is too large for the time at hand.
+    """
+    where = f"data.path={path}"
+    arrays = _open_npz(path, where)
+    train = _from_arrays(arrays, "train", where)
+    if train is None:
+        raise InputError(f"{where}: no train_images and train_labels among {', '.join(sorted(arrays)) or 'nothing'}")
+    parts = _Parts(train, _from_arrays(arrays, "val", where), _from_arrays(arrays, "test", where), tuple(classes or ()))
+    limits = {"train_limit": train_limit, "test_limit": test_limit}
+    return _data(Path(path).stem, parts, crop_padding=crop_padding, flip=flip, mean=mean, std=std, **limits)
+
+
+def image_folder(
+    path: str,
+    size: Sequence[int] | None = None,
+    crop_padding: int = 0,
+    flip: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    workers: int = 0,
+    resident_gib: float = 2.0,
+) -> Data:
+    """A folder with train/<class>/<image>, perhaps val and test beside it, or <class>/<image> alone.
+
+    `size`: [height, width] that all become; needed only where they differ. Sets of up to `resident_gib` stay in
+    memory, larger ones are read when needed, by `workers` processes.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise InputError(f"data.path={path}: no such folder; expected train/<class>/<image> or <class>/<image> in it")
+    train_root = root / "train" if (root / "train").is_dir() else root
+    classes = tuple(sorted(p.name for p in train_root.iterdir() if p.is_dir() and not p.name.startswith(".")))
+    if not classes:
+        raise InputError(f"data.path={path}: no folder for a class in it; expected train/<class>/<image>")
+    listed = {
+        "train": _list_images(train_root, classes),
+        "val": next((_list_images(root / n, classes) for n in ("val", "valid") if (root / n).is_dir()), None),
+        "test": _list_images(root / "test", classes) if (root / "test").is_dir() and train_root != root else None,
+    }
+    shape = _common_shape([p for found in listed.values() if found for p in found[0]], size)
+    count = sum(len(found[0]) for found in listed.values() if found)
+    resident = count * shape[0] * shape[1] * shape[2] <= resident_gib * 2**30
+
+    def source(part: str) -> Source | None:
+        found = listed[part]
+        if found is None:
+            return None
+        files = Files(tuple(found[0]), found[1], shape, resize=size is not None, workers=workers)
+        if not resident:
+            return files
+        images = torch.stack([read_image(p, shape, resize=size is not None) for p in found[0]])
+        return Resident(images, found[1])
+
+    train = source("train")
+    assert train is not None
+    parts = _Parts(train, source("val"), source("test"), classes)
+    return _data(root.name, parts, crop_padding=crop_padding, flip=flip, mean=mean, std=std)
+
+
+def torchvision_set(
+    name: str,
+    root: str = "data",
+    download: bool = False,
+    train_limit: int | None = None,
+    test_limit: int | None = None,
+    crop_padding: int = 4,
+    flip: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    source: str | None = None,
+) -> Data:
+    """CIFAR10, CIFAR100, SVHN or FashionMNIST through torchvision, from `root`, fetched where `download` is true.
+
+    `source` (FashionMNIST): a folder that holds the four .gz files as published, read as they are.
+    """
+    settings = {"crop_padding": crop_padding, "flip": flip, "mean": mean, "std": std}
+    limits = {"train_limit": train_limit, "test_limit": test_limit}
+    parts = _fashion_files(Path(source)) if source else _torchvision_parts(name, root, download)
+    return _data(name.lower(), parts, **settings, **limits)
+
+
+def _torchvision_parts(name: str, root: str, download: bool) -> _Parts:
+    try:
+        import torchvision.datasets as sets
+    except (ImportError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"torchvision cannot be imported ({reason}); install the build that matches torch") from None
+    known = ("CIFAR10", "CIFAR100", "SVHN", "FashionMNIST")
+    if name not in known:
+        raise InputError(f"data.name={name}: use one of {', '.join(known)}")
+    halves: list[Any] = []
+    for train in (True, False):
+        which = {"split": "train" if train else "test"} if name == "SVHN" else {"train": train}
+        try:
+            halves.append(getattr(sets, name)(root, download=download, **which))
+        except (RuntimeError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"data.root={root}: no {name} there ({reason}); use data.download=true, or data=digits, which needs none"
+            ) from None
+    classes = tuple(str(c) for c in getattr(halves[0], "classes", range(10)))
+    train_set, test_set = (Resident(_channels_first(h), _labels_of(h)) for h in halves)
+    return _Parts(train_set, None, test_set, classes)
+
+
+def _channels_first(dataset: Any) -> Tensor:
+    images = torch.as_tensor(np.asarray(dataset.data))
+    if images.dim() == 3:
+        return images.unsqueeze(1)
+    return images if images.shape[1] == 3 else images.permute(0, 3, 1, 2).contiguous()
+
+
+def _labels_of(dataset: Any) -> Tensor:
+    labels = dataset.labels if hasattr(dataset, "labels") else dataset.targets
+    return torch.as_tensor(np.asarray(labels)).long()
+
+
+_FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+
+
+def _fashion_files(folder: Path) -> _Parts:
+    def read(name: str, offset: int) -> Tensor:
+        path = folder / f"{name}.gz"
+        try:
+            with gzip.open(path) as file:
+                return torch.from_numpy(np.frombuffer(file.read(), np.uint8, offset=offset).copy())
+        except (OSError, EOFError, ValueError) as error:
+            raise InputError(f"data.source={folder}: {path.name} cannot be read ({type(error).__name__})") from None
+
+    def part(prefix: str) -> Resident:
+        images = read(f"{prefix}-images-idx3-ubyte", 16).view(-1, 1, 28, 28)
+        return Resident(images, read(f"{prefix}-labels-idx1-ubyte", 8).long())
+
+    return _Parts(part("train"), None, part("t10k"), _FASHION)
+
+
+def _open_npz(path: str, where: str) -> dict[str, np.ndarray]:
+    if not Path(path).is_file():
+        raise InputError(f"{where}: no such file; expected an .npz with train_images, train_labels, test_images, ...")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            wanted = {f"{p}_{k}" for p in ("train", "val", "test") for k in ("images", "labels")}
+            return {key: file[key] for key in file.files if key in wanted}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{where}: not a plain .npz file ({reason})") from None
+
+
+def _from_arrays(arrays: dict[str, np.ndarray], part: str, where: str) -> Resident | None:
+    images, labels = arrays.get(f"{part}_images"), arrays.get(f"{part}_labels")
+    if images is None and labels is None:
+        return None
+    if images is None or labels is None:
+        raise InputError(f"{where}: {part}_images and {part}_labels belong together, one of them is missing")
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise InputError(
+            f"{where}: {part}_images is {images.dtype} of shape {images.shape}; use uint8, N x H x W or N x H x W x C"
+        )
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        raise InputError(f"{where}: {part}_labels has {labels.shape[1]} columns; one label an image is what is supported")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.size != len(images):
+        raise InputError(
+            f"{where}: {part}_labels is {labels.dtype} of shape {labels.shape}; use one whole number for each of {len(images)} images"
+        )
+    pixels = torch.from_numpy(images)
+    pixels = pixels.unsqueeze(1) if images.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
+    return Resident(pixels, torch.from_numpy(labels.reshape(-1).astype(np.int64)))
+
+
+def _list_images(folder: Path, classes: tuple[str, ...]) -> tuple[list[str], Tensor]:
+    extra = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name not in classes)
+    if extra:
+        raise InputError(f"data.path: class {extra[0]!r} in {folder} is not among the training classes")
+    paths: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        found = sorted(str(p) for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES)
+        paths += found
+        labels += [label] * len(found)
+    if not paths:
+        raise InputError(f"data.path: no images in {folder} (looked for {', '.join(sorted(SUFFIXES))})")
+    return paths, torch.tensor(labels)
+
+
+def _common_shape(paths: Sequence[str], size: Sequence[int] | None) -> tuple[int, int, int]:
+    """(channels, height, width): colour if any of some 50 sampled images has it, the size asked for or theirs."""
+    shapes = {image_shape(p) for p in paths[:: max(1, len(paths) // 50)]}
+    channels = max(shape[0] for shape in shapes)
+    if size is not None:
+        if len(size) != 2 or min(size) < 1:
+            raise InputError(f"data.size={list(size)}: use [height, width]")
+        return channels, int(size[0]), int(size[1])
+    sizes = sorted({shape[1:] for shape in shapes})
+    if len(sizes) > 1:
+        raise InputError(f"data.path: images of {len(sizes)} sizes, {sizes[0]} to {sizes[-1]}; set data.size=[H,W]")
+    return channels, *sizes[0]
+
+
+def _data(
+    name: str,
+    parts: _Parts,
+    *,
+    crop_padding: int,
+    flip: bool,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    train_limit: int | None = None,
+    test_limit: int | None = None,
+) -> Data:
+    """Checks what was read, holds out a test set where there is none, and measures mean and deviation."""
+    train, test = parts.train, parts.test
+    labels = [s.labels for s in (train, parts.valid, test) if s is not None]
+    if any(len(each) == 0 for each in labels) or min(int(each.min()) for each in labels) < 0:
+        raise InputError(f"data {name}: needs images in every part and labels from 0 on")
+    count = int(max(int(each.max()) for each in labels)) + 1
+    if count < 2 or (parts.classes and len(parts.classes) < count):
+        raise InputError(f"data {name}: {count} classes by the labels, {len(parts.classes) or 'at least 2'} expected")
+    shapes = {s.shape for s in (train, parts.valid, test) if s is not None}
+    if len(shapes) > 1:
+        raise InputError(f"data {name}: images of different shapes in its parts: {sorted(shapes)}")
+    if test is None:
+        held, kept = stratified_split(train.labels, _TEST_SHARE, _TEST_SEED)
+        train, test = train.subset(kept), train.subset(held)
+    if train_limit is not None:
+        train = train.subset(stratified_subset(train.labels, train_limit, _TEST_SEED))
+    if test_limit is not None:
+        test = test.subset(stratified_subset(test.labels, test_limit, _TEST_SEED))
+    measured = _statistics(train) if mean is None or std is None else ((), ())
+    means, deviations = tuple(mean or measured[0]), tuple(std or measured[1])
+    if len(means) != train.shape[0]:
+        raise InputError(f"data.mean={list(means)}: the images have {train.shape[0]} channels, give one number each")
+    augmentation = Augmentation(means, deviations, crop_padding, flip)
+    classes = parts.classes or tuple(str(label) for label in range(count))
+    return Data(name, classes, train, parts.valid, Sealed(test), augmentation)
+
+
+def _statistics(source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, pixels in [0, 1], over up to some 5,000 images."""
+    indices = torch.arange(0, len(source), max(1, len(source) // 5000))
+    total, squares, pixels = 0.0, 0.0, 0
+    for part in indices.split(500):
+        values = source.raw(part).double().div_(255)
+        total = total + values.sum(dim=(0, 2, 3))
+        squares = squares + values.square().sum(dim=(0, 2, 3))
+        pixels += values[:, 0].numel()
+    mean = torch.as_tensor(total) / pixels
+    deviation = (torch.as_tensor(squares) / pixels - mean**2).clamp_min(1e-8).sqrt()
+    return tuple(round(v, 6) for v in mean.tolist()), tuple(round(v, 6) for v in deviation.tolist())

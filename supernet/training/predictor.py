@@ -1,0 +1,166 @@
+"""A trained network in use: images of many forms in, named probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from supernet.data.augmentation import Augmentation
+from supernet.data.images import read_image
+from supernet.runtime.errors import InputError
+from supernet.space.architecture import Architecture
+
+Images = str | Path | Image.Image | np.ndarray | Tensor
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    """How probable each class is: `data` (classes,) sums to 1."""
+
+    data: Tensor
+
+    @property
+    def top1(self) -> int:
+        """The most probable class."""
+        return int(self.data.argmax())
+
+    @property
+    def top1conf(self) -> float:
+        """Its probability."""
+        return float(self.data.max())
+
+    @property
+    def top5(self) -> list[int]:
+        """The five most probable classes (fewer where there are fewer), the most probable first."""
+        return [int(i) for i in self.data.topk(min(5, len(self.data))).indices]
+
+    @property
+    def top5conf(self) -> list[float]:
+        """Their probabilities."""
+        return [float(self.data[i]) for i in self.top5]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a network says of one image. `names`: class number -> name; `path`: the file, if there was one."""
+
+    names: dict[int, str]
+    probs: Probabilities
+    path: str | None = None
+
+
+class Predictor:
+    """A network with all that is needed to use it: call it with images.
+
+    `network` is a plain module in evaluation mode for normalised images; `shape` is what it wants
+    (channels, height, width).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        architecture: Architecture,
+        classes: tuple[str, ...],
+        shape: tuple[int, int, int],
+        augmentation: Augmentation,
+        provenance: Mapping[str, str | float | int | None],
+    ) -> None:
+        self.network, self.architecture, self.classes, self.shape = network, architecture, classes, shape
+        self.augmentation, self.provenance = augmentation, dict(provenance)
+
+    def to(self, device: str | torch.device) -> Predictor:
+        """Moves the network; images follow it."""
+        self.network.to(device)
+        return self
+
+    @torch.inference_mode()
+    def __call__(self, images: Images | Sequence[Images]) -> list[Result]:
+        """One result an image.
+
+        Takes a file's path, a PIL image, an array (H, W), (H, W, C) or (N, H, W, C) of uint8, a tensor (C, H, W) or
+        (N, C, H, W) of uint8 or of floats in [0, 1], or a sequence of such. Grey and colour, and other sizes, are
+        converted. Raises InputError where an image cannot be understood.
+        """
+        given = list(images) if isinstance(images, list | tuple) else [images]
+        device = next(self.network.parameters()).device
+        names, results = dict(enumerate(self.classes)), []
+        for item in given:
+            path = str(item) if isinstance(item, str | Path) else None
+            for pixels in self._pixels(item).split(_BATCH):
+                logits = self.network(self.augmentation.normalise(pixels.to(device)))
+                results += [Result(names, Probabilities(p), path) for p in logits.float().softmax(1).cpu()]
+        return results
+
+    def _pixels(self, image: Images) -> Tensor:
+        """(N, channels, height, width) as the network wants them, uint8 or in [0, 255]."""
+        if isinstance(image, str | Path):
+            return read_image(image, self.shape).unsqueeze(0) if self.shape[0] in (1, 3) else _refuse_file(image)
+        if isinstance(image, Image.Image):
+            image = np.asarray(image.convert("L" if self.shape[0] == 1 else "RGB"))
+        if isinstance(image, np.ndarray):
+            image = _from_array(image)
+        elif not isinstance(image, Tensor):
+            raise InputError(f"an image is a path, a PIL image, an array or a tensor, not {type(image).__name__}")
+        if image.dim() == 3:
+            image = image.unsqueeze(0)
+        if image.dim() != 4:
+            raise InputError(f"an image tensor is (C, H, W) or (N, C, H, W), not of shape {tuple(image.shape)}")
+        return self._fit(_levels(image))
+
+    def _fit(self, pixels: Tensor) -> Tensor:
+        channels, *size = self.shape
+        if pixels.shape[1] != channels:
+            if pixels.shape[1] == 1:
+                pixels = pixels.expand(-1, channels, -1, -1)
+            elif channels == 1 and pixels.shape[1] == 3:
+                weights = torch.tensor([0.299, 0.587, 0.114], device=pixels.device).view(1, 3, 1, 1)
+                pixels = (pixels.float() * weights).sum(1, keepdim=True)
+            else:
+                raise InputError(f"the image has {pixels.shape[1]} channels, the network wants {channels}")
+        if list(pixels.shape[2:]) != size:
+            pixels = interpolate(pixels.float(), size, mode="bilinear", antialias=True, align_corners=False)
+        return pixels.contiguous()
+
+
+def _refuse_file(path: str | Path) -> Tensor:
+    raise InputError(f"{path}: image files have 1 or 3 channels, the network wants others; pass a tensor")
+
+
+def _from_array(array: np.ndarray) -> Tensor:
+    if array.dtype != np.uint8:
+        raise InputError(f"an image array is uint8, not {array.dtype}; pass floats in [0, 1] as a tensor")
+    if array.ndim == 2:
+        array = array[None, :, :, None]
+    elif array.ndim == 3:
+        array = array[None]
+    if array.ndim != 4:
+        raise InputError(f"an image array is (H, W), (H, W, C) or (N, H, W, C), not of shape {array.shape}")
+    return torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2)
+
+
+def _levels(pixels: Tensor) -> Tensor:
+    """Pixels in [0, 255]."""
+    if pixels.dtype == torch.uint8:
+        return pixels
+    if not pixels.is_floating_point():
+        raise InputError(f"an image tensor is uint8 or of floats in [0, 1], not {pixels.dtype}")
+    low, high = pixels.aminmax()
+    if not (low >= 0 and high <= 1):
+        raise InputError(
+            f"pixels from {low:.3g} to {high:.3g}: floats must be in [0, 1]; is the image normalised already? Call .network"
+        )
+    return pixels * 255
+
+
+def labelled(result: Result, count: int = 5) -> Iterator[tuple[str, float]]:
+    """(name, probability) of the most probable classes."""
+    for index in result.probs.top5[:count]:
+        yield result.names[index], float(result.probs.data[index])

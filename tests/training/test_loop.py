@@ -1,0 +1,177 @@
+import copy
+import math
+import signal
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from supernet.data.augmentation import Augmentation
+from supernet.data.batches import Resident, training_batches
+from supernet.runtime.errors import InputError
+from supernet.runtime.interrupt import Interrupted, Interruption
+from supernet.runtime.report import Silent
+from supernet.runtime.run import Run
+from supernet.space.choosers import Decided
+from supernet.space.darts import Darts
+from supernet.space.operations import DropPath
+from supernet.space.published import published
+from supernet.training.loop import Recipe, evaluate, train
+from supernet.training.meters import NotFinite
+from supernet.training.schedules import Cosine
+from supernet.training.tasks import Classification
+
+AUGMENTATION = Augmentation((0.5,), (0.25,), crop_padding=1)
+RECIPE = Recipe(
+    epochs=3, batch_size=8, schedule=Cosine(0.05), drop_path=0.3, cutout=2, auxiliary_weight=0.4, label_smoothing=0.1
+)
+
+
+class Recorder(Silent):
+    def __init__(self, interruption=None, stop_after=None):
+        self.values, self.lines, self.interruption, self.stop_after = {}, [], interruption, stop_after
+
+    def scalars(self, values, step):
+        self.values |= {(step, tag): value for tag, value in values.items() if not tag.startswith("sys/")}
+
+    def line(self, message):
+        self.lines.append(message)
+
+    def progress(self, done, total, message):
+        if done == self.stop_after:
+            self.interruption.signal = signal.SIGINT
+
+
+def images(seed: int, count: int = 20) -> Resident:
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (count, 1, 6, 6), dtype=torch.uint8, generator=generator)
+    return Resident(pixels, torch.arange(count) % 3)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return Darts(channels=2, cells=3, auxiliary=True).network(Decided(published("darts_v2")), (1, 6, 6), 3)
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+@pytest.mark.parametrize("stop_after", [1, 3, 5, 9])
+def test_stopped_at_any_step_and_resumed_is_bitwise_the_same(tmp_path, stop_after, keep):
+    recipe = Recipe(**{**RECIPE.__dict__, "keep": keep})
+    whole, straight = Recorder(), network()
+    expected = train(straight, images(1), images(2), AUGMENTATION, recipe, run=Run(report=whole))
+    interruption = Interruption()
+    first, resumed = Recorder(interruption, stop_after), network()
+    run = Run(report=first, checkpoint=tmp_path / "retrain.pt", interruption=interruption)
+    if stop_after < 9:
+        with pytest.raises(Interrupted):
+            train(resumed, images(1), images(2), AUGMENTATION, recipe, run=run)
+    else:
+        train(resumed, images(1), images(2), AUGMENTATION, recipe, run=run)
+    fresh, second = network(), Recorder()
+    torch.manual_seed(77)
+    run = Run(report=second, checkpoint=tmp_path / "retrain.pt")
+    assert train(fresh, images(1), images(2), AUGMENTATION, recipe, run=run) == expected
+    assert same(fresh, straight)
+    assert {**first.values, **second.values} == whole.values
+
+
+def test_equals_a_loop_written_out():
+    """One epoch against plain PyTorch: auxiliary loss, label smoothing, clipping, SGD with momentum and decay."""
+    recipe = Recipe(
+        epochs=1, batch_size=8, schedule=Cosine(0.1), clip=0.5, drop_path=0.0, cutout=2, label_smoothing=0.1
+    )
+    trained, twin = network(), network()
+    result = train(trained, images(1), None, AUGMENTATION, recipe, run=Run(seed=3))
+    optimizer = torch.optim.SGD(twin.parameters(), 0.1, momentum=0.9, weight_decay=3e-4)
+    batches = training_batches(images(1), 8, Augmentation((0.5,), (0.25,), crop_padding=1, cutout=2), seed=3)
+    total = 0.0
+    for _ in range(3):
+        batch = next(batches)
+        logits, auxiliary = twin(batch.images)
+        losses = [F.cross_entropy(out, batch.labels, label_smoothing=0.1) for out in (logits, auxiliary)]
+        loss = losses[0] + 0.4 * losses[1]
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(twin.parameters(), 0.5)
+        optimizer.step()
+        total += loss.item() * len(batch)
+    assert same(trained, twin)
+    assert result.train.loss == pytest.approx(total / 20)
+    assert result.valid is None
+
+
+def test_drop_path_and_learning_rate_follow_their_ramps():
+    recorder, trained = Recorder(), network()
+    train(trained, images(1), None, AUGMENTATION, RECIPE, run=Run(report=recorder))
+    assert [recorder.values[s, "retrain/drop_path"] for s in (3, 6, 9)] == pytest.approx([0.0, 0.1, 0.2])
+    rates = [0.025 * (1 + math.cos(math.pi * epoch / 3)) for epoch in range(3)]
+    assert [recorder.values[s, "lr/weights"] for s in (3, 6, 9)] == pytest.approx(rates)
+    assert [m.probability for m in trained.modules() if isinstance(m, DropPath)] == pytest.approx([0.2] * 3)
+
+
+def test_keep_best_returns_the_weights_of_the_best_epoch():
+    recipe = Recipe(epochs=6, batch_size=8, schedule=Cosine(0.3), drop_path=0.0, cutout=0, keep="best")
+    recorder, trained = Recorder(), network()
+    result = train(trained, images(1), images(2), AUGMENTATION, recipe, run=Run(report=recorder))
+    accuracies = [recorder.values[3 * e, "retrain/accuracy/valid"] for e in range(1, 7)]
+    assert result.valid.accuracy == max(accuracies)
+    assert result.epochs == accuracies.index(max(accuracies)) + 1
+    settings = {"batch_size": 8, "device": torch.device("cpu"), "task": Classification()}
+    assert evaluate(trained, images(2), AUGMENTATION, **settings).accuracy == max(accuracies)
+
+
+def test_evaluate_weighs_every_image_alike_and_leaves_the_network_alone():
+    net = network()
+    before = copy.deepcopy(net.state_dict())
+    whole, pieces = (
+        evaluate(net, images(2), AUGMENTATION, batch_size=size, device=torch.device("cpu"), task=Classification())
+        for size in (20, 7)
+    )
+    assert whole.loss == pytest.approx(pieces.loss)
+    assert (whole.accuracy, whole.count) == (pieces.accuracy, 20)
+    assert net.training
+    assert all(torch.equal(before[n], v) for n, v in net.state_dict().items())
+    net.eval()
+    with torch.no_grad():
+        logits = net(AUGMENTATION.normalise(images(2).images))
+    assert whole.accuracy == (logits.argmax(1) == images(2).labels).double().mean().item()
+    assert whole.loss == pytest.approx(F.cross_entropy(logits, images(2).labels).item())
+
+
+def test_divergence_stops_and_keeps_the_good_checkpoint(tmp_path):
+    path = tmp_path / "retrain.pt"
+    bad = Recipe(epochs=2, batch_size=8, schedule=Cosine(1e30), clip=math.inf, drop_path=0.0)
+    with pytest.raises(NotFinite, match="not finite") as error:
+        train(network(), images(1), None, AUGMENTATION, bad, run=Run(checkpoint=path))
+    assert "\n" not in str(error.value)
+    assert not path.exists()
+
+
+def test_best_needs_validation_images():
+    with pytest.raises(InputError, match="keep=best"):
+        train(network(), images(1), None, AUGMENTATION, Recipe(keep="best"), run=Run())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"momentum": -0.1},
+        {"weight_decay": math.inf},
+        {"nesterov": True, "momentum": 0.0},
+        {"clip": 0.0},
+        {"drop_path": 1.0},
+        {"cutout": -1},
+        {"keep": "first"},
+    ],
+)
+def test_recipe_refuses_nonsense_by_name(settings):
+    with pytest.raises(InputError, match=f"retrain.{next(iter(settings))}="):
+        Recipe(**settings)
