@@ -51,7 +51,9 @@ def _recorded(directory: Path) -> list[str]:
         raise InputError(f"resume={directory}: .hydra/overrides.yaml is not a list of overrides")
     for word in overrides:
         if "_target_" in word or word.lstrip("+~").startswith(("hydra.", "hydra/")) or "${" in word:
-            raise InputError(f"resume={directory}: its recorded override {word!r} could run code; start it anew by hand")
+            raise InputError(
+                f"resume={directory}: its recorded override {word!r} could run code; start it anew by hand"
+            )
     return list(overrides)
 
 

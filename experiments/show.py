@@ -27,7 +27,9 @@ def main() -> None:
         description="Parameters, multiply-adds and pictures of a genotype.",
         epilog=f"Published names: {', '.join(PUBLISHED)}",
     )
-    parser.add_argument("genotype", help="a run directory, a genotype.json, a Genotype(...) text file or a published name")
+    parser.add_argument(
+        "genotype", help="a run directory, a genotype.json, a Genotype(...) text file or a published name"
+    )
     parser.add_argument("--channels", type=int, help="of the first cell (default 36; 48 with the imagenet stem)")
     parser.add_argument("--cells", type=int, help="default 20; 14 with the imagenet stem")
     parser.add_argument("--classes", type=int, help="default 10; 1000 with the imagenet stem")

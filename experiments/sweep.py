@@ -67,7 +67,9 @@ def markdown(rows: Sequence[Row]) -> str:
     lines = ["| job | settings | seed | network | parameters | validation | test |", "|---|---|---|---|---|---|---|"]
     for r in rows:
         scores = f"{_number(r.valid)} | {_number(r.test)}"
-        lines.append(f"| {r.job} | {r.settings or '(defaults)'} | {r.seed} | {r.network} | {r.parameters:,} | {scores} |")
+        lines.append(
+            f"| {r.job} | {r.settings or '(defaults)'} | {r.seed} | {r.network} | {r.parameters:,} | {scores} |"
+        )
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for r in rows:
         groups[r.settings, r.network].append(r)

@@ -8,5 +8,15 @@ from supernet.space.darts import Darts
 from supernet.space.published import published, read_genotype
 from supernet.training.bundle import load
 
-__all__ = ["Architecture", "Darts", "Decided", "InputError", "Supernet", "Undecided", "load", "published", "read_genotype"]
+__all__ = [
+    "Architecture",
+    "Darts",
+    "Decided",
+    "InputError",
+    "Supernet",
+    "Undecided",
+    "load",
+    "published",
+    "read_genotype",
+]
 __version__ = "0.1.0"

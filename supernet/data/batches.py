@@ -120,7 +120,7 @@ class Files:
         """The files at these indices."""
         return replace(self, paths=tuple(self.paths[i] for i in indices.tolist()), labels=self.labels[indices])
 
-    def to(self, device: torch.device) -> "Files":  # noqa: ARG002 - a set on disk is the same from every device
+    def to(self, device: torch.device) -> "Files":
         """Return the set itself: its images reach the device batch by batch."""
         return self
 

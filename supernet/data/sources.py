@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from supernet.data.augmentation import Augmentation
-from supernet.data.batches import Files, Resident, Source
-from supernet.data.images import SUFFIXES, image_shape, read_image
+from supernet.data.batches import Resident, Source
 from supernet.data.splits import stratified_split, stratified_subset
 from supernet.runtime.errors import InputError
 
@@ -66,7 +65,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class _Parts:
+class Parts:
     """Images and labels as read, before anything is held out."""
 
     train: Source
@@ -76,13 +75,13 @@ class _Parts:
 
 
 def digits(crop_padding: int = 1, flip: bool = False) -> Data:
-    """Scikit-learn's handwritten digits: 1,797 grey images of 8x8, packaged with it; a fifth is held out for testing."""
+    """Scikit-learn's handwritten digits: 1,797 grey images of 8x8, packaged with it; a fifth is held out to test."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     images = torch.from_numpy((bunch.images * (255 / 16)).round().astype(np.uint8)).unsqueeze(1)
-    parts = _Parts(Resident(images, torch.from_numpy(bunch.target.astype(np.int64))))
-    return _data("digits", parts, crop_padding=crop_padding, flip=flip)
+    parts = Parts(Resident(images, torch.from_numpy(bunch.target.astype(np.int64))))
+    return assemble("digits", parts, crop_padding=crop_padding, flip=flip)
 
 
 def npz(
@@ -105,56 +104,17 @@ def npz(
     train = _from_arrays(arrays, "train", where)
     if train is None:
         raise InputError(f"{where}: no train_images and train_labels among {', '.join(sorted(arrays)) or 'nothing'}")
-    parts = _Parts(train, _from_arrays(arrays, "val", where), _from_arrays(arrays, "test", where), tuple(classes or ()))
-    limits = {"train_limit": train_limit, "test_limit": test_limit}
-    return _data(Path(path).stem, parts, crop_padding=crop_padding, flip=flip, mean=mean, std=std, **limits)
-
-
-def image_folder(
-    path: str,
-    size: Sequence[int] | None = None,
-    crop_padding: int = 0,
-    flip: bool = True,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    workers: int = 0,
-    resident_gib: float = 2.0,
-) -> Data:
-    """A folder with train/<class>/<image>, perhaps val and test beside it, or <class>/<image> alone.
-
-    `size`: [height, width] that all become; needed only where they differ. Sets of up to `resident_gib` stay in
-    memory, larger ones are read when needed, by `workers` processes.
-    """
-    root = Path(path)
-    if not root.is_dir():
-        raise InputError(f"data.path={path}: no such folder; expected train/<class>/<image> or <class>/<image> in it")
-    train_root = root / "train" if (root / "train").is_dir() else root
-    classes = tuple(sorted(p.name for p in train_root.iterdir() if p.is_dir() and not p.name.startswith(".")))
-    if not classes:
-        raise InputError(f"data.path={path}: no folder for a class in it; expected train/<class>/<image>")
-    listed = {
-        "train": _list_images(train_root, classes),
-        "val": next((_list_images(root / n, classes) for n in ("val", "valid") if (root / n).is_dir()), None),
-        "test": _list_images(root / "test", classes) if (root / "test").is_dir() and train_root != root else None,
-    }
-    shape = _common_shape([p for found in listed.values() if found for p in found[0]], size)
-    count = sum(len(found[0]) for found in listed.values() if found)
-    resident = count * shape[0] * shape[1] * shape[2] <= resident_gib * 2**30
-
-    def source(part: str) -> Source | None:
-        found = listed[part]
-        if found is None:
-            return None
-        files = Files(tuple(found[0]), found[1], shape, resize=size is not None, workers=workers)
-        if not resident:
-            return files
-        images = torch.stack([read_image(p, shape, resize=size is not None) for p in found[0]])
-        return Resident(images, found[1])
-
-    train = source("train")
-    assert train is not None
-    parts = _Parts(train, source("val"), source("test"), classes)
-    return _data(root.name, parts, crop_padding=crop_padding, flip=flip, mean=mean, std=std)
+    parts = Parts(train, _from_arrays(arrays, "val", where), _from_arrays(arrays, "test", where), tuple(classes or ()))
+    return assemble(
+        Path(path).stem,
+        parts,
+        crop_padding=crop_padding,
+        flip=flip,
+        mean=mean,
+        std=std,
+        train_limit=train_limit,
+        test_limit=test_limit,
+    )
 
 
 def torchvision_set(
@@ -173,13 +133,20 @@ def torchvision_set(
 
     `source` (FashionMNIST): a folder that holds the four .gz files as published, read as they are.
     """
-    settings = {"crop_padding": crop_padding, "flip": flip, "mean": mean, "std": std}
-    limits = {"train_limit": train_limit, "test_limit": test_limit}
     parts = _fashion_files(Path(source)) if source else _torchvision_parts(name, root, download)
-    return _data(name.lower(), parts, **settings, **limits)
+    return assemble(
+        name.lower(),
+        parts,
+        crop_padding=crop_padding,
+        flip=flip,
+        mean=mean,
+        std=std,
+        train_limit=train_limit,
+        test_limit=test_limit,
+    )
 
 
-def _torchvision_parts(name: str, root: str, download: bool) -> _Parts:
+def _torchvision_parts(name: str, root: str, download: bool) -> Parts:
     try:
         import torchvision.datasets as sets
     except (ImportError, RuntimeError) as error:
@@ -196,11 +163,11 @@ def _torchvision_parts(name: str, root: str, download: bool) -> _Parts:
         except (RuntimeError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(
-                f"data.root={root}: no {name} there ({reason}); use data.download=true, or data=digits, which needs none"
+                f"data.root={root}: no {name} there ({reason}); use data.download=true, or data=digits"
             ) from None
     classes = tuple(str(c) for c in getattr(halves[0], "classes", range(10)))
     train_set, test_set = (Resident(_channels_first(h), _labels_of(h)) for h in halves)
-    return _Parts(train_set, None, test_set, classes)
+    return Parts(train_set, None, test_set, classes)
 
 
 def _channels_first(dataset: Any) -> Tensor:
@@ -218,7 +185,7 @@ def _labels_of(dataset: Any) -> Tensor:
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
-def _fashion_files(folder: Path) -> _Parts:
+def _fashion_files(folder: Path) -> Parts:
     def read(name: str, offset: int) -> Tensor:
         path = folder / f"{name}.gz"
         try:
@@ -231,7 +198,7 @@ def _fashion_files(folder: Path) -> _Parts:
         images = read(f"{prefix}-images-idx3-ubyte", 16).view(-1, 1, 28, 28)
         return Resident(images, read(f"{prefix}-labels-idx1-ubyte", 8).long())
 
-    return _Parts(part("train"), None, part("t10k"), _FASHION)
+    return Parts(part("train"), None, part("t10k"), _FASHION)
 
 
 def _open_npz(path: str, where: str) -> dict[str, np.ndarray]:
@@ -257,48 +224,22 @@ def _from_arrays(arrays: dict[str, np.ndarray], part: str, where: str) -> Reside
             f"{where}: {part}_images is {images.dtype} of shape {images.shape}; use uint8, N x H x W or N x H x W x C"
         )
     if labels.ndim == 2 and labels.shape[1] > 1:
-        raise InputError(f"{where}: {part}_labels has {labels.shape[1]} columns; one label an image is what is supported")
+        raise InputError(
+            f"{where}: {part}_labels has {labels.shape[1]} columns; one label an image is what is supported"
+        )
     if not np.issubdtype(labels.dtype, np.integer) or labels.size != len(images):
         raise InputError(
-            f"{where}: {part}_labels is {labels.dtype} of shape {labels.shape}; use one whole number for each of {len(images)} images"
+            f"{where}: {part}_labels is {labels.dtype} of shape {labels.shape}; "
+            f"use one whole number for each of {len(images)} images"
         )
     pixels = torch.from_numpy(images)
     pixels = pixels.unsqueeze(1) if images.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
     return Resident(pixels, torch.from_numpy(labels.reshape(-1).astype(np.int64)))
 
 
-def _list_images(folder: Path, classes: tuple[str, ...]) -> tuple[list[str], Tensor]:
-    extra = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name not in classes)
-    if extra:
-        raise InputError(f"data.path: class {extra[0]!r} in {folder} is not among the training classes")
-    paths: list[str] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        found = sorted(str(p) for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES)
-        paths += found
-        labels += [label] * len(found)
-    if not paths:
-        raise InputError(f"data.path: no images in {folder} (looked for {', '.join(sorted(SUFFIXES))})")
-    return paths, torch.tensor(labels)
-
-
-def _common_shape(paths: Sequence[str], size: Sequence[int] | None) -> tuple[int, int, int]:
-    """(channels, height, width): colour if any of some 50 sampled images has it, the size asked for or theirs."""
-    shapes = {image_shape(p) for p in paths[:: max(1, len(paths) // 50)]}
-    channels = max(shape[0] for shape in shapes)
-    if size is not None:
-        if len(size) != 2 or min(size) < 1:
-            raise InputError(f"data.size={list(size)}: use [height, width]")
-        return channels, int(size[0]), int(size[1])
-    sizes = sorted({shape[1:] for shape in shapes})
-    if len(sizes) > 1:
-        raise InputError(f"data.path: images of {len(sizes)} sizes, {sizes[0]} to {sizes[-1]}; set data.size=[H,W]")
-    return channels, *sizes[0]
-
-
-def _data(
+def assemble(
     name: str,
-    parts: _Parts,
+    parts: Parts,
     *,
     crop_padding: int,
     flip: bool,
@@ -337,12 +278,13 @@ def _data(
 def _statistics(source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, pixels in [0, 1], over up to some 5,000 images."""
     indices = torch.arange(0, len(source), max(1, len(source) // 5000))
-    total, squares, pixels = 0.0, 0.0, 0
+    total, squares = torch.zeros(2, source.shape[0], dtype=torch.float64)
+    pixels = 0
     for part in indices.split(500):
         values = source.raw(part).double().div_(255)
-        total = total + values.sum(dim=(0, 2, 3))
-        squares = squares + values.square().sum(dim=(0, 2, 3))
+        total += values.sum(dim=(0, 2, 3))
+        squares += values.square().sum(dim=(0, 2, 3))
         pixels += values[:, 0].numel()
-    mean = torch.as_tensor(total) / pixels
-    deviation = (torch.as_tensor(squares) / pixels - mean**2).clamp_min(1e-8).sqrt()
+    mean = total / pixels
+    deviation = (squares / pixels - mean**2).clamp_min(1e-8).sqrt()
     return tuple(round(v, 6) for v in mean.tolist()), tuple(round(v, 6) for v in deviation.tolist())

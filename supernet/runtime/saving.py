@@ -33,7 +33,7 @@ class Saving:
         self._last = time.monotonic()
 
     def between_steps(self) -> None:
-        """Writes if the last time is `run.save_seconds` ago. Writes and raises Interrupted if a signal asked for a stop."""
+        """Writes if it is time to; writes and raises Interrupted if a signal asked for a stop."""
         if self._run.interruption.requested():
             self.save()
             raise Interrupted(self._run.interruption.signal or 0)

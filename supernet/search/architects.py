@@ -48,7 +48,7 @@ def first_order(problem: Bilevel) -> list[Tensor]:
 
 
 def unrolled(problem: Bilevel, epsilon: float = 0.01) -> list[Tensor]:
-    """The gradient at w after one virtual SGD step, the mixed product by central differences (DARTS, equations 7 and 8).
+    """The gradient after one virtual SGD step, the mixed product by central differences (DARTS, equations 7 and 8).
 
     The step between the two differences is `epsilon` / |v|, v the validation gradient at the virtual weights. On
     networks with ReLUs that is a smoothed quantity of its own rather than an approximation of `unrolled_exact`.

@@ -17,7 +17,7 @@ def kinds(decisions: Mapping[str, Decision]) -> list[str]:
 
 
 def entropy(decisions: Mapping[str, Decision], weights: Weights, kind: str) -> float:
-    """Mean entropy of the operation weights over the edges of a kind, relative to the uniform one: 1 undecided, 0 decided."""
+    """Mean entropy of operation weights over a kind's edges, relative to the uniform one: 1 undecided, 0 decided."""
     shares = []
     for decision in _edges(decisions, weights, kind):
         p = weights[decision.name].double()

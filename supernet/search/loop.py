@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Source, steps_per_epoch, training_batches
+from supernet.runtime.checkpoint import Stateful
 from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
 from supernet.runtime.saving import Saving
@@ -97,7 +98,7 @@ def search(
         supernet.parameters(), recipe.schedule(0, recipe.epochs), recipe.momentum, weight_decay=recipe.weight_decay
     )
     state = _State(Meter(run.device))
-    parts = {"supernet": supernet, "strategy": strategy, "optimizer": optimizer, "state": state}
+    parts: dict[str, Stateful] = {"supernet": supernet, "strategy": strategy, "optimizer": optimizer, "state": state}
     saving = Saving(run, parts, lambda: check_finite(state.meter, supernet, state.step, run.checkpoint))
     saving.restore()
     run.report.resume(state.step + 1)
@@ -228,8 +229,9 @@ def _report_epoch(
     run.report.scalars(scalars, state.step)
     left = (recipe.epochs - state.epoch) * (state.step // state.epoch) * seconds
     run.report.line(
-        f"search {state.epoch:>3}/{recipe.epochs}  train loss {state.train.loss:.3f} accuracy {state.train.accuracy:.3f}"
-        f"  valid {state.valid.accuracy:.3f}  {left:.0f} s left{'  new genotype' if changed else ''}"
+        f"search {state.epoch:>3}/{recipe.epochs}  train loss {state.train.loss:.3f} "
+        f"accuracy {state.train.accuracy:.3f}  valid {state.valid.accuracy:.3f}  {left:.0f} s left"
+        + ("  new genotype" if changed else "")
     )
     state.genotype = architecture.to_json()
     state.meter.reset()

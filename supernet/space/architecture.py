@@ -1,4 +1,4 @@
-"""The currencies of the search: decisions (open questions), weights (how much of each option runs), architectures (answers)."""
+"""The currencies of the search: decisions (questions), weights (how much of each runs), architectures (answers)."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Architecture(Mapping[str, tuple[str, ...]]):
             and isinstance(choices, dict)
             and all(isinstance(v, list) and v and all(isinstance(o, str) for o in v) for v in choices.values())
         )
-        if not well_formed:
+        if not well_formed or not isinstance(choices, dict):
             raise InputError(f"{origin}: 'space' must be a name and 'choices' map each decision to a list of options")
         return cls(str(space), {name: tuple(kept) for name, kept in choices.items()})
 
@@ -103,7 +103,7 @@ def edge_name(inputs: str, source: str) -> str:
 
 
 def kept_operations(architecture: Mapping[str, tuple[str, ...]], decisions: Mapping[str, Decision]) -> list[str]:
-    """Names of the operation decisions that still matter: those whose edge was kept, and those under no input decision."""
+    """The operation decisions that still matter: those of kept edges, and those under no input decision."""
     under_inputs = {
         edge_name(d.name, s): s in architecture.get(d.name, ())
         for d in decisions.values()

@@ -1,4 +1,4 @@
-"""The DARTS space: a stack of normal cells with two reduction cells (Liu, Simonyan and Yang 2019, sections 2.1 and 3.1).
+"""The DARTS space: normal cells and two reduction cells, stacked (Liu, Simonyan and Yang 2019, sections 2.1 and 3.1).
 
 A cell takes the outputs of the two cells before it (states 0 and 1) and computes `nodes` further states; each is
 the sum of what comes over its edges from earlier states. Its output is the concatenation of all nodes. Reduction

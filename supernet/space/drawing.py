@@ -170,7 +170,7 @@ def _node(axes: Axes, x: float, y: float, name: str, inner: bool) -> None:
 
 
 def _curve(start: tuple[float, float], end: tuple[float, float], bend: float) -> np.ndarray:
-    """60 points (60, 2) of a quadratic curve; `bend` moves its middle to the left of the way, in parts of its length."""
+    """60 points (60, 2) of a quadratic curve; `bend` moves its middle to the left, in parts of its length."""
     a, b = np.array(start), np.array(end)
     across = np.array([-(b - a)[1], (b - a)[0]])
     middle = (a + b) / 2 + 2 * bend * across

@@ -8,7 +8,6 @@ pass your own dictionary to a chooser).
 from __future__ import annotations
 
 from collections.abc import Callable
-
 from dataclasses import dataclass
 
 import torch

@@ -167,7 +167,7 @@ def published(name: str) -> Architecture:
 
 
 def read_genotype(text: str) -> OriginalGenotype:
-    """Reads `Genotype(normal=[...], normal_concat=..., reduce=[...], reduce_concat=...)`, also as `NAME = Genotype(...)`.
+    """Reads `Genotype(normal=[...], normal_concat=..., reduce=[...], reduce_concat=...)`, a name before it or not.
 
     The lists hold (operation, source) pairs, flat with two a node (the original) or one list a node (pt.darts).
     The text is parsed, never run. Raises InputError where it is anything else.

@@ -54,15 +54,15 @@ def save_bundle(
         "normalisation": {"mean": list(augmentation.mean), "std": list(augmentation.std)},
         "provenance": dict(provenance),
     }
-    state = {n: v.detach().cpu().contiguous() for n, v in network.state_dict().items() if not n.startswith("auxiliary.")}
+    state = {
+        n: v.detach().cpu().contiguous() for n, v in network.state_dict().items() if not n.startswith("auxiliary.")
+    }
     partial = path.with_name(path.name + ".partial")
     save_file(state, partial, {KEY: json.dumps(described)})
     os.replace(partial, path)
 
 
-def load(
-    path: str | Path, *, space: type | None = None, factories: Mapping[str, Operation] = OPERATIONS
-) -> Predictor:
+def load(path: str | Path, *, space: type | None = None, factories: Mapping[str, Operation] = OPERATIONS) -> Predictor:
     """A network ready for use, from a file written by `save_bundle` or a run directory that holds one.
 
     `space` and `factories` are needed only for a space or for operations of your own. Raises InputError, one line,
@@ -83,7 +83,9 @@ def load(
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: its description is incomplete or damaged ({type(error).__name__}: {error})") from None
+        raise InputError(
+            f"{path}: its description is incomplete or damaged ({type(error).__name__}: {error})"
+        ) from None
     shape = (channels, height, width)
     network = made.network(Decided(architecture, factories), shape, len(classes))
     _fill(network, state, path)
@@ -132,7 +134,9 @@ def _tuples(value: Any) -> Any:
 
 def _fill(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     wanted = network.state_dict()
-    problems = sorted(set(wanted) ^ set(state)) + [n for n in wanted if n in state and wanted[n].shape != state[n].shape]
+    problems = sorted(set(wanted) ^ set(state)) + [
+        n for n in wanted if n in state and wanted[n].shape != state[n].shape
+    ]
     if problems:
         raise InputError(f"{path}: {len(problems)} tensors do not fit its genotype: {', '.join(problems[:4])}")
     network.load_state_dict(dict(state))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Source, evaluation_batches, steps_per_epoch, training_batches
+from supernet.runtime.checkpoint import Stateful
 from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
 from supernet.runtime.saving import Saving
@@ -137,7 +138,7 @@ def train(
         nesterov=recipe.nesterov,
     )
     state = _State(Meter(run.device))
-    parts = {"network": network, "optimizer": optimizer, "state": state}
+    parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer, "state": state}
     saving = Saving(run, parts, lambda: check_finite(state.meter, network, state.step, run.checkpoint))
     saving.restore()
     run.report.resume(state.step + 1)
@@ -161,8 +162,8 @@ def train(
         seconds = (time.monotonic() - began) / max(1, state.step - first)
         averages = None
         if valid is not None:
-            settings = {"batch_size": recipe.batch_size, "device": run.device, "task": Classification()}
-            averages = evaluate(network, valid, augmentation, **settings)  # type: ignore[arg-type]
+            size, plain = recipe.batch_size, Classification()  # judged without smoothing
+            averages = evaluate(network, valid, augmentation, batch_size=size, device=run.device, task=plain)
         state.end_epoch(network, averages, recipe)
         _report_epoch(state, averages, recipe, optimizer.param_groups[0]["lr"], seconds, run)
         saving.save()
@@ -231,7 +232,8 @@ def _report_epoch(state: _State, valid: Averages | None, recipe: Recipe, rate: f
     run.report.scalars(scalars, state.step)
     left = (recipe.epochs - state.epoch) * (state.step // state.epoch) * seconds
     run.report.line(
-        f"retrain {state.epoch:>3}/{recipe.epochs}  train loss {state.train.loss:.3f} accuracy {state.train.accuracy:.3f}"
+        f"retrain {state.epoch:>3}/{recipe.epochs}  train loss {state.train.loss:.3f} "
+        f"accuracy {state.train.accuracy:.3f}"
         + ("" if valid is None else f"  valid {valid.accuracy:.3f}")
         + f"  {left:.0f} s left"
     )

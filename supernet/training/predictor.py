@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,7 +90,7 @@ class Predictor:
         (N, C, H, W) of uint8 or of floats in [0, 1], or a sequence of such. Grey and colour, and other sizes, are
         converted. Raises InputError where an image cannot be understood.
         """
-        given = list(images) if isinstance(images, list | tuple) else [images]
+        given: list[Any] = list(images) if isinstance(images, list | tuple) else [images]
         device = next(self.network.parameters()).device
         names, results = dict(enumerate(self.classes)), []
         for item in given:
@@ -155,7 +156,8 @@ def _levels(pixels: Tensor) -> Tensor:
     low, high = pixels.aminmax()
     if not (low >= 0 and high <= 1):
         raise InputError(
-            f"pixels from {low:.3g} to {high:.3g}: floats must be in [0, 1]; is the image normalised already? Call .network"
+            f"pixels from {low:.3g} to {high:.3g}: floats must be in [0, 1]; "
+            "is the image normalised already? Then call .network"
         )
     return pixels * 255
 

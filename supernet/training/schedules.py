@@ -69,7 +69,9 @@ class Linear:
     def __call__(self, epoch: float, epochs: int) -> float:
         span = epochs - self.tail
         if span < 1:
-            raise InputError(f"epochs={epochs}: needs more than schedule.tail={self.tail}; lower the tail or train longer")
+            raise InputError(
+                f"epochs={epochs}: needs more than schedule.tail={self.tail}; lower the tail or train longer"
+            )
         if epoch < self.warm_up:
             return self.start * min(1.0, (epoch + 1) / self.warm_up)
         left = (span - epoch) / span if epoch < span else (epochs - epoch) / (span * self.tail)
@@ -89,7 +91,7 @@ class Exponential:
         if not 0.0 < self.factor <= 1.0:
             raise InputError(f"schedule.factor={self.factor}: needs to lie in (0, 1], such as 0.97")
 
-    def __call__(self, epoch: float, epochs: int) -> float:  # noqa: ARG002 (every schedule has one signature)
+    def __call__(self, epoch: float, epochs: int) -> float:
         if epoch < self.warm_up:
             return self.start * min(1.0, (epoch + 1) / self.warm_up)
         return float(self.start * self.factor**epoch)

@@ -33,7 +33,7 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Classification:
-    """One label per image: cross entropy, with label smoothing, plus `auxiliary_weight` times that of an auxiliary head."""
+    """One label an image: cross entropy, smoothed or not, plus `auxiliary_weight` times that of an auxiliary head."""
 
     auxiliary_weight: float = 0.0
     label_smoothing: float = 0.0

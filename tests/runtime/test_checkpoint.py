@@ -200,7 +200,7 @@ def test_a_crash_in_the_middle_leaves_the_old_file(tmp_path, monkeypatch, moment
     checkpoint.save()
     counter.value = 2
 
-    def half(content, file):  # noqa: ARG001 - the signature of torch.save
+    def half(content, file):
         file.write(b"half of it")
         raise OSError("no space left on device")
 

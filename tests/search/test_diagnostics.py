@@ -34,7 +34,12 @@ def test_entropy_is_relative_to_the_uniform():
 
 
 def test_skip_count():
-    kept = {"normal/2": ("0", "1"), "normal/2/0": ("skip_connect",), "normal/2/1": ("a",), "reduce/2/0": ("skip_connect",)}
+    kept = {
+        "normal/2": ("0", "1"),
+        "normal/2/0": ("skip_connect",),
+        "normal/2/1": ("a",),
+        "reduce/2/0": ("skip_connect",),
+    }
     assert skip_count(Architecture("toy", kept), "normal") == 1
 
 

@@ -28,7 +28,8 @@ def brute_force(every, weights, node):
     def strengths(pair):
         beta = weights.get(node)
         value = [
-            weights[f"{node}/{s}"][OPTIONS.index(o)].item() * (1 if beta is None else beta[int(s)].item()) for s, o in pair
+            weights[f"{node}/{s}"][OPTIONS.index(o)].item() * (1 if beta is None else beta[int(s)].item())
+            for s, o in pair
         ]
         return sorted(value, reverse=True)
 

@@ -178,7 +178,7 @@ def test_reports_what_people_watch():
 def test_divergence_stops_with_the_step_and_the_last_good_checkpoint(tmp_path):
     path = tmp_path / "search.pt"
     recipe = SearchRecipe(epochs=3, batch_size=8, schedule=Cosine(1e30), clip=math.inf)
-    with pytest.raises(NotFinite, match="not finite .*; there is no checkpoint") as error:
+    with pytest.raises(NotFinite, match=r"not finite .*; there is no checkpoint") as error:
         run_search(Run(checkpoint=path), recipe)
     assert "\n" not in str(error.value)
     assert not path.exists()
@@ -193,7 +193,15 @@ def test_checkpoint_of_another_run_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"epochs": 0}, {"batch_size": 1}, {"share": 1.0}, {"momentum": 1.0}, {"clip": 0.0}, {"warm_up": 50}, {"weight_decay": -1.0}],
+    [
+        {"epochs": 0},
+        {"batch_size": 1},
+        {"share": 1.0},
+        {"momentum": 1.0},
+        {"clip": 0.0},
+        {"warm_up": 50},
+        {"weight_decay": -1.0},
+    ],
 )
 def test_recipe_refuses_nonsense_by_name(settings):
     (name,) = settings

@@ -72,7 +72,12 @@ def test_every_operation_halves_as_it_should(operation, size, stride):
     for site in (Site(6, stride), Site(6, stride, affine=False, pool_norm=True)):
         out = OPERATIONS[operation](site)(torch.randn(2, 6, *size))
         assert out.shape == (2, 6, *(-(-s // stride) for s in size))
-        affine = [p for m in OPERATIONS[operation](site).modules() if isinstance(m, torch.nn.BatchNorm2d) for p in m.parameters()]
+        affine = [
+            p
+            for m in OPERATIONS[operation](site).modules()
+            if isinstance(m, torch.nn.BatchNorm2d)
+            for p in m.parameters()
+        ]
         assert site.affine or not affine
 
 

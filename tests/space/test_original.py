@@ -59,7 +59,10 @@ def test_search_network_computes_what_the_original_does(search):
 def test_hypergradients_equal_the_originals(search, architect, figure):
     supernet, alphas = search
     names = [name for name, _ in supernet.named_parameters()]
-    valid, train = (record.images(4, 16), torch.tensor([0, 1, 2, 4])), (record.images(5, 16)[:4], torch.tensor([3, 1, 0, 2]))
+    valid, train = (
+        (record.images(4, 16), torch.tensor([0, 1, 2, 4])),
+        (record.images(5, 16)[:4], torch.tensor([3, 1, 0, 2])),
+    )
 
     def loss(batch):
         def value(inner):
@@ -117,7 +120,12 @@ def test_what_does_not_fit_is_listed(search):
     weights["stem.0.weight"] = torch.zeros(1)
     with pytest.raises(InputError) as error:
         load_original_search(supernet, weights)
-    for name in ("3 names", "surprise.weight", "classifier.weight (missing)", "stem.0.weight (1,) (ours is (12, 3, 3, 3))"):
+    for name in (
+        "3 names",
+        "surprise.weight",
+        "classifier.weight (missing)",
+        "stem.0.weight (1,) (ours is (12, 3, 3, 3))",
+    ):
         assert name in str(error.value)
 
 

@@ -63,7 +63,6 @@ TEXT = """Genotype(
     reduce_concat=range(2, 6))"""
 
 
-
 def test_reads_the_original_text():
     assert read_genotype(TEXT) == PUBLISHED["darts_v2"]
     assert read_genotype("DARTS = " + TEXT) == PUBLISHED["darts_v2"]

@@ -1,0 +1,221 @@
+"""The stages of the main job: each takes the job, does one thing and returns what it made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from supernet.data.sources import Data
+from supernet.data.splits import stratified_split
+from supernet.runtime.errors import InputError
+from supernet.runtime.interrupt import Interruption
+from supernet.runtime.report import RunReport
+from supernet.runtime.run import Run
+from supernet.runtime.seeding import generator, seed_everything
+from supernet.scoring.costs import macs, parameters
+from supernet.search.loop import SearchRecipe, search
+from supernet.space.architecture import Architecture, random_architecture
+from supernet.space.choices import Supernet
+from supernet.space.choosers import Decided
+from supernet.space.operations import OPERATIONS
+from supernet.training.bundle import NAME, save_bundle
+from supernet.training.loop import Recipe, evaluate, train
+from supernet.training.tasks import Classification
+
+from .config import build
+from .summary import Finalist, environment, write_json
+
+_HALVES_STREAM, _CHOICE_STREAM, _RANDOM_STREAM, _INITIAL_STREAM = 0x4A1F, 0xC401, 0x4A4D, 0x1417
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all stages share."""
+
+    directory: Path
+    console: Console
+    device: torch.device
+    seed: int
+    interruption: Interruption
+    data: Data
+    space: Any
+    retrain_space: Any
+    chooser: Any
+    strategy: Callable[..., Any]
+    search_recipe: SearchRecipe
+    retrain_recipe: Recipe
+    retrain_valid: float
+    factories: dict[str, Any]
+    save_seconds: float
+
+    def run(self, name: str) -> Run:
+        """Where a stage of this name reports and saves."""
+        return Run(
+            device=self.device,
+            seed=self.seed,
+            report=RunReport(self.directory, name, self.console),
+            checkpoint=self.directory / "checkpoints" / f"{name}.pt",
+            fingerprint={"space": self.space.name, "data": self.data.name, "seed": self.seed},
+            save_seconds=self.save_seconds,
+            interruption=self.interruption,
+        )
+
+
+def prepare(settings: dict[str, Any], directory: Path, interruption: Interruption) -> Job:
+    """Makes every part the job needs, so that mistakes show before anything runs."""
+    runtime = settings["runtime"]
+    device = _device(runtime["device"])
+    if runtime["threads"] is not None:
+        if runtime["threads"] < 1:
+            raise InputError(f"runtime.threads={runtime['threads']}: needs at least 1")
+        torch.set_num_threads(runtime["threads"])
+    torch.use_deterministic_algorithms(runtime["deterministic"], warn_only=True)
+    torch.backends.cudnn.benchmark = not runtime["deterministic"]
+    seed_everything(_seed(settings["seed"]))
+    factories = {**OPERATIONS, **build(settings["operations"], "operations")}
+    retrained = dict(settings["retrain"])
+    network = dict(retrained.pop("network", {}))
+    space = build(settings["space"], "space")
+    job = Job(
+        directory=directory,
+        console=Console(force_terminal=None if runtime["progress"] else False),
+        device=device,
+        seed=settings["seed"],
+        interruption=interruption,
+        data=build(settings["data"], "data"),
+        space=space,
+        retrain_space=build({**settings["space"], **network}, "retrain.network"),
+        chooser=replace(build(settings["chooser"], "chooser"), factories=factories),
+        strategy=build(settings["strategy"], "strategy"),
+        search_recipe=build(settings["search"], "search"),
+        retrain_recipe=build(retrained, "retrain"),
+        retrain_valid=settings["retrain_valid"],
+        factories=factories,
+        save_seconds=runtime["save_seconds"],
+    )
+    write_json(directory / "env.json", environment(device))
+    return job
+
+
+def search_cell(job: Job, yaml: str) -> Architecture:
+    """Trains the supernet on one half of the training images and the strategy on the other."""
+    seed_everything(generator(job.seed, _INITIAL_STREAM).initial_seed() % 2**32)
+    supernet = Supernet(job.space.network(job.chooser, job.data.shape, len(job.data.classes)))
+    strategy = job.strategy(job.space.name, supernet.decisions, seed=job.seed)
+    first, second = _split(job, job.search_recipe.share, _HALVES_STREAM, "search.share")
+    run = job.run("search")
+    run.report.text("config", "    " + yaml.replace("\n", "\n    "))
+    try:
+        found = search(
+            supernet,
+            strategy,
+            job.data.train.subset(first),
+            job.data.train.subset(second),
+            job.data.augmentation,
+            job.search_recipe,
+            task=Classification(),
+            run=run,
+        )
+    finally:
+        run.report.close()
+    return found.architecture
+
+
+def random_cell(job: Job, number: int) -> Architecture:
+    """A cell drawn from the same space, to compare with."""
+    stream = generator(job.seed, _RANDOM_STREAM, number)
+    with torch.device("meta"):
+        supernet = Supernet(job.space.network(job.chooser, job.data.shape, len(job.data.classes)))
+    return random_architecture(job.space.name, supernet.decisions, stream)
+
+
+def retrain(job: Job, name: str, architecture: Architecture) -> tuple[nn.Module, Finalist]:
+    """Trains the plain network of a genotype from scratch; all cells alike."""
+    seed_everything(generator(job.seed, _INITIAL_STREAM, 1).initial_seed() % 2**32)
+    network = job.retrain_space.network(Decided(architecture, job.factories), job.data.shape, len(job.data.classes))
+    data = job.data
+    if data.valid is not None or job.retrain_valid == 0:
+        training, valid = data.train, data.valid
+    else:
+        held, kept = _split(job, job.retrain_valid, _CHOICE_STREAM, "retrain_valid")
+        training, valid = data.train.subset(kept), data.train.subset(held)
+    job.console.print(f"{name}: {parameters(network):,} parameters", highlight=False)
+    run = job.run("retrain" if name == "searched" else name.replace(" ", "_"))
+    try:
+        result = train(network, training, valid, data.augmentation, job.retrain_recipe, run=run)
+    finally:
+        run.report.close()
+    accuracy = None if result.valid is None else result.valid.accuracy
+    cost = macs(network, data.shape)
+    return network, Finalist(name, parameters(network), cost, result.train.accuracy, accuracy)
+
+
+def test_once(job: Job, trained: dict[str, tuple[nn.Module, Finalist]]) -> list[Finalist]:
+    """Opens the test images, once, for all networks together. What came out is kept beside the run."""
+    record = job.directory / "test.json"
+    if record.exists():  # interrupted after the test
+        scores = json.loads(record.read_text(encoding="utf-8"))
+    else:
+        images = job.data.test.open().to(job.device)
+        size, task = job.retrain_recipe.batch_size, Classification()
+        scores = {
+            name: evaluate(
+                network, images, job.data.augmentation, batch_size=size, device=job.device, task=task
+            ).accuracy
+            for name, (network, _) in trained.items()
+        }
+        write_json(record, scores)
+    return [replace(finalist, test_accuracy=scores[name]) for name, (_, finalist) in trained.items()]
+
+
+def keep_model(job: Job, network: nn.Module, architecture: Architecture, finalist: Finalist) -> None:
+    """Writes the one file that a person can load and use."""
+    save_bundle(
+        job.directory / NAME,
+        network,
+        space=job.retrain_space,
+        architecture=architecture,
+        classes=job.data.classes,
+        augmentation=job.data.augmentation,
+        shape=job.data.shape,
+        provenance={
+            "data": job.data.name,
+            "seed": job.seed,
+            "validation accuracy": finalist.valid_accuracy,
+            "test accuracy": finalist.test_accuracy,
+        },
+    )
+
+
+def _split(job: Job, share: float, stream: int, key: str) -> tuple[torch.Tensor, torch.Tensor]:
+    try:
+        return stratified_split(job.data.train.labels, share, generator(job.seed, stream).initial_seed())
+    except InputError as error:
+        raise InputError(f"{key}={share}: {error}") from None
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"runtime.device={name}: use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"runtime.device={name}: {torch.cuda.device_count()} CUDA devices are visible; use auto or cpu"
+        )
+    return device
+
+
+def _seed(seed: int) -> int:
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed={seed}: needs to lie between 0 and {2**32 - 1}")
+    return seed

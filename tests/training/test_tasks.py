@@ -1,0 +1,27 @@
+import torch
+
+from supernet.data.batches import Batch
+from supernet.training.tasks import Classification
+
+LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.4, 0.3]], dtype=torch.float64)
+AUXILIARY = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 2.0]], dtype=torch.float64)
+BATCH = Batch(torch.zeros(2, 1, 2, 2), torch.tensor([0, 2]))
+
+
+def by_hand(logits, smoothing=0.0):
+    target = torch.nn.functional.one_hot(BATCH.labels, 3).double() * (1 - smoothing) + smoothing / 3
+    return -(target * logits.log_softmax(1)).sum(1).mean()
+
+
+def test_loss_against_the_formula():
+    torch.testing.assert_close(Classification().loss(LOGITS, BATCH), by_hand(LOGITS))
+    torch.testing.assert_close(Classification(label_smoothing=0.1).loss(LOGITS, BATCH), by_hand(LOGITS, 0.1))
+    both = Classification(0.4, 0.1).loss((LOGITS, AUXILIARY), BATCH)
+    torch.testing.assert_close(both, by_hand(LOGITS, 0.1) + 0.4 * by_hand(AUXILIARY, 0.1))
+    torch.testing.assert_close(Classification().loss((LOGITS, AUXILIARY), BATCH), by_hand(LOGITS))
+
+
+def test_correct_counts_the_main_logits():
+    assert Classification().correct(LOGITS, BATCH) == 1
+    assert Classification().correct((LOGITS, AUXILIARY), BATCH) == 1
+    assert Classification().inputs(BATCH) is BATCH.images
