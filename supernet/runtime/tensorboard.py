@@ -40,7 +40,7 @@ class EventFiles:
         return self._writer or self._open(None)
 
     def resume(self, step: int) -> None:
-        """Make TensorBoard forget the points at this step and later."""
+        """Make TensorBoard forget the points at this step and later; steps count from 1."""
         self.close()
         self._open(step)
 
@@ -58,8 +58,7 @@ class EventFiles:
             self._writer = None
 
     def _open(self, purge_step: int | None) -> SummaryWriter:
-        # A purge from step 0 forgets the layout too, which is recorded at step 0.
-        layout_missing = purge_step == 0 or not any(self._directory.glob("events.out.tfevents.*"))
+        layout_missing = not any(self._directory.glob("events.out.tfevents.*"))
         self._writer = SummaryWriter(str(self._directory), purge_step=purge_step, flush_secs=30)
         if layout_missing:
             self._writer.add_custom_scalars(LAYOUT)

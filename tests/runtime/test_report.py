@@ -121,19 +121,6 @@ def test_a_resumed_report_holds_every_point_once(tmp_path, stopped_cleanly):
     assert [path.name for path in (tmp_path / "metrics").iterdir()] == ["search.csv"]
 
 
-def test_resuming_at_zero_forgets_everything_but_the_layout(tmp_path):
-    first, _ = report(tmp_path)
-    write(first, range(2))
-    first.close()
-    second, _ = report(tmp_path)
-    second.resume(0)
-    second.close()
-    points, _ = events(tmp_path)
-    assert layouts(points)
-    assert [tag for tag, found in points.items() if found] == ["custom_scalars__config__"]
-    assert rows(tmp_path) == [["step", "tag", "value"]]
-
-
 def test_values_that_are_not_finite_are_recorded(tmp_path):
     target, _ = report(tmp_path)
     target.scalars({"loss": math.nan, "norm": math.inf}, 0)

@@ -1,0 +1,139 @@
+"""Where the parts of a cell's picture stand, in inches: curves and labels that keep out of each other's way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Points = NDArray[np.float64]
+"""Places in inches, (..., 2)."""
+
+HEIGHT = 4.0
+_MIDDLE = 1.95
+_LETTER, _LINE = 0.074, 0.16  # what a letter and a line of a label take
+_STEPS = 40  # points of a curve
+_BENDS = np.linspace(-0.48, 0.48, 17)
+_STOPS = np.arange(8, 33, 3)  # points of a curve where its label may stand
+# Heights of the nodes above the middle; the pattern whose curves and labels are least in the way is drawn.
+_PATTERNS = (
+    (0.9, -0.9, 0.35, -0.35, 0.9),
+    (-0.9, 0.9, -0.35, 0.35, -0.9),
+    (0.5, -0.5, 1.1, -1.1, 0.2),
+    (-0.5, 0.5, -1.1, 1.1, -0.2),
+    (0.0, 0.9, -0.9, 0.3, -0.3),
+    (0.0, -0.9, 0.9, -0.3, 0.3),
+)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """An operation that takes a state to a node; no operation ("") where a node enters the cell's output."""
+
+    source: int
+    node: int
+    operation: str
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle by its middle."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Route:
+    """The curve of an edge, from middle to middle of its ends (points, 2), and the box of its label."""
+
+    edge: Edge
+    curve: Points
+    label: Box | None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A whole picture: its width, the boxes of the states by number (the last is the output) and the routes."""
+
+    width: float
+    states: dict[int, Box]
+    routes: list[Route]
+
+
+def lay_out(edges: Sequence[Edge], outputs: Sequence[int]) -> Layout:
+    """Places states 0 and 1 at the left, the nodes in between and the output at the right."""
+    last = max([1, *(edge.node for edge in edges), *outputs])
+    ways = [*edges, *(Edge(node, last + 1, "") for node in outputs)]
+    ways.sort(key=lambda way: (not way.operation, way.node - way.source))
+    candidates = [_routed(_states(last, pattern), ways) for pattern in _PATTERNS]
+    return min(candidates, key=lambda candidate: candidate[0])[1]
+
+
+def _states(last: int, pattern: Sequence[float]) -> dict[int, Box]:
+    states = {0: Box(0.6, _MIDDLE + 1.1, 0.78, 0.34), 1: Box(0.6, _MIDDLE - 1.1, 0.78, 0.34)}
+    for number, node in enumerate(range(2, last + 1)):
+        states[node] = Box(2.5 + 1.8 * number, _MIDDLE + pattern[number % len(pattern)], 0.36, 0.34)
+    states[last + 1] = Box(2.6 + 1.8 * (last - 1), _MIDDLE, 0.7, 0.34)
+    return states
+
+
+def _routed(states: dict[int, Box], ways: Sequence[Edge]) -> tuple[float, Layout]:
+    """All ways, each routed again and again around the others, and how much they are in the way in the end."""
+    routes: dict[int, Route] = {}
+    for _ in range(3):
+        total = 0.0
+        for number, way in enumerate(ways):
+            cost, routes[number] = _best(states, way, [r for n, r in routes.items() if n != number])
+            total += cost
+    width = max(box.x + box.width / 2 for box in states.values()) + 0.25
+    return total, Layout(width, states, [routes[number] for number in range(len(ways))])
+
+
+def _best(states: dict[int, Box], way: Edge, others: Sequence[Route]) -> tuple[float, Route]:
+    """The route of least cost, and that cost."""
+    curves = _curves(states[way.source], states[way.node])
+    nodes = _table([box for state, box in states.items() if state not in (way.source, way.node)])
+    labels = _table([route.label for route in others if route.label])
+    drawn = np.concatenate([np.zeros((0, 2)), *(route.curve[2:-2:2] for route in others)])
+    inner = curves[:, 4:-4:2]
+    cost = 4.0 * _inside(curves, nodes, 0.08).sum((1, 2)) + 2.0 * _inside(inner, labels, 0.02).sum((1, 2))
+    distances = np.linalg.norm(inner[:, :, None] - drawn, axis=-1)
+    cost += 0.8 * (distances < 0.1).any(2).sum(1)
+    cost += 5.0 * (np.abs(curves[..., 1] - _MIDDLE) > 1.65).sum(1) + 3.0 * np.abs(_BENDS)
+    if not way.operation:
+        best = int(cost.argmin())
+        return float(cost[best]), Route(way, curves[best], None)
+    size = np.array([_LETTER * len(way.operation), _LINE])
+    middles = curves[:, _STOPS]
+    everything = np.concatenate([_table(list(states.values())), labels])
+    clash = 60.0 * _inside(middles, everything, size / 2 + 0.04).sum(2)
+    covers = np.abs(drawn - middles[:, :, None]) < size / 2 + 0.02
+    clash = clash + 1.5 * covers.all(3).sum(2) + 0.03 * np.abs(_STOPS - _STEPS / 2)
+    whole = cost[:, None] + clash
+    bend, stop = np.unravel_index(int(whole.argmin()), whole.shape)
+    x, y = middles[bend, stop]
+    return float(whole[bend, stop]), Route(way, curves[bend], Box(float(x), float(y), *map(float, size)))
+
+
+def _curves(start: Box, end: Box) -> Points:
+    """Quadratic curves between two middles, one a bend (bends, points, 2)."""
+    a, b = np.array([start.x, start.y]), np.array([end.x, end.y])
+    across = np.array([a[1] - b[1], b[0] - a[0]])
+    middles = (a + b) / 2 + _BENDS[:, None, None] * across
+    t = np.linspace(0, 1, _STEPS)[:, None]
+    return (1 - t) ** 2 * a + 2 * t * (1 - t) * middles + t**2 * b
+
+
+def _table(boxes: Sequence[Box]) -> Points:
+    return np.array([(b.x, b.y, b.width, b.height) for b in boxes]).reshape(-1, 4)
+
+
+def _inside(points: Points, boxes: Points, margin: float | Points) -> NDArray[np.bool_]:
+    """Whether each point (..., 2) lies in each of the boxes (n, 4) widened by a margin on every side: (..., n)."""
+    away = np.abs(points[..., None, :] - boxes[:, :2])
+    return (away < boxes[:, 2:] / 2 + margin).all(-1)

@@ -1,0 +1,79 @@
+import pytest
+import torch
+import torchvision.transforms.functional as reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from supernet.data.augmentation import Augmentation, Draws
+from supernet.runtime.errors import InputError
+
+MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
+
+
+def pictures(count: int, height: int, width: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(height * 100 + width)
+    return torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8, generator=generator)
+
+
+def one_by_one(image: torch.Tensor, augmentation: Augmentation, draws: Draws, i: int) -> torch.Tensor:
+    """The per-image transform: pad with zeros, crop, flip, scale, normalise, cut out as the DARTS code does."""
+    _, height, width = image.shape
+    padded = reference.pad(image, [augmentation.crop_padding] * 4)
+    cropped = reference.crop(padded, int(draws.top[i]), int(draws.left[i]), height, width)
+    if augmentation.flip and draws.flip[i]:
+        cropped = reference.hflip(cropped)
+    result = reference.normalize(cropped.float() / 255, list(augmentation.mean), list(augmentation.std))
+    half, y, x = augmentation.cutout // 2, int(draws.centre_y[i]), int(draws.centre_x[i])
+    result[:, max(0, y - half) : max(0, min(height, y + half)), max(0, x - half) : max(0, min(width, x + half))] = 0.0
+    return result
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(2, 12), st.integers(2, 12), st.integers(0, 4), st.booleans(), st.integers(0, 9), st.integers(0, 2**31)
+)
+def test_equals_the_per_image_transform(height, width, padding, flip, cutout, seed):
+    images = pictures(5, height, width)
+    augmentation = Augmentation(MEAN, STD, padding, flip, cutout)
+    draws = augmentation.draw(5, height, width, torch.Generator().manual_seed(seed))
+    batch = augmentation.apply(images, draws)
+    for i in range(5):
+        torch.testing.assert_close(batch[i], one_by_one(images[i], augmentation, draws, i), rtol=1e-6, atol=1e-6)
+
+
+def test_each_image_has_its_own_uniform_draw():
+    draws = Augmentation(MEAN, STD, 4, True, 16).draw(6000, 32, 32, torch.Generator().manual_seed(0))
+    for values, count in ((draws.top, 9), (draws.left, 9), (draws.flip, 2), (draws.centre_y, 32), (draws.centre_x, 32)):
+        frequency = torch.bincount(values, minlength=count)
+        assert len(frequency) == count
+        assert (frequency - 6000 / count).abs().max() < 5 * (6000 / count) ** 0.5
+
+
+def test_same_generator_same_batch():
+    augmentation, images = Augmentation(MEAN, STD, 2, True, 4), pictures(8, 9, 7)
+    one, again, other = (augmentation(images, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert torch.equal(images, pictures(8, 9, 7))
+
+
+def test_switched_off_it_only_normalises():
+    augmentation, images = Augmentation(MEAN, STD), pictures(4, 5, 6)
+    expected = (images.float() / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    torch.testing.assert_close(augmentation(images, torch.Generator()), expected)
+    torch.testing.assert_close(augmentation.normalise(images), expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"mean": (0.5,)}, "one number per channel"),
+        ({"mean": (), "std": ()}, "one number per channel"),
+        ({"std": (0.1, 0.0, 0.1)}, "above 0"),
+        ({"crop_padding": -1}, "0 or more"),
+        ({"cutout": -2}, "0 or more"),
+    ],
+)
+def test_nonsense_is_refused(settings, says):
+    with pytest.raises(InputError, match=says):
+        Augmentation(**{"mean": MEAN, "std": STD, **settings})

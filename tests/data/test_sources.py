@@ -1,0 +1,222 @@
+import gzip
+import pickle
+import struct
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from supernet.data.batches import Files, Resident
+from supernet.data.folders import image_folder
+from supernet.data.sources import Sealed, digits, npz, torchvision_set
+from supernet.runtime.errors import InputError
+
+
+def arrays(count=40, shape=(6, 5), classes=3, **changes):
+    rng = np.random.default_rng(0)
+    made = {}
+    for part, n in (("train", count), ("test", 12)):
+        made[f"{part}_images"] = rng.integers(0, 256, (n, *shape), dtype=np.uint8)
+        made[f"{part}_labels"] = np.arange(n) % classes
+    return {key: value for key, value in {**made, **changes}.items() if value is not None}
+
+
+def save(tmp_path, **changes):
+    np.savez(tmp_path / "set.npz", **arrays(**changes))
+    return str(tmp_path / "set.npz")
+
+
+def test_digits_are_the_packaged_ones():
+    data = digits()
+    assert data.shape == (1, 8, 8)
+    assert (len(data.train), len(data.test)) == (1438, 359)
+    assert data.classes == tuple("0123456789")
+    assert data.valid is None
+    assert data.train.raw(torch.arange(100)).max() == 255
+    test = data.test.open()
+    assert torch.bincount(test.labels).min() >= 34
+    seen = {image.numpy().tobytes() for image in data.train.images}
+    assert len(seen & {image.numpy().tobytes() for image in test.images}) <= 1  # no image is in both but by twins
+    assert torch.equal(digits().test.open().images, test.images)
+
+
+def test_test_images_can_be_opened_once():
+    sealed = Sealed(digits().train)
+    assert len(sealed) == 1438
+    sealed.open()
+    assert len(sealed) == 1438
+    with pytest.raises(RuntimeError, match="used already"):
+        sealed.open()
+
+
+def test_npz_reads_everything_from_the_data(tmp_path):
+    data = npz(save(tmp_path, train_labels=(np.arange(40) % 3)[:, None]))
+    assert (data.name, data.shape, data.classes) == ("set", (1, 6, 5), ("0", "1", "2"))
+    assert data.train.labels.tolist() == [i % 3 for i in range(40)]
+    pixels = arrays()["train_images"] / 255
+    assert data.augmentation.mean == pytest.approx((pixels.mean(),), abs=1e-5)
+    assert data.augmentation.std == pytest.approx((pixels.std(),), abs=1e-5)
+
+
+def test_npz_with_colour_validation_and_names(tmp_path):
+    rng = np.random.default_rng(1)
+    extra = {"val_images": rng.integers(0, 256, (9, 6, 5, 3), dtype=np.uint8), "val_labels": np.arange(9) % 3}
+    data = npz(save(tmp_path, shape=(6, 5, 3), **extra), classes=["a", "b", "c"], mean=[0.5] * 3, std=[0.2] * 3)
+    assert data.shape == (3, 6, 5)
+    assert len(data.valid) == 9
+    assert data.classes == ("a", "b", "c")
+    assert data.augmentation.mean == (0.5, 0.5, 0.5)
+    assert torch.equal(data.train.images[0], torch.from_numpy(arrays(shape=(6, 5, 3))["train_images"][0]).permute(2, 0, 1))
+
+
+def test_npz_holds_out_a_test_set_where_there_is_none(tmp_path):
+    path = save(tmp_path, test_images=None, test_labels=None)
+    one, again = npz(path), npz(path)
+    assert (len(one.train), len(one.test)) == (32, 8)
+    assert torch.equal(one.test.open().images, again.test.open().images)
+
+
+def test_npz_limits_are_stratified(tmp_path):
+    data = npz(save(tmp_path), train_limit=12, test_limit=6)
+    assert torch.bincount(data.train.labels).tolist() == [4, 4, 4]
+    assert torch.bincount(data.test.open().labels).tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"train_images": None, "train_labels": None}, "no train_images"),
+        ({"train_labels": None}, "belong together"),
+        ({"train_images": np.zeros((40, 6, 5), np.float32)}, "float32 .* use uint8"),
+        ({"train_labels": np.zeros((40, 4), int)}, "4 columns"),
+        ({"train_labels": np.zeros(40)}, "one whole number"),
+        ({"train_labels": np.zeros(39, int)}, "40 images"),
+        ({"train_labels": np.arange(40) % 3 - 1}, "labels from 0 on"),
+        ({"train_labels": np.zeros(40, int), "test_labels": np.zeros(12, int)}, "at least 2"),
+        ({"test_images": np.zeros((12, 9, 9), np.uint8)}, "different shapes"),
+        ({"train_images": np.array([{}] * 40, dtype=object)}, "not a plain .npz"),
+    ],
+)
+def test_npz_refuses_in_one_line(tmp_path, changes, says):
+    with pytest.raises(InputError, match=says) as error:
+        npz(save(tmp_path, **changes))
+    assert "\n" not in str(error.value)
+
+
+def test_npz_refuses_other_files(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        npz(str(tmp_path / "absent.npz"))
+    (tmp_path / "bad.npz").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(InputError, match="not a plain"):
+        npz(str(tmp_path / "bad.npz"))
+    with pytest.raises(InputError, match="3 classes by the labels, 2 expected"):
+        npz(save(tmp_path), classes=["a", "b"])
+    with pytest.raises(InputError, match="1 channels"):
+        npz(save(tmp_path), mean=[0.1, 0.2], std=[1.0, 1.0])
+
+
+def folder(root, parts=("train",), sizes=((6, 5),), count=10, classes=("cat", "dog"), grey=False):
+    rng = np.random.default_rng(0)
+    for part in parts:
+        for name in classes:
+            place = root / part / name
+            place.mkdir(parents=True, exist_ok=True)
+            for i in range(count):
+                shape = sizes[i % len(sizes)] if grey else (*sizes[i % len(sizes)], 3)
+                Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(place / f"{i}.png")
+    return str(root)
+
+
+def test_folder_with_all_parts(tmp_path):
+    data = image_folder(folder(tmp_path, ("train", "val", "test")))
+    assert data.classes == ("cat", "dog")
+    assert (len(data.train), len(data.valid), len(data.test)) == (20, 20, 20)
+    assert data.shape == (3, 6, 5)
+    assert isinstance(data.train, Resident)
+
+
+def test_folder_of_classes_alone(tmp_path):
+    data = image_folder(folder(tmp_path, ("",), grey=True))
+    assert (len(data.train), len(data.test), data.valid) == (16, 4, None)
+    assert data.shape == (1, 6, 5)
+
+
+def test_large_folders_stay_on_disk(tmp_path):
+    data = image_folder(folder(tmp_path), resident_gib=1e-7)
+    assert isinstance(data.train, Files)
+    assert len(data.test) == 4
+    assert len(data.augmentation.mean) == 3
+
+
+def test_folder_sizes(tmp_path):
+    path = folder(tmp_path, sizes=((6, 5), (9, 9)))
+    with pytest.raises(InputError, match=r"2 sizes, \(6, 5\) to \(9, 9\); set data.size"):
+        image_folder(path)
+    assert image_folder(path, size=[7, 7]).shape == (3, 7, 7)
+    with pytest.raises(InputError, match=r"data.size=\[7\]"):
+        image_folder(path, size=[7])
+
+
+def test_folder_refuses_in_one_line(tmp_path):
+    for path, says in ((tmp_path / "absent", "no such folder"), (tmp_path, "no folder for a class")):
+        with pytest.raises(InputError, match=says):
+            image_folder(str(path))
+    (tmp_path / "train" / "cat").mkdir(parents=True)
+    with pytest.raises(InputError, match="no images in"):
+        image_folder(str(tmp_path))
+    folder(tmp_path)
+    folder(tmp_path, ("test",), classes=("cow",))
+    with pytest.raises(InputError, match="class 'cow'"):
+        image_folder(str(tmp_path))
+
+
+def test_absent_torchvision_set_says_the_way_out(tmp_path):
+    with pytest.raises(InputError, match="data.download=true, or data=digits") as error:
+        torchvision_set("CIFAR10", root=str(tmp_path))
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match="use one of CIFAR10"):
+        torchvision_set("Omniglot")
+
+
+def test_cifar_through_torchvision(tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    def fake(self, root, train, download):
+        self.data = np.random.default_rng(int(train)).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+        self.targets = [i % 10 for i in range(20)]
+        self.classes = [f"class {i}" for i in range(10)]
+
+    monkeypatch.setattr(datasets.CIFAR10, "__init__", fake)
+    data = torchvision_set("CIFAR10", root=str(tmp_path))
+    assert data.shape == (3, 32, 32)
+    assert data.classes[3] == "class 3"
+    assert (len(data.train), len(data.test)) == (20, 20)
+
+
+def test_svhn_through_torchvision(tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    def fake(self, root, split, download):
+        self.data = np.zeros((20, 3, 32, 32), dtype=np.uint8) + (split == "test")
+        self.labels = np.arange(20) % 10
+
+    monkeypatch.setattr(datasets.SVHN, "__init__", fake)
+    data = torchvision_set("SVHN", root=str(tmp_path))
+    assert data.shape == (3, 32, 32)
+    assert data.classes == tuple("0123456789")
+    assert data.test.open().images.unique().tolist() == [1]
+
+
+def test_fashion_mnist_from_its_published_files(tmp_path):
+    for prefix, n in (("train", 30), ("t10k", 20)):
+        with gzip.open(tmp_path / f"{prefix}-images-idx3-ubyte.gz", "wb") as file:
+            file.write(struct.pack(">4i", 2051, n, 28, 28) + bytes(range(n)) * 784)
+        with gzip.open(tmp_path / f"{prefix}-labels-idx1-ubyte.gz", "wb") as file:
+            file.write(struct.pack(">2i", 2049, n) + bytes(i % 10 for i in range(n)))
+    data = torchvision_set("FashionMNIST", source=str(tmp_path))
+    assert (data.shape, len(data.train), len(data.test)) == ((1, 28, 28), 30, 20)
+    assert data.classes[9] == "Ankle boot"
+    assert data.train.labels[:3].tolist() == [0, 1, 2]
+    with pytest.raises(InputError, match="train-images-idx3-ubyte.gz cannot be read"):
+        torchvision_set("FashionMNIST", source=str(tmp_path / "absent"))

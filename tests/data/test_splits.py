@@ -1,0 +1,53 @@
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from supernet.data.splits import stratified_split, stratified_subset
+from supernet.runtime.errors import InputError
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(4, 30), min_size=2, max_size=6), st.floats(0.25, 0.75), st.integers(0, 100))
+def test_split_covers_keeps_shares_and_repeats(counts, fraction, seed):
+    labels = torch.cat([torch.full((n,), c) for c, n in enumerate(counts)])[torch.randperm(sum(counts))]
+    first, second = stratified_split(labels, fraction, seed)
+    assert sorted([*first.tolist(), *second.tolist()]) == list(range(len(labels)))
+    assert len(first) == int(fraction * len(labels) + 0.5)
+    assert first.tolist() == sorted(first.tolist())
+    for c, n in enumerate(counts):
+        assert abs(int((labels[first] == c).sum()) - fraction * n) < 1.5
+    again, _ = stratified_split(labels, fraction, seed)
+    assert torch.equal(first, again)
+
+
+def test_seeds_differ():
+    labels = torch.arange(100) % 4
+    assert not torch.equal(stratified_split(labels, 0.5, 0)[0], stratified_split(labels, 0.5, 1)[0])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(1, 100))
+def test_subset_keeps_shares(counts, size):
+    labels = torch.cat([torch.full((n,), c) for c, n in enumerate(counts)])
+    assume(size >= sum(counts) / min(counts))
+    chosen = stratified_subset(labels, size, 0)
+    assert len(chosen) == min(size, len(labels))
+    assert len(set(chosen.tolist())) == len(chosen)
+    for c, n in enumerate(counts):
+        assert abs(int((labels[chosen] == c).sum()) - len(chosen) * n / len(labels)) < 1
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: stratified_split(torch.tensor([0, 0, 0, 1]), 0.5, 0), "class 1 has 1 image"),
+        (lambda: stratified_split(torch.tensor([0, 1]), 1.0, 0), "between 0 and 1"),
+        (lambda: stratified_split(torch.zeros(0, dtype=torch.long), 0.5, 0), "without images"),
+        (lambda: stratified_subset(torch.arange(10), 3, 0), "take at least 10"),
+        (lambda: stratified_subset(torch.arange(10), 0, 0), "at least 1"),
+    ],
+)
+def test_what_cannot_be_split_is_refused(call, says):
+    with pytest.raises(InputError, match=says):
+        call()

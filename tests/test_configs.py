@@ -1,0 +1,107 @@
+"""Every yaml composes with the primary configuration, and what it names can be made with what it says."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+
+from supernet.data.sources import Data
+from supernet.experiments.config import build, plain
+from supernet.space.choices import Supernet
+from supernet.space.choosers import Undecided
+from supernet.space.darts import Darts
+
+CONF = Path(__file__).parents[1] / "conf"
+OPTIONS = sorted(
+    (path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name not in ("hydra", "experiment")
+)
+EXPERIMENTS = sorted(path.stem for path in CONF.glob("experiment/*.yaml"))
+
+
+def composed(*overrides: str) -> dict:
+    with initialize_config_module("supernet.conf", version_base="1.3"):
+        return plain(compose("config", overrides=list(overrides)))
+
+
+def made(settings: dict) -> dict:
+    """Every part but the data (which would be read); data's arguments are checked without reading."""
+    settings["retrain"] = {k: v for k, v in settings["retrain"].items() if k != "network"}
+    settings["data"] = {**settings["data"], "_partial_": True}
+    parts = ("data", "space", "chooser", "strategy", "relaxation", "inputs", "architect", "discretiser")
+    return {name: build(settings[name], name) for name in (*parts, "search", "retrain", "operations")}
+
+
+def test_there_is_something_to_compose():
+    assert len(OPTIONS) > 20
+    assert {"digits", "darts_cifar10"} <= set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_can_be_made(group, option):
+    path = ["data.path=somewhere"] if option in ("npz", "image_folder") else []
+    parts = made(composed(f"{group}={option}", *path))
+    supernet = Supernet(parts["space"].network(parts["chooser"], (1, 8, 8), 3))
+    strategy = parts["strategy"](parts["space"].name, supernet.decisions, seed=0)
+    assert strategy.finish().space == parts["space"].name
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_and_can_be_made(experiment):
+    settings = composed(f"experiment={experiment}")
+    if settings["data"].get("path") == "???":
+        settings["data"]["path"] = "somewhere"
+    assert made(settings)["search"].epochs >= 1
+
+
+def test_the_default_is_digits_and_an_experiment_beats_the_primary_configuration():
+    settings = composed()
+    assert settings["name"] == "digits"
+    assert settings["space"]["channels"] == 8
+    assert composed("experiment=none")["space"]["channels"] == 16
+
+
+def test_groups_on_the_command_line_beat_the_experiment():
+    assert composed("search=darts_cifar10")["search"]["epochs"] == 50
+    assert composed("experiment=darts_cifar10", "architect=unrolled_exact")["architect"]["_target_"].endswith("exact")
+
+
+def test_published_settings_of_darts():
+    """Liu et al. 2019, sections 3.1 and 3.2, and the original's command lines."""
+    s = composed("experiment=darts_cifar10")
+    assert (s["space"]["channels"], s["space"]["cells"], s["space"]["nodes"]) == (16, 8, 4)
+    search, adam, retrain = s["search"], s["strategy"]["optimizer"], s["retrain"]
+    assert (search["epochs"], search["batch_size"], search["share"]) == (50, 64, 0.5)
+    assert (search["schedule"]["start"], search["schedule"]["end"]) == (0.025, 0.001)
+    assert (search["momentum"], search["weight_decay"], search["clip"], search["warm_up"]) == (0.9, 3e-4, 5.0, 0)
+    assert (adam["lr"], adam["betas"], adam["weight_decay"]) == (3e-4, [0.5, 0.999], 1e-3)
+    assert retrain["network"] == {"channels": 36, "cells": 20, "stem": "cifar", "auxiliary": True}
+    assert (retrain["epochs"], retrain["batch_size"], retrain["cutout"], retrain["drop_path"]) == (600, 96, 16, 0.2)
+    assert (retrain["schedule"]["start"], retrain["schedule"]["end"]) == (0.025, 0.0)
+    assert (retrain["auxiliary_weight"], retrain["clip"], retrain["keep"]) == (0.4, 5.0, "last")
+    assert (s["data"]["crop_padding"], s["data"]["flip"]) == (4, True)
+    assert composed("experiment=darts_cifar10_second_order")["architect"]["epsilon"] == 0.01
+
+
+def test_parts_have_the_types_their_constructors_ask_for():
+    parts = made(composed())
+    assert isinstance(parts["space"], Darts)
+    assert isinstance(parts["space"].operations, tuple)
+    assert isinstance(parts["chooser"], Undecided)
+    assert parts["strategy"].keywords["optimizer"].keywords["betas"] in ([0.5, 0.999], (0.5, 0.999))
+    assert hash(parts["search"])
+
+
+def test_data_are_read_without_hydra():
+    assert isinstance(build(composed()["data"], "data"), Data)
+
+
+def test_every_yaml_says_what_it_is():
+    for path in CONF.rglob("*.yaml"):
+        assert "# " in path.read_text().split("\n")[0] + path.read_text().split("\n")[1] or "hydra" in str(path), path
+
+
+def test_schema_refuses_unknown_keys():
+    with pytest.raises(Exception, match="Could not override 'epochs'"):
+        composed("epochs=3")
+    with pytest.raises(Exception, match="Error merging override seed=abc"):
+        composed("seed=abc")

@@ -1,0 +1,205 @@
+import json
+import pickle
+import struct
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from supernet import Darts, Decided, load, published
+from supernet.data.augmentation import Augmentation
+from supernet.runtime.errors import InputError
+from supernet.space.operations import OPERATIONS
+from supernet.training.bundle import save_bundle
+
+AUGMENTATION = Augmentation((0.4, 0.5, 0.6), (0.2, 0.3, 0.25), crop_padding=2)
+NAMES = ("ant", "bee", "cat", "dog", "elk", "fox")
+
+
+def make(path, shape=(3, 8, 10), space=None, architecture=None, factories=OPERATIONS):
+    torch.manual_seed(0)
+    space = space or Darts(channels=4, cells=3, auxiliary=True)
+    architecture = architecture or published("darts_v2")
+    network = space.network(Decided(architecture, factories), shape, len(NAMES))
+    mean, std = AUGMENTATION.mean[: shape[0]], AUGMENTATION.std[: shape[0]]
+    save_bundle(
+        path,
+        network,
+        space=space,
+        architecture=architecture,
+        classes=NAMES,
+        augmentation=Augmentation(mean, std),
+        shape=shape,
+        provenance={"data": "toy", "seed": 3, "test accuracy": None},
+    )
+    return network.eval()
+
+
+@pytest.fixture
+def model(tmp_path):
+    return make(tmp_path / "model.safetensors"), tmp_path
+
+
+def pictures(count=3):
+    return torch.randint(0, 256, (count, 3, 8, 10), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def test_goes_round(model):
+    network, folder = model
+    predictor = load(folder / "model.safetensors")
+    images = pictures()
+    with torch.no_grad():
+        expected = network(AUGMENTATION.normalise(images)).softmax(1)
+    results = predictor(images)
+    torch.testing.assert_close(torch.stack([r.probs.data for r in results]), expected)
+    assert predictor.architecture == published("darts_v2")
+    assert (predictor.classes, predictor.shape) == (NAMES, (3, 8, 10))
+    assert predictor.provenance == {"data": "toy", "seed": 3, "test accuracy": None}
+    assert not predictor.network.training
+    assert not any("auxiliary" in name for name in predictor.network.state_dict())
+
+
+def test_results_have_the_familiar_shape(model):
+    predictor = load(model[1])  # a run directory
+    result = predictor(pictures(1))[0]
+    assert result.names == dict(enumerate(NAMES))
+    order = result.probs.data.argsort(descending=True).tolist()
+    assert result.probs.top1 == order[0]
+    assert result.probs.top1conf == pytest.approx(float(result.probs.data[order[0]]))
+    assert result.probs.top5 == order[:5]
+    assert result.probs.top5conf == sorted(result.probs.top5conf, reverse=True)
+    assert result.path is None
+
+
+def test_all_forms_of_one_image_agree(model, tmp_path):
+    predictor = load(model[1])
+    tensor = pictures(1)[0]
+    array = tensor.permute(1, 2, 0).numpy()
+    Image.fromarray(array).save(tmp_path / "x.png")
+    forms = [tensor, tensor[None], tensor / 255, array, array[None], Image.fromarray(array), tmp_path / "x.png"]
+    forms += [str(tmp_path / "x.png"), [tensor], (array,)]
+    expected = predictor(tensor)[0].probs.data
+    for form in forms:
+        (result,) = predictor(form)
+        torch.testing.assert_close(result.probs.data, expected, rtol=1e-4, atol=1e-5)
+    several = predictor([tmp_path / "x.png", tensor])
+    assert [r.path for r in several] == [str(tmp_path / "x.png"), None]
+    assert torch.equal(tensor, pictures(1)[0])
+
+
+def test_grey_colour_and_size_are_converted(model, tmp_path):
+    predictor = load(model[1])
+    grey = torch.full((1, 8, 10), 100, dtype=torch.uint8)
+    torch.testing.assert_close(predictor(grey)[0].probs.data, predictor(grey.expand(3, 8, 10))[0].probs.data)
+    torch.testing.assert_close(predictor(grey / 255)[0].probs.data, predictor(grey)[0].probs.data)
+    large = torch.full((3, 40, 33), 100, dtype=torch.uint8)
+    torch.testing.assert_close(predictor(large)[0].probs.data, predictor(grey)[0].probs.data, rtol=1e-3, atol=1e-4)
+    make(tmp_path / "grey.safetensors", (1, 8, 10))
+    predictor = load(tmp_path / "grey.safetensors")
+    a, b = (predictor(torch.full((c, 8, 10), 100, dtype=torch.uint8))[0].probs.data for c in (1, 3))
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert len(predictor(np.zeros((300, 8, 10, 1), np.uint8))) == 300
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        (torch.zeros(3, 8, 10) - 1, "normalised already"),
+        (torch.full((3, 8, 10), float("nan")), "normalised already"),
+        (torch.zeros(3, 8, 10, dtype=torch.int64), "uint8 or of floats"),
+        (torch.zeros(8, 10), r"not of shape \(8, 10\)"),
+        (torch.zeros(2, 8, 10), "2 channels"),
+        (np.zeros((8, 10)), "uint8, not float64"),
+        (np.zeros(8, np.uint8), "not of shape"),
+        (3, "not int"),
+        ("absent.png", "not a readable image"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_one_line(model, image, says):
+    with pytest.raises(InputError, match=says) as error:
+        load(model[1])(image)
+    assert "\n" not in str(error.value)
+
+
+def rewrite(path, **changes):
+    """Changes the description inside a model file."""
+    with safe_open(path, "pt") as file:
+        described = json.loads(file.metadata()["supernet"])
+    described.update(changes)
+    save_file(load_file(path), path, {"supernet": json.dumps(described)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"format": "other"}, "not a model saved by supernet"),
+        ({"version": 99}, "version 99"),
+        ({"space": {"name": "nasbench999", "settings": {}}}, "space 'nasbench999' is unknown; known: darts"),
+        ({"space": {"name": "darts", "settings": {"surprise": 1}}}, "setting 'surprise'"),
+        ({"space": {"name": "darts", "settings": {"channels": "x"}}}, "damaged"),
+        ({"space": {"name": "darts", "settings": {"channels": 6, "cells": 3}}}, "tensors do not fit its genotype"),
+        ({"classes": None}, "damaged"),
+        ({"shape": [3, 8]}, "damaged"),
+        ({"genotype": {}}, "not a genotype"),
+    ],
+)
+def test_other_descriptions_are_refused_in_one_line(model, changes, says):
+    path = model[1] / "model.safetensors"
+    rewrite(path, **changes)
+    with pytest.raises(InputError, match=says) as error:
+        load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_operation_is_named(model):
+    path = model[1] / "model.safetensors"
+    genotype = json.loads(published("darts_v2").to_json())
+    genotype["choices"]["normal/2/0"] = ["sep_conv_9x9"]
+    rewrite(path, genotype=genotype)
+    with pytest.raises(InputError, match="sep_conv_9x9"):
+        load(path)
+
+
+def test_other_files_are_refused_in_one_line(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "touched"), "w"))
+
+    whole = tmp_path / "model.safetensors"
+    make(whole)
+    files = {
+        "pickle.safetensors": pickle.dumps(Payload()),
+        "short.safetensors": whole.read_bytes()[:1000],
+        "empty.safetensors": b"",
+        "huge.safetensors": struct.pack("<Q", 2**60) + b"{}",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match="truncated, damaged or not") as error:
+            load(tmp_path / name)
+        assert "\n" not in str(error.value)
+    assert not (tmp_path / "touched").exists()
+    save_file({"x": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(InputError, match="not a model saved by supernet"):
+        load(tmp_path / "foreign.safetensors")
+    with pytest.raises(InputError, match="no such model"):
+        load(tmp_path / "absent")
+
+
+def test_operations_and_spaces_of_ones_own(tmp_path):
+    class Mine(Darts):
+        name = "mine"
+
+    factories = {**OPERATIONS, "double": lambda site: torch.nn.AvgPool2d(site.stride)}
+    genotype = published("darts_v2")
+    architecture = type(genotype)("mine", {**genotype.choices, "normal/2/0": ("double",)})
+    path = tmp_path / "mine.safetensors"
+    make(path, space=Mine(4, 3), architecture=architecture, factories=factories)
+    with pytest.raises(InputError, match="pass your own as space="):
+        load(path)
+    with pytest.raises(InputError, match="operation 'double'"):
+        load(path, space=Mine)
+    assert load(path, space=Mine, factories=factories)(pictures(1))[0].names[0] == "ant"
