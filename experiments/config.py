@@ -8,6 +8,7 @@ classes and for anybody's.
 from __future__ import annotations
 
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -165,7 +166,9 @@ def _convert_union(value: Any, options: tuple[Any, ...], key: str) -> Any:
     if value is None and type(None) in options:
         return None
     problems = []
-    for option in options:
+    checked = [option for option in options if option in _WORDS or typing.get_origin(option) is not None]
+    scalar = isinstance(value, str | int | float)  # no other class can be written in a yaml
+    for option in checked if scalar and checked else options:
         if option is type(None):
             continue
         try:
@@ -179,6 +182,8 @@ def _convert_scalar(value: Any, kind: type, key: str) -> Any:
     fits = isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
     if fits or (kind is float and isinstance(value, int) and not isinstance(value, bool)):
         return kind(value)
+    if kind is float and value in ("inf", ".inf"):
+        return math.inf
     if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)  # a class called 7, a folder called 2026
     raise InputError(f"{key}={value}: needs {_WORDS[kind]}")

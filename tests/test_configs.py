@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_module
+from supernet.experiments.config import build, plain
 
 from supernet.data.sources import Data
-from supernet.experiments.config import build, plain
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts

@@ -36,6 +36,8 @@ def image_folder(
     classes = tuple(sorted(p.name for p in train_root.iterdir() if p.is_dir() and not p.name.startswith(".")))
     if not classes:
         raise InputError(f"data.path={path}: no folder for a class in it; expected train/<class>/<image>")
+    if workers < 0 or resident_gib < 0:
+        raise InputError(f"data.workers={workers} and data.resident_gib={resident_gib} must be 0 or more")
     listed = {
         "train": _list_images(train_root, classes),
         "val": next((_list_images(root / n, classes) for n in ("val", "valid") if (root / n).is_dir()), None),
@@ -62,13 +64,13 @@ def image_folder(
 
 
 def _list_images(folder: Path, classes: tuple[str, ...]) -> tuple[list[str], Tensor]:
-    extra = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name not in classes)
+    extra = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name not in classes and p.name[0] != ".")
     if extra:
         raise InputError(f"data.path: class {extra[0]!r} in {folder} is not among the training classes")
     paths: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = sorted(str(p) for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES)
+        found = sorted(str(p) for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
         paths += found
         labels += [label] * len(found)
     if not paths:

@@ -30,17 +30,23 @@ def read_image(path: str | Path, shape: tuple[int, int, int], *, resize: bool = 
     Another size is resized (bilinear, antialiased, without keeping the aspect) or, with `resize=False`, refused.
     16-bit grey is scaled to 8 bits by its full range. Raises InputError naming the file if it cannot be read.
     """
-    channels, height, width = shape
+    _, height, width = shape
     with _opened(path) as image:
         if not resize and (image.height, image.width) != (height, width):
             raise InputError(
                 f"{path}: {image.height} x {image.width} pixels where others have {height} x {width}; "
                 f"set data.size=[H,W] to resize them all"
             )
-        converted = _eight_bits(image, path).convert("L" if channels == 1 else "RGB")
-        if converted.size != (width, height):
-            converted = converted.resize((width, height), Image.Resampling.BILINEAR)
-        pixels = np.array(converted, dtype=np.uint8).reshape(height, width, channels)
+        return as_tensor(image, shape, path)
+
+
+def as_tensor(image: Image.Image, shape: tuple[int, int, int], origin: str | Path) -> Tensor:
+    """Return an opened image as `read_image` would; `origin` names it in error messages."""
+    channels, height, width = shape
+    converted = _eight_bits(image, origin).convert("L" if channels == 1 else "RGB")
+    if converted.size != (width, height):
+        converted = converted.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = np.array(converted, dtype=np.uint8).reshape(height, width, channels)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 

@@ -6,9 +6,6 @@ needs no code at all.
 
 from __future__ import annotations
 
-import gzip
-import pickle
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from supernet.data.arrays import from_arrays, open_npz
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Resident, Source
+from supernet.data.idx import read_idx
 from supernet.data.splits import stratified_split, stratified_subset
 from supernet.runtime.errors import InputError
 
@@ -100,11 +99,11 @@ def npz(
     part of a set that is too large for the time at hand.
     """
     where = f"data.path={path}"
-    arrays = _open_npz(path, where)
-    train = _from_arrays(arrays, "train", where)
+    arrays = open_npz(path, where)
+    train = from_arrays(arrays, "train", where)
     if train is None:
         raise InputError(f"{where}: no train_images and train_labels among {', '.join(sorted(arrays)) or 'nothing'}")
-    parts = Parts(train, _from_arrays(arrays, "val", where), _from_arrays(arrays, "test", where), tuple(classes or ()))
+    parts = Parts(train, from_arrays(arrays, "val", where), from_arrays(arrays, "test", where), tuple(classes or ()))
     return assemble(
         Path(path).stem,
         parts,
@@ -133,7 +132,12 @@ def torchvision_set(
 
     `source` (FashionMNIST): a folder that holds the four .gz files as published, read as they are.
     """
-    parts = _fashion_files(Path(source)) if source else _torchvision_parts(name, root, download)
+    if source and name != "FashionMNIST":
+        raise InputError(f"data.source={source}: only FashionMNIST is read from such files; give data.root for {name}")
+    if source:
+        parts = Parts(read_idx(Path(source), "train"), None, read_idx(Path(source), "t10k"), _FASHION)
+    else:
+        parts = _torchvision_parts(name, root, download)
     return assemble(
         name.lower(),
         parts,
@@ -146,27 +150,41 @@ def torchvision_set(
     )
 
 
+_EXPECTED = {
+    "CIFAR10": "cifar-10-batches-py",
+    "CIFAR100": "cifar-100-python",
+    "SVHN": "{train,test}_32x32.mat",
+    "FashionMNIST": "FashionMNIST/raw",
+}
+
+
 def _torchvision_parts(name: str, root: str, download: bool) -> Parts:
     try:
         import torchvision.datasets as sets
     except (ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"torchvision cannot be imported ({reason}); install the build that matches torch") from None
-    known = ("CIFAR10", "CIFAR100", "SVHN", "FashionMNIST")
-    if name not in known:
-        raise InputError(f"data.name={name}: use one of {', '.join(known)}")
+    if name not in _EXPECTED:
+        raise InputError(f"data.name={name}: use one of {', '.join(_EXPECTED)}")
     halves: list[Any] = []
     for train in (True, False):
         which = {"split": "train" if train else "test"} if name == "SVHN" else {"train": train}
         try:
             halves.append(getattr(sets, name)(root, download=download, **which))
         except (RuntimeError, OSError) as error:
-            reason = str(error).splitlines()[0]
+            if download:
+                reason = " ".join(str(error).split())
+                raise InputError(f"data.root={root}: {name} could not be fetched ({reason}); try data=digits") from None
+            expected = Path(root).resolve() / _EXPECTED[name]
             raise InputError(
-                f"data.root={root}: no {name} there ({reason}); use data.download=true, or data=digits"
+                f"data.root={root}: no complete {name} there (expected {expected}); "
+                "use data.download=true, or data=digits"
             ) from None
     classes = tuple(str(c) for c in getattr(halves[0], "classes", range(10)))
-    train_set, test_set = (Resident(_channels_first(h), _labels_of(h)) for h in halves)
+    key = "labels" if name == "SVHN" else "targets"
+    train_set, test_set = (
+        Resident(_channels_first(half), torch.as_tensor(np.asarray(getattr(half, key))).long()) for half in halves
+    )
     return Parts(train_set, None, test_set, classes)
 
 
@@ -177,64 +195,7 @@ def _channels_first(dataset: Any) -> Tensor:
     return images if images.shape[1] == 3 else images.permute(0, 3, 1, 2).contiguous()
 
 
-def _labels_of(dataset: Any) -> Tensor:
-    labels = dataset.labels if hasattr(dataset, "labels") else dataset.targets
-    return torch.as_tensor(np.asarray(labels)).long()
-
-
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-
-
-def _fashion_files(folder: Path) -> Parts:
-    def read(name: str, offset: int) -> Tensor:
-        path = folder / f"{name}.gz"
-        try:
-            with gzip.open(path) as file:
-                return torch.from_numpy(np.frombuffer(file.read(), np.uint8, offset=offset).copy())
-        except (OSError, EOFError, ValueError) as error:
-            raise InputError(f"data.source={folder}: {path.name} cannot be read ({type(error).__name__})") from None
-
-    def part(prefix: str) -> Resident:
-        images = read(f"{prefix}-images-idx3-ubyte", 16).view(-1, 1, 28, 28)
-        return Resident(images, read(f"{prefix}-labels-idx1-ubyte", 8).long())
-
-    return Parts(part("train"), None, part("t10k"), _FASHION)
-
-
-def _open_npz(path: str, where: str) -> dict[str, np.ndarray]:
-    if not Path(path).is_file():
-        raise InputError(f"{where}: no such file; expected an .npz with train_images, train_labels, test_images, ...")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            wanted = {f"{p}_{k}" for p in ("train", "val", "test") for k in ("images", "labels")}
-            return {key: file[key] for key in file.files if key in wanted}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{where}: not a plain .npz file ({reason})") from None
-
-
-def _from_arrays(arrays: dict[str, np.ndarray], part: str, where: str) -> Resident | None:
-    images, labels = arrays.get(f"{part}_images"), arrays.get(f"{part}_labels")
-    if images is None and labels is None:
-        return None
-    if images is None or labels is None:
-        raise InputError(f"{where}: {part}_images and {part}_labels belong together, one of them is missing")
-    if images.dtype != np.uint8 or images.ndim not in (3, 4):
-        raise InputError(
-            f"{where}: {part}_images is {images.dtype} of shape {images.shape}; use uint8, N x H x W or N x H x W x C"
-        )
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        raise InputError(
-            f"{where}: {part}_labels has {labels.shape[1]} columns; one label an image is what is supported"
-        )
-    if not np.issubdtype(labels.dtype, np.integer) or labels.size != len(images):
-        raise InputError(
-            f"{where}: {part}_labels is {labels.dtype} of shape {labels.shape}; "
-            f"use one whole number for each of {len(images)} images"
-        )
-    pixels = torch.from_numpy(images)
-    pixels = pixels.unsqueeze(1) if images.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
-    return Resident(pixels, torch.from_numpy(labels.reshape(-1).astype(np.int64)))
 
 
 def assemble(
@@ -253,12 +214,12 @@ def assemble(
     labels = [s.labels for s in (train, parts.valid, test) if s is not None]
     if any(len(each) == 0 for each in labels) or min(int(each.min()) for each in labels) < 0:
         raise InputError(f"data {name}: needs images in every part and labels from 0 on")
-    count = int(max(int(each.max()) for each in labels)) + 1
-    if count < 2 or (parts.classes and len(parts.classes) < count):
-        raise InputError(f"data {name}: {count} classes by the labels, {len(parts.classes) or 'at least 2'} expected")
+    count = _count_classes(name, parts.classes, labels)
     shapes = {s.shape for s in (train, parts.valid, test) if s is not None}
     if len(shapes) > 1:
         raise InputError(f"data {name}: images of different shapes in its parts: {sorted(shapes)}")
+    if min(train.shape) < 1:
+        raise InputError(f"data {name}: images of shape {train.shape} hold no pixels")
     if test is None:
         held, kept = stratified_split(train.labels, _TEST_SHARE, _TEST_SEED)
         train, test = train.subset(kept), train.subset(held)
@@ -273,6 +234,23 @@ def assemble(
     augmentation = Augmentation(means, deviations, crop_padding, flip)
     classes = parts.classes or tuple(str(label) for label in range(count))
     return Data(name, classes, train, parts.valid, Sealed(test), augmentation)
+
+
+def _count_classes(name: str, classes: Sequence[str], labels: Sequence[Tensor]) -> int:
+    """How many classes there are by the labels of all parts; each must have training images (the first part)."""
+    count = max(int(each.max()) for each in labels) + 1
+    if count < 2 or (classes and len(classes) < count):
+        raise InputError(
+            f"data {name}: {count} classes by the labels, {len(classes) if len(classes) > 1 else 'at least 2'} expected"
+        )
+    present = set(labels[0].unique().tolist())
+    if len(present) < max(count, len(classes)):
+        first = next(label for label in range(count + 1) if label not in present)
+        named = f" ({classes[first]})" if first < len(classes) else ""
+        raise InputError(f"data {name}: no training images of class {first}{named}; labels count from 0 without gaps")
+    if len(set(classes)) != len(classes):
+        raise InputError(f"data {name}: two classes have one name among {', '.join(classes)}")
+    return count
 
 
 def _statistics(source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:

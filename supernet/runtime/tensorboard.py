@@ -1,6 +1,7 @@
 """TensorBoard event files: one folder per run, cut back on resume, with a layout for the curves of a search."""
 
 import io
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,11 +59,21 @@ class EventFiles:
             self._writer = None
 
     def _open(self, purge_step: int | None) -> SummaryWriter:
+        self._wait_for_a_later_name()
         layout_missing = not any(self._directory.glob("events.out.tfevents.*"))
         self._writer = SummaryWriter(str(self._directory), purge_step=purge_step, flush_secs=30)
         if layout_missing:
             self._writer.add_custom_scalars(LAYOUT)
         return self._writer
+
+    def _wait_for_a_later_name(self) -> None:
+        # Files are read in the order of their names, which start with the second: within one second, the order in
+        # which they were opened is lost, and points written before a purge would be read after it.
+        seconds = (path.name.split(".")[3] for path in self._directory.glob("events.out.tfevents.*"))
+        newest = max((int(second) for second in seconds if second.isdecimal()), default=0)
+        deadline = time.monotonic() + 1.0
+        while int(time.time()) <= newest and time.monotonic() < deadline:
+            time.sleep(0.02)
 
 
 def hparams(

@@ -25,7 +25,7 @@ class Bilevel:
     """A bilevel problem at one point.
 
     `inner`: the weights w; `outer`: the alphas. The rest describes the SGD step that w would take next: its
-    `learning_rate` (None where w is not trained by SGD), `momentum`, `weight_decay`, and `velocity`, the momentum
+    `learning_rate` (None where w is not trained by plain SGD), `momentum`, `weight_decay`, and `velocity`, the momentum
     buffers (None before the first step).
     """
 
@@ -75,9 +75,7 @@ def unrolled_exact(problem: Bilevel) -> list[Tensor]:
     inner = [w.detach().requires_grad_() for w in problem.inner]
     slope = _gradients(problem.train_loss(inner), inner, create_graph=True)
     product = torch.stack([(s * v).sum() for s, v in zip(slope, vector, strict=True)]).sum()
-    mixed = (
-        _gradients(product, problem.outer) if product.requires_grad else [torch.zeros_like(a) for a in problem.outer]
-    )
+    mixed = _gradients(product, problem.outer)
     return [d - rate * m for d, m in zip(direct, mixed, strict=True)]
 
 
@@ -85,7 +83,8 @@ def _virtual_step(problem: Bilevel) -> tuple[float, list[Tensor]]:
     """The learning rate, and w' = w - rate (momentum velocity + gradient + weight_decay w): PyTorch's SGD."""
     if problem.learning_rate is None:
         raise InputError(
-            "architect=unrolled: differentiates through a step of SGD; train the weights with SGD or use first_order"
+            "architect=unrolled: differentiates through a plain SGD step; train the weights with SGD (one group, "
+            "no Nesterov momentum, no dampening) or use first_order"
         )
     slope = _gradients(problem.train_loss(problem.inner), problem.inner)
     velocity = problem.velocity or [torch.zeros_like(w) for w in problem.inner]
@@ -106,4 +105,6 @@ def _validation_gradients(problem: Bilevel, weights: Sequence[Tensor]) -> tuple[
 
 def _gradients(loss: Tensor, at: Sequence[Tensor], create_graph: bool = False) -> list[Tensor]:
     """Gradients, zeros where the loss does not depend on a tensor; `.grad` is neither read nor written."""
+    if not loss.requires_grad:  # it depends on none of them
+        return [torch.zeros_like(tensor) for tensor in at]
     return list(torch.autograd.grad(loss, at, create_graph=create_graph, allow_unused=True, materialize_grads=True))

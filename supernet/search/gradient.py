@@ -130,18 +130,21 @@ def _noise(seed: int, draw: int, device: torch.device) -> Iterator[None]:
 
 
 def _sgd(step: Step) -> dict[str, Any]:
-    """What the virtual step of an unrolling architect needs to know of the weights' optimiser."""
-    if not isinstance(step.optimizer, torch.optim.SGD):
+    """What the virtual step of an unrolling architect needs to know of the weights' optimiser; empty if it is no SGD
+    or not the plain one that `Bilevel` describes."""
+    optimizer = step.optimizer
+    if not isinstance(optimizer, torch.optim.SGD) or len(optimizer.param_groups) != 1:
         return {}
-    group = step.optimizer.param_groups[0]
-    buffers = [step.optimizer.state[p].get("momentum_buffer") for p in step.supernet.parameters()]
+    (group,) = optimizer.param_groups
+    if group["nesterov"] or group["dampening"] or group["maximize"]:
+        return {}
+    parameters = list(step.supernet.parameters())
+    buffers = [optimizer.state.get(p, {}).get("momentum_buffer") for p in parameters]
     return {
         "learning_rate": group["lr"],
         "momentum": group["momentum"],
         "weight_decay": group["weight_decay"],
-        "velocity": None
-        if all(b is None for b in buffers)
-        else [
-            torch.zeros_like(p) if b is None else b for p, b in zip(step.supernet.parameters(), buffers, strict=True)
-        ],
+        "velocity": [torch.zeros_like(p) if b is None else b for p, b in zip(parameters, buffers, strict=True)]
+        if any(b is not None for b in buffers)
+        else None,
     }

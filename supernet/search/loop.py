@@ -59,7 +59,7 @@ class SearchRecipe:
             "share": (0.0 < self.share < 1.0, "needs to lie between 0 and 1, such as 0.5"),
             "momentum": (0.0 <= self.momentum < 1.0, "needs to lie in [0, 1), such as 0.9"),
             "weight_decay": (0.0 <= self.weight_decay < math.inf, "needs 0 or more, such as 3e-4"),
-            "clip": (self.clip > 0.0, "needs to be above 0, or .inf for no clipping"),
+            "clip": (self.clip > 0.0, "needs to be above 0, or inf for no clipping"),
             "warm_up": (0 <= self.warm_up < self.epochs, f"needs 0 to {self.epochs - 1}, fewer than search.epochs"),
         }
         for name, (right, way_out) in allowed.items():

@@ -151,12 +151,15 @@ def _paint_route(axes: Axes, route: Route, target: Box) -> None:
     """The curve with its arrow head at the rim of the target, and the label on it."""
     operation = route.edge.operation
     colour, width = (_colour(operation), 1.8) if operation else (_WAY_OUT, 1.2)
-    x, y = np.abs(route.curve - (target.x, target.y)).T
-    tip = int(np.argmax((x < target.width / 2 + 0.03) & (y < target.height / 2 + 0.03)))
-    # Ends short of the tip, so that the line does not show beside the head's point.
-    axes.plot(*route.curve[:tip].T, color=colour, linewidth=width, zorder=2 if operation else 1)
+    at, fine = np.arange(len(route.curve)), np.linspace(0, len(route.curve) - 1, 400)
+    curve = np.stack([np.interp(fine, at, route.curve[:, axis]) for axis in (0, 1)], axis=1)
+    right, up = np.abs(curve - (target.x, target.y)).T
+    tip = int(np.argmax((right < target.width / 2 + 0.02) & (up < target.height / 2 + 0.02)))
+    before = int(np.argmax(np.linalg.norm(curve - curve[tip], axis=1) < 0.12))
+    # The line ends where the head begins, or it would show beside the head's point.
+    axes.plot(*curve[: before + 1].T, color=colour, linewidth=width, zorder=2 if operation else 1)
     style = {"arrowstyle": "-|>", "color": colour, "lw": width, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 11}
-    axes.annotate("", route.curve[tip], route.curve[tip - 1], arrowprops=style, zorder=3)
+    axes.annotate("", curve[tip], curve[before], arrowprops=style, zorder=3)
     if route.label:
         box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
         place = (route.label.x, route.label.y)

@@ -15,8 +15,8 @@ HEIGHT = 4.0
 _MIDDLE = 1.95
 _LETTER, _LINE = 0.074, 0.16  # what a letter and a line of a label take
 _STEPS = 40  # points of a curve
-_BENDS = np.linspace(-0.48, 0.48, 17)
-_STOPS = np.arange(8, 33, 3)  # points of a curve where its label may stand
+_BENDS = np.linspace(-0.48, 0.48, 13)
+_STOPS = np.arange(8, 33, 4)  # points of a curve where its label may stand
 # Heights of the nodes above the middle; the pattern whose curves and labels are least in the way is drawn.
 _PATTERNS = (
     (0.9, -0.9, 0.35, -0.35, 0.9),
@@ -85,7 +85,7 @@ def _states(last: int, pattern: Sequence[float]) -> dict[int, Box]:
 def _routed(states: dict[int, Box], ways: Sequence[Edge]) -> tuple[float, Layout]:
     """All ways, each routed again and again around the others, and how much they are in the way in the end."""
     routes: dict[int, Route] = {}
-    for _ in range(3):
+    for _ in range(2):
         total = 0.0
         for number, way in enumerate(ways):
             cost, routes[number] = _best(states, way, [r for n, r in routes.items() if n != number])
@@ -102,8 +102,8 @@ def _best(states: dict[int, Box], way: Edge, others: Sequence[Route]) -> tuple[f
     drawn = np.concatenate([np.zeros((0, 2)), *(route.curve[2:-2:2] for route in others)])
     inner = curves[:, 4:-4:2]
     cost = 4.0 * _inside(curves, nodes, 0.08).sum((1, 2)) + 2.0 * _inside(inner, labels, 0.02).sum((1, 2))
-    distances = np.linalg.norm(inner[:, :, None] - drawn, axis=-1)
-    cost += 0.8 * (distances < 0.1).any(2).sum(1)
+    right, up = (inner[:, :, None, axis] - drawn[:, axis] for axis in (0, 1))
+    cost += 0.8 * (right * right + up * up < 0.01).any(2).sum(1)
     cost += 5.0 * (np.abs(curves[..., 1] - _MIDDLE) > 1.65).sum(1) + 3.0 * np.abs(_BENDS)
     if not way.operation:
         best = int(cost.argmin())
@@ -112,8 +112,8 @@ def _best(states: dict[int, Box], way: Edge, others: Sequence[Route]) -> tuple[f
     middles = curves[:, _STOPS]
     everything = np.concatenate([_table(list(states.values())), labels])
     clash = 60.0 * _inside(middles, everything, size / 2 + 0.04).sum(2)
-    covers = np.abs(drawn - middles[:, :, None]) < size / 2 + 0.02
-    clash = clash + 1.5 * covers.all(3).sum(2) + 0.03 * np.abs(_STOPS - _STEPS / 2)
+    right, up = (np.abs(drawn[:, axis] - middles[:, :, None, axis]) < size[axis] / 2 + 0.02 for axis in (0, 1))
+    clash = clash + 1.5 * (right & up).sum(2) + 0.03 * np.abs(_STOPS - _STEPS / 2)
     whole = cost[:, None] + clash
     bend, stop = np.unravel_index(int(whole.argmin()), whole.shape)
     x, y = middles[bend, stop]
@@ -135,5 +135,5 @@ def _table(boxes: Sequence[Box]) -> Points:
 
 def _inside(points: Points, boxes: Points, margin: float | Points) -> NDArray[np.bool_]:
     """Whether each point (..., 2) lies in each of the boxes (n, 4) widened by a margin on every side: (..., n)."""
-    away = np.abs(points[..., None, :] - boxes[:, :2])
-    return (away < boxes[:, 2:] / 2 + margin).all(-1)
+    within = np.abs(points[..., None, :] - boxes[:, :2]) < boxes[:, 2:] / 2 + margin
+    return np.logical_and(within[..., 0], within[..., 1])

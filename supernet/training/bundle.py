@@ -13,6 +13,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -58,8 +59,11 @@ def save_bundle(
         n: v.detach().cpu().contiguous() for n, v in network.state_dict().items() if not n.startswith("auxiliary.")
     }
     partial = path.with_name(path.name + ".partial")
-    save_file(state, partial, {KEY: json.dumps(described)})
-    os.replace(partial, path)
+    try:
+        save_file(state, partial, {KEY: json.dumps(described)})
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load(path: str | Path, *, space: type | None = None, factories: Mapping[str, Operation] = OPERATIONS) -> Predictor:
@@ -80,15 +84,28 @@ def load(path: str | Path, *, space: type | None = None, factories: Mapping[str,
         augmentation = Augmentation(tuple(map(float, normalisation["mean"])), tuple(map(float, normalisation["std"])))
         provenance = dict(described["provenance"])
         made = _make_space(space, str(settings["name"]), dict(settings["settings"]), path)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
             f"{path}: its description is incomplete or damaged ({type(error).__name__}: {error})"
         ) from None
     shape = (channels, height, width)
-    network = made.network(Decided(architecture, factories), shape, len(classes))
-    _fill(network, state, path)
+    if architecture.space != settings["name"]:
+        raise InputError(f"{path}: its genotype is of space {architecture.space!r}, not of {settings['name']!r}")
+    if len(classes) < 2 or min(shape) < 1 or len(augmentation.mean) != channels:
+        raise InputError(f"{path}: {len(classes)} classes, shape {shape} and normalisation do not go together")
+    choose = Decided(architecture, factories)
+    try:
+        with torch.device("meta"):  # takes no memory, whatever sizes the file names
+            _require_fit(made.network(choose, shape, len(classes)), state, path)
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: no network can be built from its description ({reason})") from None
+    network = made.network(choose, shape, len(classes))
+    network.load_state_dict(dict(state))
     return Predictor(network.eval(), architecture, classes, shape, augmentation, provenance)
 
 
@@ -108,7 +125,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             if described.get("version") != VERSION:
                 raise InputError(f"{path}: model version {described.get('version')!r}; this supernet reads {VERSION}")
             return described, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+    except (SafetensorError, json.JSONDecodeError, RecursionError, OSError) as error:
         raise InputError(f"{path}: truncated, damaged or not a safetensors file ({type(error).__name__})") from None
 
 
@@ -116,6 +133,8 @@ def _make_space(space: type | None, name: str, settings: dict[str, Any], path: P
     kind = space or SPACES.get(name)
     if kind is None:
         raise InputError(f"{path}: space {name!r} is unknown; known: {', '.join(SPACES)}; pass your own as space=")
+    if kind.name != name:  # type: ignore[attr-defined,unused-ignore]
+        raise InputError(f"{path}: a network of space {name!r}, but space= is {kind.name!r}")  # type: ignore[attr-defined,unused-ignore]
     known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(settings) - known):
         raise InputError(f"{path}: setting {unknown[0]!r} is unknown to space {name!r}")
@@ -132,11 +151,10 @@ def _tuples(value: Any) -> Any:
     return value
 
 
-def _fill(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+def _require_fit(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     wanted = network.state_dict()
     problems = sorted(set(wanted) ^ set(state)) + [
         n for n in wanted if n in state and wanted[n].shape != state[n].shape
     ]
     if problems:
         raise InputError(f"{path}: {len(problems)} tensors do not fit its genotype: {', '.join(problems[:4])}")
-    network.load_state_dict(dict(state))

@@ -55,7 +55,7 @@ class Recipe:
             "momentum": (0.0 <= self.momentum < 1.0, "needs to lie in [0, 1), such as 0.9"),
             "weight_decay": (0.0 <= self.weight_decay < math.inf, "needs 0 or more, such as 3e-4"),
             "nesterov": (not self.nesterov or self.momentum > 0.0, "needs a momentum above 0"),
-            "clip": (self.clip > 0.0, "needs to be above 0, or .inf for no clipping"),
+            "clip": (self.clip > 0.0, "needs to be above 0, or inf for no clipping"),
             "drop_path": (0.0 <= self.drop_path < 1.0, "needs to lie in [0, 1), such as 0.2"),
             "cutout": (self.cutout >= 0, "needs 0 pixels or more"),
             "keep": (self.keep in ("last", "best"), "use last or best"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from supernet.data.augmentation import Augmentation
-from supernet.data.images import read_image
+from supernet.data.images import as_tensor, read_image
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture
 
@@ -93,19 +94,28 @@ class Predictor:
         given: list[Any] = list(images) if isinstance(images, list | tuple) else [images]
         device = next(self.network.parameters()).device
         names, results = dict(enumerate(self.classes)), []
+        one_by_one = self._each(given, device)
+        while batch := list(islice(one_by_one, _BATCH)):
+            paths, pixels = zip(*batch, strict=True)
+            logits = self.network(self.augmentation.normalise(torch.stack(pixels)))
+            shares = logits.float().softmax(1).cpu()
+            results += [Result(names, Probabilities(p), path) for path, p in zip(paths, shares, strict=True)]
+        return results
+
+    def _each(self, given: Sequence[Any], device: torch.device) -> Iterator[tuple[str | None, Tensor]]:
+        """(path, pixels in [0, 255]) of each single image, on the device."""
         for item in given:
             path = str(item) if isinstance(item, str | Path) else None
             for pixels in self._pixels(item).split(_BATCH):
-                logits = self.network(self.augmentation.normalise(pixels.to(device)))
-                results += [Result(names, Probabilities(p), path) for p in logits.float().softmax(1).cpu()]
-        return results
+                yield from ((path, image) for image in pixels.to(device).float())
 
     def _pixels(self, image: Images) -> Tensor:
         """(N, channels, height, width) as the network wants them, uint8 or in [0, 255]."""
         if isinstance(image, str | Path):
             return read_image(image, self.shape).unsqueeze(0) if self.shape[0] in (1, 3) else _refuse_file(image)
         if isinstance(image, Image.Image):
-            image = np.asarray(image.convert("L" if self.shape[0] == 1 else "RGB"))
+            in_reach = self.shape[0] in (1, 3)
+            return as_tensor(image, self.shape, "image").unsqueeze(0) if in_reach else _refuse_file("image")
         if isinstance(image, np.ndarray):
             image = _from_array(image)
         elif not isinstance(image, Tensor):
@@ -114,6 +124,10 @@ class Predictor:
             image = image.unsqueeze(0)
         if image.dim() != 4:
             raise InputError(f"an image tensor is (C, H, W) or (N, C, H, W), not of shape {tuple(image.shape)}")
+        if min(image.shape[1:]) < 1:
+            raise InputError(f"an image tensor of shape {tuple(image.shape)} holds no pixels")
+        if len(image) == 0:
+            return torch.empty(0, *self.shape)
         return self._fit(_levels(image))
 
     def _fit(self, pixels: Tensor) -> Tensor:
@@ -144,7 +158,7 @@ def _from_array(array: np.ndarray) -> Tensor:
         array = array[None]
     if array.ndim != 4:
         raise InputError(f"an image array is (H, W), (H, W, C) or (N, H, W, C), not of shape {array.shape}")
-    return torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2)
+    return torch.from_numpy(np.array(array)).permute(0, 3, 1, 2)
 
 
 def _levels(pixels: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def numbers(batch) -> list[int]:
 
 def test_every_pass_shows_every_image_once_in_a_new_order():
     batches = list(islice(training_batches(resident(11), 4, PLAIN, seed=0), 6))
-    passes = [sum((numbers(b) for b in batches[i : i + 3]), []) for i in (0, 3)]
+    passes = [[n for b in batches[i : i + 3] for n in numbers(b)] for i in (0, 3)]
     assert [len(b) for b in batches] == [4, 4, 3] * 2
     assert sorted(passes[0]) == sorted(passes[1]) == list(range(11))
     assert passes[0] != passes[1]
@@ -83,7 +83,7 @@ def test_a_broken_file_is_named(files, tmp_path, workers):
 
 def test_evaluation_is_one_ordered_pass():
     batches = list(evaluation_batches(resident(11), 4, PLAIN))
-    assert sum((numbers(b) for b in batches), []) == list(range(11))
+    assert [n for b in batches for n in numbers(b)] == list(range(11))
 
 
 def test_a_single_image_at_the_end_is_dropped():

@@ -67,7 +67,9 @@ def test_npz_with_colour_validation_and_names(tmp_path):
     assert len(data.valid) == 9
     assert data.classes == ("a", "b", "c")
     assert data.augmentation.mean == (0.5, 0.5, 0.5)
-    assert torch.equal(data.train.images[0], torch.from_numpy(arrays(shape=(6, 5, 3))["train_images"][0]).permute(2, 0, 1))
+    assert torch.equal(
+        data.train.images[0], torch.from_numpy(arrays(shape=(6, 5, 3))["train_images"][0]).permute(2, 0, 1)
+    )
 
 
 def test_npz_holds_out_a_test_set_where_there_is_none(tmp_path):
@@ -172,7 +174,7 @@ def test_folder_refuses_in_one_line(tmp_path):
 
 
 def test_absent_torchvision_set_says_the_way_out(tmp_path):
-    with pytest.raises(InputError, match="data.download=true, or data=digits") as error:
+    with pytest.raises(InputError, match=r"data.download=true, or data=digits") as error:
         torchvision_set("CIFAR10", root=str(tmp_path))
     assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="use one of CIFAR10"):
@@ -218,5 +220,62 @@ def test_fashion_mnist_from_its_published_files(tmp_path):
     assert (data.shape, len(data.train), len(data.test)) == ((1, 28, 28), 30, 20)
     assert data.classes[9] == "Ankle boot"
     assert data.train.labels[:3].tolist() == [0, 1, 2]
-    with pytest.raises(InputError, match="train-images-idx3-ubyte.gz cannot be read"):
+    with pytest.raises(InputError, match=r"train-images-idx3-ubyte.gz cannot be read"):
         torchvision_set("FashionMNIST", source=str(tmp_path / "absent"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (np.arange(40) % 3 * 2, "no training images of class 1;"),
+        (np.arange(40) % 3 + 1, "class 0; labels count from 0"),
+        (np.where(np.arange(40) > 20, 10**12, 0), "class 1;"),
+    ],
+)
+def test_labels_with_gaps_are_refused(tmp_path, labels, says):
+    with pytest.raises(InputError, match=says):
+        npz(save(tmp_path, train_labels=labels))
+
+
+def test_damaged_arrays_are_one_line(tmp_path):
+    path = tmp_path / "packed.npz"
+    np.savez_compressed(path, **arrays())
+    whole = path.read_bytes()
+    for start in range(40, 400, 60):
+        path.write_bytes(whole[:start] + bytes(20) + whole[start + 20 :])
+        with pytest.raises(InputError, match=r"not a plain .npz"):
+            npz(str(path))
+    with (tmp_path / "lone.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(InputError, match=r"not a plain .npz"):
+        npz(str(tmp_path / "lone.npz"))
+
+
+def test_folder_ignores_hidden_entries_and_misses_empty_classes(tmp_path):
+    folder(tmp_path, ("train", "val"))
+    (tmp_path / "val" / ".cache").mkdir()
+    (tmp_path / "train" / "cat" / "._0.png").write_bytes(b"no image")
+    assert len(image_folder(str(tmp_path)).valid) == 20
+    (tmp_path / "train" / "eel").mkdir()
+    with pytest.raises(InputError, match=r"class 2 \(eel\)"):
+        image_folder(str(tmp_path))
+    with pytest.raises(InputError, match=r"data.workers=-1"):
+        image_folder(str(tmp_path), workers=-1)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda packed: packed[:-20],
+        lambda packed: packed[:30] + b"\xff" * 20 + packed[50:],
+        lambda packed: gzip.compress(gzip.decompress(packed)[:-100]),
+        lambda packed: gzip.compress(b"abcd" + gzip.decompress(packed)[4:]),
+    ],
+)
+def test_damaged_idx_files_are_one_line(tmp_path, damage):
+    packed = gzip.compress(struct.pack(">4i", 2051, 30, 28, 28) + np.random.default_rng(0).bytes(784 * 30))
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(damage(packed))
+    with pytest.raises(InputError, match=r"train-images-idx3-ubyte.gz (cannot|holds|is not)"):
+        torchvision_set("FashionMNIST", source=str(tmp_path))
+    with pytest.raises(InputError, match="only FashionMNIST"):
+        torchvision_set("CIFAR10", source=str(tmp_path))

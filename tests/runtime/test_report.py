@@ -46,8 +46,8 @@ def drawing():
 def write(target: Report, steps):
     for step in steps:
         target.scalars({"search/loss/train": 1.0 / (step + 1), "search/loss/valid": 0.1}, step)
-        target.figure("arch/alpha/normal", drawing(), step)
-        target.histogram("arch/alpha_hist/normal", torch.arange(8.0) * step, step)
+        target.figure("alpha/normal", drawing(), step)
+        target.histogram("alpha/histogram/normal", torch.arange(8.0) * step, step)
         target.text("genotype", f"step {step}", step)
 
 
@@ -73,10 +73,10 @@ def test_figures_histograms_texts_and_layout_can_be_read_back(tmp_path):
     write(target, range(2))
     target.close()
     points, _ = events(tmp_path)
-    width, height, png = points["arch/alpha/normal"][0][1]
+    width, height, png = points["alpha/normal"][0][1]
     assert (width, height) == (b"200", b"100")
     assert Image.open(io.BytesIO(png)).size == (200, 100)
-    step, buckets = points["arch/alpha_hist/normal"][1]  # rows of (left, right, count)
+    step, buckets = points["alpha/histogram/normal"][1]  # rows of (left, right, count)
     assert step == 1
     assert buckets[:, 2].sum() == 8
     assert points["genotype/text_summary"][1] == (1, [b"step 1"])
@@ -86,6 +86,9 @@ def test_figures_histograms_texts_and_layout_can_be_read_back(tmp_path):
         "Search": ["loss", "accuracy", "alpha entropy", "skip connections"],
         "Retrain": ["loss", "accuracy"],
     }
+    tags = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
+    assert tags["alpha entropy"] == ["alpha/entropy/.*"]
+    assert tags["skip connections"] == ["alpha/skip_count/.*"]
     assert list(layout.category[0].chart[0].multiline.tag) == ["search/loss/train", "search/loss/valid"]
 
 
@@ -112,7 +115,7 @@ def test_a_resumed_report_holds_every_point_once(tmp_path, stopped_cleanly):
     second.close()
 
     points, _ = events(tmp_path)
-    for tag in ("search/loss/train", "arch/alpha/normal", "arch/alpha_hist/normal", "genotype/text_summary"):
+    for tag in ("search/loss/train", "alpha/normal", "alpha/histogram/normal", "genotype/text_summary"):
         assert [step for step, _ in points[tag]] == list(range(7)), tag
     assert layouts(points)
     written = rows(tmp_path)

@@ -150,3 +150,25 @@ def test_flat_validation_loss_has_no_second_term():
 def test_unrolling_wants_sgd(architect):
     with pytest.raises(InputError, match="train the weights with SGD"):
         architect(replace(quadratic(), learning_rate=None))
+
+
+def test_two_sided_step_has_the_published_length():
+    """w+ and w- lie epsilon from w, to either side along the validation gradient at the virtual weights."""
+    problem, seen = quadratic(), []
+
+    def train_loss(inner):
+        seen.append(torch.cat([w.detach() for w in inner]))
+        return problem.train_loss(inner)
+
+    unrolled(replace(problem, train_loss=train_loss))
+    here, plus, minus = seen
+    assert torch.equal(here, W)
+    torch.testing.assert_close((plus + minus) / 2, W)
+    assert (plus - W).norm().item() == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("architect", [unrolled, unrolled_exact])
+def test_training_loss_without_alphas_has_no_second_term(architect):
+    problem = quadratic()
+    for train_loss in (lambda inner: sum((w**2).sum() for w in inner), lambda inner: sum(w.sum() for w in inner)):
+        torch.testing.assert_close(architect(replace(problem, train_loss=train_loss))[0], ALPHA)

@@ -1,10 +1,14 @@
 import math
+from pathlib import Path
 
+import matplotlib
 import pytest
 import torch
 from PIL import Image
 
+from supernet.space import drawing
 from supernet.space.drawing import cell_kinds, cell_to_dot, draw_cell, heat_map, save_drawings
+from supernet.space.layout import Edge, lay_out
 from supernet.space.published import PUBLISHED, published
 
 
@@ -18,7 +22,9 @@ def boxes_in(figure, wanted) -> list:
     return [t.get_window_extent(renderer) for axes in figure.axes for t in axes.texts if wanted(t.get_text())]
 
 
-@pytest.mark.parametrize("name", ["darts_v1", "darts_v2", "pdarts", "pc_darts_cifar", "drnas_cifar10", "darts_pt_1"])
+@pytest.mark.parametrize(
+    "name", ["darts_v1", "darts_v2", "pdarts", "pc_darts_cifar", "drnas_cifar10", "darts_pt_1", "nasnet_a"]
+)
 @pytest.mark.parametrize("cell", ["normal", "reduce"])
 def test_every_edge_is_labelled_and_labels_keep_apart(name, cell):
     architecture = published(name)
@@ -30,12 +36,55 @@ def test_every_edge_is_labelled_and_labels_keep_apart(name, cell):
     boxes = boxes_in(figure, lambda text: text in operations or text.startswith("c(") or text.isdigit())
     clashes = sum(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     assert clashes == 0
+    shown = figure.canvas.get_width_height()
+    assert all(box.x0 >= 0 and box.x1 <= shown[0] and box.y0 >= 0 and box.y1 <= shown[1] for box in boxes)
+
+
+def test_a_curve_crosses_no_other_node():
+    for name in PUBLISHED:
+        for cell in ("normal", "reduce"):
+            architecture = published(name)
+            edges = [
+                Edge(int(n.split("/")[2]), int(n.split("/")[1]), o)
+                for n, kept in architecture.items()
+                if n.startswith(cell) and n.count("/") == 2
+                for o in kept
+            ]
+            layout = lay_out(edges, [int(node) for node in architecture[f"{cell}/output"]])
+            assert sorted((r.edge.source, r.edge.node, r.edge.operation) for r in layout.routes if r.label) == sorted(
+                (e.source, e.node, e.operation) for e in edges
+            )
+            for route in layout.routes:
+                for state, box in layout.states.items():
+                    if state not in (route.edge.source, route.edge.node):
+                        right, up = abs(route.curve - (box.x, box.y)).T
+                        assert not ((right < box.width / 2) & (up < box.height / 2)).any(), (name, cell, route.edge)
 
 
 def test_repeated_operations_are_drawn_twice():
     labels = texts(draw_cell(published("nasnet_a"), "normal"))
     assert labels.count("avg_pool_3x3") == 3
     assert labels.count("4") == 1
+
+
+def test_only_the_named_nodes_reach_the_output():
+    architecture = {**published("darts_v2"), "normal/output": ("3", "5")}
+    assert [line.split()[0] for line in cell_to_dot(architecture, "normal").splitlines() if "-> s6" in line] == [
+        "s3",
+        "s5",
+    ]
+    del architecture["normal/output"]
+    assert cell_to_dot(architecture, "normal").count("-> s6") == 4
+
+
+def test_nothing_is_kept_outside_the_figure(tmp_path):
+    before = dict(matplotlib.rcParams)
+    save_drawings(published("pdarts"), tmp_path)
+    heat_map(["a"], ["b"], torch.ones(1, 1))
+    assert dict(matplotlib.rcParams) == before
+    source = Path(drawing.__file__).read_text()
+    assert "import pyplot" not in source
+    assert "matplotlib.pyplot" not in source
 
 
 def test_heat_map_writes_numbers_on_a_fixed_scale():
@@ -53,10 +102,18 @@ def test_files(tmp_path):
     assert Image.open(paths[1]).size[0] > 800
     dot = paths[2].read_text()
     assert dot.count("digraph") == 2
+    assert dot.count(" -> ") == 2 * (8 + 4)
     assert dot.count('label="max_pool_3x3"') == 5
     assert 's0 -> s2 [label="sep_conv_3x3"' in cell_to_dot(published("darts_v2"), "normal")
 
 
 def test_other_spaces_are_left_alone(tmp_path):
     assert save_drawings({"stage/width": ("16",)}, tmp_path) == []
+    # Numbered as in NAS-Bench-201, with one input: not a cell of the kind that is drawn.
+    assert save_drawings({"cell/1/0": ("a",), "cell/2/0": ("b",), "cell/2/1": ("a",)}, tmp_path) == []
+    assert save_drawings({"stage/2/5": ("16",)}, tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+    mixed = {"stage/2/5": ("16",), "normal/2/0": ("skip_connect",), "depth": ("3",)}
+    assert "stage" not in save_drawings(mixed, tmp_path / "new")[2].read_text()
+    assert texts(draw_cell({"depth": ("3",)}, "stage"))[0] == "stage cell"
     assert cell_kinds(PUBLISHED["darts_v1"].architecture()) == ["normal", "reduce"]

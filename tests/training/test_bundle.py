@@ -203,3 +203,32 @@ def test_operations_and_spaces_of_ones_own(tmp_path):
     with pytest.raises(InputError, match="operation 'double'"):
         load(path, space=Mine)
     assert load(path, space=Mine, factories=factories)(pictures(1))[0].names[0] == "ant"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"channels": 10**6}, "tensors do not fit"),
+        ({"channels": 4.5}, "no network can be built"),
+        ({"table": 3}, "damaged"),
+    ],
+)
+def test_settings_that_make_no_network_are_refused_in_one_line(model, changes, says):
+    _, folder = model
+    path = folder / "model.safetensors"
+    with safe_open(path, "pt") as file:
+        space = json.loads(file.metadata()["supernet"])["space"]
+    rewrite(path, space={**space, "settings": {**space["settings"], **changes}})
+    with pytest.raises(InputError, match=says) as error:
+        load(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"classes": []}, {"shape": [3, -8, 10]}, {"normalisation": {"mean": [0], "std": [1]}}]
+)
+def test_parts_that_do_not_go_together_are_refused(model, changes):
+    _, folder = model
+    rewrite(folder / "model.safetensors", **changes)
+    with pytest.raises(InputError, match="do not go together"):
+        load(folder / "model.safetensors")

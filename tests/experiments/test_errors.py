@@ -1,0 +1,174 @@
+"""What a person sees who makes a mistake: one line, exit code 2 (Hydra's own: 1), and nothing is lost."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from supernet.runtime.checkpoint import Checkpoint
+
+BASE = ["experiment=quick", "runtime.threads=1"]
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("search.epochs=abc", "search.epochs=abc: needs a whole number"),
+        ("search.epochs=0", "search.epochs=0: needs at least 1"),
+        ("search.warm_up=99", "search.warm_up=99"),
+        ("search.batch_size=1", "search.batch_size=1"),
+        ("search.share=1.5", "search.share=1.5"),
+        ("search.schedule.start=-1", "schedule.start=-1"),
+        ("+search.speed=3", "search.speed: unknown setting; known: epochs"),
+        ("retrain.keep=first", "retrain.keep=first: use one of last, best"),
+        ("retrain.clip=-1", "retrain.clip=-1"),
+        ("space.nodes=1", "space.nodes=1: needs to be at least 2"),
+        ("space.channels=few", "space.channels=few: needs a whole number"),
+        ("space.operations=[sep_conv_9x9]", "'sep_conv_9x9'"),
+        ("space.operations=skip_connect", "needs a list"),
+        ("retrain.network.stem=mnist", "retrain.network.stem=mnist: use one of cifar, imagenet"),
+        (
+            "relaxation._target_=supernet.search.relaxations.Hardmax",
+            "operations._target_=supernet.search.relaxations.Hardmax: cannot",
+        ),
+        ("architect._target_=os.system", "_target_=os.system"),
+        ("strategy.optimizer.lr=fast", "strategy.optimizer.lr=fast: needs a number"),
+        ("seed=-1", "seed=-1: needs to lie between 0"),
+        ("runtime.device=tpu9", "runtime.device=tpu9"),
+        ("runtime.threads=0", "runtime.threads=0"),
+        ("retrain_valid=1.5", "retrain_valid=1.5"),
+        ("genotype=nothing", "genotype=nothing: neither a file nor a published name; names: nasnet_a"),
+    ],
+)
+def test_one_line_and_exit_code_two(supernet, override, says):
+    code, printed = (
+        supernet(*BASE, override, "search.epochs=1") if "epochs" not in override else supernet(*BASE, override)
+    )
+    assert code == 2, printed
+    lines = [line for line in printed.splitlines() if line.startswith("supernet: ") and "seed 0" not in line]
+    assert len(lines) == 1, printed
+    assert says in lines[0]
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["data=npz"], "data.path: needs a value; give one with data.path=..."),
+        (["data=npz", "data.path=absent.npz"], "data.path=absent.npz: no such file"),
+        (["data=image_folder", "data.path=absent"], "data.path=absent: no such folder"),
+        (["data=cifar10"], "data.download=true, or data=digits"),
+        (["runtime.device=cuda:99"], "CUDA devices are visible; use auto or cpu"),
+        (["+operations={odd: {_target_: nowhere.to.be.found}}"], "operations.odd._target_=nowhere.to.be.found"),
+        (["genotype=genotype.json"], "is unknown; known: none, max_pool_3x3"),
+        (["resume=absent"], "resume=absent: no run there"),
+        (["resume=absent", "seed=3"], "resume=absent: goes on with the run's own settings; leave out seed=3"),
+    ],
+)
+def test_mistakes_of_several_words(supernet, tmp_path, arguments, says):
+    broken = {"format": "supernet.genotype", "version": 1, "space": "darts", "choices": {}}
+    kinds = {f"{k}/{n}": [str(s) for s in range(2)] for k in ("normal", "reduce") for n in (2, 3)}
+    edges = {f"{k}/{s}": ["sep_9x9"] for k, sources in kinds.items() for s in sources}
+    (tmp_path / "genotype.json").write_text(json.dumps({**broken, "choices": {**kinds, **edges}}))
+    base = [] if arguments[0].startswith("resume") else BASE
+    code, printed = supernet(*base, *arguments)
+    assert code == 2, printed
+    assert says in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["relaxation=nope"], 1, "Could not find 'relaxation/nope'"),
+        (["epoch=3"], 1, "Could not override 'epoch'"),
+        (["seed=abc"], 1, "could not be converted to Integer"),
+        (["--cofig"], 2, "usage"),
+        (["seed=1,2"], 1, "add --multirun"),
+        (["seed=[1"], 1, "no viable alternative"),
+    ],
+)
+def test_hydras_own_mistakes_keep_their_code(supernet, arguments, code, says):
+    got, printed = supernet(*arguments)
+    assert got == code
+    assert says in printed
+
+
+def test_cfg_and_help_do_not_run_anything(supernet, tmp_path):
+    code, printed = supernet("--cfg", "job")
+    assert code == 0
+    assert yaml.safe_load(printed)["search"]["_target_"] == "supernet.search.loop.SearchRecipe"
+    code, printed = supernet("--help")
+    assert code == 0
+    assert printed.count("\nsupernet ") >= 8
+    assert "relaxation: gumbel, softmax" in printed
+    assert not (tmp_path / "runs").exists()
+
+
+def recorded(tmp_path: Path, overrides: object) -> Path:
+    run = tmp_path / "run"
+    (run / ".hydra").mkdir(parents=True)
+    (run / ".hydra" / "overrides.yaml").write_text(
+        overrides if isinstance(overrides, str) else yaml.safe_dump(overrides)
+    )
+    return run
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["relaxation._target_=os.system"], "could run code"),
+        (["hydra.searchpath=[file:///tmp]"], "could run code"),
+        (["+name=${oc.env:HOME}"], "could run code"),
+        ({"a": 1}, "not a list of overrides"),
+        ("[unclosed", "not a list of overrides"),
+        ("!!python/object/apply:os.system [echo]", "not a list of overrides"),
+    ],
+)
+def test_a_strangers_run_directory_cannot_run_code(supernet, tmp_path, overrides, says):
+    code, printed = supernet(f"resume={recorded(tmp_path, overrides)}")
+    assert (code, printed.count("\n")) == (2, 1)
+    assert says in printed
+
+
+def test_resume_refuses_a_checkpoint_of_something_else(supernet, tmp_path):
+    class Part:
+        def state_dict(self):
+            return {}
+
+    run = recorded(tmp_path, BASE)
+    parts = {name: Part() for name in ("supernet", "strategy", "optimizer", "state")}
+    Checkpoint(run / "checkpoints" / "search.pt", {"space": "nasbench201", "data": "digits", "seed": 0}, parts).save()
+    before = (run / "checkpoints" / "search.pt").read_bytes()
+    code, printed = supernet(f"resume={run}")
+    assert code == 2
+    assert "space is nasbench201 there and darts in this run" in printed
+    (run / "checkpoints" / "search.pt").write_bytes(before[:500])
+    code, printed = supernet(f"resume={run}")
+    assert code == 2
+    assert "truncated, damaged or not a checkpoint" in printed
+    assert (run / "checkpoints" / "search.pt").read_bytes() == before[:500]
+
+
+def test_a_search_that_diverges_stops_in_one_line(supernet):
+    code, printed = supernet(*BASE, "search.schedule.start=1e30", "search.clip=.inf", "search.schedule.end=0")
+    assert code == 2, printed
+    assert "not finite" in printed
+    assert "lower the learning rate" in printed
+    assert "Traceback" not in printed
+
+
+def test_out_of_gpu_memory_says_what_to_lower(supernet, monkeypatch):
+    from supernet.experiments import pipeline
+
+    def full(*_):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(pipeline, "search_cell", full)
+    code, printed = supernet(*BASE)
+    assert code == 2
+    assert "lower search.batch_size or retrain.batch_size" in printed
+    assert sys.argv[0] == "supernet"
