@@ -43,6 +43,7 @@ def read_image(path: str | Path, shape: tuple[int, int, int], *, resize: bool = 
 def as_tensor(image: Image.Image, shape: tuple[int, int, int], origin: str | Path) -> Tensor:
     """Return an opened image as `read_image` would; `origin` names it in error messages."""
     channels, height, width = shape
+    image = ImageOps.exif_transpose(image)
     converted = _eight_bits(image, origin).convert("L" if channels == 1 else "RGB")
     if converted.size != (width, height):
         converted = converted.resize((width, height), Image.Resampling.BILINEAR)

@@ -117,6 +117,7 @@ def search(
             state.meter.add(loss, correct, len(train_batch))
             state.step += 1
             run.report.progress(state.step, total, f"search: epoch {epoch + 1} of {recipe.epochs}")
+        check_finite(state.meter, supernet, state.step, run.checkpoint)  # waits for the device, too
         seconds = (time.monotonic() - began) / max(1, state.step - first)
         state.end_epoch(_evaluate(supernet, strategy, valid, augmentation, recipe, task, run))
         _report_epoch(state, strategy, recipe, optimizer, seconds, run)

@@ -104,7 +104,8 @@ def load(path: str | Path, *, space: type | None = None, factories: Mapping[str,
             raise
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: no network can be built from its description ({reason})") from None
-    network = made.network(choose, shape, len(classes))
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, only to be replaced
+        network = made.network(choose, shape, len(classes))
     network.load_state_dict(dict(state))
     return Predictor(network.eval(), architecture, classes, shape, augmentation, provenance)
 

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -122,8 +122,8 @@ def train(
 ) -> Trained:
     """Trains `network` in place by SGD and returns how it went; continues from `run.checkpoint` where there is one.
 
-    Raises InputError on settings that do not go together, NotFinite where the training diverges, and Interrupted,
-    after saving, where the run was asked to stop.
+    A checkpoint of another recipe is refused. Raises InputError on settings that do not go together, NotFinite where
+    the training diverges, and Interrupted, after saving, where the run was asked to stop.
     """
     if recipe.keep == "best" and valid is None:
         raise InputError("retrain.keep=best: needs validation images to choose by; use keep=last or hold some out")
@@ -139,16 +139,19 @@ def train(
     )
     state = _State(Meter(run.device))
     parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer, "state": state}
+    settings = {f"retrain.{f.name}": str(getattr(recipe, f.name)) for f in fields(recipe)}
+    run = replace(run, fingerprint={**settings, **run.fingerprint})
     saving = Saving(run, parts, lambda: check_finite(state.meter, network, state.step, run.checkpoint))
     saving.restore()
     run.report.resume(state.step + 1)
     per_epoch = steps_per_epoch(train, recipe.batch_size)
+    total = per_epoch * recipe.epochs
     augmentation = replace(augmentation, cutout=recipe.cutout)
     batches = training_batches(
         train, recipe.batch_size, augmentation, seed=run.seed, start=state.step, device=run.device
     )
     for epoch in range(state.epoch, recipe.epochs):
-        began, first = time.monotonic(), state.step
+        began, first, seen = time.monotonic(), state.step, state.meter.count
         for group in optimizer.param_groups:
             group["lr"] = recipe.schedule(epoch, recipe.epochs)
         set_drop_path(network, recipe.drop_path * epoch / recipe.epochs)
@@ -158,14 +161,16 @@ def train(
             loss, correct = train_step(network, batch, task, optimizer, recipe.clip)
             state.meter.add(loss, correct, len(batch))
             state.step += 1
-            run.report.progress(state.step, per_epoch * recipe.epochs, f"retrain: epoch {epoch + 1} of {recipe.epochs}")
-        seconds = (time.monotonic() - began) / max(1, state.step - first)
+            run.report.progress(state.step, total, f"retrain: epoch {epoch + 1} of {recipe.epochs}")
+        check_finite(state.meter, network, state.step, run.checkpoint)  # waits for the device, so before the clock
+        seconds = max(time.monotonic() - began, 1e-9)
+        speed, left = (state.meter.count - seen) / seconds, seconds / (state.step - first) * (total - state.step)
         averages = None
         if valid is not None:
             size, plain = recipe.batch_size, Classification()  # judged without smoothing
             averages = evaluate(network, valid, augmentation, batch_size=size, device=run.device, task=plain)
         state.end_epoch(network, averages, recipe)
-        _report_epoch(state, averages, recipe, optimizer.param_groups[0]["lr"], seconds, run)
+        _report_epoch(state, averages, recipe, speed=speed, left=left, run=run)
         saving.save()
     if state.weights:
         network.load_state_dict(state.weights)
@@ -217,20 +222,21 @@ class _State:
         self.step, self.epoch, self.weights = state["step"], state["epoch"], state["weights"]
 
 
-def _report_epoch(state: _State, valid: Averages | None, recipe: Recipe, rate: float, seconds: float, run: Run) -> None:
+def _report_epoch(
+    state: _State, valid: Averages | None, recipe: Recipe, *, speed: float, left: float, run: Run
+) -> None:
     """Scalars and a line about the epoch that has just ended, and a fresh meter for the next."""
     scalars = {
         "retrain/loss/train": state.train.loss,
         "retrain/accuracy/train": state.train.accuracy,
         "retrain/drop_path": recipe.drop_path * (state.epoch - 1) / recipe.epochs,
-        "lr/weights": rate,
-        "sys/images_per_second": recipe.batch_size / seconds if seconds else 0.0,
+        "lr/weights": recipe.schedule(state.epoch - 1, recipe.epochs),
+        "sys/images_per_second": speed,
         "sys/memory_gb": memory_gb(run.device),
     }
     if valid is not None:
         scalars |= {"retrain/loss/valid": valid.loss, "retrain/accuracy/valid": valid.accuracy}
     run.report.scalars(scalars, state.step)
-    left = (recipe.epochs - state.epoch) * (state.step // state.epoch) * seconds
     run.report.line(
         f"retrain {state.epoch:>3}/{recipe.epochs}  train loss {state.train.loss:.3f} "
         f"accuracy {state.train.accuracy:.3f}"

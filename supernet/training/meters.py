@@ -55,6 +55,11 @@ class Meter:
         n = max(self._count, 1)
         return Averages(self._loss.item() / n, int(self._correct.item()) / n, self._count)
 
+    @property
+    def count(self) -> int:
+        """How many images were added since the last reset."""
+        return self._count
+
     def reset(self) -> None:
         """Starts anew."""
         for total in (self._loss, self._correct, self._finite):

@@ -153,6 +153,48 @@ def test_divergence_stops_and_keeps_the_good_checkpoint(tmp_path):
     assert not path.exists()
 
 
+class Poisoned(nn.Module):
+    """A linear network whose fifth training output is not a number."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.calls = nn.Linear(36, 3), 0
+
+    def forward(self, x):
+        self.calls += self.training
+        return self.linear(x.flatten(1)) * (float("nan") if self.calls == 5 else 1.0)
+
+
+def test_divergence_is_named_by_its_step_before_anything_is_written(tmp_path):
+    """Step 5 is the middle of the second epoch of three steps: epoch 1 stays as it was saved and reported."""
+    path, recorder = tmp_path / "retrain.pt", Recorder()
+    recipe = Recipe(epochs=4, batch_size=8, schedule=Cosine(0.01))
+    with pytest.raises(NotFinite, match=f"loss is not finite at step 5; the last good checkpoint is {path}"):
+        train(Poisoned(), images(1), images(2), AUGMENTATION, recipe, run=Run(report=recorder, checkpoint=path))
+    assert torch.load(path)["parts"]["state"]["step"] == 3
+    assert {step for step, _ in recorder.values} == {3}
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
+    run = Run(checkpoint=tmp_path / "retrain.pt", fingerprint={"data": "toy"})
+    train(network(), images(1), None, AUGMENTATION, RECIPE, run=run)
+    other = Recipe(**{**RECIPE.__dict__, "batch_size": 10})
+    with pytest.raises(InputError, match=r"retrain\.batch_size"):
+        train(network(), images(1), None, AUGMENTATION, other, run=run)
+
+
+def test_speed_counts_the_images_there_were(monkeypatch):
+    """20 images in batches of 16 and 4, on a clock that shows one second more each time it is read."""
+    seen, clock = {}, iter(range(1000))
+    recorder = Recorder()
+    recorder.scalars = lambda values, step: seen.update(values)
+    monkeypatch.setattr("supernet.training.loop.time.monotonic", lambda: next(clock))
+    recipe = Recipe(epochs=1, batch_size=16, schedule=Cosine(0.01), drop_path=0.0, cutout=0)
+    train(network(), images(1), None, AUGMENTATION, recipe, run=Run(report=recorder))
+    ticks = 20 / seen["sys/images_per_second"]
+    assert ticks == int(ticks)
+
+
 def test_best_needs_validation_images():
     with pytest.raises(InputError, match="keep=best"):
         train(network(), images(1), None, AUGMENTATION, Recipe(keep="best"), run=Run())
