@@ -96,8 +96,10 @@ def build(node: Any, key: str) -> Any:
     arguments = _arguments(target, children, key, whole)
     try:
         return target(**arguments) if whole else partial(target, **arguments)
-    except TypeError as error:
-        raise InputError(f"{key}: {error}") from None
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{key}: {error}") from error
 
 
 def _locate(name: str, key: str) -> Callable[..., Any]:
@@ -105,7 +107,7 @@ def _locate(name: str, key: str) -> Callable[..., Any]:
     try:
         deferred = instantiate({"_target_": name, "_partial_": True})
     except Exception as error:
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        reason = " ".join(str(error.__cause__ or error).split())
         raise InputError(f"{key}._target_={name}: cannot be used ({reason})") from None
     function: Callable[..., Any] = deferred.func
     return function
@@ -159,7 +161,17 @@ def convert(value: Any, hint: Any, key: str) -> Any:
         return {name: convert(item, inner[1], f"{key}.{name}") for name, item in value.items()}
     if hint in _WORDS:
         return _convert_scalar(value, hint, key)
+    wanted = origin or hint
+    if type(value) in _WORDS and inspect.isclass(wanted) and not _is_a(value, wanted):
+        raise InputError(f"{key}={value}: needs an object, such as {{_target_: package.{wanted.__name__}}}")
     return tuple(value) if isinstance(value, list) and hint is tuple else value
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    try:
+        return isinstance(value, kind)
+    except TypeError:  # a protocol that cannot be asked: no number or text is one
+        return False
 
 
 def _convert_union(value: Any, options: tuple[Any, ...], key: str) -> Any:

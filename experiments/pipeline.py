@@ -9,6 +9,7 @@ supernet resume=RUN_DIR           go on with an interrupted run
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def _hydra_main(config: DictConfig) -> float | None:
     def complain(message: str, code: int) -> None:
         _LOG.error(message)
         console.print(f"supernet: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
-        if not sweeping:  # a sweep goes on with its other jobs; Hydra tells of this one at the end
+        if not sweeping:  # a sweep goes on with its other jobs; its table tells of this one at the end
             sys.exit(code)
 
     try:
@@ -66,13 +67,17 @@ def _hydra_main(config: DictConfig) -> float | None:
             return pipeline(plain(config), directory, interruption, yaml=OmegaConf.to_yaml(config))
     except InputError as error:
         complain(str(error), 2)
-        raise
     except Interrupted as error:
         complain(f"{error}; all is saved. Go on with: supernet resume={directory}", error.exit_code)
         sys.exit(error.exit_code)
     except torch.cuda.OutOfMemoryError:
         complain("the GPU's memory is full; lower search.batch_size or retrain.batch_size", 2)
-        raise
+    except Exception as error:
+        if not sweeping:
+            raise
+        _LOG.exception("the job failed")
+        complain(f"{type(error).__name__}: {error}; see {directory / 'supernet.log'}", 1)
+    return math.nan
 
 
 def pipeline(settings: dict[str, Any], directory: Path, interruption: Interruption, yaml: str = "") -> float | None:
@@ -98,7 +103,11 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str | float |
     """Settings as one level of names, for TensorBoard's table."""
     flat: dict[str, str | float | int | bool] = {}
     for key, value in settings.items():
-        if isinstance(value, dict):
+        if key == "_target_":
+            flat[prefix.removesuffix(".")] = str(value).rsplit(".", 1)[-1]
+        elif key == "_partial_":
+            continue
+        elif isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value if isinstance(value, str | float | int | bool) else str(value)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from supernet.runtime.errors import InputError
 
@@ -50,11 +53,33 @@ def _recorded(directory: Path) -> list[str]:
     if not isinstance(overrides, list) or not all(isinstance(word, str) for word in overrides):
         raise InputError(f"resume={directory}: .hydra/overrides.yaml is not a list of overrides")
     for word in overrides:
-        if "_target_" in word or word.lstrip("+~").startswith(("hydra.", "hydra/")) or "${" in word:
+        if not _harmless(word):
             raise InputError(
                 f"resume={directory}: its recorded override {word!r} could run code; start it anew by hand"
             )
     return list(overrides)
+
+
+_VALUES = ("name", "seed", "genotype", "retrain_valid")  # the settings at the root that are no groups
+
+
+def _harmless(word: str) -> bool:
+    """Whether a recorded override sets a value or picks one of the options of a group, and does nothing else.
+
+    Flags, paths to configuration files outside the groups, hydra's own settings and targets could each run code.
+    """
+    if "_target_" in word or "${" in word:
+        return False
+    try:
+        override = OverridesParser.create().parse_override(word)
+    except HydraException:
+        return False
+    key = override.key_or_group
+    if override.package is not None or re.split("[./]", key)[0] in ("hydra", "schema"):
+        return False
+    if "." in key or key in _VALUES:
+        return True
+    return isinstance(override.value(), str) and re.fullmatch(r"\w[\w-]*", str(override.value())) is not None
 
 
 def _refuse_used_directory(given: list[str]) -> None:

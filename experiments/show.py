@@ -59,8 +59,12 @@ def show(given: argparse.Namespace) -> None:
     for kind in cell_kinds(architecture):
         print(f"{kind} cell")
         print("\n".join(_nodes(architecture, kind)))
-    given.output.mkdir(parents=True, exist_ok=True)
-    for path in save_drawings(architecture, given.output):
+    try:
+        given.output.mkdir(parents=True, exist_ok=True)
+        drawn = save_drawings(architecture, given.output)
+    except OSError as error:
+        raise InputError(f"--output {given.output}: cannot be written to ({error.strerror})") from None
+    for path in drawn:
         print(f"drawn: {path}")
 
 

@@ -76,6 +76,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         if runtime["threads"] < 1:
             raise InputError(f"runtime.threads={runtime['threads']}: needs at least 1")
         torch.set_num_threads(runtime["threads"])
+    _check_shares(settings)
     torch.use_deterministic_algorithms(runtime["deterministic"], warn_only=True)
     torch.backends.cudnn.benchmark = not runtime["deterministic"]
     seed_everything(_seed(settings["seed"]))
@@ -112,7 +113,12 @@ def search_cell(job: Job, yaml: str) -> Architecture:
     """Trains the supernet on one half of the training images and the strategy on the other."""
     seed_everything(generator(job.seed, _INITIAL_STREAM).initial_seed() % 2**32)
     supernet = Supernet(job.space.network(job.chooser, job.data.shape, len(job.data.classes)))
-    strategy = job.strategy(job.space.name, supernet.decisions, seed=job.seed)
+    try:
+        strategy = job.strategy(job.space.name, supernet.decisions, seed=job.seed)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:  # a part that is made only now, such as an optimiser
+        raise InputError(f"strategy: {error}") from error
     first, second = _split(job, job.search_recipe.share, _HALVES_STREAM, "search.share")
     run = job.run("search")
     run.report.text("config", "    " + yaml.replace("\n", "\n    "))
@@ -217,6 +223,13 @@ def _device(name: str) -> torch.device:
             f"runtime.device={name}: {torch.cuda.device_count()} CUDA devices are visible; use auto or cpu"
         )
     return device
+
+
+def _check_shares(settings: dict[str, Any]) -> None:
+    if not 0 <= settings["retrain_valid"] < 1:
+        raise InputError(f"retrain_valid={settings['retrain_valid']}: needs a share below 1, such as 0.1, or 0")
+    if settings["baseline"]["random"] < 0:
+        raise InputError(f"baseline.random={settings['baseline']['random']}: needs 0 or more random cells")
 
 
 def _seed(seed: int) -> int:

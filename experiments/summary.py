@@ -41,21 +41,27 @@ def environment(device: torch.device) -> dict[str, Any]:
     import hydra
     import torchvision
 
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
-    ).stdout.strip()
     return {
         "command": sys.argv,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "hydra": hydra.__version__,
-        "commit": commit or None,
+        "commit": _commit(),
         "platform": platform.platform(),
         "processors": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
     }
+
+
+def _commit() -> str | None:
+    here = Path(__file__).parent
+    try:
+        asked = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=here)
+    except OSError:  # no git on this machine
+        return None
+    return asked.stdout.strip() or None
 
 
 def show_table(console: Console, finalists: Sequence[Finalist]) -> None:

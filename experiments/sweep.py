@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import statistics
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,9 +37,14 @@ class SweepTable(Callback):
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Called by Hydra after the last job."""
         directory = Path(config.hydra.sweep.dir)
-        rows = read_rows(directory)
-        if not rows:
-            return
+        if rows := read_rows(directory):
+            self._write(directory, rows)
+        if failed := [path.parent.name for path in directory.glob("*/.hydra") if not _finished(path.parent)]:
+            names = ", ".join(sorted(failed, key=lambda name: (len(name), name)))
+            Console(stderr=True).print(f"supernet: no result from job {names} in {directory}", style="red")
+            sys.exit(1)
+
+    def _write(self, directory: Path, rows: Sequence[Row]) -> None:
         with (directory / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(Row.__dataclass_fields__)
@@ -78,6 +84,10 @@ def markdown(rows: Sequence[Row]) -> str:
         valid, test = _spread([m.valid for m in members]), _spread([m.test for m in members])
         lines.append(f"| {settings or '(defaults)'} | {network} | {len(members)} | {valid} | {test} |")
     return "\n".join(lines) + "\n"
+
+
+def _finished(job: Path) -> bool:
+    return (job / "summary.json").exists()
 
 
 def _number(value: float | None) -> str:

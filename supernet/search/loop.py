@@ -222,7 +222,7 @@ def _report_epoch(
         scalars[f"alpha/entropy/{kind}"] = entropy(decisions, weights, kind)
         scalars[f"alpha/skip_count/{kind}"] = skip_count(architecture, kind)
         run.report.figure(f"alpha/{kind}", heat_map(edges, options, values, kind), state.step)
-        run.report.histogram(f"alpha/{kind}", values, state.step)
+        run.report.histogram(f"alpha_histogram/{kind}", values, state.step)  # one tag, one kind of data
         if changed and any(d.inputs for d in decisions.values()):
             run.report.figure(f"genotype/{kind}", draw_cell(architecture, kind), state.step)
     if changed:
