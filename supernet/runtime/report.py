@@ -1,7 +1,7 @@
 """Reports: what a loop tells about itself, in one protocol."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,8 +24,8 @@ class Report(Protocol):
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Record several scalars of one step; values that are not finite are recorded too."""
 
-    def figure(self, tag: str, figure: "Figure", step: int) -> None:
-        """Record a drawing, then clear it."""
+    def figure(self, tag: str, draw: "Callable[[], Figure]", step: int) -> None:
+        """Record the drawing that `draw` makes; it is not called where nobody looks."""
 
     def histogram(self, tag: str, values: Tensor, step: int) -> None:
         """Record the distribution of the finite values of a tensor of any shape."""
@@ -50,7 +50,7 @@ class Silent:
     """The report that does nothing."""
 
     def scalars(self, values: Mapping[str, float], step: int) -> None: ...
-    def figure(self, tag: str, figure: "Figure", step: int) -> None: ...
+    def figure(self, tag: str, draw: "Callable[[], Figure]", step: int) -> None: ...
     def histogram(self, tag: str, values: Tensor, step: int) -> None: ...
     def text(self, tag: str, text: str, step: int = 0) -> None: ...
     def progress(self, done: int, total: int, message: str) -> None: ...
@@ -78,8 +78,9 @@ class RunReport:
         for tag, number in numbers.items():
             self._events.writer().add_scalar(tag, number, step)
 
-    def figure(self, tag: str, figure: "Figure", step: int) -> None:
+    def figure(self, tag: str, draw: "Callable[[], Figure]", step: int) -> None:
         """Record a drawing as a TensorBoard image, then clear it."""
+        figure = draw()
         self._events.add_figure(tag, figure, step)
         figure.clear()
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -89,7 +90,8 @@ def search(
 ) -> Searched:
     """Trains `supernet` on `train` and `strategy` on `valid`; continues from `run.checkpoint` where there is one.
 
-    Raises NotFinite where the search diverges, and Interrupted, after saving, where the run was asked to stop.
+    A checkpoint of another recipe is refused. Raises NotFinite where the search diverges, and Interrupted, after saving,
+    where the run was asked to stop.
     """
     supernet.to(run.device).train()
     strategy.to(run.device)
@@ -99,6 +101,8 @@ def search(
     )
     state = _State(Meter(run.device))
     parts: dict[str, Stateful] = {"supernet": supernet, "strategy": strategy, "optimizer": optimizer, "state": state}
+    settings = {f"search.{f.name}": str(getattr(recipe, f.name)) for f in fields(recipe)}
+    run = replace(run, fingerprint={**run.fingerprint, **settings})
     saving = Saving(run, parts, lambda: check_finite(state.meter, supernet, state.step, run.checkpoint))
     saving.restore()
     run.report.resume(state.step + 1)
@@ -221,10 +225,10 @@ def _report_epoch(
             continue
         scalars[f"alpha/entropy/{kind}"] = entropy(decisions, weights, kind)
         scalars[f"alpha/skip_count/{kind}"] = skip_count(architecture, kind)
-        run.report.figure(f"alpha/{kind}", heat_map(edges, options, values, kind), state.step)
+        run.report.figure(f"alpha/{kind}", partial(heat_map, edges, options, values, kind), state.step)
         run.report.histogram(f"alpha_histogram/{kind}", values, state.step)  # one tag, one kind of data
         if changed and any(d.inputs for d in decisions.values()):
-            run.report.figure(f"genotype/{kind}", draw_cell(architecture, kind), state.step)
+            run.report.figure(f"genotype/{kind}", partial(draw_cell, architecture, kind), state.step)
     if changed:
         run.report.text("genotype", f"```json\n{architecture.to_json()}```", state.step)
     run.report.scalars(scalars, state.step)

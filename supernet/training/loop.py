@@ -140,7 +140,7 @@ def train(
     state = _State(Meter(run.device))
     parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer, "state": state}
     settings = {f"retrain.{f.name}": str(getattr(recipe, f.name)) for f in fields(recipe)}
-    run = replace(run, fingerprint={**settings, **run.fingerprint})
+    run = replace(run, fingerprint={**run.fingerprint, **settings})
     saving = Saving(run, parts, lambda: check_finite(state.meter, network, state.step, run.checkpoint))
     saving.restore()
     run.report.resume(state.step + 1)

@@ -46,7 +46,7 @@ def drawing():
 def write(target: Report, steps):
     for step in steps:
         target.scalars({"search/loss/train": 1.0 / (step + 1), "search/loss/valid": 0.1}, step)
-        target.figure("alpha/normal", drawing(), step)
+        target.figure("alpha/normal", drawing, step)
         target.histogram("alpha/histogram/normal", torch.arange(8.0) * step, step)
         target.text("genotype", f"step {step}", step)
 
@@ -95,7 +95,7 @@ def test_figures_histograms_texts_and_layout_can_be_read_back(tmp_path):
 def test_figures_are_cleared(tmp_path):
     target, _ = report(tmp_path)
     figure = drawing()
-    target.figure("a", figure, 0)
+    target.figure("a", lambda: figure, 0)
     assert figure.axes == []
     target.close()
 

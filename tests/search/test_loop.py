@@ -191,6 +191,28 @@ def test_checkpoint_of_another_run_is_refused(tmp_path):
         run_search(Run(checkpoint=path, fingerprint={"space": "nasbench201"}))
 
 
+def test_checkpoint_of_another_recipe_is_refused(tmp_path):
+    path = tmp_path / "search.pt"
+    run_search(Run(checkpoint=path))
+    with pytest.raises(InputError, match=r"search\.epochs is 3 there and 2 in this run"):
+        run_search(Run(checkpoint=path), SearchRecipe(epochs=2, batch_size=8, schedule=Cosine(0.1, 0.01)))
+
+
+def test_pictures_are_drawn_where_somebody_looks():
+    class Watcher(Recorder):
+        tags: list = []  # noqa: RUF012
+
+        def figure(self, tag, draw, step):
+            self.tags.append((tag, step))
+            assert draw().axes
+
+    watcher = Watcher()
+    run_search(Run(report=watcher), SearchRecipe(epochs=1, batch_size=8))
+    assert sorted(watcher.tags) == [
+        (t, 3) for t in ("alpha/normal", "alpha/reduce", "genotype/normal", "genotype/reduce")
+    ]
+
+
 @pytest.mark.parametrize(
     "settings",
     [
