@@ -90,8 +90,8 @@ def search(
 ) -> Searched:
     """Trains `supernet` on `train` and `strategy` on `valid`; continues from `run.checkpoint` where there is one.
 
-    A checkpoint of another recipe is refused. Raises NotFinite where the search diverges, and Interrupted, after saving,
-    where the run was asked to stop.
+    A checkpoint of another recipe is refused. Raises NotFinite where the search diverges, and Interrupted, after
+    saving, where the run was asked to stop.
     """
     supernet.to(run.device).train()
     strategy.to(run.device)
