@@ -77,7 +77,7 @@ def _harmless(word: str) -> bool:
     key = override.key_or_group
     if override.package is not None or re.split("[./]", key)[0] in ("hydra", "schema"):
         return False
-    if "." in key or key in _VALUES:
+    if "." in key or key in _VALUES or (override.value() is None and not override.is_delete()):
         return True
     return isinstance(override.value(), str) and re.fullmatch(r"\w[\w-]*", str(override.value())) is not None
 

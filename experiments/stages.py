@@ -80,10 +80,6 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
     torch.use_deterministic_algorithms(runtime["deterministic"], warn_only=True)
     torch.backends.cudnn.benchmark = not runtime["deterministic"]
     seed_everything(_seed(settings["seed"]))
-    if not 0 <= settings["retrain_valid"] < 1:
-        raise InputError(f"retrain_valid={settings['retrain_valid']}: needs to lie in [0, 1), such as 0.1")
-    if settings["baseline"]["random"] < 0:
-        raise InputError(f"baseline.random={settings['baseline']['random']}: needs 0 or more")
     factories = {**OPERATIONS, **build(settings["operations"], "operations")}
     retrained = dict(settings["retrain"])
     network = dict(retrained.pop("network", {}))

@@ -103,6 +103,7 @@ class Decided:
         kept = self.architecture.get(name, tuple(options))
         if (unknown := sorted(set(kept) - set(options))) or not kept:
             raise InputError(
-                f"genotype: {name} takes {', '.join(unknown) or 'nothing'}; it can take {', '.join(options)}"
+                f"genotype: {name} takes {', '.join(unknown) or 'nothing'}; it can take {', '.join(options)}; "
+                "does the space have as many nodes (space.nodes) as the genotype?"
             )
         return tuple(kept), Total()
