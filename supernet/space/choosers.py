@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,26 +10,22 @@ from torch import Tensor, nn
 
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Decision
+from supernet.space.cells import Executor, reference
 from supernet.space.choices import InputChoice, OperationChoice
 from supernet.space.operations import OPERATIONS, Operation, Site
 
-Fan = Callable[[Sequence[nn.Module], Tensor], list[Tensor]]
-"""Runs all edges that leave one state: (edges, state) -> what each edge gives, in their order."""
-
-
-def reference(edges: Sequence[nn.Module], state: Tensor) -> list[Tensor]:
-    """Every edge by itself: the definition that a faster fan must equal."""
-    return [edge(state) for edge in edges]
-
 
 class Chooser(Protocol):
-    """Answers a network builder's questions. `searching`: the network is a supernet, normalised as one."""
+    """Answers a network builder's questions.
+
+    `searching`: the network is a supernet, normalised as one. `executor`: what evaluates its cells.
+    """
 
     @property
     def searching(self) -> bool: ...
 
     @property
-    def fan(self) -> Fan: ...
+    def executor(self) -> Executor: ...
 
     def operation(self, name: str, options: Sequence[str], site: Site) -> nn.Module:
         """The module for the edge `name`, whose operation is one of `options`."""
@@ -70,7 +66,7 @@ class Undecided:
     """Keeps every option: the network becomes the inside of a supernet."""
 
     factories: Mapping[str, Operation] = field(default_factory=lambda: OPERATIONS)
-    fan: Fan = reference
+    executor: Executor = reference
     searching: bool = field(default=True, init=False)
 
     def operation(self, name: str, options: Sequence[str], site: Site) -> nn.Module:
@@ -91,7 +87,7 @@ class Decided:
     architecture: Mapping[str, tuple[str, ...]]
     factories: Mapping[str, Operation] = field(default_factory=lambda: OPERATIONS)
     searching: bool = False
-    fan: Fan = reference
+    executor: Executor = reference
 
     def operation(self, name: str, options: Sequence[str], site: Site) -> nn.Module:
         if name not in self.architecture:

@@ -8,17 +8,16 @@ their decisions, and so do both reduction cells.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
 from supernet.runtime.errors import InputError
-from supernet.space.architecture import edge_name
+from supernet.space.cells import Cell
 from supernet.space.choosers import Chooser
-from supernet.space.operations import DropPath, FactorizedReduce, Site, relu_conv_norm
+from supernet.space.operations import FactorizedReduce, Site, relu_conv_norm
 
 DARTS_OPERATIONS = (
     "none",
@@ -73,47 +72,6 @@ class Darts:
         return CellNetwork(self, choose, shape, classes)
 
 
-class Cell(nn.Module):
-    """One cell: maps the outputs of the two cells before it to (batch, kept nodes x channels, height, width)."""
-
-    def __init__(
-        self, space: Darts, kind: str, choose: Chooser, site: Site, inputs: tuple[nn.Module, nn.Module]
-    ) -> None:
-        super().__init__()
-        self.preprocess0, self.preprocess1 = inputs
-        self.edges = nn.ModuleDict()
-        self.totals = nn.ModuleList()
-        self.drop_path = DropPath()
-        self.fan = choose.fan
-        self.reduction = site.stride == 2
-        last = 2 + space.nodes
-        outgoing: list[list[tuple[int, str]]] = [[] for _ in range(last)]
-        for node in range(2, last):
-            sources, total = choose.inputs(f"{kind}/{node}", [str(s) for s in range(node)], keep=2)
-            self.totals.append(total)
-            for source in sources:
-                stride = site.stride if int(source) < 2 else 1
-                edge = edge_name(f"{kind}/{node}", source)
-                at = Site(site.channels, stride, site.affine, site.pool_norm)
-                self.edges[f"{source}-{node}"] = choose.operation(edge, space.operations_of(edge), at)
-                outgoing[int(source)].append((node, f"{source}-{node}"))
-        self._outgoing = outgoing
-        nodes = [str(node) for node in range(2, last)]
-        kept, _ = choose.inputs(f"{kind}/output", nodes, keep=len(nodes))
-        self.output = tuple(int(node) for node in kept)
-
-    def forward(self, before_last: Tensor, last: Tensor) -> Tensor:
-        states = [self.preprocess0(before_last), self.preprocess1(last)]
-        arriving: list[list[Tensor]] = [[] for _ in self._outgoing]
-        for source, outgoing in enumerate(self._outgoing):
-            if source >= 2:
-                states.append(self.totals[source - 2](arriving[source]))
-            edges = [self.edges[name] for _, name in outgoing]
-            for (node, _), edge, value in zip(outgoing, edges, self.fan(edges, states[source]), strict=True):
-                arriving[node].append(value if isinstance(edge, nn.Identity) else self.drop_path(value))
-        return torch.cat([states[node] for node in self.output], dim=1)
-
-
 class AuxiliaryHead(nn.Module):
     """The second classifier at two thirds of the depth (Szegedy et al. 2015, as DARTS has it).
 
@@ -164,6 +122,17 @@ def _imagenet_stem(images: int, channels: int) -> tuple[nn.Sequential, nn.Sequen
     return first, second
 
 
+def _cell(space: Darts, choose: Chooser, site: Site, inputs: Sequence[nn.Module]) -> Cell:
+    """A normal cell at `site`, or a reduction cell where its stride is 2: the edges from its inputs have it."""
+
+    def place(edge: str, source: int) -> tuple[Sequence[str], Site]:
+        return space.operations_of(edge), site if source < len(inputs) else replace(site, stride=1)
+
+    reduction = site.stride == 2
+    kind = "reduce" if reduction else "normal"
+    return Cell(kind, choose, inputs, space.nodes, place, keep=2, reduction=reduction)
+
+
 class CellNetwork(nn.Module):
     """Stem, cells, global pooling, linear classifier: the search network and the final one alike."""
 
@@ -189,7 +158,7 @@ class CellNetwork(nn.Module):
             resize = FactorizedReduce if halved_before else relu_conv_norm
             inputs = (resize(before_last, current, affine), relu_conv_norm(last, current, affine))
             site = Site(current, 2 if reduction else 1, affine, pool_norm=choose.searching)
-            cell = Cell(space, "reduce" if reduction else "normal", choose, site, inputs)
+            cell = _cell(space, choose, site, inputs)
             self.cells.append(cell)
             before_last, last, halved_before = last, len(cell.output) * current, reduction
             if space.auxiliary and index == self.auxiliary_after:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Decision
+from supernet.space.cells import Cell
 from supernet.space.choices import OperationChoice, Supernet
 from supernet.space.choosers import Together
-from supernet.space.darts import Cell, CellNetwork
+from supernet.space.darts import CellNetwork
 from supernet.space.published import OriginalGenotype
 
 _PARTS = (("conv_1", "even"), ("conv_2", "odd"), ("bn", "norm"))  # of a factorised reduction

@@ -1,0 +1,103 @@
+"""A cell: a small directed graph of states and edges, the thing that is searched and the thing that is found.
+
+Its first states are its inputs; every further one, a node, is the sum of what comes over its edges from earlier
+states. Which operation an edge has and which edges a node has is what the cell asks its chooser. How the graph is
+evaluated is the executor's business: `reference` below, edge by edge, is the definition; `fused.py` is the fast one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from supernet.space.architecture import edge_name
+from supernet.space.operations import DropPath, Site
+
+if TYPE_CHECKING:
+    from supernet.space.choosers import Chooser
+
+Executor = Callable[["Cell", Sequence[Tensor]], list[Tensor]]
+"""(cell, its input states) -> the states of its nodes."""
+
+Place = Callable[[str, int], tuple[Sequence[str], Site]]
+"""(edge such as "normal/2/0", its source) -> the operations that it can have and where they stand."""
+
+
+class Cell(nn.Module):
+    """Maps input states (batch, any channels, height, width) to (batch, output nodes x channels, height, width).
+
+    `preprocess` are modules that bring each input to the cell's channels. Nodes are numbered after the inputs and ask
+    for their inputs as "kind/node", keeping `keep` of them (None: all), for their edges as "kind/node/source".
+    `output` lists the nodes that are concatenated; None asks as "kind/output", and all are kept unless a genotype
+    says otherwise.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        choose: Chooser,
+        preprocess: Sequence[nn.Module],
+        nodes: int,
+        place: Place,
+        *,
+        keep: int | None,
+        output: Sequence[int] | None = None,
+        reduction: bool = False,
+    ) -> None:
+        super().__init__()
+        self.kind, self.reduction = kind, reduction
+        self.preprocess = [f"preprocess{number}" for number in range(len(preprocess))]
+        for name, module in zip(self.preprocess, preprocess, strict=True):
+            self.add_module(name, module)
+        self.edges = nn.ModuleDict()
+        self.totals = nn.ModuleList()
+        self.drop_path = DropPath()
+        self.incoming: list[list[tuple[int, str]]] = []
+        first = len(preprocess)
+        for node in range(first, first + nodes):
+            sources, total = choose.inputs(f"{kind}/{node}", [str(s) for s in range(node)], keep=keep or node)
+            self.totals.append(total)
+            self.incoming.append([(int(source), f"{source}-{node}") for source in sources])
+            for source in sources:
+                edge = edge_name(f"{kind}/{node}", source)
+                options, site = place(edge, int(source))
+                self.edges[f"{source}-{node}"] = choose.operation(edge, options, site)
+        self.execute: Executor = choose.executor
+        everything = [str(node) for node in range(first, first + nodes)]
+        self.output = output or [int(n) for n in choose.inputs(f"{kind}/output", everything, keep=nodes)[0]]
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        states = [self.get_submodule(name)(x) for name, x in zip(self.preprocess, inputs, strict=True)]
+        states += self.execute(self, states)
+        return torch.cat([states[node] for node in self.output], dim=1)
+
+
+def reference(cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Every edge by itself, node after node: the definition that a faster executor must equal."""
+    states = list(inputs)
+    for total, incoming in zip(cell.totals, cell.incoming, strict=True):
+        arriving = []
+        for source, name in incoming:
+            edge = cell.edges[name]
+            value = edge(states[source])
+            arriving.append(value if isinstance(edge, nn.Identity) else cell.drop_path(value))
+        states.append(total(arriving))
+    return states[len(inputs) :]
+
+
+@contextmanager
+def running(network: nn.Module, executor: Executor) -> Iterator[None]:
+    """Within it all cells of `network` are evaluated by `executor`: same parameters, same function."""
+    cells = [module for module in network.modules() if isinstance(module, Cell)]
+    before = [cell.execute for cell in cells]
+    for cell in cells:
+        cell.execute = executor
+    try:
+        yield
+    finally:
+        for cell, execute in zip(cells, before, strict=True):
+            cell.execute = execute
