@@ -48,7 +48,9 @@ def single_path(weights: Tensor, candidates: Sequence[nn.Module], x: Tensor) -> 
 class OperationChoice(Choice):
     """A mixed operation: candidates and how they are mixed."""
 
-    def __init__(self, decision: Decision, candidates: Mapping[str, nn.Module], mixture: Mixture = weighted_sum) -> None:
+    def __init__(
+        self, decision: Decision, candidates: Mapping[str, nn.Module], mixture: Mixture = weighted_sum
+    ) -> None:
         super().__init__(decision)
         self.candidates = nn.ModuleDict(candidates)
         self.mixture = mixture
