@@ -16,8 +16,9 @@ from supernet.runtime.seeding import generator
 from supernet.search.architects import Architect, Bilevel
 from supernet.search.discretisers import Discretiser
 from supernet.search.relaxations import Relaxation
-from supernet.search.strategy import Step, frozen_statistics
+from supernet.search.strategy import Step
 from supernet.space.architecture import Architecture, Decision, Weights
+from supernet.space.cells import frozen_statistics
 
 Term = Callable[[Weights], Tensor]
 """A scalar added to the validation loss: what else an architecture should be good at."""
@@ -75,7 +76,12 @@ class GradientStrategy:
             return sum((term(weights) for term in self._terms), step.valid_loss(weights, inner))
 
         problem = Bilevel(
-            list(step.supernet.parameters()), list(self.logits.values()), train_loss, valid_loss, **_sgd(step)
+            list(step.supernet.parameters()),
+            list(self.logits.values()),
+            train_loss,
+            valid_loss,
+            **_sgd(step),
+            everything=step.supernet.everything,
         )
         with frozen_statistics(step.supernet):
             gradients = self._architect(problem)

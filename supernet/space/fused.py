@@ -23,20 +23,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supernet.space.cells import Cell
+from supernet.space.cells import Cell, reference
 from supernet.space.choices import OperationChoice, PartialChannels, single_path
 from supernet.space.choosers import Together
-from supernet.space.kernels import Norm, Window, combine, dense, norm_relu_separable, separable
+from supernet.space.kernels import Norm, Window, combine, dense, norm_relu_separable, quarters, separable
 from supernet.space.operations import FactorizedReduce, Zero
 
 
 def fused(cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
     """The states of a cell's nodes, each (batch, channels, height, width) and channels-last."""
+    if len({isinstance(edge, PartialChannels) for edge in cell.edges.values()}) > 1:
+        return reference(cell, inputs)
     statistics = _Statistics()
     states = [_State(dense(x), statistics) for x in inputs]
     for total, incoming in zip(cell.totals, cell.incoming, strict=True):
@@ -96,9 +99,7 @@ class _State:
     def quarters(self) -> tuple[Tensor, Tensor]:
         """Every second pixel of the ReLU, from the first and from the second on: what a factorised reduction reads."""
         if "even" not in self.made:
-            x = self.relu
-            odd = F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2), mode="replicate")
-            self.made["even"], self.made["odd"] = dense(x[:, :, ::2, ::2]), dense(odd[:, :, 1::2, 1::2])
+            self.made["even"], self.made["odd"] = quarters(self.relu)
         return self.made["even"], self.made["odd"]
 
     def pooled(self, pool: nn.Module) -> Tensor:
@@ -119,16 +120,13 @@ class _State:
             self.statistics.remember(norm, *self.norms[key])
         return self.made[key]
 
-    def operated(self, edge: PartialChannels) -> _State:
+    def divided(self, edge: PartialChannels) -> tuple[_State, Tensor]:
+        """With partial channels: the part that is operated on, and what passes by."""
         if self.part is None:
-            self.part = _State(dense(self.x[:, : edge.operated]), self.statistics)
-        return self.part
-
-    def bypassing(self, edge: PartialChannels) -> Tensor:
-        key = ("bypass", edge.stride)
-        if key not in self.made:
-            self.made[key] = dense(edge.bypass(self.x))
-        return self.made[key]
+            operated, rest = self.x.split([edge.operated, self.x.shape[1] - edge.operated], dim=1)
+            self.part = _State(dense(operated), self.statistics)
+            self.made["rest"] = edge.bypass(rest)
+        return self.part, self.made["rest"]
 
 
 @dataclass
@@ -143,7 +141,9 @@ class _Statistics:
             self.counts.append(norm.num_batches_tracked)
 
     def remember(self, norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
-        assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.momentum is not None
         buffers, values = self.targets.setdefault(norm.momentum, ([], []))
         buffers += [norm.running_mean, norm.running_var]
         values += [mean, variance]
@@ -159,11 +159,11 @@ class _Statistics:
 
 def _add_edge(node: _Sum, edge: nn.Module, state: _State, share: Tensor | None) -> None:
     """Adds what comes over `edge`, times `share`, to `node`."""
-    if isinstance(edge, PartialChannels) and node.partial in (None, edge) or _alike(edge, node.partial):
-        assert isinstance(edge, PartialChannels)
+    if isinstance(edge, PartialChannels):
+        operated, rest = state.divided(edge)
         node.partial, node.operated = edge, node.operated or _Sum()
-        node.add(state.bypassing(edge), share)
-        _add_edge(node.operated, edge.choice, state.operated(edge), share)
+        node.add(rest, share)
+        _add_edge(node.operated, edge.choice, operated, share)
     elif isinstance(edge, OperationChoice):
         _add_choice(node, edge, state, share)
     elif isinstance(edge, Together):
@@ -171,10 +171,6 @@ def _add_edge(node: _Sum, edge: nn.Module, state: _State, share: Tensor | None) 
             _add(node, operation, state, share)
     else:
         _add(node, edge, state, share)
-
-
-def _alike(edge: nn.Module, other: PartialChannels | None) -> bool:
-    return isinstance(edge, PartialChannels) and other is not None and edge.divisor == other.divisor
 
 
 def _add_choice(node: _Sum, choice: OperationChoice, state: _State, share: Tensor | None) -> None:
@@ -217,60 +213,60 @@ def _add(node: _Sum, operation: nn.Module, state: _State, weight: Tensor | None)
         node.add(operation(state.x), weight)
 
 
-def _plain_norm(module: nn.Module) -> bool:
-    return isinstance(module, nn.BatchNorm2d) and module.momentum is not None and not module._forward_hooks
+def _plain_norm(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
+    return isinstance(module, nn.BatchNorm2d) and module.momentum is not None
 
 
 def _chain(modules: Sequence[nn.Module], x: Tensor, weight: Tensor | None, statistics: _Statistics) -> Tensor:
     """The modules one after the other; `weight` scales the norm at their end."""
     left = list(modules)
     while len(left) > 1:
-        if _separable(left[:2]):
-            first, second = left[:2]
-            x = separable(x, first.weight, second.weight, _window(first))
+        norm = left[0]
+        if (pair := _separable(left[:2])) is not None:
+            x = separable(x, pair[0].weight, pair[1].weight, _window(pair[0]))
             left = left[2:]
-        elif len(left) > 4 and _plain_norm(left[0]) and left[0].training and _relu(left[1]) and _separable(left[2:4]):
-            norm, _, first, second = left[:4]
-            x = norm_relu_separable(
-                x, norm.weight, norm.bias, first.weight, second.weight, _batch(norm, statistics), _window(first)
-            )
+        elif len(left) > 4 and _plain_norm(norm) and norm.training and isinstance(left[1], nn.ReLU):
+            if (pair := _separable(left[2:4])) is None:
+                x, left = left[1](norm(x)), left[2:]
+                continue
+            weights = norm.weight, norm.bias, pair[0].weight, pair[1].weight
+            x = norm_relu_separable(x, *weights, _batch(norm, statistics), _window(pair[0]))
             left = left[4:]
         else:
             x = left.pop(0)(x)
     return _norm(left[0], x, weight, statistics)
 
 
-def _separable(pair: Sequence[nn.Module]) -> bool:
-    """Whether these are a depthwise convolution and a 1x1 convolution, both without bias."""
-    if not all(isinstance(m, nn.Conv2d) and m.bias is None and not isinstance(m.padding, str) for m in pair):
-        return False
-    first, second = pair
+def _separable(modules: Sequence[nn.Module]) -> tuple[nn.Conv2d, nn.Conv2d] | None:
+    """These two, where they are a depthwise convolution and a 1x1 convolution, both without bias."""
+    first, second = modules
+    if not (isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d)):
+        return None
     around = first.groups == first.in_channels == first.out_channels and first.padding_mode == "zeros"
     across = second.kernel_size == second.stride == (1, 1) and second.padding == (0, 0) and second.groups == 1
-    return around and across
-
-
-def _relu(module: nn.Module) -> bool:
-    return isinstance(module, nn.ReLU)
+    plain = first.bias is None and second.bias is None and not isinstance(first.padding, str)
+    return (first, second) if around and across and plain else None
 
 
 def _window(module: nn.Conv2d) -> Window:
+    assert not isinstance(module.padding, str)
     return Window(module.stride, module.padding, module.dilation)
 
 
 def _batch(norm: nn.BatchNorm2d, statistics: _Statistics) -> Norm:
     """A norm in training mode, for the kernels."""
-    tracking = norm.track_running_stats
-    if tracking:
-        statistics.count(norm)
-    mean, variance = (norm.running_mean, norm.running_var) if tracking else (None, None)
-    return Norm(mean, variance, norm.momentum, norm.eps)
+    assert norm.momentum is not None
+    if not norm.track_running_stats:
+        return Norm(None, None, norm.momentum, norm.eps)
+    statistics.count(norm)
+    return Norm(norm.running_mean, norm.running_var, norm.momentum, norm.eps)
 
 
 def _norm(norm: nn.Module, x: Tensor, weight: Tensor | None, statistics: _Statistics) -> Tensor:
     """`weight` times the batch norm of `x`."""
     assert isinstance(norm, nn.BatchNorm2d)
-    scale, shift = norm.weight, norm.bias
+    scale: Tensor | None = norm.weight
+    shift: Tensor | None = norm.bias
     if weight is not None:
         scale = weight.expand(x.shape[1]).contiguous() if scale is None else weight * scale
         shift = None if shift is None else weight * shift

@@ -106,19 +106,13 @@ class _NormReluSeparable(torch.autograd.Function):
         h = F.batch_norm(x, mean, inverse.pow(-2) - eps, scale, shift, False, 0.0, eps).relu_()
         wanted = (True, *ctx.needs_input_grad[3:5])
         dh, *rest = _separable_gradients(gradient, h, h.shape, depthwise, pointwise, ctx.window, wanted)
+        masked = torch.ops.aten.threshold_backward(dh, h, 0)
+        mask = [ctx.needs_input_grad[0], scale is not None, shift is not None]
         dx, *affine = torch.ops.aten.native_batch_norm_backward(
-            torch.ops.aten.threshold_backward(dh, h, 0),
-            x,
-            scale,
-            None,
-            None,
-            mean,
-            inverse,
-            True,
-            eps,
-            [ctx.needs_input_grad[0], scale is not None, shift is not None],
+            masked, x, scale, None, None, mean, inverse, True, eps, mask
         )
-        return dx, *(a if needed else None for a, needed in zip(affine, ctx.needs_input_grad[1:3], strict=True)), *rest, None, None
+        slopes = [a if needed else None for a, needed in zip(affine, ctx.needs_input_grad[1:3], strict=True)]
+        return dx, *slopes, *rest, None, None
 
 
 def _separable_gradients(
@@ -194,6 +188,35 @@ def _sizes(x: Tensor, gradient: Tensor, window: Window) -> Any:
 
 def _at(tensor: Tensor) -> ctypes.c_void_p:
     return ctypes.c_void_p(tensor.data_ptr())
+
+
+def quarters(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Every second pixel of `x` (batch, channels, height, width) in both directions, from the first and second on.
+
+    Of an odd size the last pixel stands in for the one that is missing.
+    """
+    if x.shape[-1] % 2 or x.shape[-2] % 2:
+        odd = F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2), mode="replicate")
+        return dense(x[:, :, ::2, ::2]), dense(odd[:, :, 1::2, 1::2])
+    parts: tuple[Tensor, Tensor] = _Quarters.apply(x)
+    return parts
+
+
+class _Quarters(torch.autograd.Function):
+    """Slicing whose gradient is channels-last (PyTorch's is not, and all that is added to it is then copied)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.shape = x.shape
+        return dense(x[:, :, ::2, ::2]), dense(x[:, :, 1::2, 1::2])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, even: Tensor, odd: Tensor) -> Tensor:
+        dx = dense(even.new_empty(ctx.shape)).zero_()
+        dx[:, :, ::2, ::2] = even
+        dx[:, :, 1::2, 1::2] = odd
+        return dx
 
 
 def combine(coefficients: Sequence[Tensor | None], shared: Sequence[Tensor], terms: Sequence[Tensor]) -> Tensor:

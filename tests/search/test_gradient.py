@@ -12,7 +12,8 @@ from supernet.search.discretisers import argmax
 from supernet.search.gradient import GradientStrategy
 from supernet.search.loop import search_step
 from supernet.search.relaxations import Gumbel, Softmax
-from supernet.search.strategy import Step, frozen_statistics
+from supernet.search.strategy import Step
+from supernet.space.cells import frozen_statistics
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
