@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernet.space.cells import Cell, reference
-from supernet.space.choices import OperationChoice, PartialChannels, single_path
+from supernet.space.choices import InputChoice, OperationChoice, PartialChannels, single_path
 from supernet.space.choosers import Together
 from supernet.space.kernels import Norm, Window, combine, dense, norm_relu_separable, quarters, separable
 from supernet.space.operations import FactorizedReduce, Zero
@@ -43,7 +43,8 @@ def fused(cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
     statistics = _Statistics()
     states = [_State(dense(x), statistics) for x in inputs]
     for total, incoming in zip(cell.totals, cell.incoming, strict=True):
-        shares = total.weights.unbind() if total.weights is not None else [None] * len(incoming)
+        weights = total.weights if isinstance(total, InputChoice) else None
+        shares = [None] * len(incoming) if weights is None else weights.unbind()
         node = _Sum()
         for (source, name), share in zip(incoming, shares, strict=True):
             edge = cell.edges[name]

@@ -75,8 +75,9 @@ class _Separable(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, *weights = ctx.saved_tensors
-        return *_separable_gradients(gradient, x, ctx.shape, *weights, ctx.window, ctx.needs_input_grad[:3]), None
+        x, depthwise, pointwise = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:3]
+        return *_separable_gradients(gradient, x, ctx.shape, depthwise, pointwise, ctx.window, wanted), None
 
 
 class _NormReluSeparable(torch.autograd.Function):
