@@ -68,7 +68,7 @@ def _hydra_main(config: DictConfig) -> float | None:
     except InputError as error:
         complain(str(error), 2)
     except Interrupted as error:
-        complain(f"{error}; all is saved. Go on with: supernet resume={directory}", error.exit_code)
+        complain(f"{error}; all is saved. Go on with: {resume.command(directory, sys.argv[1:])}", error.exit_code)
         sys.exit(error.exit_code)
     except torch.cuda.OutOfMemoryError:
         complain("the GPU's memory is full; lower search.batch_size or retrain.batch_size", 2)
