@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Collection
@@ -15,20 +16,22 @@ from supernet.runtime.errors import InputError
 
 SUMMARY = "summary.json"
 _FOLDER = ("--config-dir", "-cd")  # Hydra's flag for a folder of one's own settings; it is not recorded in a run
+_SWEEP = ("-m", "--multirun")
 
 
 def arguments(given: list[str]) -> list[str]:
-    """The command line for Hydra. Untouched unless it holds resume=RUN_DIR: then the run's own overrides join it.
+    """The command line for Hydra, flags first. Where it holds resume=RUN_DIR, the run's own overrides join it.
 
     Raises InputError where there is nothing to go on with, where the overrides are changed, and where a run would
-    start into a used directory.
+    start into a used directory or none.
     """
     resumes = [word.removeprefix("resume=") for word in given if word.startswith("resume=")]
-    if not resumes:
-        _refuse_used_directory(given)
-        return given
-    directory = Path(resumes[-1].strip("'\""))
     folder, rest = _split([word for word in given if not word.startswith("resume=")])
+    if not resumes:
+        _refuse_directory(given)
+        flags = [word for word in rest if word in _SWEEP]  # behind an override Hydra does not understand them
+        return [*folder, *flags, *(word for word in rest if word not in _SWEEP)]
+    directory = Path(resumes[-1].strip("'\""))
     recorded = _recorded(directory, rest)
     changes = [word for word in rest if word not in recorded]
     for word in changes:
@@ -110,11 +113,14 @@ def _harmless(word: str) -> bool:
     return isinstance(override.value(), str) and re.fullmatch(r"\w[\w-]*", str(override.value())) is not None
 
 
-def _refuse_used_directory(given: list[str]) -> None:
+def _refuse_directory(given: list[str]) -> None:
     for word in given:
         key, _, value = word.lstrip("+").partition("=")
         if key in ("hydra.run.dir", "hydra.sweep.dir"):
             directory = Path(value.strip("'\""))
+            above = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+            if not above.is_dir() or not os.access(above, os.W_OK):
+                raise InputError(f"{key}={directory}: {above} is no folder that can be written to")
             if (directory / ".hydra").exists() or (directory / "multirun.yaml").exists():
                 raise InputError(f"{key}={directory}: holds a run already; use resume={directory} or another directory")
 

@@ -53,6 +53,12 @@ def test_refused(tmp_path, word):
         resume.arguments([f"resume={record(tmp_path / 'run', word)}"])
 
 
+def test_flags_may_stand_anywhere():
+    """Hydra, with argparse, understands none that stand between two overrides."""
+    words = ["seed=1,2", "-m", "data=npz", "--config-dir", "conf", "name=x"]
+    assert resume.arguments(words) == ["--config-dir", "conf", "-m", "seed=1,2", "data=npz", "name=x"]
+
+
 def test_values_and_options_pass(tmp_path):
     words = ["experiment=none", "data=npz", "data.path=../a b/x.npz", "genotype=../run", "+search.x=[1,2]", "seed=1"]
     run = record(tmp_path / "it's a run", *words)
@@ -66,8 +72,8 @@ def test_a_folder_of_ones_own_settings_is_given_again(tmp_path):
     for folder in (["--config-dir", "my conf"], ["-cd", "conf"], ["--config-dir=conf"]):
         words = [*folder, f"resume={run}", "runtime.threads=1"]
         assert resume.arguments(words) == [*folder, "relaxation=sharp", "runtime.threads=1", f"hydra.run.dir='{run}'"]
-    for word in ("--config-name=other", "-m", "--multi", "--experimental-rerun=x", "conf"):
-        with pytest.raises(InputError, match=f"leave out {word}"):
+    for word in ("seed=3", "--config-name=other", "-m", "--multi", "--experimental-rerun=x", "conf"):
+        with pytest.raises(InputError, match=f"goes on with the run's own settings; leave out {word}"):
             resume.arguments([f"resume={run}", word])
 
 
