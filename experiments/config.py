@@ -73,7 +73,7 @@ _GROUPS = ("experiment", "runtime", *(f.name for f in fields(Config) if f.type =
 
 
 def check_options(words: Sequence[str]) -> None:
-    """Raises InputError where a group of the command line is given what is no name of an option (Hydra: a traceback)."""
+    """Raises InputError where a group of the command line is given what names no option; Hydra shows a traceback."""
     for word in words:
         group, _, value = word.lstrip("+").partition("=")
         if group not in _GROUPS:
