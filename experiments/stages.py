@@ -77,6 +77,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
             raise InputError(f"runtime.threads={runtime['threads']}: needs at least 1")
         torch.set_num_threads(runtime["threads"])
     _check_shares(settings)
+    _check_parts(settings)
     torch.use_deterministic_algorithms(runtime["deterministic"], warn_only=True)
     torch.backends.cudnn.benchmark = not runtime["deterministic"]
     seed_everything(_seed(settings["seed"]))
@@ -105,6 +106,14 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
     )
     write_json(directory / "env.json", environment(device))
     return job
+
+
+def _check_parts(settings: dict[str, Any]) -> None:
+    """The strategy's parts by the names a person gives them; in the strategy they have others."""
+    for name in ("relaxation", "inputs", "architect", "discretiser"):
+        part = build(settings.get(name), name)
+        if part is not None and not callable(part):
+            raise InputError(f"{name}={part}: needs something that can be called, such as the class in the README")
 
 
 def _own_operations(nodes: dict[str, Any]) -> dict[str, Any]:

@@ -32,8 +32,9 @@ BASE = ["experiment=quick", "runtime.threads=1"]
         ("retrain.network.stem=mnist", "retrain.network.stem=mnist: use one of cifar, imagenet"),
         (
             "relaxation._target_=supernet.search.relaxations.Hardmax",
-            "operations._target_=supernet.search.relaxations.Hardmax: cannot",
+            "supernet: relaxation._target_=supernet.search.relaxations.Hardmax: cannot",
         ),
+        ("relaxation._target_=pathlib.Path", "relaxation=.: needs something that can be called"),
         ("architect._target_=os.system", "_target_=os.system"),
         ("strategy.optimizer.lr=fast", "strategy.optimizer.lr=fast: needs a number"),
         ("seed=-1", "seed=-1: needs to lie between 0"),
