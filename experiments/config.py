@@ -12,11 +12,13 @@ import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, Literal, Union
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -68,6 +70,23 @@ class Config:
 
 
 ConfigStore.instance().store(group="schema", name="config", node=Config)
+
+_GROUPS = ("experiment", "runtime", *(f.name for f in fields(Config) if f.type == "Any"))
+
+
+def check_options(words: Sequence[str]) -> None:
+    """Raises InputError where a group of the command line is given what names no option; Hydra shows a traceback."""
+    for word in words:
+        group, _, value = word.lstrip("+").partition("=")
+        if group not in _GROUPS:
+            continue
+        try:
+            override = OverridesParser.create().parse_override(word)
+        except HydraException:
+            continue  # Hydra says so in its own words
+        if not override.is_sweep_override() and not isinstance(override.value(), str | list):
+            raise InputError(f"{group}={value}: needs the name of an option; supernet --help shows them")
+
 
 _RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")
 
@@ -166,6 +185,8 @@ def convert(value: Any, hint: Any, key: str) -> Any:
     if hint in _WORDS:
         return _convert_scalar(value, hint, key)
     wanted = origin or hint
+    if type(value) in _WORDS and wanted in (tuple, list):
+        raise InputError(f"{key}={value}: needs a list, such as [a,b]")
     if type(value) in _WORDS and inspect.isclass(wanted) and not _is_a(value, wanted):
         raise InputError(f"{key}={value}: needs an object, such as {{_target_: package.{wanted.__name__}}}")
     return tuple(value) if isinstance(value, list) and hint is tuple else value

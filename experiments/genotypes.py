@@ -15,6 +15,8 @@ def find_genotype(name: str) -> Architecture:
     if "Genotype(" in name:
         return read_genotype(name).architecture()
     if path.is_dir():
+        if not (path / "genotype.json").is_file():
+            raise InputError(f"genotype={name}: no genotype.json in this folder; a run writes it after its search")
         return Architecture.load(path / "genotype.json")
     if path.is_file():
         try:

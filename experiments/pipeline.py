@@ -28,7 +28,7 @@ from supernet.space.drawing import save_drawings
 from supernet.training.bundle import NAME
 
 from . import resume
-from .config import plain
+from .config import check_options, plain
 from .genotypes import find_genotype
 from .stages import keep_model, prepare, random_cell, retrain, search_cell, test_once
 from .summary import Finalist, show_next, show_table, summarise
@@ -44,6 +44,7 @@ def main() -> None:
             Console().print(f"{done} is finished already; its figures are in {done / resume.SUMMARY}", soft_wrap=True)
             return
         sys.argv[1:] = resume.arguments(sys.argv[1:])
+        check_options(sys.argv[1:])
     except InputError as error:
         console.print(f"supernet: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
@@ -68,7 +69,7 @@ def _hydra_main(config: DictConfig) -> float | None:
     except InputError as error:
         complain(str(error), 2)
     except Interrupted as error:
-        complain(f"{error}; all is saved. Go on with: supernet resume={directory}", error.exit_code)
+        complain(f"{error}; all is saved. Go on with: {resume.command(directory, sys.argv[1:])}", error.exit_code)
         sys.exit(error.exit_code)
     except torch.cuda.OutOfMemoryError:
         complain("the GPU's memory is full; lower search.batch_size or retrain.batch_size", 2)

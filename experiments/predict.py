@@ -19,7 +19,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="supernet-predict", description="Class probabilities of images.")
     parser.add_argument("model", help="a run directory or its model.safetensors")
     parser.add_argument("images", nargs="+", help="image files")
-    parser.add_argument("--top", type=int, default=3, help="how many classes to print (default 3, at most 5)")
+    parser.add_argument(
+        "--top", type=int, default=3, choices=range(1, 6), metavar="N", help="how many classes: 1 to 5 (default 3)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, one object an image")
     given = parser.parse_args()
     try:
@@ -32,7 +34,7 @@ def main() -> None:
         return
     table = Table("image", *(f"{n + 1}." for n in range(min(given.top, 5, len(results[0].names)))))
     for result in results:
-        table.add_row(str(result.path), *(f"{name} {share:.3f}" for name, share in labelled(result, given.top)))
+        table.add_row(str(result.path), *(f"{name} {share:.1%}" for name, share in labelled(result, given.top)))
     Console().print(table)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+from collections.abc import Collection
 from pathlib import Path
 
 import yaml
@@ -12,24 +15,36 @@ from hydra.errors import HydraException
 from supernet.runtime.errors import InputError
 
 SUMMARY = "summary.json"
+_FOLDER = ("--config-dir", "-cd")  # Hydra's flag for a folder of one's own settings; it is not recorded in a run
+_SWEEP = ("-m", "--multirun")
 
 
 def arguments(given: list[str]) -> list[str]:
-    """The command line for Hydra. Untouched unless it holds resume=RUN_DIR: then the run's own overrides join it.
+    """The command line for Hydra, flags first. Where it holds resume=RUN_DIR, the run's own overrides join it.
 
     Raises InputError where there is nothing to go on with, where the overrides are changed, and where a run would
-    start into a used directory.
+    start into a used directory or none.
     """
     resumes = [word.removeprefix("resume=") for word in given if word.startswith("resume=")]
+    folder, rest = _split([word for word in given if not word.startswith("resume=")])
     if not resumes:
-        _refuse_used_directory(given)
-        return given
+        _refuse_directory(given)
+        flags = [word for word in rest if word in _SWEEP]  # behind an override Hydra does not understand them
+        return [*folder, *flags, *(word for word in rest if word not in _SWEEP)]
     directory = Path(resumes[-1].strip("'\""))
-    rest = [word for word in given if not word.startswith("resume=")]
-    for word in rest:
-        if not word.startswith(("runtime.", "-")) or word in ("-m", "--multirun"):
+    recorded = _recorded(directory, rest)
+    changes = [word for word in rest if word not in recorded]
+    for word in changes:
+        if not word.startswith("runtime."):
             raise InputError(f"resume={directory}: goes on with the run's own settings; leave out {word}")
-    return [*_recorded(directory), *rest, f"hydra.run.dir={_quoted(directory)}"]
+    return [*folder, *recorded, *changes, f"hydra.run.dir={_quoted(directory)}"]
+
+
+def command(directory: Path, given: list[str]) -> str:
+    """What to type to go on with the run in `directory` that was started, or resumed, with the arguments `given`."""
+    folder, overrides = _split(given)
+    words = [w for w in overrides if not _harmless(w) and not w.lstrip("+~").startswith(("resume=", "hydra", "-"))]
+    return shlex.join(["supernet", *folder, f"resume={directory}", *words])
 
 
 def finished(given: list[str]) -> Path | None:
@@ -41,8 +56,24 @@ def finished(given: list[str]) -> Path | None:
     return None
 
 
-def _recorded(directory: Path) -> list[str]:
-    """The overrides of the run in `directory`. It may come from anywhere, so it must not name code or folders."""
+def _split(given: list[str]) -> tuple[list[str], list[str]]:
+    """The flag for a folder of one's own settings, with its value, and all other words."""
+    folder: list[str] = []
+    rest: list[str] = []
+    words = iter(given)
+    for word in words:
+        if word in _FOLDER:
+            folder += [word, *(value for value in [next(words, None)] if value is not None)]
+        else:
+            (folder if word.startswith(tuple(f"{flag}=" for flag in _FOLDER)) else rest).append(word)
+    return folder, rest
+
+
+def _recorded(directory: Path, typed: Collection[str]) -> list[str]:
+    """The overrides of the run in `directory`.
+
+    It may come from anywhere, so it must not name code or folders that the person has not `typed` too.
+    """
     path = directory / ".hydra" / "overrides.yaml"
     if not path.is_file():
         raise InputError(f"resume={directory}: no run there; a run's directory has .hydra/overrides.yaml in it")
@@ -53,9 +84,9 @@ def _recorded(directory: Path) -> list[str]:
     if not isinstance(overrides, list) or not all(isinstance(word, str) for word in overrides):
         raise InputError(f"resume={directory}: .hydra/overrides.yaml is not a list of overrides")
     for word in overrides:
-        if not _harmless(word):
+        if word not in typed and not _harmless(word):
             raise InputError(
-                f"resume={directory}: its recorded override {word!r} could run code; start it anew by hand"
+                f"resume={directory}: its recorded override {word!r} could run code; if you trust it, give it again"
             )
     return list(overrides)
 
@@ -82,11 +113,14 @@ def _harmless(word: str) -> bool:
     return isinstance(override.value(), str) and re.fullmatch(r"\w[\w-]*", str(override.value())) is not None
 
 
-def _refuse_used_directory(given: list[str]) -> None:
+def _refuse_directory(given: list[str]) -> None:
     for word in given:
         key, _, value = word.lstrip("+").partition("=")
         if key in ("hydra.run.dir", "hydra.sweep.dir"):
             directory = Path(value.strip("'\""))
+            above = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+            if not above.is_dir() or not os.access(above, os.W_OK):
+                raise InputError(f"{key}={directory}: {above} is no folder that can be written to")
             if (directory / ".hydra").exists() or (directory / "multirun.yaml").exists():
                 raise InputError(f"{key}={directory}: holds a run already; use resume={directory} or another directory")
 

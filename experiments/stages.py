@@ -79,11 +79,14 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
             raise InputError(f"runtime.threads={runtime['threads']}: needs at least 1")
         torch.set_num_threads(runtime["threads"])
     _check_shares(settings)
+    _check_parts(settings)
     torch.use_deterministic_algorithms(runtime["deterministic"], warn_only=True)
     torch.backends.cudnn.benchmark = not runtime["deterministic"]
     seed_everything(_seed(settings["seed"]))
     used = engine(runtime["engine"], checkpoint_cells=runtime["checkpoint_cells"])
-    factories = {**OPERATIONS, **build(settings["operations"], "operations")}
+    if runtime["save_seconds"] < 0:
+        raise InputError(f"runtime.save_seconds={runtime['save_seconds']}: needs 0 or more seconds, such as 60")
+    factories = {**OPERATIONS, **_own_operations(settings["operations"])}
     retrained = dict(settings["retrain"])
     network = dict(retrained.pop("network", {}))
     space = build(settings["space"], "space")
@@ -95,7 +98,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         interruption=interruption,
         data=build(settings["data"], "data"),
         space=space,
-        retrain_space=build({**settings["space"], **network}, "retrain.network"),
+        retrain_space=_retrain_space(settings["space"], network),
         chooser=replace(build(settings["chooser"], "chooser"), factories=factories, executor=used.executor),
         strategy=build(settings["strategy"], "strategy"),
         search_recipe=build(settings["search"], "search"),
@@ -107,6 +110,29 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
     )
     write_json(directory / "env.json", environment(device))
     return job
+
+
+def _check_parts(settings: dict[str, Any]) -> None:
+    """The strategy's parts by the names a person gives them; in the strategy they have others."""
+    for name in ("relaxation", "inputs", "architect", "discretiser"):
+        part = build(settings.get(name), name)
+        if part is not None and not callable(part):
+            raise InputError(f"{name}={part}: needs something that can be called, such as the class in the README")
+
+
+def _own_operations(nodes: dict[str, Any]) -> dict[str, Any]:
+    """Factories by name; what a yaml names is the factory itself, with `_partial_` or without."""
+    for name, node in nodes.items():
+        if not isinstance(node, dict) or "_target_" not in node:
+            raise InputError(f"operations.{name}={node}: needs a function, such as {{_target_: mine.{name}}}")
+    return {name: build({**node, "_partial_": True}, f"operations.{name}") for name, node in nodes.items()}
+
+
+def _retrain_space(space: dict[str, Any], changes: dict[str, Any]) -> Any:
+    try:
+        return build({**space, **changes}, "retrain.network")
+    except InputError as error:  # the space itself is sound: what is wrong is among the changes
+        raise InputError(str(error).replace("space.", "retrain.network.", 1)) from None
 
 
 def search_cell(job: Job, yaml: str) -> Architecture:
@@ -220,6 +246,8 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise InputError(f"runtime.device={name}: use auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"runtime.device={name}: use auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(
             f"runtime.device={name}: {torch.cuda.device_count()} CUDA devices are visible; use auto or cpu"

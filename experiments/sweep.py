@@ -41,7 +41,9 @@ class SweepTable(Callback):
             self._write(directory, rows)
         if failed := [path.parent.name for path in directory.glob("*/.hydra") if not _finished(path.parent)]:
             names = ", ".join(sorted(failed, key=lambda name: (len(name), name)))
-            Console(stderr=True).print(f"supernet: no result from job {names} in {directory}", style="red")
+            Console(stderr=True).print(
+                f"supernet: no result from job {names} in {directory}", style="red", soft_wrap=True
+            )
             sys.exit(1)
 
     def _write(self, directory: Path, rows: Sequence[Row]) -> None:

@@ -26,6 +26,8 @@ def open_npz(path: str, where: str) -> dict[str, np.ndarray]:
             return {key: file[key] for key in file.files if key in wanted}
     except _NOT_NPZ as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "pickle" in reason:  # NumPy would go on to say how to run what is in the file
+            reason = "it holds no arrays of numbers alone"
         raise InputError(f"{where}: not a plain .npz file ({reason})") from None
 
 

@@ -102,7 +102,7 @@ def npz(
     arrays = open_npz(path, where)
     train = from_arrays(arrays, "train", where)
     if train is None:
-        raise InputError(f"{where}: no train_images and train_labels among {', '.join(sorted(arrays)) or 'nothing'}")
+        raise InputError(f"{where}: no train_images and train_labels in it")
     parts = Parts(train, from_arrays(arrays, "val", where), from_arrays(arrays, "test", where), tuple(classes or ()))
     return assemble(
         Path(path).stem,
@@ -240,9 +240,8 @@ def _count_classes(name: str, classes: Sequence[str], labels: Sequence[Tensor]) 
     """How many classes there are by the labels of all parts; each must have training images (the first part)."""
     count = max(int(each.max()) for each in labels) + 1
     if count < 2 or (classes and len(classes) < count):
-        raise InputError(
-            f"data {name}: {count} classes by the labels, {len(classes) if len(classes) > 1 else 'at least 2'} expected"
-        )
+        wanted = f"{len(classes)} named" if classes else "at least 2 expected"
+        raise InputError(f"data {name}: {count} classes by the labels, {wanted}")
     present = set(labels[0].unique().tolist())
     if len(present) < max(count, len(classes)):
         first = next(label for label in range(count + 1) if label not in present)

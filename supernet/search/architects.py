@@ -57,6 +57,8 @@ def unrolled(problem: Bilevel, epsilon: float = 0.01) -> list[Tensor]:
     The step between the two differences is `epsilon` / |v|, v the validation gradient at the virtual weights. On
     networks with ReLUs that is a smoothed quantity of its own rather than an approximation of `unrolled_exact`.
     """
+    if not epsilon > 0.0:
+        raise InputError(f"architect.epsilon={epsilon}: needs to be above 0, such as 0.01")
     rate, virtual = _virtual_step(problem)
     direct, vector = _validation_gradients(problem, virtual)
     norm = torch.stack([v.pow(2).sum() for v in vector]).sum().sqrt()

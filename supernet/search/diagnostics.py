@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from supernet.space.architecture import Architecture, Decision, Weights
+from supernet.space.drawing import edge_names
 
 
 def kinds(decisions: Mapping[str, Decision]) -> list[str]:
@@ -38,7 +39,7 @@ def table(decisions: Mapping[str, Decision], weights: Weights, kind: str) -> tup
     values = torch.full((len(edges), len(options)), math.nan)
     for row, decision in enumerate(edges):
         values[row, [options.index(o) for o in decision.options]] = weights[decision.name].detach().float().cpu()
-    return [_edge_label(d.name) for d in edges], options, values
+    return edge_names([d.name for d in edges]), options, values
 
 
 def _edges(decisions: Mapping[str, Decision], weights: Weights, kind: str) -> list[Decision]:
@@ -46,8 +47,3 @@ def _edges(decisions: Mapping[str, Decision], weights: Weights, kind: str) -> li
         return not d.inputs and len(d.options) > 1 and d.name in weights and d.name.split("/")[0] == kind
 
     return [d for d in decisions.values() if wanted(d)]
-
-
-def _edge_label(name: str) -> str:
-    parts = name.split("/")[1:]
-    return f"{parts[1]} → {parts[0]}" if len(parts) == 2 else "/".join(parts) or name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,21 +41,42 @@ def draw_cell(architecture: Mapping[str, tuple[str, ...]], cell: str) -> Figure:
 
 
 def heat_map(edges: Sequence[str], options: Sequence[str], values: Tensor, title: str = "") -> Figure:
-    """Draws weights (edges, options) in [0, 1] as annotated colours on a fixed scale; NaN stays blank."""
-    figure = Figure(figsize=(1.6 + 0.9 * len(options), 1.5 + 0.34 * len(edges)), dpi=100, layout="constrained")
+    """Draws weights (edges, options) in [0, 1] as annotated colours; NaN stays blank.
+
+    The scale runs from 0 to 1, 1/2, 1/4, ...: the least of these that holds all weights. So eight undecided options
+    show their differences, and the colours of pictures from one search can still be compared.
+    """
+    figure = Figure(figsize=(1.8 + 0.62 * len(options), 1.5 + 0.3 * len(edges)), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     numbers = values.detach().float().cpu().numpy()
-    image = axes.imshow(np.ma.masked_invalid(numbers), vmin=0.0, vmax=1.0, cmap="viridis", aspect="auto")
+    largest = np.nanmax(numbers, initial=0.0)
+    top = min(1.0, 2.0 ** math.ceil(math.log2(largest))) if largest > 0 else 1.0
+    image = axes.imshow(np.ma.masked_invalid(numbers), vmin=0.0, vmax=top, cmap="viridis", aspect="auto")
     axes.set_xticks(range(len(options)), options, rotation=30, ha="right", fontsize=9)
     axes.set_yticks(range(len(edges)), edges, fontsize=9)
     axes.set_title(title)
     for (row, column), number in np.ndenumerate(numbers):
         if np.isfinite(number):
-            colour = "white" if number < 0.6 else "black"
+            colour = "white" if number < 0.6 * top else "black"
             axes.text(column, row, f"{number:.2f}", ha="center", va="center", color=colour, fontsize=8)
     figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
     return figure
+
+
+def edge_names(decisions: Sequence[str]) -> list[str]:
+    """What the picture of a cell calls its edges: "c(k-2) → 1" for "normal/3/0"; other names lose their kind only."""
+    cells = cell_kinds(dict.fromkeys(decisions, ()))
+    names = []
+    for decision in decisions:
+        kind, _, rest = decision.partition("/")
+        match = _EDGE.fullmatch(decision)
+        if match and kind in cells:
+            rest = f"{_name(int(match[3]))} → {_name(int(match[2]))}"
+        elif match:
+            rest = f"{match[3]} → {match[2]}"
+        names.append(rest or decision)
+    return names
 
 
 def cell_to_dot(architecture: Mapping[str, tuple[str, ...]], cell: str) -> str:
@@ -118,8 +140,8 @@ def _outputs(architecture: Mapping[str, tuple[str, ...]], cell: str) -> list[int
     return [node for node in nodes if str(node) in named]
 
 
-def _name(state: int, last: int) -> str:
-    return {0: "c(k-2)", 1: "c(k-1)", last + 1: "c(k)"}.get(state, str(state - 2))
+def _name(state: int, last: float = math.inf) -> str:
+    return "c(k)" if state > last else {0: "c(k-2)", 1: "c(k-1)"}.get(state, str(state - 2))
 
 
 def _colour(operation: str) -> str:

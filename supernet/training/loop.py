@@ -58,6 +58,8 @@ class Recipe:
             "clip": (self.clip > 0.0, "needs to be above 0, or inf for no clipping"),
             "drop_path": (0.0 <= self.drop_path < 1.0, "needs to lie in [0, 1), such as 0.2"),
             "cutout": (self.cutout >= 0, "needs 0 pixels or more"),
+            "auxiliary_weight": (self.auxiliary_weight >= 0.0, "needs 0 or more, such as 0.4"),
+            "label_smoothing": (0.0 <= self.label_smoothing < 1.0, "needs to lie in [0, 1), such as 0.1"),
             "keep": (self.keep in ("last", "best"), "use last or best"),
         }
         for name, (right, way_out) in allowed.items():

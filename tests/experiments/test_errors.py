@@ -32,8 +32,9 @@ BASE = ["experiment=quick", "runtime.threads=1"]
         ("retrain.network.stem=mnist", "retrain.network.stem=mnist: use one of cifar, imagenet"),
         (
             "relaxation._target_=supernet.search.relaxations.Hardmax",
-            "operations._target_=supernet.search.relaxations.Hardmax: cannot",
+            "supernet: relaxation._target_=supernet.search.relaxations.Hardmax: cannot",
         ),
+        ("relaxation._target_=pathlib.Path", "relaxation=.: needs something that can be called"),
         ("architect._target_=os.system", "_target_=os.system"),
         ("strategy.optimizer.lr=fast", "strategy.optimizer.lr=fast: needs a number"),
         ("seed=-1", "seed=-1: needs to lie between 0"),
@@ -41,6 +42,16 @@ BASE = ["experiment=quick", "runtime.threads=1"]
         ("runtime.threads=0", "runtime.threads=0"),
         ("retrain_valid=1.5", "retrain_valid=1.5"),
         ("baseline.random=-1", "baseline.random=-1"),
+        ("strategy.optimizer.betas=0.5", "strategy.optimizer.betas=0.5: needs a list"),
+        ("retrain.network.cells=0", "retrain.network.cells=0: needs to be at least 1"),
+        ("retrain.auxiliary_weight=-1", "retrain.auxiliary_weight=-1.0: needs 0 or more"),
+        ("retrain.label_smoothing=1", "retrain.label_smoothing=1.0: needs to lie in"),
+        ("runtime.device=mps", "runtime.device=mps: use auto, cpu, cuda or cuda:N"),
+        ("runtime.save_seconds=-1", "runtime.save_seconds=-1.0: needs 0 or more"),
+        ("+operations.mine=3", "operations.mine=3: needs a function, such as {_target_: mine.mine}"),
+        ("relaxation=null", "relaxation=null: needs the name of an option; supernet --help shows them"),
+        ("architect={_target_: mine.best}", "needs the name of an option"),
+        ("runtime=3", "needs the name of an option"),
         ("genotype=nothing", "genotype=nothing: neither a file nor a published name; names: nasnet_a"),
     ],
 )
@@ -66,7 +77,8 @@ def test_one_line_and_exit_code_two(supernet, override, says):
         (["+operations={odd: {_target_: nowhere.to.be.found}}"], "operations.odd._target_=nowhere.to.be.found"),
         (["genotype=genotype.json"], "is unknown; known: none, max_pool_3x3"),
         (["resume=absent"], "resume=absent: no run there"),
-        (["resume=absent", "seed=3"], "resume=absent: goes on with the run's own settings; leave out seed=3"),
+        (["genotype=.."], "genotype=..: no genotype.json in this folder"),
+        (["hydra.run.dir=genotype.json/x"], "genotype.json is no folder that can be written to"),
     ],
 )
 def test_mistakes_of_several_words(supernet, tmp_path, arguments, says):

@@ -1,6 +1,7 @@
 """What a run directory may ask for when it is resumed: values and named options, nothing that runs code."""
 
 import pickle
+import shlex
 from pathlib import Path
 
 import pytest
@@ -52,9 +53,50 @@ def test_refused(tmp_path, word):
         resume.arguments([f"resume={record(tmp_path / 'run', word)}"])
 
 
+def test_flags_may_stand_anywhere():
+    """Hydra, with argparse, understands none that stand between two overrides."""
+    words = ["seed=1,2", "-m", "data=npz", "--config-dir", "conf", "name=x"]
+    assert resume.arguments(words) == ["--config-dir", "conf", "-m", "seed=1,2", "data=npz", "name=x"]
+
+
 def test_values_and_options_pass(tmp_path):
     words = ["experiment=none", "data=npz", "data.path=../a b/x.npz", "genotype=../run", "+search.x=[1,2]", "seed=1"]
     run = record(tmp_path / "it's a run", *words)
     given = resume.arguments([f"resume={run}", "runtime.threads=1"])
     assert given[:-1] == [*words, "runtime.threads=1"]
     assert given[-1] == f"hydra.run.dir='{tmp_path}/it\\'s a run'"
+
+
+def test_a_folder_of_ones_own_settings_is_given_again(tmp_path):
+    run = record(tmp_path / "run", "relaxation=sharp")
+    for folder in (["--config-dir", "my conf"], ["-cd", "conf"], ["--config-dir=conf"]):
+        words = [*folder, f"resume={run}", "runtime.threads=1"]
+        assert resume.arguments(words) == [*folder, "relaxation=sharp", "runtime.threads=1", f"hydra.run.dir='{run}'"]
+    for word in ("seed=3", "--config-name=other", "-m", "--multi", "--experimental-rerun=x", "conf"):
+        with pytest.raises(InputError, match=f"goes on with the run's own settings; leave out {word}"):
+            resume.arguments([f"resume={run}", word])
+
+
+def test_what_could_run_code_has_to_be_typed_again(tmp_path):
+    operation = "+operations.blur={_target_: mine.blur, _partial_: true}"
+    run = record(tmp_path / "run", operation, "seed=1")
+    with pytest.raises(InputError, match="could run code; if you trust it, give it again"):
+        resume.arguments([f"resume={run}"])
+    given = [operation, "seed=1", f"hydra.run.dir='{run}'"]
+    assert resume.arguments([f"resume={run}", operation]) == given
+    with pytest.raises(InputError, match="could run code"):
+        resume.arguments([f"resume={run}", operation.replace("blur,", "blur2,")])
+    with pytest.raises(InputError, match=r"leave out \+operations"):
+        resume.arguments([f"resume={record(tmp_path / 'other', 'seed=1')}", operation])
+
+
+def test_the_command_to_go_on_with_can_be_typed(tmp_path):
+    operation = "+operations.blur={_target_: mine.blur, _partial_: true}"
+    started = ["--config-dir", "my conf", "relaxation=sharp", operation, "hydra.run.dir=run", "seed=1"]
+    run = record(tmp_path / "a run", "relaxation=sharp", operation, "seed=1")
+    command = resume.command(run, started)
+    assert command == f"supernet --config-dir 'my conf' 'resume={run}' '{operation}'"
+    resumed = resume.arguments(shlex.split(command)[1:])
+    assert resumed == ["--config-dir", "my conf", "relaxation=sharp", operation, "seed=1", f"hydra.run.dir='{run}'"]
+    assert resume.command(run, resumed) == command
+    assert resume.command(Path("run"), ["-m", "seed=0,1"]) == "supernet resume=run"

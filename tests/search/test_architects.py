@@ -44,6 +44,12 @@ def closed_form(momentum=MOMENTUM, decay=DECAY, sign=-1.0) -> torch.Tensor:
     return ALPHA + sign * RATE * (B + wide).T @ C.T @ (C @ virtual - D)
 
 
+@pytest.mark.parametrize("epsilon", [0.0, -0.01, float("nan")])
+def test_no_difference_over_no_step(epsilon):
+    with pytest.raises(InputError, match=r"architect\.epsilon="):
+        unrolled(quadratic(), epsilon)
+
+
 @pytest.mark.parametrize("architect", [unrolled, unrolled_exact])
 def test_unrolled_equals_the_closed_form(architect):
     (gradient,) = architect(quadratic())

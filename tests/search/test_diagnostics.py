@@ -45,6 +45,6 @@ def test_skip_count():
 
 def test_table_leaves_gaps_where_an_edge_lacks_an_operation():
     edges, options, values = table(DECISIONS, WEIGHTS, "normal")
-    assert edges == ["0 → 2", "1 → 2"]
+    assert edges == ["c(k-2) → 0", "c(k-1) → 0"]
     assert options == ["a", "b", "c"]
     assert values.nan_to_num(-1).tolist() == [[0.5, 0.5, -1], [0.25, -1, 0.75]]

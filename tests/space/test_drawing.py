@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from supernet.space import drawing
-from supernet.space.drawing import cell_kinds, cell_to_dot, draw_cell, heat_map, save_drawings
+from supernet.space.drawing import cell_kinds, cell_to_dot, draw_cell, edge_names, heat_map, save_drawings
 from supernet.space.layout import Edge, lay_out
 from supernet.space.published import PUBLISHED, published
 
@@ -87,7 +87,21 @@ def test_nothing_is_kept_outside_the_figure(tmp_path):
     assert "matplotlib.pyplot" not in source
 
 
-def test_heat_map_writes_numbers_on_a_fixed_scale():
+def test_edges_are_called_what_the_picture_of_the_cell_calls_them():
+    assert edge_names(["normal/2/0", "normal/3/1", "normal/3/2"]) == ["c(k-2) → 0", "c(k-1) → 1", "0 → 1"]
+    assert edge_names(["cell/1/0", "cell/2/1"]) == ["0 → 1", "1 → 2"], "no cell of this picture"
+    assert edge_names(["stage1/block2", "width"]) == ["block2", "width"]
+
+
+@pytest.mark.parametrize(
+    ("largest", "top"), [(0.0, 1.0), (0.126, 0.25), (0.25, 0.25), (0.26, 0.5), (0.51, 1.0), (1.0, 1.0), (1.1, 1.0)]
+)
+def test_scale_of_a_heat_map_is_the_least_that_holds_all(largest, top):
+    figure = heat_map(["e"], ["a", "b", "c"], torch.tensor([[0.0, largest, math.nan]]))
+    assert figure.axes[0].images[0].get_clim() == (0.0, top)
+
+
+def test_heat_map_writes_numbers():
     values = torch.tensor([[0.25, 0.75], [math.nan, 1.0]])
     figure = heat_map(["0 → 2", "1 → 2"], ["a", "b"], values, "normal")
     assert texts(figure) == ["0.25", "0.75", "1.00"]

@@ -211,6 +211,8 @@ def test_best_needs_validation_images():
         {"clip": 0.0},
         {"drop_path": 1.0},
         {"cutout": -1},
+        {"auxiliary_weight": -1.0},
+        {"label_smoothing": 1.0},
         {"keep": "first"},
     ],
 )
