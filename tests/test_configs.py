@@ -74,7 +74,7 @@ def test_published_settings_of_darts():
     assert (search["schedule"]["start"], search["schedule"]["end"]) == (0.025, 0.001)
     assert (search["momentum"], search["weight_decay"], search["clip"], search["warm_up"]) == (0.9, 3e-4, 5.0, 0)
     assert (adam["lr"], adam["betas"], adam["weight_decay"]) == (3e-4, [0.5, 0.999], 1e-3)
-    assert retrain["network"] == {"channels": 36, "cells": 20, "stem": "cifar", "auxiliary": True}
+    assert retrain["network"]["darts"] == {"channels": 36, "cells": 20, "stem": "cifar", "auxiliary": True}
     assert (retrain["epochs"], retrain["batch_size"], retrain["cutout"], retrain["drop_path"]) == (600, 96, 16, 0.2)
     assert (retrain["schedule"]["start"], retrain["schedule"]["end"]) == (0.025, 0.0)
     assert (retrain["auxiliary_weight"], retrain["clip"], retrain["keep"]) == (0.4, 5.0, "last")

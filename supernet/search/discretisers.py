@@ -13,8 +13,9 @@ Discretiser = Callable[[str, Mapping[str, Decision], Weights], Architecture]
 def argmax(space: str, decisions: Mapping[str, Decision], weights: Weights) -> Architecture:
     """The strongest operation of each edge, and for each node the edges whose strongest operation is strongest.
 
-    "none" is not chosen (DARTS, Liu et al. 2019, section 2.4) but where a decision is optional (NAS-Bench-201). Where inputs have weights of their own, they
-    multiply their edge's (PC-DARTS, Xu et al. 2020, section 3.3). Of equals the first wins.
+    "none" is chosen only where a decision is optional (NAS-Bench-201), and never in DARTS (Liu et al. 2019, section
+    2.4). Where inputs have weights of their own, they multiply their edge's (PC-DARTS, Xu et al. 2020, section 3.3).
+    Of equals the first wins.
     """
     values = {name: weight.tolist() for name, weight in weights.items()}
 

@@ -157,7 +157,9 @@ def to_string(architecture: Architecture) -> str:
     while f"{_KIND}/{nodes + 1}" in architecture:
         nodes += 1
     if architecture.space != NasBench201.name or not nodes:
-        raise InputError(f"genotype: of space {architecture.space!r}; only cells of {NasBench201.name!r} can be written so")
+        raise InputError(
+            f"genotype: of space {architecture.space!r}; only cells of {NasBench201.name!r} can be written so"
+        )
 
     def term(node: int, source: int) -> str:
         return f"{architecture[edge_name(f'{_KIND}/{node}', str(source))][0]}~{source}"

@@ -50,7 +50,7 @@ def test_a_curve_crosses_no_other_node():
                 if n.startswith(cell) and n.count("/") == 2
                 for o in kept
             ]
-            layout = lay_out(edges, [int(node) for node in architecture[f"{cell}/output"]])
+            layout = lay_out(edges, [int(node) for node in architecture[f"{cell}/output"]], 2, 5)
             assert sorted((r.edge.source, r.edge.node, r.edge.operation) for r in layout.routes if r.label) == sorted(
                 (e.source, e.node, e.operation) for e in edges
             )
