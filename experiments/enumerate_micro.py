@@ -1,6 +1,6 @@
 """Trains every network of the micro space with several seeds and writes the table behind table=micro.
 
-python -m experiments.enumerate_micro OUTPUT.csv          (375 short trainings; goes on where it was stopped)
+python -m supernet.experiments.enumerate_micro OUTPUT.csv          (375 short trainings; goes on where it was stopped)
 
 A row's training is exactly what `supernet experiment=micro genotype=CELL seed=S` does after the search.
 """
@@ -41,7 +41,7 @@ RUN_COLUMNS = ("arch", "seed", "valid", "test", "seconds")
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.enumerate_micro", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m supernet.experiments.enumerate_micro", description=__doc__)
     parser.add_argument("output", type=Path, help="the table; single runs go to OUTPUT.runs beside it")
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
@@ -61,6 +61,7 @@ def job_of(seed: int) -> Job:
     """The job `supernet experiment=micro seed=SEED` on one thread."""
     overrides = [
         "experiment=micro",
+        "table=none",
         f"seed={seed}",
         "runtime.threads=1",
         "runtime.device=cpu",
@@ -107,7 +108,7 @@ def table(job: Job, tested: int, runs: Path, seeds: int) -> Iterator[str]:
     hours = sum(float(row["seconds"]) for row in everything) / 3600
     made = environment(torch.device("cpu"))
     yield "# Every network of the micro space, trained from scratch on digits; accuracies in percent."
-    yield f"# python -m experiments.enumerate_micro micro.csv --seeds {seeds}"
+    yield f"# python -m supernet.experiments.enumerate_micro micro.csv --seeds {seeds}"
     yield f"# commit {made['commit']}, torch {made['torch']}, {made['platform']}, one thread, {hours:.2f} hours"
     held = f"{job.retrain_valid:.0%} of them to validate (another part for each seed)"
     yield f"# {len(job.data.train)} images, {held}, {tested} to test"

@@ -26,11 +26,11 @@ from supernet.space.nasbench201 import from_string, to_string
 
 
 @dataclass(frozen=True)
-class Table(Mapping[Architecture, Mapping[str, float]]):
-    """Architectures and what is known of each: column to number, NaN where that is not known.
+class Table:
+    """What is known about architectures. Called with one it gives column -> number, NaN where that is not known.
 
-    The order is the file's, and `index` counts it from 0. Called with an architecture it looks that up, which
-    raises InputError where there is no such row.
+    `rows`: the cell's string -> the numbers, in the order of the file and of `columns`. Iterating gives the
+    architectures. Look-ups raise InputError where there is no such row.
     """
 
     origin: str
@@ -46,14 +46,6 @@ class Table(Mapping[Architecture, Mapping[str, float]]):
             )
         return dict(zip(self.columns, self.rows[cell], strict=True))
 
-    def __getitem__(self, architecture: Architecture) -> dict[str, float]:
-        if architecture not in self:
-            raise KeyError(architecture)
-        return self(architecture)
-
-    def __contains__(self, architecture: object) -> bool:
-        return isinstance(architecture, Architecture) and to_string(architecture) in self.rows
-
     def __iter__(self) -> Iterator[Architecture]:
         return map(from_string, self.rows)
 
@@ -61,7 +53,7 @@ class Table(Mapping[Architecture, Mapping[str, float]]):
         return len(self.rows)
 
     def index(self, architecture: Architecture) -> int:
-        """The row of an architecture, which in a table in the benchmark's order is the benchmark's index."""
+        """The row of an architecture from 0: the benchmark's index, if the file is in the benchmark's order."""
         self(architecture)
         return list(self.rows).index(to_string(architecture))
 
