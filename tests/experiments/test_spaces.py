@@ -26,7 +26,7 @@ COLUMNS = ("cifar10_test_200", "cifar100_test_200", "imagenet16_120_test_200")
 
 
 @pytest.fixture
-def table(tmp_path) -> Path:
+def cells_csv(tmp_path) -> Path:
     """A made-up table of all cells of two nodes."""
     cells = [to_string(a) for a in NasBench201(nodes=2).architectures()]
     rows = [f"{cell},{number},{number / 2},{number / 4}" for number, cell in enumerate(cells)]
@@ -48,8 +48,8 @@ def logged(run: Path) -> dict[str, list[float]]:
     return values
 
 
-def test_nasbench201_with_a_table(supernet, images, table, tmp_path, monkeypatch, capsys):
-    code, printed = supernet(*tiny(images, *SMALL, "table=nasbench201", f"table.path={table}", "search.epochs=2"))
+def test_nasbench201_with_a_table(supernet, images, cells_csv, tmp_path, monkeypatch, capfd):
+    code, printed = supernet(*tiny(images, *SMALL, "table=nasbench201", f"table.path={cells_csv}", "search.epochs=2"))
     assert code == 0, printed
     run = the_run(tmp_path)
     found = Architecture.load(run / "genotype.json")
@@ -68,7 +68,7 @@ def test_nasbench201_with_a_table(supernet, images, table, tmp_path, monkeypatch
 
     monkeypatch.setattr(sys, "argv", ["supernet-show", str(run), "--output", str(tmp_path / "drawn")])
     show.main()
-    printed = capsys.readouterr().out
+    printed = capfd.readouterr().out
     assert "the trained network" in printed
     assert "  1 = " in printed
     assert (tmp_path / "drawn" / "genotype.svg").exists()
