@@ -67,6 +67,7 @@ class Config:
     discretiser: Any = MISSING
     search: Any = MISSING
     retrain: Any = MISSING
+    table: Any = None
 
 
 ConfigStore.instance().store(group="schema", name="config", node=Config)

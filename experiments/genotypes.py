@@ -6,11 +6,15 @@ from pathlib import Path
 
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture
+from supernet.space.nasbench201 import from_string
 from supernet.space.published import published, read_genotype
 
 
 def find_genotype(name: str) -> Architecture:
-    """From a genotype.json, a run directory, a text file with Genotype(...), that text itself, or a published name."""
+    """From a genotype.json, a run directory, a text file with Genotype(...), that text itself, a cell as NAS-Bench-201
+    writes it, or a published name."""
+    if name.lstrip().startswith("|"):
+        return from_string(name)
     path = Path(name)
     if "Genotype(" in name:
         return read_genotype(name).architecture()

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from supernet.runtime.errors import InputError
 from supernet.scoring.costs import macs, parameters
-from supernet.space.architecture import Architecture
+from supernet.space import Space
+from supernet.space.architecture import Architecture, edge_name
 from supernet.space.choosers import Decided
 from supernet.space.darts import Darts
-from supernet.space.drawing import cell_kinds, save_drawings
+from supernet.space.drawing import cell_kinds, extent, save_drawings, state_name
+from supernet.space.nasbench201 import NasBench201
 from supernet.space.published import PUBLISHED
 from supernet.training.bundle import NAME, load
 
@@ -28,10 +31,13 @@ def main() -> None:
         epilog=f"Published names: {', '.join(PUBLISHED)}",
     )
     parser.add_argument(
-        "genotype", help="a run directory, a genotype.json, a Genotype(...) text file or a published name"
+        "genotype",
+        help="a run directory, a genotype.json, a Genotype(...) text file, a published name or a NAS-Bench-201 string",
     )
-    parser.add_argument("--channels", type=int, help="of the first cell (default 36; 48 with the imagenet stem)")
-    parser.add_argument("--cells", type=int, help="default 20; 14 with the imagenet stem")
+    parser.add_argument(
+        "--channels", type=int, help="of the first cell (default 36; 48 with the imagenet stem; NAS-Bench-201: 16)"
+    )
+    parser.add_argument("--cells", type=int, help="default 20; 14 with the imagenet stem; NAS-Bench-201: 5")
     parser.add_argument("--classes", type=int, help="default 10; 1000 with the imagenet stem")
     parser.add_argument("--stem", choices=("cifar", "imagenet"), default="cifar")
     parser.add_argument("--output", type=Path, default=Path(), help="directory for genotype.svg, .png and .dot")
@@ -57,7 +63,7 @@ def show(given: argparse.Namespace) -> None:
     print(f"  parameters  {parameters(network):,} (auxiliary head not counted)")
     print(f"  MACs        {macs(network, shape):,} (multiply-adds of convolutions and linear layers, one image)")
     for kind in cell_kinds(architecture):
-        print(f"{kind} cell")
+        print(kind if kind == "cell" else f"{kind} cell")
         print("\n".join(_nodes(architecture, kind)))
     try:
         given.output.mkdir(parents=True, exist_ok=True)
@@ -69,27 +75,51 @@ def show(given: argparse.Namespace) -> None:
 
 
 def _build(given: argparse.Namespace, architecture: Architecture) -> tuple[torch.nn.Module, tuple[int, int, int], str]:
+    if architecture.space not in _SIZED:
+        raise InputError(
+            f"{given.genotype}: of space {architecture.space!r}, whose sizes are not known here; known: "
+            f"{', '.join(_SIZED)}; show the directory of a run, which holds the network"
+        )
     large = given.stem == "imagenet"
-    channels = given.channels or (48 if large else 36)
-    cells, classes = given.cells or (14 if large else 20), given.classes or (1000 if large else 10)
-    nodes = len({name for name in architecture if name.count("/") == 1 and not name.endswith("output")}) // 2
-    shape = (3, 224, 224) if large else (3, 32, 32)
+    nodes = max(extent(architecture, kind)[1] - extent(architecture, kind)[0] + 1 for kind in cell_kinds(architecture))
+    space, what = _SIZED[architecture.space](given, nodes)
+    classes, shape = given.classes or (1000 if large else 10), (3, 224, 224) if large else (3, 32, 32)
     with torch.device("meta"):
-        network = Darts(channels, cells, nodes, stem=given.stem).network(Decided(architecture), shape, classes)
-    return network, shape, f"{cells} cells, {channels} channels, {classes} classes, {given.stem} stem"
+        network = space.network(Decided(architecture), shape, classes)
+    return network, shape, f"{what}, {classes} classes"
+
+
+def _darts(given: argparse.Namespace, nodes: int) -> tuple[Space, str]:
+    large = given.stem == "imagenet"
+    channels, cells = given.channels or (48 if large else 36), given.cells or (14 if large else 20)
+    return Darts(channels, cells, nodes, stem=given.stem), f"{cells} cells, {channels} channels, {given.stem} stem"
+
+
+def _nasbench201(given: argparse.Namespace, nodes: int) -> tuple[Space, str]:
+    if given.stem != "cifar":
+        raise InputError(f"--stem {given.stem}: NAS-Bench-201 has no other stem than cifar")
+    space = NasBench201(given.channels or 16, given.cells or 5, nodes=nodes)
+    return space, f"{space.stages} stages of {space.cells} cells, {space.channels} channels"
+
+
+_SIZED: dict[str, Callable[[argparse.Namespace, int], tuple[Space, str]]] = {
+    Darts.name: _darts,
+    NasBench201.name: _nasbench201,
+}
+"""Space -> the settings with which a bare genotype of it is shown."""
 
 
 def _nodes(architecture: Architecture, kind: str) -> list[str]:
-    names = ("c(k-2)", "c(k-1)")
+    inputs, last = extent(architecture, kind)
     lines = []
-    for name in sorted(n for n in architecture if n.startswith(f"{kind}/") and n.count("/") == 1 and "output" not in n):
-        node = int(name.split("/")[1])
+    for node in range(inputs, last + 1):
+        name = f"{kind}/{node}"
         terms = [
-            f"{operation}({names[int(s)] if int(s) < 2 else int(s) - 2})"
-            for s in architecture[name]
-            for operation in architecture[f"{name}/{s}"]
+            f"{operation}({state_name(int(source), inputs)})"
+            for source in architecture.get(name, ())
+            for operation in architecture[edge_name(name, source)]
         ]
-        lines.append(f"  {node - 2} = {' + '.join(terms)}")
+        lines.append(f"  {node - inputs} = {' + '.join(terms)}")
     return lines
 
 

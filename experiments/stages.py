@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from supernet.space.choosers import Decided
 from supernet.space.engines import Engine, engine
 from supernet.space.operations import OPERATIONS
 from supernet.training.bundle import NAME, save_bundle
-from supernet.training.loop import Recipe, evaluate, train
+from supernet.training.loop import Recipe, Trained, evaluate, train
 from supernet.training.tasks import Classification
 
 from .config import build
@@ -53,6 +53,7 @@ class Job:
     search_recipe: SearchRecipe
     retrain_recipe: Recipe
     retrain_valid: float
+    table: Callable[[Architecture], Mapping[str, float]] | None
     factories: dict[str, Any]
     engine: Engine
     save_seconds: float
@@ -88,8 +89,8 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         raise InputError(f"runtime.save_seconds={runtime['save_seconds']}: needs 0 or more seconds, such as 60")
     factories = {**OPERATIONS, **_own_operations(settings["operations"])}
     retrained = dict(settings["retrain"])
-    network = dict(retrained.pop("network", {}))
     space = build(settings["space"], "space")
+    network = (retrained.pop("network", None) or {}).get(space.name, {})
     job = Job(
         directory=directory,
         console=Console(force_terminal=None if runtime["progress"] else False),
@@ -98,16 +99,24 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         interruption=interruption,
         data=build(settings["data"], "data"),
         space=space,
+<<<<<<< HEAD
         retrain_space=_retrain_space(settings["space"], network),
         chooser=replace(build(settings["chooser"], "chooser"), factories=factories, executor=used.executor),
+=======
+        retrain_space=build({**settings["space"], **network}, f"retrain.network.{space.name}"),
+        chooser=replace(build(settings["chooser"], "chooser"), factories=factories),
+>>>>>>> wt-b
         strategy=build(settings["strategy"], "strategy"),
         search_recipe=build(settings["search"], "search"),
         retrain_recipe=build(retrained, "retrain"),
         retrain_valid=settings["retrain_valid"],
+        table=build(settings["table"], "table"),
         factories=factories,
         engine=used,
         save_seconds=runtime["save_seconds"],
     )
+    if job.table is not None:
+        job.table(random_cell(job, 0))  # a table of another space shows now and not after an epoch
     write_json(directory / "env.json", environment(device))
     return job
 
@@ -159,6 +168,7 @@ def search_cell(job: Job, yaml: str) -> Architecture:
             job.search_recipe,
             task=Classification(),
             run=run,
+            known=job.table,
         )
     finally:
         run.report.close()
@@ -174,25 +184,34 @@ def random_cell(job: Job, number: int) -> Architecture:
 
 
 def retrain(job: Job, name: str, architecture: Architecture) -> tuple[nn.Module, Finalist]:
-    """Trains the plain network of a genotype from scratch; all cells alike."""
+    """Trains the plain network of a genotype from scratch and reports on it; all cells alike."""
+    run = job.run("retrain" if name == "searched" else name.replace(" ", "_"))
+    try:
+        network, result = train_from_scratch(job, name, architecture, run)
+    finally:
+        run.report.close()
+    accuracy = None if result.valid is None else result.valid.accuracy
+    cost = macs(network, job.data.shape)
+    return network, Finalist(name, parameters(network), cost, result.train.accuracy, accuracy)
+
+
+def train_from_scratch(job: Job, name: str, architecture: Architecture, run: Run) -> tuple[nn.Module, Trained]:
+    """The plain network of a genotype, trained by the job's recipe with the job's seed, and how that went."""
     seed_everything(generator(job.seed, _INITIAL_STREAM, 1).initial_seed() % 2**32)
+<<<<<<< HEAD
     choose = Decided(architecture, job.factories, executor=job.engine.executor)
     network = job.engine.lay_out(job.retrain_space.network(choose, job.data.shape, len(job.data.classes)))
+=======
+>>>>>>> wt-b
     data = job.data
+    network = job.retrain_space.network(Decided(architecture, job.factories), data.shape, len(data.classes))
     if data.valid is not None or job.retrain_valid == 0:
         training, valid = data.train, data.valid
     else:
         held, kept = _split(job, job.retrain_valid, _CHOICE_STREAM, "retrain_valid")
         training, valid = data.train.subset(kept), data.train.subset(held)
-    job.console.print(f"{name}: {parameters(network):,} parameters", highlight=False)
-    run = job.run("retrain" if name == "searched" else name.replace(" ", "_"))
-    try:
-        result = train(network, training, valid, data.augmentation, job.retrain_recipe, run=run)
-    finally:
-        run.report.close()
-    accuracy = None if result.valid is None else result.valid.accuracy
-    cost = macs(network, data.shape)
-    return network, Finalist(name, parameters(network), cost, result.train.accuracy, accuracy)
+    run.report.line(f"{name}: {parameters(network):,} parameters")
+    return network, train(network, training, valid, data.augmentation, job.retrain_recipe, run=run)
 
 
 def test_once(job: Job, trained: dict[str, tuple[nn.Module, Finalist]]) -> list[Finalist]:

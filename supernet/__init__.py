@@ -5,6 +5,7 @@ from supernet.space.architecture import Architecture
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
+from supernet.space.nasbench201 import NasBench201
 from supernet.space.published import published, read_genotype
 from supernet.training.bundle import load
 
@@ -13,6 +14,7 @@ __all__ = [
     "Darts",
     "Decided",
     "InputError",
+    "NasBench201",
     "Supernet",
     "Undecided",
     "load",

@@ -15,6 +15,7 @@ CONF = Path(__file__).parents[1] / "conf"
 OPTIONS = sorted(
     (path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name not in ("hydra", "experiment")
 )
+WITH_PATH = (("data", "npz"), ("data", "image_folder"), ("table", "nasbench201"))
 EXPERIMENTS = sorted(path.stem for path in CONF.glob("experiment/*.yaml"))
 
 
@@ -24,10 +25,11 @@ def composed(*overrides: str) -> dict:
 
 
 def made(settings: dict) -> dict:
-    """Every part but the data (which would be read); data's arguments are checked without reading."""
+    """Every part; the arguments of data and of a table are checked without reading them."""
     settings["retrain"] = {k: v for k, v in settings["retrain"].items() if k != "network"}
-    settings["data"] = {**settings["data"], "_partial_": True}
-    parts = ("data", "space", "chooser", "strategy", "relaxation", "inputs", "architect", "discretiser")
+    for read in ("data", "table"):
+        settings[read] = settings[read] and {**settings[read], "_partial_": True}
+    parts = ("data", "space", "chooser", "strategy", "relaxation", "inputs", "architect", "discretiser", "table")
     return {name: build(settings[name], name) for name in (*parts, "search", "retrain", "operations")}
 
 
@@ -38,7 +40,7 @@ def test_there_is_something_to_compose():
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_can_be_made(group, option):
-    path = ["data.path=somewhere"] if option in ("npz", "image_folder") else []
+    path = [f"{group}.path=somewhere"] if (group, option) in WITH_PATH else []
     parts = made(composed(f"{group}={option}", *path))
     supernet = Supernet(parts["space"].network(parts["chooser"], (1, 8, 8), 3))
     strategy = parts["strategy"](parts["space"].name, supernet.decisions, seed=0)
@@ -74,7 +76,7 @@ def test_published_settings_of_darts():
     assert (search["schedule"]["start"], search["schedule"]["end"]) == (0.025, 0.001)
     assert (search["momentum"], search["weight_decay"], search["clip"], search["warm_up"]) == (0.9, 3e-4, 5.0, 0)
     assert (adam["lr"], adam["betas"], adam["weight_decay"]) == (3e-4, [0.5, 0.999], 1e-3)
-    assert retrain["network"] == {"channels": 36, "cells": 20, "stem": "cifar", "auxiliary": True}
+    assert retrain["network"]["darts"] == {"channels": 36, "cells": 20, "stem": "cifar", "auxiliary": True}
     assert (retrain["epochs"], retrain["batch_size"], retrain["cutout"], retrain["drop_path"]) == (600, 96, 16, 0.2)
     assert (retrain["schedule"]["start"], retrain["schedule"]["end"]) == (0.025, 0.0)
     assert (retrain["auxiliary_weight"], retrain["clip"], retrain["keep"]) == (0.4, 5.0, "last")

@@ -13,8 +13,9 @@ Discretiser = Callable[[str, Mapping[str, Decision], Weights], Architecture]
 def argmax(space: str, decisions: Mapping[str, Decision], weights: Weights) -> Architecture:
     """The strongest operation of each edge, and for each node the edges whose strongest operation is strongest.
 
-    "none" is never chosen (DARTS, Liu et al. 2019, section 2.4). Where inputs have weights of their own, they
-    multiply their edge's (PC-DARTS, Xu et al. 2020, section 3.3). Of equals the first wins.
+    "none" is chosen only where a decision is optional (NAS-Bench-201), and never in DARTS (Liu et al. 2019, section
+    2.4). Where inputs have weights of their own, they multiply their edge's (PC-DARTS, Xu et al. 2020, section 3.3).
+    Of equals the first wins.
     """
     values = {name: weight.tolist() for name, weight in weights.items()}
 
@@ -22,7 +23,7 @@ def argmax(space: str, decisions: Mapping[str, Decision], weights: Weights) -> A
         return float(values[name][decisions[name].options.index(option)])
 
     def strongest(name: str) -> str:
-        return max((o for o in decisions[name].options if o != "none"), key=lambda o: strength(name, o))
+        return max(decisions[name].answers, key=lambda o: strength(name, o))
 
     choices = {}
     for node in (d for d in decisions.values() if d.inputs):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from typing import Any
@@ -87,10 +87,12 @@ def search(
     *,
     task: Task,
     run: Run,
+    known: Callable[[Architecture], Mapping[str, float]] | None = None,
 ) -> Searched:
     """Trains `supernet` on `train` and `strategy` on `valid`; continues from `run.checkpoint` where there is one.
 
-    A checkpoint of another recipe is refused. Raises NotFinite where the search diverges, and Interrupted, after
+    A checkpoint of another recipe is refused. `known` is what a table knows about an architecture: it is logged every
+    epoch for the current one as "table/<name>". Raises NotFinite where the search diverges, and Interrupted, after
     saving, where the run was asked to stop.
     """
     supernet.to(run.device).train()
@@ -125,6 +127,9 @@ def search(
         seconds = (time.monotonic() - began) / max(1, state.step - first)
         state.end_epoch(_evaluate(supernet, strategy, valid, augmentation, recipe, task, run))
         _report_epoch(state, strategy, recipe, optimizer, seconds, run)
+        if known is not None:
+            truth = known(strategy.finish())
+            run.report.scalars({f"table/{name}": value for name, value in truth.items()}, state.step)
         saving.save()
     return Searched(strategy.finish(), state.train, state.valid)
 

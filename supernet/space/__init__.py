@@ -8,6 +8,7 @@ from torch import nn
 
 from supernet.space.choosers import Chooser
 from supernet.space.darts import Darts
+from supernet.space.nasbench201 import NasBench201
 
 
 class Space(Protocol):
@@ -20,5 +21,5 @@ class Space(Protocol):
         ...
 
 
-SPACES: dict[str, type[Darts]] = {Darts.name: Darts}
+SPACES: dict[str, type[Space]] = {Darts.name: Darts, NasBench201.name: NasBench201}
 """The spaces that a model file or a genotype can name."""

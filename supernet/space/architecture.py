@@ -25,13 +25,20 @@ class Decision:
 
     `options` are the possible answers, of which `keep` survive. `inputs` is true where the options are the
     states that may feed a node ("normal/2") and false where they are operations ("normal/2/0": the edge from
-    state 0 to node 2 of every normal cell). Places that ask under one name share the decision.
+    state 0 to node 2 of every normal cell). Places that ask under one name share the decision. `optional`: "none" can
+    be kept like any other option; otherwise it only takes part in the search.
     """
 
     name: str
     options: tuple[str, ...]
     keep: int = 1
     inputs: bool = False
+    optional: bool = False
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The options that an architecture can keep."""
+        return self.options if self.optional else tuple(o for o in self.options if o != "none")
 
 
 @dataclass(frozen=True)
@@ -144,12 +151,11 @@ def one_hot(
 
 
 def random_architecture(space: str, decisions: Mapping[str, Decision], generator: torch.Generator) -> Architecture:
-    """A uniform draw: `keep` options of each decision, operations only of kept edges, never "none"."""
+    """A uniform draw: `keep` options of each decision, operations only of kept edges, "none" only where it may be."""
 
     def draw(decision: Decision) -> tuple[str, ...]:
-        options = [o for o in decision.options if o != "none"]
-        order = torch.randperm(len(options), generator=generator).tolist()
-        return tuple(options[i] for i in sorted(order[: decision.keep]))
+        order = torch.randperm(len(decision.answers), generator=generator).tolist()
+        return tuple(decision.answers[i] for i in sorted(order[: decision.keep]))
 
     choices = {name: draw(d) for name, d in decisions.items() if d.inputs}
     for name in kept_operations(choices, decisions):

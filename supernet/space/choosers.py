@@ -96,7 +96,7 @@ class Undecided:
         inner = replace(site, channels=channels)
         candidates = {option: _build(name, option, inner, self.factories) for option in options}
         mixture: Mixture = single_path if self.single else weighted_sum
-        choice = OperationChoice(Decision(name, tuple(options)), candidates, mixture)
+        choice = OperationChoice(Decision(name, tuple(options), optional=site.optional), candidates, mixture)
         return choice if self.partial == 1 else PartialChannels(choice, site.channels, site.stride, self.partial)
 
     def inputs(self, name: str, options: Sequence[str], keep: int) -> tuple[tuple[str, ...], nn.Module]:

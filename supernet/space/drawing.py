@@ -23,6 +23,7 @@ _COLOURS = {
     "sep": "#0072B2",
     "dil": "#D55E00",
     "conv": "#CC79A7",
+    "nor": "#0072B2",
     "max": "#009E73",
     "avg": "#009E73",
     "skip": "#7F7F7F",
@@ -35,7 +36,9 @@ _WAY_OUT = "#BBBBBB"
 def draw_cell(architecture: Mapping[str, tuple[str, ...]], cell: str) -> Figure:
     """Draws one kind of cell ("normal", "reduce") of a genotype as a graph from left to right.
 
-    The two inputs are the outputs of the cells before, c(k-2) and c(k-1); nodes count from 0, as in the papers.
+    Inputs are the outputs of the cells before, c(k-2) and c(k-1), or c(k-1) alone; nodes count from 0, as in the
+    papers. Edges without an operation ("none") are not there. Where the genotype does not name the nodes that leave
+    the cell, they are all nodes of a cell of two inputs (DARTS), and the last of a cell of one (NAS-Bench-201).
     """
     return _draw(architecture, [cell])
 
@@ -66,13 +69,15 @@ def heat_map(edges: Sequence[str], options: Sequence[str], values: Tensor, title
 
 def edge_names(decisions: Sequence[str]) -> list[str]:
     """What the picture of a cell calls its edges: "c(k-2) → 1" for "normal/3/0"; other names lose their kind only."""
-    cells = cell_kinds(dict.fromkeys(decisions, ()))
+    asked: dict[str, tuple[str, ...]] = dict.fromkeys(decisions, ())
+    cells = cell_kinds(asked)
     names = []
     for decision in decisions:
         kind, _, rest = decision.partition("/")
         match = _EDGE.fullmatch(decision)
         if match and kind in cells:
-            rest = f"{_name(int(match[3]))} → {_name(int(match[2]))}"
+            inputs, _ = extent(asked, kind)
+            rest = f"{state_name(int(match[3]), inputs)} → {state_name(int(match[2]), inputs)}"
         elif match:
             rest = f"{match[3]} → {match[2]}"
         names.append(rest or decision)
@@ -82,8 +87,9 @@ def edge_names(decisions: Sequence[str]) -> list[str]:
 def cell_to_dot(architecture: Mapping[str, tuple[str, ...]], cell: str) -> str:
     """The same graph in the language of graphviz."""
     edges, outputs = _edges(architecture, cell), _outputs(architecture, cell)
-    last = max((e.node for e in edges), default=1)
-    heads = [f'  s{state} [label="{_name(state, last)}"];' for state in range(last + 2)]
+    inputs, last = extent(architecture, cell)
+    heads = [f'  s{state} [label="{state_name(state, inputs)}"];' for state in range(last + 1)]
+    heads.append(f'  s{last + 1} [label="c(k)"];')
     lines = [f'  s{e.source} -> s{e.node} [label="{e.operation}", color="{_colour(e.operation)}"];' for e in edges]
     lines += [f'  s{node} -> s{last + 1} [color="{_WAY_OUT}"];' for node in outputs]
     return "\n".join([f'digraph "{cell}" {{', "  rankdir=LR;", *heads, *lines, "}"]) + "\n"
@@ -104,51 +110,69 @@ def save_drawings(architecture: Mapping[str, tuple[str, ...]], directory: Path) 
 
 
 def cell_kinds(architecture: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """The kinds of cell ("normal", "reduce") a genotype describes by nodes from 2 on and edges from lower states."""
+    """The kinds of cell ("normal", "reduce") a genotype describes: one or two inputs, edges from lower states."""
     sound: dict[str, bool] = {}
     for name in architecture:
         if match := _EDGE.fullmatch(name):
             kind, node, source = match[1], int(match[2]), int(match[3])
-            sound[kind] = sound.get(kind, True) and node >= 2 and source < node
-    return sorted(kind for kind, good in sound.items() if good)
+            sound[kind] = sound.get(kind, True) and source < node
+    return sorted(kind for kind, good in sound.items() if good and extent(architecture, kind)[0] in (1, 2))
+
+
+def extent(architecture: Mapping[str, tuple[str, ...]], cell: str) -> tuple[int, int]:
+    """How many inputs a cell has and the number of its last node: nodes are numbered after the inputs."""
+    nodes = [node for _, node, _ in _matches(architecture, cell)]
+    return min(nodes, default=2), max(nodes, default=1)
+
+
+def state_name(state: int, inputs: int) -> str:
+    """c(k-2) and c(k-1) for two inputs, c(k-1) for one, then the nodes from 0."""
+    return f"c(k-{inputs - state})" if state < inputs else str(state - inputs)
 
 
 def _draw(architecture: Mapping[str, tuple[str, ...]], cells: Sequence[str]) -> Figure:
     """The cells one below the other, in a figure whose axes count in inches."""
-    layouts = [lay_out(_edges(architecture, cell), _outputs(architecture, cell)) for cell in cells]
+    layouts = [
+        lay_out(_edges(architecture, cell), _outputs(architecture, cell), *extent(architecture, cell)) for cell in cells
+    ]
     width = max(layout.width for layout in layouts)
     figure = Figure(figsize=(width, HEIGHT * len(cells)), dpi=100)
     FigureCanvasAgg(figure)
     share = 1 / len(cells)
     for number, (cell, layout) in enumerate(zip(cells, layouts, strict=True), start=1):
         axes = figure.add_axes((0, 1 - number * share, layout.width / width, share))
-        _paint(axes, layout, f"{cell} cell")
+        _paint(axes, layout, cell if cell == "cell" else f"{cell} cell", extent(architecture, cell)[0])
     return figure
+
+
+def _matches(architecture: Mapping[str, tuple[str, ...]], cell: str) -> list[tuple[int, int, tuple[str, ...]]]:
+    """(source, node, operations) of each edge that the genotype names."""
+    matches = ((_EDGE.fullmatch(name), kept) for name, kept in architecture.items())
+    return [(int(m[3]), int(m[2]), kept) for m, kept in matches if m and m[1] == cell]
 
 
 def _edges(architecture: Mapping[str, tuple[str, ...]], cell: str) -> list[Edge]:
     if cell not in cell_kinds(architecture):
         return []
-    matches = ((_EDGE.fullmatch(name), kept) for name, kept in architecture.items())
-    edges = [Edge(int(m[3]), int(m[2]), o) for m, kept in matches if m and m[1] == cell for o in kept]
+    edges = [Edge(s, n, o) for s, n, kept in _matches(architecture, cell) for o in kept if o != "none"]
     return sorted(edges, key=lambda e: (e.node, e.source, e.operation))
 
 
 def _outputs(architecture: Mapping[str, tuple[str, ...]], cell: str) -> list[int]:
-    nodes = sorted({e.node for e in _edges(architecture, cell)})
-    named = architecture.get(f"{cell}/output", tuple(str(n) for n in nodes))
+    if cell not in cell_kinds(architecture):
+        return []
+    inputs, last = extent(architecture, cell)
+    nodes = sorted({node for _, node, _ in _matches(architecture, cell)})
+    usual = [last] if inputs == 1 else nodes
+    named = architecture.get(f"{cell}/output", tuple(str(n) for n in usual))
     return [node for node in nodes if str(node) in named]
-
-
-def _name(state: int, last: float = math.inf) -> str:
-    return "c(k)" if state > last else {0: "c(k-2)", 1: "c(k-1)"}.get(state, str(state - 2))
 
 
 def _colour(operation: str) -> str:
     return _COLOURS.get(operation.split("_")[0], _OTHER)
 
 
-def _paint(axes: Axes, layout: Layout, title: str) -> None:
+def _paint(axes: Axes, layout: Layout, title: str, inputs: int) -> None:
     axes.set(xlim=(0, layout.width), ylim=(0, HEIGHT))
     axes.axis("off")
     axes.text(0.2, HEIGHT - 0.2, title, fontsize=12, va="center")
@@ -161,12 +185,20 @@ def _paint(axes: Axes, layout: Layout, title: str) -> None:
             box.width,
             box.height,
             boxstyle="round,pad=0,rounding_size=0.06",
-            facecolor="#DCEBF7" if 2 <= state <= last else "#FFF3D6",
+            facecolor="#DCEBF7" if inputs <= state <= last else "#FFF3D6",
             edgecolor="#444444",
             zorder=5,
         )
         axes.add_patch(patch)
-        axes.text(box.x, box.y, _name(state, last), ha="center", va="center", fontsize=10, zorder=6)
+        axes.text(
+            box.x,
+            box.y,
+            "c(k)" if state > last else state_name(state, inputs),
+            ha="center",
+            va="center",
+            fontsize=10,
+            zorder=6,
+        )
 
 
 def _paint_route(axes: Axes, route: Route, target: Box) -> None:

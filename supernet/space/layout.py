@@ -65,20 +65,20 @@ class Layout:
     routes: list[Route]
 
 
-def lay_out(edges: Sequence[Edge], outputs: Sequence[int]) -> Layout:
-    """Places states 0 and 1 at the left, the nodes in between and the output at the right."""
-    last = max([1, *(edge.node for edge in edges), *outputs])
+def lay_out(edges: Sequence[Edge], outputs: Sequence[int], inputs: int, last: int) -> Layout:
+    """Places one or two inputs at the left, the nodes up to `last` in between and the output at the right."""
     ways = [*edges, *(Edge(node, last + 1, "") for node in outputs)]
     ways.sort(key=lambda way: (not way.operation, way.node - way.source))
-    candidates = [_routed(_states(last, pattern), ways) for pattern in _PATTERNS]
+    candidates = [_routed(_states(inputs, last, pattern), ways) for pattern in _PATTERNS]
     return min(candidates, key=lambda candidate: candidate[0])[1]
 
 
-def _states(last: int, pattern: Sequence[float]) -> dict[int, Box]:
-    states = {0: Box(0.6, _MIDDLE + 1.1, 0.78, 0.34), 1: Box(0.6, _MIDDLE - 1.1, 0.78, 0.34)}
-    for number, node in enumerate(range(2, last + 1)):
+def _states(inputs: int, last: int, pattern: Sequence[float]) -> dict[int, Box]:
+    heights = (0.0,) if inputs == 1 else (1.1, -1.1)
+    states = {number: Box(0.6, _MIDDLE + height, 0.78, 0.34) for number, height in enumerate(heights)}
+    for number, node in enumerate(range(inputs, last + 1)):
         states[node] = Box(2.5 + 1.8 * number, _MIDDLE + pattern[number % len(pattern)], 0.36, 0.34)
-    states[last + 1] = Box(2.6 + 1.8 * (last - 1), _MIDDLE, 0.7, 0.34)
+    states[last + 1] = Box(2.6 + 1.8 * (last + 1 - inputs), _MIDDLE, 0.7, 0.34)
     return states
 
 

@@ -20,12 +20,14 @@ class Site:
 
     `affine`: batch norms learn scale and shift (they do not in a search network, where the architecture weights
     already scale each operation). `pool_norm`: pooling is followed by a batch norm (DARTS' search network).
+    `optional`: the place may stay empty, so that "none" can be kept (NAS-Bench-201; DARTS leaves out edges instead).
     """
 
     channels: int
     stride: int = 1
     affine: bool = True
     pool_norm: bool = False
+    optional: bool = False
 
 
 Operation = Callable[[Site], nn.Module]
@@ -40,6 +42,20 @@ class Zero(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x[..., :: self.stride, :: self.stride].mul(0.0)
+
+
+class Noise(nn.Module):
+    """Standard normal noise of the right size, whatever comes in (RobustDARTS, Zela et al. 2020, space S4).
+
+    It is drawn from torch's global generator, in training and in evaluation.
+    """
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.randn_like(x[..., :: self.stride, :: self.stride])
 
 
 class FactorizedReduce(nn.Module):
@@ -110,6 +126,15 @@ def _dil_conv(kernel: int) -> Operation:
     return lambda site: nn.Sequential(*_depthwise_separable(site, kernel, site.stride, dilation=2))
 
 
+def _nor_conv(kernel: int) -> Operation:
+    """ReLU, convolution, batch norm (NAS-Bench-201)."""
+    return lambda site: nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(site.channels, site.channels, kernel, site.stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(site.channels, affine=site.affine),
+    )
+
+
 def _conv_7x1_1x7(site: Site) -> nn.Module:
     return nn.Sequential(
         nn.ReLU(),
@@ -130,6 +155,9 @@ OPERATIONS: dict[str, Operation] = {
     "dil_conv_3x3": _dil_conv(3),
     "dil_conv_5x5": _dil_conv(5),
     "conv_7x1_1x7": _conv_7x1_1x7,
+    "nor_conv_1x1": _nor_conv(1),
+    "nor_conv_3x3": _nor_conv(3),
+    "noise": lambda site: Noise(site.stride),
 }
 
 

@@ -20,10 +20,9 @@ from torch import Tensor, nn
 
 from supernet.data.augmentation import Augmentation
 from supernet.runtime.errors import InputError
-from supernet.space import SPACES
+from supernet.space import SPACES, Space
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
-from supernet.space.darts import Darts
 from supernet.space.operations import OPERATIONS, Operation
 from supernet.training.predictor import Predictor
 
@@ -66,7 +65,9 @@ def save_bundle(
         partial.unlink(missing_ok=True)
 
 
-def load(path: str | Path, *, space: type | None = None, factories: Mapping[str, Operation] = OPERATIONS) -> Predictor:
+def load(
+    path: str | Path, *, space: type[Space] | None = None, factories: Mapping[str, Operation] = OPERATIONS
+) -> Predictor:
     """A network ready for use, from a file written by `save_bundle` or a run directory that holds one.
 
     `space` and `factories` are needed only for a space or for operations of your own. Raises InputError, one line,
@@ -130,18 +131,17 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise InputError(f"{path}: truncated, damaged or not a safetensors file ({type(error).__name__})") from None
 
 
-def _make_space(space: type | None, name: str, settings: dict[str, Any], path: Path) -> Darts:
+def _make_space(space: type[Space] | None, name: str, settings: dict[str, Any], path: Path) -> Space:
     kind = space or SPACES.get(name)
     if kind is None:
         raise InputError(f"{path}: space {name!r} is unknown; known: {', '.join(SPACES)}; pass your own as space=")
-    if kind.name != name:  # type: ignore[attr-defined,unused-ignore]
-        raise InputError(f"{path}: a network of space {name!r}, but space= is {kind.name!r}")  # type: ignore[attr-defined,unused-ignore]
+    if kind.name != name:
+        raise InputError(f"{path}: a network of space {name!r}, but space= is {kind.name!r}")
     known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(settings) - known):
         raise InputError(f"{path}: setting {unknown[0]!r} is unknown to space {name!r}")
     plain = {key: _tuples(value) for key, value in settings.items()}
-    made: Darts = kind(**plain)
-    return made
+    return kind(**plain)
 
 
 def _tuples(value: Any) -> Any:

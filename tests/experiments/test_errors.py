@@ -29,7 +29,7 @@ BASE = ["experiment=quick", "runtime.threads=1"]
         ("space.channels=few", "space.channels=few: needs a whole number"),
         ("space.operations=[sep_conv_9x9]", "'sep_conv_9x9'"),
         ("space.operations=skip_connect", "needs a list"),
-        ("retrain.network.stem=mnist", "retrain.network.stem=mnist: use one of cifar, imagenet"),
+        ("retrain.network.darts.stem=mnist", "retrain.network.darts.stem=mnist: use one of cifar, imagenet"),
         (
             "relaxation._target_=supernet.search.relaxations.Hardmax",
             "supernet: relaxation._target_=supernet.search.relaxations.Hardmax: cannot",

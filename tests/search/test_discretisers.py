@@ -65,6 +65,17 @@ def test_none_never_wins_and_ties_go_to_the_first():
     assert all(kept == ("a",) for name, kept in architecture.items() if name.count("/") == 2)
 
 
+def test_none_may_win_where_a_decision_is_optional():
+    every = {
+        name: d if d.inputs or name != "normal/3/2" else Decision(name, OPTIONS, optional=True)
+        for name, d in decisions(2).items()
+    }
+    weights = {d.name: torch.tensor([0.8, 0.15, 0.05][: len(d.options)]) for d in every.values() if not d.inputs}
+    architecture = argmax("toy", every, weights)
+    assert architecture["normal/3/2"] == ("none",)
+    assert architecture["normal/2/0"] == ("a",)
+
+
 def test_answers_every_question_of_the_darts_space():
     every = Supernet(Darts(2, 3).network(Undecided(), (1, 8, 8), 2)).decisions
     weights = {d.name: torch.randn(len(d.options)).softmax(0) for d in every.values() if not d.inputs}

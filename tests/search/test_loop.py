@@ -52,7 +52,7 @@ def half(seed: int, count: int = 20) -> Resident:
     return Resident(images, torch.arange(count) % 3)
 
 
-def run_search(run, recipe=None, relaxation=None, architect=first_order, train=1):
+def run_search(run, recipe=None, relaxation=None, architect=first_order, train=1, known=None):
     torch.manual_seed(run.seed)
     supernet = Supernet(Darts(channels=2, cells=3, nodes=2).network(Undecided(), (1, 6, 6), 3))
     strategy = GradientStrategy(
@@ -66,7 +66,9 @@ def run_search(run, recipe=None, relaxation=None, architect=first_order, train=1
         seed=run.seed,
     )
     recipe = recipe or SearchRecipe(epochs=3, batch_size=8, schedule=Cosine(0.1, 0.01))
-    result = search(supernet, strategy, half(train), half(2), AUGMENTATION, recipe, task=Classification(), run=run)
+    result = search(
+        supernet, strategy, half(train), half(2), AUGMENTATION, recipe, task=Classification(), run=run, known=known
+    )
     state = {**supernet.state_dict(), **{f"alpha {n}": p.detach() for n, p in strategy.logits.items()}}
     return result, state
 
@@ -173,6 +175,19 @@ def test_reports_what_people_watch():
     }
     assert len(recorder.lines) == 3
     assert "new genotype" in recorder.lines[0]
+
+
+def test_what_a_table_knows_is_logged_every_epoch():
+    recorder, asked = Recorder(), []
+
+    def known(architecture):
+        asked.append(architecture)
+        return {"top": float(len(asked)), "unknown": math.nan}
+
+    found, _ = run_search(Run(report=recorder), known=known)
+    assert [recorder.values[step, "table/top"] for step in (3, 6, 9)] == [1.0, 2.0, 3.0]
+    assert math.isnan(recorder.values[3, "table/unknown"])
+    assert asked[-1] == found.architecture
 
 
 def test_divergence_stops_with_the_step_and_the_last_good_checkpoint(tmp_path):

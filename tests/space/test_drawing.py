@@ -9,6 +9,7 @@ from PIL import Image
 from supernet.space import drawing
 from supernet.space.drawing import cell_kinds, cell_to_dot, draw_cell, edge_names, heat_map, save_drawings
 from supernet.space.layout import Edge, lay_out
+from supernet.space.nasbench201 import from_string
 from supernet.space.published import PUBLISHED, published
 
 
@@ -50,7 +51,7 @@ def test_a_curve_crosses_no_other_node():
                 if n.startswith(cell) and n.count("/") == 2
                 for o in kept
             ]
-            layout = lay_out(edges, [int(node) for node in architecture[f"{cell}/output"]])
+            layout = lay_out(edges, [int(node) for node in architecture[f"{cell}/output"]], 2, 5)
             assert sorted((r.edge.source, r.edge.node, r.edge.operation) for r in layout.routes if r.label) == sorted(
                 (e.source, e.node, e.operation) for e in edges
             )
@@ -123,11 +124,29 @@ def test_files(tmp_path):
 
 def test_other_spaces_are_left_alone(tmp_path):
     assert save_drawings({"stage/width": ("16",)}, tmp_path) == []
-    # Numbered as in NAS-Bench-201, with one input: not a cell of the kind that is drawn.
-    assert save_drawings({"cell/1/0": ("a",), "cell/2/0": ("b",), "cell/2/1": ("a",)}, tmp_path) == []
+    assert save_drawings({"cell/3/0": ("a",), "cell/4/0": ("b",)}, tmp_path) == []  # three inputs are not drawn
     assert save_drawings({"stage/2/5": ("16",)}, tmp_path) == []
     assert list(tmp_path.iterdir()) == []
     mixed = {"stage/2/5": ("16",), "normal/2/0": ("skip_connect",), "depth": ("3",)}
     assert "stage" not in save_drawings(mixed, tmp_path / "new")[2].read_text()
     assert texts(draw_cell({"depth": ("3",)}, "stage"))[0] == "stage cell"
     assert cell_kinds(PUBLISHED["darts_v1"].architecture()) == ["normal", "reduce"]
+
+
+def test_a_cell_of_one_input_is_drawn_without_the_edges_it_leaves_out():
+    cell = from_string("|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|+|skip_connect~0|none~1|nor_conv_1x1~2|")
+    figure = draw_cell(cell, "cell")
+    assert sorted(texts(figure)) == sorted(
+        ["cell", "c(k-1)", "0", "1", "2", "c(k)", "nor_conv_3x3", "avg_pool_3x3", "skip_connect", "nor_conv_1x1"]
+    )
+    dot = cell_to_dot(cell, "cell")
+    assert "none" not in dot
+    assert [line.split()[:3] for line in dot.splitlines() if "->" in line] == [
+        ["s0", "->", "s1"],
+        ["s1", "->", "s2"],
+        ["s0", "->", "s3"],
+        ["s2", "->", "s3"],
+        ["s3", "->", "s4"],
+    ]
+    empty = draw_cell(from_string("|none~0|+|none~0|none~1|"), "cell")
+    assert {"c(k-1)", "0", "1", "c(k)"} <= set(texts(empty))

@@ -1,0 +1,167 @@
+"""The NAS-Bench-201 space: one cell with an operation on every edge, in a fixed network (Dong and Yang 2020).
+
+State 0 is the cell's input, each further state is the sum of what comes over the edges from all earlier ones, and
+the last state is the output. Every edge has an operation and "none" is one of them: 5 ** 6 = 15,625 cells. The network
+is a stem, stages of equal cells between which a residual block halves height and width and doubles the channels, and a
+classifier. With fewer nodes, operations and stages it is a space that can be trained through.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from supernet.runtime.errors import InputError
+from supernet.space.architecture import Architecture, edge_name
+from supernet.space.cells import Cell
+from supernet.space.choosers import Chooser
+from supernet.space.operations import Site
+
+NASBENCH201_OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+_KIND = "cell"
+_TERM = re.compile(r"([^|~+]+)~(\d+)")
+
+
+@dataclass(frozen=True)
+class NasBench201:
+    """The settings of a NAS-Bench-201 network, and its builder; the defaults are the benchmark's.
+
+    `channels`: of the first stage. `cells`: of each stage. `nodes`: states that the cell computes. In the search as in
+    the end a stage's residual block, the stem and the last norm learn scale and shift; the cells' norms do so in the
+    end only.
+    """
+
+    channels: int = 16
+    cells: int = 5
+    stages: int = 3
+    nodes: int = 3
+    operations: tuple[str, ...] = NASBENCH201_OPERATIONS
+
+    name: ClassVar[str] = "nasbench201"
+
+    def __post_init__(self) -> None:
+        for setting in ("channels", "cells", "stages", "nodes"):
+            if (value := getattr(self, setting)) < 1:
+                raise InputError(f"space.{setting}={value}: needs to be at least 1")
+        if len(set(self.operations)) != len(self.operations) or not self.operations:
+            raise InputError(f"space.operations={list(self.operations)}: needs different operations")
+
+    def network(self, choose: Chooser, shape: tuple[int, int, int], classes: int) -> StagedNetwork:
+        """Builds the network for images of `shape` (channels, height, width), asking `choose` at each open place."""
+        return StagedNetwork(self, choose, shape[0], classes)
+
+    def architectures(self) -> Iterator[Architecture]:
+        """All architectures of the space; the first node's operations change slowest."""
+        edges = list(_edges(self.nodes))
+        for operations in itertools.product(self.operations, repeat=len(edges)):
+            yield _architecture(dict(zip(edges, operations, strict=True)))
+
+
+def _norm_conv(channels_in: int, channels_out: int, stride: int) -> list[nn.Module]:
+    return [
+        nn.ReLU(),
+        nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(channels_out),
+    ]
+
+
+class ResidualBlock(nn.Module):
+    """Halves height and width (rounded up): two 3x3 convolutions, and beside them a mean and a 1x1 convolution."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        first, second = _norm_conv(channels_in, channels_out, 2), _norm_conv(channels_out, channels_out, 1)
+        self.convolutions = nn.Sequential(*first, *second)
+        self.shortcut = nn.Sequential(
+            nn.AvgPool2d(2, ceil_mode=True), nn.Conv2d(channels_in, channels_out, 1, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shortcut(x) + self.convolutions(x)
+
+
+class StagedNetwork(nn.Module):
+    """Stem, stages of cells with residual blocks between them, global pooling, linear classifier."""
+
+    def __init__(self, space: NasBench201, choose: Chooser, images: int, classes: int) -> None:
+        super().__init__()
+        current = space.channels
+        self.stem = nn.Sequential(nn.Conv2d(images, current, 3, padding=1, bias=False), nn.BatchNorm2d(current))
+        self.blocks = nn.ModuleList()
+        for stage in range(space.stages):
+            if stage:
+                self.blocks.append(ResidualBlock(current, 2 * current))
+                current = 2 * current
+            self.blocks.extend(_cell(space, choose, current) for _ in range(space.cells))
+        self.last = nn.Sequential(nn.BatchNorm2d(current), nn.ReLU())
+        self.classifier = nn.Linear(current, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (batch, classes)."""
+        x = self.stem(images)
+        for block in self.blocks:
+            x = block(x)
+        return self.classifier(self.last(x).mean(dim=(2, 3)))
+
+
+def _cell(space: NasBench201, choose: Chooser, channels: int) -> Cell:
+    # Pooling has no norm here, in the search either, and an edge may be left out by choosing "none" for it.
+    site = Site(channels, affine=not choose.searching, optional=True)
+
+    def place(edge: str, source: int) -> tuple[Sequence[str], Site]:
+        return space.operations, site
+
+    return Cell(_KIND, choose, [nn.Identity()], space.nodes, place, keep=None, output=[space.nodes])
+
+
+def _edges(nodes: int) -> Iterator[tuple[int, int]]:
+    """(node, source) in the order of the benchmark's strings."""
+    return ((node, source) for node in range(1, nodes + 1) for source in range(node))
+
+
+def _architecture(operations: Mapping[tuple[int, int], str]) -> Architecture:
+    choices: dict[str, tuple[str, ...]] = {}
+    for (node, source), operation in operations.items():
+        inputs = f"{_KIND}/{node}"
+        choices[inputs] = (*choices.get(inputs, ()), str(source))
+        choices[edge_name(inputs, str(source))] = (operation,)
+    return Architecture(NasBench201.name, choices)
+
+
+def from_string(text: str) -> Architecture:
+    """Reads a cell as the benchmark writes it: |op~0|+|op~0|op~1|+|op~0|op~1|op~2|, a node between two plus signs.
+
+    Raises InputError where the text is anything else. Which operations there are is for the space to say.
+    """
+    operations: dict[tuple[int, int], str] = {}
+    for node, part in enumerate(text.strip().split("+"), start=1):
+        terms = [_TERM.fullmatch(term) for term in part.strip().strip("|").split("|")]
+        sources = [int(term[2]) for term in terms if term]
+        if sources != list(range(node)) or len(sources) != len(terms):
+            raise InputError(
+                f"genotype {text.strip()[:80]!r}: node {node} needs an operation from each state before it, "
+                f"as in |{'|'.join(f'skip_connect~{source}' for source in range(node))}|"
+            )
+        operations |= {(node, int(term[2])): term[1] for term in terms if term}
+    return _architecture(operations)
+
+
+def to_string(architecture: Architecture) -> str:
+    """Writes a cell as the benchmark does. Raises InputError where the architecture is of another space."""
+    nodes = 0
+    while f"{_KIND}/{nodes + 1}" in architecture:
+        nodes += 1
+    if architecture.space != NasBench201.name or not nodes:
+        raise InputError(
+            f"genotype: of space {architecture.space!r}; only cells of {NasBench201.name!r} can be written so"
+        )
+
+    def term(node: int, source: int) -> str:
+        return f"{architecture[edge_name(f'{_KIND}/{node}', str(source))][0]}~{source}"
+
+    return "+".join(f"|{'|'.join(term(node, s) for s in range(node))}|" for node in range(1, nodes + 1))
