@@ -99,13 +99,8 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         interruption=interruption,
         data=build(settings["data"], "data"),
         space=space,
-<<<<<<< HEAD
-        retrain_space=_retrain_space(settings["space"], network),
+        retrain_space=_retrain_space(settings["space"], network, f"retrain.network.{space.name}"),
         chooser=replace(build(settings["chooser"], "chooser"), factories=factories, executor=used.executor),
-=======
-        retrain_space=build({**settings["space"], **network}, f"retrain.network.{space.name}"),
-        chooser=replace(build(settings["chooser"], "chooser"), factories=factories),
->>>>>>> wt-b
         strategy=build(settings["strategy"], "strategy"),
         search_recipe=build(settings["search"], "search"),
         retrain_recipe=build(retrained, "retrain"),
@@ -137,11 +132,11 @@ def _own_operations(nodes: dict[str, Any]) -> dict[str, Any]:
     return {name: build({**node, "_partial_": True}, f"operations.{name}") for name, node in nodes.items()}
 
 
-def _retrain_space(space: dict[str, Any], changes: dict[str, Any]) -> Any:
+def _retrain_space(space: dict[str, Any], changes: dict[str, Any], key: str) -> Any:
     try:
-        return build({**space, **changes}, "retrain.network")
+        return build({**space, **changes}, key)
     except InputError as error:  # the space itself is sound: what is wrong is among the changes
-        raise InputError(str(error).replace("space.", "retrain.network.", 1)) from None
+        raise InputError(str(error).replace("space.", f"{key}.", 1)) from None
 
 
 def search_cell(job: Job, yaml: str) -> Architecture:
@@ -198,13 +193,9 @@ def retrain(job: Job, name: str, architecture: Architecture) -> tuple[nn.Module,
 def train_from_scratch(job: Job, name: str, architecture: Architecture, run: Run) -> tuple[nn.Module, Trained]:
     """The plain network of a genotype, trained by the job's recipe with the job's seed, and how that went."""
     seed_everything(generator(job.seed, _INITIAL_STREAM, 1).initial_seed() % 2**32)
-<<<<<<< HEAD
-    choose = Decided(architecture, job.factories, executor=job.engine.executor)
-    network = job.engine.lay_out(job.retrain_space.network(choose, job.data.shape, len(job.data.classes)))
-=======
->>>>>>> wt-b
     data = job.data
-    network = job.retrain_space.network(Decided(architecture, job.factories), data.shape, len(data.classes))
+    choose = Decided(architecture, job.factories, executor=job.engine.executor)
+    network = job.engine.lay_out(job.retrain_space.network(choose, data.shape, len(data.classes)))
     if data.valid is not None or job.retrain_valid == 0:
         training, valid = data.train, data.valid
     else:
