@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -129,20 +130,16 @@ def checkpointed(executor: Executor) -> Executor:
     def execute(cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
         if not torch.is_grad_enabled():
             return executor(cell, inputs)
-        modules = list(cell.modules())
-        parameters = [dict(module._parameters) for module in modules]  # stand-ins, perhaps
-        choices = [module for module in modules if isinstance(module, Choice)]
-        weights = [choice.weights for choice in choices]
+        first_time = _State.of(cell)
 
         @contextmanager
         def again() -> Iterator[None]:
-            now = [module._parameters for module in modules], [choice.weights for choice in choices]
-            _put(modules, parameters, choices, weights)
+            now = _State.of(cell)
+            replace(first_time, buffers=[_copies(own) for own in now.buffers]).put()  # moved once, not twice
             try:
-                with frozen_statistics(cell):
-                    yield
+                yield
             finally:
-                _put(modules, now[0], choices, now[1])
+                now.put()
 
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
             return nullcontext(), again()
@@ -155,13 +152,29 @@ def checkpointed(executor: Executor) -> Executor:
     return execute
 
 
-def _put(
-    modules: Sequence[nn.Module],
-    parameters: Sequence[dict[str, nn.Parameter | None]],
-    choices: Sequence[Choice],
-    weights: Sequence[Tensor | None],
-) -> None:
-    for module, own in zip(modules, parameters, strict=True):
-        module._parameters = own
-    for choice, weight in zip(choices, weights, strict=True):
-        choice.weights = weight
+@dataclass(frozen=True)
+class _State:
+    """What a cell's result depends on besides its inputs: parameters (stand-ins, perhaps), buffers and weights."""
+
+    modules: Sequence[nn.Module]
+    parameters: Sequence[dict[str, nn.Parameter | None]]
+    buffers: Sequence[dict[str, Tensor | None]]
+    weights: Sequence[Tensor | None]
+
+    @classmethod
+    def of(cls, cell: Cell) -> _State:
+        modules = list(cell.modules())
+        weights = [module.weights if isinstance(module, Choice) else None for module in modules]
+        return cls(modules, [dict(m._parameters) for m in modules], [dict(m._buffers) for m in modules], weights)
+
+    def put(self) -> None:
+        for module, parameters, buffers, weights in zip(
+            self.modules, self.parameters, self.buffers, self.weights, strict=True
+        ):
+            module._parameters, module._buffers = parameters, buffers
+            if isinstance(module, Choice):
+                module.weights = weights
+
+
+def _copies(buffers: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
+    return {name: None if value is None else value.clone() for name, value in buffers.items()}

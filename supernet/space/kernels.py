@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from supernet.native import library
 
@@ -40,6 +40,22 @@ class Norm:
     variance: Tensor | None
     momentum: float
     eps: float
+
+
+def _once(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """For a gradient that cannot be differentiated itself: says so (PyTorch's own mark leaves it out without a word
+    where a second gradient is asked for by torch.autograd.grad)."""
+
+    @wraps(backward)
+    def checked(ctx: Any, *gradients: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "the fused executor cannot be differentiated twice; run the network within "
+                "supernet.space.cells.running(network, reference)"
+            )
+        return backward(ctx, *gradients)
+
+    return checked
 
 
 def separable(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> Tensor:
@@ -73,7 +89,7 @@ class _Separable(torch.autograd.Function):
         return F.conv2d(_depthwise(x, depthwise, window), pointwise)
 
     @staticmethod
-    @once_differentiable
+    @_once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, depthwise, pointwise = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:3]
@@ -100,7 +116,7 @@ class _NormReluSeparable(torch.autograd.Function):
         return F.conv2d(_depthwise(h.relu_(), depthwise, window), pointwise)
 
     @staticmethod
-    @once_differentiable
+    @_once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, shift, depthwise, pointwise, mean, inverse = ctx.saved_tensors
         eps = ctx.norm.eps
@@ -212,7 +228,7 @@ class _Quarters(torch.autograd.Function):
         return dense(x[:, :, ::2, ::2]), dense(x[:, :, 1::2, 1::2])
 
     @staticmethod
-    @once_differentiable
+    @_once
     def backward(ctx: Any, even: Tensor, odd: Tensor) -> Tensor:
         dx = dense(even.new_empty(ctx.shape)).zero_()
         dx[:, :, ::2, ::2] = even
@@ -250,7 +266,7 @@ class _Combine(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @_once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         gradient = dense(gradient)
         slopes = None
