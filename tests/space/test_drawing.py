@@ -136,7 +136,7 @@ def test_other_spaces_are_left_alone(tmp_path):
 def test_a_cell_of_one_input_is_drawn_without_the_edges_it_leaves_out():
     cell = from_string("|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|+|skip_connect~0|none~1|nor_conv_1x1~2|")
     figure = draw_cell(cell, "cell")
-    assert sorted(texts(figure)) == sorted(
+    assert sorted(filter(None, texts(figure))) == sorted(
         ["cell", "c(k-1)", "0", "1", "2", "c(k)", "nor_conv_3x3", "avg_pool_3x3", "skip_connect", "nor_conv_1x1"]
     )
     dot = cell_to_dot(cell, "cell")
