@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from supernet.search.discretisers import Discretiser
 from supernet.search.relaxations import Relaxation
 from supernet.search.strategy import Step, frozen_statistics
 from supernet.space.architecture import Architecture, Decision, Weights
+from supernet.space.cells import reference, running
 
 Term = Callable[[Weights], Tensor]
 """A scalar added to the validation loss: what else an architecture should be good at."""
@@ -75,7 +77,12 @@ class GradientStrategy:
             return sum((term(weights) for term in self._terms), step.valid_loss(weights, inner))
 
         problem = Bilevel(
-            list(step.supernet.parameters()), list(self.logits.values()), train_loss, valid_loss, **_sgd(step)
+            list(step.supernet.parameters()),
+            list(self.logits.values()),
+            train_loss,
+            valid_loss,
+            twice=partial(running, step.supernet, reference),
+            **_sgd(step),
         )
         with frozen_statistics(step.supernet):
             gradients = self._architect(problem)

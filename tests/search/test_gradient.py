@@ -7,12 +7,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from supernet.data.batches import Batch
-from supernet.search.architects import first_order, unrolled, unrolled_exact
+from supernet.search.architects import conjugate_gradient, first_order, neumann, unrolled, unrolled_exact
 from supernet.search.discretisers import argmax
 from supernet.search.gradient import GradientStrategy
 from supernet.search.loop import search_step
-from supernet.search.relaxations import Gumbel, Softmax
+from supernet.search.relaxations import Dirichlet, Gumbel, Sigmoid, Softmax
 from supernet.search.strategy import Step, frozen_statistics
+from supernet.space.cells import reference, running
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
@@ -58,8 +59,8 @@ def logits(strategy):
     return torch.cat([p.detach() for p in strategy.logits.values()])
 
 
-@pytest.mark.parametrize("architect", [first_order, unrolled, unrolled_exact])
-@pytest.mark.parametrize("relaxation", [Softmax(), Gumbel(hard=True)])
+@pytest.mark.parametrize("architect", [first_order, unrolled, unrolled_exact, neumann, conjugate_gradient])
+@pytest.mark.parametrize("relaxation", [Softmax(), Gumbel(hard=True), Dirichlet(), Sigmoid()])
 def test_update_moves_the_alphas_and_nothing_else(supernet, architect, relaxation):
     """Weights, their gradients, batch-norm statistics and the global random state stay as they are, bit for bit."""
     strategy, step = strategy_of(supernet, relaxation, architect=architect), step_of(supernet)
@@ -123,6 +124,21 @@ def test_the_virtual_step_uses_the_optimizers_own_momentum(supernet):
         strategy.update(step)
         results.append(strategy.measures()["alpha/grad_norm"])
     assert results[0] != pytest.approx(results[1], rel=1e-3)
+
+
+@pytest.mark.parametrize(("architect", "losses"), [(first_order, 1), (unrolled_exact, 2), (neumann, 1)])
+def test_what_is_differentiated_twice_runs_on_the_reference_executor(supernet, architect, losses):
+    """The cells' own executor sees the other losses only, and has its place back at the end."""
+    seen = []
+
+    def fast(cell, inputs):
+        seen.append(cell)
+        return reference(cell, inputs)
+
+    with running(supernet, fast):
+        strategy_of(supernet, architect=architect).update(step_of(supernet))
+        assert len(seen) == 3 * losses
+        assert all(cell.execute is fast for cell in seen)
 
 
 def test_noise_is_one_draw_an_update_and_new_every_step(supernet):
