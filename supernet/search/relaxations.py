@@ -73,7 +73,7 @@ class Gumbel:
 
 @dataclass(frozen=True)
 class Dirichlet:
-    """A draw from the Dirichlet distribution of concentration elu(alpha) + 1 (DrNAS, Chen et al. 2021, section 3.1).
+    """A draw from the Dirichlet distribution of concentration elu(alpha) + 1 (DrNAS, Chen et al. 2021).
 
     Differentiable pathwise, by implicit reparameterisation. `expected` is the distribution's mean, the concentration
     over its sum; the authors' code ranks by softmax(alpha), which has the same order within a decision.
@@ -96,7 +96,7 @@ def concentration(logits: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Sigmoid:
-    """sigmoid(alpha), each option by itself (FairDARTS, Chu et al. 2020, equation 3)."""
+    """sigmoid(alpha), each option by itself (FairDARTS, Chu et al. 2020)."""
 
     def __call__(self, logits: Tensor, progress: float) -> Tensor:
         return logits.sigmoid()
@@ -123,7 +123,7 @@ class Simplex:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Every option counts alike, whatever the logits (DARTS-PT with fixed alphas, Wang et al. 2021, section 5.2)."""
+    """Every option counts alike, whatever the logits (DARTS-PT with fixed alphas, Wang et al. 2021)."""
 
     def __call__(self, logits: Tensor, progress: float) -> Tensor:
         return torch.full_like(logits, 1.0 / logits.shape[-1])
