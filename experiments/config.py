@@ -147,6 +147,8 @@ def convert(value: Any, hint: Any, key: str) -> Any:
 
     Other annotations take what comes. Raises InputError with the key, the value and what is allowed.
     """
+    if hint is Any:
+        return value
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
         return _convert_union(value, inner, key)

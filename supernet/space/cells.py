@@ -20,9 +20,6 @@ from supernet.space.operations import DropPath, Site
 if TYPE_CHECKING:
     from supernet.space.choosers import Chooser
 
-Executor = Callable[["Cell", Sequence[Tensor]], list[Tensor]]
-"""(cell, its input states) -> the states of its nodes."""
-
 Place = Callable[[str, int], tuple[Sequence[str], Site]]
 """(edge such as "normal/2/0", its source) -> the operations that it can have and where they stand."""
 
@@ -74,6 +71,10 @@ class Cell(nn.Module):
         states = [self.get_submodule(name)(x) for name, x in zip(self.preprocess, inputs, strict=True)]
         states += self.execute(self, states)
         return torch.cat([states[node] for node in self.output], dim=1)
+
+
+Executor = Callable[[Cell, Sequence[Tensor]], list[Tensor]]
+"""(cell, its input states) -> the states of its nodes."""
 
 
 def reference(cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:

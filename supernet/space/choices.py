@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from supernet.runtime.errors import InputError
@@ -19,18 +20,72 @@ class Choice(nn.Module):
         self.weights: Tensor | None = None
 
 
-class OperationChoice(Choice):
-    """A mixed operation: the sum of all candidates, each times its weight (DARTS, equation 2)."""
+Mixture = Callable[[Tensor, Sequence[nn.Module], Tensor], Tensor]
+"""(weights (options,), candidates, state) -> what the edge gives."""
 
-    def __init__(self, decision: Decision, candidates: Mapping[str, nn.Module]) -> None:
+
+def weighted_sum(weights: Tensor, candidates: Sequence[nn.Module], x: Tensor) -> Tensor:
+    """The sum of all candidates, each times its weight (DARTS, equation 2)."""
+    terms = [w * op(x) for w, op in zip(weights, candidates, strict=True)]
+    return sum(terms[1:], terms[0])
+
+
+def single_path(weights: Tensor, candidates: Sequence[nn.Module], x: Tensor) -> Tensor:
+    """The sum of the candidates whose weight is not zero, which alone run: one, for weights that are one-hot.
+
+    The zero weights are added as they are: that leaves the sum alone, and gives each of them the sum of the incoming
+    gradient (GDAS, Dong and Yang 2019, its code), where the full derivative would need the operation to run.
+    """
+    on = weights.detach().ne(0).tolist()
+    terms = [w * op(x) for w, op, runs in zip(weights, candidates, on, strict=True) if runs]
+    off = [w for w, runs in zip(weights, on, strict=True) if not runs]
+    if not terms:
+        raise InputError("single path: all weights of an edge are zero; one operation needs to be on")
+    total = sum(terms[1:], terms[0])
+    return total + torch.stack(off).sum() if off and weights.requires_grad else total
+
+
+class OperationChoice(Choice):
+    """A mixed operation: candidates and how they are mixed."""
+
+    def __init__(
+        self, decision: Decision, candidates: Mapping[str, nn.Module], mixture: Mixture = weighted_sum
+    ) -> None:
         super().__init__(decision)
         self.candidates = nn.ModuleDict(candidates)
+        self.mixture = mixture
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (batch, channels, height, width) to the same, halved in size where the stride is 2."""
         assert self.weights is not None, "run the supernet, which hands out the weights"
-        terms = [w * op(x) for w, op in zip(self.weights, self.candidates.values(), strict=True)]
-        return sum(terms[1:], terms[0])
+        return self.mixture(self.weights, list(self.candidates.values()), x)
+
+
+class PartialChannels(nn.Module):
+    """An edge on which the first channels / `divisor` are operated on and the others pass by (PC-DARTS, equation 1).
+
+    At stride 2 the others are max-pooled. Both parts are shuffled together, so that other channels come first on the
+    next edge.
+    """
+
+    def __init__(self, choice: nn.Module, channels: int, stride: int, divisor: int) -> None:
+        super().__init__()
+        self.choice = choice
+        self.stride, self.divisor, self.operated = stride, divisor, channels // divisor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (batch, channels, height, width) to the same, halved in size where the stride is 2."""
+        return self.shuffle(self.choice(x[:, : self.operated]), self.bypass(x))
+
+    def bypass(self, x: Tensor) -> Tensor:
+        """What passes by: (batch, channels - operated, height / stride, width / stride)."""
+        rest = x[:, self.operated :]
+        return rest if self.stride == 1 else nn.functional.max_pool2d(rest, 2, 2, ceil_mode=True)
+
+    def shuffle(self, operated: Tensor, rest: Tensor) -> Tensor:
+        """Joins both parts, channel i of each of the `divisor` groups beside the others' (ShuffleNet)."""
+        joined = torch.cat([operated, rest], dim=1)
+        return joined.unflatten(1, (self.divisor, self.operated)).transpose(1, 2).flatten(1, 2)
 
 
 class InputChoice(Choice):

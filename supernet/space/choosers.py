@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Decision
 from supernet.space.cells import Executor, reference
-from supernet.space.choices import InputChoice, OperationChoice
+from supernet.space.choices import (
+    InputChoice,
+    Mixture,
+    OperationChoice,
+    PartialChannels,
+    single_path,
+    weighted_sum,
+)
 from supernet.space.operations import OPERATIONS, Operation, Site
 
 
@@ -63,15 +70,34 @@ def _build(name: str, option: str, site: Site, factories: Mapping[str, Operation
 
 @dataclass(frozen=True)
 class Undecided:
-    """Keeps every option: the network becomes the inside of a supernet."""
+    """Keeps every option: the network becomes the inside of a supernet.
+
+    `partial`: the operations of an edge see one channel in so many (PC-DARTS; 1: all). `single`: only operations
+    whose weight is not zero run (GDAS, random search); otherwise all do.
+    """
 
     factories: Mapping[str, Operation] = field(default_factory=lambda: OPERATIONS)
     executor: Executor = reference
+    partial: int = 1
+    single: bool = False
     searching: bool = field(default=True, init=False)
 
+    def __post_init__(self) -> None:
+        if self.partial < 1:
+            raise InputError(f"chooser.partial={self.partial}: needs 1 (all channels) or more, such as 4")
+
     def operation(self, name: str, options: Sequence[str], site: Site) -> nn.Module:
-        candidates = {option: _build(name, option, site, self.factories) for option in options}
-        return OperationChoice(Decision(name, tuple(options)), candidates)
+        channels = site.channels // self.partial
+        if self.partial > 1 and (site.channels % self.partial or channels < 2):
+            raise InputError(
+                f"chooser.partial={self.partial}: {site.channels} channels at {name} cannot be divided by it into "
+                "parts of two or more; choose space.channels accordingly"
+            )
+        inner = replace(site, channels=channels)
+        candidates = {option: _build(name, option, inner, self.factories) for option in options}
+        mixture: Mixture = single_path if self.single else weighted_sum
+        choice = OperationChoice(Decision(name, tuple(options)), candidates, mixture)
+        return choice if self.partial == 1 else PartialChannels(choice, site.channels, site.stride, self.partial)
 
     def inputs(self, name: str, options: Sequence[str], keep: int) -> tuple[tuple[str, ...], nn.Module]:
         return tuple(options), InputChoice(Decision(name, tuple(options), keep, inputs=True))
