@@ -27,7 +27,8 @@ def made(settings: dict) -> dict:
     """Every part but the data (which would be read); data's arguments are checked without reading."""
     settings["retrain"] = {k: v for k, v in settings["retrain"].items() if k != "network"}
     settings["data"] = {**settings["data"], "_partial_": True}
-    parts = ("data", "space", "chooser", "strategy", "relaxation", "inputs", "architect", "discretiser")
+    groups = ("relaxation", "inputs", "architect", "optimizer", "objective", "discretiser")
+    parts = ("data", "space", "chooser", "strategy", *groups)
     return {name: build(settings[name], name) for name in (*parts, "search", "retrain", "operations")}
 
 

@@ -13,6 +13,7 @@ from supernet.search.strategy import Judge, Step
 from supernet.space.architecture import Architecture, Decision, Weights, one_hot, random_architecture
 
 _PATH_STREAM, _CANDIDATE_STREAM = 0x5A17, 0xCA2D
+_CHEAP = ("none", "skip_connect")
 
 
 class UniformStrategy:
@@ -86,4 +87,10 @@ class UniformStrategy:
         return random_architecture(self.space, self.decisions, generator(self._seed, *key))
 
     def _weights(self, architecture: Architecture) -> Weights:
-        return one_hot(architecture, self.decisions, dtype=self._like.dtype, device=self._like.device)
+        """One-hot weights; an edge that is not kept counts for nothing at its node, and does the cheapest it can."""
+        weights = one_hot(architecture, self.decisions, dtype=self._like.dtype, device=self._like.device)
+        for name, decision in self.decisions.items():
+            if name not in architecture:
+                idle = next((o for o in _CHEAP if o in decision.options), decision.options[0])
+                weights[name][decision.options.index(idle)] = 1.0
+        return weights

@@ -13,7 +13,7 @@ from supernet.runtime.seeding import generator
 from supernet.search.loop import SearchRecipe, search, search_step
 from supernet.search.sampling import UniformStrategy
 from supernet.search.strategy import Step, frozen_statistics
-from supernet.space.architecture import Architecture, check, one_hot, random_architecture
+from supernet.space.architecture import Architecture, check, kept_operations, one_hot, random_architecture
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
@@ -24,10 +24,10 @@ AUGMENTATION = Augmentation((0.5,), (0.25,), crop_padding=1)
 OPERATIONS = ("none", "skip_connect", "sep_conv_3x3")
 
 
-def small() -> Supernet:
+def small(single: bool = True) -> Supernet:
     torch.manual_seed(0)
     space = Darts(channels=2, cells=3, nodes=2, operations=OPERATIONS)
-    return Supernet(space.network(Undecided(), (1, 6, 6), 3))
+    return Supernet(space.network(Undecided(single=single), (1, 6, 6), 3))
 
 
 def half(seed: int, count: int = 20) -> Resident:
@@ -44,7 +44,8 @@ def step_of(supernet) -> Step:
 
 def architecture_of(weights, decisions) -> Architecture:
     kept = {n: tuple(o for o, w in zip(decisions[n].options, v, strict=True) if w) for n, v in weights.items()}
-    return Architecture("darts", {n: k for n, k in kept.items() if k})
+    inputs = {n: k for n, k in kept.items() if decisions[n].inputs}
+    return Architecture("darts", {**inputs, **{n: kept[n] for n in kept_operations(inputs, decisions)}})
 
 
 def test_each_step_is_one_valid_architecture_and_all_are_as_likely():
@@ -80,16 +81,17 @@ def test_draws_depend_on_seed_and_count_and_state_goes_round():
     assert same([twin.sample(step)], [strategies[0].sample(step)])
 
 
-def test_a_step_trains_the_path_alone():
-    """Parameters of operations that are off get no gradient."""
-    supernet = small()
+@pytest.mark.parametrize("single", [False, True])
+def test_a_step_trains_the_path_alone(single):
+    """Parameters of operations that are off get no gradient, nor do those of edges that are not kept."""
+    supernet = small(single)
     strategy, step = UniformStrategy("darts", supernet.decisions), step_of(supernet)
     search_step(step, strategy, 5.0)
     path = UniformStrategy("darts", supernet.decisions).sample(step)  # the same seed, the same first draw
     edges = dict(supernet.network.cells[0].edges)
     for name, edge in edges.items():
         source, node = name.split("-")
-        on = path[f"normal/{node}/{source}"]
+        on = path[f"normal/{node}/{source}"] * path[f"normal/{node}"][int(source)]
         for weight, operation in zip(on, edge.candidates.values(), strict=True):
             moved = any(p.grad is not None and p.grad.any() for p in operation.parameters())
             assert moved == (bool(weight) and any(True for _ in operation.parameters()))
@@ -134,13 +136,14 @@ def test_the_judge_is_accuracy_with_the_batches_own_statistics():
     """The search's answer is that of an exhaustive evaluation of the same candidates, written out by hand."""
     result, supernet = run_search(Run())
     state = {name: value.clone() for name, value in supernet.state_dict().items()}
-    valid = half(2)
+    valid, everything = half(2), small(single=False)
+    everything.load_state_dict(state)
 
     def accuracy(architecture, source):
         right = 0
-        with torch.no_grad(), frozen_statistics(supernet):
+        with torch.no_grad(), frozen_statistics(everything):
             for batch in evaluation_batches(source, 8, AUGMENTATION, torch.device("cpu")):
-                logits = supernet(batch.images, one_hot(architecture, supernet.decisions))
+                logits = everything(batch.images, one_hot(architecture, supernet.decisions))
                 right += (logits.argmax(1) == batch.labels).sum().item()
         return right / len(source)
 
