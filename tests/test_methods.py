@@ -69,6 +69,7 @@ def test_every_method_takes_steps_resumes_and_ends_in_a_network(method):
     twin.load_state_dict(copy.deepcopy(strategy.state_dict()))
     third = step_of(supernet, torch.optim.SGD(supernet.parameters(), 0.01), 2)
     results = []
+    assert not any(weight.requires_grad for weight in make().sample(third).values())
     for each in (strategy, twin):
         supernet.load_state_dict(network)
         each.update(third)
@@ -111,6 +112,7 @@ PUBLISHED = [  # from the papers' own scripts; where they are in conf/method and
     ("darts_minus", {"strategy.assistance.start": 1.0, "strategy.assistance.decay": "linear"}),
     ("sdarts_rs", {"strategy.perturbation.start": 0.03, "strategy.perturbation.end": 0.3}),
     ("sdarts_adv", {"strategy.perturbation.steps": 7, "strategy.perturbation.end": 0.3}),
+    ("r_darts_l2", {"search.weight_decay": 81e-4, "architect.epsilon": 0.01}),
     ("beta_darts", {"objective.beta_decay.weight": 50.0}),
     ("gaea", {"optimizer.lr": 0.1, "optimizer.floor": 1e-5}),
     ("gaea_pc_darts", {"optimizer.lr": 0.1, "chooser.partial": 4, "search.batch_size": 256}),

@@ -92,7 +92,7 @@ class GradientStrategy:
 
         def valid_loss(inner: Sequence[Tensor]) -> Tensor:
             weights = self._relaxed(step.progress, draw)
-            at = Relaxed(self.decisions, self.logits, weights, step.progress)
+            at = Relaxed(self.decisions, dict(self.logits.items()), weights, step.progress)
             return sum((term(at) for term in self._terms), judged_by(self._assisted(weights, step.progress), inner))
 
         problem = Bilevel(
@@ -121,7 +121,7 @@ class GradientStrategy:
 
             with self._noise(self._next_draw()), evaluating(step.supernet):
                 weights = {**weights, **self._perturbation(operations, loss, step.progress)}
-        return self._assisted(weights, step.progress)
+        return {n: w.detach() for n, w in self._assisted(weights, step.progress).items()}
 
     @torch.no_grad()
     def expected(self) -> Weights:
