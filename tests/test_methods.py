@@ -27,7 +27,7 @@ def composed(*overrides: str) -> dict:
 
 def tiny(method: str):
     """The space, supernet and a maker of strategies of a method, as small as partial channels allow."""
-    settings = composed(f"method={method}", "experiment=cifar10", "space.channels=8", "space.cells=3", "space.nodes=2")
+    settings = composed(f"method={method}", "experiment=cifar10", "space.channels=8", "space.cells=1", "space.nodes=2")
     torch.manual_seed(0)
     space, chooser = build(settings["space"], "space"), build(settings["chooser"], "chooser")
     supernet = Supernet(space.network(chooser, SHAPE, 3))

@@ -114,7 +114,7 @@ class Simplex:
     """
 
     def __call__(self, logits: Tensor, progress: float) -> Tensor:
-        return logits
+        return logits.view_as(logits)  # no nn.Parameter, which a module would take for its own
 
     def expected(self, logits: Tensor) -> Tensor:
         """The same."""

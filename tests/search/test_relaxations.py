@@ -96,7 +96,8 @@ def test_sigmoid_options_do_not_compete():
 
 
 def test_simplex_passes_parameters_and_gradients_on():
-    theta = torch.tensor([0.2, 0.3, 0.5], requires_grad=True)
+    theta = torch.nn.Parameter(torch.tensor([0.2, 0.3, 0.5]))
+    assert not isinstance(Simplex()(theta, 0.0), torch.nn.Parameter)  # a choice would register it as its own
     (gradient,) = torch.autograd.grad((Simplex()(theta, 0.0) * torch.tensor([1.0, 2.0, 3.0])).sum(), theta)
     assert gradient.tolist() == [1, 2, 3]
     assert torch.equal(Simplex().expected(theta), theta)
