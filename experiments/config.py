@@ -36,6 +36,8 @@ class Runtime:
     """Where and how the job runs."""
 
     device: str = "auto"
+    engine: str = "fused"
+    checkpoint_cells: bool = False
     threads: int | None = None
     deterministic: bool = True
     save_seconds: float = 60.0

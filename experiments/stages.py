@@ -24,6 +24,7 @@ from supernet.search.loop import SearchRecipe, search
 from supernet.space.architecture import Architecture, random_architecture
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Decided
+from supernet.space.engines import Engine, engine
 from supernet.space.operations import OPERATIONS
 from supernet.training.bundle import NAME, save_bundle
 from supernet.training.loop import Recipe, evaluate, train
@@ -53,6 +54,7 @@ class Job:
     retrain_recipe: Recipe
     retrain_valid: float
     factories: dict[str, Any]
+    engine: Engine
     save_seconds: float
 
     def run(self, name: str) -> Run:
@@ -80,6 +82,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
     torch.use_deterministic_algorithms(runtime["deterministic"], warn_only=True)
     torch.backends.cudnn.benchmark = not runtime["deterministic"]
     seed_everything(_seed(settings["seed"]))
+    used = engine(runtime["engine"], checkpoint_cells=runtime["checkpoint_cells"])
     factories = {**OPERATIONS, **build(settings["operations"], "operations")}
     retrained = dict(settings["retrain"])
     network = dict(retrained.pop("network", {}))
@@ -93,12 +96,13 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         data=build(settings["data"], "data"),
         space=space,
         retrain_space=build({**settings["space"], **network}, "retrain.network"),
-        chooser=replace(build(settings["chooser"], "chooser"), factories=factories),
+        chooser=replace(build(settings["chooser"], "chooser"), factories=factories, executor=used.executor),
         strategy=build(settings["strategy"], "strategy"),
         search_recipe=build(settings["search"], "search"),
         retrain_recipe=build(retrained, "retrain"),
         retrain_valid=settings["retrain_valid"],
         factories=factories,
+        engine=used,
         save_seconds=runtime["save_seconds"],
     )
     write_json(directory / "env.json", environment(device))
@@ -108,7 +112,8 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
 def search_cell(job: Job, yaml: str) -> Architecture:
     """Trains the supernet on one half of the training images and the strategy on the other."""
     seed_everything(generator(job.seed, _INITIAL_STREAM).initial_seed() % 2**32)
-    supernet = Supernet(job.space.network(job.chooser, job.data.shape, len(job.data.classes)))
+    network = job.engine.lay_out(job.space.network(job.chooser, job.data.shape, len(job.data.classes)))
+    supernet = Supernet(network, everything=job.engine.everything)
     try:
         strategy = job.strategy(job.space.name, supernet.decisions, seed=job.seed)
     except InputError:
@@ -145,7 +150,8 @@ def random_cell(job: Job, number: int) -> Architecture:
 def retrain(job: Job, name: str, architecture: Architecture) -> tuple[nn.Module, Finalist]:
     """Trains the plain network of a genotype from scratch; all cells alike."""
     seed_everything(generator(job.seed, _INITIAL_STREAM, 1).initial_seed() % 2**32)
-    network = job.retrain_space.network(Decided(architecture, job.factories), job.data.shape, len(job.data.classes))
+    choose = Decided(architecture, job.factories, executor=job.engine.executor)
+    network = job.engine.lay_out(job.retrain_space.network(choose, job.data.shape, len(job.data.classes)))
     data = job.data
     if data.valid is not None or job.retrain_valid == 0:
         training, valid = data.train, data.valid

@@ -18,6 +18,7 @@ FLOORS = [
     ("supernet.space", 1),
     ("supernet.data", 1),
     ("supernet.runtime", 0),
+    ("supernet.native", 0),
 ]
 FILES = sorted([*ROOT.glob("supernet/**/*.py"), *ROOT.glob("experiments/**/*.py")])
 

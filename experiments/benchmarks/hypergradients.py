@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from supernet.data.batches import Batch
 from supernet.search.architects import Bilevel, unrolled, unrolled_exact
-from supernet.search.strategy import Step, frozen_statistics
+from supernet.search.strategy import Step
 from supernet.space.architecture import Weights
+from supernet.space.cells import frozen_statistics
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts

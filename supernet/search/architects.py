@@ -28,7 +28,8 @@ class Bilevel:
     `inner`: the weights w; `outer`: the alphas. The rest describes the SGD step that w would take next: its
     `learning_rate` (None where w is not trained by plain SGD), `momentum`, `weight_decay`, and `velocity`, the momentum
     buffers (None before the first step). `twice` makes a context within which losses are built so that they can be
-    differentiated twice; where the fast way to compute them cannot be, it takes another.
+    differentiated twice; where the fast way to compute them cannot be, it takes another. `everything`: the first-order
+    architect computes the weights' gradients, too, and drops them, as the original's code does.
     """
 
     inner: Sequence[Tensor]
@@ -40,6 +41,7 @@ class Bilevel:
     weight_decay: float = 0.0
     velocity: Sequence[Tensor] | None = None
     twice: Callable[[], AbstractContextManager[None]] = nullcontext
+    everything: bool = False
 
 
 Architect = Callable[[Bilevel], list[Tensor]]
@@ -47,7 +49,9 @@ Architect = Callable[[Bilevel], list[Tensor]]
 
 def first_order(problem: Bilevel) -> list[Tensor]:
     """The gradient at w itself, as if w did not depend on alpha (DARTS, section 2.3, xi = 0)."""
-    return _gradients(problem.valid_loss(problem.inner), problem.outer)
+    if problem.everything:
+        return _gradients(problem.valid_loss(problem.inner), [*problem.outer, *problem.inner])[: len(problem.outer)]
+    return _gradients(problem.valid_loss([w.detach() for w in problem.inner]), problem.outer)
 
 
 def unrolled(problem: Bilevel, epsilon: float = 0.01) -> list[Tensor]:

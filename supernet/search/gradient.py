@@ -19,9 +19,9 @@ from supernet.search.discretisers import Discretiser
 from supernet.search.objectives import Relaxed, Term
 from supernet.search.perturbations import Assistance, Perturbation
 from supernet.search.relaxations import Relaxation
-from supernet.search.strategy import Judge, Step, frozen_statistics
+from supernet.search.strategy import Judge, Step
 from supernet.space.architecture import Architecture, Decision, Weights
-from supernet.space.cells import reference, running
+from supernet.space.cells import frozen_statistics, reference, running
 from supernet.training.loop import evaluating
 
 Start = Callable[[int, torch.Generator], Tensor]
@@ -102,6 +102,7 @@ class GradientStrategy:
             valid_loss,
             twice=partial(running, step.supernet, reference),
             **_sgd(step),
+            everything=step.supernet.everything,
         )
         with frozen_statistics(step.supernet):
             gradients = self._architect(problem)

@@ -25,8 +25,9 @@ from supernet.runtime.run import Run
 from supernet.runtime.saving import Saving
 from supernet.runtime.seeding import generator
 from supernet.search.diagnostics import entropy, kinds, skip_count, table
-from supernet.search.strategy import Step, Strategy, frozen_statistics
+from supernet.search.strategy import Step, Strategy
 from supernet.space.architecture import Architecture, Weights
+from supernet.space.cells import frozen_statistics
 from supernet.space.choices import Supernet
 from supernet.space.drawing import draw_cell, heat_map
 from supernet.training.loop import evaluate, evaluating

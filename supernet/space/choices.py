@@ -75,11 +75,10 @@ class PartialChannels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (batch, channels, height, width) to the same, halved in size where the stride is 2."""
-        return self.shuffle(self.choice(x[:, : self.operated]), self.bypass(x))
+        return self.shuffle(self.choice(x[:, : self.operated]), self.bypass(x[:, self.operated :]))
 
-    def bypass(self, x: Tensor) -> Tensor:
-        """What passes by: (batch, channels - operated, height / stride, width / stride)."""
-        rest = x[:, self.operated :]
+    def bypass(self, rest: Tensor) -> Tensor:
+        """What becomes of the other channels: (batch, channels - operated, height / stride, width / stride)."""
         return rest if self.stride == 1 else nn.functional.max_pool2d(rest, 2, 2, ceil_mode=True)
 
     def shuffle(self, operated: Tensor, rest: Tensor) -> Tensor:
@@ -103,12 +102,14 @@ class Supernet(nn.Module):
     """A network with open decisions: a function of images and architecture weights.
 
     It holds no architecture parameters: `parameters()` is exactly w of the bilevel problem, and every strategy
-    runs on the same supernet by handing it other weights.
+    runs on the same supernet by handing it other weights. `everything`: it is the reference, which does what the
+    original's code does, gradients that nobody needs included.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, everything: bool = False) -> None:
         super().__init__()
         self.network = network
+        self.everything = everything
         self._choices = [module for module in network.modules() if isinstance(module, Choice)]
         self.decisions: dict[str, Decision] = {}
         for choice in self._choices:

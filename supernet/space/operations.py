@@ -53,11 +53,14 @@ class FactorizedReduce(nn.Module):
         self.norm = nn.BatchNorm2d(channels_out, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(x)
+        return self.norm(self.halves(self.relu(x)))
+
+    def halves(self, x: Tensor) -> Tensor:
+        """Both convolutions of what the ReLU gave, before the norm."""
         # An odd size has one odd pixel fewer than even ones: repeat the border so that both halves agree.
         pad = (0, x.shape[-1] % 2, 0, x.shape[-2] % 2)
         odd = x if pad == (0, 0, 0, 0) else nn.functional.pad(x, pad, mode="replicate")
-        return self.norm(torch.cat([self.even(x), self.odd(odd[:, :, 1:, 1:])], dim=1))
+        return torch.cat([self.even(x), self.odd(odd[:, :, 1:, 1:])], dim=1)
 
 
 def relu_conv_norm(channels_in: int, channels_out: int, affine: bool = True) -> nn.Sequential:

@@ -14,8 +14,8 @@ from supernet.search.loop import search_step
 from supernet.search.optimizers import ExponentiatedGradient
 from supernet.search.perturbations import Adversarial, AuxiliarySkip, RandomSmoothing
 from supernet.search.relaxations import Dirichlet, Gumbel, Sigmoid, Simplex, Softmax
-from supernet.search.strategy import Step, frozen_statistics
-from supernet.space.cells import reference, running
+from supernet.search.strategy import Step
+from supernet.space.cells import frozen_statistics, reference, running
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts

@@ -12,8 +12,9 @@ from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator
 from supernet.search.loop import SearchRecipe, search, search_step
 from supernet.search.sampling import UniformStrategy
-from supernet.search.strategy import Step, frozen_statistics
+from supernet.search.strategy import Step
 from supernet.space.architecture import Architecture, check, kept_operations, one_hot, random_architecture
+from supernet.space.cells import frozen_statistics
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts

@@ -1,0 +1,29 @@
+"""The compiled part, which is optional: without it everything works, gradients of depthwise convolutions are slower.
+
+`pip install` compiles it where there is a C++ compiler. SUPERNET_COMPILED=0 in the environment leaves it unused.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import torch  # noqa: F401 - its OpenMP has to be loaded first, so that ours is the same
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled functions of depthwise.cpp; None where they were not compiled or are not wanted."""
+    if os.environ.get("SUPERNET_COMPILED", "1") == "0":
+        return None
+    for suffix in EXTENSION_SUFFIXES:
+        path = Path(__file__).with_name("_depthwise" + suffix)
+        if path.exists():
+            try:
+                return ctypes.CDLL(str(path))
+            except OSError:  # compiled for another machine
+                return None
+    return None
