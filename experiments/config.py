@@ -64,6 +64,8 @@ class Config:
     relaxation: Any = MISSING
     inputs: Any = None
     architect: Any = MISSING
+    optimizer: Any = MISSING
+    objective: Any = field(default_factory=dict)
     discretiser: Any = MISSING
     search: Any = MISSING
     retrain: Any = MISSING

@@ -29,7 +29,8 @@ def made(settings: dict) -> dict:
     settings["retrain"] = {k: v for k, v in settings["retrain"].items() if k != "network"}
     for read in ("data", "table"):
         settings[read] = settings[read] and {**settings[read], "_partial_": True}
-    parts = ("data", "space", "chooser", "strategy", "relaxation", "inputs", "architect", "discretiser", "table")
+    groups = ("relaxation", "inputs", "architect", "optimizer", "objective", "discretiser")
+    parts = ("data", "space", "chooser", "strategy", *groups, "table")
     return {name: build(settings[name], name) for name in (*parts, "search", "retrain", "operations")}
 
 

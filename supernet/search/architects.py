@@ -9,6 +9,7 @@ to be put back.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -26,8 +27,9 @@ class Bilevel:
 
     `inner`: the weights w; `outer`: the alphas. The rest describes the SGD step that w would take next: its
     `learning_rate` (None where w is not trained by plain SGD), `momentum`, `weight_decay`, and `velocity`, the momentum
-    buffers (None before the first step). `everything`: the first-order architect computes the weights' gradients, too,
-    and drops them, as the original's code does.
+    buffers (None before the first step). `twice` makes a context within which losses are built so that they can be
+    differentiated twice; where the fast way to compute them cannot be, it takes another. `everything`: the first-order
+    architect computes the weights' gradients, too, and drops them, as the original's code does.
     """
 
     inner: Sequence[Tensor]
@@ -38,6 +40,7 @@ class Bilevel:
     momentum: float = 0.0
     weight_decay: float = 0.0
     velocity: Sequence[Tensor] | None = None
+    twice: Callable[[], AbstractContextManager[None]] = nullcontext
     everything: bool = False
 
 
@@ -78,28 +81,108 @@ def unrolled_exact(problem: Bilevel) -> list[Tensor]:
     """As `unrolled`, with the exact product of the mixed second derivative and v, by differentiating twice."""
     rate, virtual = _virtual_step(problem)
     direct, vector = _validation_gradients(problem, virtual)
-    inner = [w.detach().requires_grad_() for w in problem.inner]
-    slope = _gradients(problem.train_loss(inner), inner, create_graph=True)
-    product = torch.stack([(s * v).sum() for s, v in zip(slope, vector, strict=True)]).sum()
-    mixed = _gradients(product, problem.outer)
+    _, slope = _inner_slope(problem)
+    mixed = _product(slope, vector, problem.outer)
     return [d - rate * m for d, m in zip(direct, mixed, strict=True)]
+
+
+def neumann(problem: Bilevel, terms: int = 3) -> list[Tensor]:
+    """The implicit gradient, the inverse Hessian as a Neumann series (iDARTS, Zhang et al. 2021).
+
+    With H the Hessian of the training loss and its weight decay, and v the validation gradient at w, that is
+    direct - d^2 L_train / (dalpha dw) . rate sum_k (I - rate H)^k v over k = 0 ... `terms` - 1. Every product with H is
+    exact (the authors' code has a diagonal stand-in for H). The series converges where rate times the largest
+    eigenvalue of H is below 2, to `conjugate_gradient`'s answer.
+    """
+    if terms < 1:
+        raise InputError(f"architect.terms={terms}: needs 1 or more")
+    rate = _learning_rate(problem)
+    direct, vector = _validation_gradients(problem, problem.inner)
+    inner, slope = _inner_slope(problem)
+    term, total = vector, vector
+    for _ in range(terms - 1):
+        curved = _hessian_product(problem, slope, inner, term)
+        term = [t - rate * c for t, c in zip(term, curved, strict=True)]
+        total = [s + t for s, t in zip(total, term, strict=True)]
+    mixed = _product(slope, total, problem.outer)
+    return [d - rate * m for d, m in zip(direct, mixed, strict=True)]
+
+
+def conjugate_gradient(problem: Bilevel, iterations: int = 10, damping: float = 0.1) -> list[Tensor]:
+    """The implicit gradient, the inverse Hessian by conjugate gradients (Pedregosa 2016; Rajeswaran et al. 2019).
+
+    Solves (H + `damping` I) x = v, H and v as in `neumann`, and returns direct - d^2 L_train / (dalpha dw) . x. Where
+    a direction of no or negative curvature turns up, it stops with what it has, the validation gradient itself if that
+    is the first.
+    """
+    if iterations < 1 or damping < 0:
+        raise InputError(f"architect: {iterations} iterations with damping {damping}; needs 1 or more and 0 or more")
+    direct, vector = _validation_gradients(problem, problem.inner)
+    inner, slope = _inner_slope(problem)
+    solution = [torch.zeros_like(v) for v in vector]
+    residual, direction, squared = vector, vector, _dot(vector, vector)
+    enough = 1e-20 * squared
+    for number in range(iterations):
+        curved = _hessian_product(problem, slope, inner, direction)
+        curved = [c + damping * p for c, p in zip(curved, direction, strict=True)]
+        curvature = _dot(direction, curved)
+        if squared <= enough or curvature <= 0:
+            solution = vector if number == 0 else solution
+            break
+        length = squared / curvature
+        solution = [x + length * p for x, p in zip(solution, direction, strict=True)]
+        residual = [r - length * c for r, c in zip(residual, curved, strict=True)]
+        before, squared = squared, _dot(residual, residual)
+        direction = [r + squared / before * p for r, p in zip(residual, direction, strict=True)]
+    mixed = _product(slope, solution, problem.outer)
+    return [d - m for d, m in zip(direct, mixed, strict=True)]
+
+
+def _learning_rate(problem: Bilevel) -> float:
+    if problem.learning_rate is None:
+        raise InputError(
+            "architect: differentiates through a plain SGD step; train the weights with SGD (one group, "
+            "no Nesterov momentum, no dampening) or use first_order"
+        )
+    return problem.learning_rate
 
 
 def _virtual_step(problem: Bilevel) -> tuple[float, list[Tensor]]:
     """The learning rate, and w' = w - rate (momentum velocity + gradient + weight_decay w): PyTorch's SGD."""
-    if problem.learning_rate is None:
-        raise InputError(
-            "architect=unrolled: differentiates through a plain SGD step; train the weights with SGD (one group, "
-            "no Nesterov momentum, no dampening) or use first_order"
-        )
+    rate = _learning_rate(problem)
     slope = _gradients(problem.train_loss(problem.inner), problem.inner)
     velocity = problem.velocity or [torch.zeros_like(w) for w in problem.inner]
     with torch.no_grad():
         moved = [
-            w - problem.learning_rate * (problem.momentum * u + g + problem.weight_decay * w)
+            w - rate * (problem.momentum * u + g + problem.weight_decay * w)
             for w, u, g in zip(problem.inner, velocity, slope, strict=True)
         ]
-    return problem.learning_rate, moved
+    return rate, moved
+
+
+def _inner_slope(problem: Bilevel) -> tuple[list[Tensor], list[Tensor]]:
+    """Fresh leaves with the values of w, and the training loss' gradient there, itself differentiable."""
+    inner = [w.detach().requires_grad_() for w in problem.inner]
+    with problem.twice():
+        return inner, _gradients(problem.train_loss(inner), inner, create_graph=True)
+
+
+def _product(slope: Sequence[Tensor], vector: Sequence[Tensor], at: Sequence[Tensor]) -> list[Tensor]:
+    """The derivative of `slope` . `vector` with respect to `at`: a product with second derivatives."""
+    product = torch.stack([(s * v).sum() for s, v in zip(slope, vector, strict=True)]).sum()
+    return _gradients(product, at, retain_graph=True)
+
+
+def _hessian_product(
+    problem: Bilevel, slope: Sequence[Tensor], inner: Sequence[Tensor], vector: Sequence[Tensor]
+) -> list[Tensor]:
+    """H . `vector`, H the Hessian of the training loss plus half the weight decay times |w|^2."""
+    product = _product(slope, vector, inner)
+    return [p + problem.weight_decay * v for p, v in zip(product, vector, strict=True)]
+
+
+def _dot(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+    return torch.stack([(a * b).sum() for a, b in zip(one, other, strict=True)]).sum()
 
 
 def _validation_gradients(problem: Bilevel, weights: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -109,8 +192,19 @@ def _validation_gradients(problem: Bilevel, weights: Sequence[Tensor]) -> tuple[
     return both[: len(problem.outer)], both[len(problem.outer) :]
 
 
-def _gradients(loss: Tensor, at: Sequence[Tensor], create_graph: bool = False) -> list[Tensor]:
+def _gradients(
+    loss: Tensor, at: Sequence[Tensor], create_graph: bool = False, retain_graph: bool = False
+) -> list[Tensor]:
     """Gradients, zeros where the loss does not depend on a tensor; `.grad` is neither read nor written."""
     if not loss.requires_grad:  # it depends on none of them
         return [torch.zeros_like(tensor) for tensor in at]
-    return list(torch.autograd.grad(loss, at, create_graph=create_graph, allow_unused=True, materialize_grads=True))
+    return list(
+        torch.autograd.grad(
+            loss,
+            at,
+            create_graph=create_graph,
+            retain_graph=create_graph or retain_graph,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture, Decision, Weights, edge_name, kept_operations
 
 Discretiser = Callable[[str, Mapping[str, Decision], Weights], Architecture]
@@ -38,3 +39,51 @@ def argmax(space: str, decisions: Mapping[str, Decision], weights: Weights) -> A
     for name in kept_operations(choices, decisions):
         choices[name] = (strongest(name),)
     return Architecture(space, choices)
+
+
+def threshold(space: str, decisions: Mapping[str, Decision], weights: Weights, least: float = 0.85) -> Architecture:
+    """`argmax`, less the edges whose operation is weaker than `least` (FairDARTS, Chu et al. 2020).
+
+    A node may so get fewer inputs than its decision keeps, but keeps its strongest: the authors' code would leave a
+    node that nothing feeds. 0.85 is their threshold for sigmoids.
+    """
+    chosen = argmax(space, decisions, weights)
+
+    def strength(edge: str) -> float:
+        return float(weights[edge][decisions[edge].options.index(chosen[edge][0])])
+
+    choices = dict(chosen.choices)
+    for node in (d for d in decisions.values() if d.inputs):
+        strengths = {source: strength(edge_name(node.name, source)) for source in chosen[node.name]}
+        kept = tuple(source for source, value in strengths.items() if value >= least)
+        choices[node.name] = kept or (max(strengths, key=strengths.__getitem__),)
+        for source in set(strengths) - set(choices[node.name]):
+            del choices[edge_name(node.name, source)]
+    return Architecture(space, choices)
+
+
+def limit_skips(
+    space: str,
+    decisions: Mapping[str, Decision],
+    weights: Weights,
+    most: int = 2,
+    kind: str = "normal",
+    option: str = "skip_connect",
+) -> Architecture:
+    """`argmax` with at most `most` skip connections in cells of `kind` (P-DARTS, Chen et al. 2019, section 3.3).
+
+    While there are more, the weakest of those kept counts for nothing and all is chosen anew. 2 in normal cells is the
+    paper's. Raises InputError where the space leaves no other choice.
+    """
+    left = {name: weight.detach().clone() for name, weight in weights.items()}
+    while True:
+        chosen = argmax(space, decisions, left)
+        skips = [n for n, kept in chosen.items() if n.split("/")[0] == kind and kept == (option,)]
+        if len(skips) <= most:
+            return chosen
+        position = {name: decisions[name].options.index(option) for name in skips}
+        open_ones = [name for name in skips if left[name][position[name]] >= 0]
+        if not open_ones:
+            raise InputError(f"discretiser.most={most}: this space needs more {option} in {kind} cells; allow more")
+        weakest = min(open_ones, key=lambda name: float(left[name][position[name]]))
+        left[weakest][position[weakest]] = -1.0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,23 +16,38 @@ from torch import Tensor, nn
 from supernet.runtime.seeding import generator
 from supernet.search.architects import Architect, Bilevel
 from supernet.search.discretisers import Discretiser
+from supernet.search.objectives import Relaxed, Term
+from supernet.search.perturbations import Assistance, Perturbation
 from supernet.search.relaxations import Relaxation
-from supernet.search.strategy import Step
+from supernet.search.strategy import Judge, Step
 from supernet.space.architecture import Architecture, Decision, Weights
-from supernet.space.cells import frozen_statistics
+from supernet.space.cells import frozen_statistics, reference, running
+from supernet.training.loop import evaluating
 
-Term = Callable[[Weights], Tensor]
-"""A scalar added to the validation loss: what else an architecture should be good at."""
+Start = Callable[[int, torch.Generator], Tensor]
+"""(number of options, generator) -> the logits of one decision before the first step."""
 
 _INITIAL_STREAM, _NOISE_STREAM = 0xA1FA, 0x0153
+
+
+def small_normal(options: int, generator: torch.Generator) -> Tensor:
+    """1e-3 times a normal draw (DARTS' code): undecided, but for a breath."""
+    return 1e-3 * torch.randn(options, generator=generator)
+
+
+def uniform(options: int, generator: torch.Generator) -> Tensor:
+    """The middle of the simplex (GAEA)."""
+    return torch.full((options,), 1.0 / options)
 
 
 class GradientStrategy:
     """Alphas that follow the hypergradient.
 
     `operations` relaxes operation decisions and `inputs` input decisions (None: every edge counts in full, as in
-    DARTS). Logits start at 1e-3 times a normal draw. Every evaluation within one update sees the same noise, and no
-    two steps do; noise depends on the seed and a count, not on the global generator.
+    DARTS). Every evaluation within one update sees the same noise, and no two steps do; noise depends on the seed and
+    a count, not on the global generator. `terms`: what is added to the loss the alphas learn from, by name.
+    `perturbation` moves the operations' weights for the network's step only; `assistance` adds to them in both steps,
+    not in the end. `single_level`: the alphas learn from the training batch, too (SNAS).
     """
 
     def __init__(
@@ -44,42 +60,47 @@ class GradientStrategy:
         architect: Architect,
         optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer],
         discretiser: Discretiser,
-        terms: Sequence[Term] = (),
+        terms: Mapping[str, Term] | None = None,
+        perturbation: Perturbation | None = None,
+        assistance: Assistance | None = None,
+        start: Start = small_normal,
+        single_level: bool = False,
         seed: int = 0,
     ) -> None:
         self.space = space
         self.decisions = dict(decisions)
         relaxed = {n: d for n, d in decisions.items() if inputs is not None or not d.inputs}
-        start = generator(seed, _INITIAL_STREAM)
-        self.logits = nn.ParameterDict(
-            {n: nn.Parameter(1e-3 * torch.randn(len(d.options), generator=start)) for n, d in relaxed.items()}
-        )
+        stream = generator(seed, _INITIAL_STREAM)
+        self.logits = nn.ParameterDict({n: nn.Parameter(start(len(d.options), stream)) for n, d in relaxed.items()})
         self._relaxations = {n: inputs if d.inputs and inputs else operations for n, d in relaxed.items()}
-        self._architect, self._discretiser, self._terms = architect, discretiser, tuple(terms)
+        self._architect, self._discretiser, self._terms = architect, discretiser, tuple((terms or {}).values())
+        self._perturbation, self._assistance, self._single_level = perturbation, assistance, single_level
         self.optimizer = optimizer(self.logits.parameters())
         self._seed, self._draws = seed, 0
 
     def relax(self, progress: float, draw: int) -> Weights:
         """The weights of draw number `draw`, differentiable in the logits."""
-        with _noise(self._seed, draw, next(iter(self.logits.values())).device):
-            return {n: relaxation(self.logits[n], progress) for n, relaxation in self._relaxations.items()}
+        return self._assisted(self._relaxed(progress, draw), progress)
 
     def update(self, step: Step) -> None:
         """One step of the alphas' optimiser along the architect's gradient."""
         draw = self._next_draw()
+        judged_by = step.train_loss if self._single_level else step.valid_loss
 
         def train_loss(inner: Sequence[Tensor]) -> Tensor:
             return step.train_loss(self.relax(step.progress, draw), inner)
 
         def valid_loss(inner: Sequence[Tensor]) -> Tensor:
-            weights = self.relax(step.progress, draw)
-            return sum((term(weights) for term in self._terms), step.valid_loss(weights, inner))
+            weights = self._relaxed(step.progress, draw)
+            at = Relaxed(self.decisions, dict(self.logits.items()), weights, step.progress)
+            return sum((term(at) for term in self._terms), judged_by(self._assisted(weights, step.progress), inner))
 
         problem = Bilevel(
             list(step.supernet.parameters()),
             list(self.logits.values()),
             train_loss,
             valid_loss,
+            twice=partial(running, step.supernet, reference),
             **_sgd(step),
             everything=step.supernet.everything,
         )
@@ -90,16 +111,25 @@ class GradientStrategy:
         self.optimizer.step()
 
     @torch.no_grad()
-    def sample(self, progress: float) -> Weights:
-        """The weights of a new draw, without gradient."""
-        return self.relax(progress, self._next_draw())
+    def sample(self, step: Step) -> Weights:
+        """The weights of a new draw, perturbed where the method does that, without gradient."""
+        weights = self._relaxed(step.progress, self._next_draw())
+        if self._perturbation is not None:
+            operations = {n: w for n, w in weights.items() if not self.decisions[n].inputs}
+
+            def loss(perturbed: Weights) -> Tensor:
+                return step.train_loss(self._assisted({**weights, **perturbed}, step.progress))
+
+            with self._noise(self._next_draw()), evaluating(step.supernet):
+                weights = {**weights, **self._perturbation(operations, loss, step.progress)}
+        return {n: w.detach() for n, w in self._assisted(weights, step.progress).items()}
 
     @torch.no_grad()
     def expected(self) -> Weights:
         """Each decision's weights without noise."""
         return {n: relaxation.expected(self.logits[n]) for n, relaxation in self._relaxations.items()}
 
-    def finish(self) -> Architecture:
+    def finish(self, judge: Judge | None = None) -> Architecture:
         """The discretiser's choice."""
         return self._discretiser(self.space, self.decisions, self.expected())
 
@@ -122,17 +152,24 @@ class GradientStrategy:
         self.optimizer.load_state_dict(state["optimizer"])
         self._draws = state["draws"]
 
+    def _relaxed(self, progress: float, draw: int) -> Weights:
+        with self._noise(draw):
+            return {n: relaxation(self.logits[n], progress) for n, relaxation in self._relaxations.items()}
+
+    def _assisted(self, weights: Weights, progress: float) -> Weights:
+        return weights if self._assistance is None else self._assistance(self.decisions, weights, progress)
+
     def _next_draw(self) -> int:
         self._draws += 1
         return self._draws
 
-
-@contextmanager
-def _noise(seed: int, draw: int, device: torch.device) -> Iterator[None]:
-    """Seeds the global generators from (seed, draw) and gives them back as they were."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(generator(seed, _NOISE_STREAM, draw).initial_seed())
-        yield
+    @contextmanager
+    def _noise(self, draw: int) -> Iterator[None]:
+        """Seeds the global generators from the seed and `draw` and gives them back as they were."""
+        device = next(iter(self.logits.values())).device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(generator(self._seed, _NOISE_STREAM, draw).initial_seed())
+            yield
 
 
 def _sgd(step: Step) -> dict[str, Any]:

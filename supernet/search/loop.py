@@ -20,12 +20,14 @@ from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Source, steps_per_epoch, training_batches
 from supernet.runtime.checkpoint import Stateful
 from supernet.runtime.errors import InputError
+from supernet.runtime.interrupt import Interrupted
 from supernet.runtime.run import Run
 from supernet.runtime.saving import Saving
 from supernet.runtime.seeding import generator
 from supernet.search.diagnostics import entropy, kinds, skip_count, table
 from supernet.search.strategy import Step, Strategy
-from supernet.space.architecture import Architecture
+from supernet.space.architecture import Architecture, Weights
+from supernet.space.cells import frozen_statistics
 from supernet.space.choices import Supernet
 from supernet.space.drawing import draw_cell, heat_map
 from supernet.training.loop import evaluate, evaluating
@@ -33,7 +35,7 @@ from supernet.training.meters import Averages, Meter, check_finite, memory_gb
 from supernet.training.schedules import Cosine, Schedule
 from supernet.training.tasks import Task
 
-_TRAIN_STREAM, _VALID_STREAM = 1, 2
+_TRAIN_STREAM, _VALID_STREAM, _JUDGE_STREAM = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -125,20 +127,22 @@ def search(
             run.report.progress(state.step, total, f"search: epoch {epoch + 1} of {recipe.epochs}")
         check_finite(state.meter, supernet, state.step, run.checkpoint)  # waits for the device, too
         seconds = (time.monotonic() - began) / max(1, state.step - first)
-        state.end_epoch(_evaluate(supernet, strategy, valid, augmentation, recipe, task, run))
+        with evaluating(supernet):
+            state.end_epoch(_evaluate(supernet, strategy.expected(), valid, augmentation, recipe, task, run))
         _report_epoch(state, strategy, recipe, optimizer, seconds, run)
         if known is not None:
             truth = known(strategy.finish())
             run.report.scalars({f"table/{name}": value for name, value in truth.items()}, state.step)
         saving.save()
-    return Searched(strategy.finish(), state.train, state.valid)
+    judge = _Judge(supernet, valid, augmentation, recipe, task, run)
+    return Searched(strategy.finish(judge), state.train, state.valid)
 
 
 def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bool = True) -> tuple[Tensor, Tensor]:
     """One step of the alphas, then one of the weights; the loss and the right answers of the latter's batch."""
     if learn_alphas:
         strategy.update(step)
-    weights = strategy.sample(step.progress)
+    weights = strategy.sample(step)
     output = step.supernet(step.task.inputs(step.train), weights)
     loss = step.task.loss(output, step.train)
     step.optimizer.zero_grad()
@@ -188,24 +192,45 @@ def _batches(
 
 def _evaluate(
     supernet: Supernet,
-    strategy: Strategy,
+    weights: Weights,
     valid: Source,
     augmentation: Augmentation,
     recipe: SearchRecipe,
     task: Task,
     run: Run,
 ) -> Averages:
-    """The whole supernet, as the strategy weighs it now, on the architecture's half of the data."""
-    weights = strategy.expected()
-    with evaluating(supernet):
-        return evaluate(
-            lambda images: supernet(images, weights),
-            valid,
-            augmentation,
-            batch_size=recipe.batch_size,
-            device=run.device,
-            task=task,
-        )
+    """The supernet, with these weights and in the mode it is in, on the architecture's half of the data."""
+    return evaluate(
+        lambda images: supernet(images, weights),
+        valid,
+        augmentation,
+        batch_size=recipe.batch_size,
+        device=run.device,
+        task=task,
+    )
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """`supernet.search.strategy.Judge` of a supernet that is in training mode. May raise Interrupted."""
+
+    supernet: Supernet
+    valid: Source
+    augmentation: Augmentation
+    recipe: SearchRecipe
+    task: Task
+    run: Run
+
+    def __call__(self, weights: Weights, batches: int | None = None) -> float:
+        if self.run.interruption.requested():
+            raise Interrupted(self.run.interruption.signal or 0)
+        images = self.valid
+        if batches is not None:
+            order = torch.randperm(len(images), generator=generator(self.run.seed, _JUDGE_STREAM))
+            images = images.subset(order[: batches * self.recipe.batch_size])
+        with frozen_statistics(self.supernet):
+            args = (self.augmentation, self.recipe, self.task, self.run)
+            return _evaluate(self.supernet, weights, images, *args).accuracy
 
 
 def _report_epoch(

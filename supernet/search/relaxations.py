@@ -1,6 +1,7 @@
 """Relaxations: from logits to weights that can be differentiated, one frozen dataclass each.
 
-A relaxation maps the logits of one decision, shape (options,), to its weights, shape (options,). `progress` in
+A relaxation maps the logits of one decision, shape (options,), to its weights, shape (options,); those of several
+decisions with equally many options can be stacked, (decisions, options), and each row is by itself. `progress` in
 [0, 1) is how far the search is: temperatures and the like are functions of it. `expected` is what the logits stand
 for without noise, by which options are ranked in the end. To add one, write such a class and a yaml that names it.
 """
@@ -17,7 +18,7 @@ from supernet.runtime.errors import InputError
 
 
 class Relaxation(Protocol):
-    """Maps logits (options,) to weights (options,)."""
+    """Maps logits (..., options) to weights (..., options)."""
 
     def __call__(self, logits: Tensor, progress: float) -> Tensor:
         """The weights of one evaluation; draws, if any, come from torch's global generator."""
@@ -68,3 +69,65 @@ class Gumbel:
     def expected(self, logits: Tensor) -> Tensor:
         """softmax(alpha): how probable each option is to be drawn."""
         return logits.softmax(-1)
+
+
+@dataclass(frozen=True)
+class Dirichlet:
+    """A draw from the Dirichlet distribution of concentration elu(alpha) + 1 (DrNAS, Chen et al. 2021).
+
+    Differentiable pathwise, by implicit reparameterisation. `expected` is the distribution's mean, the concentration
+    over its sum; the authors' code ranks by softmax(alpha), which has the same order within a decision.
+    """
+
+    def __call__(self, logits: Tensor, progress: float) -> Tensor:
+        return torch.distributions.Dirichlet(concentration(logits), validate_args=False).rsample()
+
+    def expected(self, logits: Tensor) -> Tensor:
+        """The mean."""
+        values = concentration(logits)
+        return values / values.sum(-1, keepdim=True)
+
+
+def concentration(logits: Tensor) -> Tensor:
+    """elu(alpha) + 1, exact for very negative alphas, too, and never 0."""
+    smallest = torch.finfo(logits.dtype).tiny
+    return torch.where(logits > 0, logits + 1, logits.clamp(max=0).exp()).clamp_min(smallest)
+
+
+@dataclass(frozen=True)
+class Sigmoid:
+    """sigmoid(alpha), each option by itself (FairDARTS, Chu et al. 2020)."""
+
+    def __call__(self, logits: Tensor, progress: float) -> Tensor:
+        return logits.sigmoid()
+
+    def expected(self, logits: Tensor) -> Tensor:
+        """sigmoid(alpha)."""
+        return logits.sigmoid()
+
+
+@dataclass(frozen=True)
+class Simplex:
+    """The parameters are the weights (GAEA, Li et al. 2021): for an optimiser that keeps them on the simplex.
+
+    Needs a start on the simplex, too: `strategy.initial`.
+    """
+
+    def __call__(self, logits: Tensor, progress: float) -> Tensor:
+        return logits.view_as(logits)  # no nn.Parameter, which a module would take for its own
+
+    def expected(self, logits: Tensor) -> Tensor:
+        """The same."""
+        return logits.clone()
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Every option counts alike, whatever the logits (DARTS-PT with fixed alphas, Wang et al. 2021)."""
+
+    def __call__(self, logits: Tensor, progress: float) -> Tensor:
+        return torch.full_like(logits, 1.0 / logits.shape[-1])
+
+    def expected(self, logits: Tensor) -> Tensor:
+        """One over the number of options."""
+        return torch.full_like(logits, 1.0 / logits.shape[-1])

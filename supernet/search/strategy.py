@@ -47,6 +47,17 @@ class Step:
         return self.task.loss(functional_call(self.supernet, stand_ins, (images, weights)), batch)
 
 
+class Judge(Protocol):
+    """Says how well the supernet does with given weights on the half of the data the architecture is judged by."""
+
+    def __call__(self, weights: Weights, batches: int | None = None) -> float:
+        """Accuracy, in [0, 1], on all of it, or on `batches` batches, the same at every call.
+
+        Batch norms use each batch's own statistics: those remembered are of all paths together.
+        """
+        ...
+
+
 class Strategy(Protocol):
     """Decides which weights the supernet runs with, and in the end which architecture is best."""
 
@@ -56,16 +67,16 @@ class Strategy(Protocol):
         """Learns about the architecture. Leaves the network's weights, gradients and statistics as they were."""
         ...
 
-    def sample(self, progress: float) -> Weights:
-        """Weights, without gradient, with which the network's next step is taken."""
+    def sample(self, step: Step) -> Weights:
+        """Weights, without gradient, with which the network's next step is taken. Leaves the network as it was."""
         ...
 
     def expected(self) -> Weights:
         """What the strategy thinks of each option now, without noise."""
         ...
 
-    def finish(self) -> Architecture:
-        """The architecture it would choose now."""
+    def finish(self, judge: Judge | None = None) -> Architecture:
+        """The architecture it would choose now; at the end of the search `judge` is there to try some."""
         ...
 
     def measures(self) -> Mapping[str, float]:

@@ -1,12 +1,14 @@
 """Hypergradients against closed forms, brute force and each other, in float64."""
 
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from supernet.runtime.errors import InputError
-from supernet.search.architects import Bilevel, first_order, unrolled, unrolled_exact
+from supernet.search.architects import Bilevel, conjugate_gradient, first_order, neumann, unrolled, unrolled_exact
 
 RATE, MOMENTUM, DECAY = 0.3, 0.9, 0.1
 
@@ -75,7 +77,7 @@ def test_first_step_has_no_velocity():
     torch.testing.assert_close(before, unrolled(replace(quadratic(), velocity=zeros)))
 
 
-@pytest.mark.parametrize("architect", [first_order, unrolled, unrolled_exact])
+@pytest.mark.parametrize("architect", [first_order, unrolled, unrolled_exact, neumann, conjugate_gradient])
 def test_the_problem_is_left_as_it_was(architect):
     problem = quadratic()
     problem.inner[0].grad = torch.ones(2, dtype=torch.float64)
@@ -142,17 +144,18 @@ def test_finite_difference_approaches_exact_as_the_square_of_epsilon(seed):
 def test_alphas_that_play_no_part_get_zeros():
     problem = quadratic()
     idle = torch.ones(2, dtype=torch.float64, requires_grad=True)
-    for architect in (first_order, unrolled, unrolled_exact):
+    for architect in (first_order, unrolled, unrolled_exact, neumann, conjugate_gradient):
         assert architect(replace(problem, outer=[*problem.outer, idle]))[1].tolist() == [0, 0]
 
 
 def test_flat_validation_loss_has_no_second_term():
     problem = quadratic()
     flat = replace(problem, valid_loss=lambda inner: (problem.outer[0] ** 2).sum() / 2)
-    torch.testing.assert_close(unrolled(flat)[0], ALPHA)
+    for architect in (unrolled, neumann, conjugate_gradient):
+        torch.testing.assert_close(architect(flat)[0], ALPHA)
 
 
-@pytest.mark.parametrize("architect", [unrolled, unrolled_exact])
+@pytest.mark.parametrize("architect", [unrolled, unrolled_exact, neumann])
 def test_unrolling_wants_sgd(architect):
     with pytest.raises(InputError, match="train the weights with SGD"):
         architect(replace(quadratic(), learning_rate=None))
@@ -173,8 +176,135 @@ def test_two_sided_step_has_the_published_length():
     assert (plus - W).norm().item() == pytest.approx(0.01)
 
 
-@pytest.mark.parametrize("architect", [unrolled, unrolled_exact])
+@pytest.mark.parametrize("architect", [unrolled, unrolled_exact, neumann, conjugate_gradient])
 def test_training_loss_without_alphas_has_no_second_term(architect):
     problem = quadratic()
     for train_loss in (lambda inner: sum((w**2).sum() for w in inner), lambda inner: sum(w.sum() for w in inner)):
         torch.testing.assert_close(architect(replace(problem, train_loss=train_loss))[0], ALPHA)
+
+
+def convex() -> Bilevel:
+    """`quadratic` without the term in alpha . w^2: the Hessian is A, which with the decay is positive definite."""
+    alpha = ALPHA.clone().requires_grad_()
+
+    def train_loss(inner):
+        w = torch.cat(list(inner))
+        return w @ A @ w / 2 + w @ B @ alpha
+
+    return replace(quadratic(), outer=[alpha], train_loss=train_loss, valid_loss=partial(valid_value, alpha))
+
+
+def valid_value(alpha, inner):
+    w = torch.cat(list(inner))
+    return ((C @ w - D) ** 2).sum() / 2 + (alpha**2).sum() / 2
+
+
+HESSIAN = A + DECAY * torch.eye(5, dtype=torch.float64)
+SLOPE = C.T @ (C @ W - D)  # of the validation loss, at W
+IMPLICIT = ALPHA - B.T @ torch.linalg.solve(HESSIAN, SLOPE)
+
+
+@pytest.mark.parametrize("terms", [1, 2, 3, 7])
+def test_neumann_equals_the_series_of_dense_matrices(terms):
+    contraction = torch.eye(5, dtype=torch.float64) - RATE * HESSIAN
+    series = sum(torch.linalg.matrix_power(contraction, k) for k in range(terms))
+    (gradient,) = neumann(convex(), terms)
+    torch.testing.assert_close(gradient, ALPHA - RATE * B.T @ series @ SLOPE, rtol=1e-12, atol=1e-12)
+
+
+def test_neumann_and_conjugate_gradient_reach_the_implicit_gradient():
+    """dw*/dalpha = -H^-1 B by the implicit function theorem; five unknowns take five iterations."""
+    assert RATE * torch.linalg.eigvalsh(HESSIAN).max() < 2
+    torch.testing.assert_close(neumann(convex(), 2000)[0], IMPLICIT, rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(conjugate_gradient(convex(), 5, damping=0.0)[0], IMPLICIT, rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(conjugate_gradient(convex(), 50, damping=0.0)[0], IMPLICIT, rtol=1e-9, atol=1e-10)
+    damped = ALPHA - B.T @ torch.linalg.solve(HESSIAN + 0.5 * torch.eye(5, dtype=torch.float64), SLOPE)
+    torch.testing.assert_close(conjugate_gradient(convex(), 5, damping=0.5)[0], damped, rtol=1e-9, atol=1e-10)
+
+
+def test_implicit_gradient_is_the_slope_along_the_solutions():
+    """At w*(alpha) it is the derivative of alpha -> L_valid(w*(alpha), alpha), by central differences."""
+
+    def solution(alpha):
+        return -torch.linalg.solve(HESSIAN, B @ alpha)
+
+    at = solution(ALPHA)
+    problem = replace(convex(), inner=[at[:2], at[2:]])
+    brute = torch.stack(
+        [
+            (valid_value(ALPHA + e, [solution(ALPHA + e)]) - valid_value(ALPHA - e, [solution(ALPHA - e)])) / 2e-5
+            for e in 1e-5 * torch.eye(3, dtype=torch.float64)
+        ]
+    )
+    torch.testing.assert_close(conjugate_gradient(problem, 5, damping=0.0)[0], brute, rtol=1e-7, atol=1e-8)
+
+
+def test_known_mistakes_of_the_series_are_far_away():
+    """A wrong sign, a forgotten weight decay, and the diagonal stand-in for the Hessian of the authors' code."""
+    contraction = torch.eye(5, dtype=torch.float64) - RATE * HESSIAN
+    right = neumann(convex(), 3)[0]
+
+    def three(matrix):
+        return ALPHA - RATE * B.T @ (SLOPE + matrix @ SLOPE + matrix @ matrix @ SLOPE)
+
+    mistakes = {
+        "sign": 2 * ALPHA - right,
+        "decay": three(contraction + RATE * DECAY * torch.eye(5, dtype=torch.float64)),
+        "diagonal": three(torch.diag(torch.diag(contraction))),
+        "first order": ALPHA,
+        "one term": neumann(convex(), 1)[0],
+    }
+    for name, wrong in mistakes.items():
+        assert (wrong - right).abs().max() > 0.01, name
+
+
+def test_neumann_of_one_term_is_the_unrolled_gradient_without_the_virtual_step():
+    still = replace(quadratic(), momentum=0.0, weight_decay=0.0, velocity=None)
+    tiny = replace(still, learning_rate=1e-7)
+    first = [(unrolled_exact(tiny)[0] - ALPHA) / 1e-7, (neumann(tiny, 1)[0] - ALPHA) / 1e-7]
+    torch.testing.assert_close(*first, rtol=1e-5, atol=1e-5)
+
+
+def test_conjugate_gradient_stops_at_negative_curvature():
+    """L_train = -|w|^2/2 + w'B alpha has no minimum: what is left is the validation gradient."""
+    problem = convex()
+
+    def train_loss(inner):
+        w = torch.cat(list(inner))
+        return -(w @ w) / 2 + w @ B @ problem.outer[0]
+
+    (gradient,) = conjugate_gradient(replace(problem, train_loss=train_loss))
+    torch.testing.assert_close(gradient, ALPHA - B.T @ SLOPE)
+
+
+@pytest.mark.parametrize("architect", [partial(neumann, terms=0), partial(conjugate_gradient, iterations=0)])
+def test_implicit_architects_refuse_nonsense(architect):
+    with pytest.raises(InputError, match="1 or more"):
+        architect(quadratic())
+
+
+@pytest.mark.parametrize(
+    ("architect", "expected"),
+    [
+        (first_order, ["valid"]),
+        (unrolled, ["train", "valid", "train", "train"]),
+        (unrolled_exact, ["train", "valid", "train twice"]),
+        (neumann, ["valid", "train twice"]),
+        (conjugate_gradient, ["valid", "train twice"]),
+    ],
+)
+def test_what_is_differentiated_twice_is_built_within_the_context(architect, expected):
+    inside, seen, problem = [], [], quadratic()
+
+    @contextmanager
+    def twice():
+        inside.append(True)
+        yield
+        inside.pop()
+
+    def watched(name, loss):
+        return lambda inner: (seen.append(name + " twice" * bool(inside)), loss(inner))[1]
+
+    losses = {f"{name}_loss": watched(name, getattr(problem, f"{name}_loss")) for name in ("train", "valid")}
+    architect(replace(problem, twice=twice, **losses))
+    assert seen == expected

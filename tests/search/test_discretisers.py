@@ -1,11 +1,13 @@
 import itertools
 
+import pytest
 import torch
 
-from supernet.search.discretisers import argmax
+from supernet.runtime.errors import InputError
+from supernet.search.discretisers import argmax, limit_skips, threshold
 from supernet.space.architecture import Decision, check
 from supernet.space.choices import Supernet
-from supernet.space.choosers import Undecided
+from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
 
 OPTIONS = ("none", "a", "b")
@@ -82,3 +84,95 @@ def test_answers_every_question_of_the_darts_space():
     architecture = argmax("darts", every, weights)
     check(architecture, every)
     assert sum(name.count("/") == 2 for name in architecture) == 16
+
+
+def fair(**strong: float) -> dict[str, torch.Tensor]:
+    """Sigmoid weights of 0.1, but for those given: n2_0a=0.9 is operation a from state 0 to node 2."""
+    weights = {d.name: torch.full((3,), 0.1) for d in decisions(2).values() if d.name.count("/") == 2}
+    for key, value in strong.items():
+        weights[f"normal/{key[1]}/{key[3]}"][OPTIONS.index(key[4])] = value
+    return {**weights, "stage/width": torch.tensor([0.2, 0.1])}
+
+
+def test_threshold_keeps_the_two_best_edges_and_of_them_the_strong():
+    """Of node 3's three strong edges the best two; of node 2's one strong edge that one, without the weak."""
+    weights = fair(n3_0a=0.9, n3_1b=0.95, n3_2a=0.86, n2_1b=0.9, n2_0a=0.84)
+    architecture = threshold("toy", decisions(2), weights)
+    assert architecture["normal/3"] == ("0", "1")
+    assert architecture["normal/2"] == ("1",)
+    assert architecture["normal/2/1"] == ("b",)
+    assert "normal/2/0" not in architecture
+    assert "normal/3/2" not in architecture
+    everything = threshold("toy", decisions(2), weights, least=0.0)
+    assert everything == argmax("toy", decisions(2), weights)
+
+
+def test_threshold_counts_equality_and_leaves_no_node_without_input():
+    exact = fair(n2_0a=0.5, n2_1a=0.5, n3_0a=0.3, n3_2b=0.4)
+    architecture = threshold("toy", decisions(2), exact, least=0.5)
+    assert architecture["normal/2"] == ("0", "1")
+    assert architecture["normal/3"] == ("2",)  # the strongest, though weak
+
+
+def test_networks_are_built_from_what_the_threshold_leaves():
+    every = Supernet(Darts(2, 3).network(Undecided(), (1, 8, 8), 2)).decisions
+    weights = {d.name: torch.rand(len(d.options)) for d in every.values() if not d.inputs}
+    architecture = threshold("darts", every, weights, least=0.97)
+    assert sum(name.count("/") == 2 for name in architecture) < 16
+    Darts(2, 3).network(Decided(architecture), (1, 8, 8), 2)(torch.zeros(2, 1, 8, 8))
+
+
+SKIPPING = ("none", "skip_connect", "conv")
+
+
+def skips(architecture, kind="normal"):
+    return [n for n, kept in architecture.items() if n.startswith(kind) and kept == ("skip_connect",)]
+
+
+def skipping(nodes: int, options=SKIPPING):
+    found = {}
+    for kind in ("normal", "reduce"):
+        for node in range(2, 2 + nodes):
+            sources = tuple(str(s) for s in range(node))
+            found[f"{kind}/{node}"] = Decision(f"{kind}/{node}", sources, 2, inputs=True)
+            found.update({f"{kind}/{node}/{s}": Decision(f"{kind}/{node}/{s}", options) for s in sources})
+    return found
+
+
+@pytest.mark.parametrize("most", range(7))
+def test_limit_skips_against_a_second_writing_of_the_papers_procedure(most):
+    """Matrices in place of decisions, as in the paper's script: zero the weakest kept skip, choose again, until few."""
+    every = skipping(3)
+    for seed in range(10):
+        generator = torch.Generator().manual_seed(seed)
+        lean = torch.tensor([0.0, 1.0, 0.0])
+        weights = {n: (torch.randn(3, generator=generator) + lean).softmax(0) for n, d in every.items() if not d.inputs}
+        architecture = limit_skips("toy", every, weights, most)
+        check(architecture, every)
+        table = {n: w.clone() for n, w in weights.items() if n.startswith("normal")}
+        while True:
+            kept = {}
+            for node in (2, 3, 4):
+                value = {s: table[f"normal/{node}/{s}"][1:].max().item() for s in range(node)}
+                for s in sorted(value, key=lambda s: -value[s])[:2]:
+                    kept[f"normal/{node}/{s}"] = table[f"normal/{node}/{s}"][1:].argmax().item()
+            on = {n: table[n][1].item() for n, best in kept.items() if best == 0}
+            if len(on) <= most:
+                break
+            table[min(on, key=on.get)][1] = 0.0
+        expected = {n: (SKIPPING[1 + best],) for n, best in kept.items()}
+        assert {n: k for n, k in architecture.items() if n.startswith("normal") and n.count("/") == 2} == expected
+        assert len(skips(architecture)) <= most
+        free = argmax("toy", every, weights)
+        assert skips(architecture, "reduce") == skips(free, "reduce")  # reduction cells are left alone
+
+
+def test_limit_skips_leaves_weights_alone_and_says_where_it_cannot_be():
+    every = skipping(2)
+    weights = {n: torch.tensor([0.1, 0.6, 0.3]) for n, d in every.items() if not d.inputs}
+    before = {n: w.clone() for n, w in weights.items()}
+    assert len(skips(limit_skips("toy", every, weights))) == 2
+    assert all(torch.equal(weights[n], before[n]) for n in weights)
+    only = skipping(2, ("skip_connect",))
+    with pytest.raises(InputError, match=r"discretiser\.most=2: this space needs more skip_connect in normal cells"):
+        limit_skips("toy", only, {n: torch.ones(1) for n, d in only.items() if not d.inputs})

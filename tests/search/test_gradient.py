@@ -7,13 +7,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from supernet.data.batches import Batch
-from supernet.search.architects import first_order, unrolled, unrolled_exact
+from supernet.search.architects import conjugate_gradient, first_order, neumann, unrolled, unrolled_exact
 from supernet.search.discretisers import argmax
-from supernet.search.gradient import GradientStrategy
+from supernet.search.gradient import GradientStrategy, uniform
 from supernet.search.loop import search_step
-from supernet.search.relaxations import Gumbel, Softmax
+from supernet.search.optimizers import ExponentiatedGradient
+from supernet.search.perturbations import Adversarial, AuxiliarySkip, RandomSmoothing
+from supernet.search.relaxations import Dirichlet, Gumbel, Sigmoid, Simplex, Softmax
 from supernet.search.strategy import Step
-from supernet.space.cells import frozen_statistics
+from supernet.space.cells import frozen_statistics, reference, running
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
@@ -28,14 +30,14 @@ def supernet():
     return Supernet(Darts(channels=2, cells=3, nodes=2).network(Undecided(), (1, 6, 6), 3)).double()
 
 
-def strategy_of(supernet, relaxation=None, inputs=None, architect=first_order, seed=0, **settings):
+def strategy_of(supernet, relaxation=None, inputs=None, architect=first_order, seed=0, optimizer=ADAM, **settings):
     strategy = GradientStrategy(
         "darts",
         supernet.decisions,
         operations=relaxation or Softmax(),
         inputs=inputs,
         architect=architect,
-        optimizer=ADAM,
+        optimizer=optimizer,
         discretiser=argmax,
         seed=seed,
         **settings,
@@ -59,12 +61,12 @@ def logits(strategy):
     return torch.cat([p.detach() for p in strategy.logits.values()])
 
 
-@pytest.mark.parametrize("architect", [first_order, unrolled, unrolled_exact])
-@pytest.mark.parametrize("relaxation", [Softmax(), Gumbel(hard=True)])
+@pytest.mark.parametrize("architect", [first_order, unrolled, unrolled_exact, neumann, conjugate_gradient])
+@pytest.mark.parametrize("relaxation", [Softmax(), Gumbel(hard=True), Dirichlet(), Sigmoid()])
 def test_update_moves_the_alphas_and_nothing_else(supernet, architect, relaxation):
     """Weights, their gradients, batch-norm statistics and the global random state stay as they are, bit for bit."""
     strategy, step = strategy_of(supernet, relaxation, architect=architect), step_of(supernet)
-    supernet(step.train.images, strategy.sample(0.0)).sum().backward()
+    supernet(step.train.images, strategy.sample(step)).sum().backward()
     state = copy.deepcopy(supernet.state_dict())
     gradients = [None if p.grad is None else p.grad.clone() for p in supernet.parameters()]
     before, noise = logits(strategy), torch.get_rng_state()
@@ -126,32 +128,142 @@ def test_the_virtual_step_uses_the_optimizers_own_momentum(supernet):
     assert results[0] != pytest.approx(results[1], rel=1e-3)
 
 
+@pytest.mark.parametrize(("architect", "losses"), [(first_order, 1), (unrolled_exact, 2), (neumann, 1)])
+def test_what_is_differentiated_twice_runs_on_the_reference_executor(supernet, architect, losses):
+    """The cells' own executor sees the other losses only, and has its place back at the end."""
+    seen = []
+
+    def fast(cell, inputs):
+        seen.append(cell)
+        return reference(cell, inputs)
+
+    with running(supernet, fast):
+        strategy_of(supernet, architect=architect).update(step_of(supernet))
+        assert len(seen) == 3 * losses
+        assert all(cell.execute is fast for cell in seen)
+
+
 def test_noise_is_one_draw_an_update_and_new_every_step(supernet):
     strategy = strategy_of(supernet, Gumbel())
     again = strategy_of(supernet, Gumbel())
-    first, second = strategy.sample(0.5), strategy.sample(0.5)
+    step = step_of(supernet, progress=0.5)
+    first, second = strategy.sample(step), strategy.sample(step)
     name = next(iter(first))
     assert not torch.equal(first[name], second[name])
     torch.manual_seed(99)  # the global generator has no say
-    assert torch.equal(again.sample(0.5)[name], first[name])
+    assert torch.equal(again.sample(step)[name], first[name])
     assert torch.equal(strategy.relax(0.5, 7)[name], strategy.relax(0.5, 7)[name])
-    assert not torch.equal(strategy_of(supernet, Gumbel(), seed=1).sample(0.5)[name], first[name])
+    assert not torch.equal(strategy_of(supernet, Gumbel(), seed=1).sample(step)[name], first[name])
 
 
 def test_inputs_are_relaxed_only_where_asked(supernet):
-    assert not any(supernet.decisions[n].inputs for n in strategy_of(supernet).sample(0.0))
+    assert not any(supernet.decisions[n].inputs for n in strategy_of(supernet).sample(step_of(supernet)))
     both = strategy_of(supernet, inputs=Softmax())
-    assert set(both.sample(0.0)) == set(supernet.decisions)
+    assert set(both.sample(step_of(supernet))) == set(supernet.decisions)
     both.update(step_of(supernet))
     assert both.logits["normal/3"].grad.abs().sum() > 0
 
 
 def test_terms_join_the_validation_loss(supernet):
     name = "normal/2/0"
-    strategy = strategy_of(supernet, terms=[lambda weights: 1e6 * weights[name][3]])
+    strategy = strategy_of(supernet, terms={"some": lambda at: 1e6 * at.weights[name][3]})
     strategy.update(step_of(supernet))
     assert strategy.logits[name].grad.argmax() == 3
     assert strategy.logits[name].grad[3] > 1e4
+
+
+def test_terms_see_logits_weights_decisions_and_progress(supernet):
+    seen = []
+
+    def term(at):
+        seen.append(at)
+        torch.testing.assert_close(at.weights["normal/2/0"], at.logits["normal/2/0"].softmax(0))
+        return 0.0 * at.logits["normal/2/0"].sum()
+
+    strategy = strategy_of(supernet, terms={"some": term})
+    strategy.update(step_of(supernet, progress=0.25))
+    (at,) = seen
+    assert at.progress == 0.25
+    assert set(at.operations()) == set(strategy.logits)
+
+
+def test_single_level_learns_from_training_data_alone(supernet):
+    moved = []
+    for train, valid in ((1, 2), (1, 9), (3, 2)):
+        strategy = strategy_of(supernet, single_level=True)
+        strategy.update(step_of(supernet, train, valid))
+        moved.append(logits(strategy))
+    assert torch.equal(moved[0], moved[1])
+    assert not torch.equal(moved[0], moved[2])
+
+
+def test_gaea_stays_on_the_simplex_and_is_mirror_descent_on_the_validation_loss(supernet):
+    strategy = strategy_of(supernet, Simplex(), optimizer=ExponentiatedGradient, start=uniform)
+    assert torch.equal(strategy.logits["normal/2/0"], torch.full((8,), 1 / 8, dtype=torch.float64))
+    theta = {n: p.detach().clone().requires_grad_() for n, p in strategy.logits.items()}
+    with frozen_statistics(supernet):
+        loss = step_of(supernet).valid_loss(theta)
+    for name, gradient in zip(theta, torch.autograd.grad(loss, theta.values()), strict=True):
+        theta[name] = theta[name].detach() * (-0.1 * gradient).exp()
+    strategy.update(step_of(supernet))
+    for name, expected in theta.items():
+        torch.testing.assert_close(strategy.logits[name].detach(), expected / expected.sum())
+
+
+@pytest.mark.parametrize("perturbation", [RandomSmoothing(), Adversarial()])
+@pytest.mark.parametrize("start", [None, 1.0])
+def test_perturbed_samples_leave_network_and_alphas_as_they_were(supernet, perturbation, start):
+    """The known mistake writes the perturbed weights into the alphas; modes and statistics must survive, too."""
+    assistance = None if start is None else AuxiliarySkip(start)
+    strategy = strategy_of(supernet, perturbation=perturbation, assistance=assistance)
+    plain = strategy_of(supernet, assistance=assistance)
+    state, before, noise = copy.deepcopy(supernet.state_dict()), logits(strategy), torch.get_rng_state()
+    step = step_of(supernet, progress=0.5)
+    perturbed, usual = strategy.sample(step), plain.sample(step)
+    assert torch.equal(logits(strategy), before)
+    assert torch.equal(torch.get_rng_state(), noise)
+    assert all(torch.equal(value, state[name]) for name, value in supernet.state_dict().items())
+    assert all(module.training for module in supernet.modules())
+    assert all(p.grad is None for p in supernet.parameters())
+    for name, weight in perturbed.items():
+        assert not weight.requires_grad
+        assert not torch.equal(weight, usual[name])
+        assert weight.sum().item() == pytest.approx(1 if start is None else 1.5)
+
+
+def test_the_alphas_learn_without_perturbation(supernet):
+    """SDARTS perturbs the inner problem only: the outer loss is that of the weights as they are."""
+    moved = []
+    for perturbation in (None, RandomSmoothing(0.3, 0.3)):
+        strategy = strategy_of(supernet, perturbation=perturbation)
+        strategy.update(step_of(supernet))
+        moved.append(logits(strategy))
+    assert torch.equal(*moved)
+
+
+def test_the_adversary_raises_the_training_loss_of_a_real_supernet(supernet):
+    strategy, step = strategy_of(supernet, perturbation=Adversarial(0.3, 0.3)), step_of(supernet)
+    plain, attacked = strategy.relax(0.25, 1), strategy.sample(step)
+    assert max((attacked[n] - plain[n]).abs().max().item() for n in plain) > 0.01
+    with torch.no_grad():
+        supernet.eval()
+        assert step.train_loss(attacked) > step.train_loss(plain)
+
+
+def test_the_auxiliary_skip_is_in_both_steps_and_not_in_the_end(supernet):
+    strategy = strategy_of(supernet, assistance=AuxiliarySkip())
+    twin = {n: p.detach().clone().requires_grad_() for n, p in strategy.logits.items()}
+    position = supernet.decisions["normal/2/0"].options.index("skip_connect")
+    bonus = 0.75 * F.one_hot(torch.tensor(position), 8).double()
+    weights = {n: p.softmax(0) + bonus for n, p in twin.items()}
+    with frozen_statistics(supernet):
+        loss = step_of(supernet).valid_loss(weights)
+    gradients = torch.autograd.grad(loss, twin.values())
+    torch.testing.assert_close(strategy.sample(step_of(supernet))["normal/2/0"], weights["normal/2/0"].detach())
+    strategy.update(step_of(supernet))
+    for parameter, gradient in zip(strategy.logits.values(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+    torch.testing.assert_close(strategy.expected()["normal/2/0"], strategy.logits["normal/2/0"].detach().softmax(0))
 
 
 def test_state_goes_round(supernet):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from supernet.runtime.errors import InputError
-from supernet.search.relaxations import Gumbel, Softmax
+from supernet.search.relaxations import Dirichlet, Gumbel, Sigmoid, Simplex, Softmax, Uniform, concentration
 
 LOGITS = torch.tensor([0.3, -1.0, 1.2], dtype=torch.float64)
 
@@ -52,3 +52,73 @@ def test_hard_gumbel_passes_the_soft_gradient():
 def test_temperature_must_be_positive():
     with pytest.raises(InputError, match="above 0"):
         Gumbel(end=0.0)
+
+
+def test_dirichlet_has_the_moments_of_its_concentration():
+    """Mean c/C and variance m(1 - m)/(C + 1), with c = elu(logits) + 1."""
+    concentration = torch.where(LOGITS > 0, LOGITS + 1, LOGITS.exp())
+    total = concentration.sum()
+    mean = concentration / total
+    torch.manual_seed(0)
+    draws = Dirichlet()(LOGITS.expand(20000, 3), 0.5)
+    torch.testing.assert_close(draws.mean(0), mean, atol=0.01, rtol=0)
+    torch.testing.assert_close(draws.var(0), mean * (1 - mean) / (total + 1), atol=0.004, rtol=0)
+    torch.testing.assert_close(draws.sum(-1), torch.ones(20000, dtype=torch.float64))
+    torch.testing.assert_close(Dirichlet().expected(LOGITS), mean)
+
+
+def test_dirichlet_gradient_is_that_of_the_expectation():
+    """The pathwise gradient of E[sum v w^2], averaged, against E[w_i^2] = c_i (c_i + 1) / (C (C + 1))."""
+    values = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
+    logits = LOGITS.clone().requires_grad_()
+    c = torch.where(logits > 0, logits + 1, logits.clamp(max=0).exp())
+    total = c.sum()
+    (exact,) = torch.autograd.grad((values * c * (c + 1) / (total * (total + 1))).sum(), logits)
+    torch.manual_seed(0)
+    draws = Dirichlet()(logits.expand(40000, 3), 0.0)
+    (pathwise,) = torch.autograd.grad((values * draws**2).sum(-1).mean(), logits)
+    torch.testing.assert_close(pathwise, exact, atol=0.02, rtol=0)
+
+
+def test_dirichlet_of_extreme_logits_is_finite():
+    logits = torch.tensor([-200.0, 0.0, 50.0], requires_grad=True)
+    weights = Dirichlet()(logits, 0.0)
+    (gradient,) = torch.autograd.grad(weights[2], logits)
+    assert weights.isfinite().all()
+    assert gradient.isfinite().all()
+    assert concentration(torch.tensor([0.0], requires_grad=True)).item() == 1
+
+
+def test_sigmoid_options_do_not_compete():
+    torch.testing.assert_close(Sigmoid()(LOGITS, 0.5), 1 / (1 + (-LOGITS).exp()))
+    more = LOGITS + torch.tensor([5.0, 0.0, 0.0])
+    assert torch.equal(Sigmoid().expected(more)[1:], Sigmoid().expected(LOGITS)[1:])
+
+
+def test_simplex_passes_parameters_and_gradients_on():
+    theta = torch.nn.Parameter(torch.tensor([0.2, 0.3, 0.5]))
+    assert not isinstance(Simplex()(theta, 0.0), torch.nn.Parameter)  # a choice would register it as its own
+    (gradient,) = torch.autograd.grad((Simplex()(theta, 0.0) * torch.tensor([1.0, 2.0, 3.0])).sum(), theta)
+    assert gradient.tolist() == [1, 2, 3]
+    assert torch.equal(Simplex().expected(theta), theta)
+
+
+def test_uniform_does_not_listen_to_the_logits():
+    assert Uniform()(LOGITS, 0.3).tolist() == pytest.approx([1 / 3] * 3)
+    assert Uniform().expected(LOGITS).tolist() == pytest.approx([1 / 3] * 3)
+
+
+@pytest.mark.parametrize(
+    "relaxation", [Softmax(), Gumbel(), Gumbel(hard=True), Dirichlet(), Sigmoid(), Simplex(), Uniform()]
+)
+def test_rows_of_stacked_logits_are_decisions_of_their_own(relaxation):
+    """A row is what it is alone where there is no noise; with noise, it depends on its own logits only."""
+    stacked = torch.stack([LOGITS, LOGITS.flip(0), 2 * LOGITS])
+    alone = torch.stack([relaxation.expected(row) for row in stacked])
+    torch.testing.assert_close(relaxation.expected(stacked), alone)
+    torch.manual_seed(0)
+    weights = relaxation(stacked.requires_grad_(), 0.5)
+    assert weights.shape == stacked.shape
+    if weights.requires_grad:
+        (gradient,) = torch.autograd.grad((weights[1] ** 2).sum(), stacked)
+        assert gradient[0].abs().sum() == gradient[2].abs().sum() == 0 < gradient[1].abs().sum()

@@ -1,0 +1,41 @@
+"""Optimisers for architecture parameters that PyTorch does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from supernet.runtime.errors import InputError
+
+
+class ExponentiatedGradient(torch.optim.Optimizer):
+    """Steps that stay on the simplex: theta <- normalise(max(theta exp(-lr g), floor)) (GAEA, Li et al. 2021).
+
+    Parameters lie on the simplex along their last dimension, (options,) or (decisions, options), and stay there. No
+    momentum, no decay. The floor of 1e-5 is that of the authors' code: nothing can vanish for good.
+    """
+
+    def __init__(self, params: Iterable[Tensor], lr: float = 0.1, floor: float = 1e-5) -> None:
+        if not lr >= 0:
+            raise InputError(f"optimizer.lr={lr}: needs 0 or more, such as 0.1")
+        if not 0 < floor < 1:
+            raise InputError(f"optimizer.floor={floor}: needs to lie between 0 and 1, such as 1e-5")
+        super().__init__(params, {"lr": lr, "floor": floor})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step along the parameters' `.grad`; a parameter without one stays."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for theta in group["params"]:
+                if theta.grad is None:
+                    continue
+                exponent = (-group["lr"] * theta.grad).clamp(max=60)  # e^60 takes all as well as more would
+                grown = (theta * exponent.exp()).clamp_min(group["floor"])
+                theta.copy_(grown / grown.sum(-1, keepdim=True))
+        return loss

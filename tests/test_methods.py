@@ -1,0 +1,137 @@
+"""Every method of the literature is a yaml: it composes, says the published figures, and takes steps on a supernet."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from supernet.experiments.config import build, plain
+
+from supernet.data.batches import Batch
+from supernet.search.loop import search_step
+from supernet.search.strategy import Step
+from supernet.space.choices import Supernet
+from supernet.space.choosers import Decided
+from supernet.space.darts import Darts
+from supernet.training.tasks import Classification
+
+METHODS = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "method").glob("*.yaml"))
+SHAPE = (1, 6, 6)
+
+
+def composed(*overrides: str) -> dict:
+    with initialize_config_module("supernet.conf", version_base="1.3"):
+        return plain(compose("config", overrides=list(overrides)))
+
+
+def tiny(method: str):
+    """The space, supernet and a maker of strategies of a method, as small as partial channels allow."""
+    settings = composed(f"method={method}", "experiment=cifar10", "space.channels=8", "space.cells=1", "space.nodes=2")
+    torch.manual_seed(0)
+    space, chooser = build(settings["space"], "space"), build(settings["chooser"], "chooser")
+    supernet = Supernet(space.network(chooser, SHAPE, 3))
+    maker = build(settings["strategy"], "strategy")
+    return space, supernet, lambda: maker("darts", supernet.decisions, seed=0)
+
+
+def step_of(supernet, optimizer, number: int) -> Step:
+    generator = torch.Generator().manual_seed(number)
+
+    def batch() -> Batch:
+        labels = torch.randint(3, (4,), generator=generator)
+        return Batch(torch.randn(4, *SHAPE, generator=generator), labels)
+
+    return Step(supernet, batch(), batch(), Classification(), optimizer, 0.1 * number)
+
+
+def values(state) -> list[torch.Tensor]:
+    """All tensors of a nested state, in order."""
+    if isinstance(state, torch.Tensor):
+        return [state]
+    children = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
+    return [tensor for child in children for tensor in values(child)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_takes_steps_resumes_and_ends_in_a_network(method):
+    space, supernet, make = tiny(method)
+    optimizer = torch.optim.SGD(supernet.parameters(), 0.01, momentum=0.9)
+    strategy = make()
+    before = copy.deepcopy(strategy.state_dict())
+    for number in range(2):
+        loss, _ = search_step(step_of(supernet, optimizer, number), strategy, 5.0)
+        assert loss.isfinite()
+    assert all(value.isfinite().all() for value in values(strategy.state_dict()))
+    logits = [values(state.get("logits", {})) for state in (before, strategy.state_dict())]
+    assert method == "random_search" or not all(torch.equal(a, b) for a, b in zip(*logits, strict=True))
+    twin, network = make(), copy.deepcopy(supernet.state_dict())
+    twin.load_state_dict(copy.deepcopy(strategy.state_dict()))
+    third = step_of(supernet, torch.optim.SGD(supernet.parameters(), 0.01), 2)
+    results = []
+    assert not any(weight.requires_grad for weight in make().sample(third).values())
+    for each in (strategy, twin):
+        supernet.load_state_dict(network)
+        each.update(third)
+        results.append([*values(each.state_dict()), *each.sample(third).values()])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    found = strategy.finish(lambda weights, batches=None: 0.5)
+    assert isinstance(space, Darts)
+    space.network(Decided(found), SHAPE, 3)(torch.zeros(2, *SHAPE))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_on_digits_a_method_keeps_its_parts_and_takes_the_sizes_of_digits(method):
+    published, digits = composed(f"method={method}", "experiment=cifar10"), composed(f"method={method}")
+    for part in ("strategy", "relaxation", "inputs", "architect", "objective", "discretiser", "chooser"):
+        assert digits[part] == published[part] or part == "strategy"
+    assert digits["search"]["epochs"] == composed()["search"]["epochs"]
+    assert build(digits["search"], "search").warm_up < digits["search"]["epochs"]
+    assert build(published["search"], "search").epochs >= 50
+
+
+def test_a_method_on_the_command_line_beats_that_of_an_experiment():
+    settings = composed("experiment=darts_cifar10", "method=drnas")
+    assert settings["relaxation"]["_target_"].endswith("Dirichlet")
+    assert composed("method=drnas", "relaxation=softmax")["relaxation"]["_target_"].endswith("Softmax")
+    assert composed("experiment=darts_cifar10_second_order")["architect"]["_target_"].endswith("unrolled")
+
+
+PUBLISHED = [  # from the papers' own scripts; where they are in conf/method and conf/search is said there
+    ("darts", {"optimizer.lr": 3e-4, "optimizer.weight_decay": 1e-3, "search.epochs": 50, "search.batch_size": 64}),
+    ("darts_2nd", {"architect.epsilon": 0.01, "optimizer.betas": [0.5, 0.999]}),
+    ("idarts", {"architect.terms": 3}),
+    ("pc_darts", {"chooser.partial": 4, "search.batch_size": 256, "search.warm_up": 15, "optimizer.lr": 6e-4}),
+    ("pc_darts", {"search.schedule.start": 0.1, "search.schedule.end": 0.0, "optimizer.weight_decay": 1e-3}),
+    ("gdas", {"relaxation.hard": True, "relaxation.start": 10.0, "relaxation.end": 0.1, "chooser.single": True}),
+    ("snas", {"relaxation.hard": False, "relaxation.start": 1.0, "relaxation.end": 0.03, "search.epochs": 150}),
+    ("snas", {"strategy.single_level": True, "optimizer.lr": 3e-4}),
+    ("drnas", {"optimizer.lr": 6e-4, "optimizer.weight_decay": 1e-3, "objective": {}}),
+    ("fair_darts", {"objective.zero_one.weight": 10.0, "discretiser.least": 0.85, "optimizer.lr": 3e-3}),
+    ("fair_darts", {"optimizer.betas": [0.9, 0.999], "search.batch_size": 128, "search.schedule.start": 0.005}),
+    ("darts_minus", {"strategy.assistance.start": 1.0, "strategy.assistance.decay": "linear"}),
+    ("sdarts_rs", {"strategy.perturbation.start": 0.03, "strategy.perturbation.end": 0.3}),
+    ("sdarts_adv", {"strategy.perturbation.steps": 7, "strategy.perturbation.end": 0.3}),
+    ("r_darts_l2", {"search.weight_decay": 81e-4, "architect.epsilon": 0.01}),
+    ("beta_darts", {"objective.beta_decay.weight": 50.0}),
+    ("gaea", {"optimizer.lr": 0.1, "optimizer.floor": 1e-5}),
+    ("gaea_pc_darts", {"optimizer.lr": 0.1, "chooser.partial": 4, "search.batch_size": 256}),
+    ("random_search", {"strategy.candidates": 1000, "strategy.finalists": 10, "strategy.batches": 10}),
+]
+
+
+@pytest.mark.parametrize(("method", "figures"), PUBLISHED)
+def test_published_figures(method, figures):
+    settings = composed(f"method={method}", "experiment=cifar10")
+    for key, value in figures.items():
+        found = settings
+        for part in key.split("."):
+            found = found[part]
+        assert found == value, key
+
+
+def test_fair_darts_has_no_none_and_every_method_names_its_paper():
+    assert "none" not in composed("method=fair_darts")["space"]["operations"]
+    for method in METHODS:
+        text = (Path(__file__).parents[1] / "conf" / "method" / f"{method}.yaml").read_text()
+        assert method == "none" or any(f"20{year})" in text or f"20{year}," in text for year in range(18, 26)), method
