@@ -38,6 +38,8 @@ class Runtime:
     device: str = "auto"
     threads: int | None = None
     deterministic: bool = True
+    precision: str = "float32"
+    graphs: bool = False
     save_seconds: float = 60.0
     progress: bool = True
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -54,6 +54,8 @@ class Job:
     retrain_valid: float
     factories: dict[str, Any]
     save_seconds: float
+    precision: Literal["float32", "bfloat16"]
+    graphs: bool
 
     def run(self, name: str) -> Run:
         """Where a stage of this name reports and saves."""
@@ -64,6 +66,8 @@ class Job:
             checkpoint=self.directory / "checkpoints" / f"{name}.pt",
             fingerprint={"space": self.space.name, "data": self.data.name, "seed": self.seed},
             save_seconds=self.save_seconds,
+            precision=self.precision,
+            graphs=self.graphs,
             interruption=self.interruption,
         )
 
@@ -100,6 +104,8 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         retrain_valid=settings["retrain_valid"],
         factories=factories,
         save_seconds=runtime["save_seconds"],
+        precision=_precision(runtime["precision"]),
+        graphs=runtime["graphs"],
     )
     write_json(directory / "env.json", environment(device))
     return job
@@ -219,6 +225,12 @@ def _device(name: str) -> torch.device:
             f"runtime.device={name}: {torch.cuda.device_count()} CUDA devices are visible; use auto or cpu"
         )
     return device
+
+
+def _precision(name: str) -> Literal["float32", "bfloat16"]:
+    if name not in ("float32", "bfloat16"):
+        raise InputError(f"runtime.precision={name}: use float32 or bfloat16")
+    return "float32" if name == "float32" else "bfloat16"
 
 
 def _check_shares(settings: dict[str, Any]) -> None:
