@@ -58,7 +58,12 @@ def count(supernet: Supernet, executor: Executor, batch: Batch, weights: Weights
     """Operations of a pass: all, by phase, and the most frequent ones."""
     parameters = list(supernet.parameters())
     found: dict[str, Any] = {}
-    wanted = {"weights and alphas": [*weights.values(), *parameters], "weights": parameters, "alphas": weights.values()}
+    alphas = list(weights.values())
+    wanted: dict[str, list[Any]] = {
+        "weights and alphas": [*alphas, *parameters],
+        "weights": parameters,
+        "alphas": alphas,
+    }
     for name, at in wanted.items():
         given = {n: w.detach() for n, w in weights.items()} if name == "weights" else weights
         with running(supernet, executor):
@@ -66,7 +71,7 @@ def count(supernet: Supernet, executor: Executor, batch: Batch, weights: Weights
             with Operations() as operations:
                 loss = nn.functional.cross_entropy(supernet(batch.images, given), batch.labels)
                 forward = summary(operations.counts)
-                torch.autograd.grad(loss, list(at))
+                torch.autograd.grad(loss, at)
         found[name] = {**summary(operations.counts), "of it forward": forward["operations"]}
         if name == "weights and alphas":
             found["most frequent"] = dict(operations.counts.most_common(25))
@@ -102,9 +107,8 @@ def main() -> None:
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     supernet = build_supernet(Darts(channels=arguments.channels, cells=arguments.cells), device)
-    weights, batch = random_weights(supernet, device), random_batch(arguments.batch, device, side=arguments.side)
-    if arguments.channels_last:
-        batch = Batch(batch.images.contiguous(memory_format=torch.channels_last), batch.labels)
+    weights = random_weights(supernet, device)
+    batch = random_batch(arguments.batch, device, side=arguments.side, channels_last=arguments.channels_last)
     cells = sum(isinstance(module, Cell) for module in supernet.modules())
     counts = {name: count(supernet, executor, batch, weights) for name, executor in EXECUTORS.items()}
     print(f"{cells} cells; operations (of them without a kernel; kernels, estimated) of a pass with gradients of")

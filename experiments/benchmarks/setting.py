@@ -57,12 +57,20 @@ class Variant:
 
 
 def random_batch(
-    size: int, device: torch.device, *, side: int = 32, seed: int = 0, dtype: torch.dtype = torch.float32
+    size: int,
+    device: torch.device,
+    *,
+    side: int = 32,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    channels_last: bool = False,
 ) -> Batch:
     """Normal images (size, 3, side, side) and random labels of ten classes."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(size, 3, side, side, generator=generator, dtype=torch.float64)
-    return Batch(images.to(device, dtype), torch.randint(10, (size,), generator=generator).to(device))
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    images = images.to(device, dtype).contiguous(memory_format=layout)
+    return Batch(images, torch.randint(10, (size,), generator=generator).to(device))
 
 
 def build_supernet(space: Darts, device: torch.device, dtype: torch.dtype = torch.float32) -> Supernet:
@@ -78,7 +86,7 @@ class SearchSteps:
         self, space: Darts, architect: Architect, variant: Variant, batch: int, side: int, device: torch.device
     ) -> None:
         self.supernet = build_supernet(space, device)
-        self.strategy = GradientStrategy(
+        self.strategy: Any = GradientStrategy(
             space.name,
             self.supernet.decisions,
             operations=Softmax(),
@@ -89,10 +97,10 @@ class SearchSteps:
         ).to(device)
         fused = device.type == "cuda" or None
         optimizer = torch.optim.SGD(self.supernet.parameters(), 0.025, 0.9, weight_decay=3e-4, fused=fused)
-        batches = [random_batch(batch, device, side=side, seed=seed) for seed in (1, 2)]
-        if variant.channels_last:
-            batches = [Batch(b.images.contiguous(memory_format=torch.channels_last), b.labels) for b in batches]
-        self._step = Step(self.supernet, *batches, Classification(), optimizer, progress=0.0)
+        train, valid = (
+            random_batch(batch, device, side=side, seed=seed, channels_last=variant.channels_last) for seed in (1, 2)
+        )
+        self._step = Step(self.supernet, train, valid, Classification(), optimizer, progress=0.0)
         self._executor = EXECUTORS[variant.executor]
         with running(self.supernet, self._executor):
             self._passes = Passes(self.supernet, Run(device, graphs=variant.graphs, precision=variant.precision))
@@ -111,10 +119,7 @@ class TrainingSteps:
         self.network: nn.Module = network.to(device).train()
         fused = device.type == "cuda" or None
         self._optimizer = torch.optim.SGD(network.parameters(), 0.025, 0.9, weight_decay=3e-4, fused=fused)
-        self._batch = random_batch(batch, device, side=side)
-        if variant.channels_last:
-            images = self._batch.images.contiguous(memory_format=torch.channels_last)
-            self._batch = Batch(images, self._batch.labels)
+        self._batch = random_batch(batch, device, side=side, channels_last=variant.channels_last)
         if variant.compiled:
             self.network.compile()
         self._passes = Passes(self.network, Run(device, graphs=variant.graphs, precision=variant.precision))

@@ -9,12 +9,13 @@ Whatever is not exactly a replay is refused or copied: results and gradients are
 change them; a backward pass that is not that of the last forward pass, or the second of one, raises. Batch norms
 update their statistics and dropout draws anew at each replay. `torch.cuda.make_graphed_callables` is the model, but
 for two things: what an architect does, namely running the same network with other tensors in place of its
-parameters, is possible, and nothing is captured before it has run `patience` times in a row.
+parameters, is possible, and nothing is captured before it was seen `patience` times among the last passes.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from torch.utils import _pytree as pytree
 
 from supernet.runtime.errors import InputError
 
-MOST = 4
+MOST = 8
 """So many graphs are kept of one network; a new one takes the place of the oldest."""
 
 _PLAIN = (bool, int, float, str, type(None))
@@ -84,8 +85,7 @@ class Graphed:
         self._names = [name for name, _ in network.named_parameters()]
         self._own = [parameter.data_ptr() for parameter in network.parameters()]
         self._graphs: dict[Hashable, _Graph | None] = {}  # None: could not be recorded
-        self._last: Hashable = None
-        self._times = 0
+        self._recent: deque[int] = deque(maxlen=8 * patience)  # hashes of the signatures of the last passes
         self._inside = self._warned = False
         self._turn = _Turn()
 
@@ -97,10 +97,10 @@ class Graphed:
         if self._inside or not wanted or not all(isinstance(leaf, Tensor) for leaf in leaves):
             return self._plain(*args)
         key = self._signature(leaves, parameters, spec)
+        seen = self._recent.count(hash(key))
+        self._recent.append(hash(key))
         if key not in self._graphs:
-            self._times = self._times + 1 if key == self._last else 1
-            self._last = key
-            if self._times <= self._patience:
+            if seen < self._patience:
                 return self._plain(*args)
             if len(self._graphs) == MOST:
                 self._graphs.pop(next(iter(self._graphs)))
@@ -134,7 +134,8 @@ class Graphed:
 
     def _record(self, given: Sequence[Tensor], parameters: Sequence[Tensor], spec: pytree.TreeSpec) -> _Graph | None:
         if any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in self._network.modules()):
-            return self._give_up("a graph does not call the hooks that the network has")
+            self._give_up("a graph does not call the hooks that the network has")
+            return None
         owned = self._owned(parameters)
         static = [t.detach().clone() for t in given] + [p.detach() if owned else p.detach().clone() for p in parameters]
         for mine, theirs in zip(static, (*given, *parameters), strict=True):
@@ -156,7 +157,8 @@ class Graphed:
             with _untouched(self._network):
                 return _Graph(forward, static, self._capture, self._turn)
         except RuntimeError as error:
-            return self._give_up(str(error).splitlines()[0])
+            self._give_up(str(error).splitlines()[0])
+            return None
 
     def _give_up(self, reason: str) -> None:
         if not self._warned:

@@ -113,9 +113,9 @@ class Kernels:
     order: tuple[int, ...]
     sizes: list[int]  # channels of each stage
 
-    def orders(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The order and its inverse."""
-        return _permutation(self.order, device)
+    def orders(self, channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The order of the kernels of all channels, and its inverse."""
+        return _permutation(self.order, channels, device)
 
 
 @dataclass(frozen=True)
@@ -169,14 +169,14 @@ def make_plan(cell: Cell, channels: int) -> Plan | None:
         places=tuple(place for stack in draft.places for place in stack),
         scale_sizes=[len(stack) * channels for stack in draft.places],
         modules=modules,
-        children=[(m._modules, tuple(m._modules.values())) for m in (cell.edges, *modules) if m._modules],  # type: ignore[misc]
+        children=[(m._modules, tuple(m._modules.values())) for m in (cell.edges, *modules) if m._modules],  # type: ignore[misc,arg-type]
     )
 
 
 def _units(cell: Cell, channels: int) -> tuple[list[Unit], tuple[int, ...]]:
     """All candidates that are not zero, and the number of options of each edge."""
     units: list[Unit] = []
-    options = []
+    options: list[int] = []
     for target, incoming in enumerate(cell.incoming, len(cell.preprocess)):
         for source, name in incoming:
             candidates = list(cell.edges[name].candidates.values())  # type: ignore[operator,union-attr]
@@ -319,9 +319,10 @@ def _embedding(side: int, dilation: int, frame: int, device: torch.device, dtype
 
 
 @lru_cache(maxsize=256)
-def _permutation(order: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    inverse = sorted(range(len(order)), key=order.__getitem__)
-    return _constant(order, device), _constant(inverse, device)
+def _permutation(order: tuple[int, ...], channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    rows = [unit * channels + channel for unit in order for channel in range(channels)]
+    inverse = sorted(range(len(rows)), key=rows.__getitem__)
+    return _constant(rows, device), _constant(inverse, device)
 
 
 @lru_cache(maxsize=256)

@@ -179,7 +179,7 @@ class _Supply:
             return
         norms = self._plan.norms
         torch._foreach_copy_(_running(norms), self._statistics.split(self._plan.channels))
-        torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)  # type: ignore[arg-type]
+        torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)  # type: ignore[misc,arg-type,return-value]
 
     def _kernels(self, bucket: tuple[int, int]) -> Iterator[Tensor]:
         """The depthwise kernels of one frame, one tensor (units x channels, 1, side, side) for each convolution."""
@@ -192,15 +192,15 @@ class _Supply:
             ]
             rows = [stack(flat)]
         if kernels.order:
-            order, inverse = kernels.orders(rows[0].device)
-            rows = [reorder(rows[0].view(-1, channels * side * side), order, inverse)]
+            order, inverse = kernels.orders(channels, rows[0].device)
+            rows = [reorder(rows[0].flatten(1), order, inverse)]
         joined = rows[0] if rows[0].dim() == 4 else rows[0].view(-1, 1, side, side)
         return iter(joined.split(kernels.sizes))
 
 
 def _running(norms: Sequence[nn.BatchNorm2d]) -> list[Tensor]:
     """All running means, then all running variances."""
-    return [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]  # type: ignore[misc]
+    return [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]  # type: ignore[misc,arg-type,return-value]
 
 
 def _weights(cell: Cell) -> list[Tensor]:

@@ -7,6 +7,7 @@ where it could copy; on a GPU each of them costs a launch. All of these differen
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -41,7 +42,8 @@ def spread(weights: Sequence[Tensor], order: Tensor, inverse: Tensor, channels: 
     order: (units x channels,), the place of each channel's number. inverse: for each number of `weights` the unit that
     takes it, or `units` where none does. No number but the final 1 may be taken twice. Returns (units x channels,).
     """
-    return _Spread.apply(order, inverse, channels, *weights)
+    one = _one(weights[0].device, weights[0].dtype)
+    return _Spread.apply(order, inverse, one, channels, *weights)
 
 
 def scale(x: Tensor, weight: Tensor) -> Tensor:
@@ -123,31 +125,30 @@ class _Reorder(Function):
 
 class _Spread(Function):
     @staticmethod
-    def forward(ctx: Any, order: Tensor, inverse: Tensor, channels: int, *weights: Tensor) -> Tensor:
+    def forward(ctx: Any, order: Tensor, inverse: Tensor, one: Tensor, channels: int, *weights: Tensor) -> Tensor:
         ctx.save_for_backward(inverse)
         ctx.channels, ctx.sizes = channels, [len(weight) for weight in weights]
         # One number for each channel: an expanded one, of stride 0, would be read past by batch_norm (channels_last).
-        return F.pad(torch.cat(weights), (0, 1), value=1.0).index_select(0, order)
+        return torch.cat([*weights, one]).index_select(0, order)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (inverse,) = ctx.saved_tensors
         units = gradients[0].view(-1, ctx.channels).sum(1)
-        return None, None, None, *F.pad(units, (0, 1)).index_select(0, inverse).split(ctx.sizes)
+        return None, None, None, None, *F.pad(units, (0, 1)).index_select(0, inverse).split(ctx.sizes)
 
 
 class _Scale(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        weight = weight.view(1, -1, 1, 1)
-        ctx.save_for_backward(x, weight)
-        return x * weight.to(x.dtype)
+        ctx.save_for_backward(x, weight)  # the input itself: a view of it would cut the second derivative off
+        return x * weight.to(x.dtype).view(1, -1, 1, 1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (gradient,) = gradients
         x, weight = ctx.saved_tensors
-        of_x = gradient * weight.to(gradient.dtype) if ctx.needs_input_grad[0] else None
+        of_x = gradient * weight.to(gradient.dtype).view(1, -1, 1, 1) if ctx.needs_input_grad[0] else None
         of_weight = (gradient * x).sum((0, 2, 3), dtype=weight.dtype) if ctx.needs_input_grad[1] else None
         return of_x, of_weight
 
@@ -176,6 +177,12 @@ class _Mix(Function):
 def _rows(x: Tensor, units: int) -> Tensor:
     """(units, pixels, channels) of a stack (batch, units x channels, height, width)."""
     return x.permute(0, 2, 3, 1).reshape(-1, units, x.shape[1] // units).transpose(0, 1)
+
+
+@lru_cache(maxsize=8)
+def _one(device: torch.device, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.ones(1, device=device, dtype=dtype)
 
 
 def _is_channels_last(x: Tensor) -> bool:

@@ -148,13 +148,23 @@ def test_each_signature_has_its_graph(twins):
     assert steps() == 4
     other.eval()
     assert steps() == 5
-    assert len(other.forward._graphs) == 4
+    for size in range(8, 20):
+        steps(size=size)
+    assert len(other.forward._graphs) == 8
+
+
+def test_passes_that_take_turns_are_recorded_too(twins):
+    network, other, capture = twins
+    for step in range(12):
+        x, weights = batch(gradient=step % 2 == 0)
+        assert_same(gradients(network, x, weights), gradients(other, x, weights))
+    assert (capture.recorded, capture.replayed) == (2, 8)
 
 
 def test_a_smaller_last_batch_and_a_setting_in_motion_are_not_recorded(twins):
     network, other, capture = twins
-    for step in range(20):
-        x, weights = batch(3 if step % 5 == 4 else 5)
+    for step in range(40):
+        x, weights = batch(3 if step % 10 == 9 else 5)
         assert_same(gradients(network, x, weights), gradients(other, x, weights))
     assert capture.recorded == 1
     for step in range(6):

@@ -230,7 +230,7 @@ def test_a_node_that_gets_only_zeros_is_zero():
     for name in ("0-2", "1-2"):
         edge = supernet.network.cells[0].edges[name]
         for option in list(edge.candidates):
-            edge.candidates[option] = Zero(1)
+            edge.candidates[option] = Zero(2)  # a single cell is a reduction cell
     assert_same(supernet, torch.randn(3, 2, 8, 8).double(), random_weights(supernet))
 
 
