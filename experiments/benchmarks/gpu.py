@@ -79,13 +79,14 @@ class Scale:
     batches: tuple[int, ...]
     training_batch: int
     check_batch: int
+    check_steps: int
     warm_up: int
     rounds: int
 
 
-FULL = Scale(Darts(), Darts(channels=36, cells=20, auxiliary=True), 32, (64, 256, 1024), 96, 16, 8, 15)
+FULL = Scale(Darts(), Darts(channels=36, cells=20, auxiliary=True), 32, (64, 256, 1024), 96, 16, 8, 8, 15)
 _SMALL = Darts(channels=4, cells=1, nodes=2)  # 2 channels side by side crash oneDNN on the CPU
-TINY = Scale(_SMALL, Darts(channels=4, cells=2, auxiliary=True), 8, (4,), 4, 4, 1, 1)
+TINY = Scale(_SMALL, Darts(channels=4, cells=2, auxiliary=True), 8, (4,), 4, 4, 2, 0, 1)
 
 
 def check_stacked(scale: Scale, device: torch.device) -> dict[str, float]:
@@ -129,7 +130,7 @@ def check_graphs(scale: Scale, device: torch.device) -> dict[str, float]:
             for graphs in (False, False, True):
                 variant = Variant(executor, graphs=graphs)
                 steps = SearchSteps(scale.search, architect, variant, scale.check_batch, scale.side, device)
-                losses = [steps().detach() for _ in range(8)]
+                losses = [steps().detach() for _ in range(scale.check_steps)]
                 ends.append([*losses, *steps.supernet.state_dict().values(), *steps.strategy.logits.values()])
             ends = [[tensor.detach().double() for tensor in end] for end in ends]
             noise, found[f"{name} {executor}"] = whole_distance(ends[1], ends[0]), whole_distance(ends[2], ends[0])
@@ -227,7 +228,6 @@ def _times(
 def _memory(make: Callable[[], Callable[[], Any]], device: torch.device) -> float | None:
     """Peak of what a few steps hold, in GB; None where the device does not tell."""
     if device.type != "cuda":
-        make()()
         return None
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ from supernet.space.recognition import (
     recognise,
     stride_of,
 )
-from supernet.space.stacking import embedding
+from supernet.space.stacking import embedding, permutation, selection
 
 if TYPE_CHECKING:
     from supernet.space.cells import Cell
@@ -102,7 +101,7 @@ class Kind:
 
     def embedding(self, frame: int, like: Tensor) -> Tensor:
         """The matrix that puts such kernels into a frame."""
-        return _embedding(*self.kernel, frame, like.device, like.dtype)
+        return embedding(*self.kernel, frame, like.device, like.dtype)
 
 
 @dataclass
@@ -115,7 +114,7 @@ class Kernels:
 
     def orders(self, channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """The order of the kernels of all channels, and its inverse."""
-        return _permutation(self.order, channels, device)
+        return permutation(self.order, channels, device)
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class Plan:
 
     def scale_order(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """`order` and `inverse` of `stacking.spread`."""
-        return _selection(self.places, sum(self.options), self.channels, device)
+        return selection(self.places, sum(self.options), self.channels, device)
 
 
 def make_plan(cell: Cell, channels: int) -> Plan | None:
@@ -310,30 +309,3 @@ class _Draft:
 
 def _depth(unit: Unit) -> int:
     return len(_layers([unit]))
-
-
-@lru_cache(maxsize=256)
-def _embedding(side: int, dilation: int, frame: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    with torch.inference_mode(False):
-        return embedding(side, dilation, frame, torch.empty(0, device=device, dtype=dtype))
-
-
-@lru_cache(maxsize=256)
-def _permutation(order: tuple[int, ...], channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    rows = [unit * channels + channel for unit in order for channel in range(channels)]
-    inverse = sorted(range(len(rows)), key=rows.__getitem__)
-    return _constant(rows, device), _constant(inverse, device)
-
-
-@lru_cache(maxsize=256)
-def _selection(places: tuple[int, ...], count: int, channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The place of each channel's number (`count`: that of the 1), and of each number the unit that takes it."""
-    order = [count if place < 0 else place for place in places for _ in range(channels)]
-    unit_of = {place: unit for unit, place in enumerate(places) if place >= 0}
-    inverse = [unit_of.get(place, len(places)) for place in range(count)]
-    return _constant(order, device), _constant(inverse, device)
-
-
-def _constant(numbers: Sequence[int], device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # a tensor made in inference mode could not be used in training
-        return torch.tensor(numbers, device=device)

@@ -54,13 +54,6 @@ def scale(x: Tensor, weight: Tensor) -> Tensor:
     return _Scale.apply(x, weight)
 
 
-def embedding(side: int, dilation: int, frame: int, like: Tensor) -> Tensor:
-    """(side^2, frame^2) of 0 and 1: a flat kernel times it is the same kernel, undilated, in the middle of a frame."""
-    inside = torch.arange(side) * dilation + (frame - (side - 1) * dilation - 1) // 2
-    places = (inside[:, None] * frame + inside[None, :]).flatten()
-    return F.one_hot(places, frame * frame).to(like.device, like.dtype)
-
-
 def mix(x: Tensor, matrices: Tensor) -> Tensor:
     """Each unit's channels mixed by its matrix (units, channels, channels), by batched matrix products.
 
@@ -71,6 +64,38 @@ def mix(x: Tensor, matrices: Tensor) -> Tensor:
     batch, (units, channels) = len(x), matrices.shape[:2]
     many = matrices.expand(batch, -1, -1, -1).reshape(-1, channels, channels)
     return torch.bmm(many, x.reshape(batch * units, channels, -1)).view(x.shape)
+
+
+@lru_cache(maxsize=256)
+def embedding(side: int, dilation: int, frame: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(side^2, frame^2) of 0 and 1: a flat kernel times it is the same kernel, undilated, in the middle of a frame."""
+    first = (frame - (side - 1) * dilation - 1) // 2
+    inside = [first + dilation * number for number in range(side)]
+    places = [row * frame + column for row in inside for column in inside]
+    with torch.inference_mode(False):
+        return F.one_hot(_constant(places, device), frame * frame).to(dtype)
+
+
+@lru_cache(maxsize=256)
+def permutation(order: tuple[int, ...], channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The order of the rows of units of `channels` rows each, and the inverse order."""
+    rows = [unit * channels + channel for unit in order for channel in range(channels)]
+    inverse = sorted(range(len(rows)), key=rows.__getitem__)
+    return _constant(rows, device), _constant(inverse, device)
+
+
+@lru_cache(maxsize=256)
+def selection(places: tuple[int, ...], count: int, channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`order` and `inverse` of `spread` for units that take numbers of these places out of `count`; -1: the 1."""
+    order = [count if place < 0 else place for place in places for _ in range(channels)]
+    unit_of = {place: unit for unit, place in enumerate(places) if place >= 0}
+    inverse = [unit_of.get(place, len(places)) for place in range(count)]
+    return _constant(order, device), _constant(inverse, device)
+
+
+def _constant(numbers: Sequence[int], device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # a tensor made in inference mode could not be used in training
+        return torch.tensor(numbers, device=device)
 
 
 class _Stack(Function):
