@@ -42,6 +42,8 @@ class Runtime:
     checkpoint_cells: bool = False
     threads: int | None = None
     deterministic: bool = True
+    precision: str = "float32"
+    graphs: bool = False
     save_seconds: float = 60.0
     progress: bool = True
 

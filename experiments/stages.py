@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -57,6 +57,8 @@ class Job:
     factories: dict[str, Any]
     engine: Engine
     save_seconds: float
+    precision: Literal["float32", "bfloat16"]
+    graphs: bool
 
     def run(self, name: str) -> Run:
         """Where a stage of this name reports and saves."""
@@ -67,6 +69,8 @@ class Job:
             checkpoint=self.directory / "checkpoints" / f"{name}.pt",
             fingerprint={"space": self.space.name, "data": self.data.name, "seed": self.seed},
             save_seconds=self.save_seconds,
+            precision=self.precision,
+            graphs=self.graphs,
             interruption=self.interruption,
         )
 
@@ -84,7 +88,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
     torch.use_deterministic_algorithms(runtime["deterministic"], warn_only=True)
     torch.backends.cudnn.benchmark = not runtime["deterministic"]
     seed_everything(_seed(settings["seed"]))
-    used = engine(runtime["engine"], checkpoint_cells=runtime["checkpoint_cells"])
+    used = engine(runtime["engine"], device, checkpoint_cells=runtime["checkpoint_cells"])
     if runtime["save_seconds"] < 0:
         raise InputError(f"runtime.save_seconds={runtime['save_seconds']}: needs 0 or more seconds, such as 60")
     factories = {**OPERATIONS, **_own_operations(settings["operations"])}
@@ -109,6 +113,8 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         factories=factories,
         engine=used,
         save_seconds=runtime["save_seconds"],
+        precision=_precision(runtime["precision"]),
+        graphs=runtime["graphs"],
     )
     if job.table is not None:
         job.table(random_cell(job, 0))  # a table of another space shows now and not after an epoch
@@ -263,6 +269,12 @@ def _device(name: str) -> torch.device:
             f"runtime.device={name}: {torch.cuda.device_count()} CUDA devices are visible; use auto or cpu"
         )
     return device
+
+
+def _precision(name: str) -> Literal["float32", "bfloat16"]:
+    if name not in ("float32", "bfloat16"):
+        raise InputError(f"runtime.precision={name}: use float32 or bfloat16")
+    return "float32" if name == "float32" else "bfloat16"
 
 
 def _check_shares(settings: dict[str, Any]) -> None:

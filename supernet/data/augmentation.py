@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from supernet.runtime.devices import send
 from supernet.runtime.errors import InputError
 
 
@@ -26,7 +27,7 @@ class Draws:
     def to(self, device: torch.device) -> "Draws":
         """Move all five to the device in one transfer."""
         together = torch.stack((self.top, self.left, self.flip, self.centre_y, self.centre_x))
-        return Draws(*together.to(device, non_blocking=True).unbind())
+        return Draws(*send(together, device).unbind())
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Augmentation:
 
     def normalise(self, images: Tensor) -> Tensor:
         """Return uint8 images (B, C, H, W) as floats with the mean taken off, divided by the standard deviation."""
-        statistics = torch.tensor((self.mean, self.std)).to(images.device, non_blocking=True)
+        statistics = send(torch.tensor((self.mean, self.std)), images.device)
         mean, std = statistics.view(2, -1, 1, 1)
         return images.float().div_(255).sub_(mean).div_(std)
 

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.images import read_image
+from supernet.runtime.devices import send
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
 
@@ -93,7 +94,7 @@ class Resident:
 
     def raw(self, indices: Tensor) -> Tensor:
         """Gather images as uint8 (B, C, H, W)."""
-        return self.images.index_select(0, indices.to(self.images.device, non_blocking=True))
+        return self.images.index_select(0, send(indices, self.images.device))
 
     def fetch(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Gather one batch after the other."""
@@ -221,8 +222,8 @@ def _augmented(
     seed, start = key
     for number, (indices, images) in enumerate(fetched, start):
         stream = generator(seed, _AUGMENTATION_STREAM, number)
-        augmented = augmentation(images.to(device, non_blocking=True), stream)
-        yield Batch(augmented, source.labels[indices].to(device, non_blocking=True))
+        augmented = augmentation(send(images, device), stream)
+        yield Batch(augmented, send(source.labels[indices], device))
 
 
 def _check_batches(source: Source, batch_size: int) -> None:

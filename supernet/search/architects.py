@@ -51,7 +51,8 @@ def first_order(problem: Bilevel) -> list[Tensor]:
     """The gradient at w itself, as if w did not depend on alpha (DARTS, section 2.3, xi = 0)."""
     if problem.everything:
         return _gradients(problem.valid_loss(problem.inner), [*problem.outer, *problem.inner])[: len(problem.outer)]
-    return _gradients(problem.valid_loss([w.detach() for w in problem.inner]), problem.outer)
+    inner = [w.detach() for w in problem.inner]  # no gradient of theirs is wanted
+    return _gradients(problem.valid_loss(inner), problem.outer)
 
 
 def unrolled(problem: Bilevel, epsilon: float = 0.01) -> list[Tensor]:
@@ -65,9 +66,8 @@ def unrolled(problem: Bilevel, epsilon: float = 0.01) -> list[Tensor]:
     rate, virtual = _virtual_step(problem)
     direct, vector = _validation_gradients(problem, virtual)
     norm = torch.stack([v.pow(2).sum() for v in vector]).sum().sqrt()
-    if norm == 0:  # the second term is a product with the zero vector
-        return direct
-    step = epsilon / norm
+    # Where v is zero, so is the second term: both ends of the difference are w. Asking would wait for the device.
+    step = epsilon / norm.clamp_min(torch.finfo(norm.dtype).tiny)
 
     def alpha_gradient(sign: float) -> list[Tensor]:
         moved = [w.detach() + sign * step * v for w, v in zip(problem.inner, vector, strict=True)]

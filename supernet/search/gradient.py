@@ -140,8 +140,11 @@ class GradientStrategy:
         return {"lr/alpha": self.optimizer.param_groups[0]["lr"], "alpha/grad_norm": norm}
 
     def to(self, device: torch.device) -> GradientStrategy:
-        """Moves the logits; to be called before the first step."""
+        """Moves the logits; to be called before the first step. On a GPU the optimiser is fused."""
         self.logits.to(device)
+        for group in self.optimizer.param_groups:
+            if device.type == "cuda" and "fused" in group and not group.get("foreach"):
+                group["fused"] = True
         return self
 
     def state_dict(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from supernet.data.batches import Batch, Source, steps_per_epoch, training_batch
 from supernet.runtime.checkpoint import Stateful
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted
+from supernet.runtime.precision import Passes
 from supernet.runtime.run import Run
 from supernet.runtime.saving import Saving
 from supernet.runtime.seeding import generator
@@ -101,8 +102,13 @@ def search(
     strategy.to(run.device)
     train, valid = train.to(run.device), valid.to(run.device)
     optimizer = torch.optim.SGD(
-        supernet.parameters(), recipe.schedule(0, recipe.epochs), recipe.momentum, weight_decay=recipe.weight_decay
+        supernet.parameters(),
+        recipe.schedule(0, recipe.epochs),
+        recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        fused=run.device.type == "cuda" or None,
     )
+    passes = Passes(supernet, run)
     state = _State(Meter(run.device))
     parts: dict[str, Stateful] = {"supernet": supernet, "strategy": strategy, "optimizer": optimizer, "state": state}
     settings = {f"search.{f.name}": str(getattr(recipe, f.name)) for f in fields(recipe)}
@@ -121,13 +127,14 @@ def search(
             saving.between_steps()
             train_batch, valid_batch = next(batches)
             step = Step(supernet, train_batch, valid_batch, task, optimizer, progress=state.step / total)
-            loss, correct = search_step(step, strategy, recipe.clip, learn_alphas=epoch >= recipe.warm_up)
+            with passes:
+                loss, correct = search_step(step, strategy, recipe.clip, learn_alphas=epoch >= recipe.warm_up)
             state.meter.add(loss, correct, len(train_batch))
             state.step += 1
             run.report.progress(state.step, total, f"search: epoch {epoch + 1} of {recipe.epochs}")
         check_finite(state.meter, supernet, state.step, run.checkpoint)  # waits for the device, too
         seconds = (time.monotonic() - began) / max(1, state.step - first)
-        with evaluating(supernet):
+        with passes, evaluating(supernet):
             state.end_epoch(_evaluate(supernet, strategy.expected(), valid, augmentation, recipe, task, run))
         _report_epoch(state, strategy, recipe, optimizer, seconds, run)
         if known is not None:

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from supernet.runtime.errors import InputError
-from supernet.space.cells import Executor, checkpointed, reference
+from supernet.space.cells import Cell, Executor, checkpointed, reference
 from supernet.space.fused import fused
+from supernet.space.stacked import stacked
 
 NAMES = ("fused", "reference")
 
@@ -19,23 +20,33 @@ class Engine:
     """What evaluates cells, the order of values in memory, and whether gradients that nobody needs are computed too."""
 
     executor: Executor
-    memory_format: torch.memory_format = torch.channels_last
+    memory_format: torch.memory_format = torch.contiguous_format
     everything: bool = False
 
     def lay_out(self, network: nn.Module) -> nn.Module:
-        """`network`, its weights and so its states in the engine's order."""
+        """`network`, its weights and so its states in the engine's order.
+
+        A network with a convolution of one channel is left to the reference: channels-last, such a one makes the
+        CPU's library write beyond its memory (oneDNN under PyTorch 2.14).
+        """
+        narrow = any(isinstance(m, nn.Conv2d) and m.out_channels < 2 for m in network.modules())
+        if narrow and self.memory_format == torch.channels_last:
+            for cell in (module for module in network.modules() if isinstance(module, Cell)):
+                cell.execute = reference
+            return network
         return network.to(memory_format=self.memory_format)  # type: ignore[call-overload, no-any-return]
 
 
-def engine(name: str, *, checkpoint_cells: bool = False) -> Engine:
+def engine(name: str, device: torch.device | str = "cpu", *, checkpoint_cells: bool = False) -> Engine:
     """ "fused" (fast) or "reference" (edge by edge, as the original); InputError for any other name.
 
-    `checkpoint_cells`: less memory for more time (`cells.checkpointed`).
+    Fused is the form of `fused.py` on a CPU and that of `stacked.py` elsewhere. `checkpoint_cells`: less memory for
+    more time (`cells.checkpointed`).
     """
     if name not in NAMES:
         raise InputError(f"runtime.engine={name}: use one of {', '.join(NAMES)}")
-    executor: Executor = fused if name == "fused" else reference
+    on_cpu = torch.device(device).type == "cpu"
+    executor: Executor = reference if name == "reference" else fused if on_cpu else stacked
     executor = checkpointed(executor) if checkpoint_cells else executor
-    if name == "reference":
-        return Engine(executor, torch.contiguous_format, everything=True)
-    return Engine(executor)
+    layout = torch.channels_last if name == "fused" and on_cpu else torch.contiguous_format
+    return Engine(executor, layout, everything=name == "reference")

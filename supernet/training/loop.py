@@ -19,6 +19,7 @@ from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Source, evaluation_batches, steps_per_epoch, training_batches
 from supernet.runtime.checkpoint import Stateful
 from supernet.runtime.errors import InputError
+from supernet.runtime.precision import Passes
 from supernet.runtime.run import Run
 from supernet.runtime.saving import Saving
 from supernet.space.operations import set_drop_path
@@ -138,7 +139,9 @@ def train(
         recipe.momentum,
         weight_decay=recipe.weight_decay,
         nesterov=recipe.nesterov,
+        fused=run.device.type == "cuda" or None,
     )
+    passes = Passes(network, run)
     state = _State(Meter(run.device))
     parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer, "state": state}
     settings = {f"retrain.{f.name}": str(getattr(recipe, f.name)) for f in fields(recipe)}
@@ -160,7 +163,8 @@ def train(
         while state.step < (epoch + 1) * per_epoch:
             saving.between_steps()
             batch = next(batches)
-            loss, correct = train_step(network, batch, task, optimizer, recipe.clip)
+            with passes:
+                loss, correct = train_step(network, batch, task, optimizer, recipe.clip)
             state.meter.add(loss, correct, len(batch))
             state.step += 1
             run.report.progress(state.step, total, f"retrain: epoch {epoch + 1} of {recipe.epochs}")
@@ -170,7 +174,8 @@ def train(
         averages = None
         if valid is not None:
             size, plain = recipe.batch_size, Classification()  # judged without smoothing
-            averages = evaluate(network, valid, augmentation, batch_size=size, device=run.device, task=plain)
+            with passes:
+                averages = evaluate(network, valid, augmentation, batch_size=size, device=run.device, task=plain)
         state.end_epoch(network, averages, recipe)
         _report_epoch(state, averages, recipe, speed=speed, left=left, run=run)
         saving.save()

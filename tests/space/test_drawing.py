@@ -90,7 +90,8 @@ def test_nothing_is_kept_outside_the_figure(tmp_path):
 
 def test_edges_are_called_what_the_picture_of_the_cell_calls_them():
     assert edge_names(["normal/2/0", "normal/3/1", "normal/3/2"]) == ["c(k-2) → 0", "c(k-1) → 1", "0 → 1"]
-    assert edge_names(["cell/1/0", "cell/2/1"]) == ["0 → 1", "1 → 2"], "no cell of this picture"
+    assert edge_names(["cell/1/0", "cell/2/1"]) == ["c(k-1) → 0", "0 → 1"], "a cell of one input"
+    assert edge_names(["cell/3/0", "cell/4/1"]) == ["0 → 3", "1 → 4"], "three inputs: no cell of this picture"
     assert edge_names(["stage1/block2", "width"]) == ["block2", "width"]
 
 

@@ -17,6 +17,7 @@ from supernet.space.engines import engine
 from supernet.space.fused import fused
 from supernet.space.operations import OPERATIONS, set_drop_path
 from supernet.space.published import published
+from supernet.space.stacked import stacked
 
 CHOOSERS = {
     "full": Undecided(),
@@ -193,3 +194,13 @@ def test_engines_by_name():
     assert engine("reference").everything
     assert not engine("fused").everything
     assert engine("fused", checkpoint_cells=True).executor is not fused
+    assert engine("fused", "cuda").executor is stacked
+
+
+def test_too_narrow_a_network_is_left_to_the_reference():
+    narrow = Darts(channels=2, cells=3, nodes=2).network(Undecided(executor=fused), (3, 8, 8), 5)
+    assert all(cell.execute is reference for cell in engine("fused").lay_out(narrow).cells)
+    assert narrow.stem[0].weight.is_contiguous()
+    wide = Darts(channels=4, cells=3, nodes=2).network(Undecided(executor=fused), (3, 8, 8), 5)
+    assert all(cell.execute is fused for cell in engine("fused").lay_out(wide).cells)
+    assert wide.stem[0].weight.is_contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,205 @@
+"""What the benchmarks of speed share: executors, steps of a search and of a training on random images, and timing."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from supernet.data.batches import Batch
+from supernet.runtime.precision import Passes
+from supernet.runtime.run import Run
+from supernet.search.architects import Architect
+from supernet.search.discretisers import argmax
+from supernet.search.gradient import GradientStrategy
+from supernet.search.loop import search_step
+from supernet.search.relaxations import Softmax
+from supernet.search.strategy import Step
+from supernet.space.cells import Executor, reference, running
+from supernet.space.choices import Supernet
+from supernet.space.choosers import Decided, Undecided
+from supernet.space.darts import Darts
+from supernet.space.fused import fused
+from supernet.space.published import published
+from supernet.space.stacked import Stacked
+from supernet.training.loop import train_step
+from supernet.training.tasks import Classification
+
+EXECUTORS: dict[str, Executor] = {
+    "reference": reference,
+    "fused": fused,
+    "stacked": Stacked("convolution"),
+    "stacked-matmul": Stacked("matmul"),
+}
+"""Ways to evaluate a search cell; a new one is an entry here."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run a step."""
+
+    executor: str = "reference"
+    graphs: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+    compiled: bool = False
+
+    def __str__(self) -> str:
+        on = {"graph": self.graphs, "bf16": self.precision == "bfloat16", "cl": self.channels_last}
+        on["compile"] = self.compiled
+        return "+".join([self.executor, *(name for name, there in on.items() if there)])
+
+
+def random_batch(
+    size: int,
+    device: torch.device,
+    *,
+    side: int = 32,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    channels_last: bool = False,
+) -> Batch:
+    """Normal images (size, 3, side, side) and random labels of ten classes."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(size, 3, side, side, generator=generator, dtype=torch.float64)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    images = images.to(device, dtype).contiguous(memory_format=layout)
+    return Batch(images, torch.randint(10, (size,), generator=generator).to(device))
+
+
+def build_supernet(space: Darts, device: torch.device, dtype: torch.dtype = torch.float32) -> Supernet:
+    """The same supernet every time."""
+    torch.manual_seed(0)
+    return Supernet(space.network(Undecided(), (3, 32, 32), 10)).to(device, dtype)
+
+
+class SearchSteps:
+    """Calls are steps of a search on one pair of batches; the result is the loss, still on the device."""
+
+    def __init__(
+        self, space: Darts, architect: Architect, variant: Variant, batch: int, side: int, device: torch.device
+    ) -> None:
+        self.supernet = build_supernet(space, device)
+        self.strategy: Any = GradientStrategy(
+            space.name,
+            self.supernet.decisions,
+            operations=Softmax(),
+            inputs=None,
+            architect=architect,
+            optimizer=partial(torch.optim.Adam, lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3),
+            discretiser=argmax,
+        ).to(device)
+        fused = device.type == "cuda" or None
+        optimizer = torch.optim.SGD(self.supernet.parameters(), 0.025, 0.9, weight_decay=3e-4, fused=fused)
+        train, valid = (
+            random_batch(batch, device, side=side, seed=seed, channels_last=variant.channels_last) for seed in (1, 2)
+        )
+        self._step = Step(self.supernet, train, valid, Classification(), optimizer, progress=0.0)
+        self._executor = EXECUTORS[variant.executor]
+        with running(self.supernet, self._executor):
+            self._passes = Passes(self.supernet, Run(device, graphs=variant.graphs, precision=variant.precision))
+
+    def __call__(self) -> Tensor:
+        with running(self.supernet, self._executor), self._passes:
+            return search_step(self._step, self.strategy, 5.0)[0]
+
+
+class TrainingSteps:
+    """Calls are steps of the training of DARTS_V2, with auxiliary head and constant drop path."""
+
+    def __init__(self, space: Darts, variant: Variant, batch: int, side: int, device: torch.device) -> None:
+        torch.manual_seed(0)
+        network = space.network(Decided(published("darts_v2")), (3, side, side), 10)
+        self.network: nn.Module = network.to(device).train()
+        fused = device.type == "cuda" or None
+        self._optimizer = torch.optim.SGD(network.parameters(), 0.025, 0.9, weight_decay=3e-4, fused=fused)
+        self._batch = random_batch(batch, device, side=side, channels_last=variant.channels_last)
+        if variant.compiled:
+            self.network.compile()
+        self._passes = Passes(self.network, Run(device, graphs=variant.graphs, precision=variant.precision))
+
+    def __call__(self) -> Tensor:
+        with self._passes:
+            return train_step(self.network, self._batch, Classification(0.4), self._optimizer, 5.0)[0]
+
+
+def synchronise(device: torch.device) -> None:
+    """Waits until the device has done all that it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds(function: Callable[[], Any], device: torch.device, times: int) -> list[float]:
+    """How long one call takes, `times` times."""
+    taken = []
+    for _ in range(times):
+        synchronise(device)
+        began = time.perf_counter()
+        function()
+        synchronise(device)
+        taken.append(time.perf_counter() - began)
+    return taken
+
+
+def alternate(
+    functions: dict[str, Callable[[], Any]], device: torch.device, *, warm_up: int, rounds: int, times: int = 1
+) -> dict[str, dict[str, float]]:
+    """Median, smallest and largest seconds of each function; they take turns, so that a slow spell meets all."""
+    taken: dict[str, list[float]] = {name: [] for name in functions}
+    for function in functions.values():
+        seconds(function, device, warm_up)
+    for _ in range(rounds):
+        for name, function in functions.items():
+            taken[name] += seconds(function, device, times)
+    return {
+        name: {"median": statistics.median(values), "least": min(values), "most": max(values), "n": len(values)}
+        for name, values in taken.items()
+    }
+
+
+def distance(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
+    """The largest difference of two lists of tensors, each relative to the largest number of its pair."""
+    pairs = zip(ours, theirs, strict=True)
+    return max(float((a - b).abs().max() / b.abs().max().clamp_min(1e-30)) for a, b in pairs)
+
+
+def whole_distance(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
+    """The distance of two lists of tensors as one vector, relative to the second's length."""
+    one, two = (torch.cat([t.flatten().double() for t in each]) for each in (ours, theirs))
+    return float((one - two).norm() / two.norm().clamp_min(1e-30))
+
+
+def machine(device: torch.device) -> dict[str, str]:
+    """Versions, card and commit."""
+    found = {"torch": torch.__version__, "cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
+    found["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    asked = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return {**found, "commit": asked.stdout.strip() or "unknown", "date": time.strftime("%Y-%m-%d %H:%M")}
+
+
+def passes_of(
+    supernet: Supernet, batch: Batch, weights: dict[str, Tensor], run: Run, executor: str, capture: Any = None
+) -> list[Tensor]:
+    """Logits and the gradients of all weights and parameters of one pass."""
+    with ExitStack() as stack:
+        stack.enter_context(running(supernet, EXECUTORS[executor]))
+        stack.enter_context(Passes(supernet, run, capture))
+        logits = supernet(batch.images, weights)
+    loss = nn.functional.cross_entropy(logits, batch.labels)
+    return [logits.detach(), *torch.autograd.grad(loss, [*weights.values(), *supernet.parameters()])]
+
+
+def random_weights(supernet: Supernet, device: torch.device, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """Weights of the operations, leaves that want gradients."""
+    generator = torch.Generator().manual_seed(3)
+    decisions = {name: d for name, d in supernet.decisions.items() if not d.inputs}
+    draws = {n: torch.randn(len(d.options), generator=generator, dtype=torch.float64) for n, d in decisions.items()}
+    return {n: draw.softmax(0).to(device, dtype).requires_grad_() for n, draw in draws.items()}

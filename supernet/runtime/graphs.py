@@ -1,0 +1,254 @@
+"""Forward and backward passes as CUDA graphs: a pass costs two launches instead of thousands.
+
+A graph replays the kernels that one pass launched, on the same memory. So it holds for one signature: shapes, types
+and strides of the inputs, which of them want gradients, and every plain setting of every module (training or not,
+whether norms keep statistics, drop path's probability). Anything else, the CPU, passes without gradients and passes
+in small numbers, such as an epoch's last batch, run as ever.
+
+Whatever is not exactly a replay is refused or copied: results and gradients are copies, so that a later pass cannot
+change them; a backward pass that is not that of the last forward pass, or the second of one, raises. Batch norms
+update their statistics and dropout draws anew at each replay. `torch.cuda.make_graphed_callables` is the model, but
+for two things: what an architect does, namely running the same network with other tensors in place of its
+parameters, is possible, and nothing is captured before it was seen `patience` times among the last passes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.func import functional_call
+from torch.utils import _pytree as pytree
+
+from supernet.runtime.errors import InputError
+
+MOST = 8
+"""So many graphs are kept of one network; a new one takes the place of the oldest."""
+
+_PLAIN = (bool, int, float, str, type(None))
+
+Pass = Callable[..., Any]
+Forward = Callable[[], list[Tensor]]
+Backward = Callable[[list[Tensor]], list[Tensor | None]]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Two passes on memory of their own: replaying one writes `outputs` or `gradients` anew."""
+
+    outputs: list[Tensor]
+    gradients: list[Tensor | None]
+    forward: Callable[[], None]
+    backward: Callable[[], None]
+
+
+Capture = Callable[[Forward, Backward], Recorded]
+"""Records a forward pass and, given its outputs, a backward pass."""
+
+
+class CudaCapture:
+    """Records on a stream of its own after some trial runs, as PyTorch's notes on CUDA graphs ask; one memory pool."""
+
+    def __init__(self, trials: int = 3) -> None:
+        self._trials, self._pool, self._stream = trials, torch.cuda.graph_pool_handle(), torch.cuda.Stream()
+
+    def __call__(self, forward: Forward, backward: Backward) -> Recorded:
+        torch.cuda.synchronize()
+        with torch.cuda.stream(self._stream):
+            for _ in range(self._trials):
+                backward(forward())
+        torch.cuda.synchronize()
+        forth, back = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(forth, pool=self._pool, stream=self._stream):
+            outputs = forward()
+        with torch.cuda.graph(back, pool=self._pool, stream=self._stream):
+            gradients = backward(outputs)
+        return Recorded(outputs, gradients, forth.replay, back.replay)
+
+
+class Graphed:
+    """Stands in for `network`'s forward pass, which `plain` runs, and replays it from graphs where that is possible.
+
+    `capture` replaces the recording of CUDA work, for tests. To be used by way of `precision.Passes`.
+    """
+
+    def __init__(self, network: nn.Module, plain: Pass, capture: Capture | None = None, patience: int = 3) -> None:
+        capture = capture or CudaCapture()
+        self._network, self._plain, self._capture, self._patience = network, plain, capture, patience
+        self._names = [name for name, _ in network.named_parameters()]
+        self._own = [parameter.data_ptr() for parameter in network.parameters()]
+        self._graphs: dict[Hashable, _Graph | None] = {}  # None: could not be recorded
+        self._recent: deque[int] = deque(maxlen=8 * patience)  # hashes of the signatures of the last passes
+        self._inside = self._warned = False
+        self._turn = _Turn()
+
+    def __call__(self, *args: Any) -> Any:
+        """What `plain` returns."""
+        parameters = list(self._network.parameters())
+        leaves, spec = pytree.tree_flatten(args)
+        wanted = torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in leaves + parameters)
+        if self._inside or not wanted or not all(isinstance(leaf, Tensor) for leaf in leaves):
+            return self._plain(*args)
+        key = self._signature(leaves, parameters, spec)
+        seen = self._recent.count(hash(key))
+        self._recent.append(hash(key))
+        if key not in self._graphs:
+            if seen < self._patience:
+                return self._plain(*args)
+            if len(self._graphs) == MOST:
+                self._graphs.pop(next(iter(self._graphs)))
+            self._graphs[key] = self._record(leaves, parameters, spec)
+        graph = self._graphs[key]
+        if graph is None:
+            return self._plain(*args)
+        return pytree.tree_unflatten(list(_Replay.apply(graph, *leaves, *parameters)), graph.spec)
+
+    def _signature(self, given: Sequence[Tensor], parameters: Sequence[Tensor], spec: pytree.TreeSpec) -> Hashable:
+        """All that the kernels of a pass and their arguments depend on, besides the numbers in the inputs."""
+        device = parameters[0].device.type
+        settings = tuple(
+            value
+            for module in self._network.modules()
+            for name, value in vars(module).items()
+            if isinstance(value, _PLAIN) or (callable(value) and name != "forward")
+        )
+        return (
+            str(spec),
+            tuple((t.shape, t.dtype, t.stride(), t.requires_grad) for t in given),
+            tuple(p.requires_grad for p in parameters),
+            self._owned(parameters),
+            settings,
+            torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device),
+        )
+
+    def _owned(self, parameters: Sequence[Tensor]) -> bool:
+        """Whether these are the network's own numbers and not others in their place."""
+        return all(p.data_ptr() == own for p, own in zip(parameters, self._own, strict=True))
+
+    def _record(self, given: Sequence[Tensor], parameters: Sequence[Tensor], spec: pytree.TreeSpec) -> _Graph | None:
+        if any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in self._network.modules()):
+            self._give_up("a graph does not call the hooks that the network has")
+            return None
+        owned = self._owned(parameters)
+        static = [t.detach().clone() for t in given] + [p.detach() if owned else p.detach().clone() for p in parameters]
+        for mine, theirs in zip(static, (*given, *parameters), strict=True):
+            mine.requires_grad_(theirs.requires_grad)
+        device = parameters[0].device.type
+        on, precision = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+
+        def forward() -> Any:
+            args = pytree.tree_unflatten(static[: len(given)], spec)
+            values = dict(zip(self._names, static[len(given) :], strict=True))
+            self._inside = True
+            try:
+                with torch.enable_grad(), torch.autocast(device, precision, enabled=on, cache_enabled=False):
+                    return functional_call(self._network, values, args)
+            finally:
+                self._inside = False
+
+        try:
+            with _untouched(self._network):
+                return _Graph(forward, static, self._capture, self._turn)
+        except RuntimeError as error:
+            self._give_up(str(error).splitlines()[0])
+            return None
+
+    def _give_up(self, reason: str) -> None:
+        if not self._warned:
+            warnings.warn(f"CUDA graphs: a pass runs without ({reason})", stacklevel=5)
+        self._warned = True
+
+
+@contextmanager
+def _untouched(network: nn.Module) -> Iterator[None]:
+    """Puts buffers and random states back to what they were: recording is no step of a training."""
+    buffers = list(network.buffers())
+    kept = [buffer.clone() for buffer in buffers]
+    devices = {parameter.device for parameter in network.parameters() if parameter.device.type == "cuda"}
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in zip(buffers, kept, strict=True):
+                buffer.copy_(value)
+
+
+class _Turn:
+    """Counts the passes of graphs that share their memory: only the last forward pass can be differentiated."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+
+class _Graph:
+    """A recorded pass with its inputs `static`: tensors of its own or aliases of the network's parameters."""
+
+    def __init__(self, forward: Callable[[], Any], static: list[Tensor], capture: Capture, turn: _Turn) -> None:
+        self._static, self.turn = static, turn
+        self._wanted = [tensor for tensor in static if tensor.requires_grad]
+        self._slopes: list[Tensor] = []  # gradients with respect to the outputs
+        self.spec: pytree.TreeSpec
+
+        def run() -> list[Tensor]:
+            outputs, self.spec = pytree.tree_flatten(forward())
+            return outputs
+
+        def back(outputs: list[Tensor]) -> list[Tensor | None]:
+            self._slopes = self._slopes or [torch.zeros_like(output) for output in outputs]
+            return list(torch.autograd.grad(outputs, self._wanted, self._slopes, allow_unused=True))
+
+        self._recorded = capture(run, back)
+
+    def forward(self, given: Sequence[Tensor]) -> list[Tensor]:
+        """The outputs for these inputs."""
+        _copy(self._static, given)
+        self._recorded.forward()
+        self.turn.number += 1
+        return [output.detach().clone() for output in self._recorded.outputs]
+
+    def backward(self, slopes: Sequence[Tensor]) -> list[Tensor | None]:
+        """The gradient with respect to each input, None where none is wanted."""
+        _copy(self._slopes, slopes)
+        self._recorded.backward()
+        self.turn.number += 1
+        made = [g for g in self._recorded.gradients if g is not None]
+        copies = [torch.empty_like(g) for g in made]
+        torch._foreach_copy_(copies, made)
+        filled = iter(copies)
+        wanted = iter([None if g is None else next(filled) for g in self._recorded.gradients])
+        return [next(wanted) if tensor.requires_grad else None for tensor in self._static]
+
+
+def _copy(static: Sequence[Tensor], given: Sequence[Tensor]) -> None:
+    pairs = [(mine, new) for mine, new in zip(static, given, strict=True) if mine.data_ptr() != new.data_ptr()]
+    if pairs:
+        with torch.no_grad():
+            torch._foreach_copy_([mine for mine, _ in pairs], [new for _, new in pairs])
+
+
+class _Replay(Function):
+    @staticmethod
+    def forward(ctx: Any, graph: _Graph, *given: Tensor) -> tuple[Tensor, ...]:
+        outputs = tuple(graph.forward(given))
+        ctx.graph, ctx.turn = graph, graph.turn.number
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise InputError(
+                "runtime.graphs=true: this architect differentiates twice, which a CUDA graph cannot; use false"
+            )
+        if ctx.turn != ctx.graph.turn.number:
+            raise InputError(
+                "runtime.graphs=true: backward of a pass that is not the last one, or a second time; use false"
+            )
+        return None, *ctx.graph.backward(slopes)
