@@ -145,17 +145,22 @@ def _retrain_space(space: dict[str, Any], changes: dict[str, Any], key: str) -> 
         raise InputError(str(error).replace("space.", f"{key}.", 1)) from None
 
 
-def search_cell(job: Job, yaml: str) -> Architecture:
-    """Trains the supernet on one half of the training images and the strategy on the other."""
+def build_search(job: Job) -> tuple[Supernet, Any]:
+    """The supernet and the strategy at their start."""
     seed_everything(generator(job.seed, _INITIAL_STREAM).initial_seed() % 2**32)
     network = job.engine.lay_out(job.space.network(job.chooser, job.data.shape, len(job.data.classes)))
     supernet = Supernet(network, everything=job.engine.everything)
     try:
-        strategy = job.strategy(job.space.name, supernet.decisions, seed=job.seed)
+        return supernet, job.strategy(job.space.name, supernet.decisions, seed=job.seed)
     except InputError:
         raise
     except (TypeError, ValueError) as error:  # a part that is made only now, such as an optimiser
         raise InputError(f"strategy: {error}") from error
+
+
+def search_cell(job: Job, yaml: str) -> Architecture:
+    """Trains the supernet on one half of the training images and the strategy on the other."""
+    supernet, strategy = build_search(job)
     first, second = _split(job, job.search_recipe.share, _HALVES_STREAM, "search.share")
     run = job.run("search")
     run.report.text("config", "    " + yaml.replace("\n", "\n    "))
@@ -196,12 +201,16 @@ def retrain(job: Job, name: str, architecture: Architecture) -> tuple[nn.Module,
     return network, Finalist(name, parameters(network), cost, result.train.accuracy, accuracy)
 
 
+def build_network(job: Job, architecture: Architecture) -> nn.Module:
+    """The plain network of a genotype, untrained; the same one for the same seed."""
+    seed_everything(generator(job.seed, _INITIAL_STREAM, 1).initial_seed() % 2**32)
+    choose = Decided(architecture, job.factories, executor=job.engine.executor)
+    return job.engine.lay_out(job.retrain_space.network(choose, job.data.shape, len(job.data.classes)))
+
+
 def train_from_scratch(job: Job, name: str, architecture: Architecture, run: Run) -> tuple[nn.Module, Trained]:
     """The plain network of a genotype, trained by the job's recipe with the job's seed, and how that went."""
-    seed_everything(generator(job.seed, _INITIAL_STREAM, 1).initial_seed() % 2**32)
-    data = job.data
-    choose = Decided(architecture, job.factories, executor=job.engine.executor)
-    network = job.engine.lay_out(job.retrain_space.network(choose, data.shape, len(data.classes)))
+    data, network = job.data, build_network(job, architecture)
     if data.valid is not None or job.retrain_valid == 0:
         training, valid = data.train, data.valid
     else:

@@ -27,6 +27,7 @@ from supernet.space.darts import Darts
 
 from .setting import (
     EXECUTORS,
+    Search,
     SearchSteps,
     TrainingSteps,
     Variant,
@@ -129,7 +130,7 @@ def check_graphs(scale: Scale, device: torch.device) -> dict[str, float]:
             ends = []
             for graphs in (False, False, True):
                 variant = Variant(executor, graphs=graphs)
-                steps = SearchSteps(scale.search, architect, variant, scale.check_batch, scale.side, device)
+                steps = SearchSteps(Search(scale.search, architect), variant, scale.check_batch, scale.side, device)
                 losses = [steps().detach() for _ in range(scale.check_steps)]
                 ends.append([*losses, *steps.supernet.state_dict().values(), *steps.strategy.logits.values()])
             ends = [[tensor.detach().double() for tensor in end] for end in ends]
@@ -146,7 +147,7 @@ def check_waiting(scale: Scale, device: torch.device) -> dict[str, str]:
     found = {}
     for name, architect in ARCHITECTS.items():
         for variant in (Variant("reference"), Variant("stacked"), Variant("stacked", graphs=True)):
-            steps = SearchSteps(scale.search, architect, variant, scale.check_batch, scale.side, device)
+            steps = SearchSteps(Search(scale.search, architect), variant, scale.check_batch, scale.side, device)
             found[f"{name} {variant}"] = _waits(steps, device)
     training = TrainingSteps(scale.training, Variant(), scale.check_batch, scale.side, device)
     found["training"] = _waits(training, device)
@@ -175,7 +176,7 @@ def time_searches(scale: Scale, device: torch.device) -> list[dict[str, Any]]:
         for batch in scale.batches if name == "first_order" else scale.batches[:1]:
 
             def make(variant: Variant, batch: int = batch, architect: Architect = architect) -> Callable[[], Any]:
-                return SearchSteps(scale.search, architect, variant, batch, scale.side, device)
+                return SearchSteps(Search(scale.search, architect), variant, batch, scale.side, device)
 
             rows += [{"architect": name, "batch": batch, **row} for row in _times(SEARCHES, make, scale, device)]
     return rows

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import platform
 import statistics
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,16 +20,17 @@ from torch import Tensor, nn
 from supernet.data.batches import Batch
 from supernet.runtime.precision import Passes
 from supernet.runtime.run import Run
-from supernet.search.architects import Architect
+from supernet.search.architects import Architect, first_order
 from supernet.search.discretisers import argmax
 from supernet.search.gradient import GradientStrategy
 from supernet.search.loop import search_step
-from supernet.search.relaxations import Softmax
+from supernet.search.relaxations import Gumbel, Softmax
 from supernet.search.strategy import Step
-from supernet.space.cells import Executor, reference, running
+from supernet.space.cells import Executor, checkpointed, reference, running
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
+from supernet.space.engines import engine
 from supernet.space.fused import fused
 from supernet.space.published import published
 from supernet.space.stacked import Stacked
@@ -51,10 +55,11 @@ class Variant:
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     compiled: bool = False
+    checkpoint: bool = False
 
     def __str__(self) -> str:
         on = {"graph": self.graphs, "bf16": self.precision == "bfloat16", "cl": self.channels_last}
-        on["compile"] = self.compiled
+        on |= {"compile": self.compiled, "checkpoint": self.checkpoint}
         return "+".join([self.executor, *(name for name, there in on.items() if there)])
 
 
@@ -75,28 +80,47 @@ def random_batch(
     return Batch(images, torch.randint(10, (size,), generator=generator).to(device))
 
 
-def build_supernet(space: Darts, device: torch.device, dtype: torch.dtype = torch.float32) -> Supernet:
+def build_supernet(
+    space: Darts, device: torch.device, dtype: torch.dtype = torch.float32, chooser: Undecided | None = None
+) -> Supernet:
     """The same supernet every time."""
     torch.manual_seed(0)
-    return Supernet(space.network(Undecided(), (3, 32, 32), 10)).to(device, dtype)
+    return Supernet(space.network(chooser or Undecided(), (3, 32, 32), 10)).to(device, dtype)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched and how: a space, an architect, and how much of each edge runs."""
+
+    space: Darts
+    architect: Architect = first_order
+    chooser: Undecided = field(default_factory=Undecided)
+
+    def strategy(self, supernet: Supernet) -> GradientStrategy:
+        """DARTS; with partial channels edges are weighed, too (PC-DARTS); on single paths noise picks them (GDAS)."""
+        return GradientStrategy(
+            self.space.name,
+            supernet.decisions,
+            operations=Gumbel(hard=True) if self.chooser.single else Softmax(),
+            inputs=Softmax() if self.chooser.partial > 1 else None,
+            architect=self.architect,
+            optimizer=partial(torch.optim.Adam, lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3),
+            discretiser=argmax,
+        )
 
 
 class SearchSteps:
-    """Calls are steps of a search on one pair of batches; the result is the loss, still on the device."""
+    """Calls are steps of a search on one pair of batches; the result is the loss, still on the device.
 
-    def __init__(
-        self, space: Darts, architect: Architect, variant: Variant, batch: int, side: int, device: torch.device
-    ) -> None:
-        self.supernet = build_supernet(space, device)
-        self.strategy: Any = GradientStrategy(
-            space.name,
-            self.supernet.decisions,
-            operations=Softmax(),
-            inputs=None,
-            architect=architect,
-            optimizer=partial(torch.optim.Adam, lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3),
-            discretiser=argmax,
-        ).to(device)
+    As the reference it does what the original's code does, gradients that are dropped included.
+    """
+
+    def __init__(self, search: Search, variant: Variant, batch: int, side: int, device: torch.device) -> None:
+        self.supernet = build_supernet(search.space, device, chooser=search.chooser)
+        self.supernet.everything = variant.executor == "reference"
+        if variant.executor == "fused":
+            engine("fused", device).lay_out(self.supernet)
+        self.strategy: Any = search.strategy(self.supernet).to(device)
         fused = device.type == "cuda" or None
         optimizer = torch.optim.SGD(self.supernet.parameters(), 0.025, 0.9, weight_decay=3e-4, fused=fused)
         train, valid = (
@@ -104,6 +128,8 @@ class SearchSteps:
         )
         self._step = Step(self.supernet, train, valid, Classification(), optimizer, progress=0.0)
         self._executor = EXECUTORS[variant.executor]
+        if variant.checkpoint:
+            self._executor = checkpointed(self._executor)
         with running(self.supernet, self._executor):
             self._passes = Passes(self.supernet, Run(device, graphs=variant.graphs, precision=variant.precision))
 
@@ -117,7 +143,10 @@ class TrainingSteps:
 
     def __init__(self, space: Darts, variant: Variant, batch: int, side: int, device: torch.device) -> None:
         torch.manual_seed(0)
-        network = space.network(Decided(published("darts_v2")), (3, side, side), 10)
+        chooser = Decided(published("darts_v2"), executor=EXECUTORS[variant.executor])
+        network = space.network(chooser, (3, side, side), 10)
+        if variant.executor == "fused":
+            engine("fused", device).lay_out(network)
         self.network: nn.Module = network.to(device).train()
         fused = device.type == "cuda" or None
         self._optimizer = torch.optim.SGD(network.parameters(), 0.025, 0.9, weight_decay=3e-4, fused=fused)
@@ -180,9 +209,29 @@ def whole_distance(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
 def machine(device: torch.device) -> dict[str, str]:
     """Versions, card and commit."""
     found = {"torch": torch.__version__, "cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
-    found["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    found["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     asked = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return {**found, "commit": asked.stdout.strip() or "unknown", "date": time.strftime("%Y-%m-%d %H:%M")}
+
+
+def _processor() -> str:
+    """Its instruction set and how many threads are used."""
+    return f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads, {platform.machine()}"
+
+
+def write(path: Path, record: dict[str, Any]) -> None:
+    """The record as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def rows(times: dict[str, dict[str, float]], first: str) -> list[str]:
+    """A Markdown row for each variant: median, range and how many times faster than `first`."""
+    base = times[first]["median"]
+    return [
+        f"| {name} | {t['median']:.3f} | {t['least']:.3f}-{t['most']:.3f} | {t['n']} | {base / t['median']:.2f} |"
+        for name, t in times.items()
+    ]
 
 
 def passes_of(

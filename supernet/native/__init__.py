@@ -14,11 +14,13 @@ from pathlib import Path
 import torch  # noqa: F401 - its OpenMP has to be loaded first, so that ours is the same
 
 
-@cache
 def library() -> ctypes.CDLL | None:
     """The compiled functions of depthwise.cpp; None where they were not compiled or are not wanted."""
-    if os.environ.get("SUPERNET_COMPILED", "1") == "0":
-        return None
+    return None if os.environ.get("SUPERNET_COMPILED", "1") == "0" else _loaded()
+
+
+@cache
+def _loaded() -> ctypes.CDLL | None:
     for suffix in EXTENSION_SUFFIXES:
         path = Path(__file__).with_name("_depthwise" + suffix)
         if path.exists():

@@ -1,0 +1,131 @@
+"""How long a step of the search takes, against the reference in the same run: first and second order, partial channels
+and single paths.
+
+The reference does operation for operation what the original's code does. Variants take turns, step by step; figures
+are medians and ranges. Before that, each form's logits and gradients are held against the reference's.
+
+    python -m experiments.benchmarks.search_step                                     # the published size: an hour
+    python -m experiments.benchmarks.search_step --only first_order --rounds 3       # some minutes
+    python -m experiments.benchmarks.search_step --channels 4 --cells 2 --batch 4 --side 8 --rounds 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from supernet.native import library
+from supernet.runtime.run import Run
+from supernet.search.architects import unrolled
+from supernet.space.choosers import Undecided
+from supernet.space.darts import Darts
+
+from .setting import (
+    Search,
+    SearchSteps,
+    Variant,
+    alternate,
+    build_supernet,
+    machine,
+    passes_of,
+    random_batch,
+    random_weights,
+    rows,
+    whole_distance,
+    write,
+)
+
+TOLERANCES = {torch.float64: 1e-8, torch.float32: 3e-5}
+
+
+def searches(space: Darts) -> dict[str, Search]:
+    """The kinds of step, by name."""
+    return {
+        "first_order": Search(space),
+        "second_order": Search(space, unrolled),
+        "partial_channels": Search(space, chooser=Undecided(partial=4)),
+        "single_path": Search(space, chooser=Undecided(single=True)),
+    }
+
+
+@contextmanager
+def without_compiled() -> Iterator[None]:
+    """Within it the compiled part is left unused."""
+    before = os.environ.get("SUPERNET_COMPILED")
+    os.environ["SUPERNET_COMPILED"] = "0"
+    try:
+        yield
+    finally:
+        os.environ.pop("SUPERNET_COMPILED")
+        if before is not None:
+            os.environ["SUPERNET_COMPILED"] = before
+
+
+def agreement(space: Darts, chooser: Undecided, side: int) -> dict[str, float]:
+    """How far fused logits and gradients are from the reference's, all as one vector; more than allowed stops."""
+    found = {}
+    for dtype, most in TOLERANCES.items():
+        supernet = build_supernet(space, torch.device("cpu"), dtype, chooser)
+        weights = random_weights(supernet, torch.device("cpu"), dtype)
+        batch = random_batch(4, torch.device("cpu"), side=side, dtype=dtype)
+        one, two = (passes_of(supernet, batch, weights, Run(), name) for name in ("fused", "reference"))
+        found[str(dtype)] = whole_distance(one, two)
+        if not found[str(dtype)] < most:
+            raise SystemExit(f"fused differs from the reference by {found[str(dtype)]:.1e} in {dtype}")
+    return found
+
+
+def measure(search: Search, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Times of a kind of step."""
+    device = torch.device("cpu")
+
+    def steps(executor: str) -> SearchSteps:
+        return SearchSteps(search, Variant(executor), arguments.batch, arguments.side, device)
+
+    fused = steps("fused")
+    variants: dict[str, Callable[[], Any]] = {"reference": steps("reference"), "fused": fused}
+    if library() is not None:
+
+        def plain() -> None:
+            with without_compiled():
+                fused()
+
+        variants["fused, nothing compiled"] = plain
+    return alternate(variants, device, warm_up=1, rounds=arguments.rounds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=list(searches(Darts())), help="one kind of step; all otherwise")
+    parser.add_argument("--channels", type=int, default=16)
+    parser.add_argument("--cells", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--side", type=int, default=32, help="of the images, in pixels")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=Path("experiments/results/search_step.json"))
+    arguments = parser.parse_args()
+    space = Darts(channels=arguments.channels, cells=arguments.cells)
+    record: dict[str, Any] = {
+        "settings": {k: v for k, v in vars(arguments).items() if k != "output"},
+        "machine": machine(torch.device("cpu")),
+    }
+    print(f"{record['machine']}\n")
+    for name, search in searches(space).items():
+        if arguments.only not in (None, name):
+            continue
+        if not search.chooser.single:
+            record[f"{name} agreement"] = agreement(space, search.chooser, arguments.side)
+        record[name] = measure(search, arguments)
+        print(f"| {name} | median s | range | n | times faster |\n|---|---|---|---|---|")
+        print("\n".join(rows(record[name], "reference")) + "\n", flush=True)
+        write(arguments.output, record)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""supernet-plan: what it says is counted and measured, and mistakes are one line."""
+
+import sys
+
+import pytest
+import torch
+from supernet.experiments import plan as plan_module
+from supernet.experiments.plan import Need, duration, main
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["supernet-plan", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def test_says_what_both_stages_need_and_leaves_nothing(run, tmp_path):
+    code, out, err = run("experiment=quick", "runtime.threads=1")
+    assert code == 0, err
+    rows = [line for line in out.splitlines() if line.startswith("│")]
+    assert [row.split("│")[1].strip() for row in rows] == ["search", "retraining"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_given_genotype_needs_no_search(run):
+    code, out, err = run("experiment=quick", "genotype=darts_v2", "space.nodes=4")
+    assert code == 0, err
+    assert "search" not in out.replace("research", "")
+
+
+def test_a_batch_that_does_not_fit_is_told(run, monkeypatch):
+    monkeypatch.setattr(plan_module, "_free", lambda device: 2_000_000)
+    code, out, _ = run("experiment=quick", "space.channels=8")
+    assert code == 0
+    assert "does not fit; search.batch_size=" in out
+
+
+def test_memory_grows_with_the_batch_as_it_says(run):
+    kept = []
+
+    def forward(batch):
+        x = batch.images.requires_grad_()
+        y = x.relu()
+        kept.append(x.numel() * 4 + 0)
+        return (y * y).sum()
+
+    from supernet.data.batches import Batch
+
+    two = Batch(torch.randn(2, 3, 4, 4), torch.zeros(2, dtype=torch.int64))
+    four = Batch(torch.randn(4, 3, 4, 4), torch.zeros(4, dtype=torch.int64))
+    assert plan_module._kept(forward, four) == 2 * plan_module._kept(forward, two) == 4 * 48 * 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["search.epochs=-3"], 2, "search.epochs=-3: needs at least 1"),
+        (["epochs=3"], 1, "Could not override 'epochs'"),
+        (["space=nowhere"], 1, "Could not find 'space/nowhere'"),
+        (["data=npz", "data.path=nowhere.npz"], 2, "nowhere.npz"),
+    ],
+)
+def test_mistakes(run, arguments, code, says):
+    got, out, err = run(*arguments)
+    assert got == code
+    assert says in err
+    assert "Traceback" not in out + err
+
+
+def test_durations():
+    assert [duration(s) for s in (0.51, 99.0, 120.0, 7200.0)] == ["0.5 s", "99.0 s", "2 min", "2.0 h"]
+    assert Need("search", 1, 2, 3.0, None, 4.0, 5).fits is None
