@@ -26,10 +26,11 @@ class Engine:
     def lay_out(self, network: nn.Module) -> nn.Module:
         """`network`, its weights and so its states in the engine's order.
 
-        A network with a convolution of one channel is left to the reference: channels-last, such a one makes the
-        CPU's library write beyond its memory (oneDNN under PyTorch 2.14).
+        A network with very narrow convolutions is left to the reference: channels-last, they make the CPU's library
+        write beyond its memory (oneDNN under PyTorch 2.14: depthwise ones of two channels, any of one).
         """
-        narrow = any(isinstance(m, nn.Conv2d) and m.out_channels < 2 for m in network.modules())
+        convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+        narrow = any(m.out_channels < 2 or 1 < m.groups < 4 for m in convolutions)
         if narrow and self.memory_format == torch.channels_last:
             for cell in (module for module in network.modules() if isinstance(module, Cell)):
                 cell.execute = reference

@@ -113,7 +113,8 @@ class _State:
         """In training mode: the same for all norms, each of which remembers the statistics in its own way."""
         key = (repr(pool), norm.eps)
         if key not in self.made:
-            mean, variance = self.x.new_zeros(2, self.x.shape[1]).unbind()
+            exact = torch.promote_types(self.x.dtype, torch.float32)
+            mean, variance = self.x.new_zeros(2, self.x.shape[1], dtype=exact).unbind()
             pooled = self.pooled(pool)
             self.made[key] = F.batch_norm(pooled, mean, variance, None, None, True, 1.0, norm.eps)
             self.norms[key] = (mean, variance)

@@ -63,7 +63,9 @@ def separable(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -
 
     What lies between the two is not kept for the gradient but computed again.
     """
-    out: Tensor = _Separable.apply(x, depthwise, pointwise, window)
+    x, depthwise, pointwise = _in_one_precision(x, depthwise, pointwise)
+    with torch.autocast(x.device.type, enabled=False):
+        out: Tensor = _Separable.apply(x, depthwise, pointwise, window)
     return out
 
 
@@ -77,8 +79,18 @@ def norm_relu_separable(
     window: Window,
 ) -> Tensor:
     """`separable` of the ReLU of the batch norm of `x`: of all that, `x` alone is kept for the gradient."""
-    out: Tensor = _NormReluSeparable.apply(x, scale, shift, depthwise, pointwise, norm, window)
+    x, depthwise, pointwise = _in_one_precision(x, depthwise, pointwise)
+    with torch.autocast(x.device.type, enabled=False):
+        out: Tensor = _NormReluSeparable.apply(x, scale, shift, depthwise, pointwise, norm, window)
     return out
+
+
+def _in_one_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """As autocast would have them, where it is on."""
+    kind = tensors[0].device.type
+    if not torch.is_autocast_enabled(kind):
+        return tensors
+    return tuple(tensor.to(torch.get_autocast_dtype(kind)) for tensor in tensors)
 
 
 class _Separable(torch.autograd.Function):
@@ -259,7 +271,7 @@ class _Combine(torch.autograd.Function):
             if i != first:
                 out.add_(x, alpha=factor)
         ctx.factors, ctx.weighted = factors, weighted
-        ctx.sizes = [x.shape for x in tensors]
+        ctx.like = [(x.shape, x.dtype) for x in tensors]
         needed = coefficients is not None and coefficients.requires_grad
         kept = [x for x, has in zip(tensors, weighted, strict=False) if has] if needed else []
         ctx.save_for_backward(*kept)
@@ -271,10 +283,12 @@ class _Combine(torch.autograd.Function):
         gradient = dense(gradient)
         slopes = None
         if ctx.needs_input_grad[0]:
-            flat = gradient.permute(0, 2, 3, 1).reshape(-1)
-            slopes = torch.stack([torch.dot(dense(x).permute(0, 2, 3, 1).reshape(-1), flat) for x in ctx.saved_tensors])
+            exact = torch.promote_types(gradient.dtype, torch.float32)  # sums over all pixels
+            flat = gradient.permute(0, 2, 3, 1).reshape(-1).to(exact)
+            kept = [dense(x).permute(0, 2, 3, 1).reshape(-1).to(exact) for x in ctx.saved_tensors]
+            slopes = torch.stack([torch.dot(x, flat) for x in kept])
         passed = [
-            None if not needed else (gradient if factor == 1.0 else gradient * factor).sum_to_size(size)
-            for needed, factor, size in zip(ctx.needs_input_grad[2:], ctx.factors, ctx.sizes, strict=True)
+            (gradient if factor == 1.0 else gradient * factor).sum_to_size(size).to(dtype) if needed else None
+            for needed, factor, (size, dtype) in zip(ctx.needs_input_grad[2:], ctx.factors, ctx.like, strict=True)
         ]
         return slopes, None, *passed

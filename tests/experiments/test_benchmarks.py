@@ -36,3 +36,31 @@ def test_kernels_are_counted(tmp_path):
     counts = {name: found["weights and alphas"]["operations"] for name, found in record["counts"].items()}
     assert counts["stacked"] < counts["reference"] / 3
     assert record["seconds"]["forward"]["stacked"]["n"] == 1
+
+
+def test_a_search_step_is_timed_and_held_against_the_reference(tmp_path):
+    size = ["--channels", "8", "--cells", "1", "--batch", "2", "--side", "8", "--rounds", "1"]
+    record, printed = script("search_step", tmp_path, *size)
+    for kind in ("first_order", "second_order", "partial_channels", "single_path"):
+        assert {"reference", "fused"} <= record[kind].keys()
+        assert record[kind]["fused"]["n"] == 1
+        assert kind in printed
+    assert record["partial_channels agreement"]["torch.float64"] < 1e-8
+
+
+def test_a_retraining_step_is_timed(tmp_path):
+    size = ["--channels", "4", "--cells", "3", "--batch", "2", "--rounds", "1"]
+    record, _ = script("retrain_step", tmp_path, *size)
+    assert record["seconds"].keys() == {"reference", "fused", "fused, bfloat16"}
+
+
+def test_memory_is_measured_in_processes_of_their_own(tmp_path):
+    record, _ = script("memory", tmp_path, "--channels", "4", "--cells", "1", "--batch", "2")
+    for found in record["gigabytes"].values():
+        assert 0 < found["before"] <= found["peak"]
+
+
+def test_augmentation_is_timed(tmp_path):
+    record, printed = script("data", tmp_path, "--images", "128", "--rounds", "1")
+    assert len(record["seconds"]) == 3
+    assert "images a second" in printed

@@ -43,7 +43,7 @@ BASE = ["experiment=quick", "runtime.threads=1"]
         ("runtime.precision=float8", "runtime.precision=float8: use float32 or bfloat16"),
         ("retrain_valid=1.5", "retrain_valid=1.5"),
         ("baseline.random=-1", "baseline.random=-1"),
-        ("strategy.optimizer.betas=0.5", "strategy.optimizer.betas=0.5: needs a list"),
+        ("optimizer.betas=0.5", "strategy.optimizer.betas=0.5: needs a list"),
         ("retrain.network.darts.cells=0", "retrain.network.darts.cells=0: needs to be at least 1"),
         ("retrain.auxiliary_weight=-1", "retrain.auxiliary_weight=-1.0: needs 0 or more"),
         ("retrain.label_smoothing=1", "retrain.label_smoothing=1.0: needs to lie in"),

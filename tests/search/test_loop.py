@@ -1,5 +1,6 @@
 import math
 import signal
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -20,10 +21,13 @@ from supernet.search.strategy import Step
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
+from supernet.space.engines import engine
 from supernet.training.meters import NotFinite
 from supernet.training.schedules import Cosine
 from supernet.training.tasks import Classification
 
+FUSED, AGAIN = engine("fused"), engine("fused", checkpoint_cells=True)
+WIDE_REFERENCE = replace(engine("reference"), memory_format=torch.channels_last)
 AUGMENTATION = Augmentation((0.5,), (0.25,), crop_padding=1)
 
 
@@ -52,9 +56,13 @@ def half(seed: int, count: int = 20) -> Resident:
     return Resident(images, torch.arange(count) % 3)
 
 
-def run_search(run, recipe=None, relaxation=None, architect=first_order, train=1, known=None):
+def run_search(run, recipe=None, relaxation=None, architect=first_order, train=1, known=None, used=None):
     torch.manual_seed(run.seed)
-    supernet = Supernet(Darts(channels=2, cells=3, nodes=2).network(Undecided(), (1, 6, 6), 3))
+    used = used or engine("reference")
+    network = Darts(channels=4 if used.memory_format == torch.channels_last else 2, cells=3, nodes=2).network(
+        Undecided(executor=used.executor), (1, 6, 6), 3
+    )
+    supernet = Supernet(used.lay_out(network), everything=used.everything)
     strategy = GradientStrategy(
         "darts",
         supernet.decisions,
@@ -97,6 +105,19 @@ def test_stopped_at_any_step_and_resumed_is_bitwise_the_same(tmp_path, stop_afte
     assert resumed == straight
     assert same(state, again)
     assert {**first.values, **second.values} == whole.values
+
+
+@pytest.mark.parametrize("other", [FUSED, AGAIN])
+def test_a_checkpoint_of_one_engine_goes_on_with_another(tmp_path, other):
+    straight, state = run_search(Run(), used=WIDE_REFERENCE)
+    interruption = Interruption()
+    run = Run(report=Recorder(interruption, 4), checkpoint=tmp_path / "search.pt", interruption=interruption, seed=0)
+    with pytest.raises(Interrupted):
+        run_search(run, used=other)
+    resumed, again = run_search(Run(checkpoint=tmp_path / "search.pt"), used=WIDE_REFERENCE)
+    assert resumed.architecture == straight.architecture
+    for name, value in state.items():
+        torch.testing.assert_close(again[name], value, rtol=1e-3, atol=1e-4)
 
 
 def test_finished_search_answers_at_once(tmp_path):

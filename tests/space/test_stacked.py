@@ -8,9 +8,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from supernet.search.strategy import frozen_statistics
 from supernet.space.architecture import random_architecture
-from supernet.space.cells import Cell, reference, running
+from supernet.space.cells import Cell, frozen_statistics, reference, running
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import DARTS_OPERATIONS, Darts
