@@ -179,21 +179,24 @@ def _add_choice(node: _Sum, choice: OperationChoice, state: _State, share: Tenso
     assert choice.weights is not None, "run the supernet, which hands out the weights"
     weights = choice.weights if share is None else choice.weights * share
     candidates = list(zip(choice.candidates.values(), weights.unbind(), strict=True))
+    off: list[Tensor] = []
     if choice.mixture is single_path:
         on = choice.weights.detach().ne(0).tolist()
         off = [weight for (_, weight), runs in zip(candidates, on, strict=True) if not runs]
         candidates = [candidate for candidate, runs in zip(candidates, on, strict=True) if runs]
-        if off and choice.weights.requires_grad:  # the mixture adds them as they are
-            node.terms.append(torch.stack(off).sum().expand(1, 1, 1, 1))
     for operation, weight in candidates:
         _add(node, operation, state, weight)
+    if off and choice.weights.requires_grad:  # the mixture adds them as they are
+        node.terms.append(torch.stack(off).sum().expand(1, 1, 1, 1))
 
 
 def _add(node: _Sum, operation: nn.Module, state: _State, weight: Tensor | None) -> None:
     """Adds `operation` of `state`, times `weight` (None: 1), in the cheapest way that its structure allows."""
     parts = list(operation.children()) if isinstance(operation, nn.Sequential) else [operation]
     first, last = parts[0], parts[-1]
-    if isinstance(operation, Zero):
+    if any(module._forward_hooks or module._forward_pre_hooks for module in operation.modules()):
+        node.add(operation(state.x), weight)  # hooks want the modules to be called
+    elif isinstance(operation, Zero):
         if not node.terms and not node.shared:  # the sum's size must come from somewhere
             node.add(operation(state.x), weight)
     elif isinstance(operation, nn.Identity):
