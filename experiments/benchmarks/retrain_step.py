@@ -21,8 +21,8 @@ from .setting import TrainingSteps, Variant, alternate, machine, rows, write
 VARIANTS = {
     "reference": Variant(),
     "fused": Variant("fused"),
-    "fused, bfloat16": Variant("fused", precision="bfloat16"),
 }
+BFLOAT16 = {"fused, bfloat16": Variant("fused", precision="bfloat16")}
 
 
 def main() -> None:
@@ -31,11 +31,13 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=20)
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--bfloat16", action="store_true", help="too: for processors that have it in hardware")
     parser.add_argument("--output", type=Path, default=Path("experiments/results/retrain_step.json"))
     arguments = parser.parse_args()
     device = torch.device("cpu")
     space = Darts(channels=arguments.channels, cells=arguments.cells, auxiliary=True)
-    steps = {name: TrainingSteps(space, v, arguments.batch, 32, device) for name, v in VARIANTS.items()}
+    variants = VARIANTS | (BFLOAT16 if arguments.bfloat16 else {})
+    steps = {name: TrainingSteps(space, v, arguments.batch, 32, device) for name, v in variants.items()}
     for each in steps.values():
         set_drop_path(each.network, 0.1)
     times = alternate(dict(steps), device, warm_up=1, rounds=arguments.rounds)

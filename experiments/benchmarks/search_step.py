@@ -41,7 +41,9 @@ from .setting import (
     write,
 )
 
-TOLERANCES = {torch.float64: 1e-8, torch.float32: 3e-5}
+MOST = 1e-8
+"""The largest difference in float64. In float32 a last digit can turn a ReLU, in either form: there the fused form may
+be twice as far from the float64 result as the reference is."""
 
 
 def searches(space: Darts) -> dict[str, Search]:
@@ -68,16 +70,23 @@ def without_compiled() -> Iterator[None]:
 
 
 def agreement(space: Darts, chooser: Undecided, side: int) -> dict[str, float]:
-    """How far fused logits and gradients are from the reference's, all as one vector; more than allowed stops."""
-    found = {}
-    for dtype, most in TOLERANCES.items():
+    """How far logits and gradients, all as one vector, are from the reference's in float64; too far stops."""
+
+    def passes(executor: str, dtype: torch.dtype) -> list[torch.Tensor]:
         supernet = build_supernet(space, torch.device("cpu"), dtype, chooser)
         weights = random_weights(supernet, torch.device("cpu"), dtype)
-        batch = random_batch(4, torch.device("cpu"), side=side, dtype=dtype)
-        one, two = (passes_of(supernet, batch, weights, Run(), name) for name in ("fused", "reference"))
-        found[str(dtype)] = whole_distance(one, two)
-        if not found[str(dtype)] < most:
-            raise SystemExit(f"fused differs from the reference by {found[str(dtype)]:.1e} in {dtype}")
+        batch = random_batch(8, torch.device("cpu"), side=side, dtype=dtype)
+        return passes_of(supernet, batch, weights, Run(), executor)
+
+    exact = passes("reference", torch.float64)
+    found = {
+        "fused, float64": whole_distance(passes("fused", torch.float64), exact),
+        "reference, float32": whole_distance(passes("reference", torch.float32), exact),
+        "fused, float32": whole_distance(passes("fused", torch.float32), exact),
+    }
+    print(", ".join(f"{name}: {value:.1e}" for name, value in found.items()), "from the reference in float64")
+    if not (found["fused, float64"] < MOST and found["fused, float32"] < 2 * found["reference, float32"] + 3e-5):
+        raise SystemExit("the fused form differs from the reference")
     return found
 
 
