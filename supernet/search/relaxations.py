@@ -110,7 +110,7 @@ class Sigmoid:
 class Simplex:
     """The parameters are the weights (GAEA, Li et al. 2021): for an optimiser that keeps them on the simplex.
 
-    Needs a start on the simplex, too: `strategy.initial`.
+    Needs a start on the simplex, too: `strategy.start`.
     """
 
     def __call__(self, logits: Tensor, progress: float) -> Tensor:
