@@ -82,6 +82,9 @@ class GradientStrategy:
         """The weights of draw number `draw`, differentiable in the logits."""
         return self._assisted(self._relaxed(progress, draw), progress)
 
+    def begin_epoch(self, progress: float, judge: Judge) -> None:
+        """Nothing: all is decided in the end."""
+
     def update(self, step: Step) -> None:
         """One step of the alphas' optimiser along the architect's gradient."""
         draw = self._next_draw()

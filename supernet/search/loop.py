@@ -119,7 +119,9 @@ def search(
     per_epoch = steps_per_epoch(train, recipe.batch_size)
     total = per_epoch * recipe.epochs
     batches = _batches(train, valid, augmentation, recipe, run, state.step)
+    judge = _Judge(supernet, valid, augmentation, recipe, task, run)
     for epoch in range(state.epoch, recipe.epochs):
+        strategy.begin_epoch(epoch / recipe.epochs, judge)
         began, first = time.monotonic(), state.step
         for group in optimizer.param_groups:
             group["lr"] = recipe.schedule(epoch, recipe.epochs)
@@ -141,7 +143,6 @@ def search(
             truth = known(strategy.finish())
             run.report.scalars({f"table/{name}": value for name, value in truth.items()}, state.step)
         saving.save()
-    judge = _Judge(supernet, valid, augmentation, recipe, task, run)
     return Searched(strategy.finish(judge), state.train, state.valid)
 
 

@@ -63,6 +63,13 @@ class Strategy(Protocol):
 
     decisions: Mapping[str, Decision]
 
+    def begin_epoch(self, progress: float, judge: Judge) -> None:
+        """Called before the first step of each epoch, and again where a search goes on within one.
+
+        `judge` is there for strategies that decide something as they go. May raise Interrupted.
+        """
+        ...
+
     def update(self, step: Step) -> None:
         """Learns about the architecture. Leaves the network's weights, gradients and statistics as they were."""
         ...
