@@ -76,7 +76,7 @@ class GradientStrategy:
         self._architect, self._discretiser, self._terms = architect, discretiser, tuple((terms or {}).values())
         self._perturbation, self._assistance, self._single_level = perturbation, assistance, single_level
         self.optimizer = optimizer(self.logits.parameters())
-        self._seed, self._draws = seed, 0
+        self.seed, self._draws = seed, 0
 
     def relax(self, progress: float, draw: int) -> Weights:
         """The weights of draw number `draw`, differentiable in the logits."""
@@ -174,7 +174,7 @@ class GradientStrategy:
         """Seeds the global generators from the seed and `draw` and gives them back as they were."""
         device = next(iter(self.logits.values())).device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(generator(self._seed, _NOISE_STREAM, draw).initial_seed())
+            torch.manual_seed(generator(self.seed, _NOISE_STREAM, draw).initial_seed())
             yield
 
 
