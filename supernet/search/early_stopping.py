@@ -137,9 +137,9 @@ class OperationEarlyStopping:
         for name, value in zip(training, values, strict=True):
             self._totals[name] = value.mean() + self._totals.get(name, 0.0)
             self._counts[name] = self._counts.get(name, 0) + 1
-        self._judge([name for name in training if self._counts[name] == self._every])
+        self._stop_weak([name for name in training if self._counts[name] == self._every])
 
-    def _judge(self, due: Sequence[str]) -> None:
+    def _stop_weak(self, due: Sequence[str]) -> None:
         """Stops those of the operations `due` that agree too little; the others begin anew."""
         if not due:
             return

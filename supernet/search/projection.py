@@ -73,10 +73,11 @@ class Projection:
         """What is decided, after the rounds that are left; without a judge `argmax` for what is still open."""
         while judge is not None and self._done < self.rounds:
             self._round(judge)
-        open_ones = self.strategy.expected()  # how edges whose operation is decided compare while their node is open
+        # Edges whose operation is decided compare by its old weight while their node is open; 0 is what is out.
+        before = {n: w.clamp_min(torch.finfo(w.dtype).tiny) for n, w in self.strategy.expected().items()}
         strengths = {
-            name: weight * open_ones[name] if name in self._decided and not self.decisions[name].inputs else weight
-            for name, weight in self._project(open_ones).items()
+            name: weight * before[name] if name in self._decided and not self.decisions[name].inputs else weight
+            for name, weight in self._project(before).items()
         }
         return argmax(self.space, self.decisions, strengths)
 

@@ -64,7 +64,7 @@ def original_alphas(
 
 def original_betas(decisions: Mapping[str, Decision], betas_normal: Tensor, betas_reduce: Tensor) -> dict[str, Tensor]:
     """PC-DARTS' betas, each (edges,), as a logit vector for each node's input decision."""
-    logits = {}
+    logits: dict[str, Tensor] = {}
     for kind, betas in (("normal", betas_normal), ("reduce", betas_reduce)):
         nodes = _in_order(decisions, kind, inputs=True)
         sizes = [len(node.options) for node in nodes]

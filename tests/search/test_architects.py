@@ -253,7 +253,7 @@ def test_implicit_gradient_is_the_slope_along_the_solutions():
         return -torch.linalg.solve(HESSIAN, B @ alpha)
 
     at = solution(ALPHA)
-    problem = replace(convex(), inner=[at[:2], at[2:]])
+    problem = replace(convex(), inner=[at[:2].requires_grad_(), at[2:].requires_grad_()])
     brute = torch.stack(
         [
             (valid_value(ALPHA + e, [solution(ALPHA + e)]) - valid_value(ALPHA - e, [solution(ALPHA - e)])) / 2e-5

@@ -32,10 +32,10 @@ AUGMENTATION = Augmentation((0.5,), (0.25,), crop_padding=1)
 NAMES = ("none", "skip_connect", "sep_conv_3x3", "dil_conv_5x5")
 
 
-def small(names=NAMES, factories=OPERATIONS, channels=2, used=None) -> Supernet:
+def small(names=NAMES, factories=OPERATIONS, channels=2, used=None, cells=3) -> Supernet:
     torch.manual_seed(0)
     used = used or engine("reference")
-    space = Darts(channels=channels, cells=3, nodes=2, operations=names)
+    space = Darts(channels=channels, cells=cells, nodes=2, operations=names)
     choose = Undecided(factories, executor=used.executor)
     return Supernet(used.lay_out(space.network(choose, (1, 6, 6), 3)), everything=used.everything)
 
@@ -50,6 +50,7 @@ def wrapped(supernet, architect=first_order, **settings):
         optimizer=partial(torch.optim.Adam, lr=0.05),
         discretiser=argmax,
     )
+    strategy.logits.to(next(supernet.parameters()).dtype)
     return OperationEarlyStopping(strategy, **settings)
 
 
@@ -194,14 +195,14 @@ def test_engines_agree_once_operations_have_stopped(architect, accumulated):
     for used in ("reference", "fused"):
         supernet = small(channels=4, used=engine(used)).double()
         strategy = wrapped(supernet, architect, every=2, threshold=0.4, accumulated=accumulated)
-        for step in steps_of(supernet, 6):
+        for step in steps_of(supernet, 4):
             search_step(step, strategy, 5.0)
         logits = [p.detach() for p in strategy.strategy.logits.values()]
         results.append(([*supernet.state_dict().values(), *logits], strategy.state_dict()["stopped"]))
     assert results[0][1] == results[1][1]
     assert 0 < len(results[0][1]) < 30 or not accumulated
     for mine, theirs in zip(results[0][0], results[1][0], strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)  # Adam's logits start in float32
+        torch.testing.assert_close(mine, theirs, rtol=1e-7, atol=1e-9)
 
 
 def test_nonsense_is_refused_by_name():
@@ -230,8 +231,8 @@ def half(seed: int, count: int = 20) -> Resident:
 
 
 def run_search(run, architect):
-    supernet = small(used=engine("fused"))
-    strategy = wrapped(supernet, architect, every=3, threshold=0.7)
+    supernet = small(used=engine("fused"), channels=4, cells=2)
+    strategy = wrapped(supernet, architect, every=3, threshold=0.45)
     recipe = SearchRecipe(epochs=4, batch_size=8, schedule=Cosine(0.1, 0.01), warm_up=1)
     task = Classification()
     result = search(supernet, strategy, half(1), half(2), AUGMENTATION, recipe, task=task, run=run)
@@ -242,8 +243,8 @@ def run_search(run, architect):
 @pytest.mark.parametrize("architect", [first_order, unrolled])
 def test_stopped_at_any_step_and_resumed_is_bitwise_the_same(tmp_path, architect):
     straight = run_search(Run(), architect)
-    assert 0 < len(straight[2]) < 30
-    for stop_after in (2, 3, 5, 7, 9, 11):  # 3 steps an epoch, 12 in all, the first 3 without alphas
+    assert 0 < len(straight[2]) < 20
+    for stop_after in (2, 5, 9):  # 3 steps an epoch, 12 in all, the first 3 without alphas
         interruption, path = Interruption(), tmp_path / f"{stop_after}.pt"
         run = Run(report=Stopping(interruption, stop_after), checkpoint=path, interruption=interruption)
         with pytest.raises(Interrupted):
