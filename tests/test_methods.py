@@ -130,6 +130,19 @@ def test_published_figures(method, figures):
         assert found == value, key
 
 
+def test_published_stages():
+    """Rounds five epochs apart after 50 epochs, from a tenth of the rate; threshold and count of OLES' code."""
+    for method, relaxation in (("darts_pt", "Softmax"), ("darts_pt_fixed", "Uniform")):
+        settings = composed(f"method={method}", "experiment=cifar10")
+        first, second = settings["stages"]
+        assert not first
+        assert (second["carry"], second["rate"], second["wrapper"]["batches"]) == (True, 0.1, None)
+        assert round(second["length"] * settings["search"]["epochs"]) == 5 * (14 + 3 - 1)
+        assert settings["relaxation"]["_target_"].endswith(relaxation)
+    (only,) = composed("method=oles", "experiment=cifar10")["stages"]
+    assert (only["wrapper"]["threshold"], only["wrapper"]["every"]) == (0.4, 20)
+
+
 def test_fair_darts_has_no_none_and_every_method_names_its_paper():
     assert "none" not in composed("method=fair_darts")["space"]["operations"]
     for method in METHODS:

@@ -43,9 +43,9 @@ class OperationEarlyStopping:
         exempt: tuple[str, ...] = ("skip_connect",),
     ) -> None:
         if not -1 <= threshold <= 1:
-            raise InputError(f"wrapper.threshold={threshold}: is a cosine, needs to lie in [-1, 1], such as 0.4")
+            raise InputError(f"stages.wrapper.threshold={threshold}: is a cosine, needs to lie in [-1, 1], such as 0.4")
         if every < 1:
-            raise InputError(f"wrapper.every={every}: needs 1 step or more, such as 20")
+            raise InputError(f"stages.wrapper.every={every}: needs 1 step or more, such as 20")
         self.strategy = strategy
         self.decisions: Mapping[str, Decision] = strategy.decisions
         self._threshold, self._every, self._accumulated, self._exempt = threshold, every, accumulated, exempt

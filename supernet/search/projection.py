@@ -165,16 +165,16 @@ def _queue(decisions: Mapping[str, Decision], kind: str, stream: torch.Generator
 
 def _check(strategy: GradientStrategy, batches: int | None) -> None:
     if batches is not None and batches < 1:
-        raise InputError(f"wrapper.batches={batches}: needs 1 or more, or null for all")
+        raise InputError(f"stages.wrapper.batches={batches}: needs 1 or more, or null for all")
     if not isinstance(strategy, GradientStrategy):
         raise InputError(
-            "wrapper: selection by perturbation needs strategy=gradient, whose network runs all operations"
+            "stages.wrapper: selection by perturbation needs strategy=gradient, whose network runs all operations"
         )
     with torch.no_grad():
         drawn = strategy.relax(0.0, 0)
     open_ones = [n for n, d in strategy.decisions.items() if not d.inputs and len(d.options) > 1]
     if any(drawn[name].count_nonzero() < 2 for name in open_ones):
         raise InputError(
-            "wrapper: selection by perturbation leaves one operation out, and this relaxation draws one alone; "
+            "stages.wrapper: selection by perturbation leaves one operation out, and this relaxation draws one alone; "
             "use relaxation=softmax with chooser=full or partial"
         )

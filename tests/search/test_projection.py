@@ -302,7 +302,7 @@ def test_what_cannot_be_judged_so_is_refused():
         Projection(gradient_strategy(decisions, relaxation=Gumbel(hard=True)))
     with pytest.raises(InputError, match="strategy=gradient"):
         Projection(UniformStrategy("darts", decisions))
-    with pytest.raises(InputError, match=r"wrapper\.batches=0"):
+    with pytest.raises(InputError, match=r"stages\.wrapper\.batches=0"):
         Projection(gradient_strategy(decisions), batches=0)
 
 
