@@ -1,12 +1,17 @@
 """Methods that wrap a leg's strategy, from the command line: DARTS-PT and OLES."""
 
-import csv
 import importlib.util
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_module
+from supernet.experiments import stages
+from supernet.experiments.config import plain
+from supernet.experiments.legs import search_cell
+from supernet.experiments.stages import prepare
 
-from supernet.space.architecture import Architecture
+from supernet.runtime.interrupt import Interruption
+from supernet.runtime.report import Silent
 
 _spec = importlib.util.spec_from_file_location("toy_settings", Path(__file__).with_name("conftest.py"))
 _conftest = importlib.util.module_from_spec(_spec)
@@ -17,25 +22,43 @@ SMALL = ["space=nasbench201", "space.channels=2", "space.cells=1", "space.nodes=
 PROJECTION = "{_target_: supernet.search.projection.Projection, _partial_: true}"
 
 
-def logged(run: Path, leg: str, tag: str) -> list[float]:
-    return [float(r["value"]) for r in csv.DictReader((run / "metrics" / f"{leg}.csv").open()) if r["tag"] == tag]
+class Recorder(Silent):
+    """Keeps the scalars."""
+
+    def __init__(self):
+        self.values = {}
+
+    def scalars(self, values, step):
+        for tag, value in values.items():
+            self.values.setdefault(tag, []).append(value)
 
 
-def test_darts_pt_decides_edge_by_edge_in_its_second_leg(supernet, images, tmp_path):
-    code, printed = supernet(*tiny(images, *SMALL, "method=darts_pt", "search.epochs=2"))
-    assert code == 0, printed
-    (run,) = (path.parent for path in tmp_path.glob("runs/*/*/genotype.json"))
-    assert logged(run, "search1", "projection/rounds") == []
-    assert logged(run, "search2", "projection/rounds") == [1, 1, 2]  # of 3 rounds, at 0, 1/2 and 1 of 3 epochs
-    assert len(Architecture.load(run / "genotype.json")) >= 3
+@pytest.fixture
+def searched(monkeypatch, images, tmp_path):
+    """Searches a cell: the cell, and the scalars of each leg."""
+
+    def run(*overrides):
+        reports = {}
+        monkeypatch.setattr(stages, "RunReport", lambda directory, name, console: reports.setdefault(name, Recorder()))
+        with initialize_config_module("supernet.conf", version_base="1.3"):
+            settings = plain(compose("config", overrides=tiny(images, *SMALL, "runtime.progress=false", *overrides)))
+        cell = search_cell(prepare(settings, tmp_path, Interruption()), "")
+        return cell, {name: report.values for name, report in reports.items()}
+
+    return run
 
 
-def test_oles_stops_operations(supernet, images, tmp_path):
-    wrapped = ["stages.0.wrapper.every=2", "stages.0.wrapper.threshold=1.0"]
-    code, printed = supernet(*tiny(images, *SMALL, "method=oles", "search.epochs=2", *wrapped))
-    assert code == 0, printed
-    (run,) = (path.parent for path in tmp_path.glob("runs/*/*/genotype.json"))
-    assert logged(run, "search", "early_stopping/stopped") == [0.0, 1.0]
+def test_darts_pt_decides_edge_by_edge_in_its_second_leg(searched):
+    cell, logged = searched("method=darts_pt", "search.epochs=2")
+    assert "projection/rounds" not in logged["search1"]
+    assert logged["search2"]["projection/rounds"] == [1, 1, 2]  # of 3 rounds, which are at 0, 1/2 and the end
+    assert len(cell) >= 3
+
+
+def test_oles_stops_operations(searched):
+    wrapped = ["stages.0.wrapper.every=4", "stages.0.wrapper.threshold=1.0"]
+    _, logged = searched("method=oles", "search.epochs=2", *wrapped)
+    assert logged["search"]["early_stopping/stopped"] == [0.0, 1.0]  # 3 steps an epoch, the first compares nothing
 
 
 @pytest.mark.parametrize(
