@@ -338,7 +338,7 @@ def straight():
     return run_search(Run())
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 4, 8])  # 3 steps an epoch, 9 in all; 6 rounds
+@pytest.mark.parametrize("stop_after", [1, 4, 8])  # 3 steps an epoch, 9 in all; 6 rounds
 def test_stopped_at_any_step_and_resumed_is_bitwise_the_same(tmp_path, straight, stop_after):
     interruption = Interruption()
     run = Run(report=Stopping(interruption, stop_after), checkpoint=tmp_path / "search.pt", interruption=interruption)
