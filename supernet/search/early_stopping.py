@@ -28,9 +28,10 @@ class OperationEarlyStopping:
     their `cosines`. Where its mean over `every` steps is below `threshold`, the weights stand still from then on.
 
     `accumulated`: the training gradient is compared with the sum of both. So does the authors' code, which never
-    clears the weights' gradients in between, and to that their 0.4 belongs: gradients that have nothing in common give
-    0.7. False compares with the validation gradient alone, as the paper defines it; 0.4 is a high bar there. `exempt` operations never stop: skip connections that halve have weights, too. Costs a
-    backward pass more a step.
+    clears the weights' gradients in between, and to that their 0.4 belongs: gradients of one length that have nothing
+    in common give 0.7. False compares with the validation gradient alone, as the paper defines it; 0.4 is a high bar
+    there. `exempt` operations never stop: skip connections that halve have weights, too. Costs one more backward pass
+    a step.
     """
 
     def __init__(
