@@ -176,12 +176,9 @@ def test_a_fair_darts_cell_with_single_inputs_is_a_model_that_loads(tmp_path):
     assert {len(found[d.name]) for d in supernet.decisions.values() if d.inputs} == {1}
     check(found, supernet.decisions)
     network = space.network(Decided(found), SHAPE, 3).eval()
-    about = {"classes": ("a", "b", "c"), "shape": SHAPE, "provenance": {}}
-    augmentation = Augmentation((0.0,), (1.0,))
-    save_bundle(
-        tmp_path / "m.safetensors", network, space=space, architecture=found, augmentation=augmentation, **about
-    )
-    loaded = load(tmp_path / "m.safetensors")
+    about = {"space": space, "architecture": found, "classes": ("a", "b", "c"), "shape": SHAPE, "provenance": {}}
+    save_bundle(tmp_path / "model.safetensors", network, augmentation=Augmentation((0.0,), (1.0,)), **about)
+    loaded = load(tmp_path)
     assert loaded.architecture == found
     x = torch.randn(2, *SHAPE)
     assert torch.equal(loaded.network(x), network(x))
