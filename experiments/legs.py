@@ -8,7 +8,7 @@ checkpoints and takes no step, and so comes to the one that was interrupted.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from supernet.runtime.errors import InputError
@@ -29,7 +29,7 @@ _SKIP = "skip_connect"
 
 
 @dataclass(frozen=True)
-class Searched:
+class Search:
     """A leg's supernet and strategy; `inner` is the strategy without the stage's wrapper."""
 
     supernet: Supernet
@@ -43,7 +43,7 @@ class Searched:
 
 def search_cell(job: Job, yaml: str) -> Architecture:
     """Trains the supernet on one half of the training images and the strategy on the other, leg after leg."""
-    before: Searched | None = None
+    before: Search | None = None
     kept: dict[str, tuple[str, ...]] = {}
     for number, leg in enumerate(job.legs):
         made = build_leg(job, number, kept, before)
@@ -53,8 +53,8 @@ def search_cell(job: Job, yaml: str) -> Architecture:
 
 
 def build_leg(
-    job: Job, number: int, kept: Mapping[str, Sequence[str]] | None = None, before: Searched | None = None
-) -> Searched:
+    job: Job, number: int, kept: Mapping[str, Sequence[str]] | None = None, before: Search | None = None
+) -> Search:
     """A leg's supernet, of the operations `kept` of each edge, and its strategy, both at their start."""
     leg, seed = job.legs[number], _seed(job, number)
     seed_everything(generator(seed, INITIAL_STREAM).initial_seed() % 2**32)
@@ -66,12 +66,12 @@ def build_leg(
         raise
     except (TypeError, ValueError) as error:  # a part that is made only now, such as an optimiser
         raise InputError(f"strategy: {error}") from error
+    if any(each.stage.carry for each in job.legs) and not isinstance(strategy, Heir):  # says so before the first leg
+        raise InputError(f"stages.carry=true: {type(strategy).__name__} has no 'inherit'; use carry=false")
     if leg.stage.carry and before is not None:
-        if not isinstance(strategy, Heir):
-            raise InputError(f"stages[{number}].carry=true: {type(strategy).__name__} has no inherit; use carry=false")
         carry_weights(before.supernet, supernet)
         strategy.inherit(before.inner)
-    return Searched(supernet, strategy, strategy if leg.stage.wrapper is None else leg.stage.wrapper(strategy))
+    return Search(supernet, strategy, strategy if leg.stage.wrapper is None else leg.stage.wrapper(strategy))
 
 
 def leg_name(job: Job, number: int) -> str:
@@ -98,7 +98,7 @@ def _chooser(job: Job, leg: Leg, kept: Mapping[str, Sequence[str]]) -> Any:
         raise InputError(f"stages: the chooser cannot do with fewer operations or channels ({error})") from None
 
 
-def _run(job: Job, number: int, made: Searched, yaml: str) -> Architecture:
+def _run(job: Job, number: int, made: Search, yaml: str) -> Architecture:
     leg, name = job.legs[number], leg_name(job, number)
     first, second = split(job, leg.recipe.share, _HALVES_STREAM, "search.share")
     run = _run_of(job, number)
@@ -133,8 +133,9 @@ def _run_of(job: Job, number: int) -> Run:
 def describe(leg: Leg, supernet: Supernet) -> str:
     """A leg's size in words, and where it is not what was asked for."""
     most = max(len(d.options) for d in supernet.decisions.values() if not d.inputs)
-    sizes = [f"{getattr(leg.space, part)} {part}" for part in ("cells", "channels") if part in vars(leg.space)]
-    words = [*sizes, f"{most} operations on an edge", f"{leg.recipe.epochs} epochs"]
+    sizes = {f.name: getattr(leg.space, f.name) for f in fields(leg.space) if f.name in ("cells", "channels")}
+    words = [*(f"{size} {name}" for name, size in sizes.items()), f"{most} operations an edge"]
+    words.append(f"{leg.recipe.epochs} epochs")
     if leg.partial is not None:
         words.append(f"one channel in {leg.partial}")
         if leg.partial != leg.stage.partial:

@@ -36,7 +36,7 @@ from supernet.training.loop import train_step
 from supernet.training.tasks import Classification
 
 from .config import plain
-from .legs import Searched, build_leg, leg_name
+from .legs import Search, build_leg, leg_name
 from .stages import Job, build_network, prepare, random_cell
 
 _STEPS = 3
@@ -99,7 +99,7 @@ def _search(job: Job) -> Iterator[Need]:
         yield _leg(job, number, made)
 
 
-def _leg(job: Job, number: int, made: Searched) -> Need:
+def _leg(job: Job, number: int, made: Search) -> Need:
     supernet, strategy = made.supernet, made.inner
     recipe, task = job.legs[number].recipe, Classification()
     supernet.to(job.device).train()

@@ -56,14 +56,16 @@ def carry_operation(old: nn.Module, new: nn.Module, index: Tensor | None) -> Non
         return
     sources = _own(old)
     for name, tensor in _own(new).items():
-        tensor.copy_(sources[name] if index is None else _widened(sources[name], tensor, index))
+        tensor.copy_(_widened(sources[name], tensor, index))
     for name, child in new.named_children():
         carry_operation(old.get_submodule(name), child, index)
 
 
-def _widened(old: Tensor, new: Tensor, index: Tensor) -> Tensor:
+def _widened(old: Tensor, new: Tensor, index: Tensor | None) -> Tensor:
     """`old` in the shape of `new`: what comes out of it (dimension 0) copied, what goes in (dimension 1) shared out."""
-    index = index.to(old.device)
+    if old.shape == new.shape:
+        return old
+    index = torch.arange(1) if index is None else index.to(old.device)
     sizes = (int(index.max()) + 1, len(index))
     changed = [d for d in range(old.dim()) if old.shape[d] != new.shape[d]]
     if old.dim() != new.dim() or any(d > 1 or (old.shape[d], new.shape[d]) != sizes for d in changed):

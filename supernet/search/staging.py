@@ -106,6 +106,15 @@ def _check_carrying(stages: Sequence[Stage]) -> None:
             raise InputError("stages.carry=true: there is no leg before the first to carry weights from; use false")
         if stage.carry and before and (before.depth, before.width) != (stage.depth, stage.width):
             raise InputError("stages.carry=true: needs depth and width of the leg before; or use carry=false")
+        if stage.carry and before and not _widens(before.partial, stage.partial):
+            raise InputError(
+                f"stages.partial={stage.partial} after {before.partial}, carry=true: needs to be as large or smaller, "
+                "or null in both; or use carry=false"
+            )
+
+
+def _widens(before: int | None, now: int | None) -> bool:
+    return before == now or (before is not None and now is not None and now < before)
 
 
 def _rounded(value: float) -> int:

@@ -173,7 +173,12 @@ class SkipDropout(nn.Module):
         self.probability = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.dropout(x, self.probability, self.training)
+        if not self.training or self.probability == 0.0:
+            return x
+        keep = 1.0 - self.probability
+        # Drawn in the order of the values, not of their places in memory: all executors drop the same.
+        mask = torch.empty(x.shape, dtype=x.dtype, device=x.device).bernoulli_(keep)
+        return x * (mask / keep)
 
 
 def dropped(skip: Operation) -> Operation:
