@@ -47,6 +47,7 @@ def search_cell(job: Job, yaml: str) -> Architecture:
     kept: dict[str, tuple[str, ...]] = {}
     for number, leg in enumerate(job.legs):
         made = build_leg(job, number, kept, before)
+        before = None  # its supernet would take memory during the next one's search
         architecture = _run(job, number, made, yaml)
         before, kept = made, made.kept(leg)
     return architecture

@@ -90,7 +90,7 @@ class Undecided:
             raise InputError(f"chooser.partial={self.partial}: needs 1 (all channels) or more, such as 4")
 
     def operation(self, name: str, options: Sequence[str], site: Site) -> nn.Module:
-        options = self._left(name, options)
+        options = self._left(name, options, site)
         channels = site.channels // self.partial
         if self.partial > 1 and (site.channels % self.partial or channels < 2):
             raise InputError(
@@ -106,14 +106,13 @@ class Undecided:
     def inputs(self, name: str, options: Sequence[str], keep: int) -> tuple[tuple[str, ...], nn.Module]:
         return tuple(options), InputChoice(Decision(name, tuple(options), keep, inputs=True))
 
-    def _left(self, name: str, options: Sequence[str]) -> tuple[str, ...]:
+    def _left(self, name: str, options: Sequence[str], site: Site) -> tuple[str, ...]:
         kept = self.kept.get(name, options)
         left = tuple(option for option in options if option in kept and option not in self.without)
-        if not left or (left == ("none",) and len(options) > 1):
-            without = [option for option in options if option not in left]
+        if not (left if site.optional else set(left) - {"none"}):
             raise InputError(
                 f"chooser.without={list(self.without)}: leaves {', '.join(left) or 'nothing'} at {name}; "
-                f"keep one of {', '.join(without)}"
+                f"keep one of {', '.join(option for option in options if option not in left)}"
             )
         return left
 

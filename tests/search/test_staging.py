@@ -107,6 +107,14 @@ def test_where_none_is_an_answer_it_can_stay_alone():
     assert pruned({question.name: question}, {question.name: torch.tensor([0.6, 0.4])}, 1)[question.name] == ("none",)
 
 
+def test_one_operation_can_be_left_of_an_edge():
+    chooser = Undecided(kept={"cell/1/0": ("none",), "cell/2/0": ("skip_connect",)})
+    supernet = Supernet(NasBench201(4, 1, 1, 2).network(chooser, SHAPE, 3))
+    assert supernet.decisions["cell/1/0"].options == ("none",)
+    weights = {n: torch.ones(len(d.options)) for n, d in supernet.decisions.items() if not d.inputs}
+    assert supernet(torch.zeros(2, *SHAPE), weights).shape == (2, 3)
+
+
 def test_what_is_left_is_pruned_again():
     chooser = Undecided(kept={"normal/2/0": ("none", "skip_connect", "sep_conv_3x3")})
     supernet = Supernet(Darts(channels=2, cells=3, nodes=2).network(chooser, SHAPE, 3))
