@@ -72,11 +72,12 @@ class Config:
     search: Any = MISSING
     retrain: Any = MISSING
     table: Any = None
+    stages: list[Any] = field(default_factory=list)
 
 
 ConfigStore.instance().store(group="schema", name="config", node=Config)
 
-_GROUPS = ("experiment", "runtime", *(f.name for f in fields(Config) if f.type == "Any"))
+_GROUPS = ("experiment", "method", "runtime", *(f.name for f in fields(Config) if f.type == "Any"))
 
 
 def check_options(words: Sequence[str]) -> None:

@@ -30,7 +30,8 @@ from supernet.training.bundle import NAME
 from . import resume
 from .config import check_options, plain
 from .genotypes import find_genotype
-from .stages import keep_model, prepare, random_cell, retrain, search_cell, test_once
+from .legs import search_cell
+from .stages import keep_model, prepare, random_cell, retrain, test_once
 from .summary import Finalist, show_next, show_table, summarise
 
 _LOG = logging.getLogger("supernet")

@@ -1,6 +1,7 @@
 """What a job will need, before it runs: supernet-plan with the overrides that supernet would get.
 
-Parameters are counted; memory and time are measured on the machine at hand with a few steps and no file is written.
+Parameters are counted; memory and time are measured on the machine at hand with a few steps and no file is written. A
+search in several legs (settings: stages) has a row for each.
 
     supernet-plan experiment=darts_cifar10 data.download=true
     supernet-plan runtime.engine=reference search.batch_size=32
@@ -11,7 +12,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ from supernet.training.loop import train_step
 from supernet.training.tasks import Classification
 
 from .config import plain
-from .stages import Job, build_network, build_search, prepare, random_cell
+from .legs import Search, build_leg, leg_name
+from .stages import Job, build_network, prepare, random_cell
 
 _STEPS = 3
 _MARGIN = 0.7  # of the free memory: gradients, optimisers and what is computed on the way need the rest
@@ -82,13 +84,24 @@ def plan(settings: dict[str, Any]) -> list[Need]:
     """What the search and the retraining of one cell (a random one stands in for the found one) will need."""
     with tempfile.TemporaryDirectory() as directory:
         job = prepare(settings, Path(directory), Interruption())
-    needs = [] if settings["genotype"] else [_search(job)]
+    needs = [] if settings["genotype"] else list(_search(job))
     return [*needs, _retraining(job)]
 
 
-def _search(job: Job) -> Need:
-    supernet, strategy = build_search(job)
-    recipe, task = job.search_recipe, Classification()
+def _search(job: Job) -> Iterator[Need]:
+    """Each leg. Which operations are left after the first is not known: an edge's last ones stand in, in the spaces
+    here its convolutions."""
+    kept: Mapping[str, tuple[str, ...]] = {}
+    for number, leg in enumerate(job.legs):
+        made = build_leg(job, number, kept)
+        decisions = made.supernet.decisions.values()
+        kept = made.kept(leg, {d.name: torch.arange(float(len(d.options))) for d in decisions})
+        yield _leg(job, number, made)
+
+
+def _leg(job: Job, number: int, made: Search) -> Need:
+    supernet, strategy = made.supernet, made.inner
+    recipe, task = job.legs[number].recipe, Classification()
     supernet.to(job.device).train()
     strategy.to(job.device)
     optimizer = torch.optim.SGD(supernet.parameters(), recipe.schedule(0, recipe.epochs), recipe.momentum)
@@ -103,7 +116,7 @@ def _search(job: Job) -> Need:
         weights = strategy.sample(Step(supernet, batch, batch, task, optimizer, progress=0.0))
         return supernet(batch.images, weights)
 
-    return _need("search", job, supernet, half, recipe, step, forward)
+    return _need(leg_name(job, number), job, supernet, half, recipe, step, forward)
 
 
 def _retraining(job: Job) -> Need:
@@ -205,7 +218,7 @@ def show(console: Console, needs: list[Need]) -> None:
     console.print(f"memory: kept for the gradient. fits: largest batch for the free memory. Time from {_STEPS} steps.")
     for n in needs:
         if n.fits is not None and n.fits < n.batch:
-            key = "search" if n.stage == "search" else "retrain"
+            key = "retrain" if n.stage == "retraining" else "search"
             console.print(
                 f"{n.stage}: a batch of {n.batch} does not fit; {key}.batch_size={n.fits}, "
                 "runtime.checkpoint_cells=true or chooser=partial (search) need less",

@@ -91,7 +91,7 @@ def _recorded(directory: Path, typed: Collection[str]) -> list[str]:
     return list(overrides)
 
 
-_VALUES = ("name", "seed", "genotype", "retrain_valid")  # the settings at the root that are no groups
+_VALUES = ("name", "seed", "genotype", "retrain_valid", "stages")  # the settings at the root that are no groups
 
 
 def _harmless(word: str) -> bool:

@@ -20,10 +20,11 @@ from supernet.runtime.report import RunReport
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_everything
 from supernet.scoring.costs import macs, parameters
-from supernet.search.loop import SearchRecipe, search
+from supernet.search.loop import SearchRecipe
+from supernet.search.staging import Leg, Stage, legs
 from supernet.space.architecture import Architecture, random_architecture
 from supernet.space.choices import Supernet
-from supernet.space.choosers import Decided
+from supernet.space.choosers import Decided, Undecided
 from supernet.space.engines import Engine, engine
 from supernet.space.operations import OPERATIONS
 from supernet.training.bundle import NAME, save_bundle
@@ -33,7 +34,7 @@ from supernet.training.tasks import Classification
 from .config import build
 from .summary import Finalist, environment, write_json
 
-_HALVES_STREAM, _CHOICE_STREAM, _RANDOM_STREAM, _INITIAL_STREAM = 0x4A1F, 0xC401, 0x4A4D, 0x1417
+_CHOICE_STREAM, _RANDOM_STREAM, INITIAL_STREAM = 0xC401, 0x4A4D, 0x1417
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Job:
     chooser: Any
     strategy: Callable[..., Any]
     search_recipe: SearchRecipe
+    legs: list[Leg]
     retrain_recipe: Recipe
     retrain_valid: float
     table: Callable[[Architecture], Mapping[str, float]] | None
@@ -94,6 +96,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
     factories = {**OPERATIONS, **_own_operations(settings["operations"])}
     retrained = dict(settings["retrain"])
     space = build(settings["space"], "space")
+    data, recipe = build(settings["data"], "data"), build(settings["search"], "search")
     network = (retrained.pop("network", None) or {}).get(space.name, {})
     job = Job(
         directory=directory,
@@ -101,12 +104,13 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         device=device,
         seed=settings["seed"],
         interruption=interruption,
-        data=build(settings["data"], "data"),
+        data=data,
         space=space,
         retrain_space=_retrain_space(settings["space"], network, f"retrain.network.{space.name}"),
         chooser=replace(build(settings["chooser"], "chooser"), factories=factories, executor=used.executor),
         strategy=build(settings["strategy"], "strategy"),
-        search_recipe=build(settings["search"], "search"),
+        search_recipe=recipe,
+        legs=legs(_stages(settings["stages"]), space, recipe, data.shape, len(data.classes)),
         retrain_recipe=build(retrained, "retrain"),
         retrain_valid=settings["retrain_valid"],
         table=build(settings["table"], "table"),
@@ -118,8 +122,24 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
     )
     if job.table is not None:
         job.table(random_cell(job, 0))  # a table of another space shows now and not after an epoch
+    _check_wrappers(job)
     write_json(directory / "env.json", environment(device))
     return job
+
+
+def _check_wrappers(job: Job) -> None:
+    """A wrapper that cannot do with the strategy shows now and not after the legs before."""
+    for number, leg in enumerate(job.legs):
+        if leg.stage.wrapper is None:
+            continue
+        with torch.device("meta"):
+            supernet = Supernet(leg.space.network(job.chooser, job.data.shape, len(job.data.classes)))
+        try:
+            leg.stage.wrapper(job.strategy(job.space.name, supernet.decisions, seed=job.seed))
+        except InputError as error:
+            raise InputError(str(error).replace("stages.wrapper", f"stages[{number}].wrapper", 1)) from None
+        except (TypeError, ValueError) as error:
+            raise InputError(f"stages[{number}].wrapper: {error}") from error
 
 
 def _check_parts(settings: dict[str, Any]) -> None:
@@ -128,6 +148,14 @@ def _check_parts(settings: dict[str, Any]) -> None:
         part = build(settings.get(name), name)
         if part is not None and not callable(part):
             raise InputError(f"{name}={part}: needs something that can be called, such as the class in the README")
+
+
+def _stages(nodes: list[Any]) -> list[Stage]:
+    for number, node in enumerate(nodes):
+        if not isinstance(node, dict):
+            raise InputError(f"stages[{number}]={node}: needs settings of a leg, such as {{keep: 4}}, or {{}}")
+    target = f"{Stage.__module__}.{Stage.__qualname__}"
+    return [build({**node, "_target_": target}, f"stages[{n}]") for n, node in enumerate(nodes)]
 
 
 def _own_operations(nodes: dict[str, Any]) -> dict[str, Any]:
@@ -145,47 +173,12 @@ def _retrain_space(space: dict[str, Any], changes: dict[str, Any], key: str) -> 
         raise InputError(str(error).replace("space.", f"{key}.", 1)) from None
 
 
-def build_search(job: Job) -> tuple[Supernet, Any]:
-    """The supernet and the strategy at their start."""
-    seed_everything(generator(job.seed, _INITIAL_STREAM).initial_seed() % 2**32)
-    network = job.engine.lay_out(job.space.network(job.chooser, job.data.shape, len(job.data.classes)))
-    supernet = Supernet(network, everything=job.engine.everything)
-    try:
-        return supernet, job.strategy(job.space.name, supernet.decisions, seed=job.seed)
-    except InputError:
-        raise
-    except (TypeError, ValueError) as error:  # a part that is made only now, such as an optimiser
-        raise InputError(f"strategy: {error}") from error
-
-
-def search_cell(job: Job, yaml: str) -> Architecture:
-    """Trains the supernet on one half of the training images and the strategy on the other."""
-    supernet, strategy = build_search(job)
-    first, second = _split(job, job.search_recipe.share, _HALVES_STREAM, "search.share")
-    run = job.run("search")
-    run.report.text("config", "    " + yaml.replace("\n", "\n    "))
-    try:
-        found = search(
-            supernet,
-            strategy,
-            job.data.train.subset(first),
-            job.data.train.subset(second),
-            job.data.augmentation,
-            job.search_recipe,
-            task=Classification(),
-            run=run,
-            known=job.table,
-        )
-    finally:
-        run.report.close()
-    return found.architecture
-
-
 def random_cell(job: Job, number: int) -> Architecture:
     """A cell drawn from the same space, to compare with."""
     stream = generator(job.seed, _RANDOM_STREAM, number)
     with torch.device("meta"):
-        supernet = Supernet(job.space.network(job.chooser, job.data.shape, len(job.data.classes)))
+        whole = Undecided(job.factories)  # whatever the method leaves out
+        supernet = Supernet(job.space.network(whole, job.data.shape, len(job.data.classes)))
     return random_architecture(job.space.name, supernet.decisions, stream)
 
 
@@ -203,7 +196,7 @@ def retrain(job: Job, name: str, architecture: Architecture) -> tuple[nn.Module,
 
 def build_network(job: Job, architecture: Architecture) -> nn.Module:
     """The plain network of a genotype, untrained; the same one for the same seed."""
-    seed_everything(generator(job.seed, _INITIAL_STREAM, 1).initial_seed() % 2**32)
+    seed_everything(generator(job.seed, INITIAL_STREAM, 1).initial_seed() % 2**32)
     choose = Decided(architecture, job.factories, executor=job.engine.executor)
     return job.engine.lay_out(job.retrain_space.network(choose, job.data.shape, len(job.data.classes)))
 
@@ -214,7 +207,7 @@ def train_from_scratch(job: Job, name: str, architecture: Architecture, run: Run
     if data.valid is not None or job.retrain_valid == 0:
         training, valid = data.train, data.valid
     else:
-        held, kept = _split(job, job.retrain_valid, _CHOICE_STREAM, "retrain_valid")
+        held, kept = split(job, job.retrain_valid, _CHOICE_STREAM, "retrain_valid")
         training, valid = data.train.subset(kept), data.train.subset(held)
     run.report.line(f"{name}: {parameters(network):,} parameters")
     return network, train(network, training, valid, data.augmentation, job.retrain_recipe, run=run)
@@ -257,7 +250,7 @@ def keep_model(job: Job, network: nn.Module, architecture: Architecture, finalis
     )
 
 
-def _split(job: Job, share: float, stream: int, key: str) -> tuple[torch.Tensor, torch.Tensor]:
+def split(job: Job, share: float, stream: int, key: str) -> tuple[torch.Tensor, torch.Tensor]:
     try:
         return stratified_split(job.data.train.labels, share, generator(job.seed, stream).initial_seed())
     except InputError as error:

@@ -8,12 +8,17 @@ import torch
 from hydra import compose, initialize_config_module
 from supernet.experiments.config import build, plain
 
+from supernet import load
+from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch
 from supernet.search.loop import search_step
+from supernet.search.staging import Stage, legs
 from supernet.search.strategy import Step
+from supernet.space.architecture import check
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Decided
 from supernet.space.darts import Darts
+from supernet.training.bundle import save_bundle
 from supernet.training.tasks import Classification
 
 METHODS = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "method").glob("*.yaml"))
@@ -106,7 +111,12 @@ PUBLISHED = [  # from the papers' own scripts; where they are in conf/method and
     ("gdas", {"relaxation.hard": True, "relaxation.start": 10.0, "relaxation.end": 0.1, "chooser.single": True}),
     ("snas", {"relaxation.hard": False, "relaxation.start": 1.0, "relaxation.end": 0.03, "search.epochs": 150}),
     ("snas", {"strategy.single_level": True, "optimizer.lr": 3e-4}),
-    ("drnas", {"optimizer.lr": 6e-4, "optimizer.weight_decay": 1e-3, "objective": {}}),
+    ("drnas", {"optimizer.lr": 6e-4, "optimizer.weight_decay": 1e-3, "objective": {}, "stages": []}),
+    ("drnas_progressive", {"optimizer.lr": 6e-4, "search.schedule.start": 0.1, "search.schedule.end": 0.0}),
+    ("drnas_progressive", {"search.batch_size": 64, "optimizer.betas": [0.5, 0.999]}),
+    ("p_darts", {"optimizer.lr": 6e-4, "optimizer.weight_decay": 1e-3, "optimizer.betas": [0.5, 0.999]}),
+    ("p_darts", {"search.batch_size": 96, "search.schedule.start": 0.025, "search.schedule.end": 0.0}),
+    ("p_darts", {"strategy.clip": 5.0, "discretiser.most": 2}),
     ("fair_darts", {"objective.zero_one.weight": 10.0, "discretiser.least": 0.85, "optimizer.lr": 3e-3}),
     ("fair_darts", {"optimizer.betas": [0.9, 0.999], "search.batch_size": 128, "search.schedule.start": 0.005}),
     ("darts_minus", {"strategy.assistance.start": 1.0, "strategy.assistance.decay": "linear"}),
@@ -130,8 +140,64 @@ def test_published_figures(method, figures):
         assert found == value, key
 
 
-def test_fair_darts_has_no_none_and_every_method_names_its_paper():
-    assert "none" not in composed("method=fair_darts")["space"]["operations"]
+def test_published_stages():
+    """Rounds five epochs apart after 50 epochs, from a tenth of the rate; threshold and count of OLES' code."""
+    for method, relaxation in (("darts_pt", "Softmax"), ("darts_pt_fixed", "Uniform")):
+        settings = composed(f"method={method}", "experiment=cifar10")
+        first, second = settings["stages"]
+        assert not first
+        assert (second["carry"], second["rate"], second["wrapper"]["batches"]) == (True, 0.1, None)
+        assert round(second["length"] * settings["search"]["epochs"]) == 5 * (14 + 3 - 1)
+        assert settings["relaxation"]["_target_"].endswith(relaxation)
+    (only,) = composed("method=oles", "experiment=cifar10")["stages"]
+    assert (only["wrapper"]["threshold"], only["wrapper"]["every"]) == (0.4, 20)
+
+
+@pytest.mark.parametrize(
+    ("method", "sizes"),
+    [
+        ("p_darts", [(5, 16, None, 25, 10), (11, 16, None, 25, 10), (17, 16, None, 25, 10)]),
+        ("drnas_progressive", [(20, 36, 6, 25, 10), (20, 36, 4, 25, 10)]),
+    ],
+)
+def test_published_legs(method, sizes):
+    """Cells, channels, divisor of channels, epochs and epochs without the alphas."""
+    settings = composed(f"method={method}", "experiment=cifar10")
+    stages = [Stage(**stage) for stage in settings["stages"]]
+    found = legs(stages, build(settings["space"], "space"), build(settings["search"], "search"), (3, 32, 32), 10)
+    made = [(leg.space.cells, leg.space.channels, leg.partial, leg.recipe.epochs, leg.recipe.warm_up) for leg in found]
+    assert made == sizes
+    rates = [leg.recipe.schedule(0, leg.recipe.epochs) for leg in found]
+    assert rates == pytest.approx([0.1, 0.05] if method == "drnas_progressive" else [0.025] * 3)
+
+
+def test_fair_darts_has_no_none_in_any_space():
+    settings = composed("method=fair_darts", "space=nasbench201")
+    chooser, space = build(settings["chooser"], "chooser"), build(settings["space"], "space")
+    decisions = Supernet(space.network(chooser, (3, 8, 8), 3)).decisions
+    edges = [d.options for d in decisions.values() if not d.inputs]
+    assert set(edges) == {("skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")}
+
+
+def test_a_fair_darts_cell_with_single_inputs_is_a_model_that_loads(tmp_path):
+    space, supernet, make = tiny("fair_darts")
+    strategy = make()
+    with torch.no_grad():
+        for logits in strategy.logits.values():
+            logits.sub_(3.0)  # sigmoids below the threshold: each node keeps its strongest edge alone
+    found = strategy.finish()
+    assert {len(found[d.name]) for d in supernet.decisions.values() if d.inputs} == {1}
+    check(found, supernet.decisions)
+    network = space.network(Decided(found), SHAPE, 3).eval()
+    about = {"space": space, "architecture": found, "classes": ("a", "b", "c"), "shape": SHAPE, "provenance": {}}
+    save_bundle(tmp_path / "model.safetensors", network, augmentation=Augmentation((0.0,), (1.0,)), **about)
+    loaded = load(tmp_path)
+    assert loaded.architecture == found
+    x = torch.randn(2, *SHAPE)
+    assert torch.equal(loaded.network(x), network(x))
+
+
+def test_every_method_names_its_paper():
     for method in METHODS:
         text = (Path(__file__).parents[1] / "conf" / "method" / f"{method}.yaml").read_text()
-        assert method == "none" or any(f"20{year})" in text or f"20{year}," in text for year in range(18, 26)), method
+        assert any(f"20{year})" in text or f"20{year}," in text for year in range(18, 26)), method

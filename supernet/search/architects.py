@@ -25,11 +25,12 @@ Loss = Callable[[Sequence[Tensor]], Tensor]
 class Bilevel:
     """A bilevel problem at one point.
 
-    `inner`: the weights w; `outer`: the alphas. The rest describes the SGD step that w would take next: its
-    `learning_rate` (None where w is not trained by plain SGD), `momentum`, `weight_decay`, and `velocity`, the momentum
-    buffers (None before the first step). `twice` makes a context within which losses are built so that they can be
-    differentiated twice; where the fast way to compute them cannot be, it takes another. `everything`: the first-order
-    architect computes the weights' gradients, too, and drops them, as the original's code does.
+    `inner`: the weights w, of which those that want no gradient are constants; `outer`: the alphas. The rest describes
+    the SGD step that w would take next: its `learning_rate` (None where w is not trained by plain SGD), `momentum`,
+    `weight_decay`, and `velocity`, the momentum buffers (None before the first step). `twice` makes a context within
+    which losses are built so that they can be differentiated twice; where the fast way to compute them cannot be, it
+    takes another. `everything`: the first-order architect computes the weights' gradients, too, and drops them, as the
+    original's code does.
     """
 
     inner: Sequence[Tensor]
@@ -154,7 +155,7 @@ def _virtual_step(problem: Bilevel) -> tuple[float, list[Tensor]]:
     velocity = problem.velocity or [torch.zeros_like(w) for w in problem.inner]
     with torch.no_grad():
         moved = [
-            w - rate * (problem.momentum * u + g + problem.weight_decay * w)
+            w - rate * (problem.momentum * u + g + problem.weight_decay * w) if w.requires_grad else w
             for w, u, g in zip(problem.inner, velocity, slope, strict=True)
         ]
     return rate, moved
@@ -162,7 +163,7 @@ def _virtual_step(problem: Bilevel) -> tuple[float, list[Tensor]]:
 
 def _inner_slope(problem: Bilevel) -> tuple[list[Tensor], list[Tensor]]:
     """Fresh leaves with the values of w, and the training loss' gradient there, itself differentiable."""
-    inner = [w.detach().requires_grad_() for w in problem.inner]
+    inner = [w.detach().requires_grad_(w.requires_grad) for w in problem.inner]
     with problem.twice():
         return inner, _gradients(problem.train_loss(inner), inner, create_graph=True)
 
@@ -187,7 +188,7 @@ def _dot(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
 
 def _validation_gradients(problem: Bilevel, weights: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """The validation loss' gradients with respect to the alphas and to the weights, at `weights`."""
-    weights = [w.detach().requires_grad_() for w in weights]
+    weights = [v.detach().requires_grad_(w.requires_grad) for v, w in zip(weights, problem.inner, strict=True)]
     both = _gradients(problem.valid_loss(weights), [*problem.outer, *weights])
     return both[: len(problem.outer)], both[len(problem.outer) :]
 
@@ -195,16 +196,18 @@ def _validation_gradients(problem: Bilevel, weights: Sequence[Tensor]) -> tuple[
 def _gradients(
     loss: Tensor, at: Sequence[Tensor], create_graph: bool = False, retain_graph: bool = False
 ) -> list[Tensor]:
-    """Gradients, zeros where the loss does not depend on a tensor; `.grad` is neither read nor written."""
-    if not loss.requires_grad:  # it depends on none of them
+    """Gradients, zeros where the loss does not depend on a tensor or it wants none; `.grad` is left alone."""
+    wanted = [tensor for tensor in at if tensor.requires_grad]
+    if not loss.requires_grad or not wanted:  # it depends on none of them
         return [torch.zeros_like(tensor) for tensor in at]
-    return list(
+    found = iter(
         torch.autograd.grad(
             loss,
-            at,
+            wanted,
             create_graph=create_graph,
             retain_graph=create_graph or retain_graph,
             allow_unused=True,
             materialize_grads=True,
         )
     )
+    return [next(found) if tensor.requires_grad else torch.zeros_like(tensor) for tensor in at]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
 from supernet.search.architects import Architect, Bilevel
 from supernet.search.discretisers import Discretiser
@@ -47,7 +48,8 @@ class GradientStrategy:
     DARTS). Every evaluation within one update sees the same noise, and no two steps do; noise depends on the seed and
     a count, not on the global generator. `terms`: what is added to the loss the alphas learn from, by name.
     `perturbation` moves the operations' weights for the network's step only; `assistance` adds to them in both steps,
-    not in the end. `single_level`: the alphas learn from the training batch, too (SNAS).
+    not in the end. `single_level`: the alphas learn from the training batch, too (SNAS). `clip`: largest norm of the
+    alphas' gradient (P-DARTS; None: any).
     """
 
     def __init__(
@@ -65,8 +67,11 @@ class GradientStrategy:
         assistance: Assistance | None = None,
         start: Start = small_normal,
         single_level: bool = False,
+        clip: float | None = None,
         seed: int = 0,
     ) -> None:
+        if clip is not None and not clip > 0.0:
+            raise InputError(f"strategy.clip={clip}: needs to be above 0, or null for no clipping")
         self.space = space
         self.decisions = dict(decisions)
         relaxed = {n: d for n, d in decisions.items() if inputs is not None or not d.inputs}
@@ -75,12 +80,20 @@ class GradientStrategy:
         self._relaxations = {n: inputs if d.inputs and inputs else operations for n, d in relaxed.items()}
         self._architect, self._discretiser, self._terms = architect, discretiser, tuple((terms or {}).values())
         self._perturbation, self._assistance, self._single_level = perturbation, assistance, single_level
+        self._clip = clip
         self.optimizer = optimizer(self.logits.parameters())
-        self._seed, self._draws = seed, 0
+        self.seed, self._draws = seed, 0
 
     def relax(self, progress: float, draw: int) -> Weights:
         """The weights of draw number `draw`, differentiable in the logits."""
         return self._assisted(self._relaxed(progress, draw), progress)
+
+    @torch.no_grad()
+    def inherit(self, before: GradientStrategy) -> None:
+        """The logits that `before` has of the same options, to start from; its optimiser's state is left behind."""
+        for name, logits in self.logits.items():
+            places = [before.decisions[name].options.index(option) for option in self.decisions[name].options]
+            logits.copy_(before.logits[name][places])
 
     def begin_epoch(self, progress: float, judge: Judge) -> None:
         """Nothing: all is decided in the end."""
@@ -111,6 +124,8 @@ class GradientStrategy:
             gradients = self._architect(problem)
         for logits, gradient in zip(self.logits.values(), gradients, strict=True):
             logits.grad = gradient
+        if self._clip is not None:
+            nn.utils.clip_grad_norm_(self.logits.values(), self._clip)
         self.optimizer.step()
 
     @torch.no_grad()
@@ -174,7 +189,7 @@ class GradientStrategy:
         """Seeds the global generators from the seed and `draw` and gives them back as they were."""
         device = next(iter(self.logits.values())).device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(generator(self._seed, _NOISE_STREAM, draw).initial_seed())
+            torch.manual_seed(generator(self.seed, _NOISE_STREAM, draw).initial_seed())
             yield
 
 

@@ -31,9 +31,10 @@ from supernet.space.architecture import Architecture, Weights
 from supernet.space.cells import frozen_statistics
 from supernet.space.choices import Supernet
 from supernet.space.drawing import draw_cell, heat_map
+from supernet.space.operations import set_skip_dropout
 from supernet.training.loop import evaluate, evaluating
 from supernet.training.meters import Averages, Meter, check_finite, memory_gb
-from supernet.training.schedules import Cosine, Schedule
+from supernet.training.schedules import Cosine, Schedule, skip_dropout
 from supernet.training.tasks import Task
 
 _TRAIN_STREAM, _VALID_STREAM, _JUDGE_STREAM = 1, 2, 3
@@ -44,7 +45,8 @@ class SearchRecipe:
     """How a supernet is searched; the defaults are the CIFAR-10 search of DARTS (section 3.1).
 
     `share`: part of the training data that the weights learn from, the rest judges the architecture. `warm_up`:
-    epochs in which the alphas stand still. `clip`: largest norm of the weights' gradient.
+    epochs in which the alphas stand still. `clip`: largest norm of the weights' gradient. `skip_dropout`: dropout after
+    skip connections at the start (`schedules.skip_dropout`), where the supernet was built with it.
     """
 
     epochs: int = 50
@@ -55,6 +57,7 @@ class SearchRecipe:
     weight_decay: float = 3e-4
     clip: float = 5.0
     warm_up: int = 0
+    skip_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         allowed = {
@@ -64,6 +67,7 @@ class SearchRecipe:
             "momentum": (0.0 <= self.momentum < 1.0, "needs to lie in [0, 1), such as 0.9"),
             "weight_decay": (0.0 <= self.weight_decay < math.inf, "needs 0 or more, such as 3e-4"),
             "clip": (self.clip > 0.0, "needs to be above 0, or inf for no clipping"),
+            "skip_dropout": (0.0 <= self.skip_dropout < 1.0, "needs to lie in [0, 1), such as 0.1"),
             "warm_up": (0 <= self.warm_up < self.epochs, f"needs 0 to {self.epochs - 1}, fewer than search.epochs"),
         }
         for name, (right, way_out) in allowed.items():
@@ -121,6 +125,7 @@ def search(
     batches = _batches(train, valid, augmentation, recipe, run, state.step)
     judge = _Judge(supernet, valid, augmentation, recipe, task, run)
     for epoch in range(state.epoch, recipe.epochs):
+        set_skip_dropout(supernet, skip_dropout(recipe.skip_dropout, epoch, recipe.epochs, recipe.warm_up))
         strategy.begin_epoch(epoch / recipe.epochs, judge)
         began, first = time.monotonic(), state.step
         for group in optimizer.param_groups:

@@ -43,6 +43,9 @@ class UniformStrategy:
         self._seed, self._draws = seed, 0
         self._like = torch.zeros(())
 
+    def inherit(self, before: UniformStrategy) -> None:
+        """Nothing: nothing is learnt."""
+
     def begin_epoch(self, progress: float, judge: Judge) -> None:
         """Nothing: all is decided in the end."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +20,8 @@ from supernet.training.tasks import Task
 class Step:
     """One step of a search: a batch of each half of the training data, and the supernet with its optimiser.
 
-    `progress` in [0, 1) is how far the search is.
+    `progress` in [0, 1) is how far the search is. `decided`: what becomes of weights before the network sees them,
+    where a part of the architecture is decided already (None: nothing).
     """
 
     supernet: Supernet
@@ -29,6 +30,7 @@ class Step:
     task: Task
     optimizer: torch.optim.Optimizer
     progress: float
+    decided: Callable[[Weights], Weights] | None = None
 
     def train_loss(self, weights: Weights, inner: Sequence[Tensor] | None = None) -> Tensor:
         """The loss on the half the network learns from; `inner` stands in for the supernet's parameters."""
@@ -40,6 +42,7 @@ class Step:
 
     def _loss(self, batch: Batch, weights: Weights, inner: Sequence[Tensor] | None) -> Tensor:
         images = self.task.inputs(batch)
+        weights = weights if self.decided is None else self.decided(weights)
         if inner is None:
             return self.task.loss(self.supernet(images, weights), batch)
         names = (name for name, _ in self.supernet.named_parameters())

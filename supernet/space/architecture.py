@@ -121,7 +121,10 @@ def kept_operations(architecture: Mapping[str, tuple[str, ...]], decisions: Mapp
 
 
 def check(architecture: Architecture, decisions: Mapping[str, Decision]) -> None:
-    """Raises InputError, naming the first misfit, unless the architecture answers each decision with known options."""
+    """Raises InputError, naming the first misfit, unless the architecture answers each decision with known options.
+
+    A node may have fewer inputs than its decision keeps, but one (FairDARTS leaves out weak edges).
+    """
     needed = [*(n for n, d in decisions.items() if d.inputs), *kept_operations(architecture, decisions)]
     for name in needed:
         decision = decisions[name]
@@ -130,9 +133,11 @@ def check(architecture: Architecture, decisions: Mapping[str, Decision]) -> None
         kept = architecture[name]
         if unknown := sorted(set(kept) - set(decision.options)):
             raise InputError(f"genotype: {name}={unknown[0]!r} is unknown; known: {', '.join(decision.options)}")
-        if len(set(kept)) != len(kept) or len(kept) != decision.keep:
+        least = 1 if decision.inputs else decision.keep
+        if len(set(kept)) != len(kept) or not least <= len(kept) <= decision.keep:
+            number = f"exactly {decision.keep}" if least == decision.keep else f"{least} to {decision.keep}"
             raise InputError(
-                f"genotype: {name} keeps {', '.join(kept)}; exactly {decision.keep} different ones are needed"
+                f"genotype: {name} keeps {', '.join(kept) or 'nothing'}; {number} different ones are needed"
             )
 
 

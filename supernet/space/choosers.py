@@ -73,13 +73,16 @@ class Undecided:
     """Keeps every option: the network becomes the inside of a supernet.
 
     `partial`: the operations of an edge see one channel in so many (PC-DARTS; 1: all). `single`: only operations
-    whose weight is not zero run (GDAS, random search); otherwise all do.
+    whose weight is not zero run (GDAS, random search); otherwise all do. `without`: operations that are left out on
+    every edge (FairDARTS has no "none"). `kept`: what is left of single edges ("normal/2/0"), by a leg before.
     """
 
     factories: Mapping[str, Operation] = field(default_factory=lambda: OPERATIONS)
     executor: Executor = reference
     partial: int = 1
     single: bool = False
+    without: tuple[str, ...] = ()
+    kept: Mapping[str, Sequence[str]] = field(default_factory=dict)
     searching: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
@@ -87,6 +90,7 @@ class Undecided:
             raise InputError(f"chooser.partial={self.partial}: needs 1 (all channels) or more, such as 4")
 
     def operation(self, name: str, options: Sequence[str], site: Site) -> nn.Module:
+        options = self._left(name, options, site)
         channels = site.channels // self.partial
         if self.partial > 1 and (site.channels % self.partial or channels < 2):
             raise InputError(
@@ -101,6 +105,16 @@ class Undecided:
 
     def inputs(self, name: str, options: Sequence[str], keep: int) -> tuple[tuple[str, ...], nn.Module]:
         return tuple(options), InputChoice(Decision(name, tuple(options), keep, inputs=True))
+
+    def _left(self, name: str, options: Sequence[str], site: Site) -> tuple[str, ...]:
+        kept = self.kept.get(name, options)
+        left = tuple(option for option in options if option in kept and option not in self.without)
+        if not (left if site.optional else set(left) - {"none"}):
+            raise InputError(
+                f"chooser.without={list(self.without)}: leaves {', '.join(left) or 'nothing'} at {name}; "
+                f"keep one of {', '.join(option for option in options if option not in left)}"
+            )
+        return left
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,43 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
+class SkipDropout(nn.Module):
+    """An identity whose values are dropped one by one while training, the rest rescaled (P-DARTS, Chen et al. 2019).
+
+    So the operations beside a skip connection have to learn, too. `probability` in [0, 1) is set from outside
+    (`set_skip_dropout`): it is a function of the epoch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.probability = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.probability == 0.0:
+            return x
+        keep = 1.0 - self.probability
+        # Drawn in the order of the values, not of their places in memory: all executors drop the same.
+        mask = torch.empty(x.shape, dtype=x.dtype, device=x.device).bernoulli_(keep)
+        return x * (mask / keep)
+
+
+def dropped(skip: Operation) -> Operation:
+    """`skip` with dropout where it is an identity; where it has convolutions (stride 2), as it is."""
+
+    def build(site: Site) -> nn.Module:
+        operation = skip(site)
+        return SkipDropout() if isinstance(operation, nn.Identity) else operation
+
+    return build
+
+
+def set_skip_dropout(network: nn.Module, probability: float) -> None:
+    """Sets the probability of every SkipDropout in `network`."""
+    for module in network.modules():
+        if isinstance(module, SkipDropout):
+            module.probability = probability
+
+
 class DropPath(nn.Module):
     """Zeroes its input for a random part of the batch while training and rescales the rest (FractalNet; DARTS 4.1).
 

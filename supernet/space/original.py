@@ -1,8 +1,9 @@
 """Loads what the original DARTS code saved: state dicts of its search network and of its final networks.
 
-The original (quark0/darts, and the forks that kept its names) numbers a cell's edges and an edge's operations in
-the order in which it makes them; ours have names. Only names differ: the functions computed are the same, which
-a test shows in float64 against figures recorded from the original.
+The original (quark0/darts, and the forks that kept its names, such as PC-DARTS') numbers a cell's edges and an edge's
+operations in the order in which it makes them; ours have names. Only names differ: the functions computed are the
+same, which a test shows in float64 against figures recorded from the originals. One exception: where a state of odd
+size is halved, PC-DARTS' original stops with an error, its two parts having different sizes; ours goes on.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Decision
 from supernet.space.cells import Cell
-from supernet.space.choices import OperationChoice, Supernet
+from supernet.space.choices import OperationChoice, PartialChannels, Supernet
 from supernet.space.choosers import Together
 from supernet.space.darts import CellNetwork
 from supernet.space.published import OriginalGenotype
@@ -25,13 +26,14 @@ _PARTS = (("conv_1", "even"), ("conv_2", "odd"), ("bn", "norm"))  # of a factori
 def load_original_search(supernet: Supernet, state: Mapping[str, Tensor]) -> None:
     """Copies a state dict of the original's search network into `supernet` (a DARTS space of the same settings).
 
-    Alphas that some forks keep among the parameters ("alphas_normal", "alphas_reduce") are ignored here:
-    `original_alphas` reads them. Raises InputError listing the names that do not fit.
+    DARTS' or PC-DARTS', the supernet being built with as many partial channels. Alphas and betas that some forks keep
+    among the parameters ("alphas_normal", "betas_normal", ...) are ignored here: `original_alphas` and
+    `original_betas` read them. Raises InputError listing the names that do not fit.
     """
     network = supernet.network
     assert isinstance(network, CellNetwork)
     prefixes = dict(_search_edges(network))
-    weights = {name: value for name, value in state.items() if not name.removeprefix("module.").startswith("alphas_")}
+    weights = {name: value for name, value in state.items() if not _is_of_the_architecture(name)}
     _load(network, weights, prefixes)
 
 
@@ -50,8 +52,7 @@ def original_alphas(
     """The original's alphas, each (edges, operations), as a logit vector for each operation decision."""
     logits = {}
     for kind, alphas in (("normal", alphas_normal), ("reduce", alphas_reduce)):
-        edges = [d for d in decisions.values() if not d.inputs and d.name.startswith(f"{kind}/")]
-        edges.sort(key=lambda d: tuple(int(part) for part in d.name.split("/")[1:]))
+        edges = _in_order(decisions, kind, inputs=False)
         if alphas.shape[0] != len(edges):
             raise InputError(f"alphas_{kind}: {alphas.shape[0]} edges, the space has {len(edges)}")
         for decision, row in zip(edges, alphas, strict=True):
@@ -61,14 +62,40 @@ def original_alphas(
     return logits
 
 
+def original_betas(decisions: Mapping[str, Decision], betas_normal: Tensor, betas_reduce: Tensor) -> dict[str, Tensor]:
+    """PC-DARTS' betas, each (edges,), as a logit vector for each node's input decision."""
+    logits: dict[str, Tensor] = {}
+    for kind, betas in (("normal", betas_normal), ("reduce", betas_reduce)):
+        nodes = _in_order(decisions, kind, inputs=True)
+        sizes = [len(node.options) for node in nodes]
+        if len(betas) != sum(sizes):
+            raise InputError(f"betas_{kind}: {len(betas)} edges, the space has {sum(sizes)}")
+        logits.update(zip((node.name for node in nodes), betas.split(sizes), strict=True))
+    return logits
+
+
+def _is_of_the_architecture(name: str) -> bool:
+    return name.removeprefix("module.").startswith(("alphas_", "betas_"))
+
+
+def _in_order(decisions: Mapping[str, Decision], kind: str, *, inputs: bool) -> list[Decision]:
+    """The decisions about a kind's edges or nodes, by numbers, as the original has them."""
+    found = [d for d in decisions.values() if d.inputs == inputs and d.name.startswith(f"{kind}/")]
+    found = [d for d in found if d.name != f"{kind}/output"]
+    return sorted(found, key=lambda d: tuple(int(part) for part in d.name.split("/")[1:]))
+
+
 def _search_edges(network: CellNetwork) -> Iterator[tuple[str, str]]:
     """(the original's prefix, ours) of every candidate operation."""
     for index, cell in enumerate(network.cells):
         assert isinstance(cell, Cell)
-        for number, (edge, choice) in enumerate(cell.edges.items()):
+        for number, (edge, module) in enumerate(cell.edges.items()):
+            partial = isinstance(module, PartialChannels)
+            choice, inside = (module.choice, "choice.") if partial else (module, "")
             assert isinstance(choice, OperationChoice)
             for option, name in enumerate(choice.candidates):
-                yield f"cells.{index}._ops.{number}._ops.{option}.", f"cells.{index}.edges.{edge}.candidates.{name}."
+                ours = f"cells.{index}.edges.{edge}.{inside}candidates.{name}."
+                yield f"cells.{index}._ops.{number}._ops.{option}.", ours
 
 
 def _final_edges(network: CellNetwork, genotype: OriginalGenotype) -> Iterator[tuple[str, str]]:

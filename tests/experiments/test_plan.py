@@ -33,6 +33,16 @@ def test_says_what_both_stages_need_and_leaves_nothing(run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_each_leg_has_a_row(run):
+    stages = "stages=[{width: 1.5, keep: 3}, {partial: 2}]"
+    code, out, err = run("experiment=micro", "table=none", "runtime.threads=1", "search.batch_size=8", stages)
+    assert code == 0, err
+    rows = [[cell.strip() for cell in line.split("│")] for line in out.splitlines() if line.startswith("│")]
+    assert [row[1] for row in rows] == ["search1", "search2", "retraining"]
+    first, second = (int(row[2].replace(",", "")) for row in rows[:2])
+    assert second < first, "fewer operations on fewer channels"
+
+
 def test_a_given_genotype_needs_no_search(run):
     code, out, err = run("experiment=quick", "genotype=darts_v2", "space.nodes=4")
     assert code == 0, err

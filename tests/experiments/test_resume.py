@@ -49,6 +49,9 @@ def test_flags_and_files_of_a_stranger_are_never_read(supernet, tmp_path):
     ],
 )
 def test_refused(tmp_path, word):
+    wrapped = record(tmp_path / "wrapped", "stages=[{wrapper: {_target_: os.system, _partial_: true}}]")
+    with pytest.raises(InputError, match="could run code"):
+        resume.arguments([f"resume={wrapped}"])
     with pytest.raises(InputError, match="could run code"):
         resume.arguments([f"resume={record(tmp_path / 'run', word)}"])
 
@@ -61,6 +64,7 @@ def test_flags_may_stand_anywhere():
 
 def test_values_and_options_pass(tmp_path):
     words = ["experiment=none", "data=npz", "data.path=../a b/x.npz", "genotype=../run", "+search.x=[1,2]", "seed=1"]
+    words.append("stages=[{keep: 3, partial: 4}, {carry: true}]")
     run = record(tmp_path / "it's a run", *words)
     given = resume.arguments([f"resume={run}", "runtime.threads=1"])
     assert given[:-1] == [*words, "runtime.threads=1"]

@@ -89,6 +89,30 @@ def test_the_problem_is_left_as_it_was(architect):
     assert problem.outer[0].grad is None
 
 
+@pytest.mark.parametrize("architect", [first_order, unrolled, unrolled_exact, neumann, conjugate_gradient])
+def test_weights_that_stand_still_are_constants(architect):
+    """As if they were no variables of the inner problem: no momentum or weight decay moves them either."""
+    problem = quadratic()
+    still, free = problem.inner
+    still.requires_grad_(False)
+
+    def without(loss):
+        return lambda inner: loss([W[:2], inner[0]])
+
+    alone = replace(
+        problem,
+        inner=[free],
+        train_loss=without(problem.train_loss),
+        valid_loss=without(problem.valid_loss),
+        velocity=[VELOCITY[2:]],
+    )
+    torch.testing.assert_close(architect(problem), architect(alone), rtol=1e-12, atol=1e-14)
+    everything = replace(problem, everything=True)
+    torch.testing.assert_close(architect(everything), architect(problem), rtol=0, atol=0)
+    free.requires_grad_(False)
+    torch.testing.assert_close(architect(problem), first_order(problem), rtol=0, atol=0)
+
+
 def smooth(seed: int) -> tuple[Bilevel, torch.Tensor]:
     """A small softplus network whose two layers are scaled by softmax(alpha); train and validation batches differ."""
     alpha = randn(4, seed=seed).requires_grad_()
@@ -229,7 +253,7 @@ def test_implicit_gradient_is_the_slope_along_the_solutions():
         return -torch.linalg.solve(HESSIAN, B @ alpha)
 
     at = solution(ALPHA)
-    problem = replace(convex(), inner=[at[:2], at[2:]])
+    problem = replace(convex(), inner=[at[:2].requires_grad_(), at[2:].requires_grad_()])
     brute = torch.stack(
         [
             (valid_value(ALPHA + e, [solution(ALPHA + e)]) - valid_value(ALPHA - e, [solution(ALPHA - e)])) / 2e-5

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from supernet.data.batches import Batch
+from supernet.runtime.errors import InputError
 from supernet.search.architects import conjugate_gradient, first_order, neumann, unrolled, unrolled_exact
 from supernet.search.discretisers import argmax
 from supernet.search.gradient import GradientStrategy, uniform
@@ -264,6 +265,29 @@ def test_the_auxiliary_skip_is_in_both_steps_and_not_in_the_end(supernet):
     for parameter, gradient in zip(strategy.logits.values(), gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
     torch.testing.assert_close(strategy.expected()["normal/2/0"], strategy.logits["normal/2/0"].detach().softmax(0))
+
+
+def test_the_alphas_gradient_is_clipped_by_its_whole_norm(supernet):
+    free, clipped = (strategy_of(supernet, clip=clip) for clip in (None, 1e-3))
+    for strategy in (free, clipped):
+        strategy.update(step_of(supernet))
+    flat = [torch.cat([p.grad for p in strategy.logits.values()]) for strategy in (free, clipped)]
+    assert flat[0].norm() > 1e-3
+    torch.testing.assert_close(flat[1], flat[0] * 1e-3 / flat[0].norm(), rtol=1e-2, atol=0)
+    with pytest.raises(InputError, match=r"strategy\.clip=0\.0: needs to be above 0, or null"):
+        strategy_of(supernet, clip=0.0)
+
+
+def test_what_is_left_is_inherited_by_name(supernet):
+    edges = [name for name, d in supernet.decisions.items() if not d.inputs]
+    kept = dict.fromkeys(edges, ("none", "skip_connect", "dil_conv_3x3"))
+    small = Supernet(Darts(channels=2, cells=3, nodes=2).network(Undecided(kept=kept), (1, 6, 6), 3)).double()
+    before, now = strategy_of(supernet, inputs=Softmax()), strategy_of(small, inputs=Softmax(), seed=1)
+    now.inherit(before)
+    for name, inherited in now.logits.items():
+        places = [0, 3, 6] if name in kept else slice(None)
+        assert torch.equal(inherited, before.logits[name][places])
+    assert all(p.requires_grad for p in now.logits.values())
 
 
 def test_state_goes_round(supernet):

@@ -68,14 +68,23 @@ def test_check_accepts_an_answer_to_every_question():
     check(ARCHITECTURE, DECISIONS)
 
 
+def test_check_accepts_a_node_with_fewer_inputs():
+    """FairDARTS leaves out weak edges, and then their operations are not asked for."""
+    fewer = {**ARCHITECTURE.choices, "normal/2": ("0",)}
+    del fewer["normal/2/x"]
+    check(Architecture("toy", fewer), DECISIONS)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         ({"width": None}, "no answer to 'width'"),
         ({"normal/2/x": None}, "no answer to 'normal/2/x'"),
         ({"normal/2/0": ("sep_conv_9x9",)}, "sep_conv_9x9.*known: none, a, b"),
-        ({"normal/2": ("0",)}, "exactly 2"),
-        ({"normal/2": ("0", "0")}, "exactly 2"),
+        ({"normal/2": ()}, "keeps nothing; 1 to 2"),
+        ({"normal/2": ("0", "0")}, "1 to 2 different ones"),
+        ({"normal/2": ("0", "1", "x")}, "1 to 2 different ones"),
+        ({"width": ()}, "keeps nothing; exactly 1"),
         ({"width": ("8", "16")}, "exactly 1"),
     ],
 )

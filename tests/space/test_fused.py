@@ -15,7 +15,7 @@ from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import DARTS_OPERATIONS, Darts
 from supernet.space.engines import engine
 from supernet.space.fused import fused
-from supernet.space.operations import OPERATIONS, set_drop_path
+from supernet.space.operations import OPERATIONS, dropped, set_drop_path, set_skip_dropout
 from supernet.space.published import published
 from supernet.space.stacked import stacked
 
@@ -114,6 +114,19 @@ def test_operations_of_ones_own_run_by_themselves():
     weights = weights_of(network, single=False, inputs=True)
     images = torch.randn(3, 3, 8, 8, dtype=torch.double)
     assert_equal(network, lambda n: n(images, weights), weights.values())
+
+
+def test_dropout_after_skips_is_that_of_the_reference():
+    torch.manual_seed(0)
+    factories = {**OPERATIONS, "skip_connect": dropped(OPERATIONS["skip_connect"])}
+    network = Supernet(Darts(channels=4, cells=3, nodes=2).network(Undecided(factories), (3, 8, 8), 5)).double()
+    weights = weights_of(network, single=False, inputs=False)
+    images = torch.randn(3, 3, 8, 8, dtype=torch.double)
+    set_skip_dropout(network, 0.5)
+    assert_equal(network, lambda n: n(images, weights), weights.values())
+    torch.manual_seed(1)
+    with running(network, fused):
+        assert not torch.allclose(network(images, weights), network(images, weights))  # it does drop
 
 
 def test_a_node_of_which_nothing_is_on():

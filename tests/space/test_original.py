@@ -13,7 +13,7 @@ from supernet.search.architects import Bilevel, first_order, unrolled
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
-from supernet.space.original import load_original_final, load_original_search, original_alphas
+from supernet.space.original import load_original_final, load_original_search, original_alphas, original_betas
 from supernet.space.published import PUBLISHED
 
 FOLDER = Path(__file__).parent / "original"
@@ -53,6 +53,44 @@ def test_search_network_computes_what_the_original_does(search):
     gradients = torch.autograd.grad(F.cross_entropy(logits, y), alphas)
     for ours, theirs in zip(gradients, FIGURES["search"]["first_order"], strict=True):
         assert close(ours, theirs)
+
+
+@pytest.fixture
+def partial_search():
+    """PC-DARTS' search network and its alphas and betas."""
+    supernet = Supernet(Darts(channels=16, cells=3).network(Undecided(partial=4), (3, 16, 16), 5)).double()
+    shapes = {**FIGURES["search"]["shapes"], **FIGURES["pc_darts"]["shapes"]}
+    weights = {name: record.fill(name, tuple(shape)) for name, shape in shapes.items()}
+    parameters = [record.fill(f"alphas_{kind}", (14, 8)).requires_grad_() for kind in ("normal", "reduce")]
+    parameters += [record.fill(f"betas_{kind}", (14,)).requires_grad_() for kind in ("normal", "reduce")]
+    kept_by_forks = dict(
+        zip(("alphas_normal", "alphas_reduce", "betas_normal", "betas_reduce"), parameters, strict=True)
+    )
+    load_original_search(supernet, {**weights, **kept_by_forks})
+    return supernet, parameters
+
+
+def relax_both(supernet, parameters):
+    betas = original_betas(supernet.decisions, *parameters[2:])
+    return {**relax(supernet, parameters[:2]), **{name: logits.softmax(-1) for name, logits in betas.items()}}
+
+
+def test_pc_darts_search_network_computes_what_the_original_does(partial_search):
+    supernet, parameters = partial_search
+    figures = FIGURES["pc_darts"]
+    x, y = record.images(4, 16), torch.tensor([0, 1, 2, 4])
+    assert close(supernet.eval()(x, relax_both(supernet, parameters)), figures["evaluated"])
+    logits = supernet.train()(x, relax_both(supernet, parameters))
+    assert close(logits, figures["logits"])
+    gradients = torch.autograd.grad(F.cross_entropy(logits, y), parameters)
+    for ours, theirs in zip(gradients, figures["first_order"], strict=True):
+        assert close(ours, theirs)
+
+
+def test_betas_of_another_space_are_refused(partial_search):
+    supernet, (*_, normal, reduced) = partial_search
+    with pytest.raises(InputError, match="betas_reduce: 9 edges, the space has 14"):
+        original_betas(supernet.decisions, normal, reduced[:9])
 
 
 @pytest.mark.parametrize(("architect", "figure"), [(first_order, "first_order"), (unrolled, "second_order")])

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from supernet.runtime.errors import InputError
-from supernet.training.schedules import Cosine, Exponential, Linear
+from supernet.training.schedules import Cosine, Exponential, Linear, Part, skip_dropout
 
 
 def torchs(make, epochs):
@@ -41,6 +41,20 @@ def test_linear_with_tail_is_that_of_the_imagenet_recipe():
 def test_warm_up_climbs_to_the_start(schedule):
     assert [schedule(epoch, 50) for epoch in range(5)] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
     assert schedule(5, 50) < 0.5
+
+
+def test_part_is_a_stretch_of_a_longer_schedule():
+    whole = Cosine(0.1)
+    assert [Part(whole, start=20, whole=50)(e, 30) for e in range(30)] == [whole(e, 50) for e in range(20, 50)]
+    assert Part(whole, rate=0.1)(3, 30) == pytest.approx(0.1 * whole(3, 30), rel=1e-15)
+
+
+def test_dropout_after_skips_is_that_of_p_darts():
+    """Chen et al. 2019, train_search.py with 25 epochs of which 10 are without the alphas."""
+    rates = [skip_dropout(0.4, epoch, 25, 10) for epoch in range(25)]
+    assert rates[:10] == pytest.approx([0.4 * (24 - epoch) / 25 for epoch in range(10)], rel=1e-15)
+    assert rates[10:] == pytest.approx([0.4 * 2.718281828459045 ** (-(e - 10) / 5) for e in range(10, 25)], rel=1e-12)
+    assert skip_dropout(0.0, 3, 25, 10) == skip_dropout(0.0, 20, 25, 10) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
-"""Records what the original DARTS code computes, for tests/space/test_original.py.
+"""Records what the original code of DARTS and of PC-DARTS computes, for tests/space/test_original.py.
 
-    python tests/space/original/record.py PATH_TO_DARTS/cnn
+    python tests/space/original/record.py PATH_TO_DARTS/cnn PATH_TO_PC_DARTS
 
-imports the original's own modules from a clone of github.com/quark0/darts, gives every tensor of its networks
-values drawn from its name, runs them in float64 on the CPU and writes figures.json beside this file. Nothing of
-the original is kept here but names, shapes and the numbers that came out.
+imports the originals' own modules from clones of github.com/quark0/darts and github.com/yuhuixu1993/PC-DARTS, gives
+every tensor of their networks values drawn from its name, runs them in float64 on the CPU and writes figures.json
+beside this file. Nothing of the originals is kept here but names, shapes and the numbers that came out.
 """
 
+import importlib
 import json
 import sys
 import warnings
@@ -81,30 +82,63 @@ def final(network: torch.nn.Module, size: int) -> dict:
     }
 
 
-def main(path: str) -> None:
+def search_partial(model_search, like: dict[str, list[int]]) -> dict:
+    """PC-DARTS' search network; of its shapes only those are kept that differ from `like`, DARTS' of the same names.
+
+    Four times DARTS' channels here: a quarter of them is operated on, so the operations have the same shapes.
+    """
+    network = model_search.Network(16, 5, 3, torch.nn.CrossEntropyLoss())
+    shapes = fill_state(network)
+    assert shapes.keys() == like.keys()
+    names = ("alphas_normal", "alphas_reduce", "betas_normal", "betas_reduce")
+    for name in names:
+        getattr(network, name).data = fill(name, tuple(getattr(network, name).shape))
+    x, y = images(4, 16), torch.tensor([0, 1, 2, 4])
+    network.eval()
+    evaluated = network(x)
+    network.train()
+    logits = network(x)
+    gradients = torch.autograd.grad(F.cross_entropy(logits, y), [getattr(network, name) for name in names])
+    return {
+        "shapes": {name: shape for name, shape in shapes.items() if shape != like[name]},
+        "evaluated": evaluated.tolist(),
+        "logits": logits.tolist(),
+        "first_order": [g.tolist() for g in gradients],
+    }
+
+
+def modules(path: str, *names: str) -> list:
+    """Modules of a folder; those of the other original, which have the same names, are forgotten."""
+    for name in ("architect", "genotypes", "model", "model_search", "operations", "utils"):
+        sys.modules.pop(name, None)
     sys.path.insert(0, path)
+    try:
+        return [importlib.import_module(name) for name in names]
+    finally:
+        sys.path.remove(path)
+
+
+def main(darts: str, pc_darts: str) -> None:
     torch.Tensor.cuda = lambda self, *_, **__: self
     torch.nn.Module.cuda = lambda self, *_, **__: self
-    import architect
-    import genotypes
-    import model
-    import model_search
-
     torch.set_default_dtype(torch.float64)
     warnings.simplefilter("ignore")
+    architect, genotypes, model, model_search = modules(darts, "architect", "genotypes", "model", "model_search")
     cifar = [model.NetworkCIFAR(4, 5, 4, True, getattr(genotypes, n)) for n in ("DARTS_V2", "AmoebaNet", "NASNet")]
     imagenet = model.NetworkImageNet(4, 5, 4, True, genotypes.DARTS_V1)
     imagenet.global_pooling = torch.nn.AdaptiveAvgPool2d(1)  # theirs wants 7x7: 224x224 images, too large to record
     imagenet.auxiliary_head.features[1] = torch.nn.AdaptiveAvgPool2d(2)
+    searched = search(model_search, architect)
     figures = {
-        "search": search(model_search, architect),
+        "search": searched,
         "darts_v2": final(cifar[0], 32),
         "amoebanet_a": final(cifar[1], 32),
         "nasnet_a": final(cifar[2], 32),
         "imagenet_darts_v1": final(imagenet, 64),
+        "pc_darts": search_partial(modules(pc_darts, "model_search")[0], searched["shapes"]),
     }
     Path(__file__).with_name("figures.json").write_text(json.dumps(figures) + "\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -1,0 +1,81 @@
+"""Methods that wrap a leg's strategy, from the command line: DARTS-PT and OLES."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from supernet.experiments import stages
+from supernet.experiments.config import plain
+from supernet.experiments.legs import search_cell
+from supernet.experiments.stages import prepare
+
+from supernet.runtime.interrupt import Interruption
+from supernet.runtime.report import Silent
+
+_spec = importlib.util.spec_from_file_location("toy_settings", Path(__file__).with_name("conftest.py"))
+_conftest = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_conftest)
+tiny = _conftest.tiny
+
+SMALL = ["space=nasbench201", "space.channels=2", "space.cells=1", "space.nodes=2", "baseline.random=0"]
+PROJECTION = "{_target_: supernet.search.projection.Projection, _partial_: true}"
+
+
+class Recorder(Silent):
+    """Keeps the scalars."""
+
+    def __init__(self):
+        self.values = {}
+
+    def scalars(self, values, step):
+        for tag, value in values.items():
+            self.values.setdefault(tag, []).append(value)
+
+
+@pytest.fixture
+def searched(monkeypatch, images, tmp_path):
+    """Searches a cell: the cell, and the scalars of each leg."""
+
+    def run(*overrides):
+        reports = {}
+        monkeypatch.setattr(stages, "RunReport", lambda directory, name, console: reports.setdefault(name, Recorder()))
+        with initialize_config_module("supernet.conf", version_base="1.3"):
+            settings = plain(compose("config", overrides=tiny(images, *SMALL, "runtime.progress=false", *overrides)))
+        cell = search_cell(prepare(settings, tmp_path, Interruption()), "")
+        return cell, {name: report.values for name, report in reports.items()}
+
+    return run
+
+
+def test_darts_pt_decides_edge_by_edge_in_its_second_leg(searched):
+    cell, logged = searched("method=darts_pt", "search.epochs=2")
+    assert "projection/rounds" not in logged["search1"]
+    assert logged["search2"]["projection/rounds"] == [1, 1, 2]  # of 3 rounds, which are at 0, 1/2 and the end
+    assert len(cell) >= 3
+
+
+def test_oles_stops_operations(searched):
+    wrapped = ["stages.0.wrapper.every=4", "stages.0.wrapper.threshold=1.0"]
+    _, logged = searched("method=oles", "search.epochs=2", *wrapped)
+    assert logged["search"]["early_stopping/stopped"] == [0.0, 1.0]  # 3 steps an epoch, the first compares nothing
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["method=gdas", f"stages=[{{}}, {{wrapper: {PROJECTION}}}]"], "stages[1].wrapper: selection by perturbation"),
+        (["method=random_search", f"stages=[{{wrapper: {PROJECTION}}}]"], "stages[0].wrapper: selection by pert"),
+        (["method=darts_pt", "stages.1.wrapper.batches=0"], "stages[1].wrapper.batches=0: needs 1 or more"),
+        (["method=darts_pt", "stages.1.wrapper.batches=many"], "stages[1].wrapper.batches=many: needs a whole number"),
+        (["method=oles", "stages.0.wrapper.threshold=2"], "stages[0].wrapper.threshold=2.0: is a cosine"),
+        (["stages=[{wrapper: {_target_: pathlib.PurePath, _partial_: true}}]"], "stages[0].wrapper: "),
+    ],
+)
+def test_a_wrapper_that_cannot_be_is_one_line_before_anything_runs(supernet, images, tmp_path, overrides, says):
+    code, printed = supernet(*tiny(images, *SMALL, *overrides))
+    lines = [line for line in printed.splitlines() if line.strip()]
+    assert code == 2, printed
+    assert len(lines) == 1, printed
+    assert says in lines[0]
+    assert not list(tmp_path.rglob("*.pt"))
