@@ -20,6 +20,7 @@ from supernet.runtime.report import RunReport
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_everything
 from supernet.scoring.costs import macs, parameters
+from supernet.search.doctor import Doctor
 from supernet.search.loop import SearchRecipe, search
 from supernet.space.architecture import Architecture, random_architecture
 from supernet.space.choices import Supernet
@@ -51,6 +52,7 @@ class Job:
     chooser: Any
     strategy: Callable[..., Any]
     search_recipe: SearchRecipe
+    doctor: Doctor
     retrain_recipe: Recipe
     retrain_valid: float
     table: Callable[[Architecture], Mapping[str, float]] | None
@@ -107,6 +109,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         chooser=replace(build(settings["chooser"], "chooser"), factories=factories, executor=used.executor),
         strategy=build(settings["strategy"], "strategy"),
         search_recipe=build(settings["search"], "search"),
+        doctor=build(settings["doctor"], "doctor"),
         retrain_recipe=build(retrained, "retrain"),
         retrain_valid=settings["retrain_valid"],
         table=build(settings["table"], "table"),
@@ -175,6 +178,7 @@ def search_cell(job: Job, yaml: str) -> Architecture:
             task=Classification(),
             run=run,
             known=job.table,
+            doctor=job.doctor,
         )
     finally:
         run.report.close()
