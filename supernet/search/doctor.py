@@ -45,8 +45,8 @@ class Doctor:
     """
 
     every: int = 2
-    batch_size: int = 16
-    iterations: int = 6
+    batch_size: int = 8
+    iterations: int = 8
     tolerance: float = 0.02
     recalibration: int = 4
     since: float = 0.5
@@ -67,7 +67,7 @@ class Doctor:
         allowed = {
             "every": (self.every >= 0, "needs 1 epoch or more, or 0 for never"),
             "batch_size": (self.batch_size >= 2, "needs at least 2, batch norm cannot do with less"),
-            "iterations": (self.iterations >= 1, "needs 1 or more, such as 6"),
+            "iterations": (self.iterations >= 1, "needs 1 or more, such as 8"),
             "tolerance": (0.0 <= self.tolerance < 1.0, "needs to lie in [0, 1), such as 0.02"),
             "recalibration": (self.recalibration >= 1, "needs 1 batch or more, such as 4"),
             "since": (0.0 <= self.since <= 1.0, share),
