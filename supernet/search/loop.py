@@ -100,9 +100,8 @@ def search(
     """Trains `supernet` on `train` and `strategy` on `valid`; continues from `run.checkpoint` where there is one.
 
     A checkpoint of another recipe is refused. `known` is what a table knows about an architecture: it is logged every
-    epoch for the current one as "table/<name>". `doctor` may stop the search or roll it
-    back. Raises NotFinite where the search diverges, and Interrupted, after
-    saving, where the run was asked to stop.
+    epoch for the current one as "table/<name>". `doctor` may stop the search or roll it back.
+    Raises NotFinite where the search diverges, and Interrupted, after saving, where the run was asked to stop.
     """
     supernet.to(run.device).train()
     strategy.to(run.device)

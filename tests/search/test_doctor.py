@@ -117,7 +117,7 @@ def same(one, other) -> bool:
 @pytest.mark.parametrize(
     "parts",
     [
-        {"space": SPACE},
+        {},
         {"relaxation": Gumbel(hard=True)},
         {"kind": "uniform"},
         {"space": NasBench201(channels=4, cells=1, stages=2, nodes=2)},
