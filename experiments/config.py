@@ -70,6 +70,7 @@ class Config:
     objective: Any = field(default_factory=dict)
     discretiser: Any = MISSING
     search: Any = MISSING
+    doctor: Any = MISSING
     retrain: Any = MISSING
     table: Any = None
     stages: list[Any] = field(default_factory=list)

@@ -117,6 +117,7 @@ def _run(job: Job, number: int, made: Search, yaml: str) -> Architecture:
             task=Classification(),
             run=run,
             known=job.table,
+            doctor=job.doctor,
         )
     finally:
         run.report.close()

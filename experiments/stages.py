@@ -20,6 +20,7 @@ from supernet.runtime.report import RunReport
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_everything
 from supernet.scoring.costs import macs, parameters
+from supernet.search.doctor import Doctor
 from supernet.search.loop import SearchRecipe
 from supernet.search.staging import Leg, Stage, legs
 from supernet.space.architecture import Architecture, random_architecture
@@ -53,6 +54,7 @@ class Job:
     strategy: Callable[..., Any]
     search_recipe: SearchRecipe
     legs: list[Leg]
+    doctor: Doctor
     retrain_recipe: Recipe
     retrain_valid: float
     table: Callable[[Architecture], Mapping[str, float]] | None
@@ -111,6 +113,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         strategy=build(settings["strategy"], "strategy"),
         search_recipe=recipe,
         legs=legs(_stages(settings["stages"]), space, recipe, data.shape, len(data.classes)),
+        doctor=build(settings["doctor"], "doctor"),
         retrain_recipe=build(retrained, "retrain"),
         retrain_valid=settings["retrain_valid"],
         table=build(settings["table"], "table"),

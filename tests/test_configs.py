@@ -30,7 +30,7 @@ def made(settings: dict) -> dict:
     for read in ("data", "table"):
         settings[read] = settings[read] and {**settings[read], "_partial_": True}
     groups = ("relaxation", "inputs", "architect", "optimizer", "objective", "discretiser")
-    parts = ("data", "space", "chooser", "strategy", *groups, "table")
+    parts = ("data", "space", "chooser", "strategy", *groups, "table", "doctor")
     return {name: build(settings[name], name) for name in (*parts, "search", "retrain", "operations")}
 
 

@@ -22,6 +22,11 @@ LAYOUT = {
         "alpha entropy": ["Multiline", ["alpha/entropy/.*"]],
         "skip connections": ["Multiline", ["alpha/skip_count/.*"]],
     },
+    "Doctor": {
+        "sharpness": ["Multiline", ["doctor/lambda_max"]],
+        "edges kept": ["Multiline", ["doctor/skip_share/.*", "doctor/parametric_share/.*"]],
+        "gap": ["Multiline", ["doctor/gap"]],
+    },
     "Retrain": {
         "loss": ["Multiline", ["retrain/loss/train", "retrain/loss/valid"]],
         "accuracy": ["Multiline", ["retrain/accuracy/train", "retrain/accuracy/valid"]],

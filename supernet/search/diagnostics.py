@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from supernet.space.architecture import Architecture, Decision, Weights
+from supernet.space.choices import OperationChoice, Supernet
 from supernet.space.drawing import edge_names
 
 
@@ -32,12 +33,55 @@ def skip_count(architecture: Architecture, kind: str) -> int:
     return sum(kept.count("skip_connect") for name, kept in architecture.items() if name.split("/")[0] == kind)
 
 
+def parametric(supernet: Supernet) -> set[str]:
+    """The operations that learn weights wherever the supernet has them.
+
+    So convolutions do and pooling does not, whatever their names; nor does a skip connection, which is a plain one at
+    stride 1, although it has convolutions at stride 2.
+    """
+    learns: dict[str, bool] = {}
+    for choice in (module for module in supernet.modules() if isinstance(module, OperationChoice)):
+        for name, module in choice.candidates.items():
+            learns[name] = learns.get(name, True) and any(True for _ in module.parameters())
+    return {name for name, always in learns.items() if always}
+
+
+def share(architecture: Architecture, decisions: Mapping[str, Decision], kind: str, operations: set[str]) -> float:
+    """Which part of the edges that the architecture keeps in cells of a kind has one of `operations`.
+
+    An edge with "none" is not kept; without any edge, 0.
+    """
+    kept = [
+        operation
+        for name, options in architecture.items()
+        if name in decisions and not decisions[name].inputs and name.split("/")[0] == kind
+        for operation in options
+        if operation != "none"
+    ]
+    return sum(operation in operations for operation in kept) / max(1, len(kept))
+
+
+def risen(values: Sequence[float], window: int, delta: int) -> float | None:
+    """How many times larger the mean of the last `window` values is than it was `delta` values ago.
+
+    The trigger of RobustDARTS (Zela et al. 2020, as its code has it): the older mean is that of the
+    value number len(values) - 1 - window // 2 - delta, in whose middle it lies; before there are so many values, and
+    where the older mean is not positive, so that nothing can be a multiple of it, None.
+    """
+    if len(values) <= window // 2 + delta:
+        return None
+    now, before = values[-window:], values[: len(values) - delta][-window:]
+    older = sum(before) / len(before)
+    return sum(now) / len(now) / older if older > 0 else None
+
+
 def lambda_max(loss: Tensor, alphas: Sequence[Tensor], iterations: int = 100, tolerance: float = 1e-4) -> float:
     """The largest eigenvalue of the Hessian of `loss` in the alphas (RobustDARTS, Zela et al. 2020, section 3).
 
-    A sharp rise of it goes before a collapse. By power iteration with exact Hessian-vector products, until it changes
-    by less than `tolerance` of itself; where the eigenvalue that is largest in size is negative, once more with the
-    spectrum moved above zero. `loss` has to be differentiable twice: build it on the reference executor.
+    A sharp rise of it goes before a collapse. By the method of Lanczos (1950), which wants far fewer products with the
+    Hessian than power iteration and is not misled by an eigenvalue that is larger in size and negative: `iterations`
+    exact products, or fewer, until the estimate, which comes from below, changes by less than `tolerance` of itself.
+    `loss` has to be differentiable twice: build it on the reference executor.
     """
     slope = torch.autograd.grad(loss, alphas, create_graph=True, allow_unused=True, materialize_grads=True)
     flat = torch.cat([s.flatten() for s in slope])
@@ -48,19 +92,23 @@ def lambda_max(loss: Tensor, alphas: Sequence[Tensor], iterations: int = 100, to
         found = torch.autograd.grad(flat, alphas, vector, retain_graph=True, allow_unused=True, materialize_grads=True)
         return torch.cat([f.flatten() for f in found])
 
-    def dominant(shift: float) -> float:
-        start = torch.randn(len(flat), generator=torch.Generator().manual_seed(0)).to(flat)
-        vector, value = start / start.norm(), 0.0
-        for _ in range(iterations):
-            moved = product(vector) - shift * vector
-            before, value = value, (vector @ moved).item()
-            if moved.norm() == 0 or abs(value - before) <= tolerance * abs(value):
-                break
-            vector = moved / moved.norm()
-        return value
-
-    largest = dominant(0.0)
-    return largest if largest >= 0 else largest + dominant(largest)
+    start = torch.randn(len(flat), generator=torch.Generator().manual_seed(0)).to(flat)
+    basis = (start / start.norm()).unsqueeze(0)
+    projected = torch.zeros(0, 0, dtype=torch.float64)
+    value = 0.0
+    for number in range(min(iterations, len(flat))):
+        moved = product(basis[-1])
+        projected = nn.functional.pad(projected, (0, 1, 0, 1))
+        projected[:, -1] = projected[-1] = (basis @ moved).double().cpu()
+        ritz = torch.linalg.eigvalsh(projected)
+        before, value = value, ritz[-1].item()
+        for _ in range(2):  # once is not enough in floating point
+            moved = moved - basis.T @ (basis @ moved)
+        exhausted = moved.norm().item() <= 10 * torch.finfo(flat.dtype).eps * ritz.abs().max().item()
+        if exhausted or (number and abs(value - before) <= tolerance * abs(value)):
+            break
+        basis = torch.cat([basis, (moved / moved.norm()).unsqueeze(0)])
+    return value
 
 
 def table(decisions: Mapping[str, Decision], weights: Weights, kind: str) -> tuple[list[str], list[str], Tensor]:

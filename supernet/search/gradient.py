@@ -145,7 +145,12 @@ class GradientStrategy:
     @torch.no_grad()
     def expected(self) -> Weights:
         """Each decision's weights without noise."""
-        return {n: relaxation.expected(self.logits[n]) for n, relaxation in self._relaxations.items()}
+        return self.noiseless()[1]
+
+    def noiseless(self) -> tuple[list[Tensor], Weights]:
+        """The logits, and each decision's weights without noise, differentiable in them."""
+        weights = {n: relaxation.expected(self.logits[n]) for n, relaxation in self._relaxations.items()}
+        return list(self.logits.values()), weights
 
     def finish(self, judge: Judge | None = None) -> Architecture:
         """The discretiser's choice."""

@@ -9,9 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import partial
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -25,18 +23,20 @@ from supernet.runtime.precision import Passes
 from supernet.runtime.run import Run
 from supernet.runtime.saving import Saving
 from supernet.runtime.seeding import generator
-from supernet.search.diagnostics import entropy, kinds, skip_count, table
+from supernet.search.doctor import Doctor, Watch
+from supernet.search.epochs import SearchState, report_epoch
+from supernet.search.examination import Patient
 from supernet.search.strategy import Step, Strategy
 from supernet.space.architecture import Architecture, Weights
 from supernet.space.cells import frozen_statistics
 from supernet.space.choices import Supernet
-from supernet.space.drawing import draw_cell, heat_map
-from supernet.space.operations import set_skip_dropout
+from supernet.space.operations import set_drop_path, set_skip_dropout
 from supernet.training.loop import evaluate, evaluating
-from supernet.training.meters import Averages, Meter, check_finite, memory_gb
+from supernet.training.meters import Averages, Meter, check_finite
 from supernet.training.schedules import Cosine, Schedule, skip_dropout
 from supernet.training.tasks import Task
 
+NO_DOCTOR = Doctor(every=0)
 _TRAIN_STREAM, _VALID_STREAM, _JUDGE_STREAM = 1, 2, 3
 
 
@@ -46,7 +46,9 @@ class SearchRecipe:
 
     `share`: part of the training data that the weights learn from, the rest judges the architecture. `warm_up`:
     epochs in which the alphas stand still. `clip`: largest norm of the weights' gradient. `skip_dropout`: dropout after
-    skip connections at the start (`schedules.skip_dropout`), where the supernet was built with it.
+    skip connections at the start (`schedules.skip_dropout`), where the supernet was built with it. `drop_path`:
+    probability, at the end of a ramp over the epochs, that an image does without an edge (R-DARTS, Zela et al. 2020, as
+    their code).
     """
 
     epochs: int = 50
@@ -58,6 +60,7 @@ class SearchRecipe:
     clip: float = 5.0
     warm_up: int = 0
     skip_dropout: float = 0.0
+    drop_path: float = 0.0
 
     def __post_init__(self) -> None:
         allowed = {
@@ -69,6 +72,7 @@ class SearchRecipe:
             "clip": (self.clip > 0.0, "needs to be above 0, or inf for no clipping"),
             "skip_dropout": (0.0 <= self.skip_dropout < 1.0, "needs to lie in [0, 1), such as 0.1"),
             "warm_up": (0 <= self.warm_up < self.epochs, f"needs 0 to {self.epochs - 1}, fewer than search.epochs"),
+            "drop_path": (0.0 <= self.drop_path < 1.0, "needs to lie in [0, 1), such as 0.2"),
         }
         for name, (right, way_out) in allowed.items():
             if not right:
@@ -95,12 +99,13 @@ def search(
     task: Task,
     run: Run,
     known: Callable[[Architecture], Mapping[str, float]] | None = None,
+    doctor: Doctor = NO_DOCTOR,
 ) -> Searched:
     """Trains `supernet` on `train` and `strategy` on `valid`; continues from `run.checkpoint` where there is one.
 
     A checkpoint of another recipe is refused. `known` is what a table knows about an architecture: it is logged every
-    epoch for the current one as "table/<name>". Raises NotFinite where the search diverges, and Interrupted, after
-    saving, where the run was asked to stop.
+    epoch for the current one as "table/<name>". `doctor` may stop the search or roll it back.
+    Raises NotFinite where the search diverges, and Interrupted, after saving, where the run was asked to stop.
     """
     supernet.to(run.device).train()
     strategy.to(run.device)
@@ -113,9 +118,13 @@ def search(
         fused=run.device.type == "cuda" or None,
     )
     passes = Passes(supernet, run)
-    state = _State(Meter(run.device))
+    state = SearchState(Meter(run.device))
     parts: dict[str, Stateful] = {"supernet": supernet, "strategy": strategy, "optimizer": optimizer, "state": state}
+    patient = Patient(supernet, strategy, train, valid, augmentation, task, recipe.batch_size, run, passes)
+    watch = Watch(doctor, patient, parts, optimizer, recipe.epochs)
+    parts["doctor"] = watch
     settings = {f"search.{f.name}": str(getattr(recipe, f.name)) for f in fields(recipe)}
+    settings |= {f"doctor.{f.name}": str(getattr(doctor, f.name)) for f in fields(doctor)}
     run = replace(run, fingerprint={**run.fingerprint, **settings})
     saving = Saving(run, parts, lambda: check_finite(state.meter, supernet, state.step, run.checkpoint))
     saving.restore()
@@ -124,9 +133,10 @@ def search(
     total = per_epoch * recipe.epochs
     batches = _batches(train, valid, augmentation, recipe, run, state.step)
     judge = _Judge(supernet, valid, augmentation, recipe, task, run)
-    for epoch in range(state.epoch, recipe.epochs):
-        set_skip_dropout(supernet, skip_dropout(recipe.skip_dropout, epoch, recipe.epochs, recipe.warm_up))
+    while (epoch := state.epoch) < recipe.epochs and watch.stopped is None:
         strategy.begin_epoch(epoch / recipe.epochs, judge)
+        set_drop_path(supernet, recipe.drop_path * epoch / max(1, recipe.epochs - 1))
+        set_skip_dropout(supernet, skip_dropout(recipe.skip_dropout, epoch, recipe.epochs, recipe.warm_up))
         began, first = time.monotonic(), state.step
         for group in optimizer.param_groups:
             group["lr"] = recipe.schedule(epoch, recipe.epochs)
@@ -139,16 +149,21 @@ def search(
             state.meter.add(loss, correct, len(train_batch))
             state.step += 1
             run.report.progress(state.step, total, f"search: epoch {epoch + 1} of {recipe.epochs}")
+        set_drop_path(supernet, 0.0)  # whoever judges the supernet does so without
+        set_skip_dropout(supernet, 0.0)
         check_finite(state.meter, supernet, state.step, run.checkpoint)  # waits for the device, too
         seconds = (time.monotonic() - began) / max(1, state.step - first)
         with passes, evaluating(supernet):
             state.end_epoch(_evaluate(supernet, strategy.expected(), valid, augmentation, recipe, task, run))
-        _report_epoch(state, strategy, recipe, optimizer, seconds, run)
+        seen = watch.look(epoch, state.valid.accuracy)
+        report_epoch(state, strategy, recipe, optimizer, seconds, run, seen)
         if known is not None:
             truth = known(strategy.finish())
             run.report.scalars({f"table/{name}": value for name, value in truth.items()}, state.step)
+        if watch.conclude(epoch, state.step):
+            batches = _batches(train, valid, augmentation, recipe, run, state.step)
         saving.save()
-    return Searched(strategy.finish(judge), state.train, state.valid)
+    return Searched(watch.stopped or strategy.finish(judge), state.train, state.valid)
 
 
 def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bool = True) -> tuple[Tensor, Tensor]:
@@ -163,32 +178,6 @@ def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bo
     nn.utils.clip_grad_norm_(step.supernet.parameters(), clip)
     step.optimizer.step()
     return loss.detach(), step.task.correct(output, step.train)
-
-
-@dataclass
-class _State:
-    """How far a search is: steps taken, epochs closed, the running sums and the last closed epoch's averages."""
-
-    meter: Meter
-    step: int = 0
-    epoch: int = 0
-    train: Averages = field(default_factory=lambda: Averages(0.0, 0.0, 0))
-    valid: Averages = field(default_factory=lambda: Averages(0.0, 0.0, 0))
-    genotype: str = ""
-
-    def end_epoch(self, valid: Averages) -> None:
-        self.train, self.valid = self.meter.read(), valid
-        self.epoch += 1
-
-    def state_dict(self) -> dict[str, Any]:
-        averages = {"train": asdict(self.train), "valid": asdict(self.valid)}
-        counts = {"step": self.step, "epoch": self.epoch, "genotype": self.genotype}
-        return {"meter": self.meter.state_dict(), **averages, **counts}
-
-    def load_state_dict(self, state: dict[str, Any], /) -> None:
-        self.meter.load_state_dict(state["meter"])
-        self.train, self.valid = Averages(**state["train"]), Averages(**state["valid"])
-        self.step, self.epoch, self.genotype = state["step"], state["epoch"], state["genotype"]
 
 
 def _batches(
@@ -244,42 +233,3 @@ class _Judge:
         with frozen_statistics(self.supernet):
             args = (self.augmentation, self.recipe, self.task, self.run)
             return _evaluate(self.supernet, weights, images, *args).accuracy
-
-
-def _report_epoch(
-    state: _State, strategy: Strategy, recipe: SearchRecipe, optimizer: torch.optim.Optimizer, seconds: float, run: Run
-) -> None:
-    """Scalars, pictures and a line about the epoch that has just ended, and a fresh meter for the next."""
-    weights, architecture, decisions = strategy.expected(), strategy.finish(), strategy.decisions
-    scalars = {
-        "search/loss/train": state.train.loss,
-        "search/loss/valid": state.valid.loss,
-        "search/accuracy/train": state.train.accuracy,
-        "search/accuracy/valid": state.valid.accuracy,
-        "lr/weights": optimizer.param_groups[0]["lr"],
-        "sys/images_per_second": 2 * recipe.batch_size / seconds if seconds else 0.0,
-        "sys/memory_gb": memory_gb(run.device),
-        **strategy.measures(),
-    }
-    changed = state.genotype != architecture.to_json()
-    for kind in kinds(decisions):
-        edges, options, values = table(decisions, weights, kind)
-        if not edges:
-            continue
-        scalars[f"alpha/entropy/{kind}"] = entropy(decisions, weights, kind)
-        scalars[f"alpha/skip_count/{kind}"] = skip_count(architecture, kind)
-        run.report.figure(f"alpha/{kind}", partial(heat_map, edges, options, values, kind), state.step)
-        run.report.histogram(f"alpha_histogram/{kind}", values, state.step)  # one tag, one kind of data
-        if changed and any(d.inputs for d in decisions.values()):
-            run.report.figure(f"genotype/{kind}", partial(draw_cell, architecture, kind), state.step)
-    if changed:
-        run.report.text("genotype", f"```json\n{architecture.to_json()}```", state.step)
-    run.report.scalars(scalars, state.step)
-    left = (recipe.epochs - state.epoch) * (state.step // state.epoch) * seconds
-    run.report.line(
-        f"search {state.epoch:>3}/{recipe.epochs}  train loss {state.train.loss:.3f} "
-        f"accuracy {state.train.accuracy:.3f}  valid {state.valid.accuracy:.3f}  {left:.0f} s left"
-        + ("  new genotype" if changed else "")
-    )
-    state.genotype = architecture.to_json()
-    state.meter.reset()

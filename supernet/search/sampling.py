@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
 from supernet.search.strategy import Judge, Step
-from supernet.space.architecture import Architecture, Decision, Weights, one_hot, random_architecture
+from supernet.space.architecture import Architecture, Decision, Weights, one_path, random_architecture
 
 _PATH_STREAM, _CANDIDATE_STREAM = 0x5A17, 0xCA2D
-_CHEAP = ("none", "skip_connect")
 
 
 class UniformStrategy:
@@ -61,6 +61,10 @@ class UniformStrategy:
         """Every option alike."""
         return {n: self._like.new_full((len(d.options),), d.keep / len(d.options)) for n, d in self.decisions.items()}
 
+    def noiseless(self) -> tuple[list[Tensor], Weights]:
+        """Nothing: there are no alphas."""
+        return [], {}
+
     def finish(self, judge: Judge | None = None) -> Architecture:
         """The best of the candidates; without a judge the first, of which nothing is known."""
         if judge is None:
@@ -93,10 +97,4 @@ class UniformStrategy:
         return random_architecture(self.space, self.decisions, generator(self._seed, *key))
 
     def _weights(self, architecture: Architecture) -> Weights:
-        """One-hot weights; an edge that is not kept counts for nothing at its node, and does the cheapest it can."""
-        weights = one_hot(architecture, self.decisions, dtype=self._like.dtype, device=self._like.device)
-        for name, decision in self.decisions.items():
-            if name not in architecture:
-                idle = next((o for o in _CHEAP if o in decision.options), decision.options[0])
-                weights[name][decision.options.index(idle)] = 1.0
-        return weights
+        return one_path(architecture, self.decisions, dtype=self._like.dtype, device=self._like.device)

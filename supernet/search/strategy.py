@@ -85,6 +85,10 @@ class Strategy(Protocol):
         """What the strategy thinks of each option now, without noise."""
         ...
 
+    def noiseless(self) -> tuple[list[Tensor], Weights]:
+        """The alphas, and the weights of `expected`, differentiable in them; ([], {}) for a strategy without alphas."""
+        ...
+
     def finish(self, judge: Judge | None = None) -> Architecture:
         """The architecture it would choose now; at the end of the search `judge` is there to try some."""
         ...

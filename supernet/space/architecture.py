@@ -17,6 +17,7 @@ Weights = dict[str, Tensor]
 
 FORMAT = "supernet.genotype"
 VERSION = 1
+_CHEAP = ("none", "skip_connect")
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,26 @@ def one_hot(
         name: torch.tensor([float(o in architecture.get(name, ())) for o in d.options], dtype=dtype, device=device)
         for name, d in decisions.items()
     }
+
+
+def one_path(
+    architecture: Architecture,
+    decisions: Mapping[str, Decision],
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Weights:
+    """`one_hot`, and each edge that is not kept, which counts for nothing at its node, does the cheapest it can.
+
+    Under these weights a supernet that runs one operation an edge (`choices.single_path`) runs, too: there something
+    has to be on everywhere.
+    """
+    weights = one_hot(architecture, decisions, dtype=dtype, device=device)
+    for name, decision in decisions.items():
+        if name not in architecture:
+            idle = next((o for o in _CHEAP if o in decision.options), decision.options[0])
+            weights[name][decision.options.index(idle)] = 1.0
+    return weights
 
 
 def random_architecture(space: str, decisions: Mapping[str, Decision], generator: torch.Generator) -> Architecture:

@@ -7,7 +7,7 @@ evaluated is the executor's business: `reference` below, edge by edge, is the de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -118,6 +118,31 @@ def frozen_statistics(network: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.track_running_stats = True
+
+
+@contextmanager
+def recalibrated(network: nn.Module, batches: Iterable[Tensor], forward: Callable[[Tensor], object]) -> Iterator[None]:
+    """Within it all batch norms remember the mean statistics of `batches`, as `forward` meets them, and nothing else.
+
+    Afterwards every buffer of `network`, which is in training mode, is what it was. It is how a supernet's weights are
+    judged under architecture weights that they have not been trained with.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.track_running_stats]
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    momenta = [norm.momentum for norm in norms]
+    try:
+        with torch.no_grad():
+            for number, batch in enumerate(batches, start=1):
+                for norm in norms:
+                    norm.momentum = 1 / number  # the first batch replaces what there was, the others average
+                forward(batch)
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 def checkpointed(executor: Executor) -> Executor:

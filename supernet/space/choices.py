@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,20 @@ class OperationChoice(Choice):
         """Maps (batch, channels, height, width) to the same, halved in size where the stride is 2."""
         assert self.weights is not None, "run the supernet, which hands out the weights"
         return self.mixture(self.weights, list(self.candidates.values()), x)
+
+
+@contextmanager
+def single_paths(network: nn.Module) -> Iterator[None]:
+    """Within it all mixed operations of `network` run only what is on (`single_path`)."""
+    choices = [module for module in network.modules() if isinstance(module, OperationChoice)]
+    before = [choice.mixture for choice in choices]
+    for choice in choices:
+        choice.mixture = single_path
+    try:
+        yield
+    finally:
+        for choice, mixture in zip(choices, before, strict=True):
+            choice.mixture = mixture
 
 
 class PartialChannels(nn.Module):

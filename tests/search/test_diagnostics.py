@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from supernet.search.diagnostics import entropy, kinds, lambda_max, skip_count, table
+from supernet.search.diagnostics import entropy, kinds, lambda_max, parametric, risen, share, skip_count, table
 from supernet.space.architecture import Architecture, Decision
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Undecided
@@ -44,6 +44,45 @@ def test_skip_count():
         "reduce/2/0": ("skip_connect",),
     }
     assert skip_count(Architecture("toy", kept), "normal") == 1
+
+
+def test_shares_are_of_the_edges_that_are_kept():
+    kept = {
+        "normal/2": ("0", "1"),
+        "normal/2/0": ("skip_connect",),
+        "normal/2/1": ("sep_conv_3x3",),
+        "reduce/2/0": ("none",),
+        "normal/output": ("skip_connect",),  # no decision of the search: not counted
+    }
+    architecture = Architecture("toy", kept)
+    assert share(architecture, DECISIONS, "normal", {"skip_connect"}) == 0.5
+    assert share(architecture, DECISIONS, "normal", {"sep_conv_3x3", "skip_connect"}) == 1.0
+    assert share(architecture, DECISIONS, "reduce", {"skip_connect", "none"}) == 0.0
+
+
+def test_what_learns_weights_is_read_off_the_supernet():
+    """A skip connection of stride 2 has convolutions, one of stride 1 has none: it is not parametric."""
+    operations = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "noise", "nor_conv_1x1")
+    space = Darts(channels=2, cells=3, nodes=2, operations=operations)
+    assert parametric(Supernet(space.network(Undecided(), (1, 6, 6), 3))) == {"sep_conv_3x3", "nor_conv_1x1"}
+
+
+def test_risen_compares_local_means():
+    """By hand: windows of 5, four values apart, 1.5 / 1.2; shorter windows at the start, as in RobustDARTS' code."""
+    values = [1.0, 1.0, 1.0, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5]
+    assert risen(values, 5, 4) == pytest.approx(1.5 / 1.2)
+    assert risen(values[:8], 5, 4) == pytest.approx(1.5 / 1.125)  # the older mean has four values
+    assert risen(values[:7], 5, 4) == pytest.approx(1.4 / 1.0)  # and three
+    assert risen(values[:6], 5, 4) is None
+    assert risen([1.0, 3.0], 1, 1) == 3.0
+
+
+def test_few_products_find_lambda_max():
+    """Where power iteration would go to -5 first: a tenth of the products that there are dimensions."""
+    spectrum = [3.0, -5.0, *torch.linspace(-1, 1, 98).tolist()]
+    matrix = hessian(spectrum)
+    alphas = torch.ones(100, dtype=torch.float64, requires_grad=True)
+    assert lambda_max(alphas @ matrix @ alphas / 2, [alphas], 10, 0.0) == pytest.approx(3.0, rel=1e-2)
 
 
 def test_table_leaves_gaps_where_an_edge_lacks_an_operation():

@@ -22,6 +22,7 @@ from supernet.space.choices import Supernet
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
 from supernet.space.engines import engine
+from supernet.space.operations import set_drop_path
 from supernet.training.meters import NotFinite
 from supernet.training.schedules import Cosine
 from supernet.training.tasks import Classification
@@ -154,6 +155,34 @@ def test_warm_up_leaves_the_alphas_alone():
     assert recorder.values[6, "alpha/grad_norm"] > 0.0
 
 
+def test_drop_path_climbs_in_a_line_and_rests_between_epochs(monkeypatch):
+    """RobustDARTS: from 0 to the given probability in the last epoch; whoever judges the supernet does so without."""
+    seen = []
+    monkeypatch.setattr("supernet.search.loop.set_drop_path", lambda network, p: seen.append(p))
+    run_search(Run(), SearchRecipe(epochs=3, batch_size=8, drop_path=0.4))
+    assert seen == [0.0, 0.0, 0.2, 0.0, 0.4, 0.0]
+
+
+def test_drop_path_works_on_the_edges_of_a_supernet():
+    """Each mixed operation of an image is there, doubled, or not at all."""
+    torch.manual_seed(0)
+    space = Darts(channels=4, cells=1, nodes=2, operations=("skip_connect", "sep_conv_3x3"))
+    cell = space.network(Undecided(), (1, 6, 6), 3).cells[0]
+    edge = cell.edges["2-3"]  # between nodes, of stride 1
+    edge.weights, total = torch.tensor([1.0, 0.0]), cell.totals[1]
+    cell.edges["0-3"].weights = cell.edges["1-3"].weights = torch.zeros(2)
+    for name in ("0-2", "1-2"):
+        cell.edges[name].weights = torch.tensor([1.0, 0.0])
+    assert total.weights is None
+    set_drop_path(cell, 0.5)
+    inputs = [torch.randn(40, 8, 6, 6) for _ in range(2)]
+    with torch.no_grad():
+        first, second = cell.execute(cell, inputs)
+    ratio = (second / first).flatten(1)[first.flatten(1).abs().sum(1) > 0].nan_to_num()
+    kept = {round(float(row[row != 0].mean()), 4) if row.any() else 0.0 for row in ratio}
+    assert kept == {0.0, 2.0}
+
+
 def test_weights_learn_from_the_training_half_alone():
     """A step with frozen alphas does not depend on the validation batch."""
     states = []
@@ -259,6 +288,7 @@ def test_pictures_are_drawn_where_somebody_looks():
         {"clip": 0.0},
         {"warm_up": 50},
         {"weight_decay": -1.0},
+        {"drop_path": 1.0},
     ],
 )
 def test_recipe_refuses_nonsense_by_name(settings):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supernet.runtime.errors import InputError
-from supernet.space.architecture import Architecture, Decision, check, one_hot, random_architecture
+from supernet.space.architecture import Architecture, Decision, check, one_hot, one_path, random_architecture
 
 DECISIONS = {
     d.name: d
@@ -111,3 +111,15 @@ def test_random_architectures_are_valid_uniform_and_seeded():
     pairs = [architecture["normal/2"] for architecture in draws]
     assert all(70 < pairs.count(pair) < 130 for pair in set(pairs))
     assert draws[0] == random_architecture("toy", DECISIONS, torch.Generator().manual_seed(0))
+
+
+def test_one_path_has_something_on_everywhere_and_the_cheapest_where_nothing_counts():
+    path = one_path(ARCHITECTURE, DECISIONS)
+    assert path["normal/2"].tolist() == [1, 0, 1]
+    assert path["normal/2/1"].tolist() == [1, 0, 0]  # not kept: "none"
+    plain = one_hot(ARCHITECTURE, DECISIONS)
+    assert all(torch.equal(path[name], plain[name]) for name in path if name != "normal/2/1")
+    edge = Decision("normal/2/1", ("a", "skip_connect"))
+    assert one_path(ARCHITECTURE, {**DECISIONS, edge.name: edge})[edge.name].tolist() == [0, 1]
+    edge = Decision("normal/2/1", ("a", "b"))
+    assert one_path(ARCHITECTURE, {**DECISIONS, edge.name: edge})[edge.name].tolist() == [1, 0]
