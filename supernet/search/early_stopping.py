@@ -77,6 +77,10 @@ class OperationEarlyStopping:
         """The strategy's."""
         return self.strategy.expected()
 
+    def noiseless(self) -> tuple[list[Tensor], Weights]:
+        """The strategy's."""
+        return self.strategy.noiseless()
+
     def finish(self, judge: Judge | None = None) -> Architecture:
         """The strategy's."""
         return self.strategy.finish(judge)

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
@@ -68,6 +69,11 @@ class Projection:
     def expected(self) -> Weights:
         """The strategy's weights without noise, but 1 and 0 for what is decided."""
         return self._project(self.strategy.expected())
+
+    def noiseless(self) -> tuple[list[Tensor], Weights]:
+        """The strategy's alphas, and the weights of `expected`, differentiable in them."""
+        alphas, weights = self.strategy.noiseless()
+        return alphas, self._project(weights)
 
     def finish(self, judge: Judge | None = None) -> Architecture:
         """What is decided, after the rounds that are left; without a judge `argmax` for what is still open."""
