@@ -20,7 +20,6 @@ from supernet.runtime.report import RunReport
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_everything
 from supernet.scoring.costs import macs, parameters
-from supernet.search.loop import SearchRecipe
 from supernet.search.staging import Leg, Stage, legs
 from supernet.space.architecture import Architecture, random_architecture
 from supernet.space.choices import Supernet
@@ -51,7 +50,6 @@ class Job:
     retrain_space: Any
     chooser: Any
     strategy: Callable[..., Any]
-    search_recipe: SearchRecipe
     legs: list[Leg]
     retrain_recipe: Recipe
     retrain_valid: float
@@ -109,7 +107,6 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         retrain_space=_retrain_space(settings["space"], network, f"retrain.network.{space.name}"),
         chooser=replace(build(settings["chooser"], "chooser"), factories=factories, executor=used.executor),
         strategy=build(settings["strategy"], "strategy"),
-        search_recipe=recipe,
         legs=legs(_stages(settings["stages"]), space, recipe, data.shape, len(data.classes)),
         retrain_recipe=build(retrained, "retrain"),
         retrain_valid=settings["retrain_valid"],
