@@ -21,7 +21,6 @@ from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_everything
 from supernet.scoring.costs import macs, parameters
 from supernet.search.doctor import Doctor
-from supernet.search.loop import SearchRecipe
 from supernet.search.staging import Leg, Stage, legs
 from supernet.space.architecture import Architecture, random_architecture
 from supernet.space.choices import Supernet
@@ -52,7 +51,6 @@ class Job:
     retrain_space: Any
     chooser: Any
     strategy: Callable[..., Any]
-    search_recipe: SearchRecipe
     legs: list[Leg]
     doctor: Doctor
     retrain_recipe: Recipe
@@ -111,7 +109,6 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         retrain_space=_retrain_space(settings["space"], network, f"retrain.network.{space.name}"),
         chooser=replace(build(settings["chooser"], "chooser"), factories=factories, executor=used.executor),
         strategy=build(settings["strategy"], "strategy"),
-        search_recipe=recipe,
         legs=legs(_stages(settings["stages"]), space, recipe, data.shape, len(data.classes)),
         doctor=build(settings["doctor"], "doctor"),
         retrain_recipe=build(retrained, "retrain"),
