@@ -80,12 +80,14 @@ def sections(networks: Sequence[Network]) -> list[Section]:
 def markdown(made: Sequence[Section], runs: int, left_out: int) -> str:
     """The report as text."""
     count = f"{runs} finished run{'s' * (runs != 1)}"
-    lines = ["# Report", "", count + (f"; {left_out} unfinished left out." if left_out else ".")]
+    left = f"; {left_out} unfinished left out" if left_out else ""
+    lines = ["# Report", "", f"{count}{left}. ± is the sample standard deviation over runs, which differ in the seed."]
     for section in made:
         lines += ["", f"## {section.title}", ""]
         if shared := common(section.networks):
-            lines += [f"All runs: `{' '.join(shared)}`. ± is the sample standard deviation over seeds.", ""]
-        for part in (_trained(section), _known(section), _ranks(section), _noise(noise(section.networks))):
+            lines += [f"All runs: `{' '.join(shared)}`.", ""]
+        trained = _trained(section)
+        for part in (trained, _known(section), _ranks(section), _noise(noise(section.networks), bool(trained))):
             lines += [*part, ""] if part else []
         lines.pop()
     return "\n".join(lines) + "\n"
@@ -131,8 +133,10 @@ def _ranks(section: Section) -> list[str]:
     return ["Rank correlation:", "", *table(head, body)] if body else []
 
 
-def _noise(floor: Noise) -> list[str]:
+def _noise(floor: Noise, trained: bool) -> list[str]:
     measured = [(n, v) for n, v in (("validation", floor.valid), ("test", floor.test)) if v is not None]
+    if not trained:
+        return []
     if not measured:
         return ["Noise: no cell was trained with several seeds (genotype=CELL 'seed=range(5)'); it is not known."]
     what = " and ".join(f"{value:.4f} of {name} accuracy" for name, value in measured)

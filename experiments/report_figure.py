@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from .runs import Group
 
 _DOT, _MEAN, _RANDOM = "#0072B2", "#D55E00", "#7F7F7F"  # Okabe and Ito's, which the colour-blind can tell apart
+_ACCURACY = "test accuracy in percent"
 _Panel = tuple[str, str, list[tuple[str, str, list[float]]]]  # title, measure, (label, kind, values) of each group
 
 
@@ -32,7 +33,7 @@ def _panels(title: str, groups: Sequence[Group]) -> list[_Panel]:
     column = next((c for g in groups for c in g.members[0].table), "")
     regrets = [(g.label, g.kind, [r for n in g.members if (r := n.regret(column)) is not None]) for g in groups]
     made = []
-    for measure, rows in (("test accuracy in percent", tests), (f"regret of {column} (0: the table's best)", regrets)):
+    for measure, rows in ((_ACCURACY, tests), (f"regret of {column} (0: the table's best)", regrets)):
         known = [row for row in rows if row[2]]
         if known:
             made.append((title, measure, known))
@@ -48,11 +49,17 @@ def _draw(axes: Axes, title: str, measure: str, rows: list[tuple[str, str, list[
         axes.axvline(mean, color=_RANDOM, lw=1, ls="--", zorder=1)
     for place, (_, kind, values) in enumerate(rows):
         colour = _RANDOM if kind == "random" else _DOT
-        axes.plot(values, [place] * len(values), "o", color=colour, alpha=0.55, ms=5, mew=0, zorder=2)
+        axes.plot(values, [place - 0.13] * len(values), "o", color=colour, alpha=0.6, ms=6, mew=0, zorder=3)
         deviation = statistics.stdev(values) if len(values) > 1 else None
-        axes.errorbar(statistics.mean(values), place, xerr=deviation, fmt="|", ms=13, mew=2, color=_MEAN, capsize=3)
+        mean = statistics.mean(values)
+        axes.errorbar(mean, place + 0.15, xerr=deviation, fmt="|", ms=10, mew=2, color=_MEAN, capsize=3, zorder=2)
     axes.set_yticks(range(len(rows)), [f"{label}  (n={len(values)})" for label, _, values in rows], fontsize=9)
     axes.set_ylim(len(rows) - 0.4, -0.6)  # best first, at the top
+    low, high = axes.get_xlim()
+    if measure == _ACCURACY:
+        axes.set_xlim(max(low, -1.0), min(high, 101.0))  # a standard deviation may reach where no accuracy can lie
+    else:
+        axes.set_xlim(max(low, -0.02 * high), high)
     axes.set_xlabel(measure)
     band = "; band: random cells, mean ± standard deviation" if chance else ""
     axes.set_title(f"{title}\ndot: a run; bar: mean ± standard deviation{band}", fontsize=9, loc="left")

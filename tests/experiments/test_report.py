@@ -18,7 +18,7 @@ tiny = _conftest.tiny
 
 
 @pytest.fixture
-def command(monkeypatch, tmp_path, capsys):
+def command(monkeypatch, tmp_path, capfd):
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
@@ -28,7 +28,7 @@ def command(monkeypatch, tmp_path, capsys):
             report.main()
         except SystemExit as stop:
             code = stop.code
-        return code, "".join(capsys.readouterr())
+        return code, "".join(capfd.readouterr())
 
     return run
 
