@@ -99,6 +99,8 @@ def check_values(settings: Mapping[str, Any]) -> None:
         raise InputError(f"retrain_valid={settings['retrain_valid']}: needs a share below 1, such as 0.1, or 0")
     if settings["baseline"]["random"] < 0:
         raise InputError(f"baseline.random={settings['baseline']['random']}: needs 0 or more random cells")
+    if settings["retrain"] is not None and "_target_" not in settings["retrain"]:
+        raise InputError("retrain: has settings and no recipe; leave out retrain=none or what sets retrain.*")
     if settings["retrain"] is None and settings["genotype"]:
         raise InputError(f"retrain=none: with genotype={settings['genotype']} nothing is left to do; leave out one")
 

@@ -59,7 +59,17 @@ def describe(job: Job, name: str, architecture: Architecture) -> Finalist:
     return Finalist(name, parameters(network), macs(network, job.data.shape), None, None)
 
 
-def complete(job: Job, cells: Mapping[str, Architecture], finalists: Sequence[Finalist]) -> list[Finalist]:
+def look_up(job: Job, cells: Mapping[str, Architecture]) -> dict[str, dict[str, float | None]]:
+    """What the table knows of each cell, by name. Raises InputError where it lacks one."""
+    return {name: {} if job.table is None else _plain(job.table(cell)) for name, cell in cells.items()}
+
+
+def complete(
+    job: Job,
+    cells: Mapping[str, Architecture],
+    truths: Mapping[str, dict[str, float | None]],
+    finalists: Sequence[Finalist],
+) -> list[Finalist]:
     """The finalists with what is known besides: seconds of training, the genotype's hash, the table's numbers."""
     seconds = _seconds(job.directory)
     return [
@@ -67,7 +77,7 @@ def complete(job: Job, cells: Mapping[str, Architecture], finalists: Sequence[Fi
             f,
             seconds=seconds.get(f.name),
             genotype=_hash(cells[f.name].to_json()),
-            table={} if job.table is None else _plain(job.table(cells[f.name])),
+            table=truths[f.name],
         )
         for f in finalists
     ]

@@ -32,7 +32,7 @@ from supernet.training.bundle import NAME
 
 from . import resume
 from .config import check_options, plain
-from .facts import Asked, complete, describe, facts, timed
+from .facts import Asked, complete, describe, facts, look_up, timed
 from .genotypes import find_genotype
 from .stages import Job, keep_model, prepare, random_cell, retrain, search_cell, test_once
 from .summary import Finalist, show_next, show_table, summarise
@@ -106,9 +106,10 @@ def pipeline(
     save_drawings(found, directory)
     rivals = {f"random {n}": random_cell(job, n) for n in range(settings["baseline"]["random"])}
     cells = {"searched": found, **rivals}
+    truths = look_up(job, cells)  # before the training: a table may lack a cell
     untrained = job.retrain_recipe is None
     finalists = [describe(job, *cell) for cell in cells.items()] if untrained else _finals(job, cells)
-    finalists = complete(job, cells, finalists)
+    finalists = complete(job, cells, truths, finalists)
     head = facts(job, settings, asked, finalists[0])
     hparams(directory / "tb" / ("search" if untrained else "retrain"), _flat(settings), _metrics(finalists[0]))
     summarise(directory, finalists, head)

@@ -83,6 +83,27 @@ def test_with_a_genotype_nothing_is_left_to_do(supernet, images, tmp_path):
     assert "retrain=none: with genotype=darts_v2 nothing is left to do; leave out one" in printed
 
 
+def test_an_experiment_of_ones_own_that_sets_the_training_is_told(supernet, images, tmp_path):
+    (tmp_path / "my" / "experiment").mkdir(parents=True)
+    text = "# @package _global_\ndefaults: [quick]\nretrain: {epochs: 3}\n"
+    (tmp_path / "my" / "experiment" / "mine.yaml").write_text(text)
+    words = [word.replace("experiment=quick", "experiment=mine") for word in tiny(images)]
+    code, printed = supernet("--config-dir", "my", *words)
+    assert (code, printed.count("\n")) == (2, 1), printed
+    assert "retrain: has settings and no recipe; leave out retrain=none" in printed
+
+
+def test_a_table_that_lacks_a_cell_says_so_before_the_training(supernet, images, tmp_path):
+    lacking = "|avg_pool_3x3~0|+|none~0|none~1|"
+    rows = [f"{cell},1" for cell in micro().rows if cell != lacking]
+    (tmp_path / "t.csv").write_text("\n".join(["arch,x", *rows]))
+    words = _conftest.tiny(images, "space=micro", "table=nasbench201", "table.path=t.csv", "table.columns=[x]")
+    code, printed = supernet(*words, f"genotype='{lacking}'", "baseline.random=0")
+    assert code == 2, printed
+    assert f"has no cell {lacking}" in printed
+    assert "searched:" not in printed
+
+
 def test_plan_needs_nothing_for_the_training(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["supernet-plan", "experiment=quick", "retrain=none", "runtime.threads=1"])
     plan.main()
