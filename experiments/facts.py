@@ -101,8 +101,8 @@ def facts(job: Job, settings: Mapping[str, Any], asked: Asked, found: Finalist) 
         "space": asked.choice("space") or job.space.name,
         "seed": job.seed,
         "overrides": list(asked.overrides),
-        "settings": _hash(_search_settings(settings, found)),
-        "training": _hash(_training_settings(settings, job.space.name)),
+        "settings": settings_hash(settings, found.genotype),
+        "training": training_hash(settings, job.space.name),
         "images": list(job.data.shape),
         "search_epochs": epochs,
         "search_seconds": _seconds(job.directory).get("search") if searched else None,
@@ -114,20 +114,21 @@ def facts(job: Job, settings: Mapping[str, Any], asked: Asked, found: Finalist) 
     }
 
 
-def _search_settings(settings: Mapping[str, Any], found: Finalist) -> dict[str, Any]:
-    """Without what changes nothing about the result (names, threads, rivals, a table that is only read)."""
+def settings_hash(settings: Mapping[str, Any], genotype: str) -> str:
+    """Of all settings but the seed and what changes nothing about the result: names, threads, rivals, a table."""
     kept = {k: v for k, v in settings.items() if k not in ("name", "seed", "runtime", "baseline", "table", "genotype")}
-    given = found.genotype if settings["genotype"] else None  # the cell itself, under whatever name it was given
-    return {**kept, "precision": settings["runtime"]["precision"], "genotype": given}
+    given = genotype if settings["genotype"] else None  # the cell itself, under whatever name it was given
+    return _hash({**kept, "precision": settings["runtime"]["precision"], "genotype": given})
 
 
-def _training_settings(settings: Mapping[str, Any], space: str) -> dict[str, Any]:
+def training_hash(settings: Mapping[str, Any], space: str) -> str:
+    """Of what the training of a given cell depends on besides the seed; `space` is the name of the space."""
     recipe = dict(settings["retrain"] or {})
     changes = (recipe.pop("network", None) or {}).get(space, {})
     names = ("data", "operations", "retrain_valid")
     kept = {name: settings[name] for name in names}
     precision = settings["runtime"]["precision"]
-    return {**kept, "precision": precision, "recipe": recipe, "space": {**settings["space"], **changes}}
+    return _hash({**kept, "precision": precision, "recipe": recipe, "space": {**settings["space"], **changes}})
 
 
 def _best(job: Job, found: Finalist) -> dict[str, float | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -81,12 +81,13 @@ def show(given: argparse.Namespace) -> None:
         print(f"drawn: {path}")
 
 
-def _recorded(run: Path) -> tuple[Sequence[int], tuple[int, int]] | None:
+def _recorded(run: Path) -> tuple[tuple[int, int, int], tuple[int, int]] | None:
     """The shape of the images and the found network's costs from the summary of a run that trained nothing."""
     try:
         summary = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
         found = summary["finalists"][0]
-        return summary["images"], (int(found["parameters"]), int(found["macs"]))
+        channels, height, width = map(int, summary["images"])
+        return (channels, height, width), (int(found["parameters"]), int(found["macs"]))
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return None  # no run, or not a finished one: the genotype alone has to do
 

@@ -168,29 +168,35 @@ def test_a_missing_folder_and_an_output_that_is_a_file(command, made, tmp_path):
     assert "--output file: cannot be written to" in printed
 
 
-def test_a_real_sweep_that_trains_and_one_that_does_not(supernet, command, images, tmp_path):
+def figures(cell: str) -> list[float]:
+    return [float(number) for number in cell.split(" ± ")]
+
+
+def test_a_real_sweep(supernet, command, images, tmp_path):
     """The table at the end of a sweep and the report agree with the runs' own summaries."""
-    words = [word for word in tiny(images, "space=micro", "method=darts,random_search") if "retrain" not in word]
-    training = ["retrain.epochs=1", "retrain.batch_size=16"]
-    code, printed = supernet("-m", *words, *training, "seed=range(2)", "hydra.sweep.dir=runs/trained")
+    words = tiny(images, "space=micro", "method=darts,random_search", "seed=range(2)")
+    code, printed = supernet("-m", *words, "hydra.sweep.dir=runs/sweep")
     assert code == 0, printed
-    code, printed = supernet("-m", *words, "retrain=none", "seed=range(3)", "hydra.sweep.dir=runs/untrained")
-    assert code == 0, printed
-    summaries = [json.loads(path.read_text()) for path in (tmp_path / "runs" / "untrained").glob("*/summary.json")]
-    truths = [s["finalists"][0]["table"]["digits_test"] for s in summaries if s["method"] == "random_search"]
-    spread = f"{np.mean(truths):.2f} ± {np.std(truths, ddof=1):.2f}"
-    (line,) = [c for c in cells_of(printed, "method=random_search") if c[1:3] == ["searched", "3"]]
-    assert line[-1] == spread
-    assert {tuple(s["table_regret"]) for s in summaries} == {("digits_valid", "digits_test")}
-    rows = list(csv.DictReader((tmp_path / "runs" / "untrained" / "sweep.csv").open()))
-    assert [float(r["digits_test"]) for r in rows if r["network"] == "searched" and "random_s" in r["settings"]]
-    assert all(row["test"] == "" for row in rows)
+    summaries = [json.loads(path.read_text()) for path in (tmp_path / "runs" / "sweep").glob("*/summary.json")]
+    found = [s["finalists"][0] for s in summaries if s["method"] == "random_search"]
+    truths = [f["table"]["digits_test"] for f in found]
+    tests = [f["test_accuracy"] for f in found]
+    (line,) = [c for c in cells_of(printed, "method=random_search") if c[1:3] == ["searched", "2"]]
+    assert figures(line[4]) == pytest.approx([np.mean(tests), np.std(tests, ddof=1)], abs=1e-4)
+    assert figures(line[6]) == pytest.approx([np.mean(truths), np.std(truths, ddof=1)], abs=0.01)
+    assert cells_of(printed, "random cells")[0][2] == "2"
+    rows = list(csv.DictReader((tmp_path / "runs" / "sweep" / "sweep.csv").open()))
+    assert len(rows) == 4 * 2
+    logged = [float(r["digits_test"]) for r in rows if r["network"] == "searched" and "random_s" in r["settings"]]
+    assert sorted(logged) == sorted(truths)
 
     code, printed = command("runs")
     assert code == 0, printed
-    assert "10 finished runs." in printed
+    assert "4 finished runs." in printed
     assert "## toy, micro" in printed
-    (line,) = [c for c in cells_of(printed, "method=random_search retrain=none") if c[1] == "3"][:1]
-    assert line[5] == spread
-    pairs = [c for c in cells_of(printed, "method=random_search retrain=none") if "digits_test" in c[1]]
-    assert all(c[2] == "3" for c in pairs)
+    trained, known = [c for c in cells_of(printed, "method=random_search") if c[1] == "2"]
+    assert figures(trained[4]) == figures(line[4])
+    assert figures(known[5]) == figures(line[6])
+    regrets = [s["table_regret"]["digits_test"] for s in summaries if s["method"] == "random_search"]
+    assert figures(known[6])[0] == pytest.approx(np.mean(regrets), abs=0.01)
+    assert [c[2] for c in cells_of(printed, "all") if c[1] == "supernet's validation, table's digits_test"] == ["4"]

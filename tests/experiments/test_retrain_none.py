@@ -109,19 +109,3 @@ def test_plan_needs_nothing_for_the_training(monkeypatch, capsys):
     plan.main()
     out = capsys.readouterr().out
     assert [line.split("│")[1].strip() for line in out.splitlines() if line.startswith("│")] == ["search"]
-
-
-def test_what_a_hash_of_the_settings_depends_on(supernet, images, tmp_path):
-    """Seed, threads and rivals are no part of it; the alphas' learning rate is, but not of the training's."""
-
-    def hashes(*words: str) -> tuple[str, str]:
-        code, printed = supernet(*(w for w in tiny(images, *words) if not w.startswith("hydra")), "hydra.run.dir=r")
-        assert code == 0, printed
-        summary = json.loads((tmp_path / "r" / "summary.json").read_text())
-        (tmp_path / "r").rename(tmp_path / f"r{len(list(tmp_path.glob('r*')))}")
-        return summary["settings"], summary["training"]
-
-    base = hashes()
-    assert hashes("seed=1", "baseline.random=2", "runtime.engine=reference", "name=other") == base
-    other = hashes("optimizer.lr=0.5")
-    assert (other[0] != base[0], other[1] == base[1]) == (True, True)
