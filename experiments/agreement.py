@@ -11,9 +11,10 @@ from functools import partial
 
 from scipy.stats import kendalltau, spearmanr
 
-from .runs import Group, Network
+from .runs import Group, Network, apart
 
 _LEAST = 3  # pairs; fewer say nothing about an order
+_LEAST_ALONE = 5  # for a line of its own beside that of all runs: three seeds are in perfect order by chance too often
 
 
 @dataclass(frozen=True)
@@ -54,18 +55,19 @@ def correlations(groups: Sequence[Group]) -> list[Correlation]:
 
     Over all networks that were trained alike, and over the runs of each group that has enough of them.
     """
+    everything = [n for g in groups for n in g.members]
     alike: dict[str, list[Group]] = defaultdict(list)
     for group in groups:
         alike[group.members[0].training].append(group)
     found = []
     for members in alike.values():
-        searched = [g for g in members if g.kind == "searched"]
-        whole = "all" if len(alike) == 1 else f"trained as {(searched or members)[0].label}"
+        searched, those = [g for g in members if g.kind == "searched"], [n for g in members for n in g.members]
+        whole = "all" if len(alike) == 1 else f"all, {apart(those, everything)}"
         found += _thought_and_truth(whole, [n for g in searched for n in g.members])
         if len(searched) > 1:
             for g in searched:
-                found += [c for c in _thought_and_truth(g.label, g.members) if c.n >= _LEAST]
-        once = {n.outcome[1:]: n for g in members for n in g.members}  # a cell that two searches found counts once
+                found += [c for c in _thought_and_truth(g.label, g.members) if c.n >= _LEAST_ALONE]
+        once = {n.outcome[1:]: n for n in those}  # a cell that two searches found counts once
         found += _compare(whole, "validation, test", list(once.values()), lambda n: n.valid, lambda n: n.test)
     return found
 

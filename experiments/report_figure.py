@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ _Panel = tuple[str, str, list[tuple[str, str, list[float]]]]  # title, measure, 
 def draw(made: Sequence[tuple[str, Sequence[Group]]]) -> Figure:
     """One panel below the other for each section and measure: test accuracy, and regret in the table's first column."""
     panels = [panel for title, groups in made for panel in _panels(title, groups)]
-    heights = [1.1 + 0.32 * len(rows) for _, _, rows in panels] or [1.0]
+    heights = [1.2 + 0.2 * sum(1 + len(_wrapped(*row)) for row in rows) for _, _, rows in panels] or [1.0]
     figure = Figure(figsize=(9.0, 0.3 + sum(heights)), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(max(1, len(panels)), 1, height_ratios=heights)
@@ -40,6 +41,10 @@ def _panels(title: str, groups: Sequence[Group]) -> list[_Panel]:
     return made
 
 
+def _wrapped(label: str, _: str, values: list[float]) -> list[str]:
+    return textwrap.wrap(f"{label} (n={len(values)})", 44, break_long_words=False)
+
+
 def _draw(axes: Axes, title: str, measure: str, rows: list[tuple[str, str, list[float]]]) -> None:
     chance = [value for _, kind, values in rows if kind == "random" for value in values]
     if chance:
@@ -53,7 +58,7 @@ def _draw(axes: Axes, title: str, measure: str, rows: list[tuple[str, str, list[
         deviation = statistics.stdev(values) if len(values) > 1 else None
         mean = statistics.mean(values)
         axes.errorbar(mean, place + 0.15, xerr=deviation, fmt="|", ms=10, mew=2, color=_MEAN, capsize=3, zorder=2)
-    axes.set_yticks(range(len(rows)), [f"{label}  (n={len(values)})" for label, _, values in rows], fontsize=9)
+    axes.set_yticks(range(len(rows)), ["\n".join(_wrapped(*row)) for row in rows], fontsize=8)
     axes.set_ylim(len(rows) - 0.4, -0.6)  # best first, at the top
     low, high = axes.get_xlim()
     if measure == _ACCURACY:
@@ -62,6 +67,6 @@ def _draw(axes: Axes, title: str, measure: str, rows: list[tuple[str, str, list[
         axes.set_xlim(max(low, -0.02 * high), high)
     axes.set_xlabel(measure)
     band = "; band: random cells, mean ± standard deviation" if chance else ""
-    axes.set_title(f"{title}\ndot: a run; bar: mean ± standard deviation{band}", fontsize=9, loc="left")
+    axes.set_title(f"{title}\ndot: a run; bar: mean ± standard deviation{band}", fontsize=8, loc="left")
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

@@ -151,6 +151,11 @@ def common(networks: Sequence[Network]) -> list[str]:
     return [word for word in networks[0].words if all(word in n.words for n in networks)] if networks else []
 
 
+def apart(some: Sequence[Network], everything: Sequence[Network]) -> str:
+    """The words that `some` of the networks share and the others do not all have."""
+    return " ".join(word for word in common(some) if word not in common(everything)) or "(defaults)"
+
+
 def group(networks: Sequence[Network]) -> list[Group]:
     """Searched cells by their settings, random ones by their training, each result once; best first.
 
@@ -164,8 +169,11 @@ def group(networks: Sequence[Network]) -> list[Group]:
     labels: dict[str, str] = {}
     made = []
     for (kind, key), members in groups.items():
-        own = " ".join(word for word in members[0].words if word not in shared) or members[0].method or "(defaults)"
-        label = own if kind == "searched" else "random cells" + (f" beside {own}" if len(trainings) > 1 else "")
+        if kind == "searched":
+            label = " ".join(w for w in members[0].words if w not in shared) or members[0].method or "(defaults)"
+        else:
+            beside = [network for network in networks if network.training == key]
+            label = "random cells" + (f", {apart(beside, networks)}" if len(trainings) > 1 else "")
         if labels.setdefault(label, key) != key:  # the same words, but other settings behind them
             label = f"{label} [{key}]"
         made.append(Group(label, kind, tuple(sorted(members, key=lambda n: n.seed))))

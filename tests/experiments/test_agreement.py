@@ -52,20 +52,21 @@ def test_too_few_pairs_and_constants_have_no_order(pairs):
 
 
 def test_which_pairs_are_compared():
-    """Two methods of three seeds: together, each alone, and a cell that both found and trained counts once."""
+    """All methods together, each with enough runs alone; a cell that two found and trained counts once."""
     rows = [
         network(settings=s, words=(f"method={s}",), seed=n, genotype=f"{s}{n}", search_valid=v, valid=v, test=t)
-        for s, scores in (("a", [(0.1, 0.5), (0.2, 0.6), (0.3, 0.7)]), ("b", [(0.4, 0.9), (0.5, 0.8), (0.6, 0.7)]))
-        for n, (v, t) in enumerate(scores)
+        for s, scores in (("a", [0.5, 0.6, 0.7, 0.8, 0.9]), ("b", [0.9, 0.8, 0.7, 0.6, 0.5]), ("c", [0.3, 0.2, 0.1]))
+        for n, (v, t) in enumerate(zip((0.1, 0.2, 0.3, 0.4, 0.5), scores, strict=False))
     ]
     rows.append(network(settings="b", words=("method=b",), seed=0, genotype="a0", valid=0.1, test=0.5))
     rows.append(network(kind="random", words=("method=b",), seed=0, genotype="r", valid=0.0, test=0.95))
     found = {(c.over, c.between): c for c in correlations(group(rows))}
     thought = "supernet's validation, test"
-    assert found["all", thought].n == 6
+    assert found["all", thought].n == 13
     assert found["method=a", thought].tau == pytest.approx(1)
     assert found["method=b", thought].tau == pytest.approx(-1)
-    assert found["all", "validation, test"].n == 7
+    assert ("method=c", thought) not in found, "three runs alone say too little"
+    assert found["all", "validation, test"].n == 14
 
 
 def test_networks_that_were_trained_differently_are_not_mixed():
@@ -75,7 +76,7 @@ def test_networks_that_were_trained_differently_are_not_mixed():
         for n in range(3)
     ]
     found = [(c.over, c.n) for c in correlations(group(rows)) if c.between == "supernet's validation, test"]
-    assert sorted(found) == [("trained as retrain.epochs=1", 3), ("trained as retrain.epochs=2", 3)]
+    assert sorted(found) == [("all, retrain.epochs=1", 3), ("all, retrain.epochs=2", 3)]
 
 
 def test_noise_is_pooled_over_cells_that_several_seeds_trained():
