@@ -176,30 +176,30 @@ def figures(cell: str) -> list[float]:
 
 def test_a_real_sweep(supernet, command, images, tmp_path):
     """The table at the end of a sweep and the report agree with the runs' own summaries."""
-    words = tiny(images, "space=micro", "method=darts,random_search", "seed=range(2)")
+    words = tiny(images, "space=micro", "method=darts,gdas", "seed=range(2)")
     code, printed = supernet("-m", *words, "hydra.sweep.dir=runs/sweep")
     assert code == 0, printed
     summaries = [json.loads(path.read_text()) for path in (tmp_path / "runs" / "sweep").glob("*/summary.json")]
-    found = [s["finalists"][0] for s in summaries if s["method"] == "random_search"]
+    found = [s["finalists"][0] for s in summaries if s["method"] == "gdas"]
     truths = [f["table"]["digits_test"] for f in found]
     tests = [f["test_accuracy"] for f in found]
-    (line,) = [c for c in cells_of(printed, "method=random_search") if c[1:3] == ["searched", "2"]]
+    (line,) = [c for c in cells_of(printed, "method=gdas") if c[1:3] == ["searched", "2"]]
     assert figures(line[4]) == pytest.approx([np.mean(tests), np.std(tests, ddof=1)], abs=1e-4)
     assert figures(line[6]) == pytest.approx([np.mean(truths), np.std(truths, ddof=1)], abs=0.01)
     assert cells_of(printed, "random cells")[0][2] == "2"
     rows = list(csv.DictReader((tmp_path / "runs" / "sweep" / "sweep.csv").open()))
     assert len(rows) == 4 * 2
-    logged = [float(r["digits_test"]) for r in rows if r["network"] == "searched" and "random_s" in r["settings"]]
+    logged = [float(r["digits_test"]) for r in rows if r["network"] == "searched" and "gdas" in r["settings"]]
     assert sorted(logged) == sorted(truths)
 
     code, printed = command("runs")
     assert code == 0, printed
     assert "4 finished runs." in printed
     assert "## toy, micro" in printed
-    trained, known = [c for c in cells_of(printed, "method=random_search") if c[1] == "2"]
+    trained, known = [c for c in cells_of(printed, "method=gdas") if c[1] == "2"]
     assert figures(trained[4]) == figures(line[4])
     assert figures(known[5]) == figures(line[6])
-    regrets = [s["table_regret"]["digits_test"] for s in summaries if s["method"] == "random_search"]
+    regrets = [s["table_regret"]["digits_test"] for s in summaries if s["method"] == "gdas"]
     assert figures(known[6])[0] == pytest.approx(np.mean(regrets), abs=0.01)
     assert [c[2] for c in cells_of(printed, "all") if c[1] == "supernet's validation, table's digits_test"] == ["4"]
 

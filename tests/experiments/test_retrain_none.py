@@ -63,7 +63,7 @@ def test_leaves_the_cell_and_what_is_known_of_it(supernet, images, tmp_path, mon
 
 def test_goes_on_after_the_search_was_done(supernet, images, tmp_path):
     """The time of the first attempt stays counted."""
-    code, printed = supernet(*tiny(images))
+    code, printed = supernet(*tiny(images, "space=micro", "table=none"))
     assert code == 0, printed
     run = tmp_path / "run"
     first = json.loads((run / "summary.json").read_text())
