@@ -95,6 +95,18 @@ def check_options(words: Sequence[str]) -> None:
             raise InputError(f"{group}={value}: needs the name of an option; supernet --help shows them")
 
 
+def check_values(settings: Mapping[str, Any]) -> None:
+    """Raises InputError where a setting at the root is out of its range or says what another one forbids."""
+    if not 0 <= settings["retrain_valid"] < 1:
+        raise InputError(f"retrain_valid={settings['retrain_valid']}: needs a share below 1, such as 0.1, or 0")
+    if settings["baseline"]["random"] < 0:
+        raise InputError(f"baseline.random={settings['baseline']['random']}: needs 0 or more random cells")
+    if settings["retrain"] is not None and "_target_" not in settings["retrain"]:
+        raise InputError("retrain: has settings and no recipe; leave out retrain=none or what sets retrain.*")
+    if settings["retrain"] is None and settings["genotype"]:
+        raise InputError(f"retrain=none: with genotype={settings['genotype']} nothing is left to do; leave out one")
+
+
 _RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")
 
 

@@ -93,6 +93,7 @@ def accuracies(job: Job, architecture: Architecture, images: Source) -> tuple[fl
     """Validation and test accuracy of the architecture's network, trained from scratch."""
     network, result = train_from_scratch(job, to_string(architecture), architecture, Run(seed=job.seed))
     assert result.valid is not None
+    assert job.retrain_recipe is not None
     size, task = job.retrain_recipe.batch_size, Classification()
     test = evaluate(network, images, job.data.augmentation, batch_size=size, device=torch.device("cpu"), task=task)
     return result.valid.accuracy, test.accuracy

@@ -2,6 +2,7 @@
 
 supernet                          (or: python -m experiments.pipeline)
 supernet experiment=quick         in seconds
+supernet retrain=none             only the search
 supernet -m seed=0,1,2            a sweep
 supernet resume=RUN_DIR           go on with an interrupted run
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +26,19 @@ from rich.console import Console
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.tensorboard import hparams
+from supernet.space.architecture import Architecture
 from supernet.space.drawing import save_drawings
 from supernet.training.bundle import NAME
 
 from . import resume
 from .config import check_options, plain
+from .facts import Asked, complete, describe, facts, look_up, timed
 from .genotypes import find_genotype
-from .legs import search_cell
-from .stages import keep_model, prepare, random_cell, retrain, test_once
+from .legs import leg_name, search_cell
+from .stages import Job, keep_model, prepare, random_cell, retrain, test_once
 from .summary import Finalist, show_next, show_table, summarise
 
+_UNASKED = Asked()
 _LOG = logging.getLogger("supernet")
 
 
@@ -66,7 +71,9 @@ def _hydra_main(config: DictConfig) -> float | None:
 
     try:
         with Interruption() as interruption:
-            return pipeline(plain(config), directory, interruption, yaml=OmegaConf.to_yaml(config))
+            hydra_config = HydraConfig.get()
+            asked = Asked(dict(hydra_config.runtime.choices), tuple(hydra_config.overrides.task))
+            return pipeline(plain(config), directory, interruption, OmegaConf.to_yaml(config), asked)
     except InputError as error:
         complain(str(error), 2)
     except Interrupted as error:
@@ -82,23 +89,46 @@ def _hydra_main(config: DictConfig) -> float | None:
     return math.nan
 
 
-def pipeline(settings: dict[str, Any], directory: Path, interruption: Interruption, yaml: str = "") -> float | None:
-    """Runs the job in `directory` and returns the found cell's validation accuracy, the objective of a sweep."""
+def pipeline(
+    settings: dict[str, Any], directory: Path, interruption: Interruption, yaml: str = "", asked: Asked = _UNASKED
+) -> float | None:
+    """Runs the job in `directory` and returns the found cell's validation accuracy, the objective of a sweep.
+
+    None where no network was trained or no images were held out to validate.
+    """
     job = prepare(settings, directory, interruption)
     job.console.print(f"supernet: {job.data.name}, seed {job.seed}, on {job.device}, in {directory}", soft_wrap=True)
-    found = find_genotype(settings["genotype"]) if settings["genotype"] else search_cell(job, yaml)
+    if settings["genotype"]:
+        found = find_genotype(settings["genotype"])
+    else:
+        with timed(directory, "search"):
+            found = search_cell(job, yaml)
     found.save(directory / "genotype.json")
     save_drawings(found, directory)
     rivals = {f"random {n}": random_cell(job, n) for n in range(settings["baseline"]["random"])}
-    trained = {name: retrain(job, name, cell) for name, cell in {"searched": found, **rivals}.items()}
-    finalists = test_once(job, trained)
-    network, _ = trained["searched"]
-    keep_model(job, network, found, finalists[0])
-    hparams(directory / "tb" / "retrain", _flat(settings), _metrics(finalists[0]))
-    summarise(directory, finalists, {"name": settings["name"], "seed": job.seed, "data": job.data.name})
-    show_table(job.console, finalists)
+    cells = {"searched": found, **rivals}
+    truths = look_up(job, cells)  # before the training: a table may lack a cell
+    untrained = job.retrain_recipe is None
+    finalists = [describe(job, *cell) for cell in cells.items()] if untrained else _finals(job, cells)
+    finalists = complete(job, cells, truths, finalists)
+    head = facts(job, settings, asked, finalists[0])
+    last = leg_name(job, len(job.legs) - 1)
+    hparams(directory / "tb" / (last if untrained else "retrain"), _flat(settings), _metrics(finalists[0]))
+    summarise(directory, finalists, head)
+    show_table(job.console, finalists, head["table_best"])
     show_next(job.console, directory, [NAME, "genotype.json", "genotype.svg", "summary.json", "supernet.log", "tb"])
     return finalists[0].valid_accuracy
+
+
+def _finals(job: Job, cells: Mapping[str, Architecture]) -> list[Finalist]:
+    """Trains the network of each cell in the same way, tests all of them once and keeps the searched one's model."""
+    trained = {}
+    for name, cell in cells.items():
+        with timed(job.directory, name):
+            trained[name] = retrain(job, name, cell)
+    finalists = test_once(job, trained)
+    keep_model(job, trained["searched"][0], cells["searched"], finalists[0])
+    return finalists
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str | float | int | bool]:
@@ -118,6 +148,7 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str | float |
 
 def _metrics(finalist: Finalist) -> dict[str, float]:
     scores = {"hparam/validation_accuracy": finalist.valid_accuracy, "hparam/test_accuracy": finalist.test_accuracy}
+    scores |= {f"hparam/{column}": value for column, value in finalist.table.items()}
     return {name: value for name, value in scores.items() if value is not None}
 
 

@@ -32,7 +32,7 @@ from supernet.runtime.precision import Passes
 from supernet.scoring.costs import parameters
 from supernet.search.loop import search_step
 from supernet.search.strategy import Step
-from supernet.training.loop import train_step
+from supernet.training.loop import Recipe, train_step
 from supernet.training.tasks import Classification
 
 from .config import plain
@@ -85,7 +85,7 @@ def plan(settings: dict[str, Any]) -> list[Need]:
     with tempfile.TemporaryDirectory() as directory:
         job = prepare(settings, Path(directory), Interruption())
     needs = [] if settings["genotype"] else list(_search(job))
-    return [*needs, _retraining(job)]
+    return needs if job.retrain_recipe is None else [*needs, _retraining(job, job.retrain_recipe)]
 
 
 def _search(job: Job) -> Iterator[Need]:
@@ -119,9 +119,9 @@ def _leg(job: Job, number: int, made: Search) -> Need:
     return _need(leg_name(job, number), job, supernet, half, recipe, step, forward)
 
 
-def _retraining(job: Job) -> Need:
+def _retraining(job: Job, recipe: Recipe) -> Need:
     network = build_network(job, random_cell(job, 0))
-    recipe, task = job.retrain_recipe, Classification(job.retrain_recipe.auxiliary_weight)
+    task = Classification(recipe.auxiliary_weight)
     network.to(job.device).train()
     optimizer = torch.optim.SGD(network.parameters(), recipe.schedule(0, recipe.epochs), recipe.momentum)
     passes = Passes(network, job.run("plan"))

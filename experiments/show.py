@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from supernet.space.published import PUBLISHED
 from supernet.training.bundle import NAME, load
 
 from .genotypes import find_genotype
+from .resume import SUMMARY
 
 
 def main() -> None:
@@ -56,12 +58,17 @@ def show(given: argparse.Namespace) -> None:
     sized = any(v is not None for v in (given.channels, given.cells, given.classes)) or given.stem == "imagenet"
     if model.is_file() and not sized:
         predictor = load(model)
-        network, shape, what = predictor.network, predictor.shape, f"the trained network in {given.genotype}"
+        shape, what = predictor.shape, f"the trained network in {given.genotype}"
+        costs = parameters(predictor.network), macs(predictor.network, shape)
+    elif not sized and (recorded := _recorded(Path(given.genotype))) is not None:
+        shape, costs = recorded
+        what = f"the cell that {given.genotype} found, its network not trained"
     else:
         network, shape, what = _build(given, architecture)
+        costs = parameters(network), macs(network, shape)
     print(f"{given.genotype}: {what}, images of {' x '.join(map(str, shape))}")
-    print(f"  parameters  {parameters(network):,} (auxiliary head not counted)")
-    print(f"  MACs        {macs(network, shape):,} (multiply-adds of convolutions and linear layers, one image)")
+    print(f"  parameters  {costs[0]:,} (auxiliary head not counted)")
+    print(f"  MACs        {costs[1]:,} (multiply-adds of convolutions and linear layers, one image)")
     for kind in cell_kinds(architecture):
         print(kind if kind == "cell" else f"{kind} cell")
         print("\n".join(_nodes(architecture, kind)))
@@ -72,6 +79,17 @@ def show(given: argparse.Namespace) -> None:
         raise InputError(f"--output {given.output}: cannot be written to ({error.strerror})") from None
     for path in drawn:
         print(f"drawn: {path}")
+
+
+def _recorded(run: Path) -> tuple[tuple[int, int, int], tuple[int, int]] | None:
+    """The shape of the images and the found network's costs from the summary of a run that trained nothing."""
+    try:
+        summary = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
+        found = summary["finalists"][0]
+        channels, height, width = map(int, summary["images"])
+        return (channels, height, width), (int(found["parameters"]), int(found["macs"]))
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return None  # no run, or not a finished one: the genotype alone has to do
 
 
 def _build(given: argparse.Namespace, architecture: Architecture) -> tuple[torch.nn.Module, tuple[int, int, int], str]:

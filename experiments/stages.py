@@ -31,7 +31,7 @@ from supernet.training.bundle import NAME, save_bundle
 from supernet.training.loop import Recipe, Trained, evaluate, train
 from supernet.training.tasks import Classification
 
-from .config import build
+from .config import build, check_values
 from .summary import Finalist, environment, write_json
 
 _CHOICE_STREAM, _RANDOM_STREAM, INITIAL_STREAM = 0xC401, 0x4A4D, 0x1417
@@ -53,7 +53,7 @@ class Job:
     strategy: Callable[..., Any]
     legs: list[Leg]
     doctor: Doctor
-    retrain_recipe: Recipe
+    retrain_recipe: Recipe | None
     retrain_valid: float
     table: Callable[[Architecture], Mapping[str, float]] | None
     factories: dict[str, Any]
@@ -85,7 +85,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         if runtime["threads"] < 1:
             raise InputError(f"runtime.threads={runtime['threads']}: needs at least 1")
         torch.set_num_threads(runtime["threads"])
-    _check_shares(settings)
+    check_values(settings)
     _check_parts(settings)
     torch.use_deterministic_algorithms(runtime["deterministic"], warn_only=True)
     torch.backends.cudnn.benchmark = not runtime["deterministic"]
@@ -94,7 +94,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
     if runtime["save_seconds"] < 0:
         raise InputError(f"runtime.save_seconds={runtime['save_seconds']}: needs 0 or more seconds, such as 60")
     factories = {**OPERATIONS, **_own_operations(settings["operations"])}
-    retrained = dict(settings["retrain"])
+    retrained = dict(settings["retrain"] or {})
     space = build(settings["space"], "space")
     data, recipe = build(settings["data"], "data"), build(settings["search"], "search")
     network = (retrained.pop("network", None) or {}).get(space.name, {})
@@ -111,7 +111,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         strategy=build(settings["strategy"], "strategy"),
         legs=legs(_stages(settings["stages"]), space, recipe, data.shape, len(data.classes)),
         doctor=build(settings["doctor"], "doctor"),
-        retrain_recipe=build(retrained, "retrain"),
+        retrain_recipe=build(retrained or None, "retrain"),
         retrain_valid=settings["retrain_valid"],
         table=build(settings["table"], "table"),
         factories=factories,
@@ -203,6 +203,7 @@ def build_network(job: Job, architecture: Architecture) -> nn.Module:
 
 def train_from_scratch(job: Job, name: str, architecture: Architecture, run: Run) -> tuple[nn.Module, Trained]:
     """The plain network of a genotype, trained by the job's recipe with the job's seed, and how that went."""
+    assert job.retrain_recipe is not None
     data, network = job.data, build_network(job, architecture)
     if data.valid is not None or job.retrain_valid == 0:
         training, valid = data.train, data.valid
@@ -215,6 +216,7 @@ def train_from_scratch(job: Job, name: str, architecture: Architecture, run: Run
 
 def test_once(job: Job, trained: dict[str, tuple[nn.Module, Finalist]]) -> list[Finalist]:
     """Opens the test images, once, for all networks together. What came out is kept beside the run."""
+    assert job.retrain_recipe is not None
     record = job.directory / "test.json"
     if record.exists():  # interrupted after the test
         scores = json.loads(record.read_text(encoding="utf-8"))
@@ -277,13 +279,6 @@ def _precision(name: str) -> Literal["float32", "bfloat16"]:
     if name not in ("float32", "bfloat16"):
         raise InputError(f"runtime.precision={name}: use float32 or bfloat16")
     return "float32" if name == "float32" else "bfloat16"
-
-
-def _check_shares(settings: dict[str, Any]) -> None:
-    if not 0 <= settings["retrain_valid"] < 1:
-        raise InputError(f"retrain_valid={settings['retrain_valid']}: needs a share below 1, such as 0.1, or 0")
-    if settings["baseline"]["random"] < 0:
-        raise InputError(f"baseline.random={settings['baseline']['random']}: needs 0 or more random cells")
 
 
 def _seed(seed: int) -> int:

@@ -7,8 +7,8 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,28 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from supernet.training.bundle import NAME
+
+VERSION = 1  # of summary.json
+
 
 @dataclass(frozen=True)
 class Finalist:
-    """One network that was trained from scratch. Accuracies in [0, 1]; `macs` are multiply-adds for one image."""
+    """One network, trained from scratch or (retrain=none) only described.
+
+    Accuracies in [0, 1], None where nothing was trained or held out; `macs` are multiply-adds for one image,
+    `genotype` is its hash and `table` what the table knows of it, None where a field is empty there.
+    """
 
     name: str
     parameters: int
     macs: int
-    train_accuracy: float
+    train_accuracy: float | None
     valid_accuracy: float | None
     test_accuracy: float | None = None
+    seconds: float | None = None
+    genotype: str = ""
+    table: dict[str, float | None] = field(default_factory=dict)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -64,15 +75,20 @@ def _commit() -> str | None:
     return asked.stdout.strip() or None
 
 
-def show_table(console: Console, finalists: Sequence[Finalist]) -> None:
-    """Prints the finalists, the searched one first."""
-    table = Table(title="Trained from scratch in the same way, tested once")
-    for column in ("network", "parameters", "MACs", "validation", "test"):
+def show_table(console: Console, finalists: Sequence[Finalist], best: Mapping[str, float | None]) -> None:
+    """Prints the finalists, the searched one first, and the `best` that the table knows of each of its columns."""
+    trained = any(f.test_accuracy is not None for f in finalists)
+    table = Table(title="Trained from scratch in the same way, tested once" if trained else "Found, not trained")
+    known = tuple(finalists[0].table)
+    for column in ("network", "parameters", "MACs", *(("validation", "test") if trained else ()), *known):
         table.add_column(column, justify="left" if column == "network" else "right")
     for f in finalists:
-        table.add_row(
-            f.name, f"{f.parameters:,}", f"{f.macs / 1e6:.2f} M", _share(f.valid_accuracy), _share(f.test_accuracy)
-        )
+        scores = (_share(f.valid_accuracy), _share(f.test_accuracy)) if trained else ()
+        truth = (_known(f.table[column]) for column in known)
+        table.add_row(f.name, f"{f.parameters:,}", f"{f.macs / 1e6:.2f} M", *scores, *truth)
+    if best:
+        blank = ("",) * (4 if trained else 2)
+        table.add_row("table's best", *blank, *(_known(best.get(column)) for column in known), style="dim")
     console.print(table)
 
 
@@ -80,18 +96,19 @@ def show_next(console: Console, directory: Path, made: Sequence[str]) -> None:
     """Prints what was made, where it lies and what to type next."""
     place = os.path.relpath(directory)
     lines = [f"Made in {place}:", *(f"  {name}" for name in made if (directory / name).exists())]
-    lines += [
-        "Next:",
-        f"  tensorboard --logdir {place}",
-        f"  supernet-show {place}",
-        f"  supernet-predict {place} image.png",
-    ]
+    lines += ["Next:", f"  tensorboard --logdir {place}", f"  supernet-show {place}"]
+    if (directory / NAME).exists():
+        lines.append(f"  supernet-predict {place} image.png")
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 def summarise(directory: Path, finalists: Sequence[Finalist], facts: dict[str, Any]) -> None:
     """Writes summary.json, whose presence says that the run is finished."""
     write_json(directory / "summary.json", {**facts, "finalists": [asdict(f) for f in finalists]})
+
+
+def _known(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _share(value: float | None) -> str:

@@ -26,7 +26,8 @@ def composed(*overrides: str) -> dict:
 
 def made(settings: dict) -> dict:
     """Every part; the arguments of data and of a table are checked without reading them."""
-    settings["retrain"] = {k: v for k, v in settings["retrain"].items() if k != "network"}
+    retrain = settings["retrain"]
+    settings["retrain"] = retrain and {k: v for k, v in retrain.items() if k != "network"}
     for read in ("data", "table"):
         settings[read] = settings[read] and {**settings[read], "_partial_": True}
     groups = ("relaxation", "inputs", "architect", "optimizer", "objective", "discretiser")
@@ -66,6 +67,19 @@ def test_the_default_is_digits_and_an_experiment_beats_the_primary_configuration
 def test_groups_on_the_command_line_beat_the_experiment():
     assert composed("search=darts_cifar10")["search"]["epochs"] == 50
     assert composed("experiment=darts_cifar10", "architect=unrolled_exact")["architect"]["_target_"].endswith("exact")
+
+
+def test_a_space_that_comes_with_a_table_brings_it():
+    assert composed("space=micro")["table"]["_target_"] == "supernet.scoring.tables.micro"
+    assert composed("space=micro", "table=none")["table"] is None
+    assert composed("space=micro", "table=nasbench201", "table.path=x")["table"]["path"] == "x"
+    assert composed("experiment=micro")["table"]["_target_"] == "supernet.scoring.tables.micro"
+    assert composed("experiment=micro", "space=darts")["table"] is None
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_no_experiment_keeps_a_search_from_ending_without_training(experiment):
+    assert composed(f"experiment={experiment}", "retrain=none")["retrain"] is None
 
 
 def test_published_settings_of_darts():

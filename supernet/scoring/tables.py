@@ -42,7 +42,7 @@ class Table:
         if cell not in self.rows:
             raise InputError(
                 f"{self.origin}: has no cell {cell}; its {len(self.rows):,} cells are of another space, "
-                f"with cells such as {next(iter(self.rows))}"
+                f"with cells such as {next(iter(self.rows))}; table=none does without it"
             )
         return dict(zip(self.columns, self.rows[cell], strict=True))
 

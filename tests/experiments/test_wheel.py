@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,13 @@ def test_settings_of_ones_own_can_be_resumed(supernet, monkeypatch, images, tmp_
     assert "search   1/1" not in printed
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == model
     assert sys.modules.pop("mine").Sharp
+
+
+def test_every_command_is_installed_and_says_what_it_takes(user):
+    scripts = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    assert {"supernet", "supernet-plan", "supernet-predict", "supernet-report", "supernet-show"} <= set(scripts)
+    assert all((user.wheel / "bin" / script).is_file() for script in scripts)
+    assert "runs, sweeps or folders of them" in user.types("supernet-report --help")
 
 
 def test_bash_completes_groups_and_options(user):

@@ -1,0 +1,176 @@
+"""What summary.json says of a finished job besides its networks: enough to compare runs without anything else."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from supernet.runtime.errors import InputError
+from supernet.scoring.costs import macs, parameters
+from supernet.scoring.tables import Table
+from supernet.space.architecture import Architecture
+from supernet.space.choosers import Decided
+
+from .legs import leg_name
+from .stages import Job
+from .summary import VERSION, Finalist, write_json
+
+_CLOCK = "seconds.json"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person asked for: the option of each group ("method" -> "gdas"), and the words of the command line."""
+
+    choices: Mapping[str, str | None] = field(default_factory=dict)
+    overrides: Sequence[str] = ()
+
+    def choice(self, group: str) -> str:
+        """The option of a group; "" where none was named."""
+        option = self.choices.get(group)
+        return "" if option in (None, "none") else str(option)
+
+
+@contextmanager
+def timed(directory: Path, stage: str) -> Iterator[None]:
+    """Adds the seconds of a stage to what earlier, interrupted attempts at it took."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        known = _seconds(directory)
+        write_json(directory / _CLOCK, {**known, stage: known.get(stage, 0.0) + time.monotonic() - began})
+
+
+def describe(job: Job, name: str, architecture: Architecture) -> Finalist:
+    """A network that nobody trains: its costs at the size that the space says."""
+    with torch.device("meta"):
+        choose = Decided(architecture, job.factories)
+        network = job.retrain_space.network(choose, job.data.shape, len(job.data.classes))
+    return Finalist(name, parameters(network), macs(network, job.data.shape), None, None)
+
+
+def look_up(job: Job, cells: Mapping[str, Architecture]) -> dict[str, dict[str, float | None]]:
+    """What the table knows of each cell, by name. Raises InputError where it lacks one."""
+    return {name: {} if job.table is None else _plain(job.table(cell)) for name, cell in cells.items()}
+
+
+def complete(
+    job: Job,
+    cells: Mapping[str, Architecture],
+    truths: Mapping[str, dict[str, float | None]],
+    finalists: Sequence[Finalist],
+) -> list[Finalist]:
+    """The finalists with what is known besides: seconds of training, the genotype's hash, the table's numbers."""
+    seconds = _seconds(job.directory)
+    return [
+        replace(
+            f,
+            seconds=seconds.get(f.name),
+            genotype=_hash(cells[f.name].to_json()),
+            table=truths[f.name],
+        )
+        for f in finalists
+    ]
+
+
+def facts(job: Job, settings: Mapping[str, Any], asked: Asked, found: Finalist) -> dict[str, Any]:
+    """The head of summary.json. Accuracies in [0, 1], times in seconds, the table's numbers in its own units.
+
+    `settings` and `training` are hashes: of all that a search and its cell depend on besides the seed, and of what
+    the training of a given cell depends on.
+    """
+    best = _best(job, found)
+    searched = not settings["genotype"]
+    epochs, accuracies = _search_epochs(job) if searched else (0, {})
+    return {
+        "version": VERSION,
+        "name": settings["name"],
+        "experiment": asked.choice("experiment"),
+        "method": asked.choice("method"),
+        "data": job.data.name,
+        "space": asked.choice("space") or job.space.name,
+        "seed": job.seed,
+        "overrides": list(asked.overrides),
+        "settings": settings_hash(settings, found.genotype),
+        "training": training_hash(settings, job.space.name),
+        "images": list(job.data.shape),
+        "search_epochs": epochs,
+        "search_seconds": _seconds(job.directory).get("search") if searched else None,
+        "search_train_accuracy": accuracies.get("train"),
+        "search_valid_accuracy": accuracies.get("valid"),
+        "genotype": found.genotype,
+        "table_best": best,
+        "table_regret": {c: _minus(value, found.table[c]) for c, value in best.items()},
+    }
+
+
+def settings_hash(settings: Mapping[str, Any], genotype: str) -> str:
+    """Of all settings but the seed and what changes nothing about the result: names, threads, rivals, a table."""
+    kept = {k: v for k, v in settings.items() if k not in ("name", "seed", "runtime", "baseline", "table", "genotype")}
+    given = genotype if settings["genotype"] else None  # the cell itself, under whatever name it was given
+    return _hash({**kept, "precision": settings["runtime"]["precision"], "genotype": given})
+
+
+def training_hash(settings: Mapping[str, Any], space: str) -> str:
+    """Of what the training of a given cell depends on besides the seed; `space` is the name of the space."""
+    recipe = dict(settings["retrain"] or {})
+    changes = (recipe.pop("network", None) or {}).get(space, {})
+    names = ("data", "operations", "retrain_valid")
+    kept = {name: settings[name] for name in names}
+    precision = settings["runtime"]["precision"]
+    return _hash({**kept, "precision": precision, "recipe": recipe, "space": {**settings["space"], **changes}})
+
+
+def _best(job: Job, found: Finalist) -> dict[str, float | None]:
+    """The largest number of each column; none where the table is somebody's own function, which cannot be searched."""
+    if not isinstance(job.table, Table):
+        return {}
+    return {c: _plain(job.table(job.table.best(c)))[c] for c, value in found.table.items() if value is not None}
+
+
+def _search_epochs(job: Job) -> tuple[int, dict[str, float]]:
+    """How many epochs the search's own record has in all its legs, and the supernet's last accuracies on both halves."""
+    epochs, last = 0, {}
+    for number in range(len(job.legs)):
+        path = job.directory / "metrics" / f"{leg_name(job, number)}.csv"
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                if row["tag"].startswith("search/accuracy/"):
+                    last[row["tag"].rsplit("/", 1)[1]] = float(row["value"])
+                    epochs += row["tag"].endswith("/valid")
+    return epochs, last
+
+
+def _seconds(directory: Path) -> dict[str, float]:
+    path = directory / _CLOCK
+    if not path.exists():
+        return {}
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return {str(stage): float(value) for stage, value in known.items()}
+    except (ValueError, TypeError, AttributeError):
+        raise InputError(f"{path}: is not what this run wrote; remove it, and only times are lost") from None
+
+
+def _plain(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else float(value) for name, value in values.items()}
+
+
+def _minus(best: float | None, found: float | None) -> float | None:
+    return None if best is None or found is None else best - found
+
+
+def _hash(content: Any) -> str:
+    text = content if isinstance(content, str) else json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
