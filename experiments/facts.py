@@ -140,7 +140,7 @@ def _best(job: Job, found: Finalist) -> dict[str, float | None]:
 
 
 def _search_epochs(job: Job) -> tuple[int, dict[str, float]]:
-    """How many epochs the search's own record has in all its legs, and the supernet's last accuracies on both halves."""
+    """The epochs that the record of the search has, all legs together, and the last accuracies on both halves."""
     epochs, last = 0, {}
     for number in range(len(job.legs)):
         path = job.directory / "metrics" / f"{leg_name(job, number)}.csv"
