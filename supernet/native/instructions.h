@@ -4,6 +4,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <utility>
@@ -13,7 +14,6 @@
 #include <omp.h>
 #else
 static int omp_get_max_threads() { return 1; }
-static int omp_get_thread_num() { return 0; }
 #endif
 
 struct Shape {

@@ -1,7 +1,7 @@
-// Separable convolutions and batch norms of 4 or 8 channels, channels-last float32: x (batch, rows, columns, channels).
+// Separable convolutions and batch norms of 4, 8 or 16 channels, channels-last float32: x (batch, rows, columns, channels).
 // PyTorch's own fill half a register with four channels at best, and read and write every intermediate result.
 //
-// Plain C++ with GCC's and Clang's vector types, as in depthwise.cpp. (Without AVX2, vectors of 8 are pairs of 4.)
+// Plain C++ with GCC's and Clang's vector types, as in depthwise.cpp; vectors of 8 also where there could be 16.
 
 #define LOOPS "narrow.h"
 #include "instructions.h"

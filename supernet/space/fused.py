@@ -13,7 +13,7 @@ Why it is the same function (all statements in training mode, per channel, in ex
 5. The input gradient of a depthwise convolution with stride 1 is the convolution of the gradient with the flipped
    kernel, and its weight gradient the same sum in another order (`kernels.depthwise`).
 6. With partial channels, joining and shuffling are linear and equal for all edges of a node:
-   sum_j shuffle(a_j, b_j) = shuffle(sum_j a_j, sum_j b_j).
+   sum_j shuffle(a_j, b_j) = shuffle(sum_j a_j, sum_j b_j). Of few channels, all norms of a node are one sum (`narrow`).
 
 What is not recognised runs by itself, times its weight. Sums are reordered, so float results differ in the last digits.
 The fast kernels cannot be differentiated twice: `cells.running(network, cells.reference)` can.
@@ -76,9 +76,8 @@ class _Sum:
         self.coefficients.append(weight)
         self.shared.append(x)
 
-    def add_norm(self, norm: nn.Module, x: Tensor, weight: Tensor | None, statistics: _Statistics) -> None:
-        """Adds `weight` times the batch norm of `x`: at once, or with all others of few channels in the end."""
-        assert isinstance(norm, nn.BatchNorm2d)
+    def add_norm(self, norm: nn.BatchNorm2d, x: Tensor, weight: Tensor | None, statistics: _Statistics) -> None:
+        """Adds `weight` times the batch norm of `x`; of few channels, in the end with all others."""
         if norm.training and not norm.affine and serves_norm(x):
             self.norms.append((norm, x, weight))
         else:
@@ -87,11 +86,10 @@ class _Sum:
     def value(self, statistics: _Statistics) -> Tensor:
         if self.norms:
             norms, xs, weights = zip(*self.norms, strict=True)
-            total, means, variances = sum_of_norms(xs, weights, [norm.eps for norm in norms])
+            total, *moments = sum_of_norms(xs, weights, [norm.eps for norm in norms])
             self.terms.append(total)
-            for norm, mean, variance in zip(norms, means, variances, strict=True):
-                if norm.track_running_stats:
-                    statistics.remember(norm, mean, variance)
+            for norm, mean, variance in zip(norms, *moments, strict=True):
+                statistics.remember(norm, mean, variance)
         total = combine(self.coefficients, self.shared, self.terms)
         if self.partial is None or self.operated is None:
             return total
@@ -136,8 +134,7 @@ class _State:
             pooled = self.pooled(pool)
             self.made[key] = F.batch_norm(pooled, mean, variance, None, None, True, 1.0, norm.eps)
             self.norms[key] = (mean, variance)
-        if norm.track_running_stats:
-            self.statistics.remember(norm, *self.norms[key])
+        self.statistics.remember(norm, *self.norms[key])
         return self.made[key]
 
     def divided(self, edge: PartialChannels) -> tuple[_State, Tensor]:
@@ -161,8 +158,8 @@ class _Statistics:
             self.counts.append(norm.num_batches_tracked)
 
     def remember(self, norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
+        if not norm.track_running_stats or norm.running_mean is None or norm.running_var is None:
+            return
         assert norm.momentum is not None
         buffers, values = self.targets.setdefault(norm.momentum, ([], []))
         buffers += [norm.running_mean, norm.running_var]
@@ -285,9 +282,8 @@ def _batch(norm: nn.BatchNorm2d, statistics: _Statistics) -> Norm:
     return Norm(norm.running_mean, norm.running_var, norm.momentum, norm.eps)
 
 
-def _norm(norm: nn.Module, x: Tensor, weight: Tensor | None, statistics: _Statistics) -> Tensor:
+def _norm(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor | None, statistics: _Statistics) -> Tensor:
     """`weight` times the batch norm of `x`."""
-    assert isinstance(norm, nn.BatchNorm2d)
     scale: Tensor | None = norm.weight
     shift: Tensor | None = norm.bias
     if weight is not None:

@@ -1,4 +1,4 @@
-"""Separable convolutions and batch norms of 4 or 8 channels: what partial channels leave of 16 and 32.
+"""Separable convolutions and batch norms of 4, 8 or 16 channels: what partial channels leave of 16, 32 and 64.
 
 With so few channels PyTorch's own kernels fill half a register at best, and what lies between them is read and written
 more often than it is computed with. Here one compiled pass (`native/narrow.cpp`) does
@@ -22,7 +22,7 @@ from torch import Tensor
 from supernet.native import library
 from supernet.space.compiled import Norm, Window, at, compiled, dense, once, sizes
 
-CHANNELS = (4, 8)
+CHANNELS = (4, 8, 16)
 
 
 def serves(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> bool:
