@@ -6,6 +6,7 @@ import json
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -181,13 +182,18 @@ def seconds(function: Callable[[], Any], device: torch.device, times: int) -> li
 def alternate(
     functions: dict[str, Callable[[], Any]], device: torch.device, *, warm_up: int, rounds: int, times: int = 1
 ) -> dict[str, dict[str, float]]:
-    """Median, smallest and largest seconds of each function; they take turns, so that a slow spell meets all."""
+    """Median, smallest and largest seconds of each function; they take turns, so that a slow spell meets all.
+
+    Each round is told of on stderr: a long measurement shows that it lives.
+    """
     taken: dict[str, list[float]] = {name: [] for name in functions}
     for function in functions.values():
         seconds(function, device, warm_up)
-    for _ in range(rounds):
+    for number in range(1, rounds + 1):
         for name, function in functions.items():
             taken[name] += seconds(function, device, times)
+        latest = ", ".join(f"{name} {values[-1]:.3f} s" for name, values in taken.items())
+        print(f"round {number} of {rounds}: {latest}", file=sys.stderr, flush=True)
     return {
         name: {"median": statistics.median(values), "least": min(values), "most": max(values), "n": len(values)}
         for name, values in taken.items()

@@ -5,53 +5,8 @@
 // N, the last vector overlaps the one before it and computes the same sums again. Plain C++ with GCC's and Clang's
 // vector types, compiled for three instruction sets, of which the best is chosen when the library is loaded.
 
-#include <cstdint>
-#include <cstring>
-#include <vector>
-
-#ifdef _OPENMP
-#include <omp.h>
-#else
-static int omp_get_max_threads() { return 1; }
-static int omp_get_thread_num() { return 0; }
-#endif
-
-struct Shape {
-  int64_t batch, channels, rows, columns, out_rows, out_columns, stride, dilation, padding;
-};
-
-#define INSTRUCTIONS plain
-#define INLINE static inline
-#define WIDEST 4
-#include "loops.h"
-#undef INSTRUCTIONS
-#undef INLINE
-#undef WIDEST
-
-#if defined(__x86_64__)
-#define INSTRUCTIONS avx2
-#define INLINE __attribute__((target("avx2,fma"))) static inline
-#define WIDEST 8
-#include "loops.h"
-#undef INSTRUCTIONS
-#undef INLINE
-#undef WIDEST
-#define INSTRUCTIONS avx512
-#define INLINE __attribute__((target("avx512f,avx512vl,avx2,fma"))) static inline
-#define WIDEST 16
-#include "loops.h"
-
-static int best() {
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")) return 2;
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 1 : 0;
-}
-static const int BEST = best();
-#define DISPATCH(name, ...)                                                                                            \
-  (BEST == 2 ? avx512::name(__VA_ARGS__) : BEST == 1 ? avx2::name(__VA_ARGS__) : plain::name(__VA_ARGS__))
-#else
-#define DISPATCH(name, ...) plain::name(__VA_ARGS__)
-#endif
+#define LOOPS "loops.h"
+#include "instructions.h"
 
 extern "C" {
 

@@ -1,16 +1,6 @@
-// The loops, written once and included once for each instruction set: INSTRUCTIONS names the set,
-// INLINE has its target and WIDEST is how many floats its registers hold.
-// (Compilers lower vector types before they inline, so every function needs the target.)
+// The loops of depthwise.cpp, written once and included once for each instruction set (instructions.h).
 
 namespace INSTRUCTIONS {
-
-template <int N> struct Vector {
-  typedef float type __attribute__((vector_size(N * sizeof(float)), aligned(4), may_alias));
-};
-template <> struct Vector<1> { typedef float type; };
-
-template <int N> INLINE typename Vector<N>::type load(const float *at) { return *(const typename Vector<N>::type *)at; }
-template <int N> INLINE void store(float *at, typename Vector<N>::type value) { *(typename Vector<N>::type *)at = value; }
 
 // One output column at the image's border: taps outside the image are left out.
 template <int N, int K>

@@ -13,7 +13,7 @@ Why it is the same function (all statements in training mode, per channel, in ex
 5. The input gradient of a depthwise convolution with stride 1 is the convolution of the gradient with the flipped
    kernel, and its weight gradient the same sum in another order (`kernels.depthwise`).
 6. With partial channels, joining and shuffling are linear and equal for all edges of a node:
-   sum_j shuffle(a_j, b_j) = shuffle(sum_j a_j, sum_j b_j).
+   sum_j shuffle(a_j, b_j) = shuffle(sum_j a_j, sum_j b_j). Of few channels, all norms of a node are one sum (`narrow`).
 
 What is not recognised runs by itself, times its weight. Sums are reordered, so float results differ in the last digits.
 The fast kernels cannot be differentiated twice: `cells.running(network, cells.reference)` can.
@@ -32,7 +32,9 @@ from torch import Tensor, nn
 from supernet.space.cells import Cell, reference
 from supernet.space.choices import InputChoice, OperationChoice, PartialChannels, single_path
 from supernet.space.choosers import Together
-from supernet.space.kernels import Norm, Window, combine, dense, norm_relu_separable, quarters, separable
+from supernet.space.compiled import Norm, Window, dense
+from supernet.space.kernels import combine, norm_relu_separable, quarters, separable
+from supernet.space.narrow import serves_norm, sum_of_norms
 from supernet.space.operations import FactorizedReduce, Zero
 
 
@@ -51,10 +53,10 @@ def fused(cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
             if cell.drop_path.training and cell.drop_path.probability and not isinstance(edge, nn.Identity):
                 whole = _Sum()
                 _add_edge(whole, edge, states[source], None)
-                node.add(cell.drop_path(whole.value()), share)
+                node.add(cell.drop_path(whole.value(statistics)), share)
             else:
                 _add_edge(node, edge, states[source], share)
-        states.append(_State(node.value(), statistics))
+        states.append(_State(node.value(statistics), statistics))
     statistics.update()
     return [state.x for state in states[len(inputs) :]]
 
@@ -66,6 +68,7 @@ class _Sum:
     coefficients: list[Tensor | None] = field(default_factory=list)
     shared: list[Tensor] = field(default_factory=list)
     terms: list[Tensor] = field(default_factory=list)
+    norms: list[tuple[nn.BatchNorm2d, Tensor, Tensor | None]] = field(default_factory=list)  # of what, and its weight
     operated: _Sum | None = None  # of partial channels; the lists above then hold what passes by
     partial: PartialChannels | None = None
 
@@ -73,11 +76,24 @@ class _Sum:
         self.coefficients.append(weight)
         self.shared.append(x)
 
-    def value(self) -> Tensor:
+    def add_norm(self, norm: nn.BatchNorm2d, x: Tensor, weight: Tensor | None, statistics: _Statistics) -> None:
+        """Adds `weight` times the batch norm of `x`; of few channels, in the end with all others."""
+        if norm.training and not norm.affine and serves_norm(x):
+            self.norms.append((norm, x, weight))
+        else:
+            self.terms.append(_norm(norm, x, weight, statistics))
+
+    def value(self, statistics: _Statistics) -> Tensor:
+        if self.norms:
+            norms, xs, weights = zip(*self.norms, strict=True)
+            total, *moments = sum_of_norms(xs, weights, [norm.eps for norm in norms])
+            self.terms.append(total)
+            for norm, mean, variance in zip(norms, *moments, strict=True):
+                statistics.remember(norm, mean, variance)
         total = combine(self.coefficients, self.shared, self.terms)
         if self.partial is None or self.operated is None:
             return total
-        return dense(self.partial.shuffle(self.operated.value(), total))
+        return dense(self.partial.shuffle(self.operated.value(statistics), total))
 
 
 @dataclass
@@ -118,8 +134,7 @@ class _State:
             pooled = self.pooled(pool)
             self.made[key] = F.batch_norm(pooled, mean, variance, None, None, True, 1.0, norm.eps)
             self.norms[key] = (mean, variance)
-        if norm.track_running_stats:
-            self.statistics.remember(norm, *self.norms[key])
+        self.statistics.remember(norm, *self.norms[key])
         return self.made[key]
 
     def divided(self, edge: PartialChannels) -> tuple[_State, Tensor]:
@@ -143,8 +158,8 @@ class _Statistics:
             self.counts.append(norm.num_batches_tracked)
 
     def remember(self, norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
+        if not norm.track_running_stats or norm.running_mean is None or norm.running_var is None:
+            return
         assert norm.momentum is not None
         buffers, values = self.targets.setdefault(norm.momentum, ([], []))
         buffers += [norm.running_mean, norm.running_var]
@@ -197,7 +212,7 @@ def _add(node: _Sum, operation: nn.Module, state: _State, weight: Tensor | None)
     if any(module._forward_hooks or module._forward_pre_hooks for module in operation.modules()):
         node.add(operation(state.x), weight)  # hooks want the modules to be called
     elif isinstance(operation, Zero):
-        if not node.terms and not node.shared:  # the sum's size must come from somewhere
+        if not node.terms and not node.shared and not node.norms:  # the sum's size must come from somewhere
             node.add(operation(state.x), weight)
     elif isinstance(operation, nn.Identity):
         node.add(state.x, weight)
@@ -207,13 +222,13 @@ def _add(node: _Sum, operation: nn.Module, state: _State, weight: Tensor | None)
         if last.training:
             node.add(state.pooled_normalised(first, last), weight)
         else:
-            node.terms.append(_norm(last, state.pooled(first), weight, state.statistics))
+            node.add_norm(last, state.pooled(first), weight, state.statistics)
     elif isinstance(operation, FactorizedReduce) and _plain_norm(operation.norm):
         halves = [operation.even, operation.odd]
         joined = torch.cat([F.conv2d(x, half.weight) for x, half in zip(state.quarters, halves, strict=True)], dim=1)
-        node.terms.append(_norm(operation.norm, joined, weight, state.statistics))
+        node.add_norm(operation.norm, joined, weight, state.statistics)
     elif isinstance(first, nn.ReLU) and not first.inplace and _plain_norm(last):
-        node.terms.append(_chain(parts[1:], state.relu, weight, state.statistics))
+        node.add_norm(last, _chain(parts[1:-1], state.relu, state.statistics), weight, state.statistics)
     else:
         node.add(operation(state.x), weight)
 
@@ -222,15 +237,15 @@ def _plain_norm(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
     return isinstance(module, nn.BatchNorm2d) and module.momentum is not None
 
 
-def _chain(modules: Sequence[nn.Module], x: Tensor, weight: Tensor | None, statistics: _Statistics) -> Tensor:
-    """The modules one after the other; `weight` scales the norm at their end."""
+def _chain(modules: Sequence[nn.Module], x: Tensor, statistics: _Statistics) -> Tensor:
+    """The modules one after the other."""
     left = list(modules)
-    while len(left) > 1:
+    while left:
         norm = left[0]
-        if (pair := _separable(left[:2])) is not None:
+        if len(left) > 1 and (pair := _separable(left[:2])) is not None:
             x = separable(x, pair[0].weight, pair[1].weight, _window(pair[0]))
             left = left[2:]
-        elif len(left) > 4 and _plain_norm(norm) and norm.training and isinstance(left[1], nn.ReLU):
+        elif len(left) > 3 and _plain_norm(norm) and norm.training and isinstance(left[1], nn.ReLU):
             if (pair := _separable(left[2:4])) is None:
                 x, left = left[1](norm(x)), left[2:]
                 continue
@@ -239,7 +254,7 @@ def _chain(modules: Sequence[nn.Module], x: Tensor, weight: Tensor | None, stati
             left = left[4:]
         else:
             x = left.pop(0)(x)
-    return _norm(left[0], x, weight, statistics)
+    return x
 
 
 def _separable(modules: Sequence[nn.Module]) -> tuple[nn.Conv2d, nn.Conv2d] | None:
@@ -267,9 +282,8 @@ def _batch(norm: nn.BatchNorm2d, statistics: _Statistics) -> Norm:
     return Norm(norm.running_mean, norm.running_var, norm.momentum, norm.eps)
 
 
-def _norm(norm: nn.Module, x: Tensor, weight: Tensor | None, statistics: _Statistics) -> Tensor:
+def _norm(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor | None, statistics: _Statistics) -> Tensor:
     """`weight` times the batch norm of `x`."""
-    assert isinstance(norm, nn.BatchNorm2d)
     scale: Tensor | None = norm.weight
     shift: Tensor | None = norm.bias
     if weight is not None:

@@ -2,60 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import wraps
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from supernet.native import library
-
-_LAST = torch.channels_last
-_Sizes = tuple[int, ...]
-
-
-def dense(x: Tensor) -> Tensor:
-    """`x` (batch, channels, height, width) in channels-last order."""
-    return x.contiguous(memory_format=_LAST)
-
-
-@dataclass(frozen=True)
-class Window:
-    """How a depthwise convolution moves: its stride, padding and dilation, each (rows, columns)."""
-
-    stride: _Sizes
-    padding: _Sizes
-    dilation: _Sizes
-
-
-@dataclass(frozen=True)
-class Norm:
-    """A batch norm by the batch's own statistics, whose running ones (None: not wanted) move by `momentum`."""
-
-    mean: Tensor | None
-    variance: Tensor | None
-    momentum: float
-    eps: float
-
-
-def _once(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """For a gradient that cannot be differentiated itself: says so (PyTorch's own mark leaves it out without a word
-    where a second gradient is asked for by torch.autograd.grad)."""
-
-    @wraps(backward)
-    def checked(ctx: Any, *gradients: Tensor) -> Any:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "the fused executor cannot be differentiated twice; run the network within "
-                "supernet.space.cells.running(network, reference)"
-            )
-        return backward(ctx, *gradients)
-
-    return checked
+from supernet.space import narrow
+from supernet.space.compiled import Norm, Window, at, compiled, dense, once, sizes
 
 
 def separable(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> Tensor:
@@ -65,7 +20,8 @@ def separable(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -
     """
     x, depthwise, pointwise = _in_one_precision(x, depthwise, pointwise)
     with torch.autocast(x.device.type, enabled=False):
-        out: Tensor = _Separable.apply(x, depthwise, pointwise, window)
+        own = narrow.separable if narrow.serves(x, depthwise, pointwise, window) else _Separable.apply
+        out: Tensor = own(x, depthwise, pointwise, window)
     return out
 
 
@@ -81,7 +37,8 @@ def norm_relu_separable(
     """`separable` of the ReLU of the batch norm of `x`: of all that, `x` alone is kept for the gradient."""
     x, depthwise, pointwise = _in_one_precision(x, depthwise, pointwise)
     with torch.autocast(x.device.type, enabled=False):
-        out: Tensor = _NormReluSeparable.apply(x, scale, shift, depthwise, pointwise, norm, window)
+        own = narrow.norm_relu_separable if narrow.serves(x, depthwise, pointwise, window) else _NormReluSeparable.apply
+        out: Tensor = own(x, scale, shift, depthwise, pointwise, norm, window)
     return out
 
 
@@ -101,7 +58,7 @@ class _Separable(torch.autograd.Function):
         return F.conv2d(_depthwise(x, depthwise, window), pointwise)
 
     @staticmethod
-    @_once
+    @once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, depthwise, pointwise = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:3]
@@ -128,7 +85,7 @@ class _NormReluSeparable(torch.autograd.Function):
         return F.conv2d(_depthwise(h.relu_(), depthwise, window), pointwise)
 
     @staticmethod
-    @_once
+    @once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, shift, depthwise, pointwise, mean, inverse = ctx.saved_tensors
         eps = ctx.norm.eps
@@ -179,10 +136,10 @@ def _input_gradient(gradient: Tensor, weight: Tensor, shape: torch.Size, window:
     if max(stride) == 1 and min(mirrored) >= 0:
         return F.conv2d(gradient, weight.flip(2, 3), None, 1, mirrored, dilation, len(weight))
     x = dense(gradient.new_empty(shape))
-    if (compiled := _compiled(gradient, weight, window)) is not None:
+    if (native := compiled(gradient, weight, window)) is not None:
         taps = weight.detach().flatten(1).t().contiguous()
-        sizes = _sizes(x, gradient, window)
-        compiled.depthwise_input_gradient(_at(gradient), _at(taps), _at(x), weight.shape[2], sizes)
+        numbers = sizes(tuple(x.shape), tuple(gradient.shape), window)
+        native.depthwise_input_gradient(at(gradient), at(taps), at(x), weight.shape[2], numbers)
         return x
     wanted = [True, False, False]
     settings = (None, stride, padding, dilation, False, [0, 0], len(weight), wanted)
@@ -191,32 +148,16 @@ def _input_gradient(gradient: Tensor, weight: Tensor, shape: torch.Size, window:
 
 
 def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, window: Window) -> Tensor:
-    if (compiled := _compiled(gradient, weight, window)) is not None:
+    if (native := compiled(gradient, weight, window)) is not None:
         x, kernel = dense(x), weight.shape[2]
         taps = x.new_empty(kernel, kernel, len(weight))
-        sizes = _sizes(x, gradient, window)
-        compiled.depthwise_weight_gradient(_at(x), _at(gradient), _at(taps), kernel, sizes)
+        numbers = sizes(tuple(x.shape), tuple(gradient.shape), window)
+        native.depthwise_weight_gradient(at(x), at(gradient), at(taps), kernel, numbers)
         return taps.permute(2, 0, 1).unsqueeze(1).contiguous()
     wanted = [False, True, False]
     settings = (None, window.stride, window.padding, window.dilation, False, [0, 0], len(weight), wanted)
     given: Tensor = torch.ops.aten.convolution_backward(gradient, x, weight, *settings)[1]
     return given
-
-
-def _compiled(gradient: Tensor, weight: Tensor, window: Window) -> ctypes.CDLL | None:
-    """The compiled functions, where they serve: square kernels of 3 or 5 in float32 on a CPU."""
-    square = all(len(set(pair)) == 1 for pair in (window.stride, window.padding, window.dilation, weight.shape[2:]))
-    served = square and weight.shape[2] in (3, 5) and weight.dtype == gradient.dtype == torch.float32
-    return library() if served and gradient.device.type == "cpu" else None
-
-
-def _sizes(x: Tensor, gradient: Tensor, window: Window) -> Any:
-    values = (*x.shape, *gradient.shape[2:], window.stride[0], window.dilation[0], window.padding[0])
-    return (ctypes.c_int64 * len(values))(*values)
-
-
-def _at(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
 
 
 def quarters(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -240,7 +181,7 @@ class _Quarters(torch.autograd.Function):
         return dense(x[:, :, ::2, ::2]), dense(x[:, :, 1::2, 1::2])
 
     @staticmethod
-    @_once
+    @once
     def backward(ctx: Any, even: Tensor, odd: Tensor) -> Tensor:
         dx = dense(even.new_empty(ctx.shape)).zero_()
         dx[:, :, ::2, ::2] = even
@@ -278,7 +219,7 @@ class _Combine(torch.autograd.Function):
         return out
 
     @staticmethod
-    @_once
+    @once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         gradient = dense(gradient)
         slopes = None

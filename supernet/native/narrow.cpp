@@ -1,0 +1,115 @@
+// Separable convolutions and batch norms of 4, 8 or 16 channels, channels-last float32: x (batch, rows, columns, channels).
+// PyTorch's own fill half a register with four channels at best, and read and write every intermediate result.
+//
+// Plain C++ with GCC's and Clang's vector types, as in depthwise.cpp; vectors of 8 also where there could be 16.
+
+#define LOOPS "narrow.h"
+#include "instructions.h"
+
+#include <cmath>
+
+// Sums of each thread's part of `floats` numbers, of whole pixels each, added in the threads' order.
+static void sums_of(int64_t floats, int C, const float *x, const float *g, const float *at, double *sums) {
+  const int threads = omp_get_max_threads();
+  const int64_t pixels = floats / C;
+  std::vector<double> parts(threads * 2 * C, 0.0);
+#pragma omp parallel for schedule(static, 1)
+  for (int t = 0; t < threads; t++)
+    DISPATCH(narrow_moments, C, x, g, at, parts.data() + t * 2 * C, pixels * t / threads * C,
+             pixels * (t + 1) / threads * C);
+  for (int i = 0; i < 2 * C; i++) {
+    sums[i] = 0.0;
+    for (int t = 0; t < threads; t++) sums[i] += parts[t * 2 * C + i];
+  }
+}
+
+static void apply(int64_t floats, int C, const float *x, const float *g, const float *abc, float *out) {
+  const int threads = omp_get_max_threads();
+  const int64_t pixels = floats / C;
+#pragma omp parallel for schedule(static, 1)
+  for (int t = 0; t < threads; t++)
+    DISPATCH(narrow_linear, C, x, g, abc, out, pixels * t / threads * C, pixels * (t + 1) / threads * C);
+}
+
+extern "C" {
+
+// y: a depthwise convolution (channels, K, K) of x, or of ReLU(slope x + level) where they are given, then a 1x1
+// convolution (channels, channels).
+void narrow_separable(const float *x, const float *slope, const float *level, const float *depthwise,
+                      const float *pointwise, float *y, int K, const int64_t *shape) {
+  Shape s;
+  memcpy(&s, shape, sizeof s);
+  const int threads = omp_get_max_threads();
+#pragma omp parallel for schedule(static, 1)
+  for (int t = 0; t < threads; t++)
+    DISPATCH(narrow_forward, s, K, x, slope, level, depthwise, pointwise, y, s.batch * t / threads,
+             s.batch * (t + 1) / threads);
+}
+
+// From its output's gradient g: dx (by slope x + level where they are given) and the gradients of both weights, one
+// after the other in dw. Either may be null; x is needed for dw and for the ReLU.
+void narrow_separable_gradients(const float *g, const float *x, const float *slope, const float *level,
+                                const float *depthwise, const float *pointwise, float *dx, float *dw, int K,
+                                const int64_t *shape) {
+  Shape s;
+  memcpy(&s, shape, sizeof s);
+  const int threads = omp_get_max_threads();
+  const int64_t size = s.channels * (K * K + s.channels);
+  std::vector<float> parts(dw ? threads * size : 0, 0.0f);
+#pragma omp parallel for schedule(static, 1)
+  for (int t = 0; t < threads; t++)
+    DISPATCH(narrow_backward, s, K, g, x, slope, level, depthwise, pointwise, dx,
+             dw ? parts.data() + t * size : nullptr, s.batch * t / threads, s.batch * (t + 1) / threads);
+  for (int64_t i = 0; dw && i < size; i++) {
+    dw[i] = 0.0f;
+    for (int t = 0; t < threads; t++) dw[i] += parts[t * size + i];
+  }
+}
+
+// Of the batch: mean, variance (biased), 1 / sqrt(variance + eps), each (channels,), in `statistics`.
+void narrow_statistics(const float *x, int64_t floats, int C, double eps, float *statistics) {
+  std::vector<double> sums(2 * C);
+  std::vector<float> centre(x, x + C);  // any pixel: numbers near the mean have small squares
+  const double count = floats / C;
+  for (int pass = 0; pass < 2; pass++) {
+    sums_of(floats, C, x, nullptr, centre.data(), sums.data());
+    for (int c = 0; c < C && pass == 0; c++) centre[c] += sums[c] / count;
+  }
+  for (int c = 0; c < C; c++) {
+    const double off = sums[c] / count, variance = sums[C + c] / count - off * off;
+    statistics[c] = centre[c] + off;
+    statistics[C + c] = variance;
+    statistics[2 * C + c] = 1.0 / std::sqrt(variance + eps);
+  }
+}
+
+// out = sum_i slopes[i] xs[i] + level of each channel; slopes (number, channels).
+void narrow_sum(const float *const *xs, int number, int64_t floats, int C, const float *slopes, const float *level,
+                float *out) {
+  const int threads = omp_get_max_threads();
+  const int64_t pixels = floats / C;
+#pragma omp parallel for schedule(static, 1)
+  for (int t = 0; t < threads; t++)
+    DISPATCH(narrow_total, C, xs, number, slopes, level, out, pixels * t / threads * C,
+             pixels * (t + 1) / threads * C);
+}
+
+// Of a batch norm with `scale` (null: 1), from its output's gradient g: dx (null: not wanted) and, in dw, the gradients
+// of scale and shift, each (channels,).
+void narrow_norm_gradients(const float *g, const float *x, const float *statistics, const float *scale, int64_t floats,
+                           int C, float *dx, float *dw) {
+  std::vector<double> sums(2 * C);
+  std::vector<float> abc(3 * C);
+  const double count = floats / C;
+  sums_of(floats, C, x, g, statistics, sums.data());
+  for (int c = 0; c < C; c++) {
+    const double inverse = statistics[2 * C + c], steep = (scale ? scale[c] : 1.0) * inverse;
+    dw[c] = sums[C + c] * inverse;
+    dw[C + c] = sums[c];
+    abc[C + c] = steep;
+    abc[c] = -steep * inverse * inverse * sums[C + c] / count;
+    abc[2 * C + c] = -steep * sums[c] / count - (double)abc[c] * statistics[c];
+  }
+  if (dx) apply(floats, C, x, g, abc.data(), dx);
+}
+}
