@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import torch
+
 from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_everything
 from supernet.search.carrying import carry_weights
 from supernet.search.loop import search
-from supernet.search.staging import Heir, Leg, pruned
+from supernet.search.staging import Heir, Leg, Stage, pruned
 from supernet.space.architecture import Architecture, Weights
 from supernet.space.choices import Supernet
 from supernet.space.operations import dropped
@@ -61,18 +63,52 @@ def build_leg(
     seed_everything(generator(seed, INITIAL_STREAM).initial_seed() % 2**32)
     network = leg.space.network(_chooser(job, leg, kept or {}), job.data.shape, len(job.data.classes))
     supernet = Supernet(job.engine.lay_out(network), everything=job.engine.everything)
-    try:
-        strategy = job.strategy(job.space.name, supernet.decisions, seed=seed)
-    except InputError:
-        raise
-    except (TypeError, ValueError) as error:  # a part that is made only now, such as an optimiser
-        raise InputError(f"strategy: {error}") from error
-    if any(each.stage.carry for each in job.legs) and not isinstance(strategy, Heir):  # says so before the first leg
-        raise InputError(f"stages.carry=true: {type(strategy).__name__} has no 'inherit'; use carry=false")
+    strategy = make_strategy(job, supernet, seed)
     if leg.stage.carry and before is not None:
         carry_weights(before.supernet, supernet)
         strategy.inherit(before.inner)
     return Search(supernet, strategy, strategy if leg.stage.wrapper is None else leg.stage.wrapper(strategy))
+
+
+def make_strategy(job: Job, supernet: Supernet, seed: int) -> Any:
+    """The job's strategy for the decisions of a supernet, at its start."""
+    try:
+        return job.strategy(job.space.name, supernet.decisions, seed=seed)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:  # a part that is made only now, such as an optimiser
+        raise InputError(f"strategy: {error}") from error
+
+
+def check_legs(job: Job) -> None:
+    """What a leg's strategy cannot do shows now and not after the legs before."""
+    if len(job.legs) > 1 and job.doctor.on_rise != "go_on":
+        raise InputError(
+            f"doctor.on_rise={job.doctor.on_rise}: acts on a search in one leg, stages has {len(job.legs)}; use go_on"
+        )
+    for number, leg in enumerate(job.legs):
+        if leg.stage.wrapper is None and leg.stage.keep is None and not leg.stage.carry:
+            continue
+        with torch.device("meta"):
+            supernet = Supernet(leg.space.network(job.chooser, job.data.shape, len(job.data.classes)))
+        strategy = make_strategy(job, supernet, job.seed)
+        if leg.stage.carry and not isinstance(strategy, Heir):
+            raise InputError(
+                f"stages[{number}].carry=true: {type(strategy).__name__} has no 'inherit'; use carry=false"
+            )
+        if leg.stage.keep is not None and not any(w.requires_grad for w in strategy.noiseless()[1].values()):
+            raise InputError(f"stages[{number}].keep={leg.stage.keep}: this search ranks no operations; use keep=null")
+        _check_wrapper(leg, number, strategy)
+
+
+def _check_wrapper(leg: Leg, number: int, strategy: Any) -> None:
+    try:
+        if leg.stage.wrapper is not None:
+            leg.stage.wrapper(strategy)
+    except InputError as error:
+        raise InputError(str(error).replace("stages.wrapper", f"stages[{number}].wrapper", 1)) from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"stages[{number}].wrapper: {error}") from error
 
 
 def leg_name(job: Job, number: int) -> str:
@@ -126,7 +162,7 @@ def _run(job: Job, number: int, made: Search, yaml: str) -> Architecture:
 
 def _run_of(job: Job, number: int) -> Run:
     run = job.run(leg_name(job, number))
-    if len(job.legs) == 1:
+    if job.legs[number].stage == Stage() and len(job.legs) == 1:
         return run
     stage = {"stage": str(job.legs[number].stage)}
     return replace(run, seed=_seed(job, number), fingerprint={**run.fingerprint, **stage})

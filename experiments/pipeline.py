@@ -34,7 +34,7 @@ from . import resume
 from .config import check_options, plain
 from .facts import Asked, complete, describe, facts, look_up, timed
 from .genotypes import find_genotype
-from .legs import leg_name, search_cell
+from .legs import check_legs, leg_name, search_cell
 from .stages import Job, keep_model, prepare, random_cell, retrain, test_once
 from .summary import Finalist, show_next, show_table, summarise
 
@@ -97,6 +97,7 @@ def pipeline(
     None where no network was trained or no images were held out to validate.
     """
     job = prepare(settings, directory, interruption)
+    check_legs(job)
     job.console.print(f"supernet: {job.data.name}, seed {job.seed}, on {job.device}, in {directory}", soft_wrap=True)
     if settings["genotype"]:
         found = find_genotype(settings["genotype"])

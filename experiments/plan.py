@@ -36,7 +36,7 @@ from supernet.training.loop import Recipe, train_step
 from supernet.training.tasks import Classification
 
 from .config import plain
-from .legs import Search, build_leg, leg_name
+from .legs import Search, build_leg, check_legs, leg_name
 from .stages import Job, build_network, prepare, random_cell
 
 _STEPS = 3
@@ -84,6 +84,7 @@ def plan(settings: dict[str, Any]) -> list[Need]:
     """What the search and the retraining of one cell (a random one stands in for the found one) will need."""
     with tempfile.TemporaryDirectory() as directory:
         job = prepare(settings, Path(directory), Interruption())
+        check_legs(job)
     needs = [] if settings["genotype"] else list(_search(job))
     return needs if job.retrain_recipe is None else [*needs, _retraining(job, job.retrain_recipe)]
 

@@ -122,24 +122,8 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
     )
     if job.table is not None:
         job.table(random_cell(job, 0))  # a table of another space shows now and not after an epoch
-    _check_wrappers(job)
     write_json(directory / "env.json", environment(device))
     return job
-
-
-def _check_wrappers(job: Job) -> None:
-    """A wrapper that cannot do with the strategy shows now and not after the legs before."""
-    for number, leg in enumerate(job.legs):
-        if leg.stage.wrapper is None:
-            continue
-        with torch.device("meta"):
-            supernet = Supernet(leg.space.network(job.chooser, job.data.shape, len(job.data.classes)))
-        try:
-            leg.stage.wrapper(job.strategy(job.space.name, supernet.decisions, seed=job.seed))
-        except InputError as error:
-            raise InputError(str(error).replace("stages.wrapper", f"stages[{number}].wrapper", 1)) from None
-        except (TypeError, ValueError) as error:
-            raise InputError(f"stages[{number}].wrapper: {error}") from error
 
 
 def _check_parts(settings: dict[str, Any]) -> None:

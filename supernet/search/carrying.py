@@ -4,7 +4,8 @@ Operations that see more channels than before are widened as Net2Net does it (Ch
 2.3, which DrNAS takes over): channel c of the wide operation is a copy of channel index[c] of the narrow one, and what
 reads copies divides its weights by their number. All layers of all operations of an edge share the index 0, 1, 2, ...,
 0, 1, ..., so that wide(x[index]) = narrow(x)[index] in training and in evaluation, and old channels stay where they
-are. A factorised reduction alone keeps each of its halves together: another index for what comes out.
+are. A factorised reduction alone keeps each of its halves together: another index for what comes out. The network is
+another function all the same: the channels that come in new have features of their own, which passed by before.
 
 Where the code of DrNAS differs: it draws its indices, and copies input weights without dividing them, so that what is
 copied counts twice; and it carries over the weights' momentum and the state of the alphas' optimiser, where each of

@@ -100,6 +100,8 @@ def lambda_max(loss: Tensor, alphas: Sequence[Tensor], iterations: int = 100, to
         moved = product(basis[-1])
         projected = nn.functional.pad(projected, (0, 1, 0, 1))
         projected[:, -1] = projected[-1] = (basis @ moved).double().cpu()
+        if not projected.isfinite().all():  # second derivatives overflow before the loss does
+            return math.nan
         ritz = torch.linalg.eigvalsh(projected)
         before, value = value, ritz[-1].item()
         for _ in range(2):  # once is not enough in floating point

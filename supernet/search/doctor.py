@@ -100,10 +100,11 @@ class Doctor:
 
 
 class Watch:
-    """A doctor at one search of `epochs` epochs: what it has seen so far, what it has said, what it has changed.
+    """A doctor at one search: what it has seen so far, what it has said, what it has changed.
 
-    `parts` (the supernet, the strategy, the optimiser and the loop's own state) are what is rolled back, with the
-    optimiser's weight decay set anew. All of it is in the state, so a search resumes bitwise.
+    The alphas stand still in the first `warm_up` of the `epochs`. `parts` (the supernet, the strategy, the optimiser
+    and the loop's own state) are what is rolled back, with the optimiser's weight decay set anew. All of it is in the
+    state, so a search resumes bitwise.
     """
 
     def __init__(
@@ -113,8 +114,10 @@ class Watch:
         parts: Mapping[str, Stateful],
         optimizer: torch.optim.Optimizer,
         epochs: int,
+        warm_up: int = 0,
     ) -> None:
         self._doctor, self._patient, self._parts, self._epochs = doctor, patient, dict(parts), epochs
+        self._not_before = max(doctor.not_before, warm_up)  # alphas that have not moved say nothing
         self._optimizer, self._decay = optimizer, float(optimizer.param_groups[0]["weight_decay"])
         self._looks: list[tuple[int, int, float, str]] = []  # epoch, step, lambda_max, genotype
         self._told: list[str] = []
@@ -174,7 +177,7 @@ class Watch:
         if at_the_end or multiple is None or not multiple > doctor.rise:
             return False
         number = len(self._looks) - 1 - doctor.reach
-        return self._looks[number][0] >= doctor.not_before and self._act(number, multiple, step)
+        return self._looks[number][0] >= self._not_before and self._act(number, multiple, step)
 
     def _act(self, number: int, multiple: float, step: int) -> bool:
         older, then, _, genotype = self._looks[number]
@@ -205,7 +208,7 @@ class Watch:
     def _keep_snapshot(self, epoch: int) -> None:
         """Of the epochs that may still be returned to, and of no other."""
         doctor = self._doctor
-        in_time = epoch >= doctor.not_before and epoch + doctor.reach * doctor.every < self._epochs - 1
+        in_time = epoch >= self._not_before and epoch + doctor.reach * doctor.every < self._epochs - 1
         if self._adaptable and in_time:
             self._snapshots[epoch] = {name: copied(part.state_dict()) for name, part in self._parts.items()}
         recent = {look[0] for look in self._looks[-1 - doctor.reach :]}

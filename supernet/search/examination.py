@@ -80,13 +80,15 @@ def examine(
 
 
 def sharpness(patient: Patient, batch_size: int, iterations: int, tolerance: float) -> float | None:
-    """lambda_max on `batch_size` images of the architecture's half, at every look the same; None without alphas.
+    """lambda_max on `batch_size` images of the architecture's half, at every look the same.
+
+    None where there are no alphas, or where the weights do not depend on them (`relaxations.Uniform`).
 
     The supernet is in training mode, as in the authors' code, but without noise, augmentation or drop path, and in
     float32 whatever the search runs in. Its weights are constants here.
     """
     alphas, weights = patient.strategy.noiseless()
-    if not alphas:
+    if not any(weight.requires_grad for weight in weights.values()):
         return None
     chosen = _some(patient.valid, batch_size, generator(patient.run.seed, _CURVATURE_STREAM))
     (batch,) = evaluation_batches(chosen, batch_size, patient.augmentation, patient.run.device)

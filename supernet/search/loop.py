@@ -121,7 +121,7 @@ def search(
     state = SearchState(Meter(run.device))
     parts: dict[str, Stateful] = {"supernet": supernet, "strategy": strategy, "optimizer": optimizer, "state": state}
     patient = Patient(supernet, strategy, train, valid, augmentation, task, recipe.batch_size, run, passes)
-    watch = Watch(doctor, patient, parts, optimizer, recipe.epochs)
+    watch = Watch(doctor, patient, parts, optimizer, recipe.epochs, recipe.warm_up)
     parts["doctor"] = watch
     settings = {f"search.{f.name}": str(getattr(recipe, f.name)) for f in fields(recipe)}
     settings |= {f"doctor.{f.name}": str(getattr(doctor, f.name)) for f in fields(doctor)}

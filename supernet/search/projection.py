@@ -71,9 +71,8 @@ class Projection:
         return self._project(self.strategy.expected())
 
     def noiseless(self) -> tuple[list[Tensor], Weights]:
-        """The strategy's alphas, and the weights of `expected`, differentiable in them."""
-        alphas, weights = self.strategy.noiseless()
-        return alphas, self._project(weights)
+        """None: each round takes alphas out, so how sharp the loss is in them tells nothing over time."""
+        return [], {}
 
     def finish(self, judge: Judge | None = None) -> Architecture:
         """What is decided, after the rounds that are left; without a judge `argmax` for what is still open."""
@@ -132,7 +131,10 @@ def kept_operation(decision: Decision, weights: Weights, score: Score) -> tuple[
 
 
 def kept_inputs(decision: Decision, weights: Weights, score: Score) -> tuple[str, ...]:
-    """The inputs left when, one after the other, that goes without which the supernet is best; of equals the last."""
+    """The inputs left when, one after the other, that goes without which the supernet is best; of equals the last.
+
+    What has gone stays out while the others are tried; in the authors' code it is on again in each trial.
+    """
     left = list(decision.options)
     while len(left) > decision.keep:
         scores = {source: score(_without(weights, decision, source)) for source in left}

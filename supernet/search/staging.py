@@ -27,7 +27,8 @@ class Stage:
     """What one leg of a search changes in the job's settings.
 
     `depth`, `width`, `length` and `rate` multiply the space's cells and channels, the recipe's epochs (and its epochs
-    of warm-up) and its learning rates; all are rounded to whole numbers that can be. `partial`: operations see one
+    of warm-up, these by `warm_up`, too) and the weights' learning rate; counts are rounded to whole numbers that can
+    be. Whatever is a function of progress, such as a temperature, runs once in each leg. `partial`: operations see one
     channel in at most so many (None: what the chooser says). `keep`: so many operations of each edge go on to the next
     leg, those of the largest weight (None: all). `carry`: weights and alphas of what is left come from the leg before;
     otherwise both start afresh, as the optimisers always do. `schedule`: "whole" runs the learning rate once over
@@ -39,6 +40,7 @@ class Stage:
     width: float = 1.0
     length: float = 1.0
     rate: float = 1.0
+    warm_up: float = 1.0
     partial: int | None = None
     keep: int | None = None
     carry: bool = False
@@ -50,6 +52,8 @@ class Stage:
         for name in ("depth", "width", "length", "rate"):
             if not 0.0 < (value := getattr(self, name)) < float("inf"):
                 raise InputError(f"stages.{name}={value}: multiplies the job's setting; needs a number above 0")
+        if not 0.0 <= self.warm_up < float("inf"):
+            raise InputError(f"stages.warm_up={self.warm_up}: multiplies search.warm_up; needs 0 or more")
         for name in ("partial", "keep"):
             if (whole := getattr(self, name)) is not None and whole < 1:
                 raise InputError(f"stages.{name}={whole}: needs 1 or more, or null")
@@ -59,8 +63,15 @@ class Stage:
             raise InputError(f"stages.skip_dropout={self.skip_dropout}: needs to lie in [0, 1), such as 0.1")
 
     def __str__(self) -> str:
-        """All but the wrapper, for a checkpoint to tell one stage from another."""
-        return ", ".join(f"{f.name}={getattr(self, f.name)}" for f in fields(self) if f.name != "wrapper")
+        """For a checkpoint to tell one stage from another."""
+        plain = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if f.name != "wrapper"]
+        return ", ".join([*plain, f"wrapper={_words(self.wrapper)}"])
+
+
+def _words(wrapper: Callable[[Any], Any] | None) -> str:
+    function = getattr(wrapper, "func", wrapper)  # what a yaml names is a partial of it
+    settings = sorted(getattr(wrapper, "keywords", {}).items())
+    return f"{getattr(function, '__qualname__', type(function).__name__)}({settings})" if wrapper else "None"
 
 
 @runtime_checkable
@@ -104,6 +115,10 @@ def _check_carrying(stages: Sequence[Stage]) -> None:
     for before, stage in zip([None, *stages], stages, strict=False):
         if stage.carry and before is None:
             raise InputError("stages.carry=true: there is no leg before the first to carry weights from; use false")
+        if stage.carry and before and before.wrapper is not None:
+            raise InputError(
+                "stages.carry=true: what the wrapper of the leg before has decided would be lost; use false"
+            )
         if stage.carry and before and (before.depth, before.width) != (stage.depth, stage.width):
             raise InputError("stages.carry=true: needs depth and width of the leg before; or use carry=false")
         if stage.carry and before and not _widens(before.partial, stage.partial):
@@ -127,7 +142,7 @@ def _recipe(recipe: SearchRecipe, stage: Stage, epochs: Sequence[int], number: i
         start, whole = (sum(epochs[:number]), sum(epochs)) if stage.schedule == "whole" else (0, None)
         schedule = Part(schedule, stage.rate, start, whole)
     length = epochs[number]
-    warm_up = min(length - 1, _rounded(recipe.warm_up * stage.length))
+    warm_up = min(length - 1, _rounded(recipe.warm_up * stage.length * stage.warm_up))
     dropout = stage.skip_dropout or recipe.skip_dropout
     return replace(recipe, epochs=length, warm_up=warm_up, schedule=schedule, skip_dropout=dropout)
 

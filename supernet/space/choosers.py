@@ -111,8 +111,8 @@ class Undecided:
         left = tuple(option for option in options if option in kept and option not in self.without)
         if not (left if site.optional else set(left) - {"none"}):
             raise InputError(
-                f"chooser.without={list(self.without)}: leaves {', '.join(left) or 'nothing'} at {name}; "
-                f"keep one of {', '.join(option for option in options if option not in left)}"
+                f"chooser.without={list(self.without)}: leaves {', '.join(left) or 'nothing'} of {', '.join(kept)} at "
+                f"{name}; keep one of {', '.join(option for option in options if option not in left)}"
             )
         return left
 

@@ -149,9 +149,9 @@ def test_dropout_follows_identity_skips_alone(tmp_path, images):
 
 
 def test_a_wrapper_stands_in_for_the_strategy_and_rivals_come_from_the_whole_space(tmp_path, images, monkeypatch):
-    (tmp_path / "mine.py").write_text("def wrap(strategy, word):\n    return [strategy, word]\n")
+    (tmp_path / "my_wrapping.py").write_text("def wrap(strategy, word):\n    return [strategy, word]\n")
     monkeypatch.syspath_prepend(tmp_path)
-    stages = "stages=[{wrapper: {_target_: mine.wrap, _partial_: true, word: you}}]"
+    stages = "stages=[{wrapper: {_target_: my_wrapping.wrap, _partial_: true, word: you}}]"
     job = job_of(tmp_path, images, stages, "chooser.without=[max_pool_3x3,avg_pool_3x3,skip_connect,sep_conv_3x3]")
     made = build_leg(job, 0)
     assert made.strategy == [made.inner, "you"]
@@ -167,6 +167,7 @@ def test_a_wrapper_stands_in_for_the_strategy_and_rivals_come_from_the_whole_spa
         (["stages=[{},{kept: 4}]"], r"stages\[1\].kept: unknown setting; known: depth"),
         (["stages=[{keep: few}]"], r"stages\[0\].keep=few: needs a whole number"),
         (["stages=[{depth: 0}]"], "stages.depth=0.0: multiplies"),
+        (["stages=[{warm_up: -1}]"], "stages.warm_up=-1.0: multiplies search.warm_up"),
         (["stages=[{carry: true}]"], "stages.carry=true: there is no leg before the first"),
         (["stages=[{wrapper: 3}]"], r"stages\[0\].wrapper=3: needs an object"),
         (["stages=[{schedule: half}]"], r"stages\[0\].schedule=half: use one of own, whole"),

@@ -210,6 +210,15 @@ def test_stopped_around_a_roll_back_and_resumed_is_bitwise_the_same(monkeypatch,
     assert [*first.lines, *second.lines] == whole.lines
 
 
+def test_a_rise_while_the_alphas_stand_still_is_no_rise(monkeypatch):
+    """As in `test_adapt_goes_back_as_computed_by_hand`, but the older mean lies in a warm-up of three epochs."""
+    scripted(monkeypatch, lambda decay, epoch: 2.0 if epoch >= 4 else 1.0)
+    for warm_up, acts in ((2, True), (3, False)):
+        recorder = Recorder()
+        run_search(replace(ADAPTING, on_rise="stop"), Run(report=recorder), recipe=replace(RECIPE, warm_up=warm_up))
+        assert any("the search stops" in line for line in recorder.lines) == acts
+
+
 def test_only_epochs_that_may_be_returned_to_are_kept(monkeypatch):
     scripted(monkeypatch, lambda decay, epoch: 1.0)
     conclude, kept = module.Watch.conclude, []

@@ -1,6 +1,7 @@
 """What the doctor finds, against hand-made references."""
 
 import copy
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -14,11 +15,12 @@ from supernet.runtime.precision import Passes
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator
 from supernet.search.architects import first_order
+from supernet.search.diagnostics import lambda_max
 from supernet.search.discretisers import argmax
 from supernet.search.examination import Patient, accuracy_alone, sharpness
 from supernet.search.gradient import GradientStrategy
 from supernet.search.loop import SearchRecipe, search
-from supernet.search.relaxations import Softmax
+from supernet.search.relaxations import Softmax, Uniform
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
@@ -89,6 +91,17 @@ class Doubled(Classification):
 
     def inputs(self, batch):
         return batch.images.double()
+
+
+def test_nothing_is_sharp_in_alphas_without_a_say():
+    supernet, strategy = made()
+    strategy._relaxations = dict.fromkeys(strategy.logits, Uniform())
+    assert sharpness(patient(supernet, strategy), 4, 8, 0.0) is None
+
+
+def test_second_derivatives_that_overflow_are_not_a_number():
+    alpha = torch.ones(4, dtype=torch.float64, requires_grad=True)
+    assert math.isnan(lambda_max((alpha * 1e200).pow(2).mul(1e200).sum(), [alpha]))
 
 
 @pytest.mark.parametrize("used", ["reference", "fused"])
