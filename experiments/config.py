@@ -14,6 +14,9 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any, Literal, Union
 
 from hydra.core.config_store import ConfigStore
@@ -91,8 +94,25 @@ def check_options(words: Sequence[str]) -> None:
             override = OverridesParser.create().parse_override(word)
         except HydraException:
             continue  # Hydra says so in its own words
-        if not override.is_sweep_override() and not isinstance(override.value(), str | list):
+        asked = override.value()
+        if override.is_sweep_override() or (asked is None and group == "method"):
+            continue
+        if not isinstance(asked, str | list):
             raise InputError(f"{group}={value}: needs the name of an option; supernet --help shows them")
+        known = _options(group, words)
+        if unknown := [name for name in (asked if isinstance(asked, list) else [asked]) if name not in known]:
+            raise InputError(f"{group}={unknown[0]}: no such option; known: {', '.join(known)}")
+
+
+def _options(group: str, words: Sequence[str]) -> list[str]:
+    """The options of a group: the package's, and those of a folder given with --config-dir."""
+    places: list[Path | Traversable] = [files("supernet.conf")]
+    for number, word in enumerate(words):
+        flag, _, value = word.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            places.append(Path(value or "".join(words[number + 1 : number + 2])))
+    folders = [folder for place in places if (folder := place.joinpath(group)).is_dir()]
+    return sorted({path.name[:-5] for folder in folders for path in folder.iterdir() if path.name.endswith(".yaml")})
 
 
 def check_values(settings: Mapping[str, Any]) -> None:

@@ -87,7 +87,8 @@ def check_legs(job: Job) -> None:
             f"doctor.on_rise={job.doctor.on_rise}: acts on a search in one leg, stages has {len(job.legs)}; use go_on"
         )
     for number, leg in enumerate(job.legs):
-        if leg.stage.wrapper is None and leg.stage.keep is None and not leg.stage.carry:
+        acts = job.doctor.on_rise != "go_on"
+        if leg.stage.wrapper is None and leg.stage.keep is None and not leg.stage.carry and not acts:
             continue
         with torch.device("meta"):
             supernet = Supernet(leg.space.network(job.chooser, job.data.shape, len(job.data.classes)))
@@ -98,13 +99,16 @@ def check_legs(job: Job) -> None:
             )
         if leg.stage.keep is not None and not any(w.requires_grad for w in strategy.noiseless()[1].values()):
             raise InputError(f"stages[{number}].keep={leg.stage.keep}: this search ranks no operations; use keep=null")
-        _check_wrapper(leg, number, strategy)
+        wrapped = _wrapped(leg, number, strategy)
+        if acts and not wrapped.noiseless()[0]:
+            raise InputError(
+                f"doctor.on_rise={job.doctor.on_rise}: this strategy has no alphas and so no lambda_max; use go_on"
+            )
 
 
-def _check_wrapper(leg: Leg, number: int, strategy: Any) -> None:
+def _wrapped(leg: Leg, number: int, strategy: Any) -> Any:
     try:
-        if leg.stage.wrapper is not None:
-            leg.stage.wrapper(strategy)
+        return strategy if leg.stage.wrapper is None else leg.stage.wrapper(strategy)
     except InputError as error:
         raise InputError(str(error).replace("stages.wrapper", f"stages[{number}].wrapper", 1)) from None
     except (TypeError, ValueError) as error:

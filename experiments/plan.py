@@ -35,7 +35,7 @@ from supernet.search.strategy import Step
 from supernet.training.loop import Recipe, train_step
 from supernet.training.tasks import Classification
 
-from .config import plain
+from .config import check_options, plain
 from .legs import Search, build_leg, check_legs, leg_name
 from .stages import Job, build_network, prepare, random_cell
 
@@ -65,6 +65,7 @@ def main() -> None:
         return
     console = Console(stderr=True)
     try:
+        check_options(given)
         with initialize_config_module("supernet.conf", version_base="1.3"):
             settings = plain(compose("config", overrides=given))
     except (HydraException, OmegaConfBaseException) as error:

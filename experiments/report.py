@@ -112,15 +112,18 @@ def _known(section: Section) -> list[str]:
     if not groups:
         return []
     best = {c: next(n.best.get(c) for n in section.networks if c in n.table) for c in names}
-    head = ["cells", "runs", "parameters", *(word for c in names for word in (c, "regret")), "hours"]
+    head = ["cells", "runs", "different", "parameters", *(word for c in names for word in (c, "regret")), "hours"]
     body = [
-        [g.label, str(len(g.members)), _parameters(g)]
+        [g.label, str(len(g.members)), str(len({n.genotype for n in g.members})), _parameters(g)]
         + [word for c in names for word in (spread(g.truths(c), 2), spread(_regrets(g, c), 2))]
         + [f"{_hours(g):.2f}"]
         for g in groups
     ]
     known = ", ".join(f"{c} {number(best[c], 2)}" for c in names)
-    says = f"What the table knows of the cells, best first by {names[0]}. Regret is the distance to its best: {known}."
+    says = (
+        f"What the table knows of the cells, best first by {names[0]}. Regret is the distance to its best: {known}. "
+        "The table's numbers are noisy themselves, and runs that found one cell have no spread to show."
+    )
     return [says, "", *table(head, body)]
 
 
@@ -130,7 +133,8 @@ def _ranks(section: Section) -> list[str]:
         for c in correlations(section.groups)
     ]
     head = ["runs", "between", "n", "Kendall's tau", "Spearman's rho"]
-    return ["Rank correlation:", "", *table(head, body)] if body else []
+    says = 'Rank correlation ("all" puts searches of different methods together, whose supernets differ):'
+    return [says, "", *table(head, body)] if body else []
 
 
 def _noise(floor: Noise, trained: bool) -> list[str]:

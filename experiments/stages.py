@@ -139,7 +139,15 @@ def _stages(nodes: list[Any]) -> list[Stage]:
         if not isinstance(node, dict):
             raise InputError(f"stages[{number}]={node}: needs settings of a leg, such as {{keep: 4}}, or {{}}")
     target = f"{Stage.__module__}.{Stage.__qualname__}"
-    return [build({**node, "_target_": target}, f"stages[{n}]") for n, node in enumerate(nodes)]
+    return [_stage({**node, "_target_": target}, number) for number, node in enumerate(nodes)]
+
+
+def _stage(node: dict[str, Any], number: int) -> Stage:
+    try:
+        stage: Stage = build(node, f"stages[{number}]")
+    except InputError as error:
+        raise InputError(str(error).replace("stages.", f"stages[{number}].", 1)) from None
+    return stage
 
 
 def _own_operations(nodes: dict[str, Any]) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class Doctor:
             if not right:
                 raise InputError(f"doctor.{name}={getattr(self, name)}: {way_out}")
         if self.on_rise != "go_on" and self.every == 0:
-            raise InputError(f"doctor.on_rise={self.on_rise}: the doctor never looks (doctor.every=0); use every=2")
+            raise InputError(f"doctor.on_rise={self.on_rise}: the doctor never looks (doctor.every=0); use every=1")
 
     @property
     def reach(self) -> int:

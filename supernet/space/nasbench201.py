@@ -162,6 +162,7 @@ def to_string(architecture: Architecture) -> str:
         )
 
     def term(node: int, source: int) -> str:
-        return f"{architecture[edge_name(f'{_KIND}/{node}', str(source))][0]}~{source}"
+        kept = architecture.get(edge_name(f"{_KIND}/{node}", str(source)), ("none",))  # a threshold leaves edges out
+        return f"{kept[0]}~{source}"
 
     return "+".join(f"|{'|'.join(term(node, s) for s in range(node))}|" for node in range(1, nodes + 1))

@@ -166,8 +166,8 @@ def test_a_wrapper_stands_in_for_the_strategy_and_rivals_come_from_the_whole_spa
         (["stages=[3]"], r"stages\[0\]=3: needs settings of a leg, such as {keep: 4}"),
         (["stages=[{},{kept: 4}]"], r"stages\[1\].kept: unknown setting; known: depth"),
         (["stages=[{keep: few}]"], r"stages\[0\].keep=few: needs a whole number"),
-        (["stages=[{depth: 0}]"], "stages.depth=0.0: multiplies"),
-        (["stages=[{warm_up: -1}]"], "stages.warm_up=-1.0: multiplies search.warm_up"),
+        (["stages=[{depth: 0}]"], r"stages\[0\].depth=0.0: multiplies"),
+        (["stages=[{warm_up: -1}]"], r"stages\[0\].warm_up=-1.0: multiplies search.warm_up"),
         (["stages=[{carry: true}]"], "stages.carry=true: there is no leg before the first"),
         (["stages=[{wrapper: 3}]"], r"stages\[0\].wrapper=3: needs an object"),
         (["stages=[{schedule: half}]"], r"stages\[0\].schedule=half: use one of own, whole"),
@@ -179,7 +179,9 @@ def test_mistakes_are_found_before_anything_runs(tmp_path, images, more, says):
 
 
 def test_leaving_out_too_much_is_told(tmp_path, images):
-    with pytest.raises(InputError, match=r"chooser.without=\['skip_connect'\]: leaves none at normal/2/0"):
+    with pytest.raises(
+        InputError, match=r"chooser.without=\['skip_connect'\]: leaves none of none, skip_connect at normal/2/0"
+    ):
         build_leg(job_of(tmp_path, images, "space.operations=[none,skip_connect]", "chooser.without=[skip_connect]"), 0)
 
 

@@ -77,7 +77,7 @@ def test_memory_grows_with_the_batch_as_it_says(run):
     [
         (["search.epochs=-3"], 2, "search.epochs=-3: needs at least 1"),
         (["epochs=3"], 1, "Could not override 'epochs'"),
-        (["space=nowhere"], 1, "Could not find 'space/nowhere'"),
+        (["space=nowhere"], 2, "space=nowhere: no such option; known: darts"),
         (["data=npz", "data.path=nowhere.npz"], 2, "nowhere.npz"),
     ],
 )

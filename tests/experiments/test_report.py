@@ -84,11 +84,11 @@ def test_groups_are_compared_best_first(command, made, tmp_path):
     assert trained[:3] == ["method=darts", "3", "1,000"]
     assert trained[4] == f"{mean:.4f} ± {spread:.4f}"
     assert trained[5:] == ["0.9500 (seed 1)", "0.8200", "3.00"]  # by validation, although seed 2 tests better
-    assert known[3:] == ["87.00 ± 2.65", "8.00 ± 2.65", "3.00"]
+    assert known[4:] == ["87.00 ± 2.65", "8.00 ± 2.65", "3.00"]
     (chance, chance_known) = cells_of(text, "random cells")
     assert chance[1] == "3", "a random cell is the same beside every method"
     assert chance[-1] == "1.50"
-    assert chance_known[3:5] == ["71.00 ± 1.00", "24.00 ± 1.00"]
+    assert chance_known[4:6] == ["71.00 ± 1.00", "24.00 ± 1.00"]
     order = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith(("| method", "| random"))]
     assert order[:3] == ["method=gdas", "method=darts", "random cells"]
     (thought,) = [line for line in cells_of(text, "all") if line[1] == "supernet's validation, table's truth"]
@@ -198,9 +198,9 @@ def test_a_real_sweep(supernet, command, images, tmp_path):
     assert "## toy, micro" in printed
     trained, known = [c for c in cells_of(printed, "method=gdas") if c[1] == "2"]
     assert figures(trained[4]) == figures(line[4])
-    assert figures(known[5]) == figures(line[6])
+    assert figures(known[6]) == figures(line[6])
     regrets = [s["table_regret"]["digits_test"] for s in summaries if s["method"] == "gdas"]
-    assert figures(known[6])[0] == pytest.approx(np.mean(regrets), abs=0.01)
+    assert figures(known[7])[0] == pytest.approx(np.mean(regrets), abs=0.01)
     assert [c[2] for c in cells_of(printed, "all") if c[1] == "supernet's validation, table's digits_test"] == ["4"]
 
 
