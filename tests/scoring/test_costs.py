@@ -3,8 +3,10 @@ import torch
 from torch import nn
 
 from supernet.scoring.costs import macs, parameters
+from supernet.space.cells import reference
 from supernet.space.choosers import Decided
 from supernet.space.darts import Darts
+from supernet.space.engines import engine
 from supernet.space.published import published
 
 # Multiply-adds in millions of convolutions and linear layers, counted independently of this library.
@@ -39,3 +41,14 @@ def test_auxiliary_head_is_not_counted():
         for auxiliary in (False, True)
     )
     assert parameters(plain) == parameters(with_head)
+
+
+def test_what_runs_compiled_is_counted_too():
+    """On sixteen channels the fast executor's convolutions are not PyTorch's own."""
+    used = engine("fused", torch.device("cpu"))
+    space = Darts(channels=16, cells=3)
+    fast, plain = (
+        space.network(Decided(published("darts_v2"), executor=executor), (3, 8, 8), 10)
+        for executor in (used.executor, reference)
+    )
+    assert macs(used.lay_out(fast), (3, 8, 8)) == macs(plain, (3, 8, 8))
