@@ -19,6 +19,7 @@ from supernet.runtime.seeding import generator, seed_everything
 from supernet.search.carrying import carry_weights
 from supernet.search.loop import search
 from supernet.search.staging import Heir, Leg, Stage, pruned
+from supernet.search.strategy import has_alphas
 from supernet.space.architecture import Architecture, Weights
 from supernet.space.choices import Supernet
 from supernet.space.operations import dropped
@@ -82,12 +83,12 @@ def make_strategy(job: Job, supernet: Supernet, seed: int) -> Any:
 
 def check_legs(job: Job) -> None:
     """What a leg's strategy cannot do shows now and not after the legs before."""
-    if len(job.legs) > 1 and job.doctor.on_rise != "go_on":
+    acts = job.doctor.on_rise != "go_on"
+    if len(job.legs) > 1 and acts:
         raise InputError(
             f"doctor.on_rise={job.doctor.on_rise}: acts on a search in one leg, stages has {len(job.legs)}; use go_on"
         )
     for number, leg in enumerate(job.legs):
-        acts = job.doctor.on_rise != "go_on"
         if leg.stage.wrapper is None and leg.stage.keep is None and not leg.stage.carry and not acts:
             continue
         with torch.device("meta"):
@@ -97,13 +98,11 @@ def check_legs(job: Job) -> None:
             raise InputError(
                 f"stages[{number}].carry=true: {type(strategy).__name__} has no 'inherit'; use carry=false"
             )
-        if leg.stage.keep is not None and not any(w.requires_grad for w in strategy.noiseless()[1].values()):
+        if leg.stage.keep is not None and not has_alphas(strategy):
             raise InputError(f"stages[{number}].keep={leg.stage.keep}: this search ranks no operations; use keep=null")
         wrapped = _wrapped(leg, number, strategy)
-        if acts and not wrapped.noiseless()[0]:
-            raise InputError(
-                f"doctor.on_rise={job.doctor.on_rise}: this strategy has no alphas and so no lambda_max; use go_on"
-            )
+        if acts:
+            job.doctor.check(wrapped)
 
 
 def _wrapped(leg: Leg, number: int, strategy: Any) -> Any:

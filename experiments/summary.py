@@ -18,6 +18,8 @@ from rich.table import Table
 
 from supernet.training.bundle import NAME
 
+from .markdown import number
+
 VERSION = 1  # of summary.json
 
 
@@ -83,12 +85,12 @@ def show_table(console: Console, finalists: Sequence[Finalist], best: Mapping[st
     for column in ("network", "parameters", "MACs", *(("validation", "test") if trained else ()), *known):
         table.add_column(column, justify="left" if column == "network" else "right")
     for f in finalists:
-        scores = (_share(f.valid_accuracy), _share(f.test_accuracy)) if trained else ()
-        truth = (_known(f.table[column]) for column in known)
+        scores = (number(f.valid_accuracy), number(f.test_accuracy)) if trained else ()
+        truth = (number(f.table[column], 2) for column in known)
         table.add_row(f.name, f"{f.parameters:,}", f"{f.macs / 1e6:.2f} M", *scores, *truth)
     if best:
         blank = ("",) * (4 if trained else 2)
-        table.add_row("table's best", *blank, *(_known(best.get(column)) for column in known), style="dim")
+        table.add_row("table's best", *blank, *(number(best.get(column), 2) for column in known), style="dim")
     console.print(table)
 
 
@@ -105,11 +107,3 @@ def show_next(console: Console, directory: Path, made: Sequence[str]) -> None:
 def summarise(directory: Path, finalists: Sequence[Finalist], facts: dict[str, Any]) -> None:
     """Writes summary.json, whose presence says that the run is finished."""
     write_json(directory / "summary.json", {**facts, "finalists": [asdict(f) for f in finalists]})
-
-
-def _known(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"

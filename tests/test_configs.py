@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_module
 from supernet.experiments.config import build, plain
 
 from supernet.data.sources import Data
+from supernet.search.doctor import Doctor
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
@@ -97,6 +98,10 @@ def test_published_settings_of_darts():
     assert (retrain["auxiliary_weight"], retrain["clip"], retrain["keep"]) == (0.4, 5.0, "last")
     assert (s["data"]["crop_padding"], s["data"]["flip"]) == (4, True)
     assert composed("experiment=darts_cifar10_second_order")["architect"]["epsilon"] == 0.01
+
+
+def test_the_default_doctor_is_the_classs_own():
+    assert build(composed()["doctor"], "doctor") == Doctor()
 
 
 def test_parts_have_the_types_their_constructors_ask_for():

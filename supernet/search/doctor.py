@@ -20,6 +20,7 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
 from supernet.search.diagnostics import risen
 from supernet.search.examination import Findings, Patient, examine
+from supernet.search.strategy import Strategy, has_alphas
 from supernet.space.architecture import Architecture
 
 _DOCTOR_STREAM = 0xD0C
@@ -45,7 +46,7 @@ class Doctor:
     back to that epoch with `factor` times the weight decay of the weights, up to `most`, and go on without from there.
     """
 
-    every: int = 2
+    every: int = 1
     batch_size: int = 8
     iterations: int = 8
     tolerance: float = 0.02
@@ -55,8 +56,8 @@ class Doctor:
     many_skips: float = 0.5
     few_parametric: float = 0.25
     large_gap: float = 0.85
-    window: int = 5
-    delta: int = 4
+    window: int = 9
+    delta: int = 8
     rise: float = 1.3
     not_before: int = 10
     on_rise: Literal["go_on", "stop", "adapt"] = "go_on"
@@ -88,6 +89,13 @@ class Doctor:
                 raise InputError(f"doctor.{name}={getattr(self, name)}: {way_out}")
         if self.on_rise != "go_on" and self.every == 0:
             raise InputError(f"doctor.on_rise={self.on_rise}: the doctor never looks (doctor.every=0); use every=1")
+
+    def check(self, strategy: Strategy) -> None:
+        """Raises InputError where the doctor is to act on a rise of lambda_max and the strategy has none."""
+        if self.on_rise != "go_on" and not has_alphas(strategy):
+            raise InputError(
+                f"doctor.on_rise={self.on_rise}: this strategy has no alphas and so no lambda_max; use go_on"
+            )
 
     @property
     def reach(self) -> int:
@@ -124,16 +132,11 @@ class Watch:
         self._snapshots: dict[int, dict[str, Any]] = {}
         self._findings: Findings | None = None
         self._stopped = ""
-        self._check()
-
-    def _check(self) -> None:
-        how, decay = self._doctor.on_rise, self._decay
-        if how != "go_on" and not self._patient.strategy.noiseless()[0]:
-            raise InputError(f"doctor.on_rise={how}: this strategy has no alphas and so no lambda_max; use go_on")
-        if how == "adapt" and not 0.0 < decay < self._doctor.most:
+        doctor.check(patient.strategy)
+        if doctor.on_rise == "adapt" and not 0.0 < self._decay < doctor.most:
             raise InputError(
-                f"doctor.on_rise=adapt: search.weight_decay={decay:g} needs to lie above 0, to be multiplied, and "
-                f"below doctor.most={self._doctor.most:g}"
+                f"doctor.on_rise=adapt: search.weight_decay={self._decay:g} needs to lie above 0, to be multiplied, "
+                f"and below doctor.most={doctor.most:g}"
             )
 
     def look(self, epoch: int, accuracy: float) -> dict[str, float]:

@@ -50,6 +50,11 @@ class Step:
         return self.task.loss(functional_call(self.supernet, stand_ins, (images, weights)), batch)
 
 
+def has_alphas(strategy: Strategy) -> bool:
+    """Whether a strategy's weights follow alphas: not those of random search, nor weights that are always uniform."""
+    return any(weight.requires_grad for weight in strategy.noiseless()[1].values())
+
+
 class Judge(Protocol):
     """Says how well the supernet does with given weights on the half of the data the architecture is judged by."""
 

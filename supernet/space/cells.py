@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from supernet.space.architecture import edge_name
-from supernet.space.choices import Choice
+from supernet.space.choices import Choice, holding
 from supernet.space.operations import DropPath, Site
 
 if TYPE_CHECKING:
@@ -93,31 +93,19 @@ def reference(cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
     return states[len(inputs) :]
 
 
-@contextmanager
-def running(network: nn.Module, executor: Executor) -> Iterator[None]:
+def running(network: nn.Module, executor: Executor) -> AbstractContextManager[None]:
     """Within it all cells of `network` are evaluated by `executor`: same parameters, same function."""
-    cells = [module for module in network.modules() if isinstance(module, Cell)]
-    before = [cell.execute for cell in cells]
-    for cell in cells:
-        cell.execute = executor
-    try:
-        yield
-    finally:
-        for cell, execute in zip(cells, before, strict=True):
-            cell.execute = execute
+    return holding([module for module in network.modules() if isinstance(module, Cell)], "execute", executor)
 
 
-@contextmanager
-def frozen_statistics(network: nn.Module) -> Iterator[None]:
+def frozen_statistics(network: nn.Module) -> AbstractContextManager[None]:
     """Within it batch norms in training mode use the batch's statistics, as always, but remember nothing."""
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
+    return holding(_remembering(network), "track_running_stats", False)
+
+
+def _remembering(network: nn.Module) -> list[nn.modules.batchnorm._NormBase]:
+    norms = (module for module in network.modules() if isinstance(module, nn.modules.batchnorm._NormBase))
+    return [norm for norm in norms if norm.track_running_stats]
 
 
 @contextmanager
@@ -127,7 +115,7 @@ def recalibrated(network: nn.Module, batches: Iterable[Tensor], forward: Callabl
     Afterwards every buffer of `network`, which is in training mode, is what it was. It is how a supernet's weights are
     judged under architecture weights that they have not been trained with.
     """
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.track_running_stats]
+    norms = _remembering(network)
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     momenta = [norm.momentum for norm in norms]
     try:

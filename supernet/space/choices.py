@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -63,17 +63,22 @@ class OperationChoice(Choice):
 
 
 @contextmanager
-def single_paths(network: nn.Module) -> Iterator[None]:
-    """Within it all mixed operations of `network` run only what is on (`single_path`)."""
-    choices = [module for module in network.modules() if isinstance(module, OperationChoice)]
-    before = [choice.mixture for choice in choices]
-    for choice in choices:
-        choice.mixture = single_path
+def holding(modules: Sequence[nn.Module], attribute: str, value: object) -> Iterator[None]:
+    """Within it an attribute of all modules has this value; then each has its own again."""
+    before = [getattr(module, attribute) for module in modules]
+    for module in modules:
+        setattr(module, attribute, value)
     try:
         yield
     finally:
-        for choice, mixture in zip(choices, before, strict=True):
-            choice.mixture = mixture
+        for module, own in zip(modules, before, strict=True):
+            setattr(module, attribute, own)
+
+
+def single_paths(network: nn.Module) -> AbstractContextManager[None]:
+    """Within it all mixed operations of `network` run only what is on (`single_path`)."""
+    choices = [module for module in network.modules() if isinstance(module, OperationChoice)]
+    return holding(choices, "mixture", single_path)
 
 
 class PartialChannels(nn.Module):

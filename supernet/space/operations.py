@@ -7,7 +7,7 @@ pass your own dictionary to a chooser).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -161,6 +161,18 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
+def _thinned(x: Tensor, shape: Sequence[int], probability: float) -> Tensor:
+    """`x` times a mask of `shape` that is 0 with `probability`, and otherwise so large that the mean stays."""
+    mask = torch.empty(shape, dtype=x.dtype, device=x.device).bernoulli_(1.0 - probability)
+    return x * (mask / (1.0 - probability))
+
+
+def _set_probability(network: nn.Module, kind: type[SkipDropout] | type[DropPath], probability: float) -> None:
+    for module in network.modules():
+        if isinstance(module, kind):
+            module.probability = probability
+
+
 class SkipDropout(nn.Module):
     """An identity whose values are dropped one by one while training, the rest rescaled (P-DARTS, Chen et al. 2019).
 
@@ -175,10 +187,8 @@ class SkipDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.probability == 0.0:
             return x
-        keep = 1.0 - self.probability
         # Drawn in the order of the values, not of their places in memory: all executors drop the same.
-        mask = torch.empty(x.shape, dtype=x.dtype, device=x.device).bernoulli_(keep)
-        return x * (mask / keep)
+        return _thinned(x, x.shape, self.probability)
 
 
 def dropped(skip: Operation) -> Operation:
@@ -193,9 +203,7 @@ def dropped(skip: Operation) -> Operation:
 
 def set_skip_dropout(network: nn.Module, probability: float) -> None:
     """Sets the probability of every SkipDropout in `network`."""
-    for module in network.modules():
-        if isinstance(module, SkipDropout):
-            module.probability = probability
+    _set_probability(network, SkipDropout, probability)
 
 
 class DropPath(nn.Module):
@@ -211,13 +219,9 @@ class DropPath(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.probability == 0.0:
             return x
-        keep = 1.0 - self.probability
-        mask = torch.empty(x.shape[0], 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(keep)
-        return x * (mask / keep)
+        return _thinned(x, (x.shape[0], 1, 1, 1), self.probability)
 
 
 def set_drop_path(network: nn.Module, probability: float) -> None:
     """Sets the probability of every DropPath in `network`."""
-    for module in network.modules():
-        if isinstance(module, DropPath):
-            module.probability = probability
+    _set_probability(network, DropPath, probability)

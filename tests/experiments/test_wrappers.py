@@ -82,6 +82,7 @@ def test_oles_stops_operations(searched):
         (["method=oles", "stages.0.wrapper.threshold=2"], "stages[0].wrapper.threshold=2.0: is a cosine"),
         (["method=darts_pt", "doctor.on_rise=stop"], "doctor.on_rise=stop: acts on a search in one leg, stages has 2"),
         ([f"stages=[{{wrapper: {PROJECTION}}}]", "doctor=early_stop"], "has no alphas and so no lambda_max; use go_on"),
+        (["relaxation=uniform", "doctor=early_stop"], "has no alphas and so no lambda_max; use go_on"),
         (["method=random_search", "stages=[{keep: 2}, {}]"], "stages[0].keep=2: this search ranks no operations"),
         (["method=darts_pt_fixed", "stages=[{keep: 2}, {}]"], "stages[0].keep=2: this search ranks no operations"),
         ([f"stages=[{{wrapper: {PROJECTION}}}, {{carry: true}}]"], "stages.carry=true: what the wrapper of the leg"),
