@@ -1,5 +1,4 @@
-"""The compiled part, which is optional: without it everything works, gradients of depthwise convolutions, and
-all that has few channels, are slower.
+"""The compiled part, which is optional: without it everything works, convolutions and norms are slower.
 
 `pip install` compiles it where there is a C++ compiler. SUPERNET_COMPILED=0 in the environment leaves it unused.
 """
@@ -16,7 +15,7 @@ import torch  # noqa: F401 - its OpenMP has to be loaded first, so that ours is 
 
 
 def library() -> ctypes.CDLL | None:
-    """The compiled functions of depthwise.cpp and narrow.cpp; None where they were not compiled or are not wanted."""
+    """The compiled functions of depthwise.cpp and passes.cpp; None where they were not compiled or are not wanted."""
     return None if os.environ.get("SUPERNET_COMPILED", "1") == "0" else _loaded()
 
 

@@ -20,6 +20,16 @@ struct Shape {
   int64_t batch, channels, rows, columns, out_rows, out_columns, stride, dilation, padding;
 };
 
+// Floats from the start of a cache line on: aligned vectors cross none.
+struct alignas(64) Line {
+  float numbers[16];
+};
+struct Buffer {
+  std::vector<Line> lines;
+  explicit Buffer(int64_t floats) : lines((floats + 15) / 16, Line()) {}
+  float *data() { return lines.empty() ? nullptr : lines[0].numbers; }
+};
+
 #define INSTRUCTIONS plain
 #define INLINE static inline
 #define WIDEST 4

@@ -1,4 +1,4 @@
-// The loops of narrow.cpp, written once and included once for each instruction set (instructions.h).
+// The loops of passes.cpp for 4 and 8 channels.
 //
 // Vectors of N floats are taken just as numbers lie in memory: one holds N / C pixels, or C / N hold a pixel. What belongs
 // to channels (taps, scales) is repeated for the pixels of a vector, or has a vector for each part of a pixel. An image is first copied into a frame of zeros as wide as the padding, with room
@@ -257,43 +257,4 @@ INLINE void total(const float *const *xs, int number, const float *slopes, const
   }
 }
 
-static const int LANES = WIDEST < 8 ? WIDEST : 8;
-
-// Strided outputs come a pixel at a time.
-#define CHOOSE(function, ...)                                                                                          \
-  if (s.channels == 4 && s.stride > 1) K == 3 ? function<4, 4, 3>(__VA_ARGS__) : function<4, 4, 5>(__VA_ARGS__);       \
-  else if (s.channels == 4) K == 3 ? function<LANES, 4, 3>(__VA_ARGS__) : function<LANES, 4, 5>(__VA_ARGS__);          \
-  else if (s.channels == 8) K == 3 ? function<LANES, 8, 3>(__VA_ARGS__) : function<LANES, 8, 5>(__VA_ARGS__);          \
-  else K == 3 ? function<LANES, 16, 3>(__VA_ARGS__) : function<LANES, 16, 5>(__VA_ARGS__);
-#define BY_CHANNELS(f, ...)                                                                                            \
-  C == 4 ? f<LANES, 4>(__VA_ARGS__) : C == 8 ? f<LANES, 8>(__VA_ARGS__) : f<LANES, 16>(__VA_ARGS__);
-
-INLINE void narrow_forward(const Shape &s, int K, const float *x, const float *slope, const float *level,
-                           const float *depthwise, const float *pointwise, float *y, int64_t from, int64_t to) {
-  CHOOSE(forward_images, s, x, slope, level, depthwise, pointwise, y, from, to)
-}
-
-INLINE void narrow_backward(const Shape &s, int K, const float *g, const float *x, const float *slope,
-                            const float *level, const float *depthwise, const float *pointwise, float *dx, float *sums,
-                            int64_t from, int64_t to) {
-  CHOOSE(backward_images, s, g, x, slope, level, depthwise, pointwise, dx, sums, from, to)
-}
-
-INLINE void narrow_moments(int C, const float *x, const float *g, const float *at, double *sums, int64_t from,
-                           int64_t to) {
-  BY_CHANNELS(moments, x, g, at, sums, from, to)
-}
-
-INLINE void narrow_linear(int C, const float *x, const float *g, const float *abc, float *out, int64_t from,
-                          int64_t to) {
-  BY_CHANNELS(linear, x, g, abc, out, from, to)
-}
-
-INLINE void narrow_total(int C, const float *const *xs, int number, const float *slopes, const float *level, float *out,
-                         int64_t from, int64_t to) {
-  BY_CHANNELS(total, xs, number, slopes, level, out, from, to)
-}
-
-#undef CHOOSE
-#undef BY_CHANNELS
 }  // namespace INSTRUCTIONS

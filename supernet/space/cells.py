@@ -71,17 +71,25 @@ class Cell(nn.Module):
         self.output = output or [int(n) for n in choose.inputs(f"{kind}/output", everything, keep=nodes)[0]]
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        states = [self.get_submodule(name)(x) for name, x in zip(self.preprocess, inputs, strict=True)]
-        states += self.execute(self, states)
+        states = self.execute(self, inputs)
         return torch.cat([states[node] for node in self.output], dim=1)
+
+    def preprocessed(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """The input states, with this cell's channels and size."""
+        return [self.get_submodule(name)(x) for name, x in zip(self.preprocess, inputs, strict=True)]
 
 
 Executor = Callable[[Cell, Sequence[Tensor]], list[Tensor]]
-"""(cell, its input states) -> the states of its nodes."""
+"""(cell, what comes in) -> all states: the inputs, preprocessed, and the nodes."""
 
 
 def reference(cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
     """Every edge by itself, node after node: the definition that a faster executor must equal."""
+    return one_by_one(cell, cell.preprocessed(inputs))
+
+
+def one_by_one(cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """`reference`, from inputs that are preprocessed."""
     states = list(inputs)
     for total, incoming in zip(cell.totals, cell.incoming, strict=True):
         arriving = []
@@ -90,7 +98,7 @@ def reference(cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
             value = edge(states[source])
             arriving.append(value if isinstance(edge, nn.Identity) else cell.drop_path(value))
         states.append(total(arriving))
-    return states[len(inputs) :]
+    return states
 
 
 def running(network: nn.Module, executor: Executor) -> AbstractContextManager[None]:
@@ -157,10 +165,10 @@ def checkpointed(executor: Executor) -> Executor:
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
             return nullcontext(), again()
 
-        nodes: list[Tensor] = checkpoint(
-            lambda *states: executor(cell, states), *inputs, use_reentrant=False, context_fn=contexts
+        states: list[Tensor] = checkpoint(
+            lambda *given: executor(cell, given), *inputs, use_reentrant=False, context_fn=contexts
         )
-        return nodes
+        return states
 
     return execute
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -15,10 +15,18 @@ from supernet.native import library
 
 _Sizes = tuple[int, ...]
 
+CHANNELS = range(4, 1025)
+"""How many of them the compiled passes are for."""
+
 
 def dense(x: Tensor) -> Tensor:
     """`x` (batch, channels, height, width) in channels-last order."""
     return x.contiguous(memory_format=torch.channels_last)
+
+
+def room(like: Tensor, shape: Sequence[int]) -> Tensor:
+    """An uninitialised tensor (batch, channels, height, width) in channels-last order."""
+    return torch.empty(*shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,13 @@ def once(backward: Callable[..., Any]) -> Callable[..., Any]:
         return backward(ctx, *gradients)
 
     return checked
+
+
+def loaded() -> ctypes.CDLL:
+    """The compiled functions, where they are known to serve."""
+    found = library()
+    assert found is not None, "asked for only where they serve"
+    return found
 
 
 def compiled(gradient: Tensor, weight: Tensor, window: Window) -> ctypes.CDLL | None:

@@ -13,7 +13,9 @@ Why it is the same function (all statements in training mode, per channel, in ex
 5. The input gradient of a depthwise convolution with stride 1 is the convolution of the gradient with the flipped
    kernel, and its weight gradient the same sum in another order (`kernels.depthwise`).
 6. With partial channels, joining and shuffling are linear and equal for all edges of a node:
-   sum_j shuffle(a_j, b_j) = shuffle(sum_j a_j, sum_j b_j). Of few channels, all norms of a node are one sum (`narrow`).
+   sum_j shuffle(a_j, b_j) = shuffle(sum_j a_j, sum_j b_j).
+7. A norm is a linear function of what it is given, once the statistics are known: all that end at a node are one sum
+   (`norms`), and one that a ReLU and a convolution follow is computed on the way (`passes`).
 
 What is not recognised runs by itself, times its weight. Sums are reordered, so float results differ in the last digits.
 The fast kernels cannot be differentiated twice: `cells.running(network, cells.reference)` can.
@@ -34,16 +36,19 @@ from supernet.space.choices import InputChoice, OperationChoice, PartialChannels
 from supernet.space.choosers import Together
 from supernet.space.compiled import Norm, Window, dense
 from supernet.space.kernels import combine, norm_relu_separable, quarters, separable
-from supernet.space.narrow import serves_norm, sum_of_norms
+from supernet.space.norms import norm as batch_norm
+from supernet.space.norms import serves_norm, sum_of_norms
 from supernet.space.operations import FactorizedReduce, Zero
+from supernet.space.passes import pointwise, serves_pointwise
 
 
 def fused(cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """The states of a cell's nodes, each (batch, channels, height, width) and channels-last."""
+    """The states of a cell, each (batch, channels, height, width) and channels-last."""
     if len({isinstance(edge, PartialChannels) for edge in cell.edges.values()}) > 1:
         return reference(cell, inputs)
     statistics = _Statistics()
-    states = [_State(dense(x), statistics) for x in inputs]
+    before = [cell.get_submodule(name) for name in cell.preprocess]
+    states = [_preprocessed(module, _State(dense(x), statistics)) for module, x in zip(before, inputs, strict=True)]
     for total, incoming in zip(cell.totals, cell.incoming, strict=True):
         weights = total.weights if isinstance(total, InputChoice) else None
         shares = [None] * len(incoming) if weights is None else weights.unbind()
@@ -58,7 +63,7 @@ def fused(cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
                 _add_edge(node, edge, states[source], share)
         states.append(_State(node.value(statistics), statistics))
     statistics.update()
-    return [state.x for state in states[len(inputs) :]]
+    return [state.x for state in states]
 
 
 @dataclass
@@ -77,7 +82,7 @@ class _Sum:
         self.shared.append(x)
 
     def add_norm(self, norm: nn.BatchNorm2d, x: Tensor, weight: Tensor | None, statistics: _Statistics) -> None:
-        """Adds `weight` times the batch norm of `x`; of few channels, in the end with all others."""
+        """Adds `weight` times the batch norm of `x`; where compiled, in the end with all others."""
         if norm.training and not norm.affine and serves_norm(x):
             self.norms.append((norm, x, weight))
         else:
@@ -174,6 +179,14 @@ class _Statistics:
                 torch._foreach_add_(self.counts, 1)
 
 
+def _preprocessed(module: nn.Module, state: _State) -> _State:
+    if isinstance(module, nn.Identity):
+        return state
+    whole = _Sum()
+    _add(whole, module, state, None)
+    return _State(whole.value(state.statistics), state.statistics)
+
+
 def _add_edge(node: _Sum, edge: nn.Module, state: _State, share: Tensor | None) -> None:
     """Adds what comes over `edge`, times `share`, to `node`."""
     if isinstance(edge, PartialChannels):
@@ -225,9 +238,12 @@ def _add(node: _Sum, operation: nn.Module, state: _State, weight: Tensor | None)
             node.add_norm(last, state.pooled(first), weight, state.statistics)
     elif isinstance(operation, FactorizedReduce) and _plain_norm(operation.norm):
         halves = [operation.even, operation.odd]
-        joined = torch.cat([F.conv2d(x, half.weight) for x, half in zip(state.quarters, halves, strict=True)], dim=1)
+        joined = torch.cat([_across(x, half.weight) for x, half in zip(state.quarters, halves, strict=True)], dim=1)
         node.add_norm(operation.norm, joined, weight, state.statistics)
     elif isinstance(first, nn.ReLU) and not first.inplace and _plain_norm(last):
+        if len(parts) == 3 and _is_pointwise(parts[1]) and serves_pointwise(state.x, parts[1].weight):
+            node.add_norm(last, pointwise(state.x, parts[1].weight, relu=True), weight, state.statistics)
+            return
         node.add_norm(last, _chain(parts[1:-1], state.relu, state.statistics), weight, state.statistics)
     else:
         node.add(operation(state.x), weight)
@@ -260,12 +276,21 @@ def _chain(modules: Sequence[nn.Module], x: Tensor, statistics: _Statistics) -> 
 def _separable(modules: Sequence[nn.Module]) -> tuple[nn.Conv2d, nn.Conv2d] | None:
     """These two, where they are a depthwise convolution and a 1x1 convolution, both without bias."""
     first, second = modules
-    if not (isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d)):
+    if not isinstance(first, nn.Conv2d) or not _is_pointwise(second):
         return None
     around = first.groups == first.in_channels == first.out_channels and first.padding_mode == "zeros"
-    across = second.kernel_size == second.stride == (1, 1) and second.padding == (0, 0) and second.groups == 1
-    plain = first.bias is None and second.bias is None and not isinstance(first.padding, str)
-    return (first, second) if around and across and plain else None
+    return (first, second) if around and first.bias is None and not isinstance(first.padding, str) else None
+
+
+def _across(x: Tensor, weight: Tensor) -> Tensor:
+    return pointwise(x, weight, relu=False) if serves_pointwise(x, weight) else F.conv2d(x, weight)
+
+
+def _is_pointwise(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether it is a 1x1 convolution, with stride 1 and without bias."""
+    if not isinstance(module, nn.Conv2d) or module.bias is not None:
+        return False
+    return module.kernel_size == module.stride == (1, 1) and module.padding == (0, 0) and module.groups == 1
 
 
 def _window(module: nn.Conv2d) -> Window:
@@ -284,6 +309,10 @@ def _batch(norm: nn.BatchNorm2d, statistics: _Statistics) -> Norm:
 
 def _norm(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor | None, statistics: _Statistics) -> Tensor:
     """`weight` times the batch norm of `x`."""
+    if norm.training and weight is None and serves_norm(x):
+        out, batch_mean, batch_variance = batch_norm(x, norm.weight, norm.bias, norm.eps)
+        statistics.remember(norm, batch_mean, batch_variance)
+        return out
     scale: Tensor | None = norm.weight
     shift: Tensor | None = norm.bias
     if weight is not None:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from supernet.space import narrow
-from supernet.space.compiled import Norm, Window, at, compiled, dense, once, sizes
+from supernet.space import passes
+from supernet.space.compiled import Norm, Window, at, compiled, dense, once, room, sizes
 
 
 def separable(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> Tensor:
@@ -20,7 +20,7 @@ def separable(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -
     """
     x, depthwise, pointwise = _in_one_precision(x, depthwise, pointwise)
     with torch.autocast(x.device.type, enabled=False):
-        own = narrow.separable if narrow.serves(x, depthwise, pointwise, window) else _Separable.apply
+        own = passes.separable if passes.serves(x, depthwise, pointwise, window) else _Separable.apply
         out: Tensor = own(x, depthwise, pointwise, window)
     return out
 
@@ -37,7 +37,7 @@ def norm_relu_separable(
     """`separable` of the ReLU of the batch norm of `x`: of all that, `x` alone is kept for the gradient."""
     x, depthwise, pointwise = _in_one_precision(x, depthwise, pointwise)
     with torch.autocast(x.device.type, enabled=False):
-        own = narrow.norm_relu_separable if narrow.serves(x, depthwise, pointwise, window) else _NormReluSeparable.apply
+        own = passes.norm_relu_separable if passes.serves(x, depthwise, pointwise, window) else _NormReluSeparable.apply
         out: Tensor = own(x, scale, shift, depthwise, pointwise, norm, window)
     return out
 
@@ -135,7 +135,7 @@ def _input_gradient(gradient: Tensor, weight: Tensor, shape: torch.Size, window:
     mirrored = [d * (k - 1) - p for d, k, p in zip(dilation, weight.shape[2:], padding, strict=True)]
     if max(stride) == 1 and min(mirrored) >= 0:
         return F.conv2d(gradient, weight.flip(2, 3), None, 1, mirrored, dilation, len(weight))
-    x = dense(gradient.new_empty(shape))
+    x = room(gradient, shape)
     if (native := compiled(gradient, weight, window)) is not None:
         taps = weight.detach().flatten(1).t().contiguous()
         numbers = sizes(tuple(x.shape), tuple(gradient.shape), window)
@@ -183,7 +183,7 @@ class _Quarters(torch.autograd.Function):
     @staticmethod
     @once
     def backward(ctx: Any, even: Tensor, odd: Tensor) -> Tensor:
-        dx = dense(even.new_empty(ctx.shape)).zero_()
+        dx = room(even, ctx.shape).zero_()
         dx[:, :, ::2, ::2] = even
         dx[:, :, 1::2, 1::2] = odd
         return dx
@@ -195,6 +195,8 @@ def combine(coefficients: Sequence[Tensor | None], shared: Sequence[Tensor], ter
     Coefficients are 0-dimensional. The gradient that arrives is made channels-last once for all of them.
     """
     weighted = [c is not None for c in coefficients]
+    if not any(weighted) and len(shared) + len(terms) == 1:
+        return dense([*shared, *terms][0])
     given = [c for c in coefficients if c is not None]
     stacked = torch.stack(given) if given else None
     out: Tensor = _Combine.apply(stacked, weighted, *shared, *terms)

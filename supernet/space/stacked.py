@@ -17,7 +17,8 @@ stacked anew in every pass. The function is the one that `reference` defines, be
 7. what is left is a sum over the edges into a node, done over all kinds at once.
 
 What is not recognised, such as an operation of one's own, is run by itself and joins the sum. A cell that is not a
-plain search cell (decided, sampled, with dropped paths or partial channels) is left to `reference`.
+plain search cell (decided, sampled, with dropped paths or partial channels) is left to the
+reference (`cells.one_by_one`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supernet.space.cells import Cell, reference
+from supernet.space.cells import Cell, one_by_one
 from supernet.space.choices import InputChoice, OperationChoice
 from supernet.space.plans import Group, Plan, Run, Tower, make_plan
 from supernet.space.stacking import fold, mix, reorder, repeat, scale, spread, stack
@@ -47,10 +48,11 @@ class Stacked:
     pointwise: Literal["convolution", "matmul"] = "convolution"
 
     def __call__(self, cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """The states of the cell's nodes, each (batch, channels, height, width)."""
+        """The states of the cell, each (batch, channels, height, width)."""
+        inputs = cell.preprocessed(inputs)
         plan = _plan_of(cell, inputs)
         if plan is None or not _as_planned(plan, cell):
-            return reference(cell, inputs)
+            return one_by_one(cell, inputs)
         supply = _Supply(plan, cell, inputs[0])
         states: dict[int, Tensor] = dict(enumerate(inputs))
         terms: dict[int, list[Tensor]] = {node: [] for node in range(len(inputs), len(inputs) + len(cell.totals))}
@@ -60,7 +62,7 @@ class Stacked:
                     states[source] = _total(terms[source])
             self._evaluate(group, states, supply, terms)
         supply.remember()
-        return [states[node] if node in states else _total(terms[node]) for node in terms]
+        return [*inputs, *(states[node] if node in states else _total(terms[node]) for node in terms)]
 
     def _evaluate(
         self, group: Group, states: dict[int, Tensor], supply: _Supply, terms: dict[int, list[Tensor]]

@@ -175,9 +175,10 @@ def test_drop_path_works_on_the_edges_of_a_supernet():
         cell.edges[name].weights = torch.tensor([1.0, 0.0])
     assert total.weights is None
     set_drop_path(cell, 0.5)
+    cell.preprocess0 = cell.preprocess1 = torch.nn.Identity()
     inputs = [torch.randn(40, 8, 6, 6) for _ in range(2)]
     with torch.no_grad():
-        first, second = cell.execute(cell, inputs)
+        _, _, first, second = cell.execute(cell, inputs)
     ratio = (second / first).flatten(1)[first.flatten(1).abs().sum(1) > 0].nan_to_num()
     kept = {round(float(row[row != 0].mean()), 4) if row.any() else 0.0 for row in ratio}
     assert kept == {0.0, 2.0}

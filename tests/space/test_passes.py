@@ -1,4 +1,4 @@
-"""What few channels have of their own, in float32 and compiled, against PyTorch's operations in float64."""
+"""Compiled passes in float32 against PyTorch's operations in float64."""
 
 import copy
 
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from supernet import native
-from supernet.space import narrow
+from supernet.space import compiled, norms, passes
 from supernet.space.cells import reference, running
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Undecided
@@ -32,7 +32,7 @@ def assert_close(given, wanted):
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (7, 9), (8, 16), (5, 33)])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("kernel", "dilation"), [(3, 1), (5, 1), (3, 2), (5, 2)])
-@pytest.mark.parametrize("channels", [4, 8, 16])
+@pytest.mark.parametrize("channels", [4, 8, 16, 6, 21, 36])
 def test_norm_relu_separable(channels, kernel, dilation, stride, size, affine):
     w = Window((stride,) * 2, (dilation * (kernel - 1) // 2,) * 2, (dilation,) * 2)
     exact = [drawn(3, channels, *size), drawn(channels, 1, kernel, kernel, seed=1), drawn(channels, channels, 1, 1)]
@@ -42,7 +42,7 @@ def test_norm_relu_separable(channels, kernel, dilation, stride, size, affine):
         x, first, second, *slopes = at = [t.to(dtype).requires_grad_() for t in exact]
         mean, variance = torch.zeros(channels, dtype=dtype), torch.ones(channels, dtype=dtype)
         if dtype == torch.float:
-            assert narrow.serves(x, first, second, w)
+            assert passes.serves(x, first, second, w)
             norm = Norm(mean, variance, 0.1, 1e-5)
             out = norm_relu_separable(x, *(slopes or (None, None)), first, second, norm, w)
         else:
@@ -54,7 +54,7 @@ def test_norm_relu_separable(channels, kernel, dilation, stride, size, affine):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("channels", [4, 8, 16])
+@pytest.mark.parametrize("channels", [4, 8, 16, 6, 36, 72])
 @pytest.mark.parametrize("size", [(3, 5), (16, 32)])
 def test_sum_of_norms(size, channels, threads):
     """A mean far from zero must not cost digits; threads share pixels, not sums of them."""
@@ -65,8 +65,8 @@ def test_sum_of_norms(size, channels, threads):
         xs = [x.to(dtype).requires_grad_() for x in exact]
         ws = [None if w is None else w.to(dtype).requires_grad_() for w in weights]
         if dtype == torch.float:
-            assert narrow.serves_norm(xs[0])
-            out, means, variances = narrow.sum_of_norms(xs, ws, [1e-5] * 3)
+            assert norms.serves_norm(xs[0])
+            out, means, variances = norms.sum_of_norms(xs, ws, [1e-5] * 3)
         else:
             terms = [F.batch_norm(x, None, None, training=True, eps=1e-5) for x in xs]
             out = sum(term if w is None else term * w for term, w in zip(terms, ws, strict=True))
@@ -83,6 +83,50 @@ def test_sum_of_norms(size, channels, threads):
     assert_close(given, outcome(torch.double))
 
 
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (16, 8)])
+@pytest.mark.parametrize(("channels", "out"), [(4, 4), (8, 20), (36, 16), (13, 37), (144, 36)])
+def test_pointwise(channels, out, size, threads, relu):
+    exact = [drawn(3, channels, *size), drawn(out, channels, 1, 1, seed=1)]
+
+    def outcome(dtype):
+        x, weight = at = [t.to(dtype).requires_grad_() for t in exact]
+        if dtype == torch.float:
+            assert passes.serves_pointwise(x, weight)
+            y = passes.pointwise(x, weight, relu=relu)
+        else:
+            y = F.conv2d(x.relu() if relu else x, weight)
+        return [y, *torch.autograd.grad(y, at, drawn(*y.shape, seed=4).to(dtype))]
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        given = outcome(torch.float)
+    finally:
+        torch.set_num_threads(before)
+    assert_close(given, outcome(torch.double))
+
+
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("channels", [4, 16, 36, 21])
+def test_norm(channels, affine):
+    exact = [drawn(3, channels, 6, 7) * 3 + 20]
+    exact += [drawn(channels, seed=2).abs() + 0.5, drawn(channels, seed=3)] if affine else []
+
+    def outcome(dtype):
+        x, *slopes = at = [t.to(dtype).requires_grad_() for t in exact]
+        if dtype == torch.float:
+            assert norms.serves_norm(x)
+            out, mean, variance = norms.norm(x, *(slopes or (None, None)), 1e-5)
+        else:
+            out = F.batch_norm(x, None, None, *slopes, training=True, eps=1e-5)
+            mean, variance = (of(x, (0, 2, 3)) for of in (torch.mean, torch.var))
+        return [out, mean, variance, *torch.autograd.grad(out, at, drawn(*out.shape, seed=9).to(dtype))]
+
+    assert_close(outcome(torch.float), outcome(torch.double))
+
+
 def test_only_what_is_asked_for():
     w = Window((1, 1), (1, 1), (1, 1))
     x, first, second = drawn(2, 4, 5, 5).float(), drawn(4, 1, 3, 3).float(), drawn(4, 4, 1, 1).float()
@@ -92,18 +136,27 @@ def test_only_what_is_asked_for():
         wanted = F.conv2d(F.conv2d(exact[0], exact[1], padding=1, groups=4), exact[2]).square().sum()
         given = separable(*at, w).square().sum()
         assert_close(torch.autograd.grad(given, at[asked]), torch.autograd.grad(wanted, exact[asked]))
+        if asked != 1:
+            given, wanted = passes.pointwise(at[0], at[2], relu=False), F.conv2d(exact[0], exact[2])
+            slopes = (torch.autograd.grad(y.square().sum(), t[asked]) for y, t in ((given, at), (wanted, exact)))
+            assert_close(*slopes)
 
 
 def test_what_is_not_served():
     w = Window((1, 1), (1, 1), (1, 1))
     x, first, second = torch.zeros(1, 4, 5, 5), torch.zeros(4, 1, 3, 3), torch.zeros(4, 4, 1, 1)
-    assert narrow.serves(x, first, second, w)
-    assert not narrow.serves(x.double(), first.double(), second.double(), w)
-    assert not narrow.serves(x, first, torch.zeros(6, 4, 1, 1), w)
-    assert not narrow.serves(x, first, second, Window((1, 1), (0, 0), (1, 1)))
-    assert not narrow.serves(x, first, second, Window((3, 3), (1, 1), (1, 1)))
-    assert not narrow.serves(torch.zeros(1, 6, 5, 5), torch.zeros(6, 1, 3, 3), torch.zeros(6, 6, 1, 1), w)
-    assert not narrow.serves_norm(torch.zeros(1, 6, 5, 5))
+    assert passes.serves(x, first, second, w)
+    assert not passes.serves(x.double(), first.double(), second.double(), w)
+    assert not passes.serves(x, first, torch.zeros(6, 4, 1, 1), w)
+    assert not passes.serves(x, first, second, Window((1, 1), (0, 0), (1, 1)))
+    assert not passes.serves(x, first, second, Window((3, 3), (1, 1), (1, 1)))
+    assert not passes.serves(torch.zeros(1, 3, 5, 5), torch.zeros(3, 1, 3, 3), torch.zeros(3, 3, 1, 1), w)
+    assert not norms.serves_norm(torch.zeros(1, 3, 5, 5))
+    assert passes.serves_pointwise(x, torch.zeros(6, 4, 1, 1))
+    assert not passes.serves_pointwise(x, torch.zeros(3, 4, 1, 1))
+    assert not passes.serves_pointwise(x.double(), torch.zeros(6, 4, 1, 1).double())
+    with torch.autocast("cpu"):
+        assert not passes.serves_pointwise(x, torch.zeros(6, 4, 1, 1))
 
 
 def test_cannot_be_differentiated_twice_and_says_so():
@@ -113,7 +166,9 @@ def test_cannot_be_differentiated_twice_and_says_so():
     for out in (
         separable(x, first, second, w),
         norm_relu_separable(x, None, None, first, second, Norm(None, None, 0.1, 1e-5), w),
-        narrow.sum_of_norms([x], [None], [1e-5])[0],
+        norms.sum_of_norms([x], [None], [1e-5])[0],
+        passes.pointwise(x, second, relu=True),
+        norms.norm(x, None, None, 1e-5)[0],
     ):
         with pytest.raises(RuntimeError, match="cannot be differentiated twice"):
             torch.autograd.grad(out.square().sum(), x, create_graph=True)
@@ -127,11 +182,12 @@ def test_what_is_not_a_number_is_not_hidden():
     out = norm_relu_separable(x, None, None, drawn(4, 1, 3, 3).float(), drawn(4, 4, 1, 1).float(), norm, w)
     assert out.isnan().any()
     assert torch.autograd.grad(out.sum(), x)[0][:, 2].isnan().all()
+    assert passes.pointwise(x, drawn(4, 4, 1, 1).float(), relu=True)[1, :, 3, 4].isnan().all()
 
 
 @pytest.mark.parametrize("single", [False, True])
 @pytest.mark.parametrize("size", [(8, 8), (9, 7)])
-def test_a_network_of_partial_channels(size, single, monkeypatch):
+def test_a_supernet_of_partial_channels(size, single, monkeypatch):
     """Both kinds of cells, 4, 8 and 16 operated channels, edges of other operations: as the reference in float64."""
     torch.manual_seed(0)
     table = {"normal/2/0": ("sep_conv_3x3", "none"), "reduce/3/1": ("dil_conv_5x5", "skip_connect", "avg_pool_3x3")}
@@ -143,7 +199,7 @@ def test_a_network_of_partial_channels(size, single, monkeypatch):
         draw = torch.randn(len(decision.options), dtype=torch.double, generator=stream)
         weights[name] = (draw == draw.max()).double() if single and not decision.inputs else draw.softmax(0)
     used = []
-    monkeypatch.setattr(narrow, "_library", lambda own=narrow._library: used.append(1) or own())
+    monkeypatch.setattr(passes, "loaded", lambda own=compiled.loaded: used.append(1) or own())
 
     def outcome(executor, dtype):
         network = copy.deepcopy(exact).to(dtype)

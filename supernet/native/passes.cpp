@@ -1,9 +1,9 @@
-// Separable convolutions and batch norms of 4, 8 or 16 channels, channels-last float32: x (batch, rows, columns, channels).
-// PyTorch's own fill half a register with four channels at best, and read and write every intermediate result.
+// Separable convolutions and batch norms, channels-last float32: x (batch, rows, columns, channels).
+// PyTorch's own read and write every intermediate result, and with few channels fill a part of a register.
 //
-// Plain C++ with GCC's and Clang's vector types, as in depthwise.cpp; vectors of 8 also where there could be 16.
+// Plain C++ with GCC's and Clang's vector types, as in depthwise.cpp.
 
-#define LOOPS "narrow.h"
+#define LOOPS "passes.h"
 #include "instructions.h"
 
 #include <cmath>
@@ -15,7 +15,7 @@ static void sums_of(int64_t floats, int C, const float *x, const float *g, const
   std::vector<double> parts(threads * 2 * C, 0.0);
 #pragma omp parallel for schedule(static, 1)
   for (int t = 0; t < threads; t++)
-    DISPATCH(narrow_moments, C, x, g, at, parts.data() + t * 2 * C, pixels * t / threads * C,
+    DISPATCH(any_moments, C, x, g, at, parts.data() + t * 2 * C, pixels * t / threads * C,
              pixels * (t + 1) / threads * C);
   for (int i = 0; i < 2 * C; i++) {
     sums[i] = 0.0;
@@ -28,27 +28,27 @@ static void apply(int64_t floats, int C, const float *x, const float *g, const f
   const int64_t pixels = floats / C;
 #pragma omp parallel for schedule(static, 1)
   for (int t = 0; t < threads; t++)
-    DISPATCH(narrow_linear, C, x, g, abc, out, pixels * t / threads * C, pixels * (t + 1) / threads * C);
+    DISPATCH(any_linear, C, x, g, abc, out, pixels * t / threads * C, pixels * (t + 1) / threads * C);
 }
 
 extern "C" {
 
 // y: a depthwise convolution (channels, K, K) of x, or of ReLU(slope x + level) where they are given, then a 1x1
 // convolution (channels, channels).
-void narrow_separable(const float *x, const float *slope, const float *level, const float *depthwise,
+void separable(const float *x, const float *slope, const float *level, const float *depthwise,
                       const float *pointwise, float *y, int K, const int64_t *shape) {
   Shape s;
   memcpy(&s, shape, sizeof s);
   const int threads = omp_get_max_threads();
 #pragma omp parallel for schedule(static, 1)
   for (int t = 0; t < threads; t++)
-    DISPATCH(narrow_forward, s, K, x, slope, level, depthwise, pointwise, y, s.batch * t / threads,
+    DISPATCH(forward, s, K, x, slope, level, depthwise, pointwise, y, s.batch * t / threads,
              s.batch * (t + 1) / threads);
 }
 
 // From its output's gradient g: dx (by slope x + level where they are given) and the gradients of both weights, one
 // after the other in dw. Either may be null; x is needed for dw and for the ReLU.
-void narrow_separable_gradients(const float *g, const float *x, const float *slope, const float *level,
+void separable_gradients(const float *g, const float *x, const float *slope, const float *level,
                                 const float *depthwise, const float *pointwise, float *dx, float *dw, int K,
                                 const int64_t *shape) {
   Shape s;
@@ -58,7 +58,7 @@ void narrow_separable_gradients(const float *g, const float *x, const float *slo
   std::vector<float> parts(dw ? threads * size : 0, 0.0f);
 #pragma omp parallel for schedule(static, 1)
   for (int t = 0; t < threads; t++)
-    DISPATCH(narrow_backward, s, K, g, x, slope, level, depthwise, pointwise, dx,
+    DISPATCH(backward, s, K, g, x, slope, level, depthwise, pointwise, dx,
              dw ? parts.data() + t * size : nullptr, s.batch * t / threads, s.batch * (t + 1) / threads);
   for (int64_t i = 0; dw && i < size; i++) {
     dw[i] = 0.0f;
@@ -66,8 +66,32 @@ void narrow_separable_gradients(const float *g, const float *x, const float *slo
   }
 }
 
+// y (pixels, out): a 1x1 convolution, weight (out, in), of x (pixels, in), or of its ReLU.
+void pointwise(const float *x, int relu, const float *weight, float *y, int64_t pixels, int64_t in, int64_t out) {
+  const int threads = omp_get_max_threads();
+#pragma omp parallel for schedule(static, 1)
+  for (int t = 0; t < threads; t++)
+    DISPATCH(pointwise_forward, in, out, x, relu, weight, y, pixels * t / threads, pixels * (t + 1) / threads);
+}
+
+// From its output's gradient g: dx and dw (out, in). Either may be null; x is needed for dw and for the ReLU.
+void pointwise_gradients(const float *g, const float *x, int relu, const float *weight, float *dx, float *dw,
+                         int64_t pixels, int64_t in, int64_t out) {
+  const int threads = omp_get_max_threads();
+  const int64_t size = in * out;
+  std::vector<float> parts(dw ? threads * size : 0, 0.0f);
+#pragma omp parallel for schedule(static, 1)
+  for (int t = 0; t < threads; t++)
+    DISPATCH(pointwise_backward, in, out, g, x, relu, weight, dx, dw ? parts.data() + t * size : nullptr,
+             pixels * t / threads, pixels * (t + 1) / threads);
+  for (int64_t i = 0; dw && i < size; i++) {
+    dw[i] = 0.0f;
+    for (int t = 0; t < threads; t++) dw[i] += parts[t * size + i];
+  }
+}
+
 // Of the batch: mean, variance (biased), 1 / sqrt(variance + eps), each (channels,), in `statistics`.
-void narrow_statistics(const float *x, int64_t floats, int C, double eps, float *statistics) {
+void norm_statistics(const float *x, int64_t floats, int C, double eps, float *statistics) {
   std::vector<double> sums(2 * C);
   std::vector<float> centre(x, x + C);  // any pixel: numbers near the mean have small squares
   const double count = floats / C;
@@ -84,19 +108,19 @@ void narrow_statistics(const float *x, int64_t floats, int C, double eps, float 
 }
 
 // out = sum_i slopes[i] xs[i] + level of each channel; slopes (number, channels).
-void narrow_sum(const float *const *xs, int number, int64_t floats, int C, const float *slopes, const float *level,
+void sum_of_norms(const float *const *xs, int number, int64_t floats, int C, const float *slopes, const float *level,
                 float *out) {
   const int threads = omp_get_max_threads();
   const int64_t pixels = floats / C;
 #pragma omp parallel for schedule(static, 1)
   for (int t = 0; t < threads; t++)
-    DISPATCH(narrow_total, C, xs, number, slopes, level, out, pixels * t / threads * C,
+    DISPATCH(any_total, C, xs, number, slopes, level, out, pixels * t / threads * C,
              pixels * (t + 1) / threads * C);
 }
 
 // Of a batch norm with `scale` (null: 1), from its output's gradient g: dx (null: not wanted) and, in dw, the gradients
 // of scale and shift, each (channels,).
-void narrow_norm_gradients(const float *g, const float *x, const float *statistics, const float *scale, int64_t floats,
+void norm_gradients(const float *g, const float *x, const float *statistics, const float *scale, int64_t floats,
                            int C, float *dx, float *dw) {
   std::vector<double> sums(2 * C);
   std::vector<float> abc(3 * C);

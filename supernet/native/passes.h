@@ -1,0 +1,60 @@
+// The loops of passes.cpp, written once and included once for each instruction set (instructions.h): which serve how many
+// channels. With four or eight, a vector takes several pixels.
+
+#include "narrow.h"
+#include "products.h"
+#include "wide.h"
+#include "wide_norms.h"
+
+namespace INSTRUCTIONS {
+
+static const int LANES = WIDEST < 8 ? WIDEST : 8;
+
+INLINE bool narrow(int64_t channels) { return channels == 4 || channels == 8; }
+
+// Strided outputs of four channels come a pixel at a time.
+#define CHOOSE(in_narrow, in_wide, ...)                                                                                \
+  if (!narrow(s.channels)) K == 3 ? in_wide<WIDEST, 3>(__VA_ARGS__) : in_wide<WIDEST, 5>(__VA_ARGS__);                 \
+  else if (s.channels == 8) K == 3 ? in_narrow<LANES, 8, 3>(__VA_ARGS__) : in_narrow<LANES, 8, 5>(__VA_ARGS__);        \
+  else if (s.stride > 1) K == 3 ? in_narrow<4, 4, 3>(__VA_ARGS__) : in_narrow<4, 4, 5>(__VA_ARGS__);                   \
+  else K == 3 ? in_narrow<LANES, 4, 3>(__VA_ARGS__) : in_narrow<LANES, 4, 5>(__VA_ARGS__);
+#define BY_CHANNELS(in_narrow, in_wide, ...)                                                                           \
+  if (!narrow(C)) in_wide<WIDEST>(C, __VA_ARGS__);                                                                     \
+  else C == 4 ? in_narrow<LANES, 4>(__VA_ARGS__) : in_narrow<LANES, 8>(__VA_ARGS__);
+
+INLINE void forward(const Shape &s, int K, const float *x, const float *slope, const float *level,
+                    const float *depthwise, const float *pointwise, float *y, int64_t from, int64_t to) {
+  CHOOSE(forward_images, wide_forward_images, s, x, slope, level, depthwise, pointwise, y, from, to)
+}
+
+INLINE void backward(const Shape &s, int K, const float *g, const float *x, const float *slope, const float *level,
+                     const float *depthwise, const float *pointwise, float *dx, float *sums, int64_t from, int64_t to) {
+  CHOOSE(backward_images, wide_backward_images, s, g, x, slope, level, depthwise, pointwise, dx, sums, from, to)
+}
+
+INLINE void any_moments(int C, const float *x, const float *g, const float *at, double *sums, int64_t from, int64_t to) {
+  BY_CHANNELS(moments, wide_moments, x, g, at, sums, from, to)
+}
+
+INLINE void any_linear(int C, const float *x, const float *g, const float *abc, float *out, int64_t from, int64_t to) {
+  BY_CHANNELS(linear, wide_linear, x, g, abc, out, from, to)
+}
+
+INLINE void any_total(int C, const float *const *xs, int number, const float *slopes, const float *level, float *out,
+                      int64_t from, int64_t to) {
+  BY_CHANNELS(total, wide_total, xs, number, slopes, level, out, from, to)
+}
+
+INLINE void pointwise_forward(int64_t in, int64_t out, const float *x, bool relu, const float *weight, float *y,
+                              int64_t from, int64_t to) {
+  wide_pointwise<WIDEST>(in, out, x, relu, weight, y, from, to);
+}
+
+INLINE void pointwise_backward(int64_t in, int64_t out, const float *g, const float *x, bool relu, const float *weight,
+                               float *dx, float *sums, int64_t from, int64_t to) {
+  wide_pointwise_backward<WIDEST>(in, out, g, x, relu, weight, dx, sums, from, to);
+}
+
+#undef CHOOSE
+#undef BY_CHANNELS
+}  // namespace INSTRUCTIONS
