@@ -1,8 +1,9 @@
 // The loops of passes.cpp for 4 and 8 channels.
 //
 // Vectors of N floats are taken just as numbers lie in memory: one holds N / C pixels, or C / N hold a pixel. What belongs
-// to channels (taps, scales) is repeated for the pixels of a vector, or has a vector for each part of a pixel. An image is first copied into a frame of zeros as wide as the padding, with room
-// for BLOCK vectors more at the end of each row: no loop needs to know of borders, and rows may end within a block.
+// to channels (taps, scales) is repeated for the pixels of a vector, or has a vector for each part of a pixel. An image is
+// first copied into a frame of zeros as wide as the padding, with room for BLOCK vectors more at the end of each row: no
+// loop needs to know of borders, and rows may end within a block.
 
 namespace INSTRUCTIONS {
 
