@@ -81,6 +81,7 @@ def test_second_order_gumbel_and_an_operation_of_ones_own(supernet, images, tmp_
     (tmp_path / "mine.py").write_text(
         "from torch import nn\n\n\ndef blur(site):\n    return nn.AvgPool2d(5, site.stride, 2)\n"
     )
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # another test's
     monkeypatch.syspath_prepend(tmp_path)
     operation = "operations.blur={_target_: mine.blur, _partial_: true}"
     choices = ["architect=unrolled", "relaxation=gumbel", "inputs=softmax", "space.operations=[blur,skip_connect]"]

@@ -147,6 +147,7 @@ def test_settings_of_ones_own_can_be_resumed(supernet, monkeypatch, images, tmp_
     content, path = re.search(r"`(blur: .*?)` in a file `(\S+)`", README).groups()
     (tmp_path / path).parent.mkdir(parents=True)
     (tmp_path / path).write_text(content)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # another test's
     monkeypatch.syspath_prepend(tmp_path)
     given = re.search(r"`supernet (--config-dir \S+ \+operations=blur) \.\.\.`", README)[1].split()
     words = [*given, "relaxation=sharp", *TINY, f"data.path={images}", "space.operations=[none,blur]"]
