@@ -35,8 +35,8 @@ extern "C" {
 
 // y: a depthwise convolution (channels, K, K) of x, or of ReLU(slope x + level) where they are given, then a 1x1
 // convolution (channels, channels).
-void separable(const float *x, const float *slope, const float *level, const float *depthwise,
-                      const float *pointwise, float *y, int K, const int64_t *shape) {
+void separable(const float *x, const float *slope, const float *level, const float *depthwise, const float *pointwise,
+               float *y, int K, const int64_t *shape) {
   Shape s;
   memcpy(&s, shape, sizeof s);
   const int threads = omp_get_max_threads();
@@ -49,8 +49,8 @@ void separable(const float *x, const float *slope, const float *level, const flo
 // From its output's gradient g: dx (by slope x + level where they are given) and the gradients of both weights, one
 // after the other in dw. Either may be null; x is needed for dw and for the ReLU.
 void separable_gradients(const float *g, const float *x, const float *slope, const float *level,
-                                const float *depthwise, const float *pointwise, float *dx, float *dw, int K,
-                                const int64_t *shape) {
+                         const float *depthwise, const float *pointwise, float *dx, float *dw, int K,
+                         const int64_t *shape) {
   Shape s;
   memcpy(&s, shape, sizeof s);
   const int threads = omp_get_max_threads();
@@ -109,7 +109,7 @@ void norm_statistics(const float *x, int64_t floats, int C, double eps, float *s
 
 // out = sum_i slopes[i] xs[i] + level of each channel; slopes (number, channels).
 void sum_of_norms(const float *const *xs, int number, int64_t floats, int C, const float *slopes, const float *level,
-                float *out) {
+                  float *out) {
   const int threads = omp_get_max_threads();
   const int64_t pixels = floats / C;
 #pragma omp parallel for schedule(static, 1)

@@ -1,6 +1,7 @@
 """Compiled passes in float32 against PyTorch's operations in float64."""
 
 import copy
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -21,6 +22,16 @@ pytestmark = pytest.mark.skipif(native.library() is None, reason="not compiled h
 
 def drawn(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
+
+
+@contextmanager
+def running_on(threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def assert_close(given, wanted):
@@ -74,12 +85,8 @@ def test_sum_of_norms(size, channels, threads):
         at = [*xs, *(w for w in ws if w is not None)]
         return [out, means, variances, *torch.autograd.grad(out, at, drawn(*out.shape, seed=9).to(dtype))]
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with running_on(threads):
         given = outcome(torch.float)
-    finally:
-        torch.set_num_threads(before)
     assert_close(given, outcome(torch.double))
 
 
@@ -99,12 +106,8 @@ def test_pointwise(channels, out, size, threads, relu):
             y = F.conv2d(x.relu() if relu else x, weight)
         return [y, *torch.autograd.grad(y, at, drawn(*y.shape, seed=4).to(dtype))]
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with running_on(threads):
         given = outcome(torch.float)
-    finally:
-        torch.set_num_threads(before)
     assert_close(given, outcome(torch.double))
 
 
