@@ -1,28 +1,36 @@
 """All that has to be checked and measured on a GPU, in one go: stacked cells, CUDA graphs, bfloat16, hidden waiting.
 
-    python -m experiments.benchmarks.gpu                          # some minutes on one GPU
+    python -m experiments.benchmarks.gpu --data cifar10_jpeg.npz  # all of it on one GPU, real searches at its end
+    python -m experiments.benchmarks.gpu                          # without the real searches: some minutes
     python -m experiments.benchmarks.gpu --only checks            # a minute
     python -m experiments.benchmarks.gpu --device cpu --tiny      # the script itself, without a GPU
 
-Each section is by itself: one that fails says so and leaves the others. Images are random. Times are medians of
-variants that take turns; float32 convolutions use TF32 where PyTorch does (its default) except in the checks.
-Writes experiments/results/gpu.json.
+Each section is by itself: one that fails says so and leaves the others. Images are random, but for the searches on
+`--data`, an .npz file with MedMNIST's keys. Times are medians of variants that take turns; float32 convolutions use
+TF32 where PyTorch does (its default) except in the checks. Writes experiments/results/gpu.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
+import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from supernet.runtime.run import Run
-from supernet.search.architects import Architect, first_order, unrolled
+from supernet.search.architects import unrolled
+from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
 
 from .setting import (
@@ -42,7 +50,6 @@ from .setting import (
     whole_distance,
 )
 
-ARCHITECTS: dict[str, Architect] = {"first_order": first_order, "unrolled": unrolled}
 SEARCHES = [
     Variant("reference"),
     Variant("reference", graphs=True),
@@ -58,6 +65,7 @@ SEARCHES = [
     Variant("stacked", graphs=True, precision="bfloat16"),
     Variant("stacked-matmul", graphs=True, precision="bfloat16"),
 ]
+SINGLE_PATHS = [Variant("reference"), Variant("stacked"), Variant("stacked", precision="bfloat16")]
 TRAININGS = [
     Variant(),
     Variant(channels_last=True),
@@ -78,35 +86,46 @@ class Scale:
     training: Darts
     side: int
     batches: tuple[int, ...]
+    partial_batch: int
     training_batch: int
     check_batch: int
     check_steps: int
     warm_up: int
     rounds: int
 
+    @property
+    def searches(self) -> dict[str, Search]:
+        """The kinds of step that are checked and timed, by name."""
+        return {
+            "first_order": Search(self.search),
+            "unrolled": Search(self.search, unrolled),
+            "partial_channels": Search(self.search, chooser=Undecided(partial=4)),
+        }
 
-FULL = Scale(Darts(), Darts(channels=36, cells=20, auxiliary=True), 32, (64, 256, 1024), 96, 16, 8, 8, 15)
-_SMALL = Darts(channels=4, cells=1, nodes=2)  # 2 channels side by side crash oneDNN on the CPU
-TINY = Scale(_SMALL, Darts(channels=4, cells=2, auxiliary=True), 8, (4,), 4, 4, 2, 0, 1)
+
+FULL = Scale(Darts(), Darts(channels=36, cells=20, auxiliary=True), 32, (64, 256, 1024), 256, 96, 16, 8, 8, 15)
+_SMALL = Darts(channels=16, cells=1, nodes=2)  # 2 channels side by side, a part of 8, crash oneDNN on the CPU
+TINY = Scale(_SMALL, Darts(channels=4, cells=2, auxiliary=True), 8, (4,), 4, 4, 4, 2, 0, 1)
 
 
 def check_stacked(scale: Scale, device: torch.device) -> dict[str, float]:
     """The stacked executors against the reference: outputs and every gradient, float64 and (without TF32) float32."""
     found = {}
-    for dtype in (torch.float64, torch.float32):
-        supernet = build_supernet(scale.search, device, dtype)
-        weights = random_weights(supernet, device, dtype)
+    for dtype, divisor in product((torch.float64, torch.float32), (1, 4)):
+        kind = f"{dtype}{'' if divisor == 1 else ' partial channels'}"
+        supernet = build_supernet(scale.search, device, dtype, Undecided(partial=divisor))
+        weights = random_weights(supernet, device, dtype, inputs=divisor > 1)
         batch = random_batch(scale.check_batch, device, side=scale.side, dtype=dtype)
         expected = passes_of(supernet, batch, weights, Run(device), "reference")
-        found[f"{dtype} reference twice"] = whole_distance(
+        found[f"{kind} reference twice"] = whole_distance(
             passes_of(supernet, batch, weights, Run(device), "reference"), expected
         )
         for name in EXECUTORS:
             got = passes_of(supernet, batch, weights, Run(device), name)
-            found[f"{dtype} {name} worst tensor"] = distance(got, expected)
-            found[f"{dtype} {name} all"] = whole_distance(got, expected)
+            found[f"{kind} {name} worst tensor"] = distance(got, expected)
+            found[f"{kind} {name} all"] = whole_distance(got, expected)
             if dtype == torch.float64:
-                require(found[f"{dtype} {name} all"] < 1e-9, f"{name} differs from the reference in float64")
+                require(found[f"{kind} {name} all"] < 1e-9, f"{name} differs from the reference in {kind}")
     return found
 
 
@@ -125,12 +144,12 @@ def check_bfloat16(scale: Scale, device: torch.device) -> dict[str, float]:
 def check_graphs(scale: Scale, device: torch.device) -> dict[str, float]:
     """Losses, parameters, statistics and alphas after some steps with graphs against those without."""
     found = {}
-    for name, architect in ARCHITECTS.items():
+    for name, search in scale.searches.items():
         for executor in ("reference", "stacked"):
             ends = []
             for graphs in (False, False, True):
                 variant = Variant(executor, graphs=graphs)
-                steps = SearchSteps(Search(scale.search, architect), variant, scale.check_batch, scale.side, device)
+                steps = SearchSteps(search, variant, scale.check_batch, scale.side, device)
                 losses = [steps().detach() for _ in range(scale.check_steps)]
                 ends.append([*losses, *steps.supernet.state_dict().values(), *steps.strategy.logits.values()])
             ends = [[tensor.detach().double() for tensor in end] for end in ends]
@@ -145,9 +164,9 @@ def check_waiting(scale: Scale, device: torch.device) -> dict[str, str]:
     if device.type != "cuda":
         return {"skipped": "only CUDA tells"}
     found = {}
-    for name, architect in ARCHITECTS.items():
+    for name, search in scale.searches.items():
         for variant in (Variant("reference"), Variant("stacked"), Variant("stacked", graphs=True)):
-            steps = SearchSteps(Search(scale.search, architect), variant, scale.check_batch, scale.side, device)
+            steps = SearchSteps(search, variant, scale.check_batch, scale.side, device)
             found[f"{name} {variant}"] = _waits(steps, device)
     training = TrainingSteps(scale.training, Variant(), scale.check_batch, scale.side, device)
     found["training"] = _waits(training, device)
@@ -170,15 +189,19 @@ def _waits(step: Callable[[], Any], device: torch.device) -> str:
 
 
 def time_searches(scale: Scale, device: torch.device) -> list[dict[str, Any]]:
-    """Seconds, images a second and peak memory of a search step, by batch, architect and variant."""
+    """Seconds, images a second and peak memory of a search step, by batch, kind and variant."""
+    single = Search(scale.search, chooser=Undecided(single=True))
+    first = scale.batches[0]
+    plan = [("first_order", batch, SEARCHES) for batch in scale.batches]
+    plan += [("unrolled", first, SEARCHES), ("partial_channels", scale.partial_batch, SEARCHES)]
     rows = []
-    for name, architect in ARCHITECTS.items():
-        for batch in scale.batches if name == "first_order" else scale.batches[:1]:
+    for name, batch, variants in [*plan, ("single_path", first, SINGLE_PATHS)]:
 
-            def make(variant: Variant, batch: int = batch, architect: Architect = architect) -> Callable[[], Any]:
-                return SearchSteps(Search(scale.search, architect), variant, batch, scale.side, device)
+        def make(variant: Variant, batch: int = batch, name: str = name) -> Callable[[], Any]:
+            search = scale.searches.get(name, single)
+            return SearchSteps(search, variant, batch, scale.side, device)
 
-            rows += [{"architect": name, "batch": batch, **row} for row in _times(SEARCHES, make, scale, device)]
+        rows += [{"search": name, "batch": batch, **row} for row in _times(variants, make, scale, device)]
     return rows
 
 
@@ -188,6 +211,24 @@ def time_trainings(scale: Scale, device: torch.device) -> list[dict[str, Any]]:
     variants = TRAININGS if device.type == "cuda" else [v for v in TRAININGS if not v.compiled]
     rows = _times(variants, lambda v: TrainingSteps(scale.training, v, size, scale.side, device), scale, device)
     return [{"batch": size, **row} for row in rows]
+
+
+def run_search(method: str, data: Path, device: torch.device, *more: str) -> dict[str, Any]:
+    """A method's published search on real images, as a person runs it: seconds in all, summary and cell."""
+    overrides = ["experiment=none", f"method={method}", "data=npz", f"data.path={data.resolve()}"]
+    overrides += ["data.crop_padding=4", "data.flip=true", "retrain=none", "baseline.random=0", "doctor=off"]
+    overrides += [f"runtime.device={device.type}", "runtime.graphs=true", "runtime.precision=bfloat16", *more]
+    with tempfile.TemporaryDirectory() as directory:
+        run = Path(directory) / "run"
+        command = [sys.executable, "-m", "experiments.pipeline", *overrides, f"hydra.run.dir={run}"]
+        began = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        found: dict[str, Any] = {"overrides": overrides, "seconds": time.perf_counter() - began}
+        require(done.returncode == 0, f"exit code {done.returncode}: {(done.stderr or done.stdout).strip()[-500:]}")
+        for name in ("summary", "genotype"):
+            found[name] = json.loads((run / f"{name}.json").read_text(encoding="utf-8"))
+    print(f"  {found['seconds']:.0f} s, validation {found['summary']['search_valid_accuracy']}", flush=True)
+    return found
 
 
 def _times(
@@ -268,18 +309,18 @@ SECTIONS: dict[str, Callable[[Scale, torch.device], Any]] = {
 }
 
 
-def run_section(name: str, scale: Scale, device: torch.device) -> dict[str, Any]:
+def run_section(name: str, section: Callable[[], Any]) -> dict[str, Any]:
     """A section's result, or how it failed."""
     print(name, flush=True)
     exact = name.startswith("check")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = not exact
     torch.backends.cudnn.benchmark = not exact
     try:
-        result = SECTIONS[name](scale, device)
+        result = section()
     except Exception as error:
         print(f"  failed: {error}")
         return {"failed": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
-    if isinstance(result, dict):
+    if isinstance(result, dict) and exact:
         for key, value in result.items():
             print(f"  {key:<48} {value if isinstance(value, str) else format(value, '.2e')}")
     return {"result": result}
@@ -290,17 +331,23 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="small networks, one round: to try the script")
     parser.add_argument("--only", choices=["checks", "times", *SECTIONS], help="only these sections")
+    parser.add_argument("--data", type=Path, help="an .npz file of CIFAR-10: the published searches are run on it, too")
+    parser.add_argument("--more", nargs="*", default=[], help="overrides of these searches, such as search.epochs=1")
     parser.add_argument("--output", type=Path, default=Path("experiments/results/gpu.json"))
     arguments = parser.parse_args()
     device, scale = torch.device(arguments.device), TINY if arguments.tiny else FULL
     chosen = [n for n in SECTIONS if arguments.only in (None, n) or n.startswith(arguments.only.rstrip("s") + "_")]
+    sections = {name: partial(SECTIONS[name], scale, device) for name in chosen}
+    if arguments.data and arguments.only is None:
+        for method in ("darts", "pc_darts"):
+            sections[f"search_{method}"] = partial(run_search, method, arguments.data, device, *arguments.more)
     record: dict[str, Any] = {"machine": machine(device), "tiny": arguments.tiny}
     print(record["machine"], flush=True)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    for name in chosen:
-        record[name] = run_section(name, scale, device)
+    for name, section in sections.items():
+        record[name] = run_section(name, section)
         arguments.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    if failed := [name for name in chosen if "failed" in record[name]]:
+    if failed := [name for name in sections if "failed" in record[name]]:
         raise SystemExit(f"failed: {', '.join(failed)}")
 
 

@@ -5,6 +5,7 @@ on a GPU; the kernels of the rest are an estimate (a convolution's backward pass
 of forward and backward passes, executors taking turns.
 
     python -m experiments.benchmarks.kernels                              # the published search network
+    python -m experiments.benchmarks.kernels --partial 4                  # with one channel in four
     python -m experiments.benchmarks.kernels --channels 4 --cells 2 --batch 2 --side 8
 """
 
@@ -25,6 +26,7 @@ from supernet.data.batches import Batch
 from supernet.space.architecture import Weights
 from supernet.space.cells import Cell, Executor, running
 from supernet.space.choices import Supernet
+from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
 
 from .setting import EXECUTORS, alternate, build_supernet, machine, random_batch, random_weights
@@ -99,6 +101,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--channels", type=int, default=16)
     parser.add_argument("--cells", type=int, default=8)
+    parser.add_argument("--partial", type=int, default=1, help="operations see one channel in so many")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--side", type=int, default=32, help="of the images, in pixels")
     parser.add_argument("--rounds", type=int, default=5, help="0: only count")
@@ -106,8 +109,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("experiments/results/kernels.json"))
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    supernet = build_supernet(Darts(channels=arguments.channels, cells=arguments.cells), device)
-    weights = random_weights(supernet, device)
+    space, chooser = Darts(channels=arguments.channels, cells=arguments.cells), Undecided(partial=arguments.partial)
+    supernet = build_supernet(space, device, chooser=chooser)
+    weights = random_weights(supernet, device, inputs=arguments.partial > 1)
     batch = random_batch(arguments.batch, device, side=arguments.side, channels_last=arguments.channels_last)
     cells = sum(isinstance(module, Cell) for module in supernet.modules())
     counts = {name: count(supernet, executor, batch, weights) for name, executor in EXECUTORS.items()}

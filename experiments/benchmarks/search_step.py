@@ -74,7 +74,7 @@ def agreement(space: Darts, chooser: Undecided, side: int) -> dict[str, float]:
 
     def passes(executor: str, dtype: torch.dtype) -> list[torch.Tensor]:
         supernet = build_supernet(space, torch.device("cpu"), dtype, chooser)
-        weights = random_weights(supernet, torch.device("cpu"), dtype)
+        weights = random_weights(supernet, torch.device("cpu"), dtype, inputs=chooser.partial > 1)
         batch = random_batch(8, torch.device("cpu"), side=side, dtype=dtype)
         return passes_of(supernet, batch, weights, Run(), executor)
 

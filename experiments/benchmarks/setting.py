@@ -252,9 +252,11 @@ def passes_of(
     return [logits.detach(), *torch.autograd.grad(loss, [*weights.values(), *supernet.parameters()])]
 
 
-def random_weights(supernet: Supernet, device: torch.device, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    """Weights of the operations, leaves that want gradients."""
+def random_weights(
+    supernet: Supernet, device: torch.device, dtype: torch.dtype = torch.float32, *, inputs: bool = False
+) -> dict[str, Tensor]:
+    """Weights of the operations, and of nodes' inputs if wanted; leaves that want gradients."""
     generator = torch.Generator().manual_seed(3)
-    decisions = {name: d for name, d in supernet.decisions.items() if not d.inputs}
+    decisions = {name: d for name, d in supernet.decisions.items() if inputs or not d.inputs}
     draws = {n: torch.randn(len(d.options), generator=generator, dtype=torch.float64) for n, d in decisions.items()}
     return {n: draw.softmax(0).to(device, dtype).requires_grad_() for n, draw in draws.items()}

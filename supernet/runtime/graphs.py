@@ -3,7 +3,8 @@
 A graph replays the kernels that one pass launched, on the same memory. So it holds for one signature: shapes, types
 and strides of the inputs, which of them want gradients, and every plain setting of every module (training or not,
 whether norms keep statistics, drop path's probability). Anything else, the CPU, passes without gradients and passes
-in small numbers, such as an epoch's last batch, run as ever.
+in small numbers, such as an epoch's last batch, run as ever; so does a network that says that it `waits` for numbers
+on the device to know what to run.
 
 Whatever is not exactly a replay is refused or copied: results and gradients are copies, so that a later pass cannot
 change them; a backward pass that is not that of the last forward pass, or the second of one, raises. Batch norms
@@ -95,6 +96,9 @@ class Graphed:
         leaves, spec = pytree.tree_flatten(args)
         wanted = torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in leaves + parameters)
         if self._inside or not wanted or not all(isinstance(leaf, Tensor) for leaf in leaves):
+            return self._plain(*args)
+        if getattr(self._network, "waits", False):  # an attempt would leave CUDA's random state in disorder
+            self._give_up("what it runs depends on numbers that are on the device")
             return self._plain(*args)
         key = self._signature(leaves, parameters, spec)
         seen = self._recent.count(hash(key))

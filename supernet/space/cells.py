@@ -180,21 +180,21 @@ class _State:
     modules: Sequence[nn.Module]
     parameters: Sequence[dict[str, nn.Parameter | None]]
     buffers: Sequence[dict[str, Tensor | None]]
-    weights: Sequence[Tensor | None]
+    given: Sequence[tuple[Tensor | None, Sequence[bool]]]  # to choices: weights, and which are on
 
     @classmethod
     def of(cls, cell: Cell) -> _State:
         modules = list(cell.modules())
-        weights = [module.weights if isinstance(module, Choice) else None for module in modules]
-        return cls(modules, [dict(m._parameters) for m in modules], [dict(m._buffers) for m in modules], weights)
+        given = [(m.weights, m.on) if isinstance(m, Choice) else (None, ()) for m in modules]
+        return cls(modules, [dict(m._parameters) for m in modules], [dict(m._buffers) for m in modules], given)
 
     def put(self) -> None:
-        for module, parameters, buffers, weights in zip(
-            self.modules, self.parameters, self.buffers, self.weights, strict=True
+        for module, parameters, buffers, given in zip(
+            self.modules, self.parameters, self.buffers, self.given, strict=True
         ):
             module._parameters, module._buffers = parameters, buffers
             if isinstance(module, Choice):
-                module.weights = weights
+                module.weights, module.on = given
 
 
 def _copies(buffers: dict[str, Tensor | None]) -> dict[str, Tensor | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
@@ -13,16 +13,17 @@ from supernet.space.architecture import Decision, Weights
 
 
 class Choice(nn.Module):
-    """A place in a network where a decision is open. `weights` is there only while the supernet runs."""
+    """A place in a network where a decision is open.
+
+    `weights`, one for each option, are there only while the supernet runs; so is `on`, which of them are not zero,
+    where only those options are to run.
+    """
 
     def __init__(self, decision: Decision) -> None:
         super().__init__()
         self.decision = decision
         self.weights: Tensor | None = None
-
-
-Mixture = Callable[[Tensor, Sequence[nn.Module], Tensor], Tensor]
-"""(weights (options,), candidates, state) -> what the edge gives."""
+        self.on: Sequence[bool] = ()
 
 
 def weighted_sum(weights: Tensor, candidates: Sequence[nn.Module], x: Tensor) -> Tensor:
@@ -31,13 +32,12 @@ def weighted_sum(weights: Tensor, candidates: Sequence[nn.Module], x: Tensor) ->
     return sum(terms[1:], terms[0])
 
 
-def single_path(weights: Tensor, candidates: Sequence[nn.Module], x: Tensor) -> Tensor:
-    """The sum of the candidates whose weight is not zero, which alone run: one, for weights that are one-hot.
+def single_path(weights: Tensor, on: Sequence[bool], candidates: Sequence[nn.Module], x: Tensor) -> Tensor:
+    """The sum of the candidates that are on, which alone run: one, for weights that are one-hot.
 
     The zero weights are added as they are: that leaves the sum alone, and gives each of them the sum of the incoming
     gradient (GDAS, Dong and Yang 2019, its code), where the full derivative would need the operation to run.
     """
-    on = weights.detach().ne(0).tolist()
     terms = [w * op(x) for w, op, runs in zip(weights, candidates, on, strict=True) if runs]
     off = [w for w, runs in zip(weights, on, strict=True) if not runs]
     if not terms:
@@ -47,19 +47,22 @@ def single_path(weights: Tensor, candidates: Sequence[nn.Module], x: Tensor) -> 
 
 
 class OperationChoice(Choice):
-    """A mixed operation: candidates and how they are mixed."""
+    """A mixed operation: all candidates weighted, or, if it is `single`, those alone whose weights are not zero."""
 
-    def __init__(
-        self, decision: Decision, candidates: Mapping[str, nn.Module], mixture: Mixture = weighted_sum
-    ) -> None:
+    def __init__(self, decision: Decision, candidates: Mapping[str, nn.Module], *, single: bool = False) -> None:
         super().__init__(decision)
         self.candidates = nn.ModuleDict(candidates)
-        self.mixture = mixture
+        self.single = single
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (batch, channels, height, width) to the same, halved in size where the stride is 2."""
         assert self.weights is not None, "run the supernet, which hands out the weights"
-        return self.mixture(self.weights, list(self.candidates.values()), x)
+        candidates = list(self.candidates.values())
+        return (
+            single_path(self.weights, self.on, candidates, x)
+            if self.single
+            else weighted_sum(self.weights, candidates, x)
+        )
 
 
 @contextmanager
@@ -78,7 +81,7 @@ def holding(modules: Sequence[nn.Module], attribute: str, value: object) -> Iter
 def single_paths(network: nn.Module) -> AbstractContextManager[None]:
     """Within it all mixed operations of `network` run only what is on (`single_path`)."""
     choices = [module for module in network.modules() if isinstance(module, OperationChoice)]
-    return holding(choices, "mixture", single_path)
+    return holding(choices, "single", True)
 
 
 class PartialChannels(nn.Module):
@@ -131,6 +134,7 @@ class Supernet(nn.Module):
         self.network = network
         self.everything = everything
         self._choices = [module for module in network.modules() if isinstance(module, Choice)]
+        self._operations = [choice for choice in self._choices if isinstance(choice, OperationChoice)]
         self.decisions: dict[str, Decision] = {}
         for choice in self._choices:
             known = self.decisions.setdefault(choice.decision.name, choice.decision)
@@ -143,12 +147,26 @@ class Supernet(nn.Module):
         `weights` needs an entry for each operation decision; where an input decision has none, its node's edges
         are plainly added.
         """
+        on = self._on(weights)
         try:
             for choice in self._choices:
-                choice.weights = (
-                    weights[choice.decision.name] if not choice.decision.inputs else weights.get(choice.decision.name)
-                )
+                name = choice.decision.name
+                choice.weights = weights.get(name) if choice.decision.inputs else weights[name]
+                choice.on = on.get(name, ())
             return self.network(images)
         finally:
             for choice in self._choices:
-                choice.weights = None
+                choice.weights, choice.on = None, ()
+
+    @property
+    def waits(self) -> bool:
+        """Whether a pass begins by reading weights from the device: which operations run is decided on the host."""
+        return any(choice.single for choice in self._operations)
+
+    def _on(self, weights: Weights) -> dict[str, list[bool]]:
+        """By decision of single paths, which weights are not zero, all read at once: a device is waited for once."""
+        names = list(dict.fromkeys(choice.decision.name for choice in self._operations if choice.single))
+        if not names:
+            return {}
+        read = iter(torch.cat([weights[name].detach() for name in names]).ne(0).tolist())
+        return {name: [next(read) for _ in range(len(weights[name]))] for name in names}

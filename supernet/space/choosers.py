@@ -13,11 +13,8 @@ from supernet.space.architecture import Decision
 from supernet.space.cells import Executor, reference
 from supernet.space.choices import (
     InputChoice,
-    Mixture,
     OperationChoice,
     PartialChannels,
-    single_path,
-    weighted_sum,
 )
 from supernet.space.operations import OPERATIONS, Operation, Site
 
@@ -99,8 +96,8 @@ class Undecided:
             )
         inner = replace(site, channels=channels)
         candidates = {option: _build(name, option, inner, self.factories) for option in options}
-        mixture: Mixture = single_path if self.single else weighted_sum
-        choice = OperationChoice(Decision(name, tuple(options), optional=site.optional), candidates, mixture)
+        decision = Decision(name, tuple(options), optional=site.optional)
+        choice = OperationChoice(decision, candidates, single=self.single)
         return choice if self.partial == 1 else PartialChannels(choice, site.channels, site.stride, self.partial)
 
     def inputs(self, name: str, options: Sequence[str], keep: int) -> tuple[tuple[str, ...], nn.Module]:

@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernet.space.cells import Cell, reference
-from supernet.space.choices import InputChoice, OperationChoice, PartialChannels, single_path
+from supernet.space.choices import InputChoice, OperationChoice, PartialChannels
 from supernet.space.choosers import Together
 from supernet.space.compiled import Norm, Window, dense
 from supernet.space.kernels import combine, norm_relu_separable, quarters, separable
@@ -208,13 +208,12 @@ def _add_choice(node: _Sum, choice: OperationChoice, state: _State, share: Tenso
     weights = choice.weights if share is None else choice.weights * share
     candidates = list(zip(choice.candidates.values(), weights.unbind(), strict=True))
     off: list[Tensor] = []
-    if choice.mixture is single_path:
-        on = choice.weights.detach().ne(0).tolist()
-        off = [weight for (_, weight), runs in zip(candidates, on, strict=True) if not runs]
-        candidates = [candidate for candidate, runs in zip(candidates, on, strict=True) if runs]
+    if choice.single:
+        off = [weight for (_, weight), runs in zip(candidates, choice.on, strict=True) if not runs]
+        candidates = [candidate for candidate, runs in zip(candidates, choice.on, strict=True) if runs]
     for operation, weight in candidates:
         _add(node, operation, state, weight)
-    if off and choice.weights.requires_grad:  # the mixture adds them as they are
+    if off and choice.weights.requires_grad:  # as `single_path` adds them
         node.terms.append(torch.stack(off).sum().expand(1, 1, 1, 1))
 
 

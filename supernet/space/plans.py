@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from supernet.space.choices import OperationChoice, PartialChannels
 from supernet.space.operations import FactorizedReduce
 from supernet.space.recognition import (
     Layer,
@@ -25,7 +26,7 @@ from supernet.space.recognition import (
     recognise,
     stride_of,
 )
-from supernet.space.stacking import embedding, permutation, selection
+from supernet.space.stacking import embedding, permutation, repeated, selection
 
 if TYPE_CHECKING:
     from supernet.space.cells import Cell
@@ -138,13 +139,23 @@ class Plan:
         """Whether the cell still consists of the modules that the plan was made for."""
         return channels == self.channels and all(tuple(now.values()) == then for now, then in self.children)
 
+    def edge_of(self, device: torch.device) -> Tensor:
+        """Of each weight of the cell the number of its edge."""
+        return repeated(self.options, device)
+
     def scale_order(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """`order` and `inverse` of `stacking.spread`."""
         return selection(self.places, sum(self.options), self.channels, device)
 
 
+def open_choice(edge: nn.Module) -> OperationChoice | None:
+    """The open decision of an edge, with all or part of the channels; None where there is none."""
+    choice = edge.choice if type(edge) is PartialChannels else edge
+    return choice if type(choice) is OperationChoice else None
+
+
 def make_plan(cell: Cell, channels: int) -> Plan | None:
-    """The plan of a cell with open edges on states of `channels` channels; None where a node would get nothing."""
+    """The plan of a cell with open edges that operate on `channels` channels; None where a node would get nothing."""
     units, options = _units(cell, channels)
     first, nodes = len(cell.preprocess), len(cell.totals)
     if {unit.target for unit in units} != set(range(first, first + nodes)):
@@ -178,7 +189,9 @@ def _units(cell: Cell, channels: int) -> tuple[list[Unit], tuple[int, ...]]:
     options: list[int] = []
     for target, incoming in enumerate(cell.incoming, len(cell.preprocess)):
         for source, name in incoming:
-            candidates = list(cell.edges[name].candidates.values())  # type: ignore[operator,union-attr]
+            choice = open_choice(cell.edges[name])
+            assert choice is not None
+            candidates = list(choice.candidates.values())
             first = sum(options)
             units += [Unit(first + i, source, target, m, recognise(m, channels)) for i, m in enumerate(candidates)]
             options.append(len(candidates))

@@ -14,10 +14,12 @@ stacked anew in every pass. The function is the one that `reference` defines, be
    statistics, which are read and written in stacks, too;
 6. p norm(y) is norm(y) with the scale p: the weights ride on the last norm of an operation, and their gradients come
    out of its backward pass, summed in float32 also where activations are bfloat16;
-7. what is left is a sum over the edges into a node, done over all kinds at once.
+7. what is left is a sum over the edges into a node, done over all kinds at once;
+8. with partial channels all of that concerns the part that is operated on; what passes by is a weighted sum as well,
+   and shuffling both together is linear and the same for all edges of a node, so that it is done once a node.
 
 What is not recognised, such as an operation of one's own, is run by itself and joins the sum. A cell that is not a
-plain search cell (decided, sampled, with dropped paths or partial channels) is left to the
+plain search cell (decided, with dropped paths, or on single paths, which are few operations anyway) is left to the
 reference (`cells.one_by_one`).
 """
 
@@ -33,8 +35,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernet.space.cells import Cell, one_by_one
-from supernet.space.choices import InputChoice, OperationChoice
-from supernet.space.plans import Group, Plan, Run, Tower, make_plan
+from supernet.space.choices import InputChoice, PartialChannels
+from supernet.space.plans import Group, Plan, Run, Tower, make_plan, open_choice
 from supernet.space.stacking import fold, mix, reorder, repeat, scale, spread, stack
 
 _PLANS: WeakKeyDictionary[Cell, Plan | None] = WeakKeyDictionary()
@@ -54,15 +56,15 @@ class Stacked:
         if plan is None or not _as_planned(plan, cell):
             return one_by_one(cell, inputs)
         supply = _Supply(plan, cell, inputs[0])
-        states: dict[int, Tensor] = dict(enumerate(inputs))
-        terms: dict[int, list[Tensor]] = {node: [] for node in range(len(inputs), len(inputs) + len(cell.totals))}
+        states = _States(cell, inputs, plan.channels)
         for group in plan.groups:
             for source in group.sources:
-                if source not in states:
-                    states[source] = _total(terms[source])
-            self._evaluate(group, states, supply, terms)
+                states.complete(source)
+            self._evaluate(group, states.operated, supply, states.terms)
         supply.remember()
-        return [*inputs, *(states[node] if node in states else _total(terms[node]) for node in terms)]
+        for node in states.terms:
+            states.complete(node)
+        return states.whole
 
     def _evaluate(
         self, group: Group, states: dict[int, Tensor], supply: _Supply, terms: dict[int, list[Tensor]]
@@ -116,11 +118,65 @@ class Stacked:
 stacked = Stacked()
 
 
+class _States:
+    """The states of a pass: `whole`, as far as they are complete, what is `operated` of each, and `terms` of nodes."""
+
+    def __init__(self, cell: Cell, inputs: Sequence[Tensor], operated: int) -> None:
+        self.whole: list[Tensor] = []
+        self.operated: dict[int, Tensor] = {}
+        self.terms: dict[int, list[Tensor]] = {len(inputs) + node: [] for node in range(len(cell.totals))}
+        self._cell, self._channels = cell, operated
+        self._rests: list[dict[int, Tensor]] = []  # of each state what passes by, by stride
+        for x in inputs:
+            self._add(x)
+
+    def complete(self, state: int) -> None:
+        """Computes a node, and any before it, from what was brought to it."""
+        while len(self.whole) <= state:
+            node = len(self.whole)
+            operated = _total(self.terms[node])
+            partial = self._partial(node)
+            self._add(operated if partial is None else partial.shuffle(operated, self._passing_by(node)))
+
+    def _add(self, x: Tensor) -> None:
+        state, rest = len(self.whole), x.shape[1] - self._channels
+        self.whole.append(x)
+        if rest:
+            self.operated[state], passing = x.split([self._channels, rest], dim=1)
+            self._rests.append({1: passing})
+        else:
+            self.operated[state] = x
+            self._rests.append({})
+
+    def _partial(self, node: int) -> PartialChannels | None:
+        edge = self._cell.edges[self._incoming(node)[0][1]]
+        return edge if isinstance(edge, PartialChannels) else None
+
+    def _incoming(self, node: int) -> list[tuple[int, str]]:
+        return self._cell.incoming[node - len(self._cell.preprocess)]
+
+    def _passing_by(self, node: int) -> Tensor:
+        """The channels that are not operated on, of all edges into a node, weighted."""
+        rests = []
+        for source, name in self._incoming(node):
+            edge, known = self._cell.edges[name], self._rests[source]
+            assert isinstance(edge, PartialChannels)
+            if edge.stride not in known:
+                known[edge.stride] = edge.bypass(known[1])
+            rests.append(known[edge.stride])
+        shares = self._cell.totals[node - len(self._cell.preprocess)].weights
+        if shares is None:
+            return _total(rests)
+        channels = rests[0].shape[1]
+        weights = shares[:, None].expand(-1, channels).reshape(-1)  # type: ignore[index,operator]
+        return fold(scale(repeat(rests, [1] * len(rests)), weights), len(rests))
+
+
 def _plan_of(cell: Cell, inputs: Sequence[Tensor]) -> Plan | None:
     """The cell's plan, made at its first pass and again where its modules have changed; None: not to be stacked."""
-    known = _PLANS.get(cell)
-    if known is None or not known.fits(inputs[0].shape[1]):
-        known = _PLANS[cell] = make_plan(cell, inputs[0].shape[1]) if _is_plain(cell) else None
+    known, channels = _PLANS.get(cell), _operated(cell, inputs[0].shape[1])
+    if known is None or not known.fits(channels):
+        known = _PLANS[cell] = make_plan(cell, channels) if _is_plain(cell) else None
     if known is None or (cell.training and cell.drop_path.probability > 0.0):
         return None
     first = inputs[0]
@@ -129,15 +185,22 @@ def _plan_of(cell: Cell, inputs: Sequence[Tensor]) -> Plan | None:
 
 def _is_plain(cell: Cell) -> bool:
     """Whether all questions of the cell are open, and in the plain way."""
-    return all(type(edge) is OperationChoice for edge in cell.edges.values()) and all(
-        type(total) is InputChoice for total in cell.totals
-    )
+    edges = cell.edges.values()
+    if len({edge.divisor if isinstance(edge, PartialChannels) else 1 for edge in edges}) > 1:
+        return False
+    return all(open_choice(edge) for edge in edges) and all(type(total) is InputChoice for total in cell.totals)
+
+
+def _operated(cell: Cell, channels: int) -> int:
+    """How many of a state's channels the operations see."""
+    return next((edge.operated for edge in cell.edges.values() if isinstance(edge, PartialChannels)), channels)
 
 
 def _as_planned(plan: Plan, cell: Cell) -> bool:
-    """Whether weights are there, no one listens to the modules, and all norms are in one mode."""
+    """Whether all options are to run, no one listens to the modules, and all norms are in one mode."""
     for edge, options in zip(cell.edges.values(), plan.options, strict=True):
-        if edge.weights is None or len(edge.weights) != options:  # type: ignore[arg-type]
+        choice = open_choice(edge)
+        if choice is None or choice.single or choice.weights is None or len(choice.weights) != options:
             return False
     if any(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks for module in plan.modules):
         return False
@@ -156,7 +219,7 @@ class _Supply:
                 stack([m.weight for m in plan.pointwise]).split(plan.pointwise_sizes) if plan.pointwise else ()
             )
             order, inverse = plan.scale_order(like.device)
-            weights = spread(_weights(cell), order, inverse, plan.channels).to(precision)
+            weights = spread(_weights(cell, plan), order, inverse, plan.channels).to(precision)
         self.scales = iter(weights.split(plan.scale_sizes))
         self._training = bool(norms and norms[0].training)
         self._tracking = bool(norms and norms[0].track_running_stats)
@@ -205,14 +268,15 @@ def _running(norms: Sequence[nn.BatchNorm2d]) -> list[Tensor]:
     return [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]  # type: ignore[misc,arg-type,return-value]
 
 
-def _weights(cell: Cell) -> list[Tensor]:
-    """Each edge's weights, times the weight of the edge itself where the inputs are relaxed."""
-    weights = []
-    for total, incoming in zip(cell.totals, cell.incoming, strict=True):
-        for number, (_, name) in enumerate(incoming):
-            own = cell.edges[name].weights
-            weights.append(own if total.weights is None else own * total.weights[number])  # type: ignore[index,operator]
-    return weights  # type: ignore[return-value]
+def _weights(cell: Cell, plan: Plan) -> list[Tensor]:
+    """All edges' weights, one after the other, each times the weight of its edge where the inputs are relaxed."""
+    weights = [open_choice(cell.edges[name]).weights for incoming in cell.incoming for _, name in incoming]  # type: ignore[union-attr]
+    given = [total.weights for total in cell.totals]
+    if all(shares is None for shares in given):
+        return weights  # type: ignore[return-value]
+    one = weights[0].new_ones(1)  # type: ignore[union-attr]
+    shares = [one.expand(len(edges)) if own is None else own for own, edges in zip(given, cell.incoming, strict=True)]
+    return [stack(weights) * stack(shares).index_select(0, plan.edge_of(one.device))]  # type: ignore[arg-type]
 
 
 def _pooled_or_reduced(run: Run, states: dict[int, Tensor], rectified: dict[int, Tensor]) -> Tensor:

@@ -93,6 +93,12 @@ def selection(places: tuple[int, ...], count: int, channels: int, device: torch.
     return _constant(order, device), _constant(inverse, device)
 
 
+@lru_cache(maxsize=256)
+def repeated(counts: tuple[int, ...], device: torch.device) -> Tensor:
+    """Each number from 0 on, as often as `counts` says."""
+    return _constant([number for number, count in enumerate(counts) for _ in range(count)], device)
+
+
 def _constant(numbers: Sequence[int], device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # a tensor made in inference mode could not be used in training
         return torch.tensor(numbers, device=device)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -19,7 +21,13 @@ def script(name, tmp_path, *arguments):
 
 
 def test_gpu_script_runs_without_a_gpu(tmp_path):
-    record, printed = script("gpu", tmp_path, "--device", "cpu", "--tiny")
+    draw = np.random.default_rng(0)
+    images = {f"{half}_images": draw.integers(0, 256, (40, 8, 8, 3), np.uint8) for half in ("train", "test")}
+    np.savez(tmp_path / "images.npz", **images, train_labels=np.arange(40) % 4, test_labels=np.arange(40) % 4)
+    small = ["space.channels=8", "space.cells=1", "space.nodes=2", "search.epochs=1", "search.batch_size=4"]
+    small += ["search.warm_up=0", "runtime.precision=float32", f"hydra.sweep.dir={tmp_path}"]
+    data = ["--data", str(tmp_path / "images.npz"), "--more", *small]
+    record, printed = script("gpu", tmp_path, "--device", "cpu", "--tiny", *data)
     sections = {name: part for name, part in record.items() if name.startswith(("check", "time"))}
     assert len(sections) == 6
     assert all("result" in part for part in sections.values())
@@ -28,6 +36,10 @@ def test_gpu_script_runs_without_a_gpu(tmp_path):
     rows = [row for name in ("time_searches", "time_trainings") for row in record[name]["result"]]
     assert all(row["times"][0]["median"] > 0 for row in rows)
     assert "stacked+graph+bf16" in printed
+    for method in ("darts", "pc_darts"):
+        found = record[f"search_{method}"]["result"]
+        assert found["summary"]["search_epochs"] == 1
+        assert any("reduce" in name for name in found["genotype"]["choices"])
 
 
 def test_kernels_are_counted(tmp_path):

@@ -247,6 +247,19 @@ def test_a_failing_capture_warns_once_and_leaves_the_network_running(twins):
     assert_same(list(network.buffers()), list(other.buffers()))
 
 
+def test_what_waits_for_the_device_is_never_tried(twins):
+    network, _, capture = twins
+    network.waits = True
+    graphed = Graphed(network, network.forward, capture, patience=0)
+    x, weights = batch()
+    with pytest.warns(UserWarning, match="depends on numbers"):
+        graphed(x, weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        graphed(x, weights)
+    assert capture.recorded == 0
+
+
 def test_hooks_are_called(twins):
     _, other, capture = twins
     heard = []

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from supernet.space.architecture import random_architecture
 from supernet.space.cells import Cell, frozen_statistics, one_by_one, reference, running
-from supernet.space.choices import Supernet
+from supernet.space.choices import Supernet, single_paths
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import DARTS_OPERATIONS, Darts
 from supernet.space.operations import OPERATIONS, Zero, set_drop_path
@@ -42,10 +42,10 @@ FACTORIES = {**OPERATIONS, "own": own, "triple": triple}
 MANY = (*DARTS_OPERATIONS, "sep_conv_7x7", "conv_7x1_1x7", "own", "triple")
 
 
-def build(space, shape=(2, 9, 9), seed=0, factories=FACTORIES):
+def build(space, shape=(2, 9, 9), seed=0, **chooser):
     """A supernet in float64 whose running statistics differ from norm to norm."""
     torch.manual_seed(seed)
-    supernet = Supernet(space.network(Undecided(factories), shape, 3)).double()
+    supernet = Supernet(space.network(Undecided(FACTORIES, **chooser), shape, 3)).double()
     for buffer in supernet.buffers():
         if buffer.is_floating_point():
             buffer.add_(torch.rand_like(buffer))
@@ -122,6 +122,38 @@ def test_random_tables_are_the_same_function(seed):
     weights = random_weights(supernet, inputs=draw.random() < 0.5)
     assert_same(supernet, images, weights, Stacked(draw.choice(("convolution", "matmul"))))
     assert calls(supernet, images, weights) == 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_partial_channels_are_the_same_function(seed):
+    """Parts of 2 to 8 channels, odd sizes, own operations, edges weighted or not, in either mode and format."""
+    draw = random.Random(seed)
+    divisor, nodes = draw.choice((2, 4)), draw.choice((2, 3))
+    edges = [f"{kind}/{n}/{s}" for kind in ("normal", "reduce") for n in range(2, 2 + nodes) for s in range(n)]
+    table = {edge: ("skip_connect", *draw.sample(MANY, draw.randint(1, 4))) for edge in edges if draw.random() < 0.5}
+    table = {edge: tuple(dict.fromkeys(names)) for edge, names in table.items()}
+    height, width = draw.choice(((8, 9), (7, 7), (8, 8)))
+    space = Darts(channels=divisor * draw.choice((2, 3)), cells=3, nodes=nodes, table=table)
+    supernet = build(space, (2, height, width), seed, partial=divisor).train(draw.random() < 0.7)
+    images = torch.randn(3, 2, height, width).double().to(memory_format=draw.choice(list(FORMATS.values())))
+    weights = random_weights(supernet, inputs=draw.random() < 0.7)
+    assert_same(supernet, images, weights, Stacked(draw.choice(("convolution", "matmul"))))
+    assert calls(supernet, images, weights) == 0
+
+
+def test_single_paths_are_left_to_the_reference():
+    """Stacked, all options would run, and those that are off would get another gradient."""
+    supernet = build(Darts(channels=4, cells=2, nodes=2), single=True)
+    weights = random_weights(supernet)
+    weights = {n: torch.eye(len(w)).double()[w.argmax()].requires_grad_() for n, w in weights.items()}
+    images = torch.randn(3, 2, 8, 8).double()
+    assert_same(supernet, images, weights)
+    assert calls(supernet, images, weights) == 2
+    whole = build(Darts(channels=4, cells=2, nodes=2))
+    assert calls(whole, images, weights) == 0
+    with single_paths(whole):
+        assert_same(whole, images, weights)
+        assert calls(whole, images, weights) == 2
 
 
 def test_statistics_stand_still_where_they_are_frozen():
@@ -263,15 +295,17 @@ class Counter(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_few_operations():
+@pytest.mark.parametrize(("partial", "most"), [(1, 3500), (4, 4800)])
+def test_few_operations(partial, most):
     """At most 3,500 tensor operations a pass of the published search network; edge by edge there are 16,000."""
-    supernet = Supernet(Darts().network(Undecided(), (3, 32, 32), 10))
-    weights = {n: w.float().detach().requires_grad_() for n, w in random_weights(supernet).items()}
+    supernet = Supernet(Darts().network(Undecided(partial=partial), (3, 32, 32), 10))
+    inputs = partial > 1
+    weights = {n: w.float().detach().requires_grad_() for n, w in random_weights(supernet, inputs).items()}
     images = torch.randn(1, 3, 8, 8)
     with running(supernet, stacked):
         supernet(images.repeat(2, 1, 1, 1), weights)  # makes plans and constants
         with Counter() as counter:
             loss = supernet(images.repeat(2, 1, 1, 1), weights).sum()
             torch.autograd.grad(loss, [*weights.values(), *supernet.parameters()])
-    assert counter.number <= 3500
+    assert counter.number <= most
     assert isinstance(supernet.network.cells[0], Cell)
