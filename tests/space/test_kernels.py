@@ -56,12 +56,15 @@ def test_separable_and_its_gradients(channels, kernel, stride, dilation, compile
 
 
 @compiled_or_not
-def test_images_narrower_than_the_kernel(compiled, without):
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("size", "padding"), [((2, 3), 4), ((8, 6), 4), ((9, 12), 2), ((9, 10), 0), ((8, 9), 3)])
+def test_dilated_kernels_on_odd_and_even_images(size, padding, stride, compiled, without):
+    """Images narrower than the kernel and paddings that do not keep its centre among them."""
     without(compiled)
-    w = window(5, 1, 2)
-    x, first, second = tensors(4, 5, torch.float, size=(2, 3))
+    w = Window((stride, stride), (padding, padding), (2, 2))
+    x, first, second = tensors(4, 5, torch.float, size=size)
     slopes = torch.autograd.grad(separable(x, first, second, w).square().sum(), (x, first, second))
-    exact = tensors(4, 5, torch.double, size=(2, 3))
+    exact = tensors(4, 5, torch.double, size=size)
     wanted = torch.autograd.grad(expected(*exact, w).square().sum(), exact)
     for a, b in zip(wanted, slopes, strict=True):
         torch.testing.assert_close(b.double(), a, rtol=1e-4, atol=1e-5 * a.abs().max().item())
