@@ -11,7 +11,8 @@ Why it is the same function (all statements in training mode, per channel, in ex
    (The scale must be a dense tensor: with a stride-0 scale PyTorch's CPU gradient is silently wrong.)
 4. An input weight v (edge normalisation) multiplies the sum of an edge: v (sum_o w_o o) = sum_o (v w_o) o.
 5. The input gradient of a depthwise convolution with stride 1 is the convolution of the gradient with the flipped
-   kernel, and its weight gradient the same sum in another order (`kernels.depthwise`).
+   kernel, and its weight gradient the same sum in another order. With a dilation of two, pixels of even and odd rows
+   and columns never meet: each of these phases is a picture of its own, convolved without dilation (`kernels`).
 6. With partial channels, joining and shuffling are linear and equal for all edges of a node:
    sum_j shuffle(a_j, b_j) = shuffle(sum_j a_j, sum_j b_j).
 7. A norm is a linear function of what it is given, once the statistics are known: all that end at a node are one sum
