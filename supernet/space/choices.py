@@ -58,11 +58,9 @@ class OperationChoice(Choice):
         """Maps (batch, channels, height, width) to the same, halved in size where the stride is 2."""
         assert self.weights is not None, "run the supernet, which hands out the weights"
         candidates = list(self.candidates.values())
-        return (
-            single_path(self.weights, self.on, candidates, x)
-            if self.single
-            else weighted_sum(self.weights, candidates, x)
-        )
+        if self.single:
+            return single_path(self.weights, self.on, candidates, x)
+        return weighted_sum(self.weights, candidates, x)
 
 
 @contextmanager

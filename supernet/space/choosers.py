@@ -11,11 +11,7 @@ from torch import Tensor, nn
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Decision
 from supernet.space.cells import Executor, reference
-from supernet.space.choices import (
-    InputChoice,
-    OperationChoice,
-    PartialChannels,
-)
+from supernet.space.choices import InputChoice, OperationChoice, PartialChannels
 from supernet.space.operations import OPERATIONS, Operation, Site
 
 

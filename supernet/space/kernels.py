@@ -142,8 +142,8 @@ def _input_gradient(gradient: Tensor, weight: Tensor, shape: torch.Size, window:
         native.depthwise_input_gradient(at(gradient), at(taps), at(x), weight.shape[2], numbers)
         return x
     if stride == (2, 2) and _in_phases(window):  # only pixels of even row and column are read
-        even = Window((1, 1), (padding[0] // 2, padding[1] // 2), (1, 1))
-        x.zero_()[:, :, ::2, ::2] = _input_gradient(gradient, weight, gradient.shape, even)
+        even = x.zero_()[:, :, ::2, ::2]
+        even.copy_(_input_gradient(gradient, weight, even.shape, _of_a_phase(window)))
         return x
     wanted = [True, False, False]
     settings = (None, stride, padding, dilation, False, [0, 0], len(weight), wanted)
@@ -161,7 +161,7 @@ def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, window: Window
     if _in_phases(window):
         # PyTorch's own is many times slower with a dilation: each phase of the pixels by itself is convolved without.
         x, gradient = (dense(x[:, :, ::2, ::2]), gradient) if window.stride[0] == 2 else (_phases(x), _phases(gradient))
-        window = Window((1, 1), (window.padding[0] // 2, window.padding[1] // 2), (1, 1))
+        window = _of_a_phase(window)
     wanted = [False, True, False]
     settings = (None, window.stride, window.padding, window.dilation, False, [0, 0], len(weight), wanted)
     given: Tensor = torch.ops.aten.convolution_backward(gradient, x, weight, *settings)[1]
@@ -172,6 +172,11 @@ def _in_phases(window: Window) -> bool:
     """Whether each output reads pixels of one phase alone, all even or all odd rows and columns."""
     whole = window.dilation == (2, 2) and not any(p % 2 for p in window.padding)
     return whole and window.stride in ((1, 1), (2, 2))
+
+
+def _of_a_phase(window: Window) -> Window:
+    """How the kernel moves on the pixels of one phase."""
+    return Window((1, 1), (window.padding[0] // 2, window.padding[1] // 2), (1, 1))
 
 
 def _phases(x: Tensor) -> Tensor:

@@ -57,7 +57,9 @@ def test_separable_and_its_gradients(channels, kernel, stride, dilation, compile
 
 @compiled_or_not
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize(("size", "padding"), [((2, 3), 4), ((8, 6), 4), ((9, 12), 2), ((9, 10), 0), ((8, 9), 3)])
+@pytest.mark.parametrize(
+    ("size", "padding"), [((2, 3), 4), ((8, 6), 4), ((9, 12), 2), ((9, 10), 0), ((8, 9), 3), ((6, 5), 10)]
+)
 def test_dilated_kernels_on_odd_and_even_images(size, padding, stride, compiled, without):
     """Images narrower than the kernel and paddings that do not keep its centre among them."""
     without(compiled)
