@@ -125,7 +125,7 @@ class _States:
         self.whole: list[Tensor] = []
         self.operated: dict[int, Tensor] = {}
         self.terms: dict[int, list[Tensor]] = {len(inputs) + node: [] for node in range(len(cell.totals))}
-        self._cell, self._channels = cell, operated
+        self._cell, self._channels, self._partial = cell, operated, _partial(cell)
         self._rests: list[dict[int, Tensor]] = []  # of each state what passes by, by stride
         for x in inputs:
             self._add(x)
@@ -135,8 +135,8 @@ class _States:
         while len(self.whole) <= state:
             node = len(self.whole)
             operated = _total(self.terms[node])
-            partial = self._partial(node)
-            self._add(operated if partial is None else partial.shuffle(operated, self._passing_by(node)))
+            whole = self._partial.shuffle(operated, self._passing_by(node)) if self._partial else operated
+            self._add(whole)
 
     def _add(self, x: Tensor) -> None:
         state, rest = len(self.whole), x.shape[1] - self._channels
@@ -148,23 +148,16 @@ class _States:
             self.operated[state] = x
             self._rests.append({})
 
-    def _partial(self, node: int) -> PartialChannels | None:
-        edge = self._cell.edges[self._incoming(node)[0][1]]
-        return edge if isinstance(edge, PartialChannels) else None
-
-    def _incoming(self, node: int) -> list[tuple[int, str]]:
-        return self._cell.incoming[node - len(self._cell.preprocess)]
-
     def _passing_by(self, node: int) -> Tensor:
         """The channels that are not operated on, of all edges into a node, weighted."""
-        rests = []
-        for source, name in self._incoming(node):
+        rests, number = [], node - len(self._cell.preprocess)
+        for source, name in self._cell.incoming[number]:
             edge, known = self._cell.edges[name], self._rests[source]
             assert isinstance(edge, PartialChannels)
             if edge.stride not in known:
                 known[edge.stride] = edge.bypass(known[1])
             rests.append(known[edge.stride])
-        shares = self._cell.totals[node - len(self._cell.preprocess)].weights
+        shares = self._cell.totals[number].weights
         if shares is None:
             return _total(rests)
         channels = rests[0].shape[1]
@@ -174,7 +167,8 @@ class _States:
 
 def _plan_of(cell: Cell, inputs: Sequence[Tensor]) -> Plan | None:
     """The cell's plan, made at its first pass and again where its modules have changed; None: not to be stacked."""
-    known, channels = _PLANS.get(cell), _operated(cell, inputs[0].shape[1])
+    partial = _partial(cell)
+    known, channels = _PLANS.get(cell), partial.operated if partial else inputs[0].shape[1]
     if known is None or not known.fits(channels):
         known = _PLANS[cell] = make_plan(cell, channels) if _is_plain(cell) else None
     if known is None or (cell.training and cell.drop_path.probability > 0.0):
@@ -191,9 +185,9 @@ def _is_plain(cell: Cell) -> bool:
     return all(open_choice(edge) for edge in edges) and all(type(total) is InputChoice for total in cell.totals)
 
 
-def _operated(cell: Cell, channels: int) -> int:
-    """How many of a state's channels the operations see."""
-    return next((edge.operated for edge in cell.edges.values() if isinstance(edge, PartialChannels)), channels)
+def _partial(cell: Cell) -> PartialChannels | None:
+    """One of the cell's edges with partial channels, if it has any: all operate on as many and shuffle alike."""
+    return next((edge for edge in cell.edges.values() if isinstance(edge, PartialChannels)), None)
 
 
 def _as_planned(plan: Plan, cell: Cell) -> bool:
