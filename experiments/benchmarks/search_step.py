@@ -2,7 +2,8 @@
 and single paths.
 
 The reference does operation for operation what the original's code does. Variants take turns, step by step; figures
-are medians and ranges. Before that, each form's logits and gradients are held against the reference's.
+are medians and ranges. Before that, each form's logits and gradients are held against the reference's. Every kind has
+a record of its own.
 
     python -m experiments.benchmarks.search_step                                     # the published size: an hour
     python -m experiments.benchmarks.search_step --only first_order --rounds 3       # some minutes
@@ -119,23 +120,27 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--side", type=int, default=32, help="of the images, in pixels")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--output", type=Path, default=Path("experiments/results/search_step.json"))
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("experiments/results/search_step.json"),
+        help="for first_order with _first_order before its ending",
+    )
     arguments = parser.parse_args()
     space = Darts(channels=arguments.channels, cells=arguments.cells)
-    record: dict[str, Any] = {
-        "settings": {k: v for k, v in vars(arguments).items() if k != "output"},
-        "machine": machine(torch.device("cpu")),
-    }
-    print(f"{record['machine']}\n")
+    settings = {k: v for k, v in vars(arguments).items() if k not in ("only", "output")}
+    started = machine(torch.device("cpu"))
+    print(f"{started}\n")
     for name, search in searches(space).items():
         if arguments.only not in (None, name):
             continue
+        record: dict[str, Any] = {"settings": settings, "machine": started}
         if not search.chooser.single:
-            record[f"{name} agreement"] = agreement(space, search.chooser, arguments.side)
-        record[name] = measure(search, arguments)
+            record["agreement"] = agreement(space, search.chooser, arguments.side)
+        record["seconds"] = measure(search, arguments)
         print(f"| {name} | median s | range | n | times faster |\n|---|---|---|---|---|")
-        print("\n".join(rows(record[name], "reference")) + "\n", flush=True)
-        write(arguments.output, record)
+        print("\n".join(rows(record["seconds"], "reference")) + "\n", flush=True)
+        write(arguments.output.with_stem(f"{arguments.output.stem}_{name}"), record)
 
 
 if __name__ == "__main__":
