@@ -140,8 +140,7 @@ def _figures(rows: list[dict[str, str]]) -> list[str]:
 
 
 def _costs(job: Job, architecture: Architecture) -> list[str]:
-    with torch.device("meta"):
-        network = job.retrain_space.network(Decided(architecture), job.data.shape, len(job.data.classes))
+    network = job.retrain_space.network(Decided(architecture), job.data.shape, len(job.data.classes))
     return [str(parameters(network)), str(macs(network, job.data.shape))]
 
 

@@ -102,8 +102,7 @@ def _build(given: argparse.Namespace, architecture: Architecture) -> tuple[torch
     nodes = max(extent(architecture, kind)[1] - extent(architecture, kind)[0] + 1 for kind in cell_kinds(architecture))
     space, what = _SIZED[architecture.space](given, nodes)
     classes, shape = given.classes or (1000 if large else 10), (3, 224, 224) if large else (3, 32, 32)
-    with torch.device("meta"):
-        network = space.network(Decided(architecture), shape, classes)
+    network = space.network(Decided(architecture), shape, classes)
     return network, shape, f"{what}, {classes} classes"
 
 

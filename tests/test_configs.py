@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_module
-from supernet.experiments.config import build, plain
+from common import composed
+from supernet.experiments.config import build
 
 from supernet.data.sources import Data
 from supernet.search.doctor import Doctor
@@ -18,11 +18,6 @@ OPTIONS = sorted(
 )
 WITH_PATH = (("data", "npz"), ("data", "image_folder"), ("table", "nasbench201"))
 EXPERIMENTS = sorted(path.stem for path in CONF.glob("experiment/*.yaml"))
-
-
-def composed(*overrides: str) -> dict:
-    with initialize_config_module("supernet.conf", version_base="1.3"):
-        return plain(compose("config", overrides=list(overrides)))
 
 
 def made(settings: dict) -> dict:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from supernet.experiments.config import build, plain
+from common import composed
+from supernet.experiments.config import build
 
 from supernet import load
 from supernet.data.augmentation import Augmentation
@@ -23,11 +23,6 @@ from supernet.training.tasks import Classification
 
 METHODS = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "method").glob("*.yaml"))
 SHAPE = (1, 6, 6)
-
-
-def composed(*overrides: str) -> dict:
-    with initialize_config_module("supernet.conf", version_base="1.3"):
-        return plain(compose("config", overrides=list(overrides)))
 
 
 def tiny(method: str):

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from supernet.experiments.config import build, plain
+from common import composed
+from supernet.experiments.config import build
 
 from supernet.runtime.errors import InputError
 from supernet.scoring.costs import parameters
@@ -43,8 +43,7 @@ FOUND = {
 
 
 def space(name: str) -> Darts:
-    with initialize_config_module("supernet.conf", version_base="1.3"):
-        return build(plain(compose("config", overrides=["experiment=none", f"space={name}"]))["space"], "space")
+    return build(composed("experiment=none", f"space={name}")["space"], "space")
 
 
 def supernet_of(space: Darts) -> Supernet:

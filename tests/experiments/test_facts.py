@@ -1,16 +1,14 @@
 """What runs are told apart by."""
 
 import pytest
-from hydra import compose, initialize_config_module
-from supernet.experiments.config import plain
+from common import composed
 from supernet.experiments.facts import Asked, settings_hash, timed, training_hash
 
 from supernet.runtime.errors import InputError
 
 
 def hashes(*overrides: str, cell: str = "a") -> tuple[str, str]:
-    with initialize_config_module("supernet.conf", version_base="1.3"):
-        settings = plain(compose("config", overrides=list(overrides)))
+    settings = composed(*overrides)
     return settings_hash(settings, cell), training_hash(settings, "darts")
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from common import tiny
 from supernet.experiments import pipeline, summary
 
 BASE = ["experiment=quick", "runtime.threads=1", "search.epochs=1", "retrain.epochs=1"]
@@ -25,7 +26,7 @@ def test_before_any_training(supernet, override, says):
     assert "search   1/1" not in printed
 
 
-def test_one_failed_job_does_not_cost_the_others_their_table(supernet, monkeypatch, tmp_path):
+def test_one_failed_job_does_not_cost_the_others_their_table(supernet, images, monkeypatch, tmp_path):
     searched = pipeline.search_cell
 
     def sometimes(job, yaml):
@@ -34,7 +35,8 @@ def test_one_failed_job_does_not_cost_the_others_their_table(supernet, monkeypat
         return searched(job, yaml)
 
     monkeypatch.setattr(pipeline, "search_cell", sometimes)
-    code, printed = supernet("-m", *BASE, "seed=0,1", "genotype=null,absent", "baseline.random=0", "hydra.sweep.dir=sw")
+    jobs = ["seed=0,1", "genotype=null,absent", "baseline.random=0", "hydra.sweep.dir=sw"]
+    code, printed = supernet("-m", *tiny(images), *jobs)
     assert code == 1
     assert "Traceback" not in printed
     assert printed.count("RuntimeError: a bug; see ") == 1

@@ -1,16 +1,12 @@
 """Searches in several legs: what goes from one to the next, and stopping and going on anywhere."""
 
-import copy
-import importlib.util
-from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
+from common import composed, tiny
 from supernet.experiments import legs as legs_module
 from supernet.experiments import stages as stages_module
-from supernet.experiments.config import plain
 from supernet.experiments.legs import build_leg, search_cell
 from supernet.experiments.stages import build_network, prepare, random_cell
 
@@ -20,11 +16,6 @@ from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.report import Silent
 from supernet.space.architecture import Architecture
 from supernet.space.operations import SkipDropout
-
-_spec = importlib.util.spec_from_file_location("toy_settings", Path(__file__).with_name("conftest.py"))
-_conftest = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_conftest)
-tiny = _conftest.tiny
 
 METHODS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "method").glob("*.yaml"))
 WIDENED = "[{partial: 4, keep: 3, schedule: whole}, {partial: 2, keep: 2, carry: true, schedule: whole}]"
@@ -43,14 +34,8 @@ class StopAfter(Interruption):
         return self.left < 0
 
 
-@cache
-def composed(*overrides) -> dict:
-    with initialize_config_module("supernet.conf", version_base="1.3"):
-        return plain(compose("config", overrides=list(overrides)))
-
-
 def job_of(directory, images, *more, steps=10**9):
-    settings = copy.deepcopy(composed(*tiny(images), "runtime.progress=false", *more))
+    settings = composed(*tiny(images), "runtime.progress=false", *more)
     directory.mkdir(exist_ok=True)
     return prepare(settings, directory, StopAfter(steps))
 
@@ -190,7 +175,9 @@ def test_every_method_searches_micro(silent, images, tmp_path, method):
     """Two steps a leg, and a network of what was found."""
     length = ["search.epochs=1", "search.warm_up=0", "search.batch_size=23"]
     few = ["strategy.candidates=3", "strategy.finalists=2"] if method == "random_search" else []
-    job = job_of(tmp_path, images, "experiment=micro", "table=none", f"method={method}", *length, *few)
+    job = job_of(
+        tmp_path, images, "experiment=micro", "table=none", f"method={method}", "doctor.every=1", *length, *few
+    )
     found = search_cell(job, "")
     assert found.space == "nasbench201"
     assert build_network(job, found)(torch.zeros(2, *job.data.shape)).shape == (2, 3)

@@ -1,21 +1,16 @@
 """supernet-report: made-up runs whose figures are known, a real sweep, and mistakes in one line."""
 
 import csv
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from common import tiny
 from PIL import Image
 from scipy.stats import kendalltau, spearmanr
 from supernet.experiments import report
-
-_spec = importlib.util.spec_from_file_location("toy_settings", Path(__file__).with_name("conftest.py"))
-_conftest = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_conftest)
-tiny = _conftest.tiny
 
 
 @pytest.fixture

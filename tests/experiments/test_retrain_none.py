@@ -1,28 +1,23 @@
 """retrain=none: the job ends with the cell."""
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import pytest
+from common import tiny
 from supernet.experiments import plan, show
 
 from supernet.scoring.tables import micro
 from supernet.space.architecture import Architecture
 
-_spec = importlib.util.spec_from_file_location("toy_settings", Path(__file__).with_name("conftest.py"))
-_conftest = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_conftest)
 
-
-def tiny(images, *more: str) -> list[str]:
-    words = [word for word in _conftest.tiny(images) if not word.startswith("retrain.")]
+def searching(images, *more: str) -> list[str]:
+    words = [word for word in tiny(images) if not word.startswith("retrain.")]
     return [*words, "retrain=none", "hydra.run.dir=run", *more]
 
 
 def test_leaves_the_cell_and_what_is_known_of_it(supernet, images, tmp_path, monkeypatch, capfd):
-    code, printed = supernet(*tiny(images, "space=micro", "method=gdas", "seed=4", "search.epochs=2"))
+    code, printed = supernet(*searching(images, "space=micro", "method=gdas", "seed=4", "search.epochs=2"))
     assert code == 0, printed
     run = tmp_path / "run"
     for name in ("genotype.json", "genotype.svg", "summary.json", "tb/search"):
@@ -63,7 +58,7 @@ def test_leaves_the_cell_and_what_is_known_of_it(supernet, images, tmp_path, mon
 
 def test_goes_on_after_the_search_was_done(supernet, images, tmp_path):
     """The time of the first attempt stays counted."""
-    code, printed = supernet(*tiny(images, "space=micro", "table=none"))
+    code, printed = supernet(*searching(images, "space=micro", "table=none"))
     assert code == 0, printed
     run = tmp_path / "run"
     first = json.loads((run / "summary.json").read_text())
@@ -78,7 +73,7 @@ def test_goes_on_after_the_search_was_done(supernet, images, tmp_path):
 
 
 def test_with_a_genotype_nothing_is_left_to_do(supernet, images, tmp_path):
-    code, printed = supernet(*tiny(images, "genotype=darts_v2"))
+    code, printed = supernet(*searching(images, "genotype=darts_v2"))
     assert (code, printed.count("\n")) == (2, 1)
     assert "retrain=none: with genotype=darts_v2 nothing is left to do; leave out one" in printed
 
@@ -87,7 +82,7 @@ def test_an_experiment_of_ones_own_that_sets_the_training_is_told(supernet, imag
     (tmp_path / "my" / "experiment").mkdir(parents=True)
     text = "# @package _global_\ndefaults: [quick]\nretrain: {epochs: 3}\n"
     (tmp_path / "my" / "experiment" / "mine.yaml").write_text(text)
-    words = [word.replace("experiment=quick", "experiment=mine") for word in tiny(images)]
+    words = [word.replace("experiment=quick", "experiment=mine") for word in searching(images)]
     code, printed = supernet("--config-dir", "my", *words)
     assert (code, printed.count("\n")) == (2, 1), printed
     assert "retrain: has settings and no recipe; leave out retrain=none" in printed
@@ -97,7 +92,7 @@ def test_a_table_that_lacks_a_cell_says_so_before_the_training(supernet, images,
     lacking = "|avg_pool_3x3~0|+|none~0|none~1|"
     rows = [f"{cell},1" for cell in micro().rows if cell != lacking]
     (tmp_path / "t.csv").write_text("\n".join(["arch,x", *rows]))
-    words = _conftest.tiny(images, "space=micro", "table=nasbench201", "table.path=t.csv", "table.columns=[x]")
+    words = tiny(images, "space=micro", "table=nasbench201", "table.path=t.csv", "table.columns=[x]")
     code, printed = supernet(*words, f"genotype='{lacking}'", "baseline.random=0")
     assert code == 2, printed
     assert f"has no cell {lacking}" in printed

@@ -2,24 +2,19 @@
 
 import contextlib
 import csv
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from common import tiny
 from supernet.experiments import show
 
 from supernet import load
 from supernet.scoring.tables import micro
 from supernet.space.architecture import Architecture
 from supernet.space.nasbench201 import NasBench201, from_string, to_string
-
-_spec = importlib.util.spec_from_file_location("toy_settings", Path(__file__).with_name("conftest.py"))
-_conftest = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_conftest)
-tiny = _conftest.tiny
 
 SMALL = ["space=nasbench201", "space.channels=2", "space.cells=1", "space.nodes=2"]
 COLUMNS = ("cifar10_test_200", "cifar100_test_200", "imagenet16_120_test_200")

@@ -1,22 +1,13 @@
 """Methods that wrap a leg's strategy, from the command line: DARTS-PT and OLES."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
-from hydra import compose, initialize_config_module
+from common import composed, tiny
 from supernet.experiments import stages
-from supernet.experiments.config import plain
 from supernet.experiments.legs import search_cell
 from supernet.experiments.stages import prepare
 
 from supernet.runtime.interrupt import Interruption
 from supernet.runtime.report import Silent
-
-_spec = importlib.util.spec_from_file_location("toy_settings", Path(__file__).with_name("conftest.py"))
-_conftest = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_conftest)
-tiny = _conftest.tiny
 
 SMALL = ["space=nasbench201", "space.channels=2", "space.cells=1", "space.nodes=2", "baseline.random=0"]
 PROJECTION = "{_target_: supernet.search.projection.Projection, _partial_: true}"
@@ -40,8 +31,7 @@ def searched(monkeypatch, images, tmp_path):
     def run(*overrides):
         reports = {}
         monkeypatch.setattr(stages, "RunReport", lambda directory, name, console: reports.setdefault(name, Recorder()))
-        with initialize_config_module("supernet.conf", version_base="1.3"):
-            settings = plain(compose("config", overrides=tiny(images, *SMALL, "runtime.progress=false", *overrides)))
+        settings = composed(*tiny(images, *SMALL, "runtime.progress=false", *overrides))
         cell = search_cell(prepare(settings, tmp_path, Interruption()), "")
         return cell, {name: report.values for name, report in reports.items()}
 
@@ -80,9 +70,18 @@ def test_oles_stops_operations(searched):
         (["method=darts_pt", "stages.1.wrapper.batches=0"], "stages[1].wrapper.batches=0: needs 1 or more"),
         (["method=darts_pt", "stages.1.wrapper.batches=many"], "stages[1].wrapper.batches=many: needs a whole number"),
         (["method=oles", "stages.0.wrapper.threshold=2"], "stages[0].wrapper.threshold=2.0: is a cosine"),
-        (["method=darts_pt", "doctor.on_rise=stop"], "doctor.on_rise=stop: acts on a search in one leg, stages has 2"),
-        ([f"stages=[{{wrapper: {PROJECTION}}}]", "doctor=early_stop"], "has no alphas and so no lambda_max; use go_on"),
-        (["relaxation=uniform", "doctor=early_stop"], "has no alphas and so no lambda_max; use go_on"),
+        (
+            ["method=darts_pt", "doctor.on_rise=stop", "doctor.every=1"],
+            "doctor.on_rise=stop: acts on a search in one leg, stages has 2",
+        ),
+        (
+            [f"stages=[{{wrapper: {PROJECTION}}}]", "doctor=early_stop", "doctor.every=1"],
+            "has no alphas and so no lambda_max; use go_on",
+        ),
+        (
+            ["relaxation=uniform", "doctor=early_stop", "doctor.every=1"],
+            "has no alphas and so no lambda_max; use go_on",
+        ),
         (["method=random_search", "stages=[{keep: 2}, {}]"], "stages[0].keep=2: this search ranks no operations"),
         (["method=darts_pt_fixed", "stages=[{keep: 2}, {}]"], "stages[0].keep=2: this search ranks no operations"),
         ([f"stages=[{{wrapper: {PROJECTION}}}, {{carry: true}}]"], "stages.carry=true: what the wrapper of the leg"),

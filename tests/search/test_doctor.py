@@ -3,7 +3,7 @@
 import math
 import signal
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import pytest
 import torch
@@ -190,11 +190,19 @@ def test_going_back_ends_as_a_search_that_had_the_decay_from_there_on(monkeypatc
     assert same(rolled[1], changed[1])
 
 
+@cache
+def straight_through():
+    """What a search comes to that nothing but the doctor stops: result, state and what was reported."""
+    with pytest.MonkeyPatch.context() as patch:
+        scripted(patch, rising)
+        recorder = Recorder()
+        return *run_search(ADAPTING, Run(report=recorder)), recorder
+
+
 @pytest.mark.parametrize("stop_after", [7, 10, 11, 18])  # before, at and after both roll backs
 def test_stopped_around_a_roll_back_and_resumed_is_bitwise_the_same(monkeypatch, tmp_path, stop_after):
+    straight, state, whole = straight_through()
     scripted(monkeypatch, rising)
-    whole = Recorder()
-    straight, state = run_search(ADAPTING, Run(report=whole))
     interruption = Interruption()
     first = Recorder(interruption, stop_after)
     path = tmp_path / "search.pt"
