@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from supernet.data.batches import Batch
+from supernet.runtime.graphs import Capture
 from supernet.runtime.precision import Passes
 from supernet.runtime.run import Run
 from supernet.search.architects import Architect, first_order
@@ -113,11 +114,22 @@ class Search:
 class SearchSteps:
     """Calls are steps of a search on one pair of batches; the result is the loss, still on the device.
 
-    As the reference it does what the original's code does, gradients that are dropped included.
+    As the reference it does what the original's code does, gradients that are dropped included. `capture` stands in
+    for CUDA's.
     """
 
-    def __init__(self, search: Search, variant: Variant, batch: int, side: int, device: torch.device) -> None:
-        self.supernet = build_supernet(search.space, device, chooser=search.chooser)
+    def __init__(
+        self,
+        search: Search,
+        variant: Variant,
+        batch: int,
+        side: int,
+        device: torch.device,
+        capture: Capture | None = None,
+    ) -> None:
+        executor = EXECUTORS[variant.executor]
+        chooser = replace(search.chooser, executor=checkpointed(executor) if variant.checkpoint else executor)
+        self.supernet = build_supernet(search.space, device, chooser=chooser)
         self.supernet.everything = variant.executor == "reference"
         if variant.executor == "fused":
             engine("fused", device).lay_out(self.supernet)
@@ -128,21 +140,26 @@ class SearchSteps:
             random_batch(batch, device, side=side, seed=seed, channels_last=variant.channels_last) for seed in (1, 2)
         )
         self._step = Step(self.supernet, train, valid, Classification(), optimizer, progress=0.0)
-        self._executor = EXECUTORS[variant.executor]
-        if variant.checkpoint:
-            self._executor = checkpointed(self._executor)
-        with running(self.supernet, self._executor):
-            self._passes = Passes(self.supernet, Run(device, graphs=variant.graphs, precision=variant.precision))
+        run = Run(device, graphs=variant.graphs, precision=variant.precision)
+        self._passes = Passes(self.supernet, run, capture)
 
     def __call__(self) -> Tensor:
-        with running(self.supernet, self._executor), self._passes:
+        with self._passes:
             return search_step(self._step, self.strategy, 5.0)[0]
 
 
 class TrainingSteps:
     """Calls are steps of the training of DARTS_V2, with auxiliary head and constant drop path."""
 
-    def __init__(self, space: Darts, variant: Variant, batch: int, side: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        space: Darts,
+        variant: Variant,
+        batch: int,
+        side: int,
+        device: torch.device,
+        capture: Capture | None = None,
+    ) -> None:
         torch.manual_seed(0)
         chooser = Decided(published("darts_v2"), executor=EXECUTORS[variant.executor])
         network = space.network(chooser, (3, side, side), 10)
@@ -154,7 +171,8 @@ class TrainingSteps:
         self._batch = random_batch(batch, device, side=side, channels_last=variant.channels_last)
         if variant.compiled:
             self.network.compile()
-        self._passes = Passes(self.network, Run(device, graphs=variant.graphs, precision=variant.precision))
+        run = Run(device, graphs=variant.graphs, precision=variant.precision)
+        self._passes = Passes(self.network, run, capture)
 
     def __call__(self) -> Tensor:
         with self._passes:

@@ -15,11 +15,13 @@ parameters, is possible, and nothing is captured before it was seen `patience` t
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -29,11 +31,11 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.places import Parameters, Settings
 
+_WANTED = attrgetter("requires_grad")
 MOST = 8
 """So many graphs are kept of one network; a new one takes the place of the oldest."""
-
-_PLAIN = (bool, int, float, str, type(None))
 
 Pass = Callable[..., Any]
 Forward = Callable[[], list[Tensor]]
@@ -83,8 +85,10 @@ class Graphed:
     def __init__(self, network: nn.Module, plain: Pass, capture: Capture | None = None, patience: int = 3) -> None:
         capture = capture or CudaCapture()
         self._network, self._plain, self._capture, self._patience = network, plain, capture, patience
-        self._names = [name for name, _ in network.named_parameters()]
-        self._own = [parameter.data_ptr() for parameter in network.parameters()]
+        self._parameters, self._settings = Parameters(network), Settings(network)
+        self._own = [parameter.data_ptr() for parameter in self._parameters.now()]
+        self._known: dict[int, list[Any]] = {}  # settings that were met, the latest last
+        self._numbers = itertools.count()
         self._graphs: dict[Hashable, _Graph | None] = {}  # None: could not be recorded
         self._recent: deque[int] = deque(maxlen=8 * patience)  # hashes of the signatures of the last passes
         self._inside = self._warned = False
@@ -92,7 +96,7 @@ class Graphed:
 
     def __call__(self, *args: Any) -> Any:
         """What `plain` returns."""
-        parameters = list(self._network.parameters())
+        parameters = self._parameters.now()
         leaves, spec = pytree.tree_flatten(args)
         wanted = torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in leaves + parameters)
         if self._inside or not wanted or not all(isinstance(leaf, Tensor) for leaf in leaves):
@@ -112,29 +116,36 @@ class Graphed:
         graph = self._graphs[key]
         if graph is None:
             return self._plain(*args)
-        return pytree.tree_unflatten(list(_Replay.apply(graph, *leaves, *parameters)), graph.spec)
+        return pytree.tree_unflatten(list(_Replay.apply(graph, *graph.asked([*leaves, *parameters]))), graph.spec)
 
     def _signature(self, given: Sequence[Tensor], parameters: Sequence[Tensor], spec: pytree.TreeSpec) -> Hashable:
         """All that the kernels of a pass and their arguments depend on, besides the numbers in the inputs."""
         device = parameters[0].device.type
-        settings = tuple(
-            value
-            for module in self._network.modules()
-            for name, value in vars(module).items()
-            if isinstance(value, _PLAIN) or (callable(value) and name != "forward")
-        )
         return (
             str(spec),
             tuple((t.shape, t.dtype, t.stride(), t.requires_grad) for t in given),
-            tuple(p.requires_grad for p in parameters),
+            tuple(map(_WANTED, parameters)),
             self._owned(parameters),
-            settings,
+            self._setting(),
             torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device),
         )
 
+    def _setting(self) -> int:
+        """A number for the settings that the modules have now; lists are compared because hashing them takes longer."""
+        now = self._settings.now()
+        number = next((number for number, known in self._known.items() if known == now), None)
+        if number is None:
+            number = next(self._numbers)
+            if len(self._known) == 2 * MOST:
+                self._known.pop(next(iter(self._known)))
+        else:
+            self._known.pop(number)
+        self._known[number] = now
+        return number
+
     def _owned(self, parameters: Sequence[Tensor]) -> bool:
         """Whether these are the network's own numbers and not others in their place."""
-        return all(p.data_ptr() == own for p, own in zip(parameters, self._own, strict=True))
+        return list(map(Tensor.data_ptr, parameters)) == self._own
 
     def _record(self, given: Sequence[Tensor], parameters: Sequence[Tensor], spec: pytree.TreeSpec) -> _Graph | None:
         if any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in self._network.modules()):
@@ -144,12 +155,13 @@ class Graphed:
         static = [t.detach().clone() for t in given] + [p.detach() if owned else p.detach().clone() for p in parameters]
         for mine, theirs in zip(static, (*given, *parameters), strict=True):
             mine.requires_grad_(theirs.requires_grad)
+        inputs = _Inputs(static, len(given) if owned else len(static))
         device = parameters[0].device.type
         on, precision = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
 
         def forward() -> Any:
             args = pytree.tree_unflatten(static[: len(given)], spec)
-            values = dict(zip(self._names, static[len(given) :], strict=True))
+            values = dict(zip(self._parameters.names, static[len(given) :], strict=True))
             self._inside = True
             try:
                 with torch.enable_grad(), torch.autocast(device, precision, enabled=on, cache_enabled=False):
@@ -159,7 +171,7 @@ class Graphed:
 
         try:
             with _untouched(self._network):
-                return _Graph(forward, static, self._capture, self._turn)
+                return _Graph(forward, inputs, self._capture, self._turn)
         except RuntimeError as error:
             self._give_up(str(error).splitlines()[0])
             return None
@@ -192,12 +204,28 @@ class _Turn:
         self.number = 0
 
 
-class _Graph:
-    """A recorded pass with its inputs `static`: tensors of its own or aliases of the network's parameters."""
+@dataclass(frozen=True)
+class _Inputs:
+    """What a recorded pass reads: the first `copied` tensors are its own memory, the others the network's parameters.
 
-    def __init__(self, forward: Callable[[], Any], static: list[Tensor], capture: Capture, turn: _Turn) -> None:
-        self._static, self.turn = static, turn
-        self._wanted = [tensor for tensor in static if tensor.requires_grad]
+    Of the latter only those that want a gradient have to be told to autograd; all others are left out.
+    """
+
+    tensors: list[Tensor]
+    copied: int
+
+    def asked(self, everything: Sequence[Tensor]) -> list[Tensor]:
+        """Of what a pass is given, parameters included, that which is copied or wants a gradient, in order."""
+        return [*everything[: self.copied], *filter(_WANTED, everything[self.copied :])]
+
+
+class _Graph:
+    """A recorded pass."""
+
+    def __init__(self, forward: Callable[[], Any], inputs: _Inputs, capture: Capture, turn: _Turn) -> None:
+        self._mine, self.asked, self.turn = inputs.tensors[: inputs.copied], inputs.asked, turn
+        self._wanted = [tensor for tensor in inputs.tensors if tensor.requires_grad]
+        self._places = [tensor.requires_grad for tensor in inputs.asked(inputs.tensors)]
         self._slopes: list[Tensor] = []  # gradients with respect to the outputs
         self.spec: pytree.TreeSpec
 
@@ -213,22 +241,20 @@ class _Graph:
 
     def forward(self, given: Sequence[Tensor]) -> list[Tensor]:
         """The outputs for these inputs."""
-        _copy(self._static, given)
+        _copy(self._mine, given[: len(self._mine)])
         self._recorded.forward()
         self.turn.number += 1
         return [output.detach().clone() for output in self._recorded.outputs]
 
     def backward(self, slopes: Sequence[Tensor]) -> list[Tensor | None]:
-        """The gradient with respect to each input, None where none is wanted."""
+        """The gradient with respect to each input that was asked for, None where none is wanted."""
         _copy(self._slopes, slopes)
         self._recorded.backward()
         self.turn.number += 1
         made = [g for g in self._recorded.gradients if g is not None]
-        copies = [torch.empty_like(g) for g in made]
-        torch._foreach_copy_(copies, made)
-        filled = iter(copies)
+        filled = iter(torch._foreach_mul(made, 1.0) if made else ())  # copies, made by one call
         wanted = iter([None if g is None else next(filled) for g in self._recorded.gradients])
-        return [next(wanted) if tensor.requires_grad else None for tensor in self._static]
+        return [next(wanted) if place else None for place in self._places]
 
 
 def _copy(static: Sequence[Tensor], given: Sequence[Tensor]) -> None:

@@ -112,7 +112,7 @@ class GradientStrategy:
             return sum((term(at) for term in self._terms), judged_by(self._assisted(weights, step.progress), inner))
 
         problem = Bilevel(
-            list(step.supernet.parameters()),
+            step.supernet.places.now(),
             list(self.logits.values()),
             train_loss,
             valid_loss,
@@ -207,7 +207,7 @@ def _sgd(step: Step) -> dict[str, Any]:
     (group,) = optimizer.param_groups
     if group["nesterov"] or group["dampening"] or group["maximize"]:
         return {}
-    parameters = list(step.supernet.parameters())
+    parameters = step.supernet.places.now()
     buffers = [optimizer.state.get(p, {}).get("momentum_buffer") for p in parameters]
     return {
         "learning_rate": group["lr"],

@@ -175,7 +175,7 @@ def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bo
     loss = step.task.loss(output, step.train)
     step.optimizer.zero_grad()
     loss.backward()
-    nn.utils.clip_grad_norm_(step.supernet.parameters(), clip)
+    nn.utils.clip_grad_norm_(step.supernet.places.now(), clip)
     step.optimizer.step()
     return loss.detach(), step.task.correct(output, step.train)
 

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from supernet.data.batches import Batch
 from supernet.space.architecture import Architecture, Decision, Weights
@@ -45,9 +44,8 @@ class Step:
         weights = weights if self.decided is None else self.decided(weights)
         if inner is None:
             return self.task.loss(self.supernet(images, weights), batch)
-        names = (name for name, _ in self.supernet.named_parameters())
-        stand_ins = dict(zip(names, inner, strict=True))
-        return self.task.loss(functional_call(self.supernet, stand_ins, (images, weights)), batch)
+        with self.supernet.places.replaced(inner):
+            return self.task.loss(self.supernet(images, weights), batch)
 
 
 def has_alphas(strategy: Strategy) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from supernet.space.architecture import edge_name
-from supernet.space.choices import Choice, holding
+from supernet.space.choices import Choice, Supernet, holding
 from supernet.space.operations import DropPath, Site
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ def frozen_statistics(network: nn.Module) -> AbstractContextManager[None]:
 
 
 def _remembering(network: nn.Module) -> list[nn.modules.batchnorm._NormBase]:
-    norms = (module for module in network.modules() if isinstance(module, nn.modules.batchnorm._NormBase))
-    return [norm for norm in norms if norm.track_running_stats]
+    modules = network.norms if isinstance(network, Supernet) else network.modules()
+    return [m for m in modules if isinstance(m, nn.modules.batchnorm._NormBase) and m.track_running_stats]
 
 
 @contextmanager

@@ -192,7 +192,7 @@ def train_step(
     loss = task.loss(output, batch)
     optimizer.zero_grad()
     loss.backward()
-    nn.utils.clip_grad_norm_(network.parameters(), clip)
+    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
     optimizer.step()
     return loss.detach(), task.correct(output, batch)
 

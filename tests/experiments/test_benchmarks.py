@@ -35,7 +35,7 @@ def test_gpu_script_runs_without_a_gpu(tmp_path):
     images = {f"{half}_images": draw.integers(0, 256, (40, 8, 8, 3), np.uint8) for half in ("train", "test")}
     np.savez(tmp_path / "images.npz", **images, train_labels=np.arange(40) % 4, test_labels=np.arange(40) % 4)
     small = ["space.channels=8", "space.cells=1", "space.nodes=2", "search.epochs=1", "search.batch_size=4"]
-    small += ["search.warm_up=0", "runtime.precision=float32", f"hydra.sweep.dir={tmp_path}"]
+    small += ["search.warm_up=0", "runtime.precision=float32"]
     data = ["--data", str(tmp_path / "images.npz"), "--more", *small]
     record, printed = script("gpu", tmp_path, "--device", "cpu", "--tiny", *data)
     sections = {name: part for name, part in record.items() if name.startswith(("check", "time"))}

@@ -194,9 +194,23 @@ def test_own_parameters_detached_are_not_copied(twins):
         other_self = {n: p.detach() for n, p in other.named_parameters()}
         functional_call(other, other_self, (x, weights))[0].sum().backward()
     (graph,) = other.forward._graphs.values()
-    own = {p.data_ptr() for p in other.parameters()}
-    assert own <= {t.data_ptr() for t in graph._static}
-    assert not any(t.requires_grad for t in graph._static[3:])
+    assert len(graph._mine) == 3
+    assert not {p.data_ptr() for p in other.parameters()} & {t.data_ptr() for t in graph._mine}
+    asked = graph.asked([x, *weights.values(), *other_self.values()])
+    assert [id(t) for t in asked] == [id(t) for t in (x, *weights.values())], "constants are not told to autograd"
+
+
+def test_parameters_that_move_in_place_are_seen(twins):
+    """They are read where they are: what an optimiser does to them is there in the next pass."""
+    network, other, capture = twins
+    for step in range(6):
+        x, weights = batch()
+        assert_same(gradients(network, x, weights), gradients(other, x, weights))
+        with torch.no_grad():
+            for each in (network, other):
+                for parameter in each.parameters():
+                    parameter.mul_(1.0 + 0.1 * step)
+    assert capture.replayed == 4
 
 
 def test_without_gradients_nothing_is_recorded(twins):

@@ -1,0 +1,67 @@
+"""What is left to the host in a step whose passes are CUDA graphs: no step on a GPU can be shorter.
+
+Passes are recorded once, on the processor, and then replayed by doing nothing. What is timed is everything else that a
+step does: to see that the graph fits, to hand inputs, stand-ins and gradients over, the alphas' weights, the clipping
+and both optimisers (which here compute on the processor, too).
+
+    python -m experiments.benchmarks.host                            # the published sizes
+    python -m experiments.benchmarks.host --cells 3 --training-cells 3 --channels 4
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from supernet.runtime.graphs import Backward, Forward, Recorded
+from supernet.search.architects import unrolled
+from supernet.space.choosers import Undecided
+from supernet.space.darts import Darts
+
+from .setting import Search, SearchSteps, TrainingSteps, Variant, alternate, machine, write
+
+BATCH, SIDE = 2, 8
+"""Images enough to record a pass; how large they are makes no difference afterwards."""
+
+
+def still(forward: Forward, backward: Backward) -> Recorded:
+    """Stands in for CUDA's capture: the passes of the recording are all there will be."""
+    outputs = forward()
+    return Recorded(outputs, backward(outputs), lambda: None, lambda: None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--channels", type=int, default=16, help="of the search network")
+    parser.add_argument("--cells", type=int, default=8, help="of the search network")
+    parser.add_argument("--training-cells", type=int, default=20, help="of the network that is retrained")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--output", type=Path, default=Path("experiments/results/host.json"))
+    arguments = parser.parse_args()
+    device, graphs = torch.device("cpu"), Variant("stacked", graphs=True)
+    space = Darts(channels=arguments.channels, cells=arguments.cells)
+    kinds = {
+        "first order": Search(space),
+        "second order": Search(space, unrolled),
+        "partial channels": Search(space, chooser=Undecided(partial=4)),
+    }
+    searches = {name: SearchSteps(search, graphs, BATCH, SIDE, device, still) for name, search in kinds.items()}
+    final = Darts(channels=4, cells=arguments.training_cells, auxiliary=True)
+    training = TrainingSteps(final, graphs, BATCH, 32, device, still)
+    networks = {**{name: steps.supernet for name, steps in searches.items()}, "retraining": training.network}
+    steps: dict[str, Callable[[], Any]] = {**searches, "retraining": training}
+    times = alternate(steps, device, warm_up=6, rounds=arguments.rounds)
+    print("| the host's part of a step | modules | parameters | median ms | range |\n|---|---|---|---|---|")
+    for name, t in times.items():
+        sizes = f"{sum(1 for _ in networks[name].modules()):,} | {sum(1 for _ in networks[name].parameters()):,}"
+        print(f"| {name} | {sizes} | {t['median'] * 1e3:.1f} | {t['least'] * 1e3:.1f}-{t['most'] * 1e3:.1f} |")
+    settings = {key: value for key, value in vars(arguments).items() if key != "output"}
+    write(arguments.output, {"settings": settings, "machine": machine(device), "seconds": times})
+
+
+if __name__ == "__main__":
+    main()
