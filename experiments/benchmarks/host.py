@@ -28,10 +28,10 @@ BATCH, SIDE = 2, 8
 """Images enough to record a pass; how large they are makes no difference afterwards."""
 
 
-def still(forward: Forward, backward: Backward) -> Recorded:
+def still(forward: Forward, backward: Backward | None) -> Recorded:
     """Stands in for CUDA's capture: the passes of the recording are all there will be."""
     outputs = forward()
-    return Recorded(outputs, backward(outputs), lambda: None, lambda: None)
+    return Recorded(outputs, lambda: None, backward(outputs) if backward else (), lambda: None)
 
 
 def main() -> None:

@@ -2,9 +2,9 @@
 
 A graph replays the kernels that one pass launched, on the same memory. So it holds for one signature: shapes, types
 and strides of the inputs, which of them want gradients, and every plain setting of every module (training or not,
-whether norms keep statistics, drop path's probability). Anything else, the CPU, passes without gradients and passes
-in small numbers, such as an epoch's last batch, run as ever; so does a network that says that it `waits` for numbers
-on the device to know what to run.
+whether norms keep statistics, drop path's probability), and for passes with gradients or without. Anything else, the
+CPU, and passes in small numbers, such as an epoch's last batch, run as ever; so does a network that says that it
+`waits` for numbers on the device to know what to run.
 
 Whatever is not exactly a replay is refused or copied: results and gradients are copies, so that a later pass cannot
 change them; a backward pass that is not that of the last forward pass, or the second of one, raises. Batch norms
@@ -44,16 +44,16 @@ Backward = Callable[[list[Tensor]], list[Tensor | None]]
 
 @dataclass(frozen=True)
 class Recorded:
-    """Two passes on memory of their own: replaying one writes `outputs` or `gradients` anew."""
+    """One pass or two on memory of their own: replaying one writes `outputs` or `gradients` anew."""
 
     outputs: list[Tensor]
-    gradients: list[Tensor | None]
     forward: Callable[[], None]
-    backward: Callable[[], None]
+    gradients: Sequence[Tensor | None] = ()
+    backward: Callable[[], None] | None = None
 
 
-Capture = Callable[[Forward, Backward], Recorded]
-"""Records a forward pass and, given its outputs, a backward pass."""
+Capture = Callable[[Forward, Backward | None], Recorded]
+"""Records a forward pass and, given its outputs, a backward pass if there is to be one."""
 
 
 class CudaCapture:
@@ -62,18 +62,22 @@ class CudaCapture:
     def __init__(self, trials: int = 3) -> None:
         self._trials, self._pool, self._stream = trials, torch.cuda.graph_pool_handle(), torch.cuda.Stream()
 
-    def __call__(self, forward: Forward, backward: Backward) -> Recorded:
+    def __call__(self, forward: Forward, backward: Backward | None) -> Recorded:
         torch.cuda.synchronize()
         with torch.cuda.stream(self._stream):
             for _ in range(self._trials):
-                backward(forward())
+                outputs = forward()
+                if backward is not None:
+                    backward(outputs)
         torch.cuda.synchronize()
         forth, back = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         with torch.cuda.graph(forth, pool=self._pool, stream=self._stream):
             outputs = forward()
+        if backward is None:
+            return Recorded(outputs, forth.replay)
         with torch.cuda.graph(back, pool=self._pool, stream=self._stream):
             gradients = backward(outputs)
-        return Recorded(outputs, gradients, forth.replay, back.replay)
+        return Recorded(outputs, forth.replay, gradients, back.replay)
 
 
 class Graphed:
@@ -99,12 +103,13 @@ class Graphed:
         parameters = self._parameters.now()
         leaves, spec = pytree.tree_flatten(args)
         wanted = torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in leaves + parameters)
-        if self._inside or not wanted or not all(isinstance(leaf, Tensor) for leaf in leaves):
+        if self._inside or not all(isinstance(leaf, Tensor) for leaf in leaves):
             return self._plain(*args)
         if getattr(self._network, "waits", False):  # an attempt would leave CUDA's random state in disorder
-            self._give_up("what it runs depends on numbers that are on the device")
+            if wanted:
+                self._give_up("what it runs depends on numbers that are on the device")
             return self._plain(*args)
-        key = self._signature(leaves, parameters, spec)
+        key = wanted, self._signature(leaves, parameters, spec)
         seen = self._recent.count(hash(key))
         self._recent.append(hash(key))
         if key not in self._graphs:
@@ -112,11 +117,13 @@ class Graphed:
                 return self._plain(*args)
             if len(self._graphs) == MOST:
                 self._graphs.pop(next(iter(self._graphs)))
-            self._graphs[key] = self._record(leaves, parameters, spec)
+            self._graphs[key] = self._record(leaves, parameters, spec, wanted)
         graph = self._graphs[key]
         if graph is None:
             return self._plain(*args)
-        return pytree.tree_unflatten(list(_Replay.apply(graph, *graph.asked([*leaves, *parameters]))), graph.spec)
+        asked = graph.asked([*leaves, *parameters])
+        outputs = list(_Replay.apply(graph, *asked)) if wanted else graph.forward(asked)
+        return pytree.tree_unflatten(outputs, graph.spec)
 
     def _signature(self, given: Sequence[Tensor], parameters: Sequence[Tensor], spec: pytree.TreeSpec) -> Hashable:
         """All that the kernels of a pass and their arguments depend on, besides the numbers in the inputs."""
@@ -128,6 +135,7 @@ class Graphed:
             self._owned(parameters),
             self._setting(),
             torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device),
+            torch.is_inference_mode_enabled(),
         )
 
     def _setting(self) -> int:
@@ -147,13 +155,15 @@ class Graphed:
         """Whether these are the network's own numbers and not others in their place."""
         return list(map(Tensor.data_ptr, parameters)) == self._own
 
-    def _record(self, given: Sequence[Tensor], parameters: Sequence[Tensor], spec: pytree.TreeSpec) -> _Graph | None:
+    def _record(
+        self, given: Sequence[Tensor], parameters: Sequence[Tensor], spec: pytree.TreeSpec, wanted: bool
+    ) -> _Graph | None:
         if any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in self._network.modules()):
             self._give_up("a graph does not call the hooks that the network has")
             return None
         owned = self._owned(parameters)
         static = [t.detach().clone() for t in given] + [p.detach() if owned else p.detach().clone() for p in parameters]
-        for mine, theirs in zip(static, (*given, *parameters), strict=True):
+        for mine, theirs in zip(static, (*given, *parameters), strict=True) if wanted else ():
             mine.requires_grad_(theirs.requires_grad)
         inputs = _Inputs(static, len(given) if owned else len(static))
         device = parameters[0].device.type
@@ -164,7 +174,8 @@ class Graphed:
             values = dict(zip(self._parameters.names, static[len(given) :], strict=True))
             self._inside = True
             try:
-                with torch.enable_grad(), torch.autocast(device, precision, enabled=on, cache_enabled=False):
+                autocast = torch.autocast(device, precision, enabled=on, cache_enabled=False)
+                with torch.set_grad_enabled(wanted), autocast:
                     return functional_call(self._network, values, args)
             finally:
                 self._inside = False
@@ -237,7 +248,7 @@ class _Graph:
             self._slopes = self._slopes or [torch.zeros_like(output) for output in outputs]
             return list(torch.autograd.grad(outputs, self._wanted, self._slopes, allow_unused=True))
 
-        self._recorded = capture(run, back)
+        self._recorded = capture(run, back if self._wanted else None)
 
     def forward(self, given: Sequence[Tensor]) -> list[Tensor]:
         """The outputs for these inputs."""
@@ -248,6 +259,7 @@ class _Graph:
 
     def backward(self, slopes: Sequence[Tensor]) -> list[Tensor | None]:
         """The gradient with respect to each input that was asked for, None where none is wanted."""
+        assert self._recorded.backward is not None, "a pass without gradients has no backward pass"
         _copy(self._slopes, slopes)
         self._recorded.backward()
         self.turn.number += 1

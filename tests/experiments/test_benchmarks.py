@@ -88,3 +88,11 @@ def test_augmentation_is_timed(tmp_path):
     record, printed = script("data", tmp_path, "--images", "128", "--rounds", "1")
     assert len(record["seconds"]) == 3
     assert "images a second" in printed
+
+
+def test_the_hosts_part_of_a_step_is_timed(tmp_path):
+    size = ["--channels", "4", "--cells", "2", "--training-cells", "3", "--rounds", "1"]
+    record, printed = script("host", tmp_path, *size)
+    assert record["seconds"].keys() == {"first order", "second order", "partial channels", "retraining"}
+    assert all(times["n"] == 1 for times in record["seconds"].values())
+    assert "| retraining |" in printed

@@ -23,10 +23,13 @@ class Replay:
     def __call__(self, forward, backward):
         self.recorded += 1
         for _ in range(2):  # trial runs
-            backward(forward())
+            outputs = forward()
+            if backward is not None:
+                backward(outputs)
         outputs = forward()
         latest = [outputs]
-        gradients = [None if g is None else g.clone() for g in backward(outputs)]  # some are expanded
+        gradients = backward(outputs) if backward is not None else []
+        gradients = [None if g is None else g.clone() for g in gradients]  # some are expanded
 
         @torch.no_grad()
         def forth():
@@ -43,7 +46,7 @@ class Replay:
                 if mine is not None:
                     mine.copy_(value)
 
-        return Recorded(outputs, gradients, forth, back)
+        return Recorded(outputs, forth, gradients, back)
 
 
 class Network(nn.Module):
@@ -213,12 +216,37 @@ def test_parameters_that_move_in_place_are_seen(twins):
     assert capture.replayed == 4
 
 
-def test_without_gradients_nothing_is_recorded(twins):
-    _, other, capture = twins
-    with torch.no_grad():
-        for _ in range(6):
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("training", [True, False])
+def test_passes_without_gradients_are_recorded_for_themselves(twins, mode, training):
+    """Validation is such passes; those of a training go on being what they were."""
+    network, other, capture = twins
+    for step in range(12):
+        x, weights = batch()
+        if step % 3:
+            for each in twins[:2]:
+                each.train(training)
+            with mode():
+                assert_same(network(x, weights), other(x, weights))
+            for each in twins[:2]:
+                each.train()
+        else:
+            assert_same(gradients(network, x, weights), gradients(other, x, weights))
+    assert (capture.recorded, capture.replayed) == (2, 2 + 6)
+    assert_same(list(network.buffers()), list(other.buffers()))
+
+
+def test_a_validation_between_a_pass_and_its_gradient_is_refused(twins):
+    _, other, _ = twins
+    for _ in range(3):
+        gradients(other, *batch())
+        with torch.no_grad():
             other(*batch())
-    assert capture.recorded == 0
+    loss = other(*batch())[0].sum()
+    with torch.no_grad():
+        other(*batch())
+    with pytest.raises(InputError, match=r"runtime\.graphs"):
+        loss.backward()
 
 
 def test_a_pass_that_is_overwritten_is_refused(twins):
@@ -266,6 +294,9 @@ def test_what_waits_for_the_device_is_never_tried(twins):
     network.waits = True
     graphed = Graphed(network, network.forward, capture, patience=0)
     x, weights = batch()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("error")
+        graphed(x, weights)
     with pytest.warns(UserWarning, match="depends on numbers"):
         graphed(x, weights)
     with warnings.catch_warnings():
