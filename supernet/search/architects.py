@@ -66,12 +66,12 @@ def unrolled(problem: Bilevel, epsilon: float = 0.01) -> list[Tensor]:
         raise InputError(f"architect.epsilon={epsilon}: needs to be above 0, such as 0.01")
     rate, virtual = _virtual_step(problem)
     direct, vector = _validation_gradients(problem, virtual)
-    norm = torch.stack([v.pow(2).sum() for v in vector]).sum().sqrt()
+    norm = torch.nn.utils.get_total_norm(vector)
     # Where v is zero, so is the second term: both ends of the difference are w. Asking would wait for the device.
     step = epsilon / norm.clamp_min(torch.finfo(norm.dtype).tiny)
 
     def alpha_gradient(sign: float) -> list[Tensor]:
-        moved = [w.detach() + sign * step * v for w, v in zip(problem.inner, vector, strict=True)]
+        moved = torch._foreach_add([w.detach() for w in problem.inner], torch._foreach_mul(vector, sign * step))
         return _gradients(problem.train_loss(moved), problem.outer)
 
     plus, minus = alpha_gradient(+1.0), alpha_gradient(-1.0)
@@ -153,12 +153,13 @@ def _virtual_step(problem: Bilevel) -> tuple[float, list[Tensor]]:
     rate = _learning_rate(problem)
     slope = _gradients(problem.train_loss(problem.inner), problem.inner)
     velocity = problem.velocity or [torch.zeros_like(w) for w in problem.inner]
-    with torch.no_grad():
-        moved = [
-            w - rate * (problem.momentum * u + g + problem.weight_decay * w) if w.requires_grad else w
-            for w, u, g in zip(problem.inner, velocity, slope, strict=True)
-        ]
-    return rate, moved
+    with torch.no_grad():  # in all tensors at once: one by one they would be thousands of kernels
+        inner = list(problem.inner)
+        change = torch._foreach_mul(list(velocity), problem.momentum)
+        torch._foreach_add_(change, slope)
+        torch._foreach_add_(change, inner, alpha=problem.weight_decay)
+        moved = torch._foreach_add(inner, change, alpha=-rate)
+        return rate, [v if w.requires_grad else w for v, w in zip(moved, inner, strict=True)]
 
 
 def _inner_slope(problem: Bilevel) -> tuple[list[Tensor], list[Tensor]]:
