@@ -139,13 +139,13 @@ class SearchSteps:
         train, valid = (
             random_batch(batch, device, side=side, seed=seed, channels_last=variant.channels_last) for seed in (1, 2)
         )
-        self._step = Step(self.supernet, train, valid, Classification(), optimizer, progress=0.0)
+        self.step = Step(self.supernet, train, valid, Classification(), optimizer, progress=0.0)
         run = Run(device, graphs=variant.graphs, precision=variant.precision)
         self._passes = Passes(self.supernet, run, capture)
 
     def __call__(self) -> Tensor:
         with self._passes:
-            return search_step(self._step, self.strategy, 5.0)[0]
+            return search_step(self.step, self.strategy, 5.0)[0]
 
 
 class TrainingSteps:
