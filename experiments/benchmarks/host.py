@@ -50,16 +50,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--output", type=Path, default=Path("experiments/results/host.json"))
     arguments = parser.parse_args()
-    device, graphs = torch.device("cpu"), Variant("stacked", graphs=True)
+    device, graphs = torch.device("cpu"), Variant("stacked", graphs=True, capture=still)
     space = Darts(channels=arguments.channels, cells=arguments.cells)
     kinds = {
         "first order": Search(space),
         "second order": Search(space, unrolled),
         "partial channels": Search(space, chooser=Undecided(partial=4)),
     }
-    searches = {name: SearchSteps(search, graphs, BATCH, SIDE, device, still) for name, search in kinds.items()}
+    searches = {name: SearchSteps(search, graphs, BATCH, SIDE, device) for name, search in kinds.items()}
     final = Darts(channels=4, cells=arguments.training_cells, auxiliary=True)
-    training = TrainingSteps(final, graphs, BATCH, 32, device, still)
+    training = TrainingSteps(final, graphs, BATCH, 32, device)
     networks = {**{name: steps.supernet for name, steps in searches.items()}, "retraining": training.network}
     networks["clipping and SGD alone"] = searches["first order"].supernet
     ending = partial(end_step, searches["first order"].step)

@@ -50,7 +50,7 @@ EXECUTORS: dict[str, Executor] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run a step."""
+    """One way to run a step; `capture` stands in for CUDA's."""
 
     executor: str = "reference"
     graphs: bool = False
@@ -58,6 +58,11 @@ class Variant:
     channels_last: bool = False
     compiled: bool = False
     checkpoint: bool = False
+    capture: Capture | None = None
+
+    def passes(self, network: nn.Module, device: torch.device) -> Passes:
+        """The network's passes, as this variant runs them."""
+        return Passes(network, Run(device, graphs=self.graphs, precision=self.precision), self.capture)
 
     def __str__(self) -> str:
         on = {"graph": self.graphs, "bf16": self.precision == "bfloat16", "cl": self.channels_last}
@@ -114,19 +119,10 @@ class Search:
 class SearchSteps:
     """Calls are steps of a search on one pair of batches; the result is the loss, still on the device.
 
-    As the reference it does what the original's code does, gradients that are dropped included. `capture` stands in
-    for CUDA's.
+    As the reference it does what the original's code does, gradients that are dropped included.
     """
 
-    def __init__(
-        self,
-        search: Search,
-        variant: Variant,
-        batch: int,
-        side: int,
-        device: torch.device,
-        capture: Capture | None = None,
-    ) -> None:
+    def __init__(self, search: Search, variant: Variant, batch: int, side: int, device: torch.device) -> None:
         executor = EXECUTORS[variant.executor]
         chooser = replace(search.chooser, executor=checkpointed(executor) if variant.checkpoint else executor)
         self.supernet = build_supernet(search.space, device, chooser=chooser)
@@ -140,8 +136,7 @@ class SearchSteps:
             random_batch(batch, device, side=side, seed=seed, channels_last=variant.channels_last) for seed in (1, 2)
         )
         self.step = Step(self.supernet, train, valid, Classification(), optimizer, progress=0.0)
-        run = Run(device, graphs=variant.graphs, precision=variant.precision)
-        self._passes = Passes(self.supernet, run, capture)
+        self._passes = variant.passes(self.supernet, device)
 
     def __call__(self) -> Tensor:
         with self._passes:
@@ -151,15 +146,7 @@ class SearchSteps:
 class TrainingSteps:
     """Calls are steps of the training of DARTS_V2, with auxiliary head and constant drop path."""
 
-    def __init__(
-        self,
-        space: Darts,
-        variant: Variant,
-        batch: int,
-        side: int,
-        device: torch.device,
-        capture: Capture | None = None,
-    ) -> None:
+    def __init__(self, space: Darts, variant: Variant, batch: int, side: int, device: torch.device) -> None:
         torch.manual_seed(0)
         chooser = Decided(published("darts_v2"), executor=EXECUTORS[variant.executor])
         network = space.network(chooser, (3, side, side), 10)
@@ -171,8 +158,7 @@ class TrainingSteps:
         self._batch = random_batch(batch, device, side=side, channels_last=variant.channels_last)
         if variant.compiled:
             self.network.compile()
-        run = Run(device, graphs=variant.graphs, precision=variant.precision)
-        self._passes = Passes(self.network, run, capture)
+        self._passes = variant.passes(self.network, device)
 
     def __call__(self) -> Tensor:
         with self._passes:

@@ -27,7 +27,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
-from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from supernet.runtime.errors import InputError
@@ -171,12 +170,11 @@ class Graphed:
 
         def forward() -> Any:
             args = pytree.tree_unflatten(static[: len(given)], spec)
-            values = dict(zip(self._parameters.names, static[len(given) :], strict=True))
             self._inside = True
             try:
                 autocast = torch.autocast(device, precision, enabled=on, cache_enabled=False)
-                with torch.set_grad_enabled(wanted), autocast:
-                    return functional_call(self._network, values, args)
+                with torch.set_grad_enabled(wanted), autocast, self._parameters.replaced(static[len(given) :]):
+                    return self._network(*args)
             finally:
                 self._inside = False
 

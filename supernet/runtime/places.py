@@ -18,18 +18,14 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 class Parameters:
-    """The parameters of a network in the order of `named_parameters`, and other tensors in their places."""
+    """The parameters of a network in the order of `parameters()`, and other tensors in their places."""
 
     def __init__(self, network: nn.Module) -> None:
         places: dict[int, list[tuple[dict[str, Any], str]]] = {}
-        self.names: list[str] = []
-        for prefix, module in network.named_modules():
+        for module in network.modules():
             for key, parameter in module._parameters.items():
-                if parameter is None:
-                    continue
-                if id(parameter) not in places:
-                    self.names.append(f"{prefix}.{key}" if prefix else key)
-                places.setdefault(id(parameter), []).append((module._parameters, key))
+                if parameter is not None:
+                    places.setdefault(id(parameter), []).append((module._parameters, key))
         self._places = list(places.values())  # a shared parameter has several
 
     def now(self) -> list[Tensor]:

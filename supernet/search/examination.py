@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch.func import functional_call
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Source, evaluation_batches
@@ -93,9 +92,9 @@ def sharpness(patient: Patient, batch_size: int, iterations: int, tolerance: flo
     chosen = _some(patient.valid, batch_size, generator(patient.run.seed, _CURVATURE_STREAM))
     (batch,) = evaluation_batches(chosen, batch_size, patient.augmentation, patient.run.device)
     supernet, images = patient.supernet, patient.task.inputs(batch)
-    constants = {name: parameter.detach() for name, parameter in supernet.named_parameters()}
-    with LinearConvolutions(), running(supernet, reference), frozen_statistics(supernet):
-        loss = patient.task.loss(functional_call(supernet, constants, (images, weights)), batch)
+    constants = supernet.places.replaced([parameter.detach() for parameter in supernet.parameters()])
+    with LinearConvolutions(), running(supernet, reference), frozen_statistics(supernet), constants:
+        loss = patient.task.loss(supernet(images, weights), batch)
     return lambda_max(loss, alphas, iterations, tolerance)
 
 
