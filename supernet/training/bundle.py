@@ -1,15 +1,18 @@
 """One self-describing file for a trained network: weights, genotype, space, classes and normalisation as safetensors.
 
 The file is plain data. Reading one runs no code from it and makes nothing that it names: spaces and operations come
-from this library, or from the reader's own hands.
+from this library, or from the reader's own hands. A SHA-256 over the description and all tensors tells of damage (it
+proves nothing about who wrote the file); files of versions that wrote none are read without it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +23,17 @@ from torch import Tensor, nn
 
 from supernet.data.augmentation import Augmentation
 from supernet.runtime.errors import InputError
+from supernet.runtime.reading import is_file, is_folder
 from supernet.space import SPACES, Space
 from supernet.space.architecture import Architecture
-from supernet.space.choosers import Decided
-from supernet.space.operations import OPERATIONS, Operation
+from supernet.space.cells import Executor
+from supernet.space.choosers import Chooser, Decided
+from supernet.space.operations import OPERATIONS, Operation, Site
 from supernet.training.predictor import Predictor
 
 FORMAT, VERSION, KEY, NAME = "supernet.model", 1, "supernet", "model.safetensors"
+CHECKSUM = "supernet.sha256"
+_MOST_OPERATIONS = 10_000  # without a tensor of their own (skip connections, pooling)
 
 
 def save_bundle(
@@ -59,7 +66,8 @@ def save_bundle(
     }
     partial = path.with_name(path.name + ".partial")
     try:
-        save_file(state, partial, {KEY: json.dumps(described)})
+        text = json.dumps(described)
+        save_file(state, partial, {KEY: text, CHECKSUM: _checksum(text, state)})
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -74,13 +82,13 @@ def load(
     where the file is anything else.
     """
     path = Path(path)
-    path = path / NAME if path.is_dir() else path
+    path = path / NAME if is_folder(path) else path
     described, state = _read(path)
     try:
         settings = described["space"]
         architecture = Architecture.from_json(json.dumps(described["genotype"]), origin=f"{path}: genotype")
-        classes = tuple(str(name) for name in described["classes"])
-        channels, height, width = (int(side) for side in described["shape"])
+        classes = tuple(described["classes"])
+        channels, height, width = described["shape"]
         normalisation = described["normalisation"]
         augmentation = Augmentation(tuple(map(float, normalisation["mean"])), tuple(map(float, normalisation["std"])))
         provenance = dict(described["provenance"])
@@ -94,13 +102,13 @@ def load(
     shape = (channels, height, width)
     if architecture.space != settings["name"]:
         raise InputError(f"{path}: its genotype is of space {architecture.space!r}, not of {settings['name']!r}")
-    if len(classes) < 2 or min(shape) < 1 or len(augmentation.mean) != channels:
+    if not _go_together(described["classes"], shape, augmentation):
         raise InputError(f"{path}: {len(classes)} classes, shape {shape} and normalisation do not go together")
     choose = Decided(architecture, factories)
     try:
         with torch.device("meta"):  # takes no memory, whatever sizes the file names
-            _require_fit(made.network(choose, shape, len(classes)), state, path)
-    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
+            _require_fit(made.network(_Bounded(choose, len(state), path), shape, len(classes)), state, path)
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         reason = " ".join(str(error).split())
@@ -111,24 +119,86 @@ def load(
     return Predictor(network.eval(), architecture, classes, shape, augmentation, provenance)
 
 
+def _go_together(classes: Any, shape: Sequence[Any], augmentation: Augmentation) -> bool:
+    """Whether names are a list of text, sides are whole numbers and each channel has a sound mean and deviation."""
+    return (
+        isinstance(classes, list)
+        and len(classes) >= 2
+        and all(isinstance(name, str) for name in classes)
+        and all(type(side) is int and 1 <= side < 1 << 20 for side in shape)
+        and len(augmentation.mean) == len(augmentation.std) == shape[0]
+        and all(map(math.isfinite, (*augmentation.mean, *augmentation.std)))
+        and min(augmentation.std) > 0
+    )
+
+
+@dataclass
+class _Bounded:
+    """Answers as `chooser` does until the network has more tensors than the file: a size from a file builds no more."""
+
+    chooser: Chooser
+    tensors: int
+    path: Path
+    free: int = field(default=_MOST_OPERATIONS, init=False)
+
+    @property
+    def searching(self) -> bool:
+        return self.chooser.searching
+
+    @property
+    def executor(self) -> Executor:
+        return self.chooser.executor
+
+    def operation(self, name: str, options: Sequence[str], site: Site) -> nn.Module:
+        made = self.chooser.operation(name, options, site)
+        self._count(len(made.state_dict()))
+        return made
+
+    def inputs(self, name: str, options: Sequence[str], keep: int) -> tuple[tuple[str, ...], nn.Module]:
+        self._count(0)
+        return self.chooser.inputs(name, options, keep)
+
+    def _count(self, tensors: int) -> None:
+        self.tensors, self.free = self.tensors - tensors, self.free - (not tensors)
+        if min(self.tensors, self.free) < 0:
+            raise InputError(f"{self.path}: its tensors do not fit its description, whose network is larger")
+
+
+def _checksum(description: str, state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the description and of each tensor: name, type, shape, bytes."""
+    digest = hashlib.sha256(description.encode("utf-8"))
+    for name in sorted(state):
+        value = state[name].contiguous()
+        digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode("utf-8"))
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def _without_auxiliary(space: Any) -> Any:
     return replace(space, auxiliary=False) if any(f.name == "auxiliary" for f in fields(space)) else space
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{path}: no such model; give a {NAME} file or the directory of a finished run")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            described = json.loads(metadata.get(KEY, "null"))
+            text = metadata.get(KEY, "null")
+            described = json.loads(text)
             if not isinstance(described, dict) or described.get("format") != FORMAT:
                 raise InputError(f"{path}: safetensors, but not a model saved by supernet")
             if described.get("version") != VERSION:
-                raise InputError(f"{path}: model version {described.get('version')!r}; this supernet reads {VERSION}")
-            return described, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, json.JSONDecodeError, RecursionError, OSError) as error:
+                given = str(described.get("version"))[:40]
+                raise InputError(f"{path}: model version {given}; this supernet reads {VERSION}")
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, ValueError, RecursionError, OSError, MemoryError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path}: truncated, damaged or not a safetensors file ({type(error).__name__})") from None
+    if metadata.get(CHECKSUM) not in (None, _checksum(text, state)):
+        raise InputError(f"{path}: damaged: its checksum is not that of its content; copy the file again")
+    return described, state
 
 
 def _make_space(space: type[Space] | None, name: str, settings: dict[str, Any], path: Path) -> Space:
@@ -153,9 +223,16 @@ def _tuples(value: Any) -> Any:
 
 
 def _require_fit(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Raises InputError unless the tensors are those of the network, by name, shape and type, and all are numbers."""
     wanted = network.state_dict()
     problems = sorted(set(wanted) ^ set(state)) + [
         n for n in wanted if n in state and wanted[n].shape != state[n].shape
     ]
     if problems:
-        raise InputError(f"{path}: {len(problems)} tensors do not fit its genotype: {', '.join(problems[:4])}")
+        shown = ", ".join(name[:80] for name in problems[:4])
+        raise InputError(f"{path}: {len(problems)} tensors do not fit its genotype: {shown}")
+    for name, value in state.items():
+        if value.dtype != wanted[name].dtype:
+            raise InputError(f"{path}: {name} is of {value.dtype}, its network has {wanted[name].dtype}")
+        if value.is_floating_point() and not value.isfinite().all():
+            raise InputError(f"{path}: {name} holds infinite values or none (NaN); its training diverged: train again")
