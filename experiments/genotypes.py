@@ -7,9 +7,10 @@ from pathlib import Path
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_file, is_folder, read_text
+from supernet.runtime.text import printable
 from supernet.space.architecture import Architecture
 from supernet.space.genotype_text import count_genotypes, find_place, read_at
-from supernet.space.nasbench201 import from_string, is_cell
+from supernet.space.nasbench201 import find_cells, from_string, is_cell
 from supernet.space.published import published
 
 _LOG = logging.getLogger("supernet")
@@ -45,16 +46,28 @@ def find_genotype(name: str) -> Architecture:
 
 def _read(file: str, inside: str | None) -> Architecture:
     where = f"genotype={file}"
-    return _parse(read_text(file, where, _LONGEST), inside, where)
+    text = read_text(file, where, _LONGEST)
+    if inside is None and text.lstrip().startswith("{"):
+        return Architecture.from_json(text, origin=where)
+    try:
+        return _parse(text, inside, where)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def _parse(text: str, inside: str | None, where: str) -> Architecture:
     """From a text, where `inside` names one of several."""
-    if inside is None and text.lstrip().startswith("{"):
-        return Architecture.from_json(text, origin=where)
     if inside is None and is_cell(text):
         return from_string(text)
+    if inside is None and (cells := find_cells(text)) and not count_genotypes(text):
+        _say_last(where, len(cells), text.count("\n", 0, cells[-1].start()) + 1)
+        return from_string(cells[-1][0])
     place = find_place(text, inside)
-    if inside is None and (count := count_genotypes(text)) > 1:
-        _LOG.warning("%s: holds %d genotypes; taken is the last, in line %d", where, count, place.line)
+    if inside is None:
+        _say_last(where, count_genotypes(text), place.line)
     return read_at(text, place).architecture()
+
+
+def _say_last(where: str, count: int, line: int) -> None:
+    if count > 1:
+        _LOG.warning("%s: holds %d genotypes; taken is the last, in line %d", printable(where), count, line)

@@ -25,6 +25,8 @@ from supernet.space.operations import Site
 NASBENCH201_OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 _KIND = "cell"
 _TERM = re.compile(r"([\w.-]+)~([0-9]{1,3})", re.ASCII)
+_NODE = r"\|(?:\s*[\w.-]+~[0-9]+\s*\|)+"
+_CELL = re.compile(rf"{_NODE}(?:\s*\+\s*{_NODE})*", re.ASCII)
 _STRUCTURE = re.compile(r"Structure\([0-9]{1,3} nodes with (.*)\)", re.DOTALL)
 _INDICES = re.compile(r"[(\[]?\s*[0-9](\s*,\s*[0-9])+\s*[)\]]?")
 _MOST_NODES = 64
@@ -140,6 +142,11 @@ def is_cell(text: str) -> bool:
     """Whether a text looks like a cell that `from_string` knows or has a word for."""
     text = text.strip()
     return text.startswith(("|", "Structure(")) or _INDICES.fullmatch(text[:400]) is not None
+
+
+def find_cells(text: str) -> list[re.Match[str]]:
+    """The cells that a longer text, such as a log, has in it."""
+    return list(_CELL.finditer(text))
 
 
 def from_string(text: str) -> Architecture:

@@ -66,6 +66,7 @@ def save_bundle(
     }
     partial = path.with_name(path.name + ".partial")
     try:
+        partial.unlink(missing_ok=True)  # a link left there is not followed
         text = json.dumps(described)
         save_file(state, partial, {KEY: text, CHECKSUM: _checksum(text, state)})
         os.replace(partial, path)

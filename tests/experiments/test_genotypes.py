@@ -43,6 +43,15 @@ def test_which_of_a_log_is_taken_is_said(caplog):
     assert caplog.messages == ["genotype=log.txt: holds 2 genotypes; taken is the last, in line 2"]
 
 
+def test_cells_of_nasbench201_are_found_in_a_log(caplog, folder):
+    other = CELL.replace("none", "skip_connect")
+    log = f"[epoch 0] genotype : Structure(3 nodes with {CELL})\n[epoch 1] genotype : Structure(3 nodes with {other})\n"
+    (folder / "autodl.txt").write_text(log)
+    with caplog.at_level(logging.WARNING, "supernet"):
+        assert find_genotype("autodl.txt") == from_string(other)
+    assert caplog.messages == ["genotype=autodl.txt: holds 2 genotypes; taken is the last, in line 2"]
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [

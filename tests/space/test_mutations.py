@@ -69,12 +69,14 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 def sound(read, *given):
     """What `read` answers, or None where it refuses in one line."""
+    said = ""
     try:
         return read(*given)
     except InputError as error:
-        assert str(error).isprintable()
-        assert len(str(error)) < 2000
-        return None
+        said = str(error)
+    assert said.isprintable()
+    assert len(said) < 2000
+    return None
 
 
 def text_of(name: str) -> str:
