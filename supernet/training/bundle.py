@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from supernet.data.augmentation import Augmentation
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_file, is_folder
+from supernet.runtime.text import printable
 from supernet.space import SPACES, Space
 from supernet.space.architecture import Architecture
 from supernet.space.cells import Executor
@@ -96,7 +97,7 @@ def load(
         made = _make_space(space, str(settings["name"]), dict(settings["settings"]), path)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, InputError):
-            raise
+            raise InputError(error if printable(path) in str(error) else f"{path}: {error}") from None
         raise InputError(
             f"{path}: its description is incomplete or damaged ({type(error).__name__}: {error})"
         ) from None

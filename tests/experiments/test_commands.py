@@ -108,6 +108,7 @@ def test_show_says_mistakes_in_one_line(command, tmp_path, name):
 
 
 def test_predict_prints_names_as_they_are(command, run_directory, tmp_path):
+    (tmp_path / "x[").mkdir()  # a tag that closes, as a path
     for name in ("x[/b].png", "img[a].png"):
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / name)
     (tmp_path / "esc\x1b[31m.png").write_bytes((tmp_path / "img[a].png").read_bytes())
