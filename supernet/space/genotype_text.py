@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from supernet.runtime.errors import InputError
+from supernet.space.literals import EXPECTED, read_call
 from supernet.space.operations import OPERATIONS
 from supernet.space.published import OriginalGenotype, Pairs
 
@@ -20,16 +21,10 @@ _START = re.compile(r"(?<!\w)Genotype\s*\(")
 _DEFINED = re.compile(r"\b(?:class|def)\s+$")
 _ASSIGNED = re.compile(r"(\w+)\s*[=:]\s*(?:\w+\.)*$")
 _ALIAS = re.compile(r"^(\w+)[ \t]*=[ \t]*(\w+)[ \t]*(?:#.*)?$", re.MULTILINE)
-_TOKEN = re.compile(
-    r"\s+|#[^\n]*|(?P<text>'[^'\\\n]*'|\"[^\"\\\n]*\")|(?P<number>[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)"
-    r"|(?P<name>[A-Za-z_]\w*)|(?P<mark>[][(),=])"
-)
 _LONGEST = 1 << 16  # characters of one Genotype(...): some thirty times what the largest published ones take
-_DEEPEST = 8
 _MOST_NODES = 64
 _FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
 _IGNORED = ("connectN", "connects")  # GDAS': always None in its genotypes
-_EXPECTED = "expected Genotype(normal=[...], reduce=[...])"
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,7 @@ def find_place(text: str, name: str | None = None) -> Place:
     """Where the Genotype(...) is that `read_genotype` reads. Raises InputError as it does."""
     places = list(_places(text))
     if not places:
-        raise InputError(f"genotype text: {_EXPECTED}; there is no Genotype(...) in it")
+        raise InputError(f"genotype text: {EXPECTED}; there is no Genotype(...) in it")
     names = list(dict.fromkeys(place.name for place in places if place.name))
     if name is None:
         if len(names) > 1:
@@ -102,10 +97,10 @@ def _places(text: str) -> Iterator[Place]:
 
 def read_at(text: str, place: Place) -> OriginalGenotype:
     """Reads the Genotype(...) that begins at a place of the text. Raises InputError where it is malformed."""
-    call = _Reader(text[place.at : place.at + _LONGEST]).call()
+    call = read_call(text[place.at : place.at + _LONGEST])
     fields: dict[str, Any] = {}
     if len(call.positional) > len(_FIELDS):
-        raise InputError(f"genotype text: {len(call.positional)} fields; {_EXPECTED}")
+        raise InputError(f"genotype text: {len(call.positional)} fields; {EXPECTED}")
     for key, value in (*zip(_FIELDS, call.positional, strict=False), *call.named):
         if key in fields:
             raise InputError(f"genotype text: {key} is there twice")
@@ -115,7 +110,7 @@ def read_at(text: str, place: Place) -> OriginalGenotype:
     if used := [key for key in _IGNORED if fields.get(key) is not None]:
         raise InputError(f"genotype text: {used[0]} is not None; only cells without {', '.join(_IGNORED)} can be built")
     if missing := [key for key in ("normal", "reduce") if key not in fields]:
-        raise InputError(f"genotype text: no {missing[0]!r}; {_EXPECTED}")
+        raise InputError(f"genotype text: no {missing[0]!r}; {EXPECTED}")
     concats = {kind: _concat(f"{kind}_concat", fields.get(f"{kind}_concat")) for kind in ("normal", "reduce")}
     normal, reduce = (_nodes(kind, fields[kind], concats[kind]) for kind in ("normal", "reduce"))
     if len(normal) != len(reduce):
@@ -208,110 +203,3 @@ def _by_twos(kind: str, pairs: Pairs, concat: Sequence[int] | None) -> list[Pair
             "each of its nodes from 2; is one lost or doubled?"
         )
     return [pairs[at : at + 2] for at in range(0, len(pairs), 2)]
-
-
-@dataclass(frozen=True)
-class _Call:
-    positional: list[Any]
-    named: list[tuple[str, Any]]
-
-
-class _Reader:
-    """Reads one Genotype(...): lists and tuples (as lists) of texts, numbers, None and range(...), and nothing else."""
-
-    def __init__(self, text: str) -> None:
-        self._text, self._at, self._depth = text, 0, 0
-        self.kind, self.word = "", ""
-        self._next()
-
-    def call(self) -> _Call:
-        """The fields between the parentheses."""
-        self._next()  # Genotype
-        self._expect("(")
-        made = _Call([], [])
-        while self.word != ")" or self.kind != "mark":
-            if self.kind == "name" and re.match(r"\s*=", self._text[self._at :]):
-                key = self.word
-                self._next()
-                self._expect("=")
-                made.named.append((key, self._value()))
-            else:
-                made.positional.append(self._value())
-            if not self._comma(")"):
-                break
-        return made
-
-    def _value(self) -> Any:
-        kind, word = self.kind, self.word
-        if kind == "mark" and word in "([":
-            items, open_end = self._items(")" if word == "(" else "]")
-            return items[0] if word == "(" and open_end and len(items) == 1 else items  # (x) is x, (x,) is a tuple
-        self._next()
-        if kind == "text":
-            return word[1:-1]
-        if kind == "number":
-            return _number(word)
-        if kind == "name" and word == "None":
-            return None
-        if kind == "name" and word in ("range", "list", "tuple") and self.kind == "mark" and self.word == "(":
-            given, _ = self._items(")")
-            if word == "range":
-                return _range(given)
-            if len(given) == 1 and isinstance(given[0], list | range):
-                return list(given[0])
-        raise InputError(f"genotype text: holds more than lists, names and numbers ({(word or 'its end')[:40]!r})")
-
-    def _items(self, end: str) -> tuple[list[Any], bool]:
-        """What stands between brackets, and whether no comma follows the last of it."""
-        self._depth += 1
-        if self._depth > _DEEPEST:
-            raise InputError("genotype text: its lists are nested too deep")
-        self._next()
-        items: list[Any] = []
-        while not (self.kind == "mark" and self.word == end):
-            items.append(self._value())
-            if not self._comma(end):
-                self._depth -= 1
-                return items, True
-        self._next()
-        self._depth -= 1
-        return items, False
-
-    def _comma(self, end: str) -> bool:
-        """Goes over a comma, or over the end: whether more may follow."""
-        if self.kind == "mark" and self.word == end:
-            self._next()
-            return False
-        self._expect(",")
-        return True
-
-    def _expect(self, mark: str) -> None:
-        if self.kind != "mark" or self.word != mark:
-            raise InputError(f"genotype text: not readable at {(self.word or 'its end')[:40]!r}; {_EXPECTED}")
-        self._next()
-
-    def _next(self) -> None:
-        while self._at < len(self._text):
-            match = _TOKEN.match(self._text, self._at)
-            if match is None:
-                # What stands behind the last parenthesis is another's: it is only a mistake if it is asked for.
-                self.kind, self.word = "other", self._text[self._at]
-                return
-            self._at = match.end()
-            if match.lastgroup:
-                self.kind, self.word = match.lastgroup, match[0]
-                return
-        self.kind, self.word = "end", ""
-
-
-def _number(word: str) -> int | float:
-    if len(word) > 40:
-        raise InputError(f"genotype text: {word[:20]}... is no number of a genotype")
-    return float(word) if set(word) & set(".eE") else int(word)
-
-
-def _range(bounds: list[Any]) -> range:
-    small = 1 <= len(bounds) <= 3 and all(type(bound) is int and abs(bound) < 1000 for bound in bounds)
-    if not small or bounds[2:] == [0] or not len(range(*bounds)):
-        raise InputError("genotype text: concat needs a range of nodes, such as range(2, 6), or a list of them")
-    return range(*bounds)

@@ -27,6 +27,7 @@ def text(normal=f"[{PAIRS}]", reduce=f"[{PAIRS}]", normal_concat="range(2, 6)", 
         f"Genotype(reduce_concat=range(2, 6), reduce=[{PAIRS}], normal_concat=range(2, 6), normal=[{PAIRS}])",
         text().replace("0)", "0, 0.25)").replace("1)", "1, 1)").replace("2)", "2, 1e-3)"),
         text().replace("normal=", "\n  normal = # the cells\n").replace("'", '"'),
+        text().replace("('", "(u'"),
         f"BEST = gt.{text()}",
         f"from x import *\n{text()}\nprint('done')",
         f'{{"epoch": 3, "genotype": "{text()}"}}',
@@ -118,3 +119,12 @@ def test_of_a_log_the_last_is_taken_and_of_a_file_with_names_the_one_asked_for()
         read_genotype(file, "C")
     with pytest.raises(InputError, match="no genotype 'X'"):
         read_genotype(file + "X = Y\nY = X\n", "X")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_published_cell_comes_back_from_its_text(name):
+    genotype = PUBLISHED[name]
+    cells = {kind: [pair for node in getattr(genotype, kind) for pair in node] for kind in ("normal", "reduce")}
+    concats = {f"{kind}_concat": getattr(genotype, f"{kind}_concat") for kind in cells}
+    written = ", ".join(f"{key}={value}" for key, value in {**cells, **concats}.items())
+    assert read_genotype(f"Genotype({written})") == genotype
