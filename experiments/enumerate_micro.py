@@ -48,6 +48,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     try:
+        if given.seeds < 2:
+            raise InputError(f"--seeds {given.seeds}: a spread needs two or more")
         jobs = [job_of(seed) for seed in range(given.seeds)]
         runs = Path(f"{given.output}.runs")
         images = jobs[0].data.test.open()  # the same for all seeds

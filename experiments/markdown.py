@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Iterable, Sequence
 
@@ -33,11 +32,9 @@ def escaped(text: object) -> str:
 
 
 def code(text: object) -> str:
-    """Text from elsewhere in a code span, which no backtick of its own can end. Not for cells of tables."""
+    """Text from elsewhere in a code span; as `escaped` where it holds what could end the span or begin HTML."""
     line = printable(text)
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
-    blank = " " if line[:1] == "`" or line[-1:] == "`" else ""
-    return f"{fence}{blank}{line}{blank}{fence}"
+    return escaped(line) if set(line) & set("`<>&") or "](" in line else f"`{line}`"
 
 
 def table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:

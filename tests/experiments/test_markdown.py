@@ -35,9 +35,10 @@ def test_a_table_has_as_many_cells_as_its_head_whatever_they_hold():
 
 
 @pytest.mark.parametrize(
-    ("text", "span"), [("a=b", "`a=b`"), ("a`b", "``a`b``"), ("`a``", "``` `a`` ```"), ("a\nb", r"`a\nb`")]
+    ("text", "span"),
+    [("a=[b|c]", "`a=[b|c]`"), ("a`b", r"a\`b"), ("<b>", "&lt;b&gt;"), ("[a](b)", r"[a]\(b)"), ("a\nb", r"`a\nb`")],
 )
-def test_a_code_span_ends_where_its_text_does(text, span):
+def test_a_code_span_holds_nothing_that_could_end_it(text, span):
     assert code(text) == span
 
 
