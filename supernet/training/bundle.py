@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from supernet.data.augmentation import Augmentation
@@ -69,7 +69,8 @@ def save_bundle(
     try:
         partial.unlink(missing_ok=True)  # a link left there is not followed
         text = json.dumps(described)
-        save_file(state, partial, {KEY: text, CHECKSUM: _checksum(text, state)})
+        with partial.open("xb") as file:
+            file.write(_serialised(state, {KEY: text, CHECKSUM: _checksum(text, state)}))
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -164,6 +165,17 @@ class _Bounded:
         self.tensors, self.free = self.tensors - tensors, self.free - (not tensors)
         if min(self.tensors, self.free) < 0:
             raise InputError(f"{self.path}: its tensors do not fit its description, whose network is larger")
+
+
+def _serialised(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file whose bytes depend on its content alone: the library writes metadata in a random order."""
+    raw = save(dict(state), dict(metadata))
+    end = 8 + int.from_bytes(raw[:8], "little")
+    head = json.loads(raw[8:end])
+    head["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight
+    return len(text).to_bytes(8, "little") + text + raw[end:]
 
 
 def _checksum(description: str, state: Mapping[str, Tensor]) -> str:

@@ -264,6 +264,14 @@ def test_a_flipped_bit_is_refused(model, where):
     assert "\n" not in str(error.value)
 
 
+def test_the_same_model_is_the_same_file(tmp_path):
+    for number in range(8):
+        make(tmp_path / str(number))
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    header = int.from_bytes((tmp_path / "0").read_bytes()[:8], "little")
+    assert header % 8 == 0
+
+
 def test_models_of_versions_without_a_checksum_load(model):
     network, folder = model
     put(folder / "model.safetensors")
