@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from supernet.training.predictor import Predictor
 
 FORMAT, VERSION, KEY, NAME = "supernet.model", 1, "supernet", "model.safetensors"
 CHECKSUM = "supernet.sha256"
-_MOST_OPERATIONS = 10_000  # without a tensor of their own (skip connections, pooling)
+_MOST_MODULES = 10_000  # besides ten for each tensor: skip connections and pooling have no tensor
 
 
 def save_bundle(
@@ -137,12 +137,15 @@ def _go_together(classes: Any, shape: Sequence[Any], augmentation: Augmentation)
 
 @dataclass
 class _Bounded:
-    """Answers as `chooser` does until the network has more tensors than the file: a size from a file builds no more."""
+    """Answers as `chooser` does until the network has more tensors than the file, or modules without any by the
+    thousands: no size that a file names builds more."""
 
     chooser: Chooser
     tensors: int
     path: Path
-    free: int = field(default=_MOST_OPERATIONS, init=False)
+
+    def __post_init__(self) -> None:
+        self.modules = _MOST_MODULES + 10 * self.tensors
 
     @property
     def searching(self) -> bool:
@@ -154,16 +157,18 @@ class _Bounded:
 
     def operation(self, name: str, options: Sequence[str], site: Site) -> nn.Module:
         made = self.chooser.operation(name, options, site)
-        self._count(len(made.state_dict()))
+        self._count(made)
         return made
 
     def inputs(self, name: str, options: Sequence[str], keep: int) -> tuple[tuple[str, ...], nn.Module]:
-        self._count(0)
-        return self.chooser.inputs(name, options, keep)
+        kept, made = self.chooser.inputs(name, options, keep)
+        self._count(made)
+        return kept, made
 
-    def _count(self, tensors: int) -> None:
-        self.tensors, self.free = self.tensors - tensors, self.free - (not tensors)
-        if min(self.tensors, self.free) < 0:
+    def _count(self, made: nn.Module) -> None:
+        self.tensors -= len(made.state_dict())
+        self.modules -= sum(1 for _ in made.modules())
+        if min(self.tensors, self.modules) < 0:
             raise InputError(f"{self.path}: its tensors do not fit its description, whose network is larger")
 
 

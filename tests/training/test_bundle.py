@@ -324,6 +324,14 @@ def test_cells_without_a_tensor_are_counted_as_well(tmp_path):
         load(path)
 
 
+def test_an_edge_of_thousands_of_operations_is_refused(model):
+    genotype = json.loads(published("darts_v2").to_json())
+    genotype["choices"]["normal/2/0"] = ["skip_connect"] * 4000
+    rewrite(model[1] / "model.safetensors", genotype=genotype)
+    with pytest.raises(InputError, match="do not fit its"):
+        load(model[1])
+
+
 @pytest.mark.parametrize(
     "described",
     [
