@@ -20,6 +20,7 @@ FORMAT = "supernet.genotype"
 VERSION = 1
 _CHEAP = ("none", "skip_connect")
 _LARGEST = 4 << 20  # bytes of a genotype.json
+_LONGEST = 500  # letters of a name
 _MOST = 5_000  # answers: options kept, over all decisions; the published cells have some 50
 
 
@@ -102,6 +103,8 @@ class Architecture(Mapping[str, tuple[str, ...]]):
         words = (str(space), *choices, *(option for kept in choices.values() for option in kept))
         if broken := next((word for word in words if not _is_text(word)), None):
             raise InputError(f"{origin}: {broken[:40]!r} holds half a character (a lone surrogate); names are text")
+        if long := next((word for word in words if len(word) > _LONGEST), None):
+            raise InputError(f"{origin}: {long[:40]!r}... is longer than the {_LONGEST} letters that a name may have")
         return cls(str(space), {name: tuple(kept) for name, kept in choices.items()})
 
     def save(self, path: str | Path) -> None:

@@ -136,6 +136,7 @@ HEAD = '{"format": "supernet.genotype", "version": 1, "space": "d", "choices": '
         (HEAD + '{"a": ["x"], "a": ["y"]}}', "'a' is there twice"),
         (HEAD + '{"a": ["x"]}, "space": "e"}', "'space' is there twice"),
         (HEAD + '{"a": ["\\ud800"]}}', "lone surrogate"),
+        (HEAD + '{"a": ["' + "x" * 501 + '"]}}', "longer than the 500 letters"),
         (HEAD + '{"a": [' + '"x", ' * 6000 + '"x"]}}', "more than 5,000 answers"),
         (HEAD.replace(": 1", ": " + "1" * 5000) + "{}}", "not JSON"),
         (HEAD.replace(": 1", ": " + "1" * 4000) + "{}}", "version 1111"),
