@@ -71,9 +71,12 @@ def show(given: argparse.Namespace) -> None:
     print(printable(f"{_short(given.genotype)}: {what}, images of {' x '.join(map(str, shape))}"))
     print(f"  parameters  {costs[0]:,} (auxiliary head not counted)")
     print(f"  MACs        {costs[1]:,} (multiply-adds of convolutions and linear layers, one image)")
-    print("\n".join(map(printable, cells)))
+    for line in cells:
+        print(printable(line))
     if given.output is not None:
         _draw(architecture, given.output)
+    elif cells:
+        print("--output FOLDER draws this (svg, png, dot)")
 
 
 def _draw(architecture: Architecture, folder: Path) -> None:
@@ -88,7 +91,7 @@ def _draw(architecture: Architecture, folder: Path) -> None:
     for path in drawn:
         print(printable(f"drawn: {path}"))
     if not drawn:
-        print("not drawn: a picture of so many edges shows nothing")
+        print("not drawn: no cells, or too many edges for a picture")
 
 
 def _short(name: str) -> str:
@@ -104,7 +107,7 @@ def _recorded(run: Path) -> tuple[tuple[int, int, int], tuple[int, int]] | None:
         found = summary["finalists"][0]
         channels, height, width = map(int, summary["images"])
         return (channels, height, width), (int(found["parameters"]), int(found["macs"]))
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError):
         return None  # no run, or not a finished one: the genotype alone has to do
 
 
