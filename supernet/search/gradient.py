@@ -19,7 +19,7 @@ from supernet.search.architects import Architect, Bilevel
 from supernet.search.discretisers import Discretiser
 from supernet.search.objectives import Relaxed, Term
 from supernet.search.perturbations import Assistance, Perturbation
-from supernet.search.relaxations import Relaxation
+from supernet.search.relaxations import Relaxation, strength
 from supernet.search.strategy import Judge, Step
 from supernet.space.architecture import Architecture, Decision, Weights
 from supernet.space.cells import frozen_statistics, reference, running
@@ -72,6 +72,11 @@ class GradientStrategy:
     ) -> None:
         if clip is not None and not clip > 0.0:
             raise InputError(f"strategy.clip={clip}: needs to be above 0, or null for no clipping")
+        if (assistance is None) == any(d.auxiliary for d in decisions.values()):
+            raise InputError(
+                "strategy.assistance: is the weight of what chooser.auxiliary=true adds; set both, as method=darts_minus "
+                "does, or neither (null and false)"
+            )
         self.space = space
         self.decisions = dict(decisions)
         relaxed = {n: d for n, d in decisions.items() if inputs is not None or not d.inputs}
@@ -154,7 +159,12 @@ class GradientStrategy:
 
     def finish(self, judge: Judge | None = None) -> Architecture:
         """The discretiser's choice."""
-        return self._discretiser(self.space, self.decisions, self.expected())
+        return self._discretiser(self.space, self.decisions, self.strengths())
+
+    @torch.no_grad()
+    def strengths(self) -> Weights:
+        """By what the options of each decision are ranked in the end: for most relaxations `expected`."""
+        return {n: strength(relaxation, self.logits[n]) for n, relaxation in self._relaxations.items()}
 
     def measures(self) -> dict[str, float]:
         """Learning rate and gradient norm of the alphas."""
