@@ -41,6 +41,11 @@ def uniform(options: int, generator: torch.Generator) -> Tensor:
     return torch.full((options,), 1.0 / options)
 
 
+def zero(options: int, generator: torch.Generator) -> Tensor:
+    """Undecided (FairDARTS, whose sigmoids are then 1/2)."""
+    return torch.zeros(options)
+
+
 class GradientStrategy:
     """Alphas that follow the hypergradient.
 
@@ -74,8 +79,8 @@ class GradientStrategy:
             raise InputError(f"strategy.clip={clip}: needs to be above 0, or null for no clipping")
         if (assistance is None) == any(d.auxiliary for d in decisions.values()):
             raise InputError(
-                "strategy.assistance: is the weight of what chooser.auxiliary=true adds; set both, as method=darts_minus "
-                "does, or neither (null and false)"
+                "strategy.assistance: is the weight of what chooser.auxiliary=true adds; set both, as "
+                "method=darts_minus does, or neither (null and false)"
             )
         self.space = space
         self.decisions = dict(decisions)
@@ -215,7 +220,7 @@ def _sgd(step: Step) -> dict[str, Any]:
     if not isinstance(optimizer, torch.optim.SGD) or len(optimizer.param_groups) != 1:
         return {}
     (group,) = optimizer.param_groups
-    if group["nesterov"] or group["dampening"] or group["maximize"]:
+    if group["dampening"] or group["maximize"]:
         return {}
     parameters = step.supernet.places.now()
     buffers = [optimizer.state.get(p, {}).get("momentum_buffer") for p in parameters]
@@ -223,6 +228,7 @@ def _sgd(step: Step) -> dict[str, Any]:
         "learning_rate": group["lr"],
         "momentum": group["momentum"],
         "weight_decay": group["weight_decay"],
+        "nesterov": group["nesterov"],
         "velocity": [torch.zeros_like(p) if b is None else b for p, b in zip(parameters, buffers, strict=True)]
         if any(b is not None for b in buffers)
         else None,

@@ -305,3 +305,8 @@ def test_recipe_refuses_nonsense_by_name(settings):
     (name,) = settings
     with pytest.raises(InputError, match=f"search.{name}="):
         SearchRecipe(**settings)
+
+
+def test_nesterov_needs_a_momentum():
+    with pytest.raises(InputError, match=r"search\.nesterov=True: needs a search\.momentum above 0"):
+        SearchRecipe(nesterov=True, momentum=0.0)
