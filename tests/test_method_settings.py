@@ -330,7 +330,7 @@ NASBENCH201: dict[str, dict[str, Any]] = {
         **ALPHAS,
         "search.warm_up": 20,
         **{f"stages.{n}.{size}": GONE for n in (0, 1) for size in ("depth", "width")},
-        **{"stages.0.partial": 4, "stages.0.keep": 3, "stages.1.partial": 2},
+        "stages.0.partial": 4, "stages.0.keep": 3, "stages.1.partial": 2,
     },
     "darts_pt": DARTS_PT_201,
     "darts_pt_fixed": DARTS_PT_201,

@@ -81,10 +81,8 @@ def test_every_method_takes_steps_resumes_and_ends_in_a_network(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_on_digits_a_method_keeps_its_parts_and_takes_the_sizes_of_digits(method):
+def test_on_digits_a_method_takes_the_sizes_of_digits(method):
     published, digits = composed(f"method={method}", "experiment=cifar10"), composed(f"method={method}")
-    for part in ("strategy", "relaxation", "inputs", "architect", "objective", "discretiser", "chooser"):
-        assert digits[part] == published[part] or part == "strategy"
     assert digits["search"]["epochs"] == composed()["search"]["epochs"]
     assert build(digits["search"], "search").warm_up < digits["search"]["epochs"]
     assert build(published["search"], "search").epochs >= 50
