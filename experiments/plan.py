@@ -108,7 +108,8 @@ def _leg(job: Job, number: int, made: Search) -> Need:
     recipe, task = job.legs[number].recipe, Classification()
     supernet.to(job.device).train()
     strategy.to(job.device)
-    optimizer = torch.optim.SGD(supernet.parameters(), recipe.schedule(0, recipe.epochs), recipe.momentum)
+    rate = recipe.schedule(0, recipe.epochs)
+    optimizer = torch.optim.SGD(supernet.parameters(), rate, recipe.momentum, nesterov=recipe.nesterov)
     half = job.data.train.subset(torch.arange(int(recipe.share * len(job.data.train))))
     passes = Passes(supernet, job.run("plan"))
 

@@ -14,7 +14,9 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.reading import read_text
 
 Weights = dict[str, Tensor]
-"""Decision name -> how much of each option runs now, shape (options,)."""
+"""Decision name -> how much of each option runs now, shape (options,).
+
+Where a decision is `auxiliary`, the weight of its auxiliary skip connection may follow: shape (options + 1,)."""
 
 FORMAT = "supernet.genotype"
 VERSION = 1
@@ -31,7 +33,8 @@ class Decision:
     `options` are the possible answers, of which `keep` survive. `inputs` is true where the options are the
     states that may feed a node ("normal/2") and false where they are operations ("normal/2/0": the edge from
     state 0 to node 2 of every normal cell). Places that ask under one name share the decision. `optional`: "none" can
-    be kept like any other option; otherwise it only takes part in the search.
+    be kept like any other option; otherwise it only takes part in the search. `auxiliary`: a skip connection runs
+    beside the options (DARTS-), which is no answer.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Decision:
     keep: int = 1
     inputs: bool = False
     optional: bool = False
+    auxiliary: bool = False
 
     @property
     def answers(self) -> tuple[str, ...]:
