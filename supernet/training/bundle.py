@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from supernet.data.augmentation import Augmentation
+from supernet.data.images import Preparation
 from supernet.runtime.errors import InputError
 from supernet.space import SPACES, Space
 from supernet.space.architecture import Architecture
@@ -52,6 +53,7 @@ def save_bundle(
         "classes": list(classes),
         "shape": list(shape),
         "normalisation": {"mean": list(augmentation.mean), "std": list(augmentation.std)},
+        "preparation": asdict(augmentation.preparation),
         "provenance": dict(provenance),
     }
     state = {
@@ -82,7 +84,9 @@ def load(
         classes = tuple(str(name) for name in described["classes"])
         channels, height, width = (int(side) for side in described["shape"])
         normalisation = described["normalisation"]
-        augmentation = Augmentation(tuple(map(float, normalisation["mean"])), tuple(map(float, normalisation["std"])))
+        prepared = Preparation.from_plain(described.get("preparation", {}))  # older files have none
+        mean, std = (tuple(map(float, normalisation[key])) for key in ("mean", "std"))
+        augmentation = Augmentation(mean, std, preparation=prepared)
         provenance = dict(described["provenance"])
         made = _make_space(space, str(settings["name"]), dict(settings["settings"]), path)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

@@ -3,13 +3,18 @@ import pytest
 import torch
 from PIL import Image
 
-from supernet.data.images import image_shape, read_image
+from supernet.data.images import read_header, read_image
 from supernet.runtime.errors import InputError
 
 
 def save(tmp_path, array, name="a.png"):
     Image.fromarray(array).save(tmp_path / name)
     return tmp_path / name
+
+
+def image_shape(path):
+    header = read_header(path)
+    return header.channels, header.height, header.width
 
 
 def test_colour_and_grey(tmp_path):
