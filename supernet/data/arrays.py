@@ -6,6 +6,7 @@ import lzma
 import math
 import pickle
 import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -33,7 +34,7 @@ _NOT_NPZ = (
         RuntimeError,
         SyntaxError,
     ),
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, pickle.UnpicklingError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError, pickle.UnpicklingError),
 )
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +34,7 @@ def read_torchvision(name: str, root: str, download: bool) -> tuple[Resident, Re
         which = {"split": "train" if train else "test"} if name == "SVHN" else {"train": train}
         try:
             halves.append(getattr(sets, name)(root, download=download, **which))
-        except _UNREADABLE as error:
+        except Exception as error:  # SciPy, pickle and torchvision raise whatever a file makes them
             reason = " ".join(str(error).split()) or type(error).__name__
             if download:
                 raise InputError(f"data.root={root}: {name} could not be fetched ({reason}); try data=digits") from None
@@ -52,19 +49,12 @@ def read_torchvision(name: str, root: str, download: bool) -> tuple[Resident, Re
         train_set, test_set = (
             Resident(_channels_first(half), torch.as_tensor(np.asarray(getattr(half, key))).long()) for half in halves
         )
-    except _UNREADABLE as error:
+    except Exception as error:  # SciPy, pickle and torchvision raise whatever a file makes them
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"data.root={root}: {name} holds something else than expected ({reason}); fetch it again"
         ) from None
     return train_set, test_set, classes
-
-
-# What torchvision, SciPy and pickle raise where a file is damaged or holds something else.
-_UNREADABLE = (
-    *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError),
-    *(AssertionError, SyntaxError, struct.error, zlib.error, pickle.UnpicklingError, ImportError),
-)
 
 
 def _channels_first(dataset: Any) -> Tensor:
