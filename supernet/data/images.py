@@ -24,7 +24,6 @@ SUFFIXES = frozenset(ending for ending, name in _ENDINGS.items() if name in FORM
 
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L"})
 _WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})
-_ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 _SEARCHED_SIDE = 512  # pixels; the orientation of a larger PNG is left for the reading, see `read_header`
 # What Pillow's readers raise where a file is damaged; InputError is a ValueError and goes through as it is.
@@ -95,13 +94,11 @@ def read_header(path: str | Path) -> Header:
     """
     with _opened(path) as image:
         width, height = image.size
-        # A PNG may name its orientation after its pixels, so asking for it decodes them all. A large picture is
-        # resized in any case, so its orientation may wait.
-        if (image.format != "PNG" or max(image.size) <= _SEARCHED_SIDE) and _sideways(image):
+        if _sideways(image):
             width, height = height, width
         cut = image.mode not in _WIDE_MODES and any("16" in str(tile[3]) for tile in image.tile[:1])
         channels = 1 if image.mode in _GREY_MODES else 3
-        return Header(channels, height, width, image.mode in _WIDE_MODES, cut, _is_transparent(image))
+        return Header(channels, height, width, image.mode in _WIDE_MODES, cut, image.has_transparency_data)
 
 
 def brightest(path: str | Path) -> int:
@@ -166,14 +163,17 @@ def _require_file(path: Path) -> None:
 
 
 def _sideways(image: Image.Image) -> bool:
+    """Whether turning the image as its orientation says will exchange its sides.
+
+    Pillow has done that in the size of a TIFF. A PNG may name its orientation after its pixels, so asking for it
+    decodes them all; a large picture is resized in any case, so its orientation may wait.
+    """
+    if image.format == "TIFF" or (image.format == "PNG" and max(image.size) > _SEARCHED_SIDE):
+        return False
     try:
         return image.getexif().get(_ORIENTATION) in _SIDEWAYS
     except _BROKEN:  # damaged notes about a sound picture; reading it decides
         return False
-
-
-def _is_transparent(image: Image.Image) -> bool:
-    return image.mode in _ALPHA_MODES or "transparency" in image.info
 
 
 def _opaque_eight_bits(image: Image.Image, path: str | Path, preparation: Preparation) -> Image.Image:
@@ -182,7 +182,7 @@ def _opaque_eight_bits(image: Image.Image, path: str | Path, preparation: Prepar
         raise InputError(f"{path}: floating-point pixels; save it with 8 or 16 bits per channel")
     if image.mode in _WIDE_MODES:
         return _narrowed(image, path, preparation)
-    if not _is_transparent(image):
+    if not image.has_transparency_data:
         return image
     grey = image.mode in _GREY_MODES
     layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")

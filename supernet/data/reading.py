@@ -35,7 +35,7 @@ class Reading:
         """A few short lines, printable: the images, the classes, and each note."""
         parts = {part: sum(counts) for part, counts in self.counts.items()}
         shown = [f"{part} {parts[part]:,}" if part in parts else f"{part} -" for part in ("train", "valid", "test")]
-        held = " (held out of the training images)" if self.held_out else ""
+        held = " (held out)" if self.held_out else ""
         size = " x ".join(map(str, self.shape))
         images = f"{sum(parts.values()):,} images of {size} (channels, height, width): {', '.join(shown)}{held}"
         return [printable(line) for line in (images, f"{len(self.classes)} classes: {self._classes()}", *self.notes)]
