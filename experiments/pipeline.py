@@ -23,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from supernet.runtime.errors import InputError
+from supernet.runtime.errors import InputError, out_of_memory
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.tensorboard import hparams
 from supernet.space.architecture import Architecture
@@ -40,6 +40,7 @@ from .summary import Finalist, show_next, show_table, summarise
 
 _UNASKED = Asked()
 _LOG = logging.getLogger("supernet")
+_FULL = "the memory is full; lower data.size (an image's height and width), search.batch_size or retrain.batch_size"
 
 
 def main() -> None:
@@ -82,6 +83,9 @@ def _hydra_main(config: DictConfig) -> float | None:
     except torch.cuda.OutOfMemoryError:
         complain("the GPU's memory is full; lower search.batch_size or retrain.batch_size", 2)
     except Exception as error:
+        if out_of_memory(error):
+            complain(_FULL, 2)
+            return math.nan
         if not sweeping:
             raise
         _LOG.exception("the job failed")
@@ -99,6 +103,8 @@ def pipeline(
     job = prepare(settings, directory, interruption)
     check_legs(job)
     job.console.print(f"supernet: {job.data.name}, seed {job.seed}, on {job.device}, in {directory}", soft_wrap=True)
+    for line in job.data.reading.lines():
+        job.console.print(line, markup=False, highlight=False, soft_wrap=True)
     if settings["genotype"]:
         found = find_genotype(settings["genotype"])
     else:

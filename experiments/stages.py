@@ -245,8 +245,9 @@ def keep_model(job: Job, network: nn.Module, architecture: Architecture, finalis
 
 
 def split(job: Job, share: float, stream: int, key: str) -> tuple[torch.Tensor, torch.Tensor]:
+    labels = job.data.train.labels
     try:
-        return stratified_split(job.data.train.labels, share, generator(job.seed, stream).initial_seed())
+        return stratified_split(labels, share, generator(job.seed, stream).initial_seed(), job.data.classes)
     except InputError as error:
         raise InputError(f"{key}={share}: {error}") from None
 

@@ -22,6 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from supernet.data.augmentation import Augmentation
+from supernet.data.images import Preparation
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_file, is_folder
 from supernet.runtime.text import printable
@@ -60,6 +61,7 @@ def save_bundle(
         "classes": list(classes),
         "shape": list(shape),
         "normalisation": {"mean": list(augmentation.mean), "std": list(augmentation.std)},
+        "preparation": asdict(augmentation.preparation),
         "provenance": dict(provenance),
     }
     state = {
@@ -93,7 +95,9 @@ def load(
         classes = tuple(described["classes"])
         channels, height, width = described["shape"]
         normalisation = described["normalisation"]
-        augmentation = Augmentation(tuple(map(float, normalisation["mean"])), tuple(map(float, normalisation["std"])))
+        prepared = Preparation.from_plain(described.get("preparation", {}))  # older files have none
+        mean, std = (tuple(map(float, normalisation[key])) for key in ("mean", "std"))
+        augmentation = Augmentation(mean, std, preparation=prepared)
         provenance = dict(described["provenance"])
         made = _make_space(space, str(settings["name"]), dict(settings["settings"]), path)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

@@ -115,10 +115,13 @@ class Predictor:
     def _pixels(self, image: Images) -> Tensor:
         """(N, channels, height, width) as the network wants them, uint8 or in [0, 255]."""
         if isinstance(image, str | Path):
-            return read_image(image, self.shape).unsqueeze(0) if self.shape[0] in (1, 3) else _refuse_file(image)
+            if self.shape[0] not in (1, 3):
+                return _refuse_file(image)
+            return read_image(image, self.shape, preparation=self.augmentation.preparation).unsqueeze(0)
         if isinstance(image, Image.Image):
-            in_reach = self.shape[0] in (1, 3)
-            return as_tensor(image, self.shape, "image").unsqueeze(0) if in_reach else _refuse_file("image")
+            if self.shape[0] not in (1, 3):
+                return _refuse_file("image")
+            return as_tensor(image, self.shape, "image", self.augmentation.preparation).unsqueeze(0)
         if isinstance(image, np.ndarray):
             image = _from_array(image)
         elif not isinstance(image, Tensor):

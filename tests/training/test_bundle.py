@@ -118,7 +118,7 @@ def test_grey_colour_and_size_are_converted(model, tmp_path):
         (np.zeros((8, 10)), "uint8, not float64"),
         (np.zeros(8, np.uint8), "not of shape"),
         (3, "not int"),
-        ("absent.png", "not a readable image"),
+        ("absent.png", "absent.png: no such file"),
     ],
 )
 def test_what_is_no_image_is_refused_in_one_line(model, image, says):
