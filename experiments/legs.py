@@ -25,9 +25,10 @@ from supernet.space.choices import Supernet
 from supernet.space.operations import dropped
 from supernet.training.tasks import Classification
 
-from .stages import INITIAL_STREAM, Job, split
+from . import sizes
+from .stages import INITIAL_STREAM, Job
 
-_HALVES_STREAM, _LEG_STREAM = 0x4A1F, 0x1E65
+_LEG_STREAM = 0x1E65
 _SKIP = "skip_connect"
 
 
@@ -140,17 +141,20 @@ def _chooser(job: Job, leg: Leg, kept: Mapping[str, Sequence[str]]) -> Any:
 
 def _run(job: Job, number: int, made: Search, yaml: str) -> Architecture:
     leg, name = job.legs[number], leg_name(job, number)
-    first, second = split(job, leg.recipe.share, _HALVES_STREAM, "search.share")
+    assert job.divided.search is not None
+    train, valid = (job.data.train.subset(half) for half in job.divided.search)
     run = _run_of(job, number)
     run.report.text("config", "    " + yaml.replace("\n", "\n    "))
     if len(job.legs) > 1:
         run.report.line(f"{name}: {describe(leg, made.supernet)}")
+    if length := sizes.described(leg.recipe, train):
+        run.report.line(f"{name}: {length}")
     try:
         found = search(
             made.supernet,
             made.strategy,
-            job.data.train.subset(first),
-            job.data.train.subset(second),
+            train,
+            valid,
             job.data.augmentation,
             leg.recipe,
             task=Classification(),

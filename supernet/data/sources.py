@@ -221,12 +221,12 @@ def assemble(
     if min(train.shape) < 1:
         raise InputError(f"data {name}: images of shape {train.shape} hold no pixels")
     if test is None:
-        held, kept = stratified_split(train.labels, _TEST_SHARE, _TEST_SEED)
+        held, kept = stratified_split(train.labels, _TEST_SHARE, _TEST_SEED, parts.classes)
         train, test = train.subset(kept), train.subset(held)
     if train_limit is not None:
-        train = train.subset(stratified_subset(train.labels, train_limit, _TEST_SEED))
+        train = train.subset(stratified_subset(train.labels, train_limit, _TEST_SEED, parts.classes))
     if test_limit is not None:
-        test = test.subset(stratified_subset(test.labels, test_limit, _TEST_SEED))
+        test = test.subset(stratified_subset(test.labels, test_limit, _TEST_SEED, parts.classes))
     measured = _statistics(train) if mean is None or std is None else ((), ())
     means, deviations = tuple(mean or measured[0]), tuple(std or measured[1])
     if len(means) != train.shape[0]:

@@ -1,5 +1,7 @@
 """Splits and subsets in which every class keeps its share."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,11 +11,12 @@ from supernet.runtime.seeding import generator
 _SPLIT_STREAM = 0x5711
 
 
-def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+def stratified_split(labels: Tensor, fraction: float, seed: int, classes: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
     """Split (N,) labels into two sorted index tensors: the first has `fraction` of each class, the second the rest.
 
-    The first has exactly round(fraction * N) indices (largest remainder). Raises InputError where a class would be
-    empty on one side.
+    The first has round(fraction * N) indices (largest remainder), and more or fewer only where a class would be empty
+    on one side: every class has at least one image on both. Raises InputError, which names the class by `classes`,
+    where it has one image only.
     """
     if not 0 < fraction < 1:
         raise InputError(f"fraction={fraction}: a split needs a number between 0 and 1, both excluded")
@@ -22,21 +25,23 @@ def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
     counts = torch.bincount(labels)
     shares = _shares(counts, int(fraction * len(labels) + 0.5))
     for index, (count, share) in enumerate(zip(counts.tolist(), shares.tolist(), strict=True)):
-        if count and share in (0, count):
+        if count == 1:
             raise InputError(
-                f"class {index} has {count} image(s), too few to have some on both sides of a "
+                f"class {_named(index, classes)} has 1 image, too few to have some on both sides of a "
                 f"{fraction:.0%} / {1 - fraction:.0%} split; give it more images or leave the class out"
             )
+        if share in (0, count):
+            shares[index] = min(1, count) if share == 0 else count - 1
     chosen = _draw(labels, counts, shares, seed)
     rest = torch.ones(len(labels), dtype=torch.bool)
     rest[chosen] = False
     return chosen, rest.nonzero().flatten()
 
 
-def stratified_subset(labels: Tensor, size: int, seed: int) -> Tensor:
+def stratified_subset(labels: Tensor, size: int, seed: int, classes: Sequence[str] = ()) -> Tensor:
     """Return `size` sorted indices in which every class keeps its share; all of them if there are no more.
 
-    Raises InputError where a class would be left without images.
+    Raises InputError, which names the class by `classes`, where one would be left without images.
     """
     if size < 1:
         raise InputError(f"a subset of {size} images: need at least 1")
@@ -47,8 +52,14 @@ def stratified_subset(labels: Tensor, size: int, seed: int) -> Tensor:
     lost = ((counts > 0) & (shares == 0)).nonzero().flatten()
     if len(lost):
         enough = -(-len(labels) // int(counts[counts > 0].min()))
-        raise InputError(f"a subset of {size} images leaves class {int(lost[0])} without any; take at least {enough}")
+        name = _named(int(lost[0]), classes)
+        raise InputError(f"a subset of {size} images leaves class {name} without any; take at least {enough}")
     return _draw(labels, counts, shares, seed)
+
+
+def _named(label: int, classes: Sequence[str]) -> str:
+    """The label, and the name where there is one."""
+    return f"{label} ({classes[label]})" if label < len(classes) and classes[label] != str(label) else str(label)
 
 
 def _shares(counts: Tensor, total: int) -> Tensor:
