@@ -17,7 +17,7 @@ from functools import partial
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -27,6 +27,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.limits import INFINITE
 
 
 @dataclass
@@ -59,8 +60,8 @@ class Config:
     seed: int = 0
     genotype: str | None = None
     retrain_valid: float = 0.1
-    baseline: Baseline = field(default_factory=Baseline)
-    runtime: Runtime = field(default_factory=Runtime)
+    baseline: dict[str, Any] = field(default_factory=dict)  # a Baseline and
+    runtime: dict[str, Any] = field(default_factory=dict)  # a Runtime: `checked` is stricter than OmegaConf's types
     operations: dict[str, Any] = field(default_factory=dict)
     data: Any = MISSING
     space: Any = MISSING
@@ -115,8 +116,19 @@ def _options(group: str, words: Sequence[str]) -> list[str]:
     return sorted({path.name[:-5] for folder in folders for path in folder.iterdir() if path.name.endswith(".yaml")})
 
 
-def check_values(settings: Mapping[str, Any]) -> None:
-    """Raises InputError where a setting at the root is out of its range or says what another one forbids."""
+_OPTIONAL = ("inputs", "table", "retrain")  # groups that may be null
+
+
+def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, with the values of `runtime` and `baseline` as their annotations want them.
+
+    Raises InputError where a setting is of another kind or out of its range, or says what another one forbids.
+    """
+    settings = {**settings, **{name: _arguments(kind, settings[name], name, True) for name, kind in _PLAIN.items()}}
+    for group in ("data", "space", "chooser", "strategy", "search", "doctor", *_OPTIONAL):
+        node = settings[group]
+        if not isinstance(node, dict) and not (node is None and group in _OPTIONAL):
+            raise InputError(f"{group}={node}: needs an object; {group}=NAME takes one of supernet --help")
     if not 0 <= settings["retrain_valid"] < 1:
         raise InputError(f"retrain_valid={settings['retrain_valid']}: needs a share below 1, such as 0.1, or 0")
     if settings["baseline"]["random"] < 0:
@@ -125,8 +137,10 @@ def check_values(settings: Mapping[str, Any]) -> None:
         raise InputError("retrain: has settings and no recipe; leave out retrain=none or what sets retrain.*")
     if settings["retrain"] is None and settings["genotype"]:
         raise InputError(f"retrain=none: with genotype={settings['genotype']} nothing is left to do; leave out one")
+    return settings
 
 
+_PLAIN: dict[str, Callable[..., Any]] = {"baseline": Baseline, "runtime": Runtime}
 _RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")
 
 
@@ -151,7 +165,7 @@ def build(node: Any, key: str) -> Any:
     children = {name: build(value, f"{key}.{name}") for name, value in node.items() if name not in _RESERVED}
     if "_target_" not in node:
         return children
-    whole = not node.get("_partial_", False)
+    whole = not _convert_scalar(node.get("_partial_", False), bool, f"{key}._partial_")
     target = _locate(str(node["_target_"]), key)
     arguments = _arguments(target, children, key, whole)
     try:
@@ -192,11 +206,12 @@ def _arguments(target: Callable[..., Any], given: Mapping[str, Any], key: str, w
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
     function = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
     try:
-        return typing.get_type_hints(function)
+        return typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError):
         return {}  # nothing to check against
 
 
+_ENDLESS = ("inf", ".inf")
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -208,6 +223,9 @@ def convert(value: Any, hint: Any, key: str) -> Any:
     if hint is Any:
         return value
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        endless = INFINITE in inner and value in (*_ENDLESS, math.inf)
+        return math.inf if endless else convert(value, inner[0], key)
     if origin in (Union, types.UnionType):
         return _convert_union(value, inner, key)
     if origin is Literal:
@@ -218,6 +236,8 @@ def convert(value: Any, hint: Any, key: str) -> Any:
         if not isinstance(value, list | tuple):
             raise InputError(f"{key}={value}: needs a list, such as [a,b]")
         items = [convert(item, inner[0] if inner else Any, f"{key}[{number}]") for number, item in enumerate(value)]
+        if "" in items:
+            raise InputError(f"{key}={value}: an empty text in it; leave it out or give it a name")
         return items if origin is list else tuple(items)
     if origin in (dict, Mapping) and isinstance(value, dict) and len(inner) == 2:
         return {name: convert(item, inner[1], f"{key}.{name}") for name, item in value.items()}
@@ -226,7 +246,9 @@ def convert(value: Any, hint: Any, key: str) -> Any:
     wanted = origin or hint
     if type(value) in _WORDS and wanted in (tuple, list):
         raise InputError(f"{key}={value}: needs a list, such as [a,b]")
-    if type(value) in _WORDS and inspect.isclass(wanted) and not _is_a(value, wanted):
+    if wanted in (dict, Mapping):
+        raise InputError(f"{key}={value}: needs names and values, such as {{name: 1}}")
+    if type(value) in (*_WORDS, list, dict) and inspect.isclass(wanted) and not _is_a(value, wanted):
         raise InputError(f"{key}={value}: needs an object, such as {{_target_: package.{wanted.__name__}}}")
     return tuple(value) if isinstance(value, list) and hint is tuple else value
 
@@ -244,6 +266,8 @@ def _convert_union(value: Any, options: tuple[Any, ...], key: str) -> Any:
     problems = []
     checked = [option for option in options if option in _WORDS or typing.get_origin(option) is not None]
     scalar = isinstance(value, str | int | float)  # no other class can be written in a yaml
+    if value in (*_ENDLESS, math.inf) and any(INFINITE in typing.get_args(option) for option in options):
+        return math.inf
     for option in checked if scalar and checked else options:
         if option is type(None):
             continue
@@ -257,9 +281,16 @@ def _convert_union(value: Any, options: tuple[Any, ...], key: str) -> Any:
 def _convert_scalar(value: Any, kind: type, key: str) -> Any:
     fits = isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
     if fits or (kind is float and isinstance(value, int) and not isinstance(value, bool)):
-        return kind(value)
-    if kind is float and value in ("inf", ".inf"):
-        return math.inf
+        return _finite(kind(_finite(value, key)), key)
     if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)  # a class called 7, a folder called 2026
     raise InputError(f"{key}={value}: needs {_WORDS[kind]}")
+
+
+def _finite(value: Any, key: str) -> Any:
+    """Text and truth as they are; of numbers those that a network can be given."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{key}={value}: needs a finite number")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise InputError(f"{key}={value}: needs a whole number below 2^63")
+    return value

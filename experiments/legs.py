@@ -89,12 +89,13 @@ def check_legs(job: Job) -> None:
         raise InputError(
             f"doctor.on_rise={job.doctor.on_rise}: acts on a search in one leg, stages has {len(job.legs)}; use go_on"
         )
+    if job.divided.search is None:
+        return
     for number, leg in enumerate(job.legs):
-        if leg.stage.wrapper is None and leg.stage.keep is None and not leg.stage.carry and not acts:
-            continue
         with torch.device("meta"):
             supernet = Supernet(leg.space.network(job.chooser, job.data.shape, len(job.data.classes)))
         strategy = make_strategy(job, supernet, job.seed)
+        strategy.finish()  # the discretiser's own settings
         if leg.stage.carry and not isinstance(strategy, Heir):
             raise InputError(
                 f"stages[{number}].carry=true: {type(strategy).__name__} has no 'inherit'; use carry=false"

@@ -22,7 +22,7 @@ from .agreement import Noise, correlations, noise
 from .markdown import number, spread, table
 from .report_figure import draw
 from .resume import SUMMARY
-from .runs import Group, Network, columns, common, find_runs, group, read_run
+from .runs import Group, Network, columns, common, find_runs, group, read_runs
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(), help="directory for report.md, .csv and .png")
     given = parser.parse_args()
     try:
-        paths = find_runs(given.runs)
-        made = sections([network for path in paths for network in read_run(path)])
-        text = markdown(made, len(paths), unfinished(given.runs))
+        networks, left_out = read_runs(find_runs(given.runs))
+        for line in left_out:
+            print(f"supernet-report: {line}", file=sys.stderr)
+        if not networks:
+            raise InputError("no run is left to report on")
+        made = sections(networks)
+        text = markdown(made, len({network.run for network in networks}), unfinished(given.runs), len(left_out))
         _write(given.output, text, made)
     except InputError as error:
         print(f"supernet-report: {error}", file=sys.stderr)
@@ -77,20 +81,26 @@ def sections(networks: Sequence[Network]) -> list[Section]:
     return [Section(title, tuple(those), tuple(group(those))) for title, those in apart.items()]
 
 
-def markdown(made: Sequence[Section], runs: int, left_out: int) -> str:
-    """The report as text."""
+def markdown(made: Sequence[Section], runs: int, left_out: int, unread: int = 0) -> str:
+    """The report as text, on so many `runs`; so many unfinished ones were `left_out`, and `unread` ones damaged."""
     count = f"{runs} finished run{'s' * (runs != 1)}"
     left = f"; {left_out} unfinished left out" if left_out else ""
+    left += f"; {unread} that could not be read left out" if unread else ""
     lines = ["# Report", "", f"{count}{left}. ± is the sample standard deviation over runs, which differ in the seed."]
     for section in made:
-        lines += ["", f"## {section.title}", ""]
+        lines += ["", f"## {plain(section.title)}", ""]
         if shared := common(section.networks):
-            lines += [f"All runs: `{' '.join(shared)}`.", ""]
+            lines += [f"All runs: `{plain(' '.join(shared))}`.", ""]
         trained = _trained(section)
         for part in (trained, _known(section), _ranks(section), _noise(noise(section.networks), bool(trained))):
             lines += [*part, ""] if part else []
         lines.pop()
     return "\n".join(lines) + "\n"
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is outside tables: no HTML, no end of a code span."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("`", "'")
 
 
 def _trained(section: Section) -> list[str]:

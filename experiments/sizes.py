@@ -83,7 +83,7 @@ def batch_size(images: int, least_steps: Any) -> int:
 
 
 def described(recipe: Recipe | SearchRecipe, source: Source) -> str:
-    """A recipe's length in words, where an epoch is more than one pass over the images or batches are small; else ""."""
+    """A recipe's length in words, where an epoch is several passes over the images or batches are small; else ""."""
     once = steps_per_epoch(source, recipe.batch_size)
     steps = steps_per_epoch(source, recipe.batch_size, recipe.least_steps)
     if steps == once and recipe.batch_size >= _LARGEST:

@@ -33,7 +33,7 @@ from supernet.training.meters import Averages
 from supernet.training.tasks import Classification
 
 from . import sizes
-from .config import build, check_values, convert
+from .config import build, checked, convert
 from .summary import Finalist, environment, write_json
 
 _UNBALANCED = 1.5  # times the smallest class
@@ -87,13 +87,13 @@ class Job:
 
 def prepare(settings: dict[str, Any], directory: Path, interruption: Interruption) -> Job:
     """Makes every part the job needs, so that mistakes show before anything runs."""
+    settings = checked(settings)
     runtime = settings["runtime"]
     device = _device(runtime["device"])
     if runtime["threads"] is not None:
         if runtime["threads"] < 1:
             raise InputError(f"runtime.threads={runtime['threads']}: needs at least 1")
         torch.set_num_threads(runtime["threads"])
-    check_values(settings)
     _check_parts(settings)
     torch.use_deterministic_algorithms(runtime["deterministic"], warn_only=True)
     torch.backends.cudnn.benchmark = not runtime["deterministic"]

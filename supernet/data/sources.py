@@ -228,7 +228,7 @@ def assemble(
     if test_limit is not None:
         test = test.subset(stratified_subset(test.labels, test_limit, _TEST_SEED, parts.classes))
     measured = _statistics(train) if mean is None or std is None else ((), ())
-    means, deviations = tuple(mean or measured[0]), tuple(std or measured[1])
+    means, deviations = tuple(measured[0] if mean is None else mean), tuple(measured[1] if std is None else std)
     if len(means) != train.shape[0]:
         raise InputError(f"data.mean={list(means)}: the images have {train.shape[0]} channels, give one number each")
     augmentation = Augmentation(means, deviations, crop_padding, flip)

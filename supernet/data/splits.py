@@ -14,9 +14,8 @@ _SPLIT_STREAM = 0x5711
 def stratified_split(labels: Tensor, fraction: float, seed: int, classes: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
     """Split (N,) labels into two sorted index tensors: the first has `fraction` of each class, the second the rest.
 
-    The first has round(fraction * N) indices (largest remainder), and more or fewer only where a class would be empty
-    on one side: every class has at least one image on both. Raises InputError, which names the class by `classes`,
-    where it has one image only.
+    The first has round(fraction * N) indices (largest remainder), and more or fewer only where a class would else be
+    empty on one side. Raises InputError where a class has one image; `classes` are their names, for that message.
     """
     if not 0 < fraction < 1:
         raise InputError(f"fraction={fraction}: a split needs a number between 0 and 1, both excluded")
@@ -30,18 +29,45 @@ def stratified_split(labels: Tensor, fraction: float, seed: int, classes: Sequen
                 f"class {_named(index, classes)} has 1 image, too few to have some on both sides of a "
                 f"{fraction:.0%} / {1 - fraction:.0%} split; give it more images or leave the class out"
             )
-        if share in (0, count):
-            shares[index] = min(1, count) if share == 0 else count - 1
+        if count and share in (0, count):
+            shares[index] = 1 if share == 0 else count - 1
     chosen = _draw(labels, counts, shares, seed)
     rest = torch.ones(len(labels), dtype=torch.bool)
     rest[chosen] = False
     return chosen, rest.nonzero().flatten()
 
 
+def split_with_copies(
+    labels: Tensor, groups: Tensor, fraction: float, seed: int, classes: Sequence[str] = ()
+) -> tuple[Tensor, Tensor]:
+    """Split as `stratified_split` does, but keep images of one group and class on one side.
+
+    `groups` (N,) has one number for all copies of an image. Without copies this is `stratified_split`; with them the
+    different images are split, at least one of each class goes to each side, and copies follow. Raises InputError
+    where all images of a class are copies of one.
+    """
+    owners = groups * (int(labels.max()) + 1) + labels
+    different, member = owners.unique(return_inverse=True)
+    if len(different) == len(labels):
+        return stratified_split(labels, fraction, seed, classes)
+    first = torch.full_like(different, len(labels)).scatter_reduce(0, member, torch.arange(len(labels)), "amin")
+    kinds = labels[first]
+    counts = torch.bincount(kinds)
+    for index, count in enumerate(counts.tolist()):
+        if count == 1:
+            raise InputError(
+                f"class {_named(index, classes)} has 1 image but for exact copies, too few to have some on both sides "
+                "of a split; give it more images or leave the class out"
+            )
+    shares = _shares(counts, int(fraction * len(kinds) + 0.5)).clamp(torch.minimum(counts, torch.tensor(1)))
+    chosen = torch.isin(member, _draw(kinds, counts, shares, seed))
+    return chosen.nonzero().flatten(), (~chosen).nonzero().flatten()
+
+
 def stratified_subset(labels: Tensor, size: int, seed: int, classes: Sequence[str] = ()) -> Tensor:
     """Return `size` sorted indices in which every class keeps its share; all of them if there are no more.
 
-    Raises InputError, which names the class by `classes`, where one would be left without images.
+    Raises InputError where a class would be left without images; `classes` are their names, for that message.
     """
     if size < 1:
         raise InputError(f"a subset of {size} images: need at least 1")
@@ -58,8 +84,7 @@ def stratified_subset(labels: Tensor, size: int, seed: int, classes: Sequence[st
 
 
 def _named(label: int, classes: Sequence[str]) -> str:
-    """The label, and the name where there is one."""
-    return f"{label} ({classes[label]})" if label < len(classes) and classes[label] != str(label) else str(label)
+    return f"{label} ({classes[label]})" if label < len(classes) else str(label)
 
 
 def _shares(counts: Tensor, total: int) -> Tensor:

@@ -19,6 +19,7 @@ from supernet.data.batches import Batch, Source, steps_per_epoch, training_batch
 from supernet.runtime.checkpoint import Stateful
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted
+from supernet.runtime.limits import Limit
 from supernet.runtime.precision import Passes
 from supernet.runtime.run import Run
 from supernet.runtime.saving import Saving
@@ -57,7 +58,7 @@ class SearchRecipe:
     schedule: Schedule = field(default_factory=lambda: Cosine(0.025, 0.001))
     momentum: float = 0.9
     weight_decay: float = 3e-4
-    clip: float = 5.0
+    clip: Limit = 5.0
     warm_up: int = 0
     skip_dropout: float = 0.0
     drop_path: float = 0.0

@@ -19,6 +19,7 @@ from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Source, evaluation_batches, steps_per_epoch, training_batches
 from supernet.runtime.checkpoint import Stateful
 from supernet.runtime.errors import InputError
+from supernet.runtime.limits import Limit
 from supernet.runtime.precision import Passes
 from supernet.runtime.run import Run
 from supernet.runtime.saving import Saving
@@ -44,7 +45,7 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 3e-4
     nesterov: bool = False
-    clip: float = 5.0
+    clip: Limit = 5.0
     drop_path: float = 0.2
     cutout: int = 16
     auxiliary_weight: float = 0.4
@@ -62,7 +63,7 @@ class Recipe:
             "clip": (self.clip > 0.0, "needs to be above 0, or inf for no clipping"),
             "drop_path": (0.0 <= self.drop_path < 1.0, "needs to lie in [0, 1), such as 0.2"),
             "cutout": (self.cutout >= 0, "needs 0 pixels or more"),
-            "auxiliary_weight": (self.auxiliary_weight >= 0.0, "needs 0 or more, such as 0.4"),
+            "auxiliary_weight": (0.0 <= self.auxiliary_weight < math.inf, "needs 0 or more, such as 0.4"),
             "label_smoothing": (0.0 <= self.label_smoothing < 1.0, "needs to lie in [0, 1), such as 0.1"),
             "least_steps": (self.least_steps >= 0, "needs 0 steps an epoch or more"),
             "keep": (self.keep in ("last", "best"), "use last or best"),
