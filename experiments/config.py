@@ -232,25 +232,40 @@ def convert(value: Any, hint: Any, key: str) -> Any:
         if value not in inner:
             raise InputError(f"{key}={value}: use one of {', '.join(map(str, inner))}")
         return value
-    if origin in (tuple, list, Sequence) and (origin is not tuple or (len(inner) == 2 and inner[1] is Ellipsis)):
-        if not isinstance(value, list | tuple):
-            raise InputError(f"{key}={value}: needs a list, such as [a,b]")
-        items = [convert(item, inner[0] if inner else Any, f"{key}[{number}]") for number, item in enumerate(value)]
-        if "" in items:
-            raise InputError(f"{key}={value}: an empty text in it; leave it out or give it a name")
-        return items if origin is list else tuple(items)
+    if origin in (tuple, list, Sequence) and (inner or not isinstance(value, list)):
+        return _convert_list(value, origin, inner, key)
     if origin in (dict, Mapping) and isinstance(value, dict) and len(inner) == 2:
         return {name: convert(item, inner[1], f"{key}.{name}") for name, item in value.items()}
     if hint in _WORDS:
         return _convert_scalar(value, hint, key)
-    wanted = origin or hint
+    return _convert_object(value, origin or hint, key)
+
+
+def _convert_list(value: Any, origin: Any, inner: tuple[Any, ...], key: str) -> list[Any] | tuple[Any, ...]:
+    """A list of as many items as there are annotations, or of any number of one kind."""
+    if not isinstance(value, list | tuple):
+        raise InputError(f"{key}={value}: needs a list, such as [a,b]")
+    fixed = origin is tuple and Ellipsis not in inner
+    if fixed and len(value) != len(inner):
+        raise InputError(f"{key}={value}: needs a list of {len(inner)}")
+    kinds = inner if fixed else inner[:1] * len(value)
+    items = [convert(item, kind, f"{key}[{n}]") for n, (item, kind) in enumerate(zip(value, kinds, strict=True))]
+    if "" in items:
+        raise InputError(f"{key}={value}: an empty text in it; leave it out or give it a name")
+    return items if origin is list else tuple(items)
+
+
+def _convert_object(value: Any, wanted: Any, key: str) -> Any:
+    """What no text, number, list or mapping of a yaml can stand for."""
     if type(value) in _WORDS and wanted in (tuple, list):
         raise InputError(f"{key}={value}: needs a list, such as [a,b]")
-    if wanted in (dict, Mapping):
+    if wanted in (dict, Mapping) and not isinstance(value, Mapping):
         raise InputError(f"{key}={value}: needs names and values, such as {{name: 1}}")
+    if isinstance(value, list) and wanted in (tuple, set, frozenset):
+        return wanted(value)
     if type(value) in (*_WORDS, list, dict) and inspect.isclass(wanted) and not _is_a(value, wanted):
         raise InputError(f"{key}={value}: needs an object, such as {{_target_: package.{wanted.__name__}}}")
-    return tuple(value) if isinstance(value, list) and hint is tuple else value
+    return value
 
 
 def _is_a(value: Any, kind: type) -> bool:

@@ -211,7 +211,7 @@ def retrain(job: Job, name: str, architecture: Architecture) -> tuple[nn.Module,
 def scored(finalist: Finalist, part: Literal["valid", "test"], averages: Averages) -> Finalist:
     """The finalist with what it scores on a part of the data."""
     scores = {"accuracy": averages.accuracy, "balanced_accuracy": averages.balanced, "majority": averages.majority}
-    return replace(finalist, **{f"{part}_{name}": value for name, value in scores.items()})
+    return Finalist(**{**vars(finalist), **{f"{part}_{name}": value for name, value in scores.items()}})
 
 
 def build_network(job: Job, architecture: Architecture) -> nn.Module:

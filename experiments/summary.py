@@ -100,9 +100,9 @@ def show_table(
     for column in ("network", "parameters", "MACs", *columns, *known):
         table.add_column(column, justify="left" if column == "network" else "right")
     for f in finalists:
-        scores = (number(f.valid_accuracy), number(f.test_accuracy)) if trained else ()
+        scores = [number(f.valid_accuracy), number(f.test_accuracy)] if trained else []
         if scored:
-            scores = (scores[0], number(f.valid_balanced_accuracy), scores[1], number(f.test_balanced_accuracy))
+            scores = [scores[0], number(f.valid_balanced_accuracy), scores[1], number(f.test_balanced_accuracy)]
         truth = (number(f.table[column], 2) for column in known)
         table.add_row(f.name, f"{f.parameters:,}", f"{f.macs / 1e6:.2f} M", *scores, *truth)
     if scored:
