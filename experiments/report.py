@@ -42,10 +42,10 @@ def main() -> None:
     given = parser.parse_args()
     try:
         networks, left_out = read_runs(find_runs(given.runs))
-        for line in left_out:
+        for line in left_out if networks else left_out[:-1]:
             print(f"supernet-report: {line}", file=sys.stderr)
         if not networks:
-            raise InputError("no run is left to report on")
+            raise InputError(left_out[-1])
         made = sections(networks)
         text = markdown(made, len({network.run for network in networks}), unfinished(given.runs), len(left_out))
         _write(given.output, text, made)

@@ -58,15 +58,17 @@ def _draw(axes: Axes, title: str, measure: str, rows: list[tuple[str, str, list[
         deviation = statistics.stdev(values) if len(values) > 1 else None
         mean = statistics.mean(values)
         axes.errorbar(mean, place + 0.15, xerr=deviation, fmt="|", ms=10, mew=2, color=_MEAN, capsize=3, zorder=2)
-    axes.set_yticks(range(len(rows)), ["\n".join(_wrapped(*row)) for row in rows], fontsize=8)
+    axes.set_yticks(range(len(rows)), ["\n".join(_wrapped(*row)) for row in rows], fontsize=8, parse_math=False)
     axes.set_ylim(len(rows) - 0.4, -0.6)  # best first, at the top
     low, high = axes.get_xlim()
     if measure == _ACCURACY:
         axes.set_xlim(max(low, -1.0), min(high, 101.0))  # a standard deviation may reach where no accuracy can lie
     else:
         axes.set_xlim(max(low, -0.02 * high), high)
-    axes.set_xlabel(measure)
+    axes.set_xlabel(measure, parse_math=False)
     band = "; band: random cells, mean ± standard deviation" if chance else ""
-    axes.set_title(f"{title}\ndot: a run; bar: mean ± standard deviation{band}", fontsize=8, loc="left")
+    axes.set_title(
+        f"{title}\ndot: a run; bar: mean ± standard deviation{band}", fontsize=8, loc="left", parse_math=False
+    )
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
