@@ -47,11 +47,9 @@ class Network:
     search_valid: float | None
     table: Mapping[str, float | None]
     best: Mapping[str, float | None]
-    valid_balanced: float | None = None
-    test_balanced: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("valid", "test", "search_valid", "valid_balanced", "test_balanced"):
+        for name in ("valid", "test", "search_valid"):
             if (share := getattr(self, name)) is not None and not 0.0 <= share <= 1.0:
                 raise InputError(f"{name}={share}: an accuracy lies between 0 and 1")
         for name in ("seed", "parameters", "training_seconds", "search_seconds"):
@@ -154,8 +152,6 @@ def _network(run: Path, summary: Mapping[str, Any], finalist: Mapping[str, Any])
         "parameters": finalist["parameters"],
         "valid": finalist["valid_accuracy"],
         "test": finalist["test_accuracy"],
-        "valid_balanced": finalist.get("valid_balanced_accuracy"),  # not in summaries before these
-        "test_balanced": finalist.get("test_balanced_accuracy"),
         "training_seconds": finalist["seconds"],
         "search_seconds": summary["search_seconds"] if searched else None,
         "search_valid": summary["search_valid_accuracy"] if searched else None,

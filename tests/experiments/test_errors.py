@@ -27,7 +27,6 @@ BASE = ["experiment=quick", "runtime.threads=1"]
         ("architect._partial_=5", "architect._partial_=5: needs true or false"),
         ("doctor.spared=['']", "doctor.spared=['']: an empty text in it"),
         ("chooser.without=[1,2]", "no operation is named '1'"),
-        ("discretiser.most=-1", "discretiser.most"),
         ("strategy.perturbation={a: 1}", "strategy.perturbation={'a': 1}: needs an object"),
         ("strategy.assistance=[none,none]", "strategy.assistance=['none', 'none']: needs an object"),
         ("optimizer._target_=builtins.dict", "supernet: "),
