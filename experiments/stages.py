@@ -229,8 +229,9 @@ def train_from_scratch(job: Job, name: str, architecture: Architecture, run: Run
         training, valid = data.train, data.valid
     else:
         training, valid = (data.train.subset(part) for part in job.divided.retrain)
-    length = sizes.described(job.retrain_recipe, training)
-    run.report.line(f"{name}: {parameters(network):,} parameters" + (f", {length}" if length else ""))
+    run.report.line(f"{name}: {parameters(network):,} parameters")
+    if length := sizes.described(job.retrain_recipe, training):
+        run.report.line(f"{name}: {length}" + ("" if valid is None else f", {len(valid)} more to choose by"))
     return network, train(network, training, valid, data.augmentation, job.retrain_recipe, run=run)
 
 
