@@ -189,7 +189,11 @@ def _locate(name: str, key: str) -> Callable[..., Any]:
 
 def _arguments(target: Callable[..., Any], given: Mapping[str, Any], key: str, whole: bool) -> dict[str, Any]:
     """`given`, each converted to what the target's signature says."""
-    signature = inspect.signature(target)
+    try:
+        signature = inspect.signature(target)
+    except (ValueError, TypeError):
+        name = getattr(target, "__qualname__", target)
+        raise InputError(f"{key}._target_: {name} does not say which settings it takes; name another one") from None
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     taken = {n: p for n, p in signature.parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     for name in given:

@@ -29,7 +29,7 @@ BASE = ["experiment=quick", "runtime.threads=1"]
         ("chooser.without=[1,2]", "no operation is named '1'"),
         ("strategy.perturbation={a: 1}", "strategy.perturbation={'a': 1}: needs an object"),
         ("strategy.assistance=[none,none]", "strategy.assistance=['none', 'none']: needs an object"),
-        ("optimizer._target_=builtins.dict", "supernet: "),
+        ("optimizer._target_=builtins.dict", "optimizer._target_: dict does not say which settings it takes"),
         ("+search.speed=3", "search.speed: unknown setting; known: epochs"),
         ("search.drop_path=1", "search.drop_path=1.0: needs to lie in [0, 1)"),
         ("doctor.on_rise=pray", "doctor.on_rise=pray: use one of go_on, stop, adapt"),
