@@ -84,6 +84,8 @@ ConfigStore.instance().store(group="schema", name="config", node=Config)
 
 _GROUPS = ("experiment", "method", "runtime", *(f.name for f in fields(Config) if f.type == "Any"))
 
+_SEVERAL = ("objective", "experiment")  # groups of which more than one option can be taken
+
 
 def check_options(words: Sequence[str]) -> None:
     """Raises InputError where a group of the command line is given what names no option; Hydra shows a traceback."""
@@ -98,7 +100,7 @@ def check_options(words: Sequence[str]) -> None:
         asked = override.value()
         if override.is_sweep_override() or (asked is None and group == "method"):
             continue
-        if not isinstance(asked, str | list):
+        if not isinstance(asked, str | list) or (isinstance(asked, list) and group not in _SEVERAL):
             raise InputError(f"{group}={value}: needs the name of an option; supernet --help shows them")
         known = _options(group, words)
         if unknown := [name for name in (asked if isinstance(asked, list) else [asked]) if name not in known]:
@@ -133,6 +135,11 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(f"retrain_valid={settings['retrain_valid']}: needs a share below 1, such as 0.1, or 0")
     if settings["baseline"]["random"] < 0:
         raise InputError(f"baseline.random={settings['baseline']['random']}: needs 0 or more random cells")
+    name = settings["name"]
+    if not name or not name.isprintable() or ".." in Path(name).parts or Path(name).is_absolute():
+        raise InputError(f"name={name}: runs lie in runs/NAME; use letters and digits")
+    if settings["genotype"] == "":
+        raise InputError("genotype=: an empty text; give the name of a cell, or null for a search")
     if settings["retrain"] is not None and "_target_" not in settings["retrain"]:
         raise InputError("retrain: has settings and no recipe; leave out retrain=none or what sets retrain.*")
     if settings["retrain"] is None and settings["genotype"]:
@@ -204,7 +211,13 @@ def _arguments(target: Callable[..., Any], given: Mapping[str, Any], key: str, w
             if parameter.default is parameter.empty and name not in given:
                 raise InputError(f"{key}.{name}: needs a value; give one with +{key}.{name}=...")
     hints = _hints(target)
-    return {name: convert(value, hints.get(name, Any), f"{key}.{name}") for name, value in given.items()}
+
+    def free(name: str) -> bool:
+        """Whether null stands for the parameter's own default, whatever its annotation says."""
+        return given[name] is None and name in taken and taken[name].default is None
+
+    wanted = {name: Any if free(name) else hints.get(name, Any) for name in given}
+    return {name: convert(value, wanted[name], f"{key}.{name}") for name, value in given.items()}
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
@@ -267,7 +280,7 @@ def _convert_object(value: Any, wanted: Any, key: str) -> Any:
         raise InputError(f"{key}={value}: needs names and values, such as {{name: 1}}")
     if isinstance(value, list) and wanted in (tuple, set, frozenset):
         return wanted(value)
-    if type(value) in (*_WORDS, list, dict) and inspect.isclass(wanted) and not _is_a(value, wanted):
+    if type(value) in (*_WORDS, list, dict, type(None)) and inspect.isclass(wanted) and not _is_a(value, wanted):
         raise InputError(f"{key}={value}: needs an object, such as {{_target_: package.{wanted.__name__}}}")
     return value
 
@@ -302,7 +315,7 @@ def _convert_scalar(value: Any, kind: type, key: str) -> Any:
     if fits or (kind is float and isinstance(value, int) and not isinstance(value, bool)):
         return _finite(kind(_finite(value, key)), key)
     if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)  # a class called 7, a folder called 2026
+        return str(_finite(value, key))  # a class called 7, a folder called 2026
     raise InputError(f"{key}={value}: needs {_WORDS[kind]}")
 
 

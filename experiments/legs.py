@@ -17,6 +17,7 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_everything
 from supernet.search.carrying import carry_weights
+from supernet.search.diagnostics import kinds
 from supernet.search.loop import search
 from supernet.search.staging import Heir, Leg, Stage, pruned
 from supernet.search.strategy import has_alphas
@@ -96,6 +97,11 @@ def check_legs(job: Job) -> None:
             supernet = Supernet(leg.space.network(job.chooser, job.data.shape, len(job.data.classes)))
         strategy = make_strategy(job, supernet, job.seed)
         strategy.finish()  # the discretiser's own settings
+        if unknown := set(job.doctor.spared) - {*kinds(supernet.decisions), "normal", "reduce"}:
+            known = ", ".join(kinds(supernet.decisions))
+            raise InputError(
+                f"doctor.spared={list(job.doctor.spared)}: no kind of cell is {unknown.pop()!r}; known: {known}"
+            )
         if leg.stage.carry and not isinstance(strategy, Heir):
             raise InputError(
                 f"stages[{number}].carry=true: {type(strategy).__name__} has no 'inherit'; use carry=false"
