@@ -124,5 +124,5 @@ def test_a_damaged_record_of_the_test_is_one_line(tmp_path, images, content):
 
 @pytest.mark.parametrize("word", ["data.mean=[]", "data.std=[]", "data.classes=[a,b,nan]", "data.std=[nan]"])
 def test_an_empty_list_is_not_the_default(tmp_path, images, word):
-    with pytest.raises(InputError, match="one number|finite"):
+    with pytest.raises(InputError, match=r"one number|finite"):
         prepare(composed(*tiny(images, word)), tmp_path, Interruption())
