@@ -86,7 +86,8 @@ def test_on_digits_a_method_keeps_its_parts_and_takes_the_sizes_of_digits(method
     for part in ("strategy", "relaxation", "inputs", "architect", "objective", "discretiser", "chooser"):
         assert digits[part] == published[part] or part == "strategy"
     assert digits["search"]["epochs"] == composed()["search"]["epochs"]
-    assert build(digits["search"], "search").warm_up < digits["search"]["epochs"]
+    assert digits["search"]["batch_size"] is None, "follows from the images"
+    assert build({**digits["search"], "batch_size": 64}, "search").warm_up < digits["search"]["epochs"]
     assert build(published["search"], "search").epochs >= 50
 
 
