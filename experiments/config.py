@@ -17,7 +17,7 @@ from functools import partial
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -27,6 +27,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.limits import INFINITE
 
 
 @dataclass
@@ -59,8 +60,8 @@ class Config:
     seed: int = 0
     genotype: str | None = None
     retrain_valid: float = 0.1
-    baseline: Baseline = field(default_factory=Baseline)
-    runtime: Runtime = field(default_factory=Runtime)
+    baseline: dict[str, Any] = field(default_factory=dict)  # a Baseline and
+    runtime: dict[str, Any] = field(default_factory=dict)  # a Runtime: `checked` is stricter than OmegaConf's types
     operations: dict[str, Any] = field(default_factory=dict)
     data: Any = MISSING
     space: Any = MISSING
@@ -90,6 +91,8 @@ _GROUPS = (
     *(f.name for f in fields(Config) if f.type == "Any"),
 )
 
+_SEVERAL = ("objective", "experiment")  # groups of which more than one option can be taken
+
 
 def check_options(words: Sequence[str]) -> None:
     """Raises InputError where a group of the command line is given what names no option; Hydra shows a traceback."""
@@ -104,7 +107,7 @@ def check_options(words: Sequence[str]) -> None:
         asked = override.value()
         if override.is_sweep_override() or (asked is None and group == "method"):
             continue
-        if not isinstance(asked, str | list):
+        if not isinstance(asked, str | list) or (isinstance(asked, list) and group not in _SEVERAL):
             raise InputError(f"{group}={value}: needs the name of an option; supernet --help shows them")
         known = _options(group, words)
         if unknown := [name for name in (asked if isinstance(asked, list) else [asked]) if name not in known]:
@@ -122,18 +125,36 @@ def _options(group: str, words: Sequence[str]) -> list[str]:
     return sorted({path.name[:-5] for folder in folders for path in folder.iterdir() if path.name.endswith(".yaml")})
 
 
-def check_values(settings: Mapping[str, Any]) -> None:
-    """Raises InputError where a setting at the root is out of its range or says what another one forbids."""
+_OPTIONAL = ("inputs", "table", "retrain")  # groups that may be null
+
+
+def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, with the values of `runtime` and `baseline` as their annotations want them.
+
+    Raises InputError where a setting is of another kind or out of its range, or says what another one forbids.
+    """
+    settings = {**settings, **{name: _arguments(kind, settings[name], name, True) for name, kind in _PLAIN.items()}}
+    for group in ("data", "space", "chooser", "strategy", "search", "doctor", *_OPTIONAL):
+        node = settings[group]
+        if not isinstance(node, dict) and not (node is None and group in _OPTIONAL):
+            raise InputError(f"{group}={node}: needs an object; {group}=NAME takes one of supernet --help")
     if not 0 <= settings["retrain_valid"] < 1:
         raise InputError(f"retrain_valid={settings['retrain_valid']}: needs a share below 1, such as 0.1, or 0")
     if settings["baseline"]["random"] < 0:
         raise InputError(f"baseline.random={settings['baseline']['random']}: needs 0 or more random cells")
+    name = settings["name"]
+    if not name or not name.isprintable() or ".." in Path(name).parts or Path(name).is_absolute():
+        raise InputError(f"name={name}: runs lie in runs/NAME; use letters and digits")
+    if settings["genotype"] == "":
+        raise InputError("genotype=: an empty text; give the name of a cell, or null for a search")
     if settings["retrain"] is not None and "_target_" not in settings["retrain"]:
         raise InputError("retrain: has settings and no recipe; leave out retrain=none or what sets retrain.*")
     if settings["retrain"] is None and settings["genotype"]:
         raise InputError(f"retrain=none: with genotype={settings['genotype']} nothing is left to do; leave out one")
+    return settings
 
 
+_PLAIN: dict[str, Callable[..., Any]] = {"baseline": Baseline, "runtime": Runtime}
 _RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")
 
 
@@ -158,7 +179,7 @@ def build(node: Any, key: str) -> Any:
     children = {name: build(value, f"{key}.{name}") for name, value in node.items() if name not in _RESERVED}
     if "_target_" not in node:
         return children
-    whole = not node.get("_partial_", False)
+    whole = not _convert_scalar(node.get("_partial_", False), bool, f"{key}._partial_")
     target = _locate(str(node["_target_"]), key)
     arguments = _arguments(target, children, key, whole)
     try:
@@ -182,7 +203,11 @@ def _locate(name: str, key: str) -> Callable[..., Any]:
 
 def _arguments(target: Callable[..., Any], given: Mapping[str, Any], key: str, whole: bool) -> dict[str, Any]:
     """`given`, each converted to what the target's signature says."""
-    signature = inspect.signature(target)
+    try:
+        signature = inspect.signature(target)
+    except (ValueError, TypeError):
+        name = getattr(target, "__qualname__", target)
+        raise InputError(f"{key}._target_: {name} does not say which settings it takes; name another one") from None
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     taken = {n: p for n, p in signature.parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     for name in given:
@@ -193,17 +218,24 @@ def _arguments(target: Callable[..., Any], given: Mapping[str, Any], key: str, w
             if parameter.default is parameter.empty and name not in given:
                 raise InputError(f"{key}.{name}: needs a value; give one with +{key}.{name}=...")
     hints = _hints(target)
-    return {name: convert(value, hints.get(name, Any), f"{key}.{name}") for name, value in given.items()}
+
+    def free(name: str) -> bool:
+        """Whether null stands for the parameter's own default, whatever its annotation says."""
+        return given[name] is None and name in taken and taken[name].default is None
+
+    wanted = {name: Any if free(name) else hints.get(name, Any) for name in given}
+    return {name: convert(value, wanted[name], f"{key}.{name}") for name, value in given.items()}
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
     function = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
     try:
-        return typing.get_type_hints(function)
+        return typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError):
         return {}  # nothing to check against
 
 
+_ENDLESS = ("inf", ".inf")
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -215,27 +247,49 @@ def convert(value: Any, hint: Any, key: str) -> Any:
     if hint is Any:
         return value
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        endless = INFINITE in inner and value in (*_ENDLESS, math.inf)
+        return math.inf if endless else convert(value, inner[0], key)
     if origin in (Union, types.UnionType):
         return _convert_union(value, inner, key)
     if origin is Literal:
         if value not in inner:
             raise InputError(f"{key}={value}: use one of {', '.join(map(str, inner))}")
         return value
-    if origin in (tuple, list, Sequence) and (origin is not tuple or (len(inner) == 2 and inner[1] is Ellipsis)):
-        if not isinstance(value, list | tuple):
-            raise InputError(f"{key}={value}: needs a list, such as [a,b]")
-        items = [convert(item, inner[0] if inner else Any, f"{key}[{number}]") for number, item in enumerate(value)]
-        return items if origin is list else tuple(items)
+    if origin in (tuple, list, Sequence) and (inner or not isinstance(value, list)):
+        return _convert_list(value, origin, inner, key)
     if origin in (dict, Mapping) and isinstance(value, dict) and len(inner) == 2:
         return {name: convert(item, inner[1], f"{key}.{name}") for name, item in value.items()}
     if hint in _WORDS:
         return _convert_scalar(value, hint, key)
-    wanted = origin or hint
+    return _convert_object(value, origin or hint, key)
+
+
+def _convert_list(value: Any, origin: Any, inner: tuple[Any, ...], key: str) -> list[Any] | tuple[Any, ...]:
+    """A list of as many items as there are annotations, or of any number of one kind."""
+    if not isinstance(value, list | tuple):
+        raise InputError(f"{key}={value}: needs a list, such as [a,b]")
+    fixed = origin is tuple and Ellipsis not in inner
+    if fixed and len(value) != len(inner):
+        raise InputError(f"{key}={value}: needs a list of {len(inner)}")
+    kinds = inner if fixed else inner[:1] * len(value)
+    items = [convert(item, kind, f"{key}[{n}]") for n, (item, kind) in enumerate(zip(value, kinds, strict=True))]
+    if "" in items:
+        raise InputError(f"{key}={value}: an empty text in it; leave it out or give it a name")
+    return items if origin is list else tuple(items)
+
+
+def _convert_object(value: Any, wanted: Any, key: str) -> Any:
+    """What no text, number, list or mapping of a yaml can stand for."""
     if type(value) in _WORDS and wanted in (tuple, list):
         raise InputError(f"{key}={value}: needs a list, such as [a,b]")
-    if type(value) in _WORDS and inspect.isclass(wanted) and not _is_a(value, wanted):
+    if wanted in (dict, Mapping) and not isinstance(value, Mapping):
+        raise InputError(f"{key}={value}: needs names and values, such as {{name: 1}}")
+    if isinstance(value, list) and wanted in (tuple, set, frozenset):
+        return wanted(value)
+    if type(value) in (*_WORDS, list, dict, type(None)) and inspect.isclass(wanted) and not _is_a(value, wanted):
         raise InputError(f"{key}={value}: needs an object, such as {{_target_: package.{wanted.__name__}}}")
-    return tuple(value) if isinstance(value, list) and hint is tuple else value
+    return value
 
 
 def _is_a(value: Any, kind: type) -> bool:
@@ -251,6 +305,8 @@ def _convert_union(value: Any, options: tuple[Any, ...], key: str) -> Any:
     problems = []
     checked = [option for option in options if option in _WORDS or typing.get_origin(option) is not None]
     scalar = isinstance(value, str | int | float)  # no other class can be written in a yaml
+    if value in (*_ENDLESS, math.inf) and any(INFINITE in typing.get_args(option) for option in options):
+        return math.inf
     for option in checked if scalar and checked else options:
         if option is type(None):
             continue
@@ -264,9 +320,16 @@ def _convert_union(value: Any, options: tuple[Any, ...], key: str) -> Any:
 def _convert_scalar(value: Any, kind: type, key: str) -> Any:
     fits = isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
     if fits or (kind is float and isinstance(value, int) and not isinstance(value, bool)):
-        return kind(value)
-    if kind is float and value in ("inf", ".inf"):
-        return math.inf
+        return _finite(kind(_finite(value, key)), key)
     if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)  # a class called 7, a folder called 2026
+        return str(_finite(value, key))  # a class called 7, a folder called 2026
     raise InputError(f"{key}={value}: needs {_WORDS[kind]}")
+
+
+def _finite(value: Any, key: str) -> Any:
+    """Text and truth as they are; of numbers those that a network can be given."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{key}={value}: needs a finite number")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise InputError(f"{key}={value}: needs a whole number below 2^63")
+    return value

@@ -115,7 +115,7 @@ def table(job: Job, tested: int, runs: Path, seeds: int) -> Iterator[str]:
     yield "# Every network of the micro space, trained from scratch on digits; accuracies in percent."
     yield f"# python -m supernet.experiments.enumerate_micro micro.csv --seeds {seeds}"
     yield f"# commit {made['commit']}, torch {made['torch']}, {made['platform']}, one thread, {hours:.2f} hours"
-    held = f"{job.retrain_valid:.0%} of them to validate (another part for each seed)"
+    held = f"{job.settings['retrain_valid']:.0%} of them to validate (another part for each seed)"
     yield f"# {len(job.data.train)} images, {held}, {tested} to test"
     for score in ("valid", "test"):
         spread = [statistics.variance(100 * float(row[score]) for row in rows) for rows in found.values()]

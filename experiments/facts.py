@@ -102,8 +102,9 @@ def facts(job: Job, settings: Mapping[str, Any], asked: Asked, found: Finalist) 
         "space": asked.choice("space") or job.space.name,
         "seed": job.seed,
         "overrides": list(asked.overrides),
-        "settings": settings_hash(settings, found.genotype),
-        "training": training_hash(settings, job.space.name),
+        "settings": settings_hash(job.settings, found.genotype),
+        "training": training_hash(job.settings, job.space.name),
+        "sizes": recipe_sizes(job),
         "images": list(job.data.shape),
         "reading": job.data.reading.to_json(),
         "search_epochs": epochs,
@@ -114,6 +115,13 @@ def facts(job: Job, settings: Mapping[str, Any], asked: Asked, found: Finalist) 
         "table_best": best,
         "table_regret": {c: _minus(value, found.table[c]) for c, value in best.items()},
     }
+
+
+def recipe_sizes(job: Job) -> dict[str, dict[str, Any]]:
+    """Epochs and batch of both recipes as they were used: the settings may have left them to the data."""
+    recipes = {"search": job.divided.search and job.settings["search"], "retrain": job.settings["retrain"]}
+    names = ("epochs", "batch_size", "least_steps")
+    return {key: {n: node[n] for n in names if n in node} for key, node in recipes.items() if node}
 
 
 def settings_hash(settings: Mapping[str, Any], genotype: str) -> str:

@@ -17,6 +17,7 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_everything
 from supernet.search.carrying import carry_weights
+from supernet.search.diagnostics import kinds
 from supernet.search.loop import search
 from supernet.search.staging import Heir, Leg, Stage, pruned
 from supernet.search.strategy import has_alphas
@@ -25,9 +26,10 @@ from supernet.space.choices import Supernet
 from supernet.space.operations import dropped
 from supernet.training.tasks import Classification
 
-from .stages import INITIAL_STREAM, Job, split
+from . import sizes
+from .stages import INITIAL_STREAM, Job
 
-_HALVES_STREAM, _LEG_STREAM = 0x4A1F, 0x1E65
+_LEG_STREAM = 0x1E65
 _SKIP = "skip_connect"
 
 
@@ -88,12 +90,18 @@ def check_legs(job: Job) -> None:
         raise InputError(
             f"doctor.on_rise={job.doctor.on_rise}: acts on a search in one leg, stages has {len(job.legs)}; use go_on"
         )
+    if job.divided.search is None:
+        return
     for number, leg in enumerate(job.legs):
-        if leg.stage.wrapper is None and leg.stage.keep is None and not leg.stage.carry and not acts:
-            continue
         with torch.device("meta"):
             supernet = Supernet(leg.space.network(job.chooser, job.data.shape, len(job.data.classes)))
         strategy = make_strategy(job, supernet, job.seed)
+        strategy.finish()  # the discretiser's own settings
+        if unknown := set(job.doctor.spared) - {*kinds(supernet.decisions), "normal", "reduce"}:
+            known = ", ".join(kinds(supernet.decisions))
+            raise InputError(
+                f"doctor.spared={list(job.doctor.spared)}: no kind of cell is {unknown.pop()!r}; known: {known}"
+            )
         if leg.stage.carry and not isinstance(strategy, Heir):
             raise InputError(
                 f"stages[{number}].carry=true: {type(strategy).__name__} has no 'inherit'; use carry=false"
@@ -140,17 +148,20 @@ def _chooser(job: Job, leg: Leg, kept: Mapping[str, Sequence[str]]) -> Any:
 
 def _run(job: Job, number: int, made: Search, yaml: str) -> Architecture:
     leg, name = job.legs[number], leg_name(job, number)
-    first, second = split(job, leg.recipe.share, _HALVES_STREAM, "search.share")
+    assert job.divided.search is not None
+    train, valid = (job.data.train.subset(half) for half in job.divided.search)
     run = _run_of(job, number)
     run.report.text("config", "    " + yaml.replace("\n", "\n    "))
     if len(job.legs) > 1:
         run.report.line(f"{name}: {describe(leg, made.supernet)}")
+    if length := sizes.described(leg.recipe, train):
+        run.report.line(f"{name}: {length}")
     try:
         found = search(
             made.supernet,
             made.strategy,
-            job.data.train.subset(first),
-            job.data.train.subset(second),
+            train,
+            valid,
             job.data.augmentation,
             leg.recipe,
             task=Classification(),

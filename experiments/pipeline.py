@@ -35,7 +35,7 @@ from .config import check_options, plain
 from .facts import Asked, complete, describe, facts, look_up, timed
 from .genotypes import find_genotype
 from .legs import check_legs, leg_name, search_cell
-from .stages import Job, keep_model, prepare, random_cell, retrain, test_once
+from .stages import Job, balanced, keep_model, prepare, random_cell, retrain, test_once
 from .summary import Finalist, show_next, show_table, summarise
 
 _UNASKED = Asked()
@@ -120,9 +120,9 @@ def pipeline(
     finalists = complete(job, cells, truths, finalists)
     head = facts(job, settings, asked, finalists[0])
     last = leg_name(job, len(job.legs) - 1)
-    hparams(directory / "tb" / (last if untrained else "retrain"), _flat(settings), _metrics(finalists[0]))
+    hparams(directory / "tb" / (last if untrained else "retrain"), _flat({**job.settings}), _metrics(finalists[0]))
     summarise(directory, finalists, head)
-    show_table(job.console, finalists, head["table_best"])
+    show_table(job.console, finalists, head["table_best"], balanced(job.data))
     show_next(job.console, directory, [NAME, "genotype.json", "genotype.svg", "summary.json", "supernet.log", "tb"])
     return finalists[0].valid_accuracy
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
 from supernet.runtime.precision import Passes
 from supernet.scoring.costs import parameters
-from supernet.search.loop import search_step
+from supernet.search.loop import SearchRecipe, search_step
 from supernet.search.strategy import Step
 from supernet.training.loop import Recipe, train_step
 from supernet.training.tasks import Classification
@@ -108,9 +108,9 @@ def _leg(job: Job, number: int, made: Search) -> Need:
     recipe, task = job.legs[number].recipe, Classification()
     supernet.to(job.device).train()
     strategy.to(job.device)
-    rate = recipe.schedule(0, recipe.epochs)
-    optimizer = torch.optim.SGD(supernet.parameters(), rate, recipe.momentum, nesterov=recipe.nesterov)
-    half = job.data.train.subset(torch.arange(int(recipe.share * len(job.data.train))))
+    optimizer = _sgd(supernet, recipe, job.device)
+    assert job.divided.search is not None
+    half = job.data.train.subset(job.divided.search[0])
     passes = Passes(supernet, job.run("plan"))
 
     def step(batch: Batch) -> None:
@@ -126,18 +126,24 @@ def _leg(job: Job, number: int, made: Search) -> Need:
 
 def _retraining(job: Job, recipe: Recipe) -> Need:
     network = build_network(job, random_cell(job, 0))
-    task = Classification(recipe.auxiliary_weight)
+    task = Classification(recipe.auxiliary_weight, recipe.label_smoothing)
     network.to(job.device).train()
-    optimizer = torch.optim.SGD(network.parameters(), recipe.schedule(0, recipe.epochs), recipe.momentum)
+    optimizer = _sgd(network, recipe, job.device)
     passes = Passes(network, job.run("plan"))
-    held = 0.0 if job.data.valid is not None else job.retrain_valid
-    kept = job.data.train.subset(torch.arange(round((1 - held) * len(job.data.train))))
+    kept = job.data.train if job.divided.retrain is None else job.data.train.subset(job.divided.retrain[0])
 
     def step(batch: Batch) -> None:
         with passes:
             train_step(network, batch, task, optimizer, recipe.clip)
 
     return _need("retraining", job, network, kept, recipe, step, lambda batch: network(batch.images))
+
+
+def _sgd(network: nn.Module, recipe: SearchRecipe | Recipe, device: torch.device) -> torch.optim.SGD:
+    """As the loops make it: an optimiser with fewer parts would need less time and memory than theirs."""
+    said = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name in ("weight_decay", "nesterov")}
+    rate, fused = recipe.schedule(0, recipe.epochs), device.type == "cuda" or None
+    return torch.optim.SGD(network.parameters(), rate, recipe.momentum, **said, fused=fused)
 
 
 def _need(
@@ -166,7 +172,7 @@ def _need(
         step(batch)
     _wait(job.device)
     seconds = (time.monotonic() - began) / _STEPS * size / len(batch)
-    steps = steps_per_epoch(source, recipe.batch_size)
+    steps = steps_per_epoch(source, recipe.batch_size, recipe.least_steps)
     return Need(stage, parameters(network), recipe.batch_size, per_image, fits, seconds * steps, recipe.epochs)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import csv
 import statistics
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from .console import command
 from .markdown import code, escaped, number, spread, table
 from .report_figure import draw
 from .resume import SUMMARY
-from .runs import Group, Network, columns, common, find_runs, group, read_run
+from .runs import Group, Network, columns, common, find_runs, group, read_runs
 from .spreadsheet import row
 
 
@@ -42,9 +43,13 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="runs, sweeps or folders of them")
     parser.add_argument("--output", type=Path, default=Path(), help="directory for report.md, .csv and .png")
     given = parser.parse_args()
-    paths = find_runs(given.runs)
-    made = sections([network for path in paths for network in read_run(path)])
-    text = markdown(made, len(paths), unfinished(given.runs))
+    networks, left_out = read_runs(find_runs(given.runs))
+    for line in left_out if networks else left_out[:-1]:
+        print(f"supernet-report: {line}", file=sys.stderr)
+    if not networks:
+        raise InputError(left_out[-1])
+    made = sections(networks)
+    text = markdown(made, len({network.run for network in networks}), unfinished(given.runs), len(left_out))
     _write(given.output, text, made)
     print(text)
     print(f"Written: {', '.join(str(given.output / f'report.{kind}') for kind in ('md', 'csv', 'png'))}")
@@ -75,10 +80,11 @@ def sections(networks: Sequence[Network]) -> list[Section]:
     return [Section(title, tuple(those), tuple(group(those))) for title, those in apart.items()]
 
 
-def markdown(made: Sequence[Section], runs: int, left_out: int) -> str:
-    """The report as text."""
+def markdown(made: Sequence[Section], runs: int, left_out: int, unread: int = 0) -> str:
+    """The report as text, on so many `runs`; so many unfinished ones were `left_out`, and `unread` ones damaged."""
     count = f"{runs} finished run{'s' * (runs != 1)}"
     left = f"; {left_out} unfinished left out" if left_out else ""
+    left += f"; {unread} that could not be read left out" if unread else ""
     lines = ["# Report", "", f"{count}{left}. ± is the sample standard deviation over runs, which differ in the seed."]
     for section in made:
         lines += ["", f"## {escaped(section.title)}", ""]

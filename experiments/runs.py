@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import typing
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import printable
 
+from .config import convert
 from .resume import SUMMARY
 from .summary import VERSION
+
+_MOST = 1e15  # no count or time of a run comes near, and sums of squares stay finite
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,18 @@ class Network:
     search_valid: float | None
     table: Mapping[str, float | None]
     best: Mapping[str, float | None]
+
+    def __post_init__(self) -> None:
+        for name in ("valid", "test", "search_valid"):
+            if (share := getattr(self, name)) is not None and not 0.0 <= share <= 1.0:
+                raise InputError(f"{name}={share}: an accuracy lies between 0 and 1")
+        for name in ("seed", "parameters", "training_seconds", "search_seconds"):
+            if (value := getattr(self, name)) is not None and not 0 <= value < _MOST:
+                raise InputError(f"{name}={value}: needs 0 or more, and no more than a run can have")
+        for values in (self.table, self.best):
+            for column, value in values.items():
+                if value is not None and abs(value) >= _MOST:
+                    raise InputError(f"{column}={value}: too large for a table")
 
     @property
     def outcome(self) -> tuple[Any, ...]:
@@ -90,37 +107,75 @@ _IDLE = ("seed", "name", "runtime", "hydra", "table", "baseline")  # settings th
 
 
 def read_run(path: Path) -> list[Network]:
-    """The networks of the finished run whose summary.json is at `path`. Raises InputError with the way out."""
+    """The networks of the finished run whose summary.json is at `path`. Raises InputError with the way out.
+
+    Numbers are finite and in their range, and texts `printable`: the file may come from anywhere.
+    """
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
         version = summary.get("version")
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not a readable summary ({type(error).__name__}); leave this run out") from None
-    if version != VERSION:
+    if version != VERSION or isinstance(version, bool):
         raise InputError(f"{path}: summary of version {version}, this is {VERSION}; run it again or leave it out")
     try:
-        return [_network(path.parent, summary, finalist) for finalist in summary["finalists"]]
+        networks = [_network(path.parent, summary, finalist) for finalist in summary["finalists"]]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: a summary without {error}; leave this run out") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}; leave this run out") from None
+    if not networks:
+        raise InputError(f"{path}: a summary without networks; leave this run out")
+    return networks
+
+
+def read_runs(paths: Iterable[Path]) -> tuple[list[Network], list[str]]:
+    """The networks of all runs that can be read, and a line about each run that cannot."""
+    networks: list[Network] = []
+    left_out: list[str] = []
+    for path in paths:
+        try:
+            networks += read_run(path)
+        except InputError as error:
+            left_out.append(str(error))
+    return networks, left_out
 
 
 def _network(run: Path, summary: Mapping[str, Any], finalist: Mapping[str, Any]) -> Network:
     searched = finalist["name"] == "searched"
+    words = convert(summary["overrides"], tuple[str, ...], "overrides")
+    texts = {n: summary[n] for n in ("settings", "training", "experiment", "method", "data", "space")}
+    known: dict[str, Any] = {
+        **{name: printable(_text(value, name)) for name, value in texts.items()},
+        "seed": summary["seed"],
+        "genotype": printable(_text(finalist["genotype"], "genotype")),
+        "parameters": finalist["parameters"],
+        "valid": finalist["valid_accuracy"],
+        "test": finalist["test_accuracy"],
+        "training_seconds": finalist["seconds"],
+        "search_seconds": summary["search_seconds"] if searched else None,
+        "search_valid": summary["search_valid_accuracy"] if searched else None,
+        "table": _named(finalist["table"]),
+        "best": _named(summary["table_best"]),
+    }
+    hints = typing.get_type_hints(Network)
     return Network(
         run=run,
         kind="searched" if searched else "random",
-        words=tuple(word for word in summary["overrides"] if not _idle(word)),
-        **{name: summary[name] for name in ("settings", "training", "experiment", "method", "data", "space", "seed")},
-        genotype=finalist["genotype"],
-        parameters=finalist["parameters"],
-        valid=finalist["valid_accuracy"],
-        test=finalist["test_accuracy"],
-        training_seconds=finalist["seconds"],
-        search_seconds=summary["search_seconds"] if searched else None,
-        search_valid=summary["search_valid_accuracy"] if searched else None,
-        table=dict(finalist["table"]),
-        best=dict(summary["table_best"]),
+        words=tuple(printable(word) for word in words if not _idle(word)),
+        **{name: convert(value, hints[name], name) for name, value in known.items()},
     )
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{name}={value}: needs text")
+    return value
+
+
+def _named(values: Any) -> Any:
+    """A table's numbers, each under a name that can be shown."""
+    return {printable(name): value for name, value in values.items()}
 
 
 def _idle(word: str) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,6 @@ from rich.console import Console
 from torch import nn
 
 from supernet.data.sources import Data
-from supernet.data.splits import stratified_split
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
 from supernet.runtime.report import RunReport
@@ -21,6 +20,7 @@ from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_everything
 from supernet.scoring.costs import macs, parameters
 from supernet.search.doctor import Doctor
+from supernet.search.loop import SearchRecipe
 from supernet.search.staging import Leg, Stage, legs
 from supernet.space.architecture import Architecture, random_architecture
 from supernet.space.choices import Supernet
@@ -29,18 +29,27 @@ from supernet.space.engines import Engine, engine
 from supernet.space.operations import OPERATIONS
 from supernet.training.bundle import NAME, save_bundle
 from supernet.training.loop import Recipe, Trained, evaluate, train
+from supernet.training.meters import Averages
 from supernet.training.tasks import Classification
 
-from .config import build, check_values
+from . import sizes
+from .config import build, checked, convert
 from .summary import Finalist, environment, write_json
 
-_CHOICE_STREAM, _RANDOM_STREAM, INITIAL_STREAM = 0xC401, 0x4A4D, 0x1417
+_UNBALANCED = 1.5  # times the smallest class
+_RANDOM_STREAM, INITIAL_STREAM = 0x4A4D, 0x1417
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all stages share."""
+    """What all stages share.
 
+    `settings` are those that were given, with numbers where they left a size to the data; `divided` says which training
+    images which stage gets.
+    """
+
+    settings: Mapping[str, Any]
+    divided: sizes.Parts
     directory: Path
     console: Console
     device: torch.device
@@ -54,7 +63,6 @@ class Job:
     legs: list[Leg]
     doctor: Doctor
     retrain_recipe: Recipe | None
-    retrain_valid: float
     table: Callable[[Architecture], Mapping[str, float]] | None
     factories: dict[str, Any]
     engine: Engine
@@ -79,13 +87,13 @@ class Job:
 
 def prepare(settings: dict[str, Any], directory: Path, interruption: Interruption) -> Job:
     """Makes every part the job needs, so that mistakes show before anything runs."""
+    settings = checked(settings)
     runtime = settings["runtime"]
     device = _device(runtime["device"])
     if runtime["threads"] is not None:
         if runtime["threads"] < 1:
             raise InputError(f"runtime.threads={runtime['threads']}: needs at least 1")
         torch.set_num_threads(runtime["threads"])
-    check_values(settings)
     _check_parts(settings)
     torch.use_deterministic_algorithms(runtime["deterministic"], warn_only=True)
     torch.backends.cudnn.benchmark = not runtime["deterministic"]
@@ -94,11 +102,13 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
     if runtime["save_seconds"] < 0:
         raise InputError(f"runtime.save_seconds={runtime['save_seconds']}: needs 0 or more seconds, such as 60")
     factories = {**OPERATIONS, **_own_operations(settings["operations"])}
-    retrained = dict(settings["retrain"] or {})
     space = build(settings["space"], "space")
-    data, recipe = build(settings["data"], "data"), build(settings["search"], "search")
-    network = (retrained.pop("network", None) or {}).get(space.name, {})
+    data = build(settings["data"], "data")
+    settings, recipe, retrain_recipe, divided = _recipes(settings, data)
+    network = ((settings["retrain"] or {}).get("network") or {}).get(space.name, {})
     job = Job(
+        settings=settings,
+        divided=divided,
         directory=directory,
         console=Console(force_terminal=None if runtime["progress"] else False),
         device=device,
@@ -111,8 +121,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         strategy=build(settings["strategy"], "strategy"),
         legs=legs(_stages(settings["stages"]), space, recipe, data.shape, len(data.classes)),
         doctor=build(settings["doctor"], "doctor"),
-        retrain_recipe=build(retrained or None, "retrain"),
-        retrain_valid=settings["retrain_valid"],
+        retrain_recipe=retrain_recipe,
         table=build(settings["table"], "table"),
         factories=factories,
         engine=used,
@@ -124,6 +133,20 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         job.table(random_cell(job, 0))  # a table of another space shows now and not after an epoch
     write_json(directory / "env.json", environment(device))
     return job
+
+
+def _recipes(settings: dict[str, Any], data: Data) -> tuple[dict[str, Any], SearchRecipe, Recipe | None, sizes.Parts]:
+    """Both recipes, and how the training images are divided; batches that are null follow from that division."""
+
+    def made(known: dict[str, Any]) -> tuple[SearchRecipe, Recipe | None]:
+        retrained = {name: value for name, value in (known["retrain"] or {}).items() if name != "network"}
+        return build(known["search"], "search"), build(retrained or None, "retrain")
+
+    search, retrained = made(sizes.with_batches(settings, data))  # mistakes in them come first
+    held = 0.0 if retrained is None else settings["retrain_valid"]
+    divided = sizes.parts(data, None if settings["genotype"] else search, held, settings["seed"])
+    settings = sizes.with_batches(settings, data, divided)
+    return settings, *made(settings), divided
 
 
 def _check_parts(settings: dict[str, Any]) -> None:
@@ -181,9 +204,14 @@ def retrain(job: Job, name: str, architecture: Architecture) -> tuple[nn.Module,
         network, result = train_from_scratch(job, name, architecture, run)
     finally:
         run.report.close()
-    accuracy = None if result.valid is None else result.valid.accuracy
-    cost = macs(network, job.data.shape)
-    return network, Finalist(name, parameters(network), cost, result.train.accuracy, accuracy)
+    finalist = Finalist(name, parameters(network), macs(network, job.data.shape), result.train.accuracy, None)
+    return network, finalist if result.valid is None else scored(finalist, "valid", result.valid)
+
+
+def scored(finalist: Finalist, part: Literal["valid", "test"], averages: Averages) -> Finalist:
+    """The finalist with what it scores on a part of the data."""
+    scores = {"accuracy": averages.accuracy, "balanced_accuracy": averages.balanced, "majority": averages.majority}
+    return Finalist(**{**vars(finalist), **{f"{part}_{name}": value for name, value in scores.items()}})
 
 
 def build_network(job: Job, architecture: Architecture) -> nn.Module:
@@ -197,12 +225,13 @@ def train_from_scratch(job: Job, name: str, architecture: Architecture, run: Run
     """The plain network of a genotype, trained by the job's recipe with the job's seed, and how that went."""
     assert job.retrain_recipe is not None
     data, network = job.data, build_network(job, architecture)
-    if data.valid is not None or job.retrain_valid == 0:
+    if job.divided.retrain is None:
         training, valid = data.train, data.valid
     else:
-        held, kept = split(job, job.retrain_valid, _CHOICE_STREAM, "retrain_valid")
-        training, valid = data.train.subset(kept), data.train.subset(held)
+        training, valid = (data.train.subset(part) for part in job.divided.retrain)
     run.report.line(f"{name}: {parameters(network):,} parameters")
+    if length := sizes.described(job.retrain_recipe, training):
+        run.report.line(f"{name}: {length}" + ("" if valid is None else f", {len(valid)} more to choose by"))
     return network, train(network, training, valid, data.augmentation, job.retrain_recipe, run=run)
 
 
@@ -211,18 +240,37 @@ def test_once(job: Job, trained: dict[str, tuple[nn.Module, Finalist]]) -> list[
     assert job.retrain_recipe is not None
     record = job.directory / "test.json"
     if record.exists():  # interrupted after the test
-        scores = json.loads(record.read_text(encoding="utf-8"))
+        scores = _tested(record, trained)
     else:
         images = job.data.test.open().to(job.device)
         size, task = job.retrain_recipe.batch_size, Classification()
         scores = {
-            name: evaluate(
-                network, images, job.data.augmentation, batch_size=size, device=job.device, task=task
-            ).accuracy
+            name: evaluate(network, images, job.data.augmentation, batch_size=size, device=job.device, task=task)
             for name, (network, _) in trained.items()
         }
-        write_json(record, scores)
-    return [replace(finalist, test_accuracy=scores[name]) for name, (_, finalist) in trained.items()]
+        write_json(record, {name: asdict(averages) for name, averages in scores.items()})
+    return [scored(finalist, "test", scores[name]) for name, (_, finalist) in trained.items()]
+
+
+def _tested(record: Path, names: Collection[str]) -> dict[str, Averages]:
+    """What an interrupted job has already found out about the networks of these names."""
+    try:
+        read = json.loads(record.read_text(encoding="utf-8"))
+        scores = {name: Averages(**read[name]) for name in names}
+        sound = all(convert(asdict(scores[name]), dict[str, float | int | None], name) for name in names)
+        if not sound or any(not 0.0 <= averages.accuracy <= 1.0 for averages in scores.values()):
+            raise ValueError
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        raise InputError(
+            f"{record}: is not what this run wrote; remove it, and the trained networks are tested again"
+        ) from None
+    return scores
+
+
+def balanced(data: Data) -> bool:
+    """Whether the largest class has at most one and a half times as many training images as the smallest."""
+    counts = torch.bincount(data.train.labels, minlength=len(data.classes))
+    return bool(counts.max() <= _UNBALANCED * counts.min())
 
 
 def keep_model(job: Job, network: nn.Module, architecture: Architecture, finalist: Finalist) -> None:
@@ -242,14 +290,6 @@ def keep_model(job: Job, network: nn.Module, architecture: Architecture, finalis
             "test accuracy": finalist.test_accuracy,
         },
     )
-
-
-def split(job: Job, share: float, stream: int, key: str) -> tuple[torch.Tensor, torch.Tensor]:
-    labels = job.data.train.labels
-    try:
-        return stratified_split(labels, share, generator(job.seed, stream).initial_seed(), job.data.classes)
-    except InputError as error:
-        raise InputError(f"{key}={share}: {error}") from None
 
 
 def _device(name: str) -> torch.device:

@@ -27,8 +27,9 @@ VERSION = 1  # of summary.json
 class Finalist:
     """One network, trained from scratch or (retrain=none) only described.
 
-    Accuracies in [0, 1], None where nothing was trained or held out; `macs` are multiply-adds for one image,
-    `genotype` is its hash and `table` what the table knows of it, None where a field is empty there.
+    Accuracies in [0, 1], None where nothing was trained or held out; a balanced one is the mean over the classes, a
+    majority the share of the largest class, which is the accuracy of always saying it. `macs` are multiply-adds for one
+    image, `genotype` is its hash and `table` what the table knows of it, None where a field is empty there.
     """
 
     name: str
@@ -40,6 +41,10 @@ class Finalist:
     seconds: float | None = None
     genotype: str = ""
     table: dict[str, float | None] = field(default_factory=dict)
+    valid_balanced_accuracy: float | None = None
+    test_balanced_accuracy: float | None = None
+    valid_majority: float | None = None
+    test_majority: float | None = None
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -77,19 +82,35 @@ def _commit() -> str | None:
     return asked.stdout.strip() or None
 
 
-def show_table(console: Console, finalists: Sequence[Finalist], best: Mapping[str, float | None]) -> None:
-    """Prints the finalists, the searched one first, and the `best` that the table knows of each of its columns."""
+def show_table(
+    console: Console, finalists: Sequence[Finalist], best: Mapping[str, float | None], balanced: bool = True
+) -> None:
+    """Prints the finalists, the searched one first, and the `best` that the table knows of each of its columns.
+
+    Where the classes are not `balanced`, accuracies have their balanced form beside them, and the last row is what a
+    network scores that says the largest class of each image.
+    """
     trained = any(f.test_accuracy is not None for f in finalists)
     table = Table(title="Trained from scratch in the same way, tested once" if trained else "Found, not trained")
     known = tuple(finalists[0].table)
-    for column in ("network", "parameters", "MACs", *(("validation", "test") if trained else ()), *known):
+    scored = trained and not balanced
+    columns: tuple[str, ...] = ("validation", "test") if trained else ()
+    if scored:
+        columns = ("validation", "balanced", "test", "balanced")
+    for column in ("network", "parameters", "MACs", *columns, *known):
         table.add_column(column, justify="left" if column == "network" else "right")
     for f in finalists:
-        scores = (number(f.valid_accuracy), number(f.test_accuracy)) if trained else ()
+        scores = [number(f.valid_accuracy), number(f.test_accuracy)] if trained else []
+        if scored:
+            scores = [scores[0], number(f.valid_balanced_accuracy), scores[1], number(f.test_balanced_accuracy)]
         truth = (number(f.table[column], 2) for column in known)
         table.add_row(f.name, f"{f.parameters:,}", f"{f.macs / 1e6:.2f} M", *scores, *truth)
+    if scored:
+        chance = (finalists[0].valid_majority, finalists[0].test_majority)
+        always = [word for share in chance for word in (number(share), "")]
+        table.add_row("always the largest class", "", "", *always, *("" for _ in known), style="dim")
     if best:
-        blank = ("",) * (4 if trained else 2)
+        blank = ("",) * (2 + len(columns))
         table.add_row("table's best", *blank, *(number(best.get(column), 2) for column in known), style="dim")
     console.print(table)
 

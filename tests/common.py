@@ -1,7 +1,9 @@
 """What several test modules share."""
 
 import copy
+import json
 from functools import cache
+from pathlib import Path
 
 from hydra import compose, initialize_config_module
 from supernet.experiments.config import plain
@@ -22,3 +24,20 @@ def tiny(images, *more: str) -> list[str]:
     """Words for a run of a second or two; without the doctor, unless asked for."""
     settings = ["experiment=quick", "data=npz", f"data.path={images}", "search.epochs=1", "search.batch_size=16"]
     return [*settings, "retrain.epochs=1", "retrain.batch_size=16", "runtime.threads=1", "doctor.every=0", *more]
+
+
+def finalist(name: str, genotype: str, valid, test, **table) -> dict:
+    scores = {"train_accuracy": valid, "valid_accuracy": valid, "test_accuracy": test, "seconds": 1800.0}
+    return {"name": name, "parameters": 1000, "macs": 5, **scores, "genotype": genotype, "table": table}
+
+
+def fabricate(folder: Path, method: str, seed: int, *finalists: dict, **changes) -> Path:
+    """A finished run that never ran."""
+    facts = {"version": 1, "name": "made", "experiment": "", "method": method, "data": "digits", "space": "micro"}
+    facts |= {"seed": seed, "overrides": ["space=micro", f"method={method}", f"seed={seed}", "runtime.threads=1"]}
+    facts |= {"settings": f"s-{method}", "training": "t", "images": [1, 8, 8], "search_epochs": 8}
+    facts |= {"search_seconds": 1800.0, "search_train_accuracy": 0.9, "search_valid_accuracy": 0.1 * seed}
+    facts |= {"genotype": "g", "table_best": {"truth": 95.0} if finalists[0]["table"] else {}, "table_regret": {}}
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text(json.dumps({**facts, "finalists": finalists, **changes}))
+    return folder

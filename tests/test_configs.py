@@ -24,6 +24,9 @@ def made(settings: dict) -> dict:
     """Every part; the arguments of data and of a table are checked without reading them."""
     retrain = settings["retrain"]
     settings["retrain"] = retrain and {k: v for k, v in retrain.items() if k != "network"}
+    for recipe in (settings["search"], settings["retrain"] or {}):
+        if recipe.get("batch_size", 0) is None:  # follows from the images
+            recipe["batch_size"] = 64
     for read in ("data", "table"):
         settings[read] = settings[read] and {**settings[read], "_partial_": True}
     groups = ("relaxation", "inputs", "architect", "optimizer", "objective", "discretiser")

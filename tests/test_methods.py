@@ -84,7 +84,8 @@ def test_every_method_takes_steps_resumes_and_ends_in_a_network(method):
 def test_on_digits_a_method_takes_the_sizes_of_digits(method):
     published, digits = composed(f"method={method}", "experiment=cifar10"), composed(f"method={method}")
     assert digits["search"]["epochs"] == composed()["search"]["epochs"]
-    assert build(digits["search"], "search").warm_up < digits["search"]["epochs"]
+    assert digits["search"]["batch_size"] is None, "follows from the images"
+    assert build({**digits["search"], "batch_size": 64}, "search").warm_up < digits["search"]["epochs"]
     assert build(published["search"], "search").epochs >= 50
 
 

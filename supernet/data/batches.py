@@ -193,10 +193,14 @@ def _leave_signals_to_the_parent(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def steps_per_epoch(source: Source, batch_size: int) -> int:
-    """Return the number of batches in one pass: the last, smaller one counts unless it is a single image."""
+def steps_per_epoch(source: Source, batch_size: int, least: int = 0) -> int:
+    """Return the number of batches in one pass: the last, smaller one counts unless it is a single image.
+
+    Where that is fewer than `least`, an epoch is as many whole passes as it takes.
+    """
     whole, left = divmod(len(source), batch_size)
-    return max(1, whole + (left > 1))
+    once = max(1, whole + (left > 1))
+    return once * max(1, -(-least // once))
 
 
 def training_batches(

@@ -210,11 +210,11 @@ def assemble(
     if test is None:
         train, test = _hold_out(name, parts, classes)
     if train_limit is not None:
-        train = train.subset(stratified_subset(train.labels, train_limit, _TEST_SEED))
+        train = train.subset(stratified_subset(train.labels, train_limit, _TEST_SEED, parts.classes))
     if test_limit is not None:
-        test = test.subset(stratified_subset(test.labels, test_limit, _TEST_SEED))
+        test = test.subset(stratified_subset(test.labels, test_limit, _TEST_SEED, parts.classes))
     measured = _statistics(train) if mean is None or std is None else ((), ())
-    means, deviations = tuple(mean or measured[0]), tuple(std or measured[1])
+    means, deviations = tuple(measured[0] if mean is None else mean), tuple(measured[1] if std is None else std)
     if len(means) != train.shape[0]:
         raise InputError(f"data.mean={list(means)}: the images have {train.shape[0]} channels, give one number each")
     flat = ("all pixels of the training images have one value",) if max(measured[1], default=1) <= _FLAT else ()

@@ -14,8 +14,8 @@ _SPLIT_STREAM = 0x5711
 def stratified_split(labels: Tensor, fraction: float, seed: int, classes: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
     """Split (N,) labels into two sorted index tensors: the first has `fraction` of each class, the second the rest.
 
-    The first has exactly round(fraction * N) indices (largest remainder). Raises InputError where a class would be
-    empty on one side; `classes` are their names, for that message.
+    The first has round(fraction * N) indices (largest remainder), and more or fewer only where a class would else be
+    empty on one side. Raises InputError where a class has one image; `classes` are their names, for that message.
     """
     if not 0 < fraction < 1:
         raise InputError(f"fraction={fraction}: a split needs a number between 0 and 1, both excluded")
@@ -24,11 +24,13 @@ def stratified_split(labels: Tensor, fraction: float, seed: int, classes: Sequen
     counts = torch.bincount(labels)
     shares = _shares(counts, int(fraction * len(labels) + 0.5))
     for index, (count, share) in enumerate(zip(counts.tolist(), shares.tolist(), strict=True)):
-        if count and share in (0, count):
+        if count == 1:
             raise InputError(
-                f"class {_named(index, classes)} has {count} image{'s' * (count > 1)}, too few to have some on both "
-                f"sides of a {fraction:.0%} / {1 - fraction:.0%} split; give it more images or leave the class out"
+                f"class {_named(index, classes)} has 1 image, too few to have some on both sides of a "
+                f"{fraction:.0%} / {1 - fraction:.0%} split; give it more images or leave the class out"
             )
+        if count and share in (0, count):
+            shares[index] = 1 if share == 0 else count - 1
     chosen = _draw(labels, counts, shares, seed)
     rest = torch.ones(len(labels), dtype=torch.bool)
     rest[chosen] = False
@@ -62,10 +64,10 @@ def split_with_copies(
     return chosen.nonzero().flatten(), (~chosen).nonzero().flatten()
 
 
-def stratified_subset(labels: Tensor, size: int, seed: int) -> Tensor:
+def stratified_subset(labels: Tensor, size: int, seed: int, classes: Sequence[str] = ()) -> Tensor:
     """Return `size` sorted indices in which every class keeps its share; all of them if there are no more.
 
-    Raises InputError where a class would be left without images.
+    Raises InputError where a class would be left without images; `classes` are their names, for that message.
     """
     if size < 1:
         raise InputError(f"a subset of {size} images: need at least 1")
@@ -76,7 +78,8 @@ def stratified_subset(labels: Tensor, size: int, seed: int) -> Tensor:
     lost = ((counts > 0) & (shares == 0)).nonzero().flatten()
     if len(lost):
         enough = -(-len(labels) // int(counts[counts > 0].min()))
-        raise InputError(f"a subset of {size} images leaves class {int(lost[0])} without any; take at least {enough}")
+        name = _named(int(lost[0]), classes)
+        raise InputError(f"a subset of {size} images leaves class {name} without any; take at least {enough}")
     return _draw(labels, counts, shares, seed)
 
 

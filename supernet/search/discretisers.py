@@ -47,6 +47,8 @@ def threshold(space: str, decisions: Mapping[str, Decision], weights: Weights, l
     A node may so get fewer inputs than its decision keeps, but keeps its strongest: the authors' code would leave a
     node that nothing feeds. 0.85 is their threshold for sigmoids.
     """
+    if not 0.0 <= least <= 1.0:
+        raise InputError(f"discretiser.least={least}: needs to lie in [0, 1], such as 0.85")
     chosen = argmax(space, decisions, weights)
 
     def strength(edge: str) -> float:
@@ -76,6 +78,8 @@ def limit_skips(
     are more skip connections (section 3.3), the weakest of those kept counts for nothing and all is chosen anew. 2 in
     normal cells is the paper's. Raises InputError where the space leaves no other choice.
     """
+    if most < 0:
+        raise InputError(f"discretiser.most={most}: needs 0 or more, such as 2")
     left = {name: weight.detach().clone() for name, weight in weights.items()}
     for decision in (d for d in decisions.values() if not d.inputs and "none" in d.options and len(d.options) > 1):
         left[decision.name][decision.options.index("none")] = -2.0  # below a skip connection that counts for nothing

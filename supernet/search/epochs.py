@@ -61,6 +61,7 @@ def report_epoch(
         "search/loss/valid": state.valid.loss,
         "search/accuracy/train": state.train.accuracy,
         "search/accuracy/valid": state.valid.accuracy,
+        "search/balanced_accuracy/valid": state.valid.balanced or 0.0,
         "lr/weights": optimizer.param_groups[0]["lr"],
         "sys/images_per_second": 2 * recipe.batch_size / seconds if seconds else 0.0,
         "sys/memory_gb": memory_gb(run.device),

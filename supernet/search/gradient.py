@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.limits import Limit
 from supernet.runtime.seeding import generator
 from supernet.search.architects import Architect, Bilevel
 from supernet.search.discretisers import Discretiser
@@ -72,7 +73,7 @@ class GradientStrategy:
         assistance: Assistance | None = None,
         start: Start = small_normal,
         single_level: bool = False,
-        clip: float | None = None,
+        clip: Limit | None = None,
         seed: int = 0,
     ) -> None:
         if clip is not None and not clip > 0.0:
@@ -92,6 +93,9 @@ class GradientStrategy:
         self._perturbation, self._assistance, self._single_level = perturbation, assistance, single_level
         self._clip = clip
         self.optimizer = optimizer(self.logits.parameters())
+        if not isinstance(self.optimizer, torch.optim.Optimizer):
+            what = type(self.optimizer).__name__
+            raise InputError(f"optimizer: makes a {what} and no optimizer; use one such as torch.optim.Adam")
         self.seed, self._draws = seed, 0
 
     def relax(self, progress: float, draw: int) -> Weights:

@@ -19,6 +19,7 @@ from supernet.data.batches import Batch, Source, steps_per_epoch, training_batch
 from supernet.runtime.checkpoint import Stateful
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted
+from supernet.runtime.limits import Limit
 from supernet.runtime.precision import Passes
 from supernet.runtime.run import Run
 from supernet.runtime.saving import Saving
@@ -48,7 +49,8 @@ class SearchRecipe:
     momentum looks ahead (Sutskever et al. 2013). `warm_up`: epochs in which the alphas stand still. `clip`: largest
     norm of the weights' gradient. `skip_dropout`: dropout after skip connections at the start
     (`schedules.skip_dropout`), where the supernet was built with it. `drop_path`: probability, at the end of a ramp
-    over the epochs, that an image does without an edge (R-DARTS, Zela et al. 2020, as their code).
+    over the epochs, that an image does without an edge (R-DARTS, Zela et al. 2020, as their code). `least_steps`: an
+    epoch goes over the images as often as it takes for so many steps.
     """
 
     epochs: int = 50
@@ -58,10 +60,11 @@ class SearchRecipe:
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 3e-4
-    clip: float = 5.0
+    clip: Limit = 5.0
     warm_up: int = 0
     skip_dropout: float = 0.0
     drop_path: float = 0.0
+    least_steps: int = 0
 
     def __post_init__(self) -> None:
         allowed = {
@@ -75,6 +78,7 @@ class SearchRecipe:
             "skip_dropout": (0.0 <= self.skip_dropout < 1.0, "needs to lie in [0, 1), such as 0.1"),
             "warm_up": (0 <= self.warm_up < self.epochs, f"needs 0 to {self.epochs - 1}, fewer than search.epochs"),
             "drop_path": (0.0 <= self.drop_path < 1.0, "needs to lie in [0, 1), such as 0.2"),
+            "least_steps": (self.least_steps >= 0, "needs 0 steps an epoch or more"),
         }
         for name, (right, way_out) in allowed.items():
             if not right:
@@ -132,7 +136,7 @@ def search(
     saving = Saving(run, parts, lambda: check_finite(state.meter, supernet, state.step, run.checkpoint))
     saving.restore()
     run.report.resume(state.step + 1)
-    per_epoch = steps_per_epoch(train, recipe.batch_size)
+    per_epoch = steps_per_epoch(train, recipe.batch_size, recipe.least_steps)
     total = per_epoch * recipe.epochs
     batches = _batches(train, valid, augmentation, recipe, run, state.step)
     judge = _Judge(supernet, valid, augmentation, recipe, task, run)

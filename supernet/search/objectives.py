@@ -6,6 +6,7 @@ function or a frozen dataclass and a yaml that names it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -118,6 +119,11 @@ class ExpectedCost:
 
     costs: Mapping[str, float]
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, cost in self.costs.items():
+            if not 0.0 <= cost < math.inf:
+                raise InputError(f"objective.costs.{name}={cost}: needs 0 or more")
 
     def __call__(self, at: Relaxed) -> Tensor:
         terms = []

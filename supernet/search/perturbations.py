@@ -109,6 +109,8 @@ class AuxiliarySkip:
     def __post_init__(self) -> None:
         if self.decay not in ("linear", "cosine"):
             raise InputError(f"assistance.decay={self.decay}: use linear or cosine")
+        if not 0.0 <= self.start < math.inf:
+            raise InputError(f"assistance.start={self.start}: needs 0 or more, such as 1")
 
     def __call__(self, decisions: Mapping[str, Decision], weights: Weights, progress: float) -> Weights:
         left = 1 - progress if self.decay == "linear" else (1 + math.cos(math.pi * progress)) / 2

@@ -105,6 +105,11 @@ class Undecided:
         return tuple(options), InputChoice(Decision(name, tuple(options), keep, inputs=True))
 
     def _left(self, name: str, options: Sequence[str], site: Site) -> tuple[str, ...]:
+        if unknown := [option for option in self.without if option not in self.factories]:
+            raise InputError(
+                f"chooser.without={list(self.without)}: no operation is named {unknown[0]!r}; "
+                f"known: {', '.join(self.factories)}"
+            )
         kept = self.kept.get(name, options)
         left = tuple(option for option in options if option in kept and option not in self.without)
         if not (left if site.optional else set(left) - {"none"}):

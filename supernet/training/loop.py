@@ -19,6 +19,7 @@ from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Source, evaluation_batches, steps_per_epoch, training_batches
 from supernet.runtime.checkpoint import Stateful
 from supernet.runtime.errors import InputError
+from supernet.runtime.limits import Limit
 from supernet.runtime.precision import Passes
 from supernet.runtime.run import Run
 from supernet.runtime.saving import Saving
@@ -34,6 +35,8 @@ class Recipe:
 
     `clip`: largest norm of the gradient (infinity: none). `drop_path`: probability the ramp leads to. `cutout`: side
     of the erased square in pixels. `keep`: weights of the "last" epoch, as published, or of the "best" on validation.
+    `least_steps`: an epoch goes over the images as often as it takes for so many steps; few images are then trained on
+    as long as many.
     """
 
     epochs: int = 600
@@ -42,12 +45,13 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 3e-4
     nesterov: bool = False
-    clip: float = 5.0
+    clip: Limit = 5.0
     drop_path: float = 0.2
     cutout: int = 16
     auxiliary_weight: float = 0.4
     label_smoothing: float = 0.0
     keep: Literal["last", "best"] = "last"
+    least_steps: int = 0
 
     def __post_init__(self) -> None:
         allowed = {
@@ -59,8 +63,9 @@ class Recipe:
             "clip": (self.clip > 0.0, "needs to be above 0, or inf for no clipping"),
             "drop_path": (0.0 <= self.drop_path < 1.0, "needs to lie in [0, 1), such as 0.2"),
             "cutout": (self.cutout >= 0, "needs 0 pixels or more"),
-            "auxiliary_weight": (self.auxiliary_weight >= 0.0, "needs 0 or more, such as 0.4"),
+            "auxiliary_weight": (0.0 <= self.auxiliary_weight < math.inf, "needs 0 or more, such as 0.4"),
             "label_smoothing": (0.0 <= self.label_smoothing < 1.0, "needs to lie in [0, 1), such as 0.1"),
+            "least_steps": (self.least_steps >= 0, "needs 0 steps an epoch or more"),
             "keep": (self.keep in ("last", "best"), "use last or best"),
         }
         for name, (right, way_out) in allowed.items():
@@ -99,7 +104,7 @@ def evaluate(
     device: torch.device,
     task: Task,
 ) -> Averages:
-    """Loss and accuracy over all of `source`, without gradients, every image weighted alike.
+    """Loss, accuracy and its balanced form over all of `source`, without gradients, every image weighted alike.
 
     A module is evaluated in evaluation mode; for any other function the caller chooses (`evaluating`).
     """
@@ -111,6 +116,7 @@ def evaluate(
         for batch in evaluation_batches(source, batch_size, augmentation, device):
             output = forward(task.inputs(batch))
             meter.add(task.loss(output, batch), task.correct(output, batch), len(batch))
+            meter.add_classes(task.by_class(output, batch))
     return meter.read()
 
 
@@ -149,7 +155,7 @@ def train(
     saving = Saving(run, parts, lambda: check_finite(state.meter, network, state.step, run.checkpoint))
     saving.restore()
     run.report.resume(state.step + 1)
-    per_epoch = steps_per_epoch(train, recipe.batch_size)
+    per_epoch = steps_per_epoch(train, recipe.batch_size, recipe.least_steps)
     total = per_epoch * recipe.epochs
     augmentation = replace(augmentation, cutout=recipe.cutout)
     batches = training_batches(
@@ -243,6 +249,8 @@ def _report_epoch(
     }
     if valid is not None:
         scalars |= {"retrain/loss/valid": valid.loss, "retrain/accuracy/valid": valid.accuracy}
+        if valid.balanced is not None:
+            scalars["retrain/balanced_accuracy/valid"] = valid.balanced
     run.report.scalars(scalars, state.step)
     run.report.line(
         f"retrain {state.epoch:>3}/{recipe.epochs}  train loss {state.train.loss:.3f} "

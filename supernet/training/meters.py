@@ -20,11 +20,17 @@ class NotFinite(InputError):
 
 @dataclass(frozen=True)
 class Averages:
-    """Means over `count` images: the loss, and the share answered rightly in [0, 1]."""
+    """Means over `count` images: the loss, and the share answered rightly in [0, 1].
+
+    Where the images are counted by class: `balanced` is the mean, over the classes there are, of the share of each that
+    is answered rightly, and `majority` the share of the largest class, which is the accuracy of saying nothing else.
+    """
 
     loss: float
     accuracy: float
     count: int
+    balanced: float | None = None
+    majority: float | None = None
 
 
 class Meter:
@@ -39,6 +45,7 @@ class Meter:
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
         # Once the sum is not finite it stays so: this counts the batches before the first bad one.
         self._finite = torch.zeros((), dtype=torch.int64, device=device)
+        self._classes: Tensor | None = None
         self._count = 0
         self._batches = 0
 
@@ -50,10 +57,19 @@ class Meter:
         self._count += n
         self._batches += 1
 
+    def add_classes(self, counts: Tensor) -> None:
+        """Adds a batch by class: (2, classes) whole numbers, right answers and images of each (`Task.by_class`)."""
+        self._classes = counts.detach() if self._classes is None else self._classes + counts.detach()
+
     def read(self) -> Averages:
         """The means since the last reset; all 0 where nothing was added."""
         n = max(self._count, 1)
-        return Averages(self._loss.item() / n, int(self._correct.item()) / n, self._count)
+        balanced = majority = None
+        if self._classes is not None:
+            right, images = self._classes.tolist()
+            shares = [of_it / all_of_it for of_it, all_of_it in zip(right, images, strict=True) if all_of_it]
+            balanced, majority = sum(shares) / max(len(shares), 1), max(images) / n
+        return Averages(self._loss.item() / n, int(self._correct.item()) / n, self._count, balanced, majority)
 
     @property
     def count(self) -> int:
@@ -64,6 +80,7 @@ class Meter:
         """Starts anew."""
         for total in (self._loss, self._correct, self._finite):
             total.zero_()
+        self._classes = None
         self._count = self._batches = 0
 
     def bad_batches(self) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -30,6 +32,10 @@ class Task(Protocol):
         """How many of the batch are answered rightly, a 0-dimensional tensor."""
         ...
 
+    def by_class(self, output: Output, batch: Batch) -> Tensor:
+        """(2, classes): how many of each class in the batch are answered rightly, and how many there are."""
+        ...
+
 
 @dataclass(frozen=True)
 class Classification:
@@ -39,7 +45,7 @@ class Classification:
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.auxiliary_weight < 0.0:
+        if not 0.0 <= self.auxiliary_weight < math.inf:
             raise InputError(f"auxiliary_weight={self.auxiliary_weight}: needs 0 or more, such as 0.4")
         if not 0.0 <= self.label_smoothing < 1.0:
             raise InputError(f"label_smoothing={self.label_smoothing}: needs to lie in [0, 1), such as 0.1")
@@ -60,5 +66,15 @@ class Classification:
 
     def correct(self, output: Output, batch: Batch) -> Tensor:
         """The number of images whose largest logit is their label's, a 0-dimensional integer tensor."""
+        return self._right(output, batch).sum()
+
+    def by_class(self, output: Output, batch: Batch) -> Tensor:
+        """(2, classes) whole numbers: images of each label whose largest logit is their label's, and all of them."""
         logits = output[0] if isinstance(output, tuple) else output
-        return (logits.detach().argmax(dim=1) == batch.labels).sum()
+        own = batch.labels[:, None] == torch.arange(logits.shape[1], device=logits.device)  # no wait for the device
+        return torch.stack(((own & self._right(output, batch)[:, None]).sum(0), own.sum(0)))
+
+    def _right(self, output: Output, batch: Batch) -> Tensor:
+        """(batch,) whether each image's largest logit is its label's."""
+        logits = output[0] if isinstance(output, tuple) else output
+        return logits.detach().argmax(dim=1) == batch.labels

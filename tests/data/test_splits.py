@@ -38,10 +38,19 @@ def test_subset_keeps_shares(counts, size):
         assert abs(int((labels[chosen] == c).sum()) - len(chosen) * n / len(labels)) < 1
 
 
+@pytest.mark.parametrize(("counts", "fraction"), [([6, 7], 0.1), ([2] * 10, 0.2), ([100, 2], 0.9), ([3, 50], 0.02)])
+def test_every_class_has_some_on_both_sides(counts, fraction):
+    labels = torch.cat([torch.full((n,), c) for c, n in enumerate(counts)])
+    for part in stratified_split(labels, fraction, 0):
+        assert (torch.bincount(labels[part], minlength=len(counts)) >= 1).all()
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [
         (lambda: stratified_split(torch.tensor([0, 0, 0, 1]), 0.5, 0), "class 1 has 1 image"),
+        (lambda: stratified_split(torch.tensor([0, 0, 1]), 0.5, 0, ["cat", "dog"]), r"class 1 \(dog\) has 1 image"),
+        (lambda: stratified_subset(torch.arange(3), 2, 0, ["a", "b", "c"]), r"leaves class 2 \(c\) without"),
         (lambda: stratified_split(torch.tensor([0, 1]), 1.0, 0), "between 0 and 1"),
         (lambda: stratified_split(torch.zeros(0, dtype=torch.long), 0.5, 0), "without images"),
         (lambda: stratified_subset(torch.arange(10), 3, 0), "take at least 10"),

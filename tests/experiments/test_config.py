@@ -1,11 +1,13 @@
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pytest
 from supernet.experiments.config import build, convert
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.limits import Limit
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,11 @@ class Part:
     kind: Literal["a", "b"] = "a"
     sides: tuple[int, ...] = ()
     inner: Any = None
+    limit: Limit = 1.0
+    names: tuple[str, ...] = ()
+    pair: tuple[float, float] = (0.0, 0.0)
+    call: Callable[[int], int] | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.size > 100:
@@ -58,6 +65,17 @@ def test_builds_trees_with_the_types_asked_for():
         ({"rate": 1.0}, "p.size: needs a value"),
         ({"size": "???"}, "p.size: needs a value; give one with p.size="),
         ({"size": 101}, "size=101: too large"),
+        ({"size": 10**20}, "whole number below 2"),
+        ({"size": 1, "rate": math.nan}, "p.rate=nan: needs a finite number"),
+        ({"size": 1, "rate": math.inf}, "p.rate=inf: needs a finite number"),
+        ({"size": 1, "sides": [], "limit": math.nan}, "p.limit=nan: needs a finite number"),
+        ({"size": 1, "names": ["a", ""]}, "an empty text in it"),
+        ({"size": 1, "pair": [1.0]}, r"p.pair=\[1.0\]: needs a list of 2"),
+        ({"size": 1, "pair": [1.0, math.inf]}, r"p.pair\[1\]=inf: needs a finite"),
+        ({"size": 1, "call": {"a": 1}}, "p.call={'a': 1}: needs an object"),
+        ({"size": 1, "call": []}, r"p.call=\[\]: needs an object"),
+        ({"size": 1, "costs": [1]}, r"p.costs=\[1\]: needs names and values"),
+        ({"size": 1, "_partial_": 5}, "p._partial_=5: needs true or false"),
     ],
 )
 def test_mistakes_name_key_value_and_way_out(node, says):
@@ -70,6 +88,12 @@ def test_what_cannot_be_found_or_must_not_be_used():
         with pytest.raises(InputError, match=r"p\._target_=") as error:
             build({"_target_": name}, "p")
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("endless", [math.inf, "inf", ".inf"])
+def test_only_a_limit_may_be_infinite(endless):
+    assert build({"_target_": HERE, "size": 1, "limit": endless}, "p").limit == math.inf
+    assert convert(endless, Limit | None, "k") == math.inf
 
 
 def test_convert_knows_the_usual_annotations():

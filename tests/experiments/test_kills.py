@@ -118,7 +118,9 @@ def test_the_real_command_killed_and_resumed(number, images, undisturbed, tmp_pa
         ([f"resume={run}"], None),
     ):
         with output.open("w") as file:
-            process = subprocess.Popen([command, *words], stdout=file, stderr=file, env={**os.environ, "COLUMNS": "300"})
+            process = subprocess.Popen(
+                [command, *words], stdout=file, stderr=file, env={**os.environ, "COLUMNS": "300"}
+            )
         while moment and process.poll() is None and moment not in output.read_text():
             time.sleep(0.005)
         if moment:

@@ -153,7 +153,9 @@ def _continuous(content: dict, path: tuple) -> bool:
 def harmful(run: Path, rng: random.Random, outside: Path, mark: Path) -> str:
     """Does one bad thing to a run directory and says what."""
     files = sorted(path for path in run.rglob("*") if path.is_file())
-    kind = rng.choice(["bytes", "bytes", "bytes", "empty", "gone", "link", "pipe", "folder", "words", "words", "pickle"])
+    kind = rng.choice(
+        ["bytes", "bytes", "bytes", "empty", "gone", "link", "pipe", "folder", "words", "words", "pickle"]
+    )
     path = rng.choice(files)
     if kind == "words":
         path = run / ".hydra" / "overrides.yaml"

@@ -7,6 +7,8 @@ import torch
 from supernet.experiments import plan as plan_module
 from supernet.experiments.plan import Need, duration, main
 
+from supernet.training.loop import Recipe
+
 
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
@@ -47,6 +49,19 @@ def test_a_given_genotype_needs_no_search(run):
     code, out, err = run("experiment=quick", "genotype=darts_v2", "space.nodes=4")
     assert code == 0, err
     assert "search" not in out.replace("research", "")
+
+
+def test_batches_follow_from_few_images_as_in_the_job(run, images):
+    code, out, err = run("data=npz", f"data.path={images}", "space=darts_quick", "retrain.network.darts.channels=4")
+    assert code == 0, err
+    rows = [[cell.strip() for cell in line.split("│")] for line in out.splitlines() if line.startswith("│")]
+    assert [row[3] for row in rows] == ["9", "9"]  # 45 and 81 images
+
+
+def test_the_optimiser_is_that_of_the_loop():
+    recipe = Recipe(weight_decay=0.01, nesterov=True, momentum=0.8)
+    (group,) = plan_module._sgd(torch.nn.Linear(2, 2), recipe, torch.device("cpu")).param_groups
+    assert (group["weight_decay"], group["nesterov"], group["momentum"], group["lr"]) == (0.01, True, 0.8, 0.025)
 
 
 def test_a_batch_that_does_not_fit_is_told(run, monkeypatch):

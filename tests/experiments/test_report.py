@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common import tiny
+from common import fabricate, finalist, tiny
 from PIL import Image
 from scipy.stats import kendalltau, spearmanr
 from supernet.experiments import report
@@ -27,23 +27,6 @@ def command(monkeypatch, tmp_path, capfd):
         return code, "".join(capfd.readouterr())
 
     return run
-
-
-def finalist(name: str, genotype: str, valid, test, **table) -> dict:
-    scores = {"train_accuracy": valid, "valid_accuracy": valid, "test_accuracy": test, "seconds": 1800.0}
-    return {"name": name, "parameters": 1000, "macs": 5, **scores, "genotype": genotype, "table": table}
-
-
-def fabricate(folder: Path, method: str, seed: int, *finalists: dict, **changes) -> Path:
-    """A finished run that never ran."""
-    facts = {"version": 1, "name": "made", "experiment": "", "method": method, "data": "digits", "space": "micro"}
-    facts |= {"seed": seed, "overrides": ["space=micro", f"method={method}", f"seed={seed}", "runtime.threads=1"]}
-    facts |= {"settings": f"s-{method}", "training": "t", "images": [1, 8, 8], "search_epochs": 8}
-    facts |= {"search_seconds": 1800.0, "search_train_accuracy": 0.9, "search_valid_accuracy": 0.1 * seed}
-    facts |= {"genotype": "g", "table_best": {"truth": 95.0} if finalists[0]["table"] else {}, "table_regret": {}}
-    folder.mkdir(parents=True)
-    (folder / "summary.json").write_text(json.dumps({**facts, "finalists": finalists, **changes}))
-    return folder
 
 
 @pytest.fixture

@@ -222,6 +222,7 @@ def test_reports_what_people_watch():
     run_search(Run(report=recorder))
     tags = {tag for _, tag in recorder.values}
     assert tags == {
+        "search/balanced_accuracy/valid",
         "search/loss/train",
         "search/loss/valid",
         "search/accuracy/train",

@@ -195,6 +195,16 @@ def test_speed_counts_the_images_there_were(monkeypatch):
     assert ticks == int(ticks)
 
 
+def test_an_epoch_goes_over_few_images_as_often_as_it_takes():
+    """20 images in batches of 8 are 3 steps; 7 steps take three passes."""
+    recorder = Recorder()
+    recipe = Recipe(**{**RECIPE.__dict__, "epochs": 2, "least_steps": 7})
+    train(network(), images(1), images(2), AUGMENTATION, recipe, run=Run(report=recorder))
+    assert {step for step, _ in recorder.values} == {9, 18}
+    assert recorder.values[9, "lr/weights"] == RECIPE.schedule(0, 2)
+    assert 0 <= recorder.values[18, "retrain/balanced_accuracy/valid"] <= 1
+
+
 def test_best_needs_validation_images():
     with pytest.raises(InputError, match="keep=best"):
         train(network(), images(1), None, AUGMENTATION, Recipe(keep="best"), run=Run())
@@ -214,6 +224,8 @@ def test_best_needs_validation_images():
         {"auxiliary_weight": -1.0},
         {"label_smoothing": 1.0},
         {"keep": "first"},
+        {"least_steps": -1},
+        {"auxiliary_weight": math.inf},
     ],
 )
 def test_recipe_refuses_nonsense_by_name(settings):

@@ -1,6 +1,10 @@
+import math
+
+import pytest
 import torch
 
 from supernet.data.batches import Batch
+from supernet.runtime.errors import InputError
 from supernet.training.tasks import Classification
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.4, 0.3]], dtype=torch.float64)
@@ -25,3 +29,16 @@ def test_correct_counts_the_main_logits():
     assert Classification().correct(LOGITS, BATCH) == 1
     assert Classification().correct((LOGITS, AUXILIARY), BATCH) == 1
     assert Classification().inputs(BATCH) is BATCH.images
+
+
+def test_right_answers_by_class():
+    logits = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.4, 0.3], [0.0, 0.0, 9.0]])
+    batch = Batch(torch.zeros(3, 1, 2, 2), torch.tensor([0, 2, 2]))
+    for output in (logits, (logits, -logits)):
+        assert Classification().by_class(output, batch).tolist() == [[1, 0, 1], [1, 0, 2]]
+
+
+@pytest.mark.parametrize("weight", [-1.0, math.inf, math.nan])
+def test_the_auxiliary_weight_is_a_number(weight):
+    with pytest.raises(InputError, match="auxiliary_weight"):
+        Classification(auxiliary_weight=weight)

@@ -1,0 +1,128 @@
+"""Few images: what follows from their number, and what is refused before anything runs."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from common import composed, tiny
+from PIL import Image
+from supernet.experiments.legs import check_legs
+from supernet.experiments.sizes import batch_size, described
+from supernet.experiments.stages import balanced, prepare
+
+from supernet.runtime.errors import InputError
+from supernet.runtime.interrupt import Interruption
+
+
+def folder(root, counts: dict[str, int], size: int = 8):
+    """root/<class>/<image>: noise, brighter from class to class."""
+    rng = np.random.default_rng(0)
+    for label, (name, count) in enumerate(counts.items()):
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = rng.integers(0, 60, (size, size, 3)) + 60 * label
+            Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{number}.png")
+    return ["data=image_folder", f"data.path={root}"]
+
+
+def job_of(tmp_path, *words):
+    return prepare(composed(*words, "runtime.threads=1"), tmp_path, Interruption())
+
+
+@pytest.mark.parametrize("images", [1294, 1438, 719, 5000])
+def test_many_images_have_batches_of_64(images):
+    assert batch_size(images, 11 if images == 719 else 20) == 64
+
+
+@pytest.mark.parametrize(("images", "size"), [(5, 5), (2, 2), (9, 9), (17, 9), (36, 9), (50, 9), (360, 18)])
+def test_few_images_have_small_batches_of_about_a_size(images, size):
+    assert batch_size(images, 20) == size
+    assert images % size not in (1, 2), "norms of one or two images would be noise"
+
+
+def test_the_digits_are_trained_as_ever(tmp_path):
+    job = job_of(tmp_path)
+    assert job.retrain_recipe is not None
+    assert [job.retrain_recipe.batch_size, job.legs[0].recipe.batch_size] == [64, 64]
+    for recipe, (part, _) in ((job.retrain_recipe, job.divided.retrain), (job.legs[0].recipe, job.divided.search)):
+        assert described(recipe, job.data.train.subset(part)) == ""
+    assert job.settings["retrain"]["batch_size"] == 64, "what is recorded has no null in it"
+
+
+def test_fifty_photos_get_as_many_steps_as_the_digits(tmp_path):
+    job = job_of(tmp_path, *folder(tmp_path / "photos", {"cat": 25, "dog": 25}))
+    training = job.data.train.subset(job.divided.retrain[0])
+    assert described(job.retrain_recipe, training) == "36 images: 20 epochs of 20 steps (5 passes) in batches of 9"
+    halves = [job.data.train.subset(half) for half in job.divided.search]
+    assert described(job.legs[0].recipe, halves[0]) == "20 images: 8 epochs of 12 steps (6 passes) in batches of 10"
+
+
+def test_what_is_typed_is_obeyed(tmp_path):
+    words = ["retrain.batch_size=36", "search.batch_size=4", "retrain.epochs=3", "retrain.least_steps=0"]
+    job = job_of(tmp_path, *folder(tmp_path / "photos", {"cat": 25, "dog": 25}), *words)
+    assert job.retrain_recipe.batch_size == 36
+    assert job.legs[0].recipe.batch_size == 4
+    assert described(job.retrain_recipe, job.data.train.subset(job.divided.retrain[0])).startswith("36 images: 3 ep")
+
+
+def test_eight_pictures_a_class_end_in_a_model(supernet, tmp_path):
+    words = ["experiment=quick", *folder(tmp_path / "photos", {"cat": 8, "dog": 8}), "runtime.threads=1"]
+    code, said = supernet(*words, "baseline.random=0", "hydra.run.dir=run")
+    assert code == 0, said
+    (found,) = json.loads((tmp_path / "run" / "summary.json").read_text())["finalists"]
+    assert found["valid_majority"] == found["test_majority"] - 1 / 6 == 0.5
+
+
+@pytest.mark.parametrize(
+    ("cats", "words", "says"),
+    [
+        (2, [], r"search.share=0.5: class 0 \(cat\) has 1 image, too few .* or take a known cell"),
+        (2, ["genotype=darts_v2"], r"retrain_valid=0.1: class 0 \(cat\) .*hold nothing out: retrain_valid=0"),
+        (1, [], r"class 0 \(cat\) has 1 image"),
+    ],
+)
+def test_too_few_is_known_before_anything_runs(tmp_path, cats, words, says):
+    with pytest.raises(InputError, match=says):
+        job_of(tmp_path, *folder(tmp_path / "photos", {"cat": cats, "dog": 12}), *words)
+
+
+def test_three_of_a_class_are_enough(tmp_path):
+    job = job_of(tmp_path, *folder(tmp_path / "photos", {"cat": 3, "dog": 30}))
+    check_legs(job)
+    for part in (*job.divided.search, *job.divided.retrain):
+        assert len(job.data.train.labels[part].unique()) == 2
+    assert not balanced(job.data)
+
+
+def test_an_unbalanced_set_has_the_row_to_beat(supernet, tmp_path):
+    labels = (np.arange(200) < 16).astype(int)
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 6, 6), dtype=np.uint8)
+    np.savez(tmp_path / "rare.npz", train_images=pixels, train_labels=labels)
+    code, said = supernet(*tiny(tmp_path / "rare.npz"), "baseline.random=0", "hydra.run.dir=run")
+    assert code == 0, said
+    (found,) = json.loads((tmp_path / "run" / "summary.json").read_text())["finalists"]
+    assert found["test_majority"] == pytest.approx(37 / 40)
+    assert 0 <= found["test_balanced_accuracy"] <= 1
+    row = next(line for line in said.splitlines() if "always the largest" in line or "always" in line)
+    assert "0.9250" in row
+    tested = json.loads((tmp_path / "run" / "test.json").read_text())["searched"]
+    assert tested["balanced"] == found["test_balanced_accuracy"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"searched": 0.5}', '{"searched": {"accuracy": "x"}}', "[" * 99999]
+)
+def test_a_damaged_record_of_the_test_is_one_line(tmp_path, images, content):
+    from supernet.experiments.stages import test_once
+
+    (tmp_path / "test.json").write_text(content)
+    job = prepare(composed(*tiny(images)), tmp_path, Interruption())
+    with pytest.raises(InputError, match="is not what this run wrote; remove it"):
+        test_once(job, {"searched": (torch.nn.Identity(), None)})
+
+
+@pytest.mark.parametrize("word", ["data.mean=[]", "data.std=[]", "data.classes=[a,b,nan]", "data.std=[nan]"])
+def test_an_empty_list_is_not_the_default(tmp_path, images, word):
+    with pytest.raises(InputError, match=r"one number|finite"):
+        prepare(composed(*tiny(images, word)), tmp_path, Interruption())
