@@ -33,6 +33,7 @@ from supernet.scoring.costs import parameters
 from supernet.search.loop import search_step
 from supernet.search.strategy import Step
 from supernet.training.loop import Recipe, train_step
+from supernet.training.sgd import sgd
 from supernet.training.tasks import Classification
 
 from .config import check_options, plain
@@ -106,13 +107,13 @@ def _leg(job: Job, number: int, made: Search) -> Need:
     recipe, task = job.legs[number].recipe, Classification()
     supernet.to(job.device).train()
     strategy.to(job.device)
-    optimizer = torch.optim.SGD(supernet.parameters(), recipe.schedule(0, recipe.epochs), recipe.momentum)
+    optimizer = sgd(supernet, recipe.schedule(0, recipe.epochs), recipe.momentum)
     half = job.data.train.subset(torch.arange(int(recipe.share * len(job.data.train))))
     passes = Passes(supernet, job.run("plan"))
 
     def step(batch: Batch) -> None:
         with passes:
-            search_step(Step(supernet, batch, batch, task, optimizer, progress=0.0), strategy, recipe.clip)
+            search_step(Step(supernet, batch, batch, task, optimizer, 0.0, passes=passes), strategy, recipe.clip)
 
     def forward(batch: Batch) -> Any:
         weights = strategy.sample(Step(supernet, batch, batch, task, optimizer, progress=0.0))
@@ -125,7 +126,7 @@ def _retraining(job: Job, recipe: Recipe) -> Need:
     network = build_network(job, random_cell(job, 0))
     task = Classification(recipe.auxiliary_weight)
     network.to(job.device).train()
-    optimizer = torch.optim.SGD(network.parameters(), recipe.schedule(0, recipe.epochs), recipe.momentum)
+    optimizer = sgd(network, recipe.schedule(0, recipe.epochs), recipe.momentum)
     passes = Passes(network, job.run("plan"))
     held = 0.0 if job.data.valid is not None else job.retrain_valid
     kept = job.data.train.subset(torch.arange(round((1 - held) * len(job.data.train))))

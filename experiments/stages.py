@@ -16,6 +16,7 @@ from supernet.data.sources import Data
 from supernet.data.splits import stratified_split
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
+from supernet.runtime.precision import settle_numerics
 from supernet.runtime.report import RunReport
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_everything
@@ -87,8 +88,9 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         torch.set_num_threads(runtime["threads"])
     check_values(settings)
     _check_parts(settings)
-    torch.use_deterministic_algorithms(runtime["deterministic"], warn_only=True)
-    torch.backends.cudnn.benchmark = not runtime["deterministic"]
+    if device.type == "cuda":
+        torch.cuda.set_device(device.index or 0)  # where PyTorch makes what is not told where, CUDA graphs among it
+    settle_numerics(runtime["deterministic"])
     seed_everything(_seed(settings["seed"]))
     used = engine(runtime["engine"], device, checkpoint_cells=runtime["checkpoint_cells"])
     if runtime["save_seconds"] < 0:

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from supernet.runtime.devices import constant
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Decision, Weights
 
@@ -69,8 +70,9 @@ class Adversarial:
             moved = {n: w + stride * slope[n].sign() for n, w in attacked.items()}  # up: an adversary
             boxed = {n: weights[n] + (m - weights[n]).clamp(-epsilon, epsilon) for n, m in moved.items()}
             attacked = _on_simplex(boxed)
-        with torch.no_grad():
-            return attacked if loss(attacked) >= loss(weights) else weights
+        with torch.no_grad():  # chosen on the device: to ask would be to wait for it
+            harmful = loss(attacked) >= loss(weights)
+            return {n: torch.where(harmful, w, weights[n]) for n, w in attacked.items()}
 
 
 def _check(start: float, end: float) -> None:
@@ -117,8 +119,7 @@ class AuxiliarySkip:
             options = decisions[name].options
             if decisions[name].inputs or self.option not in options:
                 return weight
-            auxiliary = torch.zeros_like(weight)
-            auxiliary[options.index(self.option)] = self.start * left
-            return weight + auxiliary
+            chosen = tuple(float(option == self.option) for option in options)
+            return weight + self.start * left * constant(chosen, weight.device, weight.dtype)
 
         return {name: assisted(name, weight) for name, weight in weights.items()}
