@@ -146,6 +146,11 @@ class Graphed:
         outputs = list(_Replay.apply(graph, *asked)) if wanted else graph.forward(asked)
         return pytree.tree_unflatten(outputs, graph.spec)
 
+    @property
+    def recorded(self) -> int:
+        """How many graphs there are."""
+        return sum(graph is not None for graph in self._graphs.values())
+
     def _signature(self, given: Sequence[Tensor], parameters: Sequence[Tensor], spec: pytree.TreeSpec) -> Hashable:
         """All that the kernels of a pass and their arguments depend on, besides the numbers in the inputs."""
         device = parameters[0].device.type

@@ -60,6 +60,11 @@ class Passes:
         if self._changes:
             del self._network.forward
 
+    @property
+    def recorded(self) -> int:
+        """How many graphs there are, those of `exact` included."""
+        return sum(each.recorded for each in {self._forward, self._exact} if isinstance(each, Graphed))
+
     def exact(self) -> AbstractContextManager[None]:
         """Within it passes are float32 whatever the run's precision."""
         return self._instead(self._exact)
