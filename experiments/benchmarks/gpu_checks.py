@@ -15,6 +15,11 @@ import torch
 
 from supernet.runtime.run import Run
 from supernet.search.architects import unrolled
+from supernet.search.early_stopping import OperationEarlyStopping
+from supernet.search.gradient import GradientStrategy
+from supernet.search.objectives import DirichletAnchor, ExpectedCost
+from supernet.search.perturbations import Adversarial, AuxiliarySkip
+from supernet.search.projection import Projection
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
 
@@ -59,6 +64,26 @@ class Scale:
             "unrolled": Search(self.search, unrolled),
             "partial_channels": Search(self.search, chooser=Undecided(partial=4)),
         }
+
+    @property
+    def additions(self) -> dict[str, Search]:
+        """Methods that do something of their own with weights or gradients in every step, by name."""
+        costs = dict.fromkeys(self.search.operations, 1.0)
+        return {
+            "darts_minus": Search(self.search, parts={"assistance": AuxiliarySkip()}),
+            "sdarts_adv": Search(self.search, parts={"perturbation": Adversarial()}),
+            "expected_cost": Search(self.search, parts={"terms": {"cost": ExpectedCost(costs)}}),
+            "dirichlet_anchor": Search(self.search, parts={"terms": {"anchor": DirichletAnchor()}}),
+            "darts_pt": Search(self.search, wrapper=_half_decided),
+            "oles": Search(self.search, wrapper=OperationEarlyStopping),
+        }
+
+
+def _half_decided(strategy: GradientStrategy) -> Projection:
+    """A selection by perturbation half of whose rounds are over."""
+    projection = Projection(strategy)
+    projection.begin_epoch(0.5, lambda weights, batches=None: 0.5)
+    return projection
 
 
 FULL = Scale(Darts(), Darts(channels=36, cells=20, auxiliary=True), 32, (64, 256, 1024), 256, 96, 16, 8, 8, 15)
@@ -121,7 +146,7 @@ def check_waiting(scale: Scale, device: torch.device) -> Found:
     if device.type != "cuda":
         yield "skipped", "only CUDA tells"
         return
-    for name, search in scale.searches.items():
+    for name, search in {**scale.searches, **scale.additions}.items():
         for variant in (Variant("reference"), Variant("stacked"), Variant("stacked", graphs=True)):
             steps = SearchSteps(search, variant, scale.check_batch, scale.side, device)
             yield f"{name} {variant}", _waits(steps, device)

@@ -116,15 +116,20 @@ def build_supernet(
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched and how: a space, an architect, and how much of each edge runs."""
+    """What is searched and how: a space, an architect, how much of each edge runs, and what a method adds.
+
+    `parts`: further arguments of the strategy, by name. `wrapper`: what is made of it.
+    """
 
     space: Darts
     architect: Architect = first_order
     chooser: Undecided = field(default_factory=Undecided)
+    parts: dict[str, Any] = field(default_factory=dict)
+    wrapper: Callable[[Any], Any] = lambda strategy: strategy
 
-    def strategy(self, supernet: Supernet) -> GradientStrategy:
+    def strategy(self, supernet: Supernet) -> Any:
         """DARTS; with partial channels edges are weighed, too (PC-DARTS); on single paths noise picks them (GDAS)."""
-        return GradientStrategy(
+        strategy = GradientStrategy(
             self.space.name,
             supernet.decisions,
             operations=Gumbel(hard=True) if self.chooser.single else Softmax(),
@@ -132,7 +137,9 @@ class Search:
             architect=self.architect,
             optimizer=partial(torch.optim.Adam, lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3),
             discretiser=argmax,
+            **self.parts,
         )
+        return self.wrapper(strategy)
 
 
 class SearchSteps:
