@@ -17,10 +17,9 @@ from supernet.runtime.run import Run
 def settle_numerics(deterministic: bool) -> None:
     """Says for the whole process how PyTorch computes: `deterministic` gives the same numbers every time.
 
-    Then PyTorch would also fill all memory that it makes, should somebody read it before it is written; nothing here
-    does, and on a GPU that is up to 1.6 times as many kernels more, so it is off. Float32 is float32 in convolutions,
-    too (PyTorch's default is TF32, with 10 bits of 23): the finite differences of second order are little but
-    rounding otherwise, and passes on a GPU wait for memory and not for arithmetic.
+    With that PyTorch would fill all memory before use, 60 to 160 % more kernels a step on a GPU, for those who read
+    what they have not written; nothing here does, so it is off. Float32 is float32 in convolutions, too, and not TF32,
+    PyTorch's default, with 10 of its 23 bits: the finite differences of second order do not survive such rounding.
     """
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
