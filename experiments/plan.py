@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from supernet.scoring.costs import parameters
 from supernet.search.loop import SearchRecipe, search_step
 from supernet.search.strategy import Step
 from supernet.training.loop import Recipe, train_step
+from supernet.training.sgd import sgd
 from supernet.training.tasks import Classification
 
 from .config import check_options, plain
@@ -108,14 +109,14 @@ def _leg(job: Job, number: int, made: Search) -> Need:
     recipe, task = job.legs[number].recipe, Classification()
     supernet.to(job.device).train()
     strategy.to(job.device)
-    optimizer = _sgd(supernet, recipe, job.device)
+    optimizer = _sgd(supernet, recipe)
     assert job.divided.search is not None
     half = job.data.train.subset(job.divided.search[0])
     passes = Passes(supernet, job.run("plan"))
 
     def step(batch: Batch) -> None:
         with passes:
-            search_step(Step(supernet, batch, batch, task, optimizer, progress=0.0), strategy, recipe.clip)
+            search_step(Step(supernet, batch, batch, task, optimizer, 0.0, passes=passes), strategy, recipe.clip)
 
     def forward(batch: Batch) -> Any:
         weights = strategy.sample(Step(supernet, batch, batch, task, optimizer, progress=0.0))
@@ -128,7 +129,7 @@ def _retraining(job: Job, recipe: Recipe) -> Need:
     network = build_network(job, random_cell(job, 0))
     task = Classification(recipe.auxiliary_weight, recipe.label_smoothing)
     network.to(job.device).train()
-    optimizer = _sgd(network, recipe, job.device)
+    optimizer = _sgd(network, recipe)
     passes = Passes(network, job.run("plan"))
     kept = job.data.train if job.divided.retrain is None else job.data.train.subset(job.divided.retrain[0])
 
@@ -139,11 +140,10 @@ def _retraining(job: Job, recipe: Recipe) -> Need:
     return _need("retraining", job, network, kept, recipe, step, lambda batch: network(batch.images))
 
 
-def _sgd(network: nn.Module, recipe: SearchRecipe | Recipe, device: torch.device) -> torch.optim.SGD:
+def _sgd(network: nn.Module, recipe: SearchRecipe | Recipe) -> torch.optim.SGD:
     """As the loops make it: an optimiser with fewer parts would need less time and memory than theirs."""
-    said = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name in ("weight_decay", "nesterov")}
-    rate, fused = recipe.schedule(0, recipe.epochs), device.type == "cuda" or None
-    return torch.optim.SGD(network.parameters(), rate, recipe.momentum, **said, fused=fused)
+    rate = recipe.schedule(0, recipe.epochs)
+    return sgd(network, rate, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov)
 
 
 def _need(

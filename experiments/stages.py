@@ -15,6 +15,7 @@ from torch import nn
 from supernet.data.sources import Data
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
+from supernet.runtime.precision import settle_numerics
 from supernet.runtime.report import RunReport
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_everything
@@ -95,8 +96,9 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
             raise InputError(f"runtime.threads={runtime['threads']}: needs at least 1")
         torch.set_num_threads(runtime["threads"])
     _check_parts(settings)
-    torch.use_deterministic_algorithms(runtime["deterministic"], warn_only=True)
-    torch.backends.cudnn.benchmark = not runtime["deterministic"]
+    if device.type == "cuda":
+        torch.cuda.set_device(device.index or 0)  # where PyTorch makes what is not told where, CUDA graphs among it
+    settle_numerics(runtime["deterministic"])
     seed_everything(_seed(settings["seed"]))
     used = engine(runtime["engine"], device, checkpoint_cells=runtime["checkpoint_cells"])
     if runtime["save_seconds"] < 0:

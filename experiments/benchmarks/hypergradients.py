@@ -29,6 +29,7 @@ from supernet.space.cells import frozen_statistics
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
+from supernet.training.sgd import sgd
 from supernet.training.tasks import Classification
 
 PUBLISHED = 1e-2
@@ -70,7 +71,7 @@ def relax(logits: Sequence[Tensor], supernet: Supernet) -> Weights:
 
 def trained(supernet: Supernet, logits: Sequence[Tensor], data: Sequence[Batch]) -> Step:
     """Takes a step of SGD on each batch but the last two, which are the halves of the step returned."""
-    optimizer = torch.optim.SGD(supernet.parameters(), RATE, MOMENTUM, weight_decay=DECAY)
+    optimizer = sgd(supernet, RATE, MOMENTUM, weight_decay=DECAY)
     for batch in data[:-2]:
         step = Step(supernet, batch, batch, Classification(), optimizer, 0.0)
         optimizer.zero_grad()

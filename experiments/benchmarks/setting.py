@@ -8,8 +8,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from supernet.data.batches import Batch
 from supernet.runtime.graphs import Capture
-from supernet.runtime.precision import Passes
+from supernet.runtime.precision import Passes, settle_numerics
 from supernet.runtime.run import Run
 from supernet.search.architects import Architect, first_order
 from supernet.search.discretisers import argmax
@@ -37,6 +37,7 @@ from supernet.space.fused import fused
 from supernet.space.published import published
 from supernet.space.stacked import Stacked
 from supernet.training.loop import train_step
+from supernet.training.sgd import sgd
 from supernet.training.tasks import Classification
 
 EXECUTORS: dict[str, Executor] = {
@@ -50,7 +51,7 @@ EXECUTORS: dict[str, Executor] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run a step; `capture` stands in for CUDA's."""
+    """One way to run a step; `capture` stands in for CUDA's, `as_product` computes as `runtime.deterministic=true`."""
 
     executor: str = "reference"
     graphs: bool = False
@@ -58,16 +59,34 @@ class Variant:
     channels_last: bool = False
     compiled: bool = False
     checkpoint: bool = False
+    as_product: bool = False
     capture: Capture | None = None
 
     def passes(self, network: nn.Module, device: torch.device) -> Passes:
         """The network's passes, as this variant runs them."""
         return Passes(network, Run(device, graphs=self.graphs, precision=self.precision), self.capture)
 
+    def numerics(self) -> AbstractContextManager[None]:
+        """How PyTorch computes within a step."""
+        return _deterministic() if self.as_product else nullcontext()
+
     def __str__(self) -> str:
         on = {"graph": self.graphs, "bf16": self.precision == "bfloat16", "cl": self.channels_last}
-        on |= {"compile": self.compiled, "checkpoint": self.checkpoint}
+        on |= {"compile": self.compiled, "checkpoint": self.checkpoint, "product": self.as_product}
         return "+".join([self.executor, *(name for name, there in on.items() if there)])
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Within it PyTorch computes as by the product's default."""
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark, cudnn.allow_tf32
+    settle_numerics(deterministic=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=True)
+        cudnn.benchmark, cudnn.allow_tf32 = before[1:]
 
 
 def random_batch(
@@ -97,15 +116,20 @@ def build_supernet(
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched and how: a space, an architect, and how much of each edge runs."""
+    """What is searched and how: a space, an architect, how much of each edge runs, and what a method adds.
+
+    `parts`: further arguments of the strategy, by name. `wrapper`: what is made of it.
+    """
 
     space: Darts
     architect: Architect = first_order
     chooser: Undecided = field(default_factory=Undecided)
+    parts: dict[str, Any] = field(default_factory=dict)
+    wrapper: Callable[[Any], Any] = lambda strategy: strategy
 
-    def strategy(self, supernet: Supernet) -> GradientStrategy:
+    def strategy(self, supernet: Supernet) -> Any:
         """DARTS; with partial channels edges are weighed, too (PC-DARTS); on single paths noise picks them (GDAS)."""
-        return GradientStrategy(
+        strategy = GradientStrategy(
             self.space.name,
             supernet.decisions,
             operations=Gumbel(hard=True) if self.chooser.single else Softmax(),
@@ -113,7 +137,9 @@ class Search:
             architect=self.architect,
             optimizer=partial(torch.optim.Adam, lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3),
             discretiser=argmax,
+            **self.parts,
         )
+        return self.wrapper(strategy)
 
 
 class SearchSteps:
@@ -130,17 +156,21 @@ class SearchSteps:
         if variant.executor == "fused":
             engine("fused", device).lay_out(self.supernet)
         self.strategy: Any = search.strategy(self.supernet).to(device)
-        fused = device.type == "cuda" or None
-        optimizer = torch.optim.SGD(self.supernet.parameters(), 0.025, 0.9, weight_decay=3e-4, fused=fused)
+        optimizer = sgd(self.supernet, 0.025, 0.9, weight_decay=3e-4)
         train, valid = (
             random_batch(batch, device, side=side, seed=seed, channels_last=variant.channels_last) for seed in (1, 2)
         )
-        self.step = Step(self.supernet, train, valid, Classification(), optimizer, progress=0.0)
-        self._passes = variant.passes(self.supernet, device)
+        self._passes, self._numerics = variant.passes(self.supernet, device), variant.numerics
+        self.step = Step(self.supernet, train, valid, Classification(), optimizer, 0.0, passes=self._passes)
 
     def __call__(self) -> Tensor:
-        with self._passes:
+        with self._numerics(), self._passes:
             return search_step(self.step, self.strategy, 5.0)[0]
+
+    @property
+    def recorded(self) -> int:
+        """How many CUDA graphs there are of its passes."""
+        return self._passes.recorded
 
 
 class TrainingSteps:
@@ -153,15 +183,14 @@ class TrainingSteps:
         if variant.executor == "fused":
             engine("fused", device).lay_out(network)
         self.network: nn.Module = network.to(device).train()
-        fused = device.type == "cuda" or None
-        self._optimizer = torch.optim.SGD(network.parameters(), 0.025, 0.9, weight_decay=3e-4, fused=fused)
+        self._optimizer = sgd(self.network, 0.025, 0.9, weight_decay=3e-4)
         self._batch = random_batch(batch, device, side=side, channels_last=variant.channels_last)
         if variant.compiled:
             self.network.compile()
-        self._passes = variant.passes(self.network, device)
+        self._passes, self._numerics = variant.passes(self.network, device), variant.numerics
 
     def __call__(self) -> Tensor:
-        with self._passes:
+        with self._numerics(), self._passes:
             return train_step(self.network, self._batch, Classification(0.4), self._optimizer, 5.0)[0]
 
 

@@ -8,9 +8,10 @@ CPU, and passes in small numbers, such as an epoch's last batch, run as ever; so
 
 Whatever is not exactly a replay is refused or copied: results and gradients are copies, so that a later pass cannot
 change them; a backward pass that is not that of the last forward pass, or the second of one, raises. Batch norms
-update their statistics and dropout draws anew at each replay. `torch.cuda.make_graphed_callables` is the model, but
-for two things: what an architect does, namely running the same network with other tensors in place of its
-parameters, is possible, and nothing is captured before it was seen `patience` times among the last passes.
+update their statistics and dropout draws anew at each replay. Where one pass cannot be recorded, no other is tried.
+`torch.cuda.make_graphed_callables` is the model, but for two things: what an architect does, namely running the same
+network with other tensors in place of its parameters, is possible, and nothing is captured before it was seen
+`patience` times among the last passes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -56,12 +57,29 @@ Capture = Callable[[Forward, Backward | None], Recorded]
 
 
 class CudaCapture:
-    """Records on a stream of its own after some trial runs, as PyTorch's notes on CUDA graphs ask; one memory pool."""
+    """Records on a stream of its own after some trial runs, as PyTorch's notes on CUDA graphs ask; one memory pool.
 
-    def __init__(self, trials: int = 3) -> None:
-        self._trials, self._pool, self._stream = trials, torch.cuda.graph_pool_handle(), torch.cuda.Stream()
+    `device` is that of the network: a stream of another would record nothing of what is launched.
+    """
+
+    invalidated: ClassVar[bool] = False
+    """Whether a capture of this process failed. PyTorch's allocator may take it to be under way from then on."""
+
+    def __init__(self, device: torch.device, trials: int = 3) -> None:
+        self._device, self._trials = device, trials
+        self._pool, self._stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
 
     def __call__(self, forward: Forward, backward: Backward | None) -> Recorded:
+        if CudaCapture.invalidated:
+            raise RuntimeError("an earlier recording in this process failed, and CUDA may not have recovered from it")
+        with torch.cuda.device(self._device):
+            before = torch.cuda.current_stream()
+            try:
+                return self._record(forward, backward)
+            finally:  # `torch.cuda.graph` stays on its own stream where the end of a capture raises
+                torch.cuda.set_stream(before)
+
+    def _record(self, forward: Forward, backward: Backward | None) -> Recorded:
         torch.cuda.synchronize()
         with torch.cuda.stream(self._stream):
             for _ in range(self._trials):
@@ -70,12 +88,16 @@ class CudaCapture:
                     backward(outputs)
         torch.cuda.synchronize()
         forth, back = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(forth, pool=self._pool, stream=self._stream):
-            outputs = forward()
-        if backward is None:
-            return Recorded(outputs, forth.replay)
-        with torch.cuda.graph(back, pool=self._pool, stream=self._stream):
-            gradients = backward(outputs)
+        try:
+            with torch.cuda.graph(forth, pool=self._pool, stream=self._stream):
+                outputs = forward()
+            if backward is None:
+                return Recorded(outputs, forth.replay)
+            with torch.cuda.graph(back, pool=self._pool, stream=self._stream):
+                gradients = backward(outputs)
+        except RuntimeError:
+            CudaCapture.invalidated = True
+            raise
         return Recorded(outputs, forth.replay, gradients, back.replay)
 
 
@@ -86,7 +108,7 @@ class Graphed:
     """
 
     def __init__(self, network: nn.Module, plain: Pass, capture: Capture | None = None, patience: int = 3) -> None:
-        capture = capture or CudaCapture()
+        capture = capture or CudaCapture(next(network.parameters()).device)
         self._network, self._plain, self._capture, self._patience = network, plain, capture, patience
         self._parameters, self._settings = Parameters(network), Settings(network)
         self._own = [parameter.data_ptr() for parameter in self._parameters.now()]
@@ -94,7 +116,7 @@ class Graphed:
         self._numbers = itertools.count()
         self._graphs: dict[Hashable, _Graph | None] = {}  # None: could not be recorded
         self._recent: deque[int] = deque(maxlen=8 * patience)  # hashes of the signatures of the last passes
-        self._inside = self._warned = False
+        self._inside = self._warned = self._failed = False
         self._turn = _Turn()
 
     def __call__(self, *args: Any) -> Any:
@@ -112,7 +134,7 @@ class Graphed:
         seen = self._recent.count(hash(key))
         self._recent.append(hash(key))
         if key not in self._graphs:
-            if seen < self._patience:
+            if seen < self._patience or self._failed:
                 return self._plain(*args)
             if len(self._graphs) == MOST:
                 self._graphs.pop(next(iter(self._graphs)))
@@ -123,6 +145,11 @@ class Graphed:
         asked = graph.asked([*leaves, *parameters])
         outputs = list(_Replay.apply(graph, *asked)) if wanted else graph.forward(asked)
         return pytree.tree_unflatten(outputs, graph.spec)
+
+    @property
+    def recorded(self) -> int:
+        """How many graphs there are."""
+        return sum(graph is not None for graph in self._graphs.values())
 
     def _signature(self, given: Sequence[Tensor], parameters: Sequence[Tensor], spec: pytree.TreeSpec) -> Hashable:
         """All that the kernels of a pass and their arguments depend on, besides the numbers in the inputs."""
@@ -182,12 +209,13 @@ class Graphed:
             with _untouched(self._network):
                 return _Graph(forward, inputs, self._capture, self._turn)
         except RuntimeError as error:
-            self._give_up(str(error).splitlines()[0])
+            self._failed = True
+            self._give_up(str(error).splitlines()[0], ", as all will that are not recorded yet")
             return None
 
-    def _give_up(self, reason: str) -> None:
+    def _give_up(self, reason: str, more: str = "") -> None:
         if not self._warned:
-            warnings.warn(f"CUDA graphs: a pass runs without ({reason})", stacklevel=5)
+            warnings.warn(f"CUDA graphs: a pass runs without ({reason}){more}", stacklevel=5)
         self._warned = True
 
 

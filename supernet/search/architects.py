@@ -29,8 +29,9 @@ class Bilevel:
     the SGD step that w would take next: its `learning_rate` (None where w is not trained by plain SGD), `momentum`,
     `nesterov` (whether that looks ahead), `weight_decay`, and `velocity`, the momentum buffers (None before the first
     step). `twice` makes a context within which losses are built so that they can be differentiated twice; where the
-    fast way to compute them cannot be, it takes another. `everything`: the first-order architect computes the weights'
-    gradients, too, and drops them, as the original's code does.
+    fast way to compute them cannot be, it takes another. `exact` makes one within which they are float32 at least.
+    `everything`: the first-order architect computes the weights' gradients, too, and drops them, as the original's code
+    does.
     """
 
     inner: Sequence[Tensor]
@@ -42,6 +43,7 @@ class Bilevel:
     weight_decay: float = 0.0
     velocity: Sequence[Tensor] | None = None
     twice: Callable[[], AbstractContextManager[None]] = nullcontext
+    exact: Callable[[], AbstractContextManager[None]] = nullcontext
     everything: bool = False
     nesterov: bool = False
 
@@ -61,7 +63,8 @@ def unrolled(problem: Bilevel, epsilon: float = 0.01) -> list[Tensor]:
     """The gradient after one virtual SGD step, the mixed product by central differences (DARTS, equations 7 and 8).
 
     The step between the two differences is `epsilon` / |v|, v the validation gradient at the virtual weights. On
-    networks with ReLUs that is a smoothed quantity of its own rather than an approximation of `unrolled_exact`.
+    networks with ReLUs that is a smoothed quantity of its own rather than an approximation of `unrolled_exact`. Both
+    ends are computed in float32 whatever the search runs in: rounded to bfloat16, little of their difference is left.
     """
     if not epsilon > 0.0:
         raise InputError(f"architect.epsilon={epsilon}: needs to be above 0, such as 0.01")
@@ -75,7 +78,8 @@ def unrolled(problem: Bilevel, epsilon: float = 0.01) -> list[Tensor]:
         moved = torch._foreach_add([w.detach() for w in problem.inner], torch._foreach_mul(vector, sign * step))
         return _gradients(problem.train_loss(moved), problem.outer)
 
-    plus, minus = alpha_gradient(+1.0), alpha_gradient(-1.0)
+    with problem.exact():
+        plus, minus = alpha_gradient(+1.0), alpha_gradient(-1.0)
     return [d - rate * (p - m) / (2 * step) for d, p, m in zip(direct, plus, minus, strict=True)]
 
 

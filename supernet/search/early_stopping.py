@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from supernet.runtime.devices import constant
 from supernet.runtime.errors import InputError
 from supernet.search.strategy import Judge, Step, Strategy
 from supernet.space.architecture import Architecture, Decision, Weights
@@ -169,7 +170,7 @@ def cosines(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
     for shape, group in places.items():
         wide = (len(group), shape[0], -1) if shape else (len(group), 1, 1)
         a, b = (torch.stack([tensors[i] for i in group]).reshape(wide) for tensors in (one, other))
-        values[group] = nn.functional.cosine_similarity(a, b, dim=1).mean(1)
+        values[constant(tuple(group), values.device, torch.long)] = nn.functional.cosine_similarity(a, b, dim=1).mean(1)
     return values
 
 

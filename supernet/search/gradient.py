@@ -130,7 +130,8 @@ class GradientStrategy:
             list(self.logits.values()),
             train_loss,
             valid_loss,
-            twice=partial(running, step.supernet, reference),
+            twice=partial(_differentiable_twice, step),
+            exact=step.exact,
             **_sgd(step),
             everything=step.supernet.everything,
         )
@@ -215,6 +216,12 @@ class GradientStrategy:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(generator(self.seed, _NOISE_STREAM, draw).initial_seed())
             yield
+
+
+@contextmanager
+def _differentiable_twice(step: Step) -> Iterator[None]:
+    with running(step.supernet, reference), step.unrecorded():
+        yield
 
 
 def _sgd(step: Step) -> dict[str, Any]:

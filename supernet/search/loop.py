@@ -35,6 +35,7 @@ from supernet.space.operations import set_drop_path, set_skip_dropout
 from supernet.training.loop import evaluate, evaluating
 from supernet.training.meters import Averages, Meter, check_finite
 from supernet.training.schedules import Cosine, Schedule, skip_dropout
+from supernet.training.sgd import sgd
 from supernet.training.tasks import Task
 
 NO_DOCTOR = Doctor(every=0)
@@ -116,14 +117,8 @@ def search(
     supernet.to(run.device).train()
     strategy.to(run.device)
     train, valid = train.to(run.device), valid.to(run.device)
-    optimizer = torch.optim.SGD(
-        supernet.parameters(),
-        recipe.schedule(0, recipe.epochs),
-        recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.nesterov,
-        fused=run.device.type == "cuda" or None,
-    )
+    rate = recipe.schedule(0, recipe.epochs)
+    optimizer = sgd(supernet, rate, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov)
     passes = Passes(supernet, run)
     state = SearchState(Meter(run.device))
     parts: dict[str, Stateful] = {"supernet": supernet, "strategy": strategy, "optimizer": optimizer, "state": state}
@@ -139,7 +134,7 @@ def search(
     per_epoch = steps_per_epoch(train, recipe.batch_size, recipe.least_steps)
     total = per_epoch * recipe.epochs
     batches = _batches(train, valid, augmentation, recipe, run, state.step)
-    judge = _Judge(supernet, valid, augmentation, recipe, task, run)
+    judge = _Judge(supernet, valid, augmentation, recipe, task, run, passes)
     while (epoch := state.epoch) < recipe.epochs and watch.stopped is None:
         strategy.begin_epoch(epoch / recipe.epochs, judge)
         set_drop_path(supernet, recipe.drop_path * epoch / max(1, recipe.epochs - 1))
@@ -150,7 +145,7 @@ def search(
         while state.step < (epoch + 1) * per_epoch:
             saving.between_steps()
             train_batch, valid_batch = next(batches)
-            step = Step(supernet, train_batch, valid_batch, task, optimizer, progress=state.step / total)
+            step = Step(supernet, train_batch, valid_batch, task, optimizer, state.step / total, passes=passes)
             with passes:
                 loss, correct = search_step(step, strategy, recipe.clip, learn_alphas=epoch >= recipe.warm_up)
             state.meter.add(loss, correct, len(train_batch))
@@ -229,6 +224,7 @@ class _Judge:
     recipe: SearchRecipe
     task: Task
     run: Run
+    passes: Passes
 
     def __call__(self, weights: Weights, batches: int | None = None) -> float:
         if self.run.interruption.requested():
@@ -237,6 +233,6 @@ class _Judge:
         if batches is not None:
             order = torch.randperm(len(images), generator=generator(self.run.seed, _JUDGE_STREAM))
             images = images.subset(order[: batches * self.recipe.batch_size])
-        with frozen_statistics(self.supernet):
+        with self.passes, frozen_statistics(self.supernet):
             args = (self.augmentation, self.recipe, self.task, self.run)
             return _evaluate(self.supernet, weights, images, *args).accuracy

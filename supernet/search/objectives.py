@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from supernet.runtime.devices import constant
 from supernet.runtime.errors import InputError
 from supernet.search.relaxations import concentration
 from supernet.space.architecture import Decision, Weights
@@ -94,7 +95,7 @@ class DirichletAnchor:
 
 def _from_uniform(c: Tensor) -> Tensor:
     """KL(Dir(c) || Dir(1)) = ln G(C) - sum ln G(c) - ln G(n) + sum (c - 1)(psi(c) - psi(C)), C the sum of c."""
-    total, n = c.sum(), torch.tensor(float(len(c)), dtype=c.dtype, device=c.device)
+    total, n = c.sum(), constant((float(len(c)),), c.device, c.dtype)[0]
     normaliser = total.lgamma() - c.lgamma().sum() - n.lgamma()
     return normaliser + ((c - 1) * (c.digamma() - total.digamma())).sum()
 
@@ -131,5 +132,6 @@ class ExpectedCost:
             options = at.decisions[name].options
             if missing := [o for o in options if o not in self.costs]:
                 raise InputError(f"objective.costs: none for {missing[0]!r}; give each of {', '.join(options)} one")
-            terms.append(at.weights[name] @ at.weights[name].new_tensor([self.costs[o] for o in options]))
+            weights = at.weights[name]
+            terms.append(weights @ constant(tuple(self.costs[o] for o in options), weights.device, weights.dtype))
         return self.weight * torch.stack(terms).sum()

@@ -69,8 +69,9 @@ class Adversarial:
             moved = {n: w + stride * slope[n].sign() for n, w in attacked.items()}  # up: an adversary
             boxed = {n: weights[n] + (m - weights[n]).clamp(-epsilon, epsilon) for n, m in moved.items()}
             attacked = _on_simplex(boxed)
-        with torch.no_grad():
-            return attacked if loss(attacked) >= loss(weights) else weights
+        with torch.no_grad():  # chosen on the device: to ask would be to wait for it
+            harmful = loss(attacked) >= loss(weights)
+            return {n: torch.where(harmful, w, weights[n]) for n, w in attacked.items()}
 
 
 def _check(start: float, end: float) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from supernet.runtime.devices import constant
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
 from supernet.search.diagnostics import kinds
@@ -149,7 +150,7 @@ def projected(weights: Weights, decisions: Mapping[str, Decision], decided: Mapp
     changed = dict(weights)
     like = next(iter(weights.values()))
     for name, kept in decided.items():
-        mask = like.new_tensor([float(option in kept) for option in decisions[name].options])
+        mask = constant(tuple(float(option in kept) for option in decisions[name].options), like.device, like.dtype)
         changed[name] = weights[name] * mask if decisions[name].inputs and name in weights else mask
     return changed
 
@@ -158,9 +159,8 @@ def _without(weights: Weights, decision: Decision, option: str) -> Weights:
     """The weights, 0 for one option; inputs that are plainly added have the weight 1."""
     like = next(iter(weights.values()))
     own = weights[decision.name] if decision.name in weights else like.new_ones(len(decision.options))
-    changed = own.clone()
-    changed[decision.options.index(option)] = 0.0
-    return {**weights, decision.name: changed}
+    mask = constant(tuple(float(other != option) for other in decision.options), like.device, like.dtype)
+    return {**weights, decision.name: own * mask}
 
 
 def _queue(decisions: Mapping[str, Decision], kind: str, stream: torch.Generator) -> list[Decision]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from supernet.data.batches import Batch
+from supernet.runtime.precision import Passes
 from supernet.space.architecture import Architecture, Decision, Weights
 from supernet.space.choices import Supernet
 from supernet.training.tasks import Task
@@ -20,7 +22,8 @@ class Step:
     """One step of a search: a batch of each half of the training data, and the supernet with its optimiser.
 
     `progress` in [0, 1) is how far the search is. `decided`: what becomes of weights before the network sees them,
-    where a part of the architecture is decided already (None: nothing).
+    where a part of the architecture is decided already (None: nothing). `passes`: in which precision the supernet runs,
+    and whether as CUDA graphs (None: float32, without).
     """
 
     supernet: Supernet
@@ -30,6 +33,7 @@ class Step:
     optimizer: torch.optim.Optimizer
     progress: float
     decided: Callable[[Weights], Weights] | None = None
+    passes: Passes | None = None
 
     def train_loss(self, weights: Weights, inner: Sequence[Tensor] | None = None) -> Tensor:
         """The loss on the half the network learns from; `inner` stands in for the supernet's parameters."""
@@ -38,6 +42,14 @@ class Step:
     def valid_loss(self, weights: Weights, inner: Sequence[Tensor] | None = None) -> Tensor:
         """The loss on the half the architecture is judged by; `inner` stands in for the supernet's parameters."""
         return self._loss(self.valid, weights, inner)
+
+    def exact(self) -> AbstractContextManager[None]:
+        """Within it passes are float32 whatever the precision: for differences that rounding would drown."""
+        return nullcontext() if self.passes is None else self.passes.exact()
+
+    def unrecorded(self) -> AbstractContextManager[None]:
+        """Within it passes are no CUDA graphs, so that they can be differentiated twice."""
+        return nullcontext() if self.passes is None else self.passes.unrecorded()
 
     def _loss(self, batch: Batch, weights: Weights, inner: Sequence[Tensor] | None) -> Tensor:
         images = self.task.inputs(batch)

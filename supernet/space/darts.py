@@ -72,6 +72,20 @@ class Darts:
         return CellNetwork(self, choose, shape, classes)
 
 
+class QuarterMeans(nn.Module):
+    """(batch, channels, height, width) -> (batch, channels, 2, 2): the means of the quarters of a picture.
+
+    An odd middle row or column belongs to both sides: what `nn.AdaptiveAvgPool2d(2)` computes, whose gradient on a GPU
+    is not the same every time.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The windows of plain pooling lie so, too; of a side of one pixel both halves are that pixel."""
+        height, width = x.shape[2:]
+        size, stride = (-(-height // 2), -(-width // 2)), (max(1, height // 2), max(1, width // 2))
+        return nn.functional.avg_pool2d(x, size, stride).expand(-1, -1, 2, 2)
+
+
 class AuxiliaryHead(nn.Module):
     """The second classifier at two thirds of the depth (Szegedy et al. 2015, as DARTS has it).
 
@@ -83,7 +97,7 @@ class AuxiliaryHead(nn.Module):
         super().__init__()
         stride, native = (3, (8, 8)) if stem == "cifar" else (2, (7, 7))
         published = nn.AvgPool2d(5, stride, count_include_pad=False)
-        pool: nn.Module = published if size == native else nn.AdaptiveAvgPool2d(2)
+        pool: nn.Module = published if size == native else QuarterMeans()
         norm: list[nn.Module] = [nn.BatchNorm2d(768)] if stem == "cifar" else []
         self.features = nn.Sequential(
             nn.ReLU(),

@@ -26,6 +26,7 @@ from supernet.runtime.saving import Saving
 from supernet.space.operations import set_drop_path
 from supernet.training.meters import Averages, Meter, check_finite, memory_gb
 from supernet.training.schedules import Cosine, Schedule
+from supernet.training.sgd import sgd
 from supernet.training.tasks import Classification, Output, Task
 
 
@@ -139,14 +140,8 @@ def train(
     network.to(run.device).train()
     train, valid = train.to(run.device), None if valid is None else valid.to(run.device)
     task = Classification(recipe.auxiliary_weight, recipe.label_smoothing)
-    optimizer = torch.optim.SGD(
-        network.parameters(),
-        recipe.schedule(0, recipe.epochs),
-        recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.nesterov,
-        fused=run.device.type == "cuda" or None,
-    )
+    rate, decay = recipe.schedule(0, recipe.epochs), recipe.weight_decay
+    optimizer = sgd(network, rate, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov)
     passes = Passes(network, run)
     state = _State(Meter(run.device))
     parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer, "state": state}

@@ -14,19 +14,19 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
 
-def run(name, tmp_path, *arguments):
+def run(name, tmp_path, *arguments, **variables):
     """What the script printed."""
     output = ["--output", str(tmp_path / "record.json")]
     command = [sys.executable, "-m", f"experiments.benchmarks.{name}", *arguments, *output]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def script(name, tmp_path, *arguments):
+def script(name, tmp_path, *arguments, **variables):
     """Its record, and what it printed."""
-    printed = run(name, tmp_path, *arguments)
+    printed = run(name, tmp_path, *arguments, **variables)
     return json.loads((tmp_path / "record.json").read_text()), printed
 
 
@@ -40,16 +40,50 @@ def test_gpu_script_runs_without_a_gpu(tmp_path):
     record, printed = script("gpu", tmp_path, "--device", "cpu", "--tiny", *data)
     sections = {name: part for name, part in record.items() if name.startswith(("check", "time"))}
     assert len(sections) == 6
-    assert all("result" in part for part in sections.values())
+    assert all(part["complete"] for part in sections.values())
     exact = record["check_stacked"]["result"]
     assert all(value < 1e-9 for name, value in exact.items() if "float64" in name and name.endswith("all"))
-    rows = [row for name in ("time_searches", "time_trainings") for row in record[name]["result"]]
-    assert all(row["times"][0]["median"] > 0 for row in rows)
+    rows = {**record["time_searches"]["result"], **record["time_trainings"]["result"]}
+    assert all(row["times"]["median"] > 0 for row in rows.values())
+    assert rows["first_order 4 reference"]["speed"] == 1
+    assert {"unrolled 4 stacked+graph+bf16", "single_path 4 stacked+product", "4 reference+product"} <= rows.keys()
     assert "stacked+graph+bf16" in printed
     for method in ("darts", "pc_darts"):
         found = record[f"search_{method}"]["result"]
         assert found["summary"]["search_epochs"] == 1
         assert any("reduce" in name for name in found["genotype"]["choices"])
+
+
+def test_gpu_script_goes_on_with_what_is_there(tmp_path):
+    """A row that was cut off or failed is measured, no other; another machine's file is not touched."""
+    only = ["--device", "cpu", "--tiny", "--only", "time_trainings"]
+    record, _ = script("gpu", tmp_path, *only)
+    rows = record["time_trainings"]["result"]
+    (gone, failed, *kept) = rows
+    kept_times = {name: rows[name]["times"] for name in kept}
+    del rows[gone]
+    rows[failed] = {**rows[failed], "failed": "OutOfMemoryError"}
+    record["time_trainings"] |= {"complete": False}
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    again, _ = script("gpu", tmp_path, *only, "--rounds", "2")
+    rows = again["time_trainings"]["result"]
+    assert {name: row["times"]["n"] for name, row in rows.items()} == {**dict.fromkeys(kept, 1), gone: 2, failed: 2}
+    assert kept_times == {name: rows[name]["times"] for name in kept}
+    assert again["time_trainings"]["complete"]
+    (tmp_path / "record.json").write_text(json.dumps({**again, "tiny": False}))
+    with pytest.raises(AssertionError, match="of another machine, commit or size"):
+        run("gpu", tmp_path, *only)
+
+
+def test_gpu_script_says_what_its_searches_lack(tmp_path):
+    """Without Hydra all that needs none runs."""
+    blocked = "import sys; sys.modules.update(hydra=None, omegaconf=None, antlr4=None)"
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "sitecustomize.py").write_text(blocked)
+    bare = {"PYTHONPATH": str(tmp_path / "bare")}
+    script("gpu", tmp_path, "--device", "cpu", "--tiny", "--only", "check_waiting", **bare)
+    with pytest.raises(AssertionError, match="needs hydra, omegaconf, not installed here"):
+        run("gpu", tmp_path, "--device", "cpu", "--tiny", "--only", "search_darts", "--data", "x.npz", **bare)
 
 
 def test_kernels_are_counted(tmp_path):

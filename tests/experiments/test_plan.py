@@ -60,7 +60,7 @@ def test_batches_follow_from_few_images_as_in_the_job(run, images):
 
 def test_the_optimiser_is_that_of_the_loop():
     recipe = Recipe(weight_decay=0.01, nesterov=True, momentum=0.8)
-    (group,) = plan_module._sgd(torch.nn.Linear(2, 2), recipe, torch.device("cpu")).param_groups
+    (group,) = plan_module._sgd(torch.nn.Linear(2, 2), recipe).param_groups
     assert (group["weight_decay"], group["nesterov"], group["momentum"], group["lr"]) == (0.01, True, 0.8, 0.025)
 
 

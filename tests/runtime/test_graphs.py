@@ -2,51 +2,18 @@
 
 import copy
 import warnings
+from contextlib import nullcontext
 
 import pytest
 import torch
+from replay import Replay
 from torch import nn
 from torch.func import functional_call
 
 from supernet.runtime.errors import InputError
-from supernet.runtime.graphs import Graphed, Recorded
+from supernet.runtime.graphs import CudaCapture, Graphed
 from supernet.runtime.precision import Passes
 from supernet.runtime.run import Run
-
-
-class Replay:
-    """Stands in for CUDA's capture: results are always written into the same tensors, as a graph does."""
-
-    def __init__(self):
-        self.recorded = self.replayed = 0
-
-    def __call__(self, forward, backward):
-        self.recorded += 1
-        for _ in range(2):  # trial runs
-            outputs = forward()
-            if backward is not None:
-                backward(outputs)
-        outputs = forward()
-        latest = [outputs]
-        gradients = backward(outputs) if backward is not None else []
-        gradients = [None if g is None else g.clone() for g in gradients]  # some are expanded
-
-        @torch.no_grad()
-        def forth():
-            self.replayed += 1
-            latest[0] = forward()
-            for mine, new in zip(outputs, latest[0], strict=True):
-                mine.detach().copy_(new)
-
-        @torch.no_grad()
-        def back():
-            with torch.enable_grad():
-                new = backward(latest[0])
-            for mine, value in zip(gradients, new, strict=True):
-                if mine is not None:
-                    mine.copy_(value)
-
-        return Recorded(outputs, forth, gradients, back)
 
 
 class Network(nn.Module):
@@ -274,8 +241,10 @@ def test_second_derivatives_are_refused(twins):
 def test_a_failing_capture_warns_once_and_leaves_the_network_running(twins):
     network, other, _ = twins
 
+    tried = []
+
     def fail(forward, backward):
-        forward()
+        tried.append(forward())
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
     other.forward = Graphed(other, network.__class__.forward.__get__(other), fail, patience=1)
@@ -286,6 +255,7 @@ def test_a_failing_capture_warns_once_and_leaves_the_network_running(twins):
             assert_same(gradients(network, x, weights), gradients(other, x, weights))
     assert len(caught) == 1
     assert "(operation not permitted when stream is capturing)" in str(caught[0].message)
+    assert len(tried) == 1, "CUDA may not have recovered: nothing else is recorded"
     assert_same(list(network.buffers()), list(other.buffers()))
 
 
@@ -334,6 +304,36 @@ def test_passes_are_graphs_only_within_and_only_where_wanted():
         with Passes(network, run):  # on the CPU, without a capture: as ever
             gradients(network, *batch())
     assert "forward" not in vars(network)
+
+
+def test_after_an_invalidated_capture_cuda_records_nothing_in_this_process(monkeypatch):
+    """Of `torch.cuda` only what the capture asks for, on a machine without a GPU."""
+    now, asked = ["default"], []
+
+    class Graph:
+        def __init__(self, *_, stream, **__):
+            self.stream = stream
+
+        def __enter__(self):
+            asked.append(self.stream)
+            now[0] = self.stream
+
+        def __exit__(self, *_):
+            raise RuntimeError("operation failed due to a previous error during capture")  # and the stream stays
+
+    made = {"Stream": lambda device: f"own of {device}", "graph_pool_handle": lambda: 0, "CUDAGraph": list}
+    made |= {"synchronize": lambda: None, "graph": Graph, "device": lambda _: nullcontext()}
+    made |= {"stream": lambda _: nullcontext(), "current_stream": lambda: now[0]}
+    for name, stand_in in {**made, "set_stream": lambda stream: now.__setitem__(0, stream)}.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    monkeypatch.setattr(CudaCapture, "invalidated", False)
+    with pytest.raises(RuntimeError, match="previous error during capture"):
+        CudaCapture(torch.device("cuda:1"))(list, None)
+    assert asked == ["own of cuda:1"], "the stream is on the network's device"
+    assert now == ["default"]
+    with pytest.raises(RuntimeError, match="earlier recording"):
+        CudaCapture(torch.device("cuda:1"))(list, None)
+    assert len(asked) == 1
 
 
 def test_autocast_is_part_of_the_signature(twins):

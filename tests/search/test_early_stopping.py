@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from waiting import waits
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Resident
@@ -86,6 +87,7 @@ def test_cosines_are_those_by_hand():
     torch.testing.assert_close(cosines(one, other), by_hand, rtol=1e-12, atol=1e-14)
     same = cosines(one, [3 * t for t in one])
     torch.testing.assert_close(same, torch.ones(4, dtype=torch.float64))
+    assert not waits(cosines, one, other)
     vectors = [torch.tensor([3.0, 4.0]), torch.tensor(2.0)]
     torch.testing.assert_close(
         cosines(vectors, [torch.tensor([4.0, 3.0]), torch.tensor(-1.0)]), torch.tensor([0.96, -1])

@@ -18,6 +18,7 @@ from supernet.search.discretisers import argmax
 from supernet.search.gradient import GradientStrategy
 from supernet.search.loop import SearchRecipe, search, search_step
 from supernet.search.relaxations import Gumbel, Softmax
+from supernet.search.sampling import UniformStrategy
 from supernet.search.strategy import Step
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Undecided
@@ -215,6 +216,23 @@ def test_weights_learn_from_the_training_half_alone():
         search_step(step, strategy, 5.0, learn_alphas=False)
         states.append(supernet.state_dict())
     assert same(*states)
+
+
+def test_who_judges_candidates_runs_as_the_search_does():
+    torch.manual_seed(0)
+    supernet = Supernet(Darts(channels=4, cells=3, nodes=2).network(Undecided(), (1, 6, 6), 3))
+    strategy = UniformStrategy("darts", supernet.decisions, candidates=2, finalists=1, batches=1)
+    seen = []
+
+    class Last(Silent):
+        def scalars(self, values, step):
+            seen.clear()  # what comes after the epoch's report are the trials of `finish`
+
+    supernet.network.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    recipe, run = SearchRecipe(epochs=1, batch_size=8), Run(precision="bfloat16", report=Last())
+    search(supernet, strategy, half(1), half(2), AUGMENTATION, recipe, task=Classification(), run=run)
+    assert len(seen) > 3
+    assert all(seen)
 
 
 def test_reports_what_people_watch():

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from waiting import waits
 
 from supernet.runtime.errors import InputError
 from supernet.search.objectives import BetaDecay, DirichletAnchor, Entropy, ExpectedCost, Relaxed, ZeroOne
@@ -99,5 +100,6 @@ def test_expected_cost():
     costs = {"skip": 0.0, "conv": 2.0, "pool": 0.5}
     p, q = (LOGITS[n].softmax(0).tolist() for n in EDGES)
     assert ExpectedCost(costs, 3.0)(relaxed()).item() == pytest.approx(3 * (2 * p[1] + 0.5 * p[2] + 2 * q[1]))
+    assert not waits(ExpectedCost(costs, 3.0), relaxed())
     with pytest.raises(InputError, match=r"none for 'pool'; give each of skip, conv, pool one"):
         ExpectedCost({"skip": 0.0, "conv": 1.0})(relaxed())

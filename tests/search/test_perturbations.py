@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from waiting import waits
 
 from supernet.runtime.errors import InputError
 from supernet.search.architects import first_order
@@ -84,7 +85,17 @@ def test_an_attack_that_fails_is_dropped():
     def peak(weights):
         return -sum(((w - WEIGHTS[n]) ** 2).sum() for n, w in weights.items())
 
-    assert Adversarial(0.1, 0.1)(WEIGHTS, peak, 0.0) is WEIGHTS
+    for name, weight in Adversarial(0.1, 0.1)(WEIGHTS, peak, 0.0).items():
+        assert torch.equal(weight, WEIGHTS[name])
+
+
+def test_nothing_waits_for_a_gpu():
+    def slope(weights):
+        return sum((w * SLOPES[n]).sum() for n, w in weights.items())
+
+    supernet = assisted_supernet(("skip_connect", "sep_conv_3x3"))
+    assert not waits(Adversarial(), WEIGHTS, slope, 0.5)
+    assert not waits(AuxiliarySkip(), supernet.decisions, probabilities(supernet), 0.5)
 
 
 @pytest.mark.parametrize("make", [RandomSmoothing, Adversarial])

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from waiting import waits
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Resident
@@ -15,7 +16,7 @@ from supernet.search.architects import first_order, unrolled
 from supernet.search.discretisers import argmax
 from supernet.search.gradient import GradientStrategy
 from supernet.search.loop import SearchRecipe, search
-from supernet.search.projection import Projection, kept_inputs, kept_operation
+from supernet.search.projection import Projection, kept_inputs, kept_operation, projected
 from supernet.search.relaxations import Gumbel, Softmax, Uniform
 from supernet.search.sampling import UniformStrategy
 from supernet.search.strategy import Step
@@ -168,6 +169,16 @@ def test_a_trial_takes_one_option_away_and_leaves_the_rest_alone():
     second_kind = judge.trials[3]  # sees what the first has decided
     (first_name,) = [n for n in decided if n.startswith("normal")]
     assert torch.equal(second_kind[first_name], after[first_name])
+
+
+def test_nothing_waits_for_a_gpu():
+    """What is decided is a mask that stays on the device, and so is a trial's."""
+    decisions = small(device="cpu").decisions
+    weights = {n: torch.rand(len(d.options)) for n, d in decisions.items() if not d.inputs}
+    decided = {n: (d.options[-1],) for n, d in decisions.items() if not d.inputs}
+    assert not waits(projected, weights, decisions, decided)
+    (first, *_) = decided
+    assert not waits(kept_operation, decisions[first], weights, lambda _: 0.5)
 
 
 def test_inputs_go_one_by_one_and_are_judged_again_each_time():

@@ -6,7 +6,7 @@ from supernet.runtime.errors import InputError
 from supernet.space.architecture import check, one_hot, random_architecture
 from supernet.space.choices import Choice, Supernet
 from supernet.space.choosers import Decided, Undecided
-from supernet.space.darts import Darts
+from supernet.space.darts import AuxiliaryHead, Darts, QuarterMeans
 from supernet.space.operations import OPERATIONS, Site, set_drop_path
 from supernet.space.published import published
 
@@ -138,6 +138,26 @@ def test_auxiliary_logits_only_in_training():
     logits, auxiliary = network(torch.randn(2, 1, 12, 8))
     assert logits.shape == auxiliary.shape == (2, 5)
     assert network.eval()(torch.randn(2, 1, 12, 8)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("height", "width"), [(7, 7), (6, 4), (1, 1), (5, 2), (1, 3), (2, 9)])
+def test_the_auxiliary_head_pools_as_adaptive_pooling_does(height, width, channels_last):
+    torch.manual_seed(0)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.randn(2, 3, height, width, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    ours, theirs = QuarterMeans()(x), torch.nn.AdaptiveAvgPool2d(2)(x)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-15)
+    slopes = torch.randn_like(theirs)
+    gradients = (torch.autograd.grad(y, x, slopes)[0] for y in (ours, theirs))
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-15)
+
+
+def test_halves_of_even_size_are_pooled_to_the_bit_and_the_published_window_stays():
+    x = torch.randn(2, 3, 4, 4)
+    assert torch.equal(QuarterMeans()(x), torch.nn.AdaptiveAvgPool2d(2)(x))
+    pools = [AuxiliaryHead(4, 2, size, "cifar").features[1] for size in ((8, 8), (7, 7))]
+    assert [type(pool) for pool in pools] == [torch.nn.AvgPool2d, QuarterMeans]
 
 
 def test_learns_a_tiny_set():
