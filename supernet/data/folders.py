@@ -199,7 +199,8 @@ def _copies(listed: Mapping[str, Listed], classes: tuple[str, ...]) -> tuple[Ten
     leaked = int((groups[count:] < count).sum())
     if leaked:
         notes.append(f"warning: {leaked:,} images to validate or test are exact copies of training images")
-    if "test" not in listed and (inside := int((copies < count).sum())):
+    alike = copies[(copies < count) & (labels[copies] == labels[groups[copies]])]
+    if "test" not in listed and (inside := len(alike)):
         notes.append(
             f"{inside:,} images are exact copies of others: held out to test together with them, or not at all"
         )
