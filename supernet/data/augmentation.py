@@ -1,6 +1,7 @@
 """Crop, flip, normalise and cut out a whole batch at once, on the device where it lies."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,8 @@ class Draws:
     """What chance decided for each image of a batch: five int64 tensors of shape (B,).
 
     `top` and `left` are the crop's corner in the padded image, `flip` is 0 or 1, `centre_y` and `centre_x` are the
-    middle of the cutout square in the cropped image.
+    middle of the cutout square in the cropped image. `box` (4, B), where crops are resized, has numbers in [0, 1): the
+    crop's area, its aspect, and its place from the left and from the top.
     """
 
     top: Tensor
@@ -24,11 +26,13 @@ class Draws:
     flip: Tensor
     centre_y: Tensor
     centre_x: Tensor
+    box: Tensor | None = None
 
     def to(self, device: torch.device) -> "Draws":
-        """Move all five to the device in one transfer."""
+        """Move all five to the device in one transfer, and the box in another."""
         together = torch.stack((self.top, self.left, self.flip, self.centre_y, self.centre_x))
-        return Draws(*send(together, device).unbind())
+        moved = Draws(*send(together, device).unbind())
+        return moved if self.box is None else replace(moved, box=send(self.box, device))
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,10 @@ class Augmentation:
     `mean` and `std` are per channel, for pixels scaled to [0, 1]. `cutout` is the side of the square in pixels; the
     square is clipped at the borders, and an odd side gives one pixel less, as in the DARTS code. `preparation` says how
     picture files became the pixels that are normalised here; what uses a trained model prepares its images alike.
+
+    `scale`: instead of the padded crop, a part of the image with an area between these two shares of the whole and an
+    aspect between 3:4 and 4:3, resized (Szegedy et al. 2015). The images then come with the preparation's border on
+    every side: training crops draw on it, and `normalise` cuts it away.
     """
 
     mean: tuple[float, ...]
@@ -46,6 +54,7 @@ class Augmentation:
     flip: bool = False
     cutout: int = 0
     preparation: Preparation = PLAIN
+    scale: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
@@ -54,6 +63,16 @@ class Augmentation:
             raise InputError(f"std={self.std}: every channel's standard deviation must be above 0")
         if self.crop_padding < 0 or self.cutout < 0:
             raise InputError(f"crop_padding={self.crop_padding} and cutout={self.cutout} must be 0 or more pixels")
+        if self.scale is not None and (len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 1):
+            raise InputError(f"scale={list(self.scale)}: needs two shares of the area, such as [0.08, 1.0]")
+        if self.scale is not None and self.crop_padding:
+            raise InputError(f"crop_padding={self.crop_padding} and scale={list(self.scale)}: use one of them")
+
+    def output(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """The shape (channels, height, width) of what comes out for images of this shape."""
+        channels, height, width = shape
+        border = 0 if self.scale is None else 2 * self.preparation.border
+        return channels, height - border, width - border
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return the augmented float images (B, C, H, W) of uint8 ones; `generator` is a CPU generator."""
@@ -67,17 +86,26 @@ class Augmentation:
             return torch.randint(limit, (count,), generator=generator)
 
         offsets = 2 * self.crop_padding + 1
-        return Draws(below(offsets), below(offsets), below(2), below(height), below(width))
+        _, height, width = self.output((0, height, width))
+        draws = below(offsets), below(offsets), below(2), below(height), below(width)
+        return Draws(*draws, None if self.scale is None else torch.rand(4, count, generator=generator))
 
     def apply(self, images: Tensor, draws: Draws) -> Tensor:
         """Return the float images (B, C, H, W) that these draws make of the uint8 ones."""
         draws = draws.to(images.device)
-        moved = self._crop_and_flip(images, draws) if self.crop_padding or self.flip else images
-        result = self.normalise(moved)
+        if self.scale is not None:
+            images = self._crop_and_resize(images, draws, self.scale)
+        elif self.crop_padding or self.flip:
+            images = self._crop_and_flip(images, draws)
+        result = self._standardise(images)
         return self._cut_out(result, draws) if self.cutout else result
 
     def normalise(self, images: Tensor) -> Tensor:
         """Return uint8 images (B, C, H, W) as floats with the mean taken off, divided by the standard deviation."""
+        border = 0 if self.scale is None else self.preparation.border
+        return self._standardise(images[..., border : images.shape[2] - border, border : images.shape[3] - border])
+
+    def _standardise(self, images: Tensor) -> Tensor:
         statistics = send(torch.tensor((self.mean, self.std)), images.device)
         mean, std = statistics.view(2, -1, 1, 1)
         return images.float().div_(255).sub_(mean).div_(std)
@@ -94,6 +122,24 @@ class Augmentation:
         pixels = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]  # (B, H, W), places in a padded plane
         pixels = pixels.view(count, 1, -1).expand(-1, channels, -1)
         return padded.flatten(2).gather(2, pixels).view(images.shape)
+
+    def _crop_and_resize(self, images: Tensor, draws: Draws, scale: tuple[float, ...]) -> Tensor:
+        """A box of each image, flipped or not, sampled bilinearly at the places of the output's pixels."""
+        assert draws.box is not None
+        count, channels, height, width = images.shape
+        area, aspect, from_left, from_top = draws.box
+        area = height * width * (scale[0] + (scale[1] - scale[0]) * area)
+        root = (math.log(4 / 3) * (aspect - 0.5)).exp()  # of an aspect that is uniform in its logarithm
+        wide, high = (area.sqrt() * root).clamp(max=width), (area.sqrt() / root).clamp(max=height)
+        left, top = (width - wide) * from_left, (height - high) * from_top
+        turned = 1 - 2 * draws.flip if self.flip else torch.ones_like(draws.flip)
+        zero = torch.zeros_like(wide)
+        across = torch.stack((turned * wide / width, zero, (2 * left + wide) / width - 1), 1)
+        down = torch.stack((zero, high / height, (2 * top + high) / height - 1), 1)
+        _, out_height, out_width = self.output((channels, height, width))
+        size = [count, channels, out_height, out_width]
+        grid = F.affine_grid(torch.stack((across, down), 1), size, align_corners=False)
+        return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
 
     def _cut_out(self, images: Tensor, draws: Draws) -> Tensor:
         height, width = images.shape[2:]

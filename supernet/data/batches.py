@@ -168,8 +168,9 @@ class Files:
 
     def digest(self) -> str:
         """Hash the shape, all labels and names below the common folder, and sizes (of 64 files of a very large set)."""
-        top = os.path.commonpath(self.paths) if self.paths else ""
-        names = "\0".join(os.path.relpath(path, top) for path in self.paths)
+        ends = (min(self.paths), max(self.paths)) if self.paths else ("",)  # what these share, all others do
+        top = os.path.commonpath([os.path.dirname(path) for path in ends])
+        names = "\0".join(path.removeprefix(top) for path in self.paths)
         measured = range(len(self)) if len(self) <= _MEASURED else sampled(len(self)).tolist()
         sizes = [os.stat(self.paths[i]).st_size for i in measured]
         return hashed((str(self.shape), self.labels.numpy().tobytes(), names, str(sizes)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median_low
 
@@ -31,8 +31,10 @@ def image_folder(
     path: str,
     size: Sequence[int] | int | None = None,
     fit: str = "squash",
+    border: int = 0,
     ground: int = 255,
     crop_padding: int = 0,
+    scale: Sequence[float] | None = None,
     flip: bool = False,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -42,8 +44,10 @@ def image_folder(
     """A folder with train/<class>/<image>, perhaps val and test beside it, or <class>/<image> alone.
 
     `size`: [height, width] that all become. Without it, small images of one size stay as they are and others become
-    64 x 64. `fit`: "squash", or "crop" to keep the aspect. `ground`: the level behind transparent pictures. Sets of up
-    to `resident_gib` stay in memory, larger ones are read when needed, by `workers` processes.
+    64 x 64. `fit`: "squash", or "crop" to keep the aspect and take the middle; `border` pixels on every side are cut
+    away then. `ground`: the level behind transparent pictures. `scale`: train on parts of this share of the image's
+    area, resized. Sets of up to `resident_gib` stay in memory, larger ones are read when needed, by `workers`
+    processes.
     """
     root = Path(path)
     if not root.is_dir():
@@ -56,19 +60,31 @@ def image_folder(
     left_out = LeftOut()
     listed = {part: list_images(folder, classes, left_out) for part, folder in folders.items()}
     seen = _look_at(listed, asked)
-    preparation = Preparation(_white(listed["train"], seen), ground, fit)
+    preparation = Preparation(_white(listed["train"], seen), ground, fit, border)
     shape, resize = seen.shape(asked)
+    told = seen.notes(shape, asked, preparation)
+    reading = preparation
+    if scale is not None:  # the crops of training draw on the border, too
+        reading, shape = replace(preparation, border=0), (shape[0], shape[1] + 2 * border, shape[2] + 2 * border)
+    resize = resize or border > 0
     count = sum(len(found.paths) for found in listed.values())
     resident = count * shape[0] * shape[1] * shape[2] <= resident_gib * 2**30
     sources: dict[str, Source] = {}
     for part, found in listed.items():
-        files = Files(found.paths, found.labels, shape, resize=resize, workers=workers, preparation=preparation)
+        files = Files(found.paths, found.labels, shape, resize=resize, workers=workers, preparation=reading)
         sources[part] = _in_memory(files) if resident else files
-    copies, told = _copies(listed, classes)
-    notes += [*left_out.notes(), *seen.notes(shape, asked, preparation), *told]
+    copies, doubled = _copies(listed, classes)
+    notes += [*left_out.notes(), *told, *doubled]
     parts = Parts(sources["train"], sources.get("val"), sources.get("test"), classes, copies, tuple(notes))
     return assemble(
-        root.resolve().name, parts, crop_padding=crop_padding, flip=flip, mean=mean, std=std, preparation=preparation
+        root.resolve().name,
+        parts,
+        crop_padding=crop_padding,
+        flip=flip,
+        mean=mean,
+        std=std,
+        preparation=preparation,
+        scale=scale,
     )
 
 
@@ -183,7 +199,8 @@ def _copies(listed: Mapping[str, Listed], classes: tuple[str, ...]) -> tuple[Ten
     leaked = int((groups[count:] < count).sum())
     if leaked:
         notes.append(f"warning: {leaked:,} images to validate or test are exact copies of training images")
-    if "test" not in listed and (inside := int((copies < count).sum())):
+    alike = copies[(copies < count) & (labels[copies] == labels[groups[copies]])]
+    if "test" not in listed and (inside := len(alike)):
         notes.append(
             f"{inside:,} images are exact copies of others: held out to test together with them, or not at all"
         )

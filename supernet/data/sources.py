@@ -92,8 +92,8 @@ class Data:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of every image."""
-        return self.train.shape
+        """(channels, height, width) of every image as a network is given it."""
+        return self.augmentation.output(self.train.shape)
 
 
 @dataclass(frozen=True)
@@ -203,6 +203,7 @@ def assemble(
     train_limit: int | None = None,
     test_limit: int | None = None,
     preparation: Preparation = PLAIN,
+    scale: Sequence[float] | None = None,
 ) -> Data:
     """Checks what was read, holds out a test set where there is none, and measures mean and deviation."""
     classes = _check(name, parts)
@@ -218,7 +219,8 @@ def assemble(
     if len(means) != train.shape[0]:
         raise InputError(f"data.mean={list(means)}: the images have {train.shape[0]} channels, give one number each")
     flat = ("all pixels of the training images have one value",) if max(measured[1], default=1) <= _FLAT else ()
-    augmentation = Augmentation(means, deviations, crop_padding, flip, preparation=preparation)
+    shares = None if scale is None else tuple(scale)
+    augmentation = Augmentation(means, deviations, crop_padding, flip, preparation=preparation, scale=shares)
     held_out = parts.test is None
     return Data(name, classes, train, parts.valid, Sealed(test), augmentation, held_out, (*parts.notes, *flat))
 

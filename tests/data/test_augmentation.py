@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torchvision.transforms.functional as reference
@@ -5,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supernet.data.augmentation import Augmentation, Draws
+from supernet.data.images import Preparation
 from supernet.runtime.errors import InputError
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
@@ -77,3 +80,63 @@ def test_switched_off_it_only_normalises():
 def test_nonsense_is_refused(settings, says):
     with pytest.raises(InputError, match=says):
         Augmentation(**{"mean": MEAN, "std": STD, **settings})
+
+
+BORDERED = Preparation(fit="crop", border=3)
+
+
+def resized_box(image, box, size, flip):
+    """The same part of an image by torchvision, at whole pixels."""
+    top, left, high, wide = box
+    part = reference.resized_crop(image.float(), top, left, high, wide, size, antialias=False)
+    return reference.hflip(part) if flip else part
+
+
+def test_the_whole_image_is_the_image():
+    images = pictures(2, 12, 12)
+    augmentation = Augmentation((0.0,) * 3, (1.0,) * 3, scale=(1.0, 1.0))
+    draws = replace(augmentation.draw(2, 12, 12, torch.Generator()), box=torch.full((4, 2), 0.5))
+    torch.testing.assert_close(augmentation.apply(images, draws) * 255, images.float(), rtol=0, atol=1e-2)
+
+
+def test_boxes_at_whole_pixels_equal_torchvisions():
+    images = pictures(1, 16, 16)
+    for flip in (False, True):
+        augmentation = Augmentation((0.0,) * 3, (1.0,) * 3, flip=flip, scale=(0.25, 0.25))  # 8 x 8 of 16 x 16
+        draws = augmentation.draw(1, 16, 16, torch.Generator().manual_seed(0))
+        draws = replace(draws, flip=torch.tensor([1]), box=torch.tensor([[0.0], [0.5], [0.25], [0.75]]))
+        expected = resized_box(images, (6, 2, 8, 8), [16, 16], flip)
+        given = augmentation.apply(images, draws) * 255
+        inside = slice(1, -1)  # at the box's rim ours looks at the image's next pixels, torchvision repeats the last
+        torch.testing.assert_close(given[..., inside, inside], expected[..., inside, inside], rtol=0, atol=1e-2)
+
+
+def test_the_border_is_for_training_alone():
+    images = pictures(4, 18, 22)
+    augmentation = Augmentation(MEAN, STD, flip=True, preparation=BORDERED, scale=(0.08, 1.0))
+    assert augmentation.output((3, 18, 22)) == (3, 12, 16)
+    assert augmentation(images, torch.Generator().manual_seed(0)).shape == (4, 3, 12, 16)
+    plain = Augmentation(MEAN, STD, preparation=BORDERED)
+    assert torch.equal(augmentation.normalise(images), plain.normalise(images[:, :, 3:-3, 3:-3]))
+    assert plain.normalise(images).shape == images.shape
+
+
+def test_areas_and_aspects_are_within_their_limits():
+    augmentation = Augmentation(MEAN, STD, scale=(0.08, 1.0))
+    ramp = torch.arange(100, dtype=torch.uint8).expand(500, 3, 100, 100).contiguous()
+    draws = augmentation.draw(500, 100, 100, torch.Generator().manual_seed(1))
+    assert draws.box is not None
+    result = replace(augmentation, mean=(0.0,) * 3, std=(1.0,) * 3).apply(ramp, draws) * 255
+    spans = (result[:, 0, 50, -1] - result[:, 0, 50, 0]) / 0.99
+    assert 20 < spans.min() < 35
+    assert 85 < spans.max() <= 101
+    other = augmentation.draw(500, 100, 100, torch.Generator().manual_seed(1))
+    assert torch.equal(other.box, draws.box)
+
+
+@pytest.mark.parametrize("scale", [(0.0, 1.0), (0.5,), (0.9, 0.1), (0.5, 2.0)])
+def test_nonsense_scales_are_refused(scale):
+    with pytest.raises(InputError, match="two shares of the area"):
+        Augmentation(MEAN, STD, scale=scale)
+    with pytest.raises(InputError, match="use one of them"):
+        Augmentation(MEAN, STD, crop_padding=2, scale=(0.5, 1.0))

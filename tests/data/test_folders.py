@@ -1,12 +1,14 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from supernet.data.batches import Files
+from supernet.data.batches import Files, evaluation_batches, training_batches
 from supernet.data.folders import image_folder
+from supernet.data.images import read_image
 from supernet.runtime.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -149,3 +151,19 @@ def test_threads_keep_the_order(tmp_path):
     levels = data.train.images.flatten(1).amin(1)
     assert torch.equal(levels % 2, data.train.labels)
     assert torch.equal(data.train.images, image_folder(str(tmp_path), resident_gib=0).train.raw(torch.arange(32)))
+
+
+def test_the_data_of_imagenet(tmp_path):
+    noise(tmp_path, size=(40, 60))
+    data = image_folder(str(tmp_path), size=[24, 20], fit="crop", border=2, scale=[0.08, 1.0], resident_gib=0)
+    assert data.shape == data.reading.shape == (3, 24, 20)
+    assert data.train.shape == (3, 28, 24)
+    batch = next(training_batches(data.train, 4, data.augmentation, seed=0))
+    judged = next(evaluation_batches(data.train, 4, data.augmentation))
+    assert batch.images.shape == judged.images.shape == (4, 3, 24, 20)
+    used = read_image(data.train.paths[0], data.shape, preparation=data.augmentation.preparation)
+    seen = data.augmentation.normalise(data.train.raw(torch.tensor([0])))
+    plain = replace(data.augmentation, scale=None).normalise(used.unsqueeze(0))
+    torch.testing.assert_close(seen, plain, rtol=0, atol=0.05)  # places are rounded otherwise
+    without = image_folder(str(tmp_path), size=[24, 20], fit="crop", border=2)
+    assert torch.equal(without.train.images[0], used)
