@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -66,13 +67,9 @@ def image_folder(
     reading = preparation
     if scale is not None:  # the crops of training draw on the border, too
         reading, shape = replace(preparation, border=0), (shape[0], shape[1] + 2 * border, shape[2] + 2 * border)
-    resize = resize or border > 0
-    count = sum(len(found.paths) for found in listed.values())
-    resident = count * shape[0] * shape[1] * shape[2] <= resident_gib * 2**30
-    sources: dict[str, Source] = {}
-    for part, found in listed.items():
-        files = Files(found.paths, found.labels, shape, resize=resize, workers=workers, preparation=reading)
-        sources[part] = _in_memory(files) if resident else files
+    how = (shape, resize or border > 0, workers, reading)
+    files = {part: Files(found.paths, found.labels, *how) for part, found in listed.items()}
+    sources = _held(files, resident_gib * 2**30)
     copies, doubled = _copies(listed, classes)
     notes += [*left_out.notes(), *told, *doubled]
     parts = Parts(sources["train"], sources.get("val"), sources.get("test"), classes, copies, tuple(notes))
@@ -169,6 +166,12 @@ def _white(train: Listed, seen: _Seen) -> int:
     wide = [path for path in train.paths if path in seen.wide]
     chosen = wide[:: max(1, len(wide) // _ENOUGH)]
     return bits_white(max(map(brightest, chosen))) if chosen else PLAIN.white
+
+
+def _held(files: Mapping[str, Files], most: float) -> Mapping[str, Source]:
+    """The parts in memory, if all of them together take at most so many bytes."""
+    needed = sum(len(part) * math.prod(part.shape) for part in files.values())
+    return {name: _in_memory(part) for name, part in files.items()} if needed <= most else files
 
 
 def _in_memory(files: Files) -> Resident:
