@@ -81,14 +81,14 @@ class Config:
 
 ConfigStore.instance().store(group="schema", name="config", node=Config)
 
-_GROUPS = ("experiment", "method", "runtime", *(f.name for f in fields(Config) if f.type == "Any"))
+GROUPS = ("experiment", "method", "runtime", *(f.name for f in fields(Config) if f.type == "Any"))
 
 
 def check_options(words: Sequence[str]) -> None:
     """Raises InputError where a group of the command line is given what names no option; Hydra shows a traceback."""
     for word in words:
         group, _, value = word.lstrip("+").partition("=")
-        if group not in _GROUPS:
+        if group not in GROUPS:
             continue
         try:
             override = OverridesParser.create().parse_override(word)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from torch import nn
 
 from supernet.data.sources import Data
 from supernet.data.splits import stratified_split
+from supernet.runtime.checkpoint import IMAGES
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
 from supernet.runtime.report import RunReport
@@ -32,7 +33,7 @@ from supernet.training.loop import Recipe, Trained, evaluate, train
 from supernet.training.tasks import Classification
 
 from .config import build, check_values
-from .summary import Finalist, environment, write_json
+from .summary import Finalist, write_json
 
 _CHOICE_STREAM, _RANDOM_STREAM, INITIAL_STREAM = 0xC401, 0x4A4D, 0x1417
 
@@ -69,7 +70,12 @@ class Job:
             seed=self.seed,
             report=RunReport(self.directory, name, self.console),
             checkpoint=self.directory / "checkpoints" / f"{name}.pt",
-            fingerprint={"space": self.space.name, "data": self.data.name, "seed": self.seed},
+            fingerprint={
+                "space": self.space.name,
+                "data": self.data.name,
+                IMAGES: self.data.fingerprint,
+                "seed": self.seed,
+            },
             save_seconds=self.save_seconds,
             precision=self.precision,
             graphs=self.graphs,
@@ -122,7 +128,6 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
     )
     if job.table is not None:
         job.table(random_cell(job, 0))  # a table of another space shows now and not after an epoch
-    write_json(directory / "env.json", environment(device))
     return job
 
 
@@ -211,7 +216,7 @@ def test_once(job: Job, trained: dict[str, tuple[nn.Module, Finalist]]) -> list[
     assert job.retrain_recipe is not None
     record = job.directory / "test.json"
     if record.exists():  # interrupted after the test
-        scores = json.loads(record.read_text(encoding="utf-8"))
+        scores = _recorded_scores(record, trained)
     else:
         images = job.data.test.open().to(job.device)
         size, task = job.retrain_recipe.batch_size, Classification()
@@ -223,6 +228,16 @@ def test_once(job: Job, trained: dict[str, tuple[nn.Module, Finalist]]) -> list[
         }
         write_json(record, scores)
     return [replace(finalist, test_accuracy=scores[name]) for name, (_, finalist) in trained.items()]
+
+
+def _recorded_scores(record: Path, names: Collection[str]) -> dict[str, float]:
+    try:
+        scores = json.loads(record.read_text(encoding="utf-8"))
+        if scores.keys() == set(names) and all(type(s) is float and 0 <= s <= 1 for s in scores.values()):
+            return dict(scores)
+    except (OSError, ValueError, AttributeError, RecursionError):
+        pass
+    raise InputError(f"{record}: is not what this run wrote; remove it, and the networks are tested anew")
 
 
 def keep_model(job: Job, network: nn.Module, architecture: Architecture, finalist: Finalist) -> None:

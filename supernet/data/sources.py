@@ -6,8 +6,10 @@ needs no code at all.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,25 @@ class Data:
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of every image."""
         return self.train.shape
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Which images these are: how many, of which shape, and hashes of all labels and of some 64 images a part.
+
+        Of the test images the labels only. To be asked before the test images are taken out.
+        """
+        labels, pixels = hashlib.sha256(), hashlib.sha256()
+        parts = {"training": self.train, "validation": self.valid, "test": self.test._source}
+        for source in parts.values():
+            if source is not None:
+                labels.update(source.labels.cpu().numpy().tobytes())
+                if source is self.test._source:
+                    continue
+                places = torch.arange(0, len(source), max(1, len(source) // 64))
+                pixels.update(source.raw(places).cpu().contiguous().numpy().tobytes())
+        counts = ", ".join(f"{len(source or ())} {name}" for name, source in parts.items())
+        shape = "x".join(map(str, self.shape))
+        return f"{counts} of {shape} (labels {labels.hexdigest()[:8]}, pixels {pixels.hexdigest()[:8]})"
 
 
 @dataclass(frozen=True)

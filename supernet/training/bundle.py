@@ -7,7 +7,6 @@ from this library, or from the reader's own hands.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from supernet.data.augmentation import Augmentation
 from supernet.runtime.errors import InputError
+from supernet.runtime.files import replacing
 from supernet.space import SPACES, Space
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
@@ -57,12 +57,8 @@ def save_bundle(
     state = {
         n: v.detach().cpu().contiguous() for n, v in network.state_dict().items() if not n.startswith("auxiliary.")
     }
-    partial = path.with_name(path.name + ".partial")
-    try:
-        save_file(state, partial, {KEY: json.dumps(described)})
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as file:
+        save_file(state, file.name, {KEY: json.dumps(described)})
 
 
 def load(
