@@ -57,8 +57,13 @@ class MetricsFile:
             with self._path.open(newline="", encoding="utf-8") as file:
                 whole = (line for line in file if line.endswith("\n"))
                 next(whole, None)
-                return [row for row in csv.reader(whole) if int(row[0]) < step]
-        except (ValueError, LookupError, csv.Error):
+                return [row for row in csv.reader(whole) if _step(*row) < step]
+        except (ValueError, TypeError, csv.Error):
             raise InputError(
                 f"{self._path}: is not what a run wrote; remove it, and only its curves are lost"
             ) from None
+
+
+def _step(step: str, tag: str, value: str) -> int:
+    float(value)
+    return int(step)
