@@ -37,6 +37,7 @@ from .config import GROUPS, Config
 _NAME = re.compile(r"[A-Za-z0-9][\w-]*", re.ASCII)  # of a setting: none of Hydra's own begins so
 _WORD = re.compile(r"[A-Za-z][\w-]*", re.ASCII)  # an option of a group, and a text that needs no quotes
 _ONE_READING = re.compile(r"[~+]{0,2}[\w.]+(=[\w./+:, \[\]{}-]*)?", re.ASCII)  # no escape, quote, cast or "$"
+_OPENS = re.compile(r"\$\\*\{")  # an interpolation, or what would be one if it were un-escaped once more
 _SETTINGS = {f.name for f in fields(Config)}
 _LONGEST, _MOST_JOBS = 100_000, 10_000
 
@@ -145,7 +146,7 @@ def _is_plain(value: Any) -> bool:
         return all(map(_is_plain, value))
     if isinstance(value, dict):
         return all(_is_key(key) and _is_plain(item) for key, item in value.items())
-    return "${" not in value if isinstance(value, str) else type(value) in (int, float, bool, type(None))
+    return _OPENS.search(value) is None if isinstance(value, str) else type(value) in (int, float, bool, type(None))
 
 
 def _is_key(key: Any) -> bool:
