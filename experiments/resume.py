@@ -10,7 +10,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ import yaml
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import check_directory
 
-from .config import Config
 from .recorded import check_words, parse, texts, values_of, write
 
 SUMMARY, ENVIRONMENT = "summary.json", "env.json"
@@ -189,13 +188,18 @@ def _sweep(directory: Path, typed: Sequence[str]) -> tuple[list[str], list[str]]
 def _subfolder(directory: Path, words: Sequence[str]) -> str:
     """How the folders of the sweep's jobs are named. Raises InputError where one of them could lie somewhere else."""
     pattern = _within(_read(directory / _SWEPT), "hydra", "sweep", "subdir") or "${hydra.job.num}"
-    keys = re.findall(r"\$\{([A-Za-z][\w.]*)\}", str(pattern), re.ASCII)
+    keys = set(re.findall(r"\$\{([A-Za-z][\w.]*)\}", str(pattern), re.ASCII))
     rest = re.sub(r"\$\{[A-Za-z][\w.]*\}", "x", str(pattern), flags=re.ASCII)
-    values = [values_of(override) for override in map(parse, words) if override is not None]
-    parts = [] if set(keys) <= set(_JOB[:2]) else [t for value in values for t in texts(list(value))]
-    known = all(key in _JOB or key.split(".")[0] in {f.name for f in fields(Config)} for key in keys)
+    given = {o.key_or_group: list(texts(list(values_of(o)))) for o in map(parse, words) if o is not None}
+    known = all(key in (*_JOB, "name", "seed", *given) or key.startswith("hydra.runtime.choices.") for key in keys)
     sound = known and re.fullmatch(r"[\w.,=/-]+", rest, re.ASCII) is not None
-    if not sound or any(part.startswith("/") or ".." in part for part in (rest, *parts)):
+    whole = [text for key in keys for text in given.get(key, [])]  # stands alone, so it can begin at the root
+    within = [text for found in given.values() for text in found] if _JOB[-1] in keys else whole
+    if (
+        not sound
+        or any(text.startswith("/") for text in (rest, *whole))
+        or any(".." in text for text in (rest, *within))
+    ):
         raise InputError(f"resume={directory}: jobs in {pattern} could lie outside it; resume them one by one")
     return str(pattern)
 

@@ -30,6 +30,7 @@ _TAKES = (*_FOLDER, *_ELSEWHERE[3:], "--cfg", "-c", "--package", "-p", "--experi
 _BARE = (*_ELSEWHERE[:3], "--help", "-h", "--version", "--resolve", "--run", "-r", "--multirun", "-m")
 _DIRECTORIES = ("hydra.run.dir", "hydra.sweep.dir")
 AS_THEY_ARE = ("data.path", "data.root", "data.source", "table.path", "genotype", "name", *_DIRECTORIES)
+_FOREIGN = re.compile(r"[^,\[\]{}:'\"()]*[^\x00-\x7f,\[\]{}:'\"()][^,\[\]{}:'\"()]*")  # between brackets and commas
 _SETTINGS = {f.name for f in fields(Config)}
 
 
@@ -74,7 +75,7 @@ def readable(word: str, sweeping: bool = False) -> str:
         if override is None or not _as_it_stands(override, value, sweeping):
             return _quoted(key, value, word)
     elif override is None:
-        foreign = re.sub(r"[^\s,\[\]{}:'\"()]*[^\x00-\x7f][^\s,\[\]{}:'\"()]*", lambda m: _quotes(m[0]), value)
+        foreign = _FOREIGN.sub(lambda match: _quotes(match[0].strip()), value)
         if parse(f"{key}={foreign}") is not None:
             return f"{key}={foreign}"
         return _quoted(key, value, word) if value[:1] not in tuple("[{'\"") else _refuse(word)

@@ -142,7 +142,7 @@ def test_another_number_of_threads_is_said(supernet, late, monkeypatch):
 
 def test_a_sweep_goes_on(supernet, images, tmp_path):
     """One job is finished, one was interrupted, one has not begun; their folders are nested."""
-    words = tiny(images, "space.operations=[none,skip_connect]", "baseline.random=0", "retrain=none", "seed=0,1,2")
+    words = tiny(images, "space.operations=[none,skip_connect]", "baseline.random=0", "seed=0,1,2")
     code, printed = supernet("-m", *words, "hydra.sweep.dir=s", "hydra.sweep.subdir=seed_${seed}/run")
     assert code == 0, printed
     table = (tmp_path / "s" / "sweep.md").read_text()

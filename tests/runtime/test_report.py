@@ -191,6 +191,7 @@ def test_silent_takes_everything_and_writes_nothing(tmp_path, monkeypatch):
 
 def test_a_clock_set_back_hides_no_curve(tmp_path):
     first, _ = report(tmp_path)
+    first.resume(0)
     write(first, range(3))
     first.close()
     for number, path in enumerate(sorted((tmp_path / "tb" / "search").iterdir())):
