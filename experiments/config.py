@@ -81,7 +81,14 @@ class Config:
 
 ConfigStore.instance().store(group="schema", name="config", node=Config)
 
-GROUPS = ("experiment", "method", "runtime", *(f.name for f in fields(Config) if f.type == "Any"))
+GROUPS = (
+    "experiment",
+    "method",
+    "protocol",
+    "candidates",
+    "runtime",
+    *(f.name for f in fields(Config) if f.type == "Any"),
+)
 
 
 def check_options(words: Sequence[str]) -> None:

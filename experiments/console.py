@@ -1,10 +1,49 @@
-"""Lines for a person, as they are: no markup is read in them, and nothing from elsewhere can fake another line."""
+"""What all console commands share: mistakes are one line, and a reader that stops early is no mistake.
+
+Lines for a person are printed as they are: no markup is read in them, and nothing from elsewhere can fake another line.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+
 from rich.console import Console
 
+from supernet.runtime.errors import InputError
 from supernet.runtime.text import printable
+
+_BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE has ended
+
+
+def command(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """Decorates the main function of the console command `name`.
+
+    InputError becomes one line and exit code 2. Where what reads the output has gone (`... | head`) the command ends
+    without a word, with exit code 141.
+    """
+
+    def decorate(main: Callable[[], None]) -> Callable[[], None]:
+        @wraps(main)
+        def run() -> None:
+            try:
+                try:
+                    main()
+                except InputError as error:
+                    print(f"{name}: {error}", file=sys.stderr)
+                    sys.exit(2)
+                finally:
+                    sys.stdout.flush()
+            except BrokenPipeError:
+                # Python flushes once more as it ends: into nothing, or it would complain there.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                sys.exit(_BROKEN_PIPE)
+
+        return run
+
+    return decorate
 
 
 def say(message: str) -> None:
@@ -13,7 +52,7 @@ def say(message: str) -> None:
 
 
 def complain(message: str) -> None:
-    """Prints one line about what is wrong, to the error stream."""
+    """Prints one line of the command `supernet` about what is wrong, to the error stream."""
     Console(stderr=True).print(
         f"supernet: {printable(message)}", style="red", markup=False, highlight=False, soft_wrap=True
     )

@@ -24,6 +24,7 @@ from hydra import compose, initialize_config_module
 from supernet.data.batches import Source
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
+from supernet.runtime.reading import read_text
 from supernet.runtime.run import Run
 from supernet.scoring.costs import macs, parameters
 from supernet.space.architecture import Architecture
@@ -37,6 +38,7 @@ from .stages import Job, prepare, train_from_scratch
 from .summary import environment
 
 RUN_COLUMNS = ("arch", "seed", "valid", "test", "seconds")
+_LARGEST = 16 << 20  # bytes of the single runs
 
 
 def main() -> None:
@@ -46,6 +48,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     try:
+        if given.seeds < 2:
+            raise InputError(f"--seeds {given.seeds}: a spread needs two or more")
         jobs = [job_of(seed) for seed in range(given.seeds)]
         runs = Path(f"{given.output}.runs")
         images = jobs[0].data.test.open()  # the same for all seeds
@@ -129,8 +133,20 @@ def table(job: Job, tested: int, runs: Path, seeds: int) -> Iterator[str]:
 def _rows(runs: Path) -> list[dict[str, str]]:
     if not runs.exists():
         return []
-    with runs.open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    where = f"{runs}"
+    reader = csv.DictReader(read_text(runs, where, _LARGEST).splitlines())
+    rows = list(reader)
+    if tuple(reader.fieldnames or ()) != RUN_COLUMNS or not all(_is_whole(row) for row in rows):
+        raise InputError(f"{where}: damaged; each line needs {', '.join(RUN_COLUMNS)}; take the last line off, go on")
+    return rows
+
+
+def _is_whole(row: dict[str, str]) -> bool:
+    """Whether a line has all its fields, as numbers: the last line of a run that was killed has not."""
+    try:
+        return row["seed"].isdecimal() and all(math.isfinite(float(row[name])) for name in RUN_COLUMNS[2:])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
 
 
 def _figures(rows: list[dict[str, str]]) -> list[str]:

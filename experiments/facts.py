@@ -105,6 +105,7 @@ def facts(job: Job, settings: Mapping[str, Any], asked: Asked, found: Finalist) 
         "settings": settings_hash(settings, found.genotype),
         "training": training_hash(settings, job.space.name),
         "images": list(job.data.shape),
+        "reading": job.data.reading.to_json(),
         "search_epochs": epochs,
         "search_seconds": _seconds(job.directory).get("search") if searched else None,
         "search_train_accuracy": accuracies.get("train"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
+from supernet.runtime.text import printable
+
 
 def spread(values: Sequence[float], digits: int = 4) -> str:
     """Mean and sample standard deviation; the latter is not known of one value."""
@@ -19,7 +21,24 @@ def number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def escaped(text: object) -> str:
+    """Text from elsewhere (a name, a setting) as Markdown that shows it and does nothing else.
+
+    It is one line; no HTML, code, link or further cell of a table begins in it.
+    """
+    line = printable(text).replace("\\", "\\\\")
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return line.replace("|", "\\|").replace("`", "\\`").replace("](", "]\\(").replace("][", "]\\[")
+
+
+def code(text: object) -> str:
+    """Text from elsewhere in a code span; as `escaped` where it holds what could end the span or begin HTML."""
+    line = printable(text)
+    return escaped(line) if set(line) & set("`<>&") or "](" in line else f"`{line}`"
+
+
 def table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
-    """A Markdown table."""
-    lines: list[Sequence[str]] = [head, ["---"] * len(head), *body]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    """A Markdown table. Cells are text, not Markdown: they are `escaped`."""
+    lines: list[Sequence[str]] = [head, *body]
+    made = ["| " + " | ".join(map(escaped, line)) + " |" for line in lines]
+    return [made[0], "| " + " | ".join(["---"] * len(head)) + " |", *made[1:]]

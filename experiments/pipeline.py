@@ -26,7 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from supernet import __version__
-from supernet.runtime.errors import InputError
+from supernet.runtime.errors import InputError, out_of_memory
 from supernet.runtime.files import disk_fault, locked
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.tensorboard import hparams
@@ -48,6 +48,7 @@ from .summary import Finalist, environment, show_next, show_table, summarise, wr
 
 _UNASKED, _TYPED = Asked(), Start([])
 _LOG = logging.getLogger("supernet")
+_FULL = "the memory is full; lower data.size (an image's height and width), search.batch_size or retrain.batch_size"
 
 
 def main() -> None:
@@ -120,6 +121,8 @@ def _explain(error: Exception, again: str) -> int | None:
         _fail(str(error))
     elif isinstance(error, torch.cuda.OutOfMemoryError):
         _fail("the GPU's memory is full; lower search.batch_size or retrain.batch_size")
+    elif out_of_memory(error):
+        _fail(_FULL)
     elif reason := disk_fault(error):
         _fail(f"{reason}; the last checkpoint is whole. Make room, then: {again}")
     else:
@@ -155,6 +158,8 @@ def pipeline(
     check_legs(job)
     line = f"supernet: {job.data.name}, seed {job.seed}, on {job.device}, in {directory}"
     job.console.print(printable(line), markup=False, soft_wrap=True)
+    for line in job.data.reading.lines():
+        job.console.print(line, markup=False, highlight=False, soft_wrap=True)
     if own["genotype"]:
         found = find_genotype(own["genotype"])
     else:

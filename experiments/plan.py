@@ -36,6 +36,7 @@ from supernet.training.loop import Recipe, train_step
 from supernet.training.tasks import Classification
 
 from .config import check_options, plain
+from .console import command
 from .legs import Search, build_leg, check_legs, leg_name
 from .stages import Job, build_network, prepare, random_cell
 
@@ -57,6 +58,7 @@ class Need:
     epochs: int
 
 
+@command("supernet-plan")
 def main() -> None:
     """The console command. Mistakes are one line and exit code 2, those that Hydra finds 1, as for `supernet`."""
     given = sys.argv[1:]
@@ -106,7 +108,8 @@ def _leg(job: Job, number: int, made: Search) -> Need:
     recipe, task = job.legs[number].recipe, Classification()
     supernet.to(job.device).train()
     strategy.to(job.device)
-    optimizer = torch.optim.SGD(supernet.parameters(), recipe.schedule(0, recipe.epochs), recipe.momentum)
+    rate = recipe.schedule(0, recipe.epochs)
+    optimizer = torch.optim.SGD(supernet.parameters(), rate, recipe.momentum, nesterov=recipe.nesterov)
     half = job.data.train.subset(torch.arange(int(recipe.share * len(job.data.train))))
     passes = Passes(supernet, job.run("plan"))
 

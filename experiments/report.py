@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import csv
 import statistics
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +18,12 @@ from pathlib import Path
 from supernet.runtime.errors import InputError
 
 from .agreement import Noise, correlations, noise
-from .markdown import number, spread, table
+from .console import command
+from .markdown import code, escaped, number, spread, table
 from .report_figure import draw
 from .resume import SUMMARY
 from .runs import Group, Network, columns, common, find_runs, group, read_run
+from .spreadsheet import row
 
 
 @dataclass(frozen=True)
@@ -34,20 +35,17 @@ class Section:
     groups: tuple[Group, ...]
 
 
+@command("supernet-report")
 def main() -> None:
     """The console command. Mistakes are one line and exit code 2."""
     parser = argparse.ArgumentParser(prog="supernet-report", description="Compares finished runs.")
     parser.add_argument("runs", nargs="+", type=Path, help="runs, sweeps or folders of them")
     parser.add_argument("--output", type=Path, default=Path(), help="directory for report.md, .csv and .png")
     given = parser.parse_args()
-    try:
-        paths = find_runs(given.runs)
-        made = sections([network for path in paths for network in read_run(path)])
-        text = markdown(made, len(paths), unfinished(given.runs))
-        _write(given.output, text, made)
-    except InputError as error:
-        print(f"supernet-report: {error}", file=sys.stderr)
-        sys.exit(2)
+    paths = find_runs(given.runs)
+    made = sections([network for path in paths for network in read_run(path)])
+    text = markdown(made, len(paths), unfinished(given.runs))
+    _write(given.output, text, made)
     print(text)
     print(f"Written: {', '.join(str(given.output / f'report.{kind}') for kind in ('md', 'csv', 'png'))}")
 
@@ -57,7 +55,7 @@ def _write(directory: Path, text: str, made: Sequence[Section]) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "report.md").write_text(text, encoding="utf-8")
         with (directory / "report.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(csv_rows(made))
+            csv.writer(file).writerows(map(row, csv_rows(made)))
         draw([(section.title, section.groups) for section in made]).savefig(directory / "report.png")
     except OSError as error:
         raise InputError(f"--output {directory}: cannot be written to ({error.strerror})") from None
@@ -83,9 +81,9 @@ def markdown(made: Sequence[Section], runs: int, left_out: int) -> str:
     left = f"; {left_out} unfinished left out" if left_out else ""
     lines = ["# Report", "", f"{count}{left}. ± is the sample standard deviation over runs, which differ in the seed."]
     for section in made:
-        lines += ["", f"## {section.title}", ""]
+        lines += ["", f"## {escaped(section.title)}", ""]
         if shared := common(section.networks):
-            lines += [f"All runs: `{' '.join(shared)}`.", ""]
+            lines += [f"All runs: {code(' '.join(shared))}.", ""]
         trained = _trained(section)
         for part in (trained, _known(section), _ranks(section), _noise(noise(section.networks), bool(trained))):
             lines += [*part, ""] if part else []

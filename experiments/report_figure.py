@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from supernet.runtime.text import printable
+
 from .runs import Group
 
 _DOT, _MEAN, _RANDOM = "#0072B2", "#D55E00", "#7F7F7F"  # Okabe and Ito's, which the colour-blind can tell apart
@@ -42,7 +44,7 @@ def _panels(title: str, groups: Sequence[Group]) -> list[_Panel]:
 
 
 def _wrapped(label: str, _: str, values: list[float]) -> list[str]:
-    return textwrap.wrap(f"{label} (n={len(values)})", 44, break_long_words=False)
+    return textwrap.wrap(f"{printable(label)} (n={len(values)})", 44, break_long_words=False)
 
 
 def _draw(axes: Axes, title: str, measure: str, rows: list[tuple[str, str, list[float]]]) -> None:
@@ -58,15 +60,16 @@ def _draw(axes: Axes, title: str, measure: str, rows: list[tuple[str, str, list[
         deviation = statistics.stdev(values) if len(values) > 1 else None
         mean = statistics.mean(values)
         axes.errorbar(mean, place + 0.15, xerr=deviation, fmt="|", ms=10, mew=2, color=_MEAN, capsize=3, zorder=2)
-    axes.set_yticks(range(len(rows)), ["\n".join(_wrapped(*row)) for row in rows], fontsize=8)
+    axes.set_yticks(range(len(rows)), ["\n".join(_wrapped(*row)) for row in rows], fontsize=8, parse_math=False)
     axes.set_ylim(len(rows) - 0.4, -0.6)  # best first, at the top
     low, high = axes.get_xlim()
     if measure == _ACCURACY:
         axes.set_xlim(max(low, -1.0), min(high, 101.0))  # a standard deviation may reach where no accuracy can lie
     else:
         axes.set_xlim(max(low, -0.02 * high), high)
-    axes.set_xlabel(measure)
+    axes.set_xlabel(printable(measure), parse_math=False)
     band = "; band: random cells, mean ± standard deviation" if chance else ""
-    axes.set_title(f"{title}\ndot: a run; bar: mean ± standard deviation{band}", fontsize=8, loc="left")
+    says = f"{printable(title)}\ndot: a run; bar: mean ± standard deviation{band}"
+    axes.set_title(says, fontsize=8, loc="left", parse_math=False)
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

@@ -73,7 +73,7 @@ class Job:
             fingerprint={
                 "space": self.space.name,
                 "data": self.data.name,
-                IMAGES: self.data.fingerprint,
+                IMAGES: _images(self.data),
                 "seed": self.seed,
             },
             save_seconds=self.save_seconds,
@@ -81,6 +81,12 @@ class Job:
             graphs=self.graphs,
             interruption=self.interruption,
         )
+
+
+def _images(data: Data) -> str:
+    """Which images there are, for a person and to compare: how many, and a hash of labels and pixels."""
+    counts = f"{len(data.train)} training, {len(data.valid or ())} validation, {len(data.test)} test"
+    return f"{counts} (labels and pixels {data.fingerprint[:16]})"
 
 
 def prepare(settings: dict[str, Any], directory: Path, interruption: Interruption) -> Job:
@@ -260,8 +266,9 @@ def keep_model(job: Job, network: nn.Module, architecture: Architecture, finalis
 
 
 def split(job: Job, share: float, stream: int, key: str) -> tuple[torch.Tensor, torch.Tensor]:
+    labels = job.data.train.labels
     try:
-        return stratified_split(job.data.train.labels, share, generator(job.seed, stream).initial_seed())
+        return stratified_split(labels, share, generator(job.seed, stream).initial_seed(), job.data.classes)
     except InputError as error:
         raise InputError(f"{key}={share}: {error}") from None
 

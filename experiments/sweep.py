@@ -16,9 +16,10 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.text import printable
 
 from .console import complain, say
-from .markdown import number, spread, table
+from .markdown import code, number, spread, table
 from .resume import SUMMARY
 from .runs import Network, columns, common, group, natural, read_run
+from .spreadsheet import row
 
 
 class SweepTable(Callback):
@@ -40,10 +41,10 @@ class SweepTable(Callback):
         known = columns(networks)
         with (directory / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["job", "settings", "seed", "network", "parameters", "valid", "test", *known])
+            writer.writerow(row(["job", "settings", "seed", "network", "parameters", "valid", "test", *known]))
             for n in networks:
                 what = (_job(n, directory), " ".join(n.words), n.seed, n.kind, n.parameters)
-                writer.writerow([*what, n.valid, n.test, *(n.table.get(column) for column in known)])
+                writer.writerow(row([*what, n.valid, n.test, *(n.table.get(column) for column in known)]))
         text = markdown(networks, directory)
         (directory / "sweep.md").write_text(text, encoding="utf-8")
         Console().print("\n".join(map(printable, text.splitlines())), markup=False, highlight=False, soft_wrap=True)
@@ -78,7 +79,7 @@ def markdown(networks: Sequence[Network], directory: Path) -> str:
         + [spread(g.truths(column), 2) for column in known]
         for g in group(networks)
     ]
-    lines = [f"All runs: {' '.join(shared)}", ""] if shared else []
+    lines = [f"All runs: {code(' '.join(shared))}", ""] if shared else []
     lines += table(["job", "settings", "seed", "network", "parameters", "validation", "test", *known], runs)
     lines += ["", *table(["settings", "network", "runs", "validation", "test", *known], groups)]
     return "\n".join(lines) + "\n"

@@ -5,8 +5,9 @@ from supernet.space.architecture import Architecture
 from supernet.space.choices import Supernet
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
+from supernet.space.genotype_text import read_genotype
 from supernet.space.nasbench201 import NasBench201
-from supernet.space.published import published, read_genotype
+from supernet.space.published import published
 from supernet.training.bundle import load
 
 __all__ = [

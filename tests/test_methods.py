@@ -81,10 +81,8 @@ def test_every_method_takes_steps_resumes_and_ends_in_a_network(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_on_digits_a_method_keeps_its_parts_and_takes_the_sizes_of_digits(method):
+def test_on_digits_a_method_takes_the_sizes_of_digits(method):
     published, digits = composed(f"method={method}", "experiment=cifar10"), composed(f"method={method}")
-    for part in ("strategy", "relaxation", "inputs", "architect", "objective", "discretiser", "chooser"):
-        assert digits[part] == published[part] or part == "strategy"
     assert digits["search"]["epochs"] == composed()["search"]["epochs"]
     assert build(digits["search"], "search").warm_up < digits["search"]["epochs"]
     assert build(published["search"], "search").epochs >= 50
@@ -95,62 +93,6 @@ def test_a_method_on_the_command_line_beats_that_of_an_experiment():
     assert settings["relaxation"]["_target_"].endswith("Dirichlet")
     assert composed("method=drnas", "relaxation=softmax")["relaxation"]["_target_"].endswith("Softmax")
     assert composed("experiment=darts_cifar10_second_order")["architect"]["_target_"].endswith("unrolled")
-
-
-PUBLISHED = [  # from the papers' own scripts; where they are in conf/method and conf/search is said there
-    ("darts", {"optimizer.lr": 3e-4, "optimizer.weight_decay": 1e-3, "search.epochs": 50, "search.batch_size": 64}),
-    ("darts_2nd", {"architect.epsilon": 0.01, "optimizer.betas": [0.5, 0.999]}),
-    ("idarts", {"architect.terms": 3}),
-    ("pc_darts", {"chooser.partial": 4, "search.batch_size": 256, "search.warm_up": 15, "optimizer.lr": 6e-4}),
-    ("pc_darts", {"search.schedule.start": 0.1, "search.schedule.end": 0.0, "optimizer.weight_decay": 1e-3}),
-    ("gdas", {"relaxation.hard": True, "relaxation.start": 10.0, "relaxation.end": 0.1, "chooser.single": True}),
-    ("snas", {"relaxation.hard": False, "relaxation.start": 1.0, "relaxation.end": 0.03, "search.epochs": 150}),
-    ("snas", {"strategy.single_level": True, "optimizer.lr": 3e-4}),
-    ("drnas", {"optimizer.lr": 6e-4, "optimizer.weight_decay": 1e-3, "objective": {}, "stages": []}),
-    ("drnas_progressive", {"optimizer.lr": 6e-4, "search.schedule.start": 0.1, "search.schedule.end": 0.0}),
-    ("drnas_progressive", {"search.batch_size": 64, "optimizer.betas": [0.5, 0.999]}),
-    ("p_darts", {"optimizer.lr": 6e-4, "optimizer.weight_decay": 1e-3, "optimizer.betas": [0.5, 0.999]}),
-    ("p_darts", {"search.batch_size": 96, "search.schedule.start": 0.025, "search.schedule.end": 0.0}),
-    ("p_darts", {"strategy.clip": 5.0, "discretiser.most": 2}),
-    ("fair_darts", {"objective.zero_one.weight": 10.0, "discretiser.least": 0.85, "optimizer.lr": 3e-3}),
-    ("fair_darts", {"optimizer.betas": [0.9, 0.999], "search.batch_size": 128, "search.schedule.start": 0.005}),
-    ("darts_minus", {"strategy.assistance.start": 1.0, "strategy.assistance.decay": "linear"}),
-    ("sdarts_rs", {"strategy.perturbation.start": 0.03, "strategy.perturbation.end": 0.3}),
-    ("sdarts_adv", {"strategy.perturbation.steps": 7, "strategy.perturbation.end": 0.3}),
-    ("r_darts_l2", {"search.weight_decay": 81e-4, "architect.epsilon": 0.01}),
-    ("r_darts_dp", {"search.drop_path": 0.2, "architect.epsilon": 0.01, "search.weight_decay": 3e-4}),
-    ("r_darts_es", {"doctor.on_rise": "stop", "doctor.every": 2, "doctor.window": 5, "doctor.delta": 4}),
-    ("r_darts_es", {"doctor.rise": 1.3, "doctor.not_before": 10, "architect.epsilon": 0.01}),
-    ("r_darts_ada", {"doctor.on_rise": "adapt", "doctor.every": 2, "doctor.factor": 10.0, "doctor.most": 0.03}),
-    ("r_darts_ada", {"search.weight_decay": 3e-4, "doctor.rise": 1.3, "doctor.not_before": 10}),
-    ("beta_darts", {"objective.beta_decay.weight": 50.0}),
-    ("gaea", {"optimizer.lr": 0.1, "optimizer.floor": 1e-5}),
-    ("gaea_pc_darts", {"optimizer.lr": 0.1, "chooser.partial": 4, "search.batch_size": 256}),
-    ("random_search", {"strategy.candidates": 1000, "strategy.finalists": 10, "strategy.batches": 10}),
-]
-
-
-@pytest.mark.parametrize(("method", "figures"), PUBLISHED)
-def test_published_figures(method, figures):
-    settings = composed(f"method={method}", "experiment=cifar10")
-    for key, value in figures.items():
-        found = settings
-        for part in key.split("."):
-            found = found[part]
-        assert found == value, key
-
-
-def test_published_stages():
-    """Rounds five epochs apart after 50 epochs, from a tenth of the rate; threshold and count of OLES' code."""
-    for method, relaxation in (("darts_pt", "Softmax"), ("darts_pt_fixed", "Uniform")):
-        settings = composed(f"method={method}", "experiment=cifar10")
-        first, second = settings["stages"]
-        assert not first
-        assert (second["carry"], second["rate"], second["wrapper"]["batches"]) == (True, 0.1, None)
-        assert round(second["length"] * settings["search"]["epochs"]) == 5 * (14 + 3 - 1)
-        assert settings["relaxation"]["_target_"].endswith(relaxation)
-    (only,) = composed("method=oles", "experiment=cifar10")["stages"]
-    assert (only["wrapper"]["threshold"], only["wrapper"]["every"]) == (0.4, 20)
 
 
 @pytest.mark.parametrize(

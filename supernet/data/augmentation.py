@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from supernet.data.images import PLAIN, Preparation
 from supernet.runtime.devices import send
 from supernet.runtime.errors import InputError
 
@@ -35,7 +36,8 @@ class Augmentation:
     """Random crop of the zero-padded image, horizontal flip, normalisation, cutout (DeVries & Taylor 2017).
 
     `mean` and `std` are per channel, for pixels scaled to [0, 1]. `cutout` is the side of the square in pixels; the
-    square is clipped at the borders, and an odd side gives one pixel less, as in the DARTS code.
+    square is clipped at the borders, and an odd side gives one pixel less, as in the DARTS code. `preparation` says how
+    picture files became the pixels that are normalised here; what uses a trained model prepares its images alike.
     """
 
     mean: tuple[float, ...]
@@ -43,6 +45,7 @@ class Augmentation:
     crop_padding: int = 0
     flip: bool = False
     cutout: int = 0
+    preparation: Preparation = PLAIN
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:

@@ -1,5 +1,6 @@
 """Where images come from, batch after batch, so that batch k depends on nothing but the seed and k."""
 
+import os
 import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -11,12 +12,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from supernet.data.augmentation import Augmentation
-from supernet.data.images import read_image
+from supernet.data.images import PLAIN, Preparation, read_image
+from supernet.data.reading import hashed, sampled
 from supernet.runtime.devices import send
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
 
 _ORDER_STREAM, _AUGMENTATION_STREAM = 0x0BDE, 0xA06
+_WHOLLY_HASHED = 2**26  # bytes of pixels up to which a digest reads them all
+_MEASURED = 20_000  # files up to which a digest asks for the size of each
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,10 @@ class Source(Protocol):
         """`raw` of each index tensor in turn, perhaps read ahead by other processes."""
         ...
 
+    def digest(self) -> str:
+        """A hash by which another set is recognised: of count, shape, labels and sampled pixels, or files."""
+        ...
+
 
 @dataclass(frozen=True)
 class Resident:
@@ -100,12 +108,18 @@ class Resident:
         """Gather one batch after the other."""
         return map(self.raw, batches)
 
+    def digest(self) -> str:
+        """Hash the shape, all labels, and the pixels of all images of a small set or of 64 of a large one."""
+        small = self.images.numel() <= _WHOLLY_HASHED
+        pixels = self.images if small or len(self) == 0 else self.raw(sampled(len(self)))
+        return hashed((str(self.shape), self.labels.numpy().tobytes(), pixels.cpu().numpy().tobytes()))
+
 
 @dataclass(frozen=True)
 class Files:
     """A set of image files decoded when asked for; with `workers` > 0 that many processes read ahead.
 
-    `shape` is what every image becomes; `resize=False` refuses images of another size instead.
+    `shape` is what every image becomes, as `preparation` says; `resize=False` refuses images of another size instead.
     """
 
     paths: tuple[str, ...]
@@ -113,6 +127,7 @@ class Files:
     shape: tuple[int, int, int]
     resize: bool = True
     workers: int = 0
+    preparation: Preparation = PLAIN
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -127,7 +142,11 @@ class Files:
 
     def raw(self, indices: Tensor) -> Tensor:
         """Decode images as uint8 (B, C, H, W)."""
-        return torch.stack([read_image(self.paths[i], self.shape, resize=self.resize) for i in indices.tolist()])
+        return torch.stack([self.read(i) for i in indices.tolist()])
+
+    def read(self, index: int) -> Tensor:
+        """Decode one image as uint8 (C, H, W)."""
+        return read_image(self.paths[index], self.shape, resize=self.resize, preparation=self.preparation)
 
     def fetch(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Decode one batch after the other, ahead of their use if there are workers."""
@@ -146,6 +165,14 @@ class Files:
             if mistake:
                 raise InputError(mistake)
             yield images
+
+    def digest(self) -> str:
+        """Hash the shape, all labels and names below the common folder, and sizes (of 64 files of a very large set)."""
+        top = os.path.commonpath(self.paths) if self.paths else ""
+        names = "\0".join(os.path.relpath(path, top) for path in self.paths)
+        measured = range(len(self)) if len(self) <= _MEASURED else sampled(len(self)).tolist()
+        sizes = [os.stat(self.paths[i]).st_size for i in measured]
+        return hashed((str(self.shape), self.labels.numpy().tobytes(), names, str(sizes)))
 
 
 @dataclass(frozen=True)

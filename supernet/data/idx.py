@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 
@@ -11,28 +12,38 @@ import torch
 from torch import Tensor
 
 from supernet.data.batches import Resident
+from supernet.data.memory import require_memory
 from supernet.runtime.errors import InputError
 
 
 def read_idx(folder: Path, prefix: str) -> Resident:
     """The images (1, H, W) and labels of `prefix`, "train" or "t10k". Raises InputError naming the file."""
     images = _array(folder / f"{prefix}-images-idx3-ubyte.gz", 3)
-    return Resident(images.unsqueeze(1), _array(folder / f"{prefix}-labels-idx1-ubyte.gz", 1).long())
+    labels = _array(folder / f"{prefix}-labels-idx1-ubyte.gz", 1).long()
+    if len(images) != len(labels):
+        raise InputError(
+            f"data.source={folder}: {len(images)} images and {len(labels)} labels of {prefix}; fetch again"
+        )
+    return Resident(images.unsqueeze(1), labels)
 
 
 def _array(path: Path, dimensions: int) -> Tensor:
     """The uint8 array of a file: two zero bytes, type 8, the number of dimensions, their sizes, the values."""
     where = f"data.source={path.parent}: {path.name}"
+    if path.exists() and not path.is_file():
+        raise InputError(f"{where} cannot be read (not a regular file)")
+    start = 4 + 4 * dimensions
     try:
         with gzip.open(path) as file:
-            content = file.read()
+            header = file.read(start)
+            if header[:4] != bytes((0, 0, 8, dimensions)) or len(header) < start:
+                raise InputError(f"{where} is not an IDX file of bytes with {dimensions} dimension(s)")
+            shape = [int(side) for side in np.frombuffer(header, ">u4", dimensions, offset=4)]
+            require_memory(math.prod(shape), where)
+            values = bytearray(file.read(math.prod(shape) + 1))  # one more, to see whether there are more
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{where} cannot be read ({type(error).__name__})") from None
-    start = 4 + 4 * dimensions
-    if content[:4] != bytes((0, 0, 8, dimensions)) or len(content) < start:
-        raise InputError(f"{where} is not an IDX file of bytes with {dimensions} dimension(s)")
-    shape = [int(side) for side in np.frombuffer(content, ">u4", dimensions, offset=4)]
-    values = np.frombuffer(content, np.uint8, offset=start)
-    if len(values) != int(np.prod(shape)):
-        raise InputError(f"{where} holds {len(values)} values where its header says {shape}; fetch it again")
-    return torch.from_numpy(values.reshape(shape).copy())
+    if len(values) != math.prod(shape):
+        more = "more" if len(values) > math.prod(shape) else len(values)
+        raise InputError(f"{where} holds {more} values where its header says {shape}; fetch it again")
+    return torch.from_numpy(np.frombuffer(values, np.uint8).reshape(shape))

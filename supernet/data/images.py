@@ -1,75 +1,219 @@
-"""Image files as uint8 tensors: the one way a file becomes what a network is given."""
+"""Image files as uint8 tensors: the one way a picture becomes what a network is given, in training and in use."""
+
+from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 from torch import Tensor
 
 from supernet.runtime.errors import InputError
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-_GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L"})
+# Formats that Pillow names without holding their pixels, and EPS, for which it would start another program.
+_UNREADABLE = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+_ENDINGS = Image.registered_extensions()  # loads Pillow's readers; Image.ID is complete from here on
+FORMATS = tuple(name for name in Image.ID if name not in _UNREADABLE)
+SUFFIXES = frozenset(ending for ending, name in _ENDINGS.items() if name in FORMATS)
+
+_GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L"})
 _WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+_ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
+_SEARCHED_SIDE = 512  # pixels; the orientation of a larger PNG is left for the reading, see `read_header`
+# What Pillow's readers raise where a file is damaged; InputError is a ValueError and goes through as it is.
+_BROKEN = (
+    *(OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, AttributeError, ArithmeticError),
+    *(RuntimeError, AssertionError, NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError),
+)
 
 
-def image_shape(path: str | Path) -> tuple[int, int, int]:
-    """Return (channels, height, width) of an image file: 1 channel for grey ones, 3 for everything else."""
+@dataclass(frozen=True)
+class Preparation:
+    """How a picture becomes pixels. It belongs to a model as its normalisation does.
+
+    `white`: the value of a 16-bit grey picture that becomes 255; what is brighter becomes 255, too.
+    `ground`: the level, 0 (black) to 255 (white), that stands behind transparent pictures.
+    `fit`: "squash" resizes without keeping the aspect; "crop" keeps it and takes the middle.
+    `border` ("crop" only): pixels on every side that are cut away after resizing; 16 with 224 x 224 is the usual
+    evaluation on ImageNet, which resizes the shorter side to 256.
+    """
+
+    white: int = 65535
+    ground: int = 255
+    fit: str = "squash"
+    border: int = 0
+
+    def __post_init__(self) -> None:
+        if self.fit not in ("squash", "crop"):
+            raise InputError(f"fit={self.fit}: use squash or crop")
+        if not 0 <= self.ground <= 255:
+            raise InputError(f"ground={self.ground}: use a level from 0 (black) to 255 (white)")
+        if self.border < 0 or (self.border and self.fit != "crop"):
+            raise InputError(f"border={self.border}: needs 0 or more pixels, and fit=crop")
+        if not 1 <= self.white <= 65535:
+            raise InputError(f"white={self.white}: use a value from 1 to 65535")
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, object]) -> Preparation:
+        """The preparation that a model's file describes. Raises TypeError or InputError where it describes none."""
+        for name, value in values.items():
+            if type(value) is not (str if name == "fit" else int):
+                raise TypeError(f"preparation: {name}={value!r}")
+        return cls(**values)  # type: ignore[arg-type]
+
+
+PLAIN = Preparation()
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its picture: `channels` is 1 (grey) or 3.
+
+    `wide`: grey of 16 bits; `cut`: colour of 16 bits, of which the upper 8 are read; `transparent`: it has an alpha
+    channel or a transparent colour.
+    """
+
+    channels: int
+    height: int
+    width: int
+    wide: bool
+    cut: bool
+    transparent: bool
+
+
+def read_header(path: str | Path) -> Header:
+    """Return what an image file says of itself, without decoding its pixels where that can be avoided.
+
+    Raises InputError naming the file if it is no image.
+    """
     with _opened(path) as image:
-        return 1 if image.mode in _GREY_MODES else 3, image.height, image.width
+        width, height = image.size
+        if _sideways(image):
+            width, height = height, width
+        cut = image.mode not in _WIDE_MODES and any("16" in str(tile[3]) for tile in image.tile[:1])
+        channels = 1 if image.mode in _GREY_MODES else 3
+        return Header(channels, height, width, image.mode in _WIDE_MODES, cut, image.has_transparency_data)
 
 
-def read_image(path: str | Path, shape: tuple[int, int, int], *, resize: bool = True) -> Tensor:
+def brightest(path: str | Path) -> int:
+    """Return the largest value in a grey image file of 16 bits."""
+    with _opened(path) as image:
+        return int(_grey_values(image, path).max())
+
+
+def read_image(
+    path: str | Path, shape: tuple[int, int, int], *, resize: bool = True, preparation: Preparation = PLAIN
+) -> Tensor:
     """Return an image file as uint8 of `shape` (channels 1 or 3, height, width).
 
-    Another size is resized (bilinear, antialiased, without keeping the aspect) or, with `resize=False`, refused.
-    16-bit grey is scaled to 8 bits by its full range. Raises InputError naming the file if it cannot be read.
+    Another size is resized (bilinear, antialiased) or, with `resize=False`, refused. Transparent pictures are laid
+    on the preparation's ground, 16-bit grey is scaled to 8 bits by its white. Raises InputError naming the file if it
+    cannot be read.
     """
     _, height, width = shape
     with _opened(path) as image:
-        if not resize and (image.height, image.width) != (height, width):
+        turned = ImageOps.exif_transpose(image)
+        if not resize and (turned.height, turned.width) != (height, width):
             raise InputError(
-                f"{path}: {image.height} x {image.width} pixels where others have {height} x {width}; "
+                f"{path}: {turned.height} x {turned.width} pixels where others have {height} x {width}; "
                 f"set data.size=[H,W] to resize them all"
             )
-        return as_tensor(image, shape, path)
+        return as_tensor(turned, shape, path, preparation)
 
 
-def as_tensor(image: Image.Image, shape: tuple[int, int, int], origin: str | Path) -> Tensor:
+def as_tensor(
+    image: Image.Image, shape: tuple[int, int, int], origin: str | Path, preparation: Preparation = PLAIN
+) -> Tensor:
     """Return an opened image as `read_image` would; `origin` names it in error messages."""
     channels, height, width = shape
     image = ImageOps.exif_transpose(image)
-    converted = _eight_bits(image, origin).convert("L" if channels == 1 else "RGB")
-    if converted.size != (width, height):
-        converted = converted.resize((width, height), Image.Resampling.BILINEAR)
-    pixels = np.array(converted, dtype=np.uint8).reshape(height, width, channels)
+    converted = _opaque_eight_bits(image, origin, preparation).convert("L" if channels == 1 else "RGB")
+    resized = _resized(converted, height, width, preparation)
+    pixels = np.array(resized, dtype=np.uint8).reshape(height, width, channels)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
-    """The image, turned as its EXIF orientation says; whatever a damaged file raises becomes one line."""
+def _opened(path: str | Path) -> Iterator[ImageFile.ImageFile]:
+    """The image as it is in the file; whatever a damaged file raises becomes one line."""
     try:
-        with Image.open(path) as image:
-            yield ImageOps.exif_transpose(image)
+        _require_file(Path(path))
+        with Image.open(path, formats=FORMATS) as image:
+            yield image
     except InputError:
         raise
     except _BROKEN as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: not a readable image ({reason}); repair or remove the file") from error
 
 
-def _eight_bits(image: Image.Image, path: str | Path) -> Image.Image:
+def _require_file(path: Path) -> None:
+    """A pipe or a device would be waited for without end."""
+    if path.is_file():
+        return
+    if path.is_dir():
+        raise InputError(f"{path}: a folder, not an image file")
+    raise InputError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
+
+
+def _sideways(image: Image.Image) -> bool:
+    """Whether turning the image as its orientation says will exchange its sides.
+
+    Pillow has done that in the size of a TIFF. A PNG may name its orientation after its pixels, so asking for it
+    decodes them all; a large picture is resized in any case, so its orientation may wait.
+    """
+    if image.format == "TIFF" or (image.format == "PNG" and max(image.size) > _SEARCHED_SIDE):
+        return False
+    try:
+        return image.getexif().get(_ORIENTATION) in _SIDEWAYS
+    except _BROKEN:  # damaged notes about a sound picture; reading it decides
+        return False
+
+
+def _opaque_eight_bits(image: Image.Image, path: str | Path, preparation: Preparation) -> Image.Image:
+    """The image without transparency and with 8 bits a channel, grey where it was grey."""
     if image.mode == "F":
         raise InputError(f"{path}: floating-point pixels; save it with 8 or 16 bits per channel")
-    if image.mode not in _WIDE_MODES:
+    if image.mode in _WIDE_MODES:
+        return _narrowed(image, path, preparation)
+    if not image.has_transparency_data:
         return image
+    grey = image.mode in _GREY_MODES
+    layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    ground = Image.new("RGBA", layer.size, (preparation.ground,) * 3 + (255,))
+    return Image.alpha_composite(ground, layer).convert("L" if grey else "RGB")
+
+
+def _narrowed(image: Image.Image, path: str | Path, preparation: Preparation) -> Image.Image:
+    values, white = _grey_values(image, path), preparation.white
+    levels = ((np.minimum(values, white) * 255 + white // 2) // white).astype(np.uint8)
+    invisible = image.info.get("transparency")
+    if isinstance(invisible, int):
+        levels[values == invisible] = preparation.ground
+    return Image.fromarray(levels)
+
+
+def _grey_values(image: Image.Image, path: str | Path) -> np.ndarray:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise InputError(f"{path}: grey values {values.min()}..{values.max()}; save it with 8 or 16 bits per channel")
-    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    return values
+
+
+def _resized(image: Image.Image, height: int, width: int, preparation: Preparation) -> Image.Image:
+    if image.size == (width, height) and not preparation.border:
+        return image
+    if preparation.fit == "squash":
+        return image.resize((width, height), Image.Resampling.BILINEAR)
+    border = 2 * preparation.border
+    scale = max((height + border) / image.height, (width + border) / image.width)
+    kept_width, kept_height = min(image.width, width / scale), min(image.height, height / scale)
+    left, top = (image.width - kept_width) / 2, (image.height - kept_height) / 2
+    middle = (left, top, left + kept_width, top + kept_height)
+    return image.resize((width, height), Image.Resampling.BILINEAR, middle)

@@ -6,25 +6,26 @@ needs no code at all.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from supernet.data.arrays import from_arrays, open_npz
+from supernet.data.arrays import open_npz, read_parts
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Resident, Source
 from supernet.data.idx import read_idx
-from supernet.data.splits import stratified_split, stratified_subset
+from supernet.data.images import PLAIN, Preparation
+from supernet.data.reading import Reading, class_counts, hashed, majority
+from supernet.data.splits import split_with_copies, stratified_split, stratified_subset
+from supernet.data.torchvision_archives import read_torchvision
 from supernet.runtime.errors import InputError
 
 _TEST_SHARE, _TEST_SEED = 0.2, 20_180_624  # the test images never depend on a run's seed
+_FLAT = 1e-4  # the measured deviation of pixels that are all alike
 
 
 class Sealed:
@@ -32,10 +33,20 @@ class Sealed:
 
     def __init__(self, source: Source) -> None:
         self._source: Source | None = source
-        self._count = len(source)
+        self._labels, self._digest = source.labels, source.digest()
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._labels)
+
+    @property
+    def labels(self) -> Tensor:
+        """(N,) int64: how many images of each class there are may be known at any time."""
+        return self._labels
+
+    @property
+    def digest(self) -> str:
+        """The hash by which these images are recognised."""
+        return self._digest
 
     def open(self) -> Source:
         """The images, the first time; RuntimeError ever after."""
@@ -49,7 +60,8 @@ class Sealed:
 class Data:
     """A classification data set: what may be learnt from, what may be chosen by, and the sealed rest.
 
-    `valid` is None where the data bring no validation set of their own.
+    `valid` is None where the data bring no validation set of their own. `held_out`: the test images were drawn from
+    the training images; `notes`: what the reader left out or changed, a short line each.
     """
 
     name: str
@@ -58,40 +70,45 @@ class Data:
     valid: Source | None
     test: Sealed
     augmentation: Augmentation
+    held_out: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def reading(self) -> Reading:
+        """What was read, for people."""
+        parts = {"train": self.train, "valid": self.valid, "test": self.test}
+        counts = {p: class_counts(s.labels, len(self.classes)) for p, s in parts.items() if s is not None}
+        return Reading(self.classes, counts, self.shape, self.held_out, self.notes)
+
+    @property
+    def majority(self) -> float:
+        """The share of the largest class among the test images: the accuracy of always naming it."""
+        return majority(class_counts(self.test.labels, len(self.classes)))
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the images and labels of all parts: other data of the same name have another one."""
+        return hashed((self.train.digest(), self.valid.digest() if self.valid else "", self.test.digest))
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of every image."""
         return self.train.shape
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Which images these are: how many, of which shape, and hashes of all labels and of some 64 images a part.
-
-        Of the test images the labels only. To be asked before the test images are taken out.
-        """
-        labels, pixels = hashlib.sha256(), hashlib.sha256()
-        parts = {"training": self.train, "validation": self.valid, "test": self.test._source}
-        for source in parts.values():
-            if source is not None:
-                labels.update(source.labels.cpu().numpy().tobytes())
-                if source is self.test._source:
-                    continue
-                places = torch.arange(0, len(source), max(1, len(source) // 64))
-                pixels.update(source.raw(places).cpu().contiguous().numpy().tobytes())
-        counts = ", ".join(f"{len(source or ())} {name}" for name, source in parts.items())
-        shape = "x".join(map(str, self.shape))
-        return f"{counts} of {shape} (labels {labels.hexdigest()[:8]}, pixels {pixels.hexdigest()[:8]})"
-
 
 @dataclass(frozen=True)
 class Parts:
-    """Images and labels as read, before anything is held out."""
+    """Images and labels as read, before anything is held out.
+
+    `copies` (N,): one number for all training images of the same content, where that was looked for.
+    """
 
     train: Source
     valid: Source | None = None
     test: Source | None = None
     classes: tuple[str, ...] = field(default=())
+    copies: Tensor | None = None
+    notes: tuple[str, ...] = ()
 
 
 def digits(crop_padding: int = 1, flip: bool = False) -> Data:
@@ -117,14 +134,13 @@ def npz(
     """Any .npz file with MedMNIST's keys: {train,val,test}_images (uint8, N x H x W [x C]) and _labels (N or N x 1).
 
     val_* may be missing, and without test_* a fifth of the training images is held out. The limits take a stratified
-    part of a set that is too large for the time at hand.
+    part of a set that is too large for the time at hand. Channels may come first; whole numbers up to 65535 and floats
+    in [0, 1] or [0, 255] become 256 levels; labels may be one-hot. Four channels stay four.
     """
     where = f"data.path={path}"
-    arrays = open_npz(path, where)
-    train = from_arrays(arrays, "train", where)
-    if train is None:
-        raise InputError(f"{where}: no train_images and train_labels in it")
-    parts = Parts(train, from_arrays(arrays, "val", where), from_arrays(arrays, "test", where), tuple(classes or ()))
+    read, scale, notes = read_parts(open_npz(path, where), where)
+    named = tuple(str(name) for name in classes or ())
+    parts = Parts(read["train"], read.get("val"), read.get("test"), named, notes=tuple(notes))
     return assemble(
         Path(path).stem,
         parts,
@@ -134,6 +150,7 @@ def npz(
         std=std,
         train_limit=train_limit,
         test_limit=test_limit,
+        preparation=Preparation(white=int(scale.white)) if scale.white > 255 else PLAIN,
     )
 
 
@@ -158,7 +175,8 @@ def torchvision_set(
     if source:
         parts = Parts(read_idx(Path(source), "train"), None, read_idx(Path(source), "t10k"), _FASHION)
     else:
-        parts = _torchvision_parts(name, root, download)
+        train, test, named = read_torchvision(name, root, download)
+        parts = Parts(train, None, test, named)
     return assemble(
         name.lower(),
         parts,
@@ -169,51 +187,6 @@ def torchvision_set(
         train_limit=train_limit,
         test_limit=test_limit,
     )
-
-
-_EXPECTED = {
-    "CIFAR10": "cifar-10-batches-py",
-    "CIFAR100": "cifar-100-python",
-    "SVHN": "{train,test}_32x32.mat",
-    "FashionMNIST": "FashionMNIST/raw",
-}
-
-
-def _torchvision_parts(name: str, root: str, download: bool) -> Parts:
-    try:
-        import torchvision.datasets as sets
-    except (ImportError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"torchvision cannot be imported ({reason}); install the build that matches torch") from None
-    if name not in _EXPECTED:
-        raise InputError(f"data.name={name}: use one of {', '.join(_EXPECTED)}")
-    halves: list[Any] = []
-    for train in (True, False):
-        which = {"split": "train" if train else "test"} if name == "SVHN" else {"train": train}
-        try:
-            halves.append(getattr(sets, name)(root, download=download, **which))
-        except (RuntimeError, OSError) as error:
-            if download:
-                reason = " ".join(str(error).split())
-                raise InputError(f"data.root={root}: {name} could not be fetched ({reason}); try data=digits") from None
-            expected = Path(root).resolve() / _EXPECTED[name]
-            raise InputError(
-                f"data.root={root}: no complete {name} there (expected {expected}); "
-                "use data.download=true, or data=digits"
-            ) from None
-    classes = tuple(str(c) for c in getattr(halves[0], "classes", range(10)))
-    key = "labels" if name == "SVHN" else "targets"
-    train_set, test_set = (
-        Resident(_channels_first(half), torch.as_tensor(np.asarray(getattr(half, key))).long()) for half in halves
-    )
-    return Parts(train_set, None, test_set, classes)
-
-
-def _channels_first(dataset: Any) -> Tensor:
-    images = torch.as_tensor(np.asarray(dataset.data))
-    if images.dim() == 3:
-        return images.unsqueeze(1)
-    return images if images.shape[1] == 3 else images.permute(0, 3, 1, 2).contiguous()
 
 
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -229,21 +202,13 @@ def assemble(
     std: Sequence[float] | None = None,
     train_limit: int | None = None,
     test_limit: int | None = None,
+    preparation: Preparation = PLAIN,
 ) -> Data:
     """Checks what was read, holds out a test set where there is none, and measures mean and deviation."""
+    classes = _check(name, parts)
     train, test = parts.train, parts.test
-    labels = [s.labels for s in (train, parts.valid, test) if s is not None]
-    if any(len(each) == 0 for each in labels) or min(int(each.min()) for each in labels) < 0:
-        raise InputError(f"data {name}: needs images in every part and labels from 0 on")
-    count = _count_classes(name, parts.classes, labels)
-    shapes = {s.shape for s in (train, parts.valid, test) if s is not None}
-    if len(shapes) > 1:
-        raise InputError(f"data {name}: images of different shapes in its parts: {sorted(shapes)}")
-    if min(train.shape) < 1:
-        raise InputError(f"data {name}: images of shape {train.shape} hold no pixels")
     if test is None:
-        held, kept = stratified_split(train.labels, _TEST_SHARE, _TEST_SEED)
-        train, test = train.subset(kept), train.subset(held)
+        train, test = _hold_out(name, parts, classes)
     if train_limit is not None:
         train = train.subset(stratified_subset(train.labels, train_limit, _TEST_SEED))
     if test_limit is not None:
@@ -252,9 +217,38 @@ def assemble(
     means, deviations = tuple(mean or measured[0]), tuple(std or measured[1])
     if len(means) != train.shape[0]:
         raise InputError(f"data.mean={list(means)}: the images have {train.shape[0]} channels, give one number each")
-    augmentation = Augmentation(means, deviations, crop_padding, flip)
-    classes = parts.classes or tuple(str(label) for label in range(count))
-    return Data(name, classes, train, parts.valid, Sealed(test), augmentation)
+    flat = ("all pixels of the training images have one value",) if max(measured[1], default=1) <= _FLAT else ()
+    augmentation = Augmentation(means, deviations, crop_padding, flip, preparation=preparation)
+    held_out = parts.test is None
+    return Data(name, classes, train, parts.valid, Sealed(test), augmentation, held_out, (*parts.notes, *flat))
+
+
+def _check(name: str, parts: Parts) -> tuple[str, ...]:
+    """The names of the classes, once labels and shapes of all parts go together. Raises InputError."""
+    given = [s for s in (parts.train, parts.valid, parts.test) if s is not None]
+    labels = [s.labels for s in given]
+    if any(len(each) == 0 for each in labels) or min(int(each.min()) for each in labels) < 0:
+        raise InputError(f"data {name}: needs images in every part and labels from 0 on")
+    count = _count_classes(name, parts.classes, labels)
+    shapes = {s.shape for s in given}
+    if len(shapes) > 1:
+        raise InputError(f"data {name}: images of different shapes in its parts: {sorted(shapes)}")
+    if min(parts.train.shape) < 1:
+        raise InputError(f"data {name}: images of shape {parts.train.shape} hold no pixels")
+    return parts.classes or tuple(str(label) for label in range(count))
+
+
+def _hold_out(name: str, parts: Parts, classes: tuple[str, ...]) -> tuple[Source, Source]:
+    """(training images, test images), copies of one image on one side."""
+    train, key = parts.train, (_TEST_SHARE, _TEST_SEED, classes)
+    try:
+        if parts.copies is None:
+            held, kept = stratified_split(train.labels, *key)
+        else:
+            held, kept = split_with_copies(train.labels, parts.copies, *key)
+    except InputError as error:
+        raise InputError(f"data {name}: a fifth is held out to test: {error}") from None
+    return train.subset(kept), train.subset(held)
 
 
 def _count_classes(name: str, classes: Sequence[str], labels: Sequence[Tensor]) -> int:

@@ -1,5 +1,7 @@
 """Splits and subsets in which every class keeps its share."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,11 +11,11 @@ from supernet.runtime.seeding import generator
 _SPLIT_STREAM = 0x5711
 
 
-def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+def stratified_split(labels: Tensor, fraction: float, seed: int, classes: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
     """Split (N,) labels into two sorted index tensors: the first has `fraction` of each class, the second the rest.
 
     The first has exactly round(fraction * N) indices (largest remainder). Raises InputError where a class would be
-    empty on one side.
+    empty on one side; `classes` are their names, for that message.
     """
     if not 0 < fraction < 1:
         raise InputError(f"fraction={fraction}: a split needs a number between 0 and 1, both excluded")
@@ -24,13 +26,40 @@ def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
     for index, (count, share) in enumerate(zip(counts.tolist(), shares.tolist(), strict=True)):
         if count and share in (0, count):
             raise InputError(
-                f"class {index} has {count} image(s), too few to have some on both sides of a "
-                f"{fraction:.0%} / {1 - fraction:.0%} split; give it more images or leave the class out"
+                f"class {_named(index, classes)} has {count} image{'s' * (count > 1)}, too few to have some on both "
+                f"sides of a {fraction:.0%} / {1 - fraction:.0%} split; give it more images or leave the class out"
             )
     chosen = _draw(labels, counts, shares, seed)
     rest = torch.ones(len(labels), dtype=torch.bool)
     rest[chosen] = False
     return chosen, rest.nonzero().flatten()
+
+
+def split_with_copies(
+    labels: Tensor, groups: Tensor, fraction: float, seed: int, classes: Sequence[str] = ()
+) -> tuple[Tensor, Tensor]:
+    """Split as `stratified_split` does, but keep images of one group and class on one side.
+
+    `groups` (N,) has one number for all copies of an image. Without copies this is `stratified_split`; with them the
+    different images are split, at least one of each class goes to each side, and copies follow. Raises InputError
+    where all images of a class are copies of one.
+    """
+    owners = groups * (int(labels.max()) + 1) + labels
+    different, member = owners.unique(return_inverse=True)
+    if len(different) == len(labels):
+        return stratified_split(labels, fraction, seed, classes)
+    first = torch.full_like(different, len(labels)).scatter_reduce(0, member, torch.arange(len(labels)), "amin")
+    kinds = labels[first]
+    counts = torch.bincount(kinds)
+    for index, count in enumerate(counts.tolist()):
+        if count == 1:
+            raise InputError(
+                f"class {_named(index, classes)} has 1 image but for exact copies, too few to have some on both sides "
+                "of a split; give it more images or leave the class out"
+            )
+    shares = _shares(counts, int(fraction * len(kinds) + 0.5)).clamp(torch.minimum(counts, torch.tensor(1)))
+    chosen = torch.isin(member, _draw(kinds, counts, shares, seed))
+    return chosen.nonzero().flatten(), (~chosen).nonzero().flatten()
 
 
 def stratified_subset(labels: Tensor, size: int, seed: int) -> Tensor:
@@ -49,6 +78,10 @@ def stratified_subset(labels: Tensor, size: int, seed: int) -> Tensor:
         enough = -(-len(labels) // int(counts[counts > 0].min()))
         raise InputError(f"a subset of {size} images leaves class {int(lost[0])} without any; take at least {enough}")
     return _draw(labels, counts, shares, seed)
+
+
+def _named(label: int, classes: Sequence[str]) -> str:
+    return f"{label} ({classes[label]})" if label < len(classes) else str(label)
 
 
 def _shares(counts: Tensor, total: int) -> Tensor:

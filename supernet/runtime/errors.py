@@ -13,3 +13,9 @@ class InputError(ValueError):
 
     def __init__(self, message: object) -> None:
         super().__init__(printable(message))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the processor's memory ended: Python's and NumPy's MemoryError, or what PyTorch raises instead."""
+    told = ("can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(t in str(error) for t in told))

@@ -2,7 +2,8 @@
 
 A table is a CSV file, plain or compressed (.gz), in UTF-8. Lines that begin with "#" are comments. The first other line
 names the columns; one is `arch`, a cell as NAS-Bench-201 writes it (`supernet.space.nasbench201.to_string`), all
-different. The others are numbers; an empty field is not known. Columns that nobody asks for are not looked at.
+different; blanks in it play no part. The others are numbers; an empty field (or nan) is not known. Columns that nobody
+asks for are not looked at.
 
     # accuracies in percent
     arch,cifar10_test_200,cifar100_test_200,imagenet16_120_test_200
@@ -12,17 +13,20 @@ different. The others are numbers; an empty field is not known. Columns that nob
 from __future__ import annotations
 
 import csv
-import gzip
 import math
-import zlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.reading import read_text
 from supernet.space.architecture import Architecture
 from supernet.space.nasbench201 import from_string, to_string
+
+_LARGEST = 64 << 20  # bytes of text, unpacked; NAS-Bench-201's 15,625 cells with a hundred columns take 12 MB
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Table:
         cell = to_string(architecture)
         if cell not in self.rows:
             raise InputError(
-                f"{self.origin}: has no cell {cell}; its {len(self.rows):,} cells are of another space, "
+                f"{self.origin}: has no cell {cell[:200]}; its {len(self.rows):,} cells are of another space, "
                 f"with cells such as {next(iter(self.rows))}; table=none does without it"
             )
         return dict(zip(self.columns, self.rows[cell], strict=True))
@@ -80,44 +84,52 @@ def micro(columns: Sequence[str] = ("digits_valid", "digits_test")) -> Table:
 
 
 def _lines(path: Path, where: str) -> list[str]:
-    if not path.is_file():
-        raise InputError(f"{where}: no such file; expected a CSV file with a column 'arch', plain or .gz")
     try:
-        raw = path.read_bytes()
-        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig").splitlines()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{where}: cannot be read as text ({type(error).__name__}); expected CSV, plain or .gz"
-        ) from None
+        return read_text(path, where, _LARGEST).splitlines()
+    except InputError as error:
+        raise InputError(f"{error}; expected a CSV file with a column 'arch', plain or .gz") from None
 
 
 def _parse(lines: Sequence[str], columns: tuple[str, ...], where: str) -> Table:
     reader = csv.reader(line for line in lines if line.strip() and not line.startswith("#"))
     try:
-        head = next(reader, [])
+        head = [name.strip() for name in next(reader, [])]
         if missing := [name for name in ("arch", *columns) if name not in head]:
-            raise InputError(f"{where}: has no column {missing[0]!r}; its columns: {', '.join(head[:20]) or 'none'}")
+            shown = ", ".join(name[:40] for name in head[:20])
+            raise InputError(f"{where}: has no column {missing[0]!r}; its columns: {shown or 'none'}")
+        if doubled := [name for name in ("arch", *columns) if head.count(name) > 1]:
+            raise InputError(f"{where}: has two columns {doubled[0]!r}; which one counts?")
         cell_at, places = head.index("arch"), [head.index(name) for name in columns]
         rows: dict[str, tuple[float, ...]] = {}
         for fields in reader:
             if len(fields) != len(head):
                 raise InputError(f"{where}: row {len(rows)} has {len(fields)} fields, its columns are {len(head)}")
-            cell = fields[cell_at].strip()
+            cell = _cell(fields[cell_at], f"{where}: row {len(rows)}")
             if cell in rows:
-                raise InputError(f"{where}: {cell} is there twice; each cell needs one row")
+                raise InputError(f"{where}: {cell[:200]} is there twice; each cell needs one row")
             rows[cell] = tuple(_number(fields[at], head[at], cell, where) for at in places)
     except csv.Error as error:
         raise InputError(f"{where}: not a CSV file ({error})") from None
     if not rows:
         raise InputError(f"{where}: has no rows")
-    from_string(next(iter(rows)))
+    for place, name in enumerate(columns):
+        if all(math.isnan(row[place]) for row in rows.values()):
+            raise InputError(f"{where}: column {name!r} has no number in any row; leave it out of table.columns")
     return Table(where, columns, rows)
 
 
-def _number(field: str, column: str, cell: str, where: str) -> float:
-    if not field.strip():
-        return math.nan
+def _cell(field: str, where: str) -> str:
+    """A cell as `to_string` writes it, however the file does: rows are compared as cells, not as text."""
     try:
-        return float(field)
-    except ValueError:
-        raise InputError(f"{where}: {column}={field!r} of {cell} is not a number") from None
+        return to_string(from_string(field))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _number(field: str, column: str, cell: str, where: str) -> float:
+    word = field.strip()
+    if not word or word.lower() == "nan":
+        return math.nan
+    if _NUMBER.fullmatch(word) and math.isfinite(value := float(word)):
+        return value
+    raise InputError(f"{where}: {column}={field[:40]!r} of {cell[:200]} is not a number")

@@ -27,10 +27,10 @@ class Bilevel:
 
     `inner`: the weights w, of which those that want no gradient are constants; `outer`: the alphas. The rest describes
     the SGD step that w would take next: its `learning_rate` (None where w is not trained by plain SGD), `momentum`,
-    `weight_decay`, and `velocity`, the momentum buffers (None before the first step). `twice` makes a context within
-    which losses are built so that they can be differentiated twice; where the fast way to compute them cannot be, it
-    takes another. `everything`: the first-order architect computes the weights' gradients, too, and drops them, as the
-    original's code does.
+    `nesterov` (whether that looks ahead), `weight_decay`, and `velocity`, the momentum buffers (None before the first
+    step). `twice` makes a context within which losses are built so that they can be differentiated twice; where the
+    fast way to compute them cannot be, it takes another. `everything`: the first-order architect computes the weights'
+    gradients, too, and drops them, as the original's code does.
     """
 
     inner: Sequence[Tensor]
@@ -43,6 +43,7 @@ class Bilevel:
     velocity: Sequence[Tensor] | None = None
     twice: Callable[[], AbstractContextManager[None]] = nullcontext
     everything: bool = False
+    nesterov: bool = False
 
 
 Architect = Callable[[Bilevel], list[Tensor]]
@@ -142,14 +143,18 @@ def conjugate_gradient(problem: Bilevel, iterations: int = 10, damping: float = 
 def _learning_rate(problem: Bilevel) -> float:
     if problem.learning_rate is None:
         raise InputError(
-            "architect: differentiates through a plain SGD step; train the weights with SGD (one group, "
-            "no Nesterov momentum, no dampening) or use first_order"
+            "architect: differentiates through a plain SGD step; train the weights with SGD (one group, no dampening) "
+            "or use first_order"
         )
     return problem.learning_rate
 
 
 def _virtual_step(problem: Bilevel) -> tuple[float, list[Tensor]]:
-    """The learning rate, and w' = w - rate (momentum velocity + gradient + weight_decay w): PyTorch's SGD."""
+    """The rate at which a gradient moves w, and w' = w - rate (momentum velocity + gradient + weight_decay w).
+
+    This is PyTorch's SGD. With Nesterov momentum the new velocity counts once more, times the momentum, in place of the
+    old one: a gradient then moves w by rate (1 + momentum).
+    """
     rate = _learning_rate(problem)
     slope = _gradients(problem.train_loss(problem.inner), problem.inner)
     velocity = problem.velocity or [torch.zeros_like(w) for w in problem.inner]
@@ -158,8 +163,13 @@ def _virtual_step(problem: Bilevel) -> tuple[float, list[Tensor]]:
         change = torch._foreach_mul(list(velocity), problem.momentum)
         torch._foreach_add_(change, slope)
         torch._foreach_add_(change, inner, alpha=problem.weight_decay)
+        if problem.nesterov:
+            torch._foreach_mul_(change, problem.momentum)
+            torch._foreach_add_(change, slope)
+            torch._foreach_add_(change, inner, alpha=problem.weight_decay)
         moved = torch._foreach_add(inner, change, alpha=-rate)
-        return rate, [v if w.requires_grad else w for v, w in zip(moved, inner, strict=True)]
+        reach = rate * (1 + problem.momentum) if problem.nesterov else rate
+        return reach, [v if w.requires_grad else w for v, w in zip(moved, inner, strict=True)]
 
 
 def _inner_slope(problem: Bilevel) -> tuple[list[Tensor], list[Tensor]]:

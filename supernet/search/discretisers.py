@@ -70,12 +70,15 @@ def limit_skips(
     kind: str = "normal",
     option: str = "skip_connect",
 ) -> Architecture:
-    """`argmax` with at most `most` skip connections in cells of `kind` (P-DARTS, Chen et al. 2019, section 3.3).
+    """`argmax` without "none", and with at most `most` skip connections in cells of `kind` (P-DARTS, Chen et al. 2019).
 
-    While there are more, the weakest of those kept counts for nothing and all is chosen anew. 2 in normal cells is the
-    paper's. Raises InputError where the space leaves no other choice.
+    "none" is not chosen where there is anything else, in no space: the authors' code drops it in the end. While there
+    are more skip connections (section 3.3), the weakest of those kept counts for nothing and all is chosen anew. 2 in
+    normal cells is the paper's. Raises InputError where the space leaves no other choice.
     """
     left = {name: weight.detach().clone() for name, weight in weights.items()}
+    for decision in (d for d in decisions.values() if not d.inputs and "none" in d.options and len(d.options) > 1):
+        left[decision.name][decision.options.index("none")] = -2.0  # below a skip connection that counts for nothing
     while True:
         chosen = argmax(space, decisions, left)
         skips = [n for n, kept in chosen.items() if n.split("/")[0] == kind and kept == (option,)]

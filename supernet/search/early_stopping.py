@@ -41,7 +41,7 @@ class OperationEarlyStopping:
         threshold: float = 0.4,
         every: int = 20,
         accumulated: bool = True,
-        exempt: tuple[str, ...] = ("skip_connect",),
+        exempt: tuple[str, ...] = ("skip_connect", "auxiliary_skip_connect"),
     ) -> None:
         if not -1 <= threshold <= 1:
             raise InputError(f"stages.wrapper.threshold={threshold}: is a cosine, needs to lie in [-1, 1], such as 0.4")

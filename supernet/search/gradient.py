@@ -19,7 +19,7 @@ from supernet.search.architects import Architect, Bilevel
 from supernet.search.discretisers import Discretiser
 from supernet.search.objectives import Relaxed, Term
 from supernet.search.perturbations import Assistance, Perturbation
-from supernet.search.relaxations import Relaxation
+from supernet.search.relaxations import Relaxation, strength
 from supernet.search.strategy import Judge, Step
 from supernet.space.architecture import Architecture, Decision, Weights
 from supernet.space.cells import frozen_statistics, reference, running
@@ -39,6 +39,11 @@ def small_normal(options: int, generator: torch.Generator) -> Tensor:
 def uniform(options: int, generator: torch.Generator) -> Tensor:
     """The middle of the simplex (GAEA)."""
     return torch.full((options,), 1.0 / options)
+
+
+def zero(options: int, generator: torch.Generator) -> Tensor:
+    """Undecided (FairDARTS, whose sigmoids are then 1/2)."""
+    return torch.zeros(options)
 
 
 class GradientStrategy:
@@ -72,6 +77,11 @@ class GradientStrategy:
     ) -> None:
         if clip is not None and not clip > 0.0:
             raise InputError(f"strategy.clip={clip}: needs to be above 0, or null for no clipping")
+        if (assistance is None) == any(d.auxiliary for d in decisions.values()):
+            raise InputError(
+                "strategy.assistance: is the weight of what chooser.auxiliary=true adds; set both, as "
+                "method=darts_minus does, or neither (null and false)"
+            )
         self.space = space
         self.decisions = dict(decisions)
         relaxed = {n: d for n, d in decisions.items() if inputs is not None or not d.inputs}
@@ -154,7 +164,12 @@ class GradientStrategy:
 
     def finish(self, judge: Judge | None = None) -> Architecture:
         """The discretiser's choice."""
-        return self._discretiser(self.space, self.decisions, self.expected())
+        return self._discretiser(self.space, self.decisions, self.strengths())
+
+    @torch.no_grad()
+    def strengths(self) -> Weights:
+        """By what the options of each decision are ranked in the end: for most relaxations `expected`."""
+        return {n: strength(relaxation, self.logits[n]) for n, relaxation in self._relaxations.items()}
 
     def measures(self) -> dict[str, float]:
         """Learning rate and gradient norm of the alphas."""
@@ -205,7 +220,7 @@ def _sgd(step: Step) -> dict[str, Any]:
     if not isinstance(optimizer, torch.optim.SGD) or len(optimizer.param_groups) != 1:
         return {}
     (group,) = optimizer.param_groups
-    if group["nesterov"] or group["dampening"] or group["maximize"]:
+    if group["dampening"] or group["maximize"]:
         return {}
     parameters = step.supernet.places.now()
     buffers = [optimizer.state.get(p, {}).get("momentum_buffer") for p in parameters]
@@ -213,6 +228,7 @@ def _sgd(step: Step) -> dict[str, Any]:
         "learning_rate": group["lr"],
         "momentum": group["momentum"],
         "weight_decay": group["weight_decay"],
+        "nesterov": group["nesterov"],
         "velocity": [torch.zeros_like(p) if b is None else b for p, b in zip(parameters, buffers, strict=True)]
         if any(b is not None for b in buffers)
         else None,

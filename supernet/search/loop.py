@@ -44,11 +44,11 @@ _TRAIN_STREAM, _VALID_STREAM, _JUDGE_STREAM = 1, 2, 3
 class SearchRecipe:
     """How a supernet is searched; the defaults are the CIFAR-10 search of DARTS (section 3.1).
 
-    `share`: part of the training data that the weights learn from, the rest judges the architecture. `warm_up`:
-    epochs in which the alphas stand still. `clip`: largest norm of the weights' gradient. `skip_dropout`: dropout after
-    skip connections at the start (`schedules.skip_dropout`), where the supernet was built with it. `drop_path`:
-    probability, at the end of a ramp over the epochs, that an image does without an edge (R-DARTS, Zela et al. 2020, as
-    their code).
+    `share`: part of the training data that the weights learn from, the rest judges the architecture. `nesterov`: their
+    momentum looks ahead (Sutskever et al. 2013). `warm_up`: epochs in which the alphas stand still. `clip`: largest
+    norm of the weights' gradient. `skip_dropout`: dropout after skip connections at the start
+    (`schedules.skip_dropout`), where the supernet was built with it. `drop_path`: probability, at the end of a ramp
+    over the epochs, that an image does without an edge (R-DARTS, Zela et al. 2020, as their code).
     """
 
     epochs: int = 50
@@ -56,6 +56,7 @@ class SearchRecipe:
     share: float = 0.5
     schedule: Schedule = field(default_factory=lambda: Cosine(0.025, 0.001))
     momentum: float = 0.9
+    nesterov: bool = False
     weight_decay: float = 3e-4
     clip: float = 5.0
     warm_up: int = 0
@@ -68,6 +69,7 @@ class SearchRecipe:
             "batch_size": (self.batch_size >= 2, "needs at least 2, batch norm cannot do with less"),
             "share": (0.0 < self.share < 1.0, "needs to lie between 0 and 1, such as 0.5"),
             "momentum": (0.0 <= self.momentum < 1.0, "needs to lie in [0, 1), such as 0.9"),
+            "nesterov": (not self.nesterov or self.momentum > 0.0, "needs a search.momentum above 0"),
             "weight_decay": (0.0 <= self.weight_decay < math.inf, "needs 0 or more, such as 3e-4"),
             "clip": (self.clip > 0.0, "needs to be above 0, or inf for no clipping"),
             "skip_dropout": (0.0 <= self.skip_dropout < 1.0, "needs to lie in [0, 1), such as 0.1"),
@@ -115,6 +117,7 @@ def search(
         recipe.schedule(0, recipe.epochs),
         recipe.momentum,
         weight_decay=recipe.weight_decay,
+        nesterov=recipe.nesterov,
         fused=run.device.type == "cuda" or None,
     )
     passes = Passes(supernet, run)

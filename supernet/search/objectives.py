@@ -59,17 +59,23 @@ class ZeroOne:
 
 @dataclass(frozen=True)
 class BetaDecay:
-    """`weight` times progress times the mean over edges of logsumexp(alpha) (beta-DARTS, Ye et al. 2022).
+    """`weight` times epoch / 100 times the mean over edges of logsumexp(alpha) (beta-DARTS, Ye et al. 2022).
 
-    The factor goes from 0 to `weight` in a line over the search. The authors' code has 50 epoch / 100 whatever the
-    number of epochs, which is the same for the 100 epochs of their NAS-Bench-201 search.
+    The factor is 0 at first and grows in a line, by `weight` in 100 epochs: as in the authors' code, whose weight is 50
+    however many epochs there are. Of a search of `epochs` epochs the current one is progress times `epochs`, a fraction
+    within an epoch.
     """
 
     weight: float = 50.0
+    epochs: int = 100
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise InputError(f"objective.beta_decay.epochs={self.epochs}: needs 1 or more, those of the search")
 
     def __call__(self, at: Relaxed) -> Tensor:
         each = torch.stack([at.logits[name].logsumexp(-1) for name in at.operations()])
-        return self.weight * at.progress * each.mean()
+        return self.weight * self.epochs / 100 * at.progress * each.mean()
 
 
 @dataclass(frozen=True)

@@ -98,13 +98,13 @@ def _gradient(loss: Callable[[Weights], Tensor], at: Weights) -> Weights:
 class AuxiliarySkip:
     """DARTS- (Chu et al. 2021, equation 5): an edge computes beta skip(x) + sum_o p_o o(x), beta falling to 0.
 
-    That is the skip connection's weight plus beta. Beta starts at `start` and falls in a line or in half a cosine. On
-    edges of stride 2 the authors' auxiliary skip has convolutions of its own; here it shares those of the candidate.
+    Beta starts at `start` and falls in a line or in half a cosine; it follows the weights of each decision that is
+    `auxiliary`. All edges have such a skip connection, those too of which it is no option, where the supernet was built
+    so (`choosers.Undecided.auxiliary`).
     """
 
     start: float = 1.0
     decay: Literal["linear", "cosine"] = "linear"
-    option: str = "skip_connect"
 
     def __post_init__(self) -> None:
         if self.decay not in ("linear", "cosine"):
@@ -114,11 +114,8 @@ class AuxiliarySkip:
         left = 1 - progress if self.decay == "linear" else (1 + math.cos(math.pi * progress)) / 2
 
         def assisted(name: str, weight: Tensor) -> Tensor:
-            options = decisions[name].options
-            if decisions[name].inputs or self.option not in options:
+            if not decisions[name].auxiliary:
                 return weight
-            auxiliary = torch.zeros_like(weight)
-            auxiliary[options.index(self.option)] = self.start * left
-            return weight + auxiliary
+            return torch.cat([weight, weight.new_full((1,), self.start * left)])
 
         return {name: assisted(name, weight) for name, weight in weights.items()}

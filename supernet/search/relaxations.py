@@ -3,13 +3,14 @@
 A relaxation maps the logits of one decision, shape (options,), to its weights, shape (options,); those of several
 decisions with equally many options can be stacked, (decisions, options), and each row is by itself. `progress` in
 [0, 1) is how far the search is: temperatures and the like are functions of it. `expected` is what the logits stand
-for without noise, by which options are ranked in the end. To add one, write such a class and a yaml that names it.
+for without noise, by which options are ranked in the end (but see `Ranked`). To add one, write such a class and a yaml
+that names it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -27,6 +28,20 @@ class Relaxation(Protocol):
     def expected(self, logits: Tensor) -> Tensor:
         """The weights without noise."""
         ...
+
+
+@runtime_checkable
+class Ranked(Relaxation, Protocol):
+    """A relaxation that ranks options by something else than the weights that it expects."""
+
+    def strength(self, logits: Tensor) -> Tensor:
+        """How strong each option is; also of options of different decisions the largest is the best."""
+        ...
+
+
+def strength(relaxation: Relaxation, logits: Tensor) -> Tensor:
+    """By what the options of one decision, (options,), are ranked in the end."""
+    return relaxation.strength(logits) if isinstance(relaxation, Ranked) else relaxation.expected(logits)
 
 
 @dataclass(frozen=True)
@@ -76,7 +91,7 @@ class Dirichlet:
     """A draw from the Dirichlet distribution of concentration elu(alpha) + 1 (DrNAS, Chen et al. 2021).
 
     Differentiable pathwise, by implicit reparameterisation. `expected` is the distribution's mean, the concentration
-    over its sum; the authors' code ranks by softmax(alpha), which has the same order within a decision.
+    over its sum, with which the supernet is validated (the authors' validates under draws).
     """
 
     def __call__(self, logits: Tensor, progress: float) -> Tensor:
@@ -86,6 +101,10 @@ class Dirichlet:
         """The mean."""
         values = concentration(logits)
         return values / values.sum(-1, keepdim=True)
+
+    def strength(self, logits: Tensor) -> Tensor:
+        """softmax(alpha), as in the authors' code: the mean's order within a decision, and its own between edges."""
+        return logits.softmax(-1)
 
 
 def concentration(logits: Tensor) -> Tensor:

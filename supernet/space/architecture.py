@@ -11,13 +11,19 @@ import torch
 from torch import Tensor
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.reading import read_text
 
 Weights = dict[str, Tensor]
-"""Decision name -> how much of each option runs now, shape (options,)."""
+"""Decision name -> how much of each option runs now, shape (options,).
+
+Where a decision is `auxiliary`, the weight of its auxiliary skip connection may follow: shape (options + 1,)."""
 
 FORMAT = "supernet.genotype"
 VERSION = 1
 _CHEAP = ("none", "skip_connect")
+_LARGEST = 4 << 20  # bytes of a genotype.json
+_LONGEST = 500  # letters of a name
+_MOST = 5_000  # answers: options kept, over all decisions; the published cells have some 50
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,8 @@ class Decision:
     `options` are the possible answers, of which `keep` survive. `inputs` is true where the options are the
     states that may feed a node ("normal/2") and false where they are operations ("normal/2/0": the edge from
     state 0 to node 2 of every normal cell). Places that ask under one name share the decision. `optional`: "none" can
-    be kept like any other option; otherwise it only takes part in the search.
+    be kept like any other option; otherwise it only takes part in the search. `auxiliary`: a skip connection runs
+    beside the options (DARTS-), which is no answer.
     """
 
     name: str
@@ -35,6 +42,7 @@ class Decision:
     keep: int = 1
     inputs: bool = False
     optional: bool = False
+    auxiliary: bool = False
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -74,13 +82,18 @@ class Architecture(Mapping[str, tuple[str, ...]]):
     def from_json(cls, text: str, origin: str = "genotype") -> Architecture:
         """Reads `to_json`'s text; `origin` names the source in error messages. Raises InputError."""
         try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise InputError(f"{origin}: not JSON ({error}); expected a genotype.json written by supernet") from None
+            data = json.loads(text, object_pairs_hook=_once)
+        except InputError as error:
+            raise InputError(f"{origin}: {error}") from None
+        except (ValueError, RecursionError) as error:
+            reason = "nested too deep" if isinstance(error, RecursionError) else error
+            raise InputError(f"{origin}: not JSON ({reason}); expected a genotype.json written by supernet") from None
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise InputError(f"{origin}: not a genotype ('format' must be {FORMAT!r})")
         if data.get("version") != VERSION:
-            raise InputError(f"{origin}: genotype version {data.get('version')!r}; this supernet reads {VERSION}")
+            raise InputError(
+                f"{origin}: genotype version {str(data.get('version'))[:40]}; this supernet reads {VERSION}"
+            )
         space, choices = data.get("space"), data.get("choices")
         well_formed = (
             isinstance(space, str)
@@ -89,6 +102,13 @@ class Architecture(Mapping[str, tuple[str, ...]]):
         )
         if not well_formed or not isinstance(choices, dict):
             raise InputError(f"{origin}: 'space' must be a name and 'choices' map each decision to a list of options")
+        if sum(map(len, choices.values())) > _MOST:
+            raise InputError(f"{origin}: more than {_MOST:,} answers; a network of such a genotype cannot be built")
+        words = (str(space), *choices, *(option for kept in choices.values() for option in kept))
+        if broken := next((word for word in words if not _is_text(word)), None):
+            raise InputError(f"{origin}: {broken[:40]!r} holds half a character (a lone surrogate); names are text")
+        if long := next((word for word in words if len(word) > _LONGEST), None):
+            raise InputError(f"{origin}: {long[:40]!r}... is longer than the {_LONGEST} letters that a name may have")
         return cls(str(space), {name: tuple(kept) for name, kept in choices.items()})
 
     def save(self, path: str | Path) -> None:
@@ -98,11 +118,26 @@ class Architecture(Mapping[str, tuple[str, ...]]):
     @classmethod
     def load(cls, path: str | Path) -> Architecture:
         """Reads a genotype written by `save`. Raises InputError where the file is missing or is anything else."""
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"genotype={path}: cannot be read ({type(error).__name__})") from None
-        return cls.from_json(text, origin=f"genotype={path}")
+        where = f"genotype={path}"
+        return cls.from_json(read_text(path, where, _LARGEST), origin=where)
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object of which no key is there twice: the second would silently take the place of the first."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in made if names.count(name) > 1)
+        raise InputError(f"{twice[:80]!r} is there twice")
+    return made
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def edge_name(inputs: str, source: str) -> str:

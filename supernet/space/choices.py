@@ -13,6 +13,8 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.places import Parameters
 from supernet.space.architecture import Decision, Weights
 
+SKIP, AUXILIARY = "skip_connect", "auxiliary_skip_connect"
+
 
 class Choice(nn.Module):
     """A place in a network where a decision is open.
@@ -49,12 +51,31 @@ def single_path(weights: Tensor, on: Sequence[bool], candidates: Sequence[nn.Mod
 
 
 class OperationChoice(Choice):
-    """A mixed operation: all candidates weighted, or, if it is `single`, those alone whose weights are not zero."""
+    """A mixed operation: all candidates weighted, or, if it is `single`, those alone whose weights are not zero.
+
+    The candidates are the decision's options in their order, and last, where the decision is auxiliary, `AUXILIARY`.
+    There it can be left out if the skip connection among the options is a plain one, which does the same.
+    """
 
     def __init__(self, decision: Decision, candidates: Mapping[str, nn.Module], *, single: bool = False) -> None:
         super().__init__(decision)
         self.candidates = nn.ModuleDict(candidates)
         self.single = single
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Edges of one key are handed the same weights."""
+        return self.decision.name, len(self.candidates)
+
+    def of_candidates(self, weights: Tensor) -> Tensor:
+        """The weights of the candidates, of those that are given: without the auxiliary one's it is 0."""
+        options, given = self.decision.options, len(weights)
+        if not self.decision.auxiliary or given == len(self.candidates):
+            return weights
+        if given == len(options):
+            return nn.functional.pad(weights, (0, 1))
+        place = options.index(SKIP)
+        return weights[:-1] + nn.functional.pad(weights[-1:], (place, len(options) - 1 - place))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (batch, channels, height, width) to the same, halved in size where the stride is 2."""
@@ -149,12 +170,17 @@ class Supernet(nn.Module):
         `weights` needs an entry for each operation decision; where an input decision has none, its node's edges
         are plainly added.
         """
-        on = self._on(weights)
+        of_candidates: dict[tuple[str, int], Tensor] = {}
+        for edge in self._operations:
+            if edge.key not in of_candidates:
+                of_candidates[edge.key] = edge.of_candidates(weights[edge.decision.name])
+        on = self._on(of_candidates)
         try:
             for choice in self._choices:
-                name = choice.decision.name
-                choice.weights = weights.get(name) if choice.decision.inputs else weights[name]
-                choice.on = on.get(name, ())
+                if isinstance(choice, OperationChoice):
+                    choice.weights, choice.on = of_candidates[choice.key], on.get(choice.key, ())
+                else:
+                    choice.weights = weights.get(choice.decision.name)
             return self.network(images)
         finally:
             for choice in self._choices:
@@ -170,10 +196,10 @@ class Supernet(nn.Module):
         """Whether a pass begins by reading weights from the device: which operations run is decided on the host."""
         return any(choice.single for choice in self._operations)
 
-    def _on(self, weights: Weights) -> dict[str, list[bool]]:
-        """By decision of single paths, which weights are not zero, all read at once: a device is waited for once."""
-        names = list(dict.fromkeys(choice.decision.name for choice in self._operations if choice.single))
-        if not names:
+    def _on(self, weights: Mapping[tuple[str, int], Tensor]) -> dict[tuple[str, int], list[bool]]:
+        """By key of single paths, which weights are not zero, all read at once: a device is waited for once."""
+        keys = list(dict.fromkeys(choice.key for choice in self._operations if choice.single))
+        if not keys:
             return {}
-        read = iter(torch.cat([weights[name].detach() for name in names]).ne(0).tolist())
-        return {name: [next(read) for _ in range(len(weights[name]))] for name in names}
+        read = iter(torch.cat([weights[key].detach() for key in keys]).ne(0).tolist())
+        return {key: [next(read) for _ in range(len(weights[key]))] for key in keys}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Decision
 from supernet.space.cells import Executor, reference
-from supernet.space.choices import InputChoice, OperationChoice, PartialChannels
+from supernet.space.choices import AUXILIARY, SKIP, InputChoice, OperationChoice, PartialChannels
 from supernet.space.operations import OPERATIONS, Operation, Site
 
 
@@ -67,7 +67,9 @@ class Undecided:
 
     `partial`: the operations of an edge see one channel in so many (PC-DARTS; 1: all). `single`: only operations
     whose weight is not zero run (GDAS, random search); otherwise all do. `without`: operations that are left out on
-    every edge (FairDARTS has no "none"). `kept`: what is left of single edges ("normal/2/0"), by a leg before.
+    every edge (FairDARTS has no "none"). `auxiliary`: a skip connection runs beside the operations of every edge, also
+    where it is none of them, and fades (DARTS-); at stride 2 it has weights of its own. `kept`: what is left of single
+    edges ("normal/2/0"), by a leg before.
     """
 
     factories: Mapping[str, Operation] = field(default_factory=lambda: OPERATIONS)
@@ -75,6 +77,7 @@ class Undecided:
     partial: int = 1
     single: bool = False
     without: tuple[str, ...] = ()
+    auxiliary: bool = False
     kept: Mapping[str, Sequence[str]] = field(default_factory=dict)
     searching: bool = field(default=True, init=False)
 
@@ -92,7 +95,9 @@ class Undecided:
             )
         inner = replace(site, channels=channels)
         candidates = {option: _build(name, option, inner, self.factories) for option in options}
-        decision = Decision(name, tuple(options), optional=site.optional)
+        decision = Decision(name, tuple(options), optional=site.optional, auxiliary=self.auxiliary)
+        if self.auxiliary and not isinstance(candidates.get(SKIP), nn.Identity):
+            candidates[AUXILIARY] = _build(name, SKIP, inner, self.factories)
         choice = OperationChoice(decision, candidates, single=self.single)
         return choice if self.partial == 1 else PartialChannels(choice, site.channels, site.stride, self.partial)
 

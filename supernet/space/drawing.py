@@ -14,9 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
+from supernet.runtime.text import printable
 from supernet.space.layout import HEIGHT, Box, Edge, Layout, Route, lay_out
 
-_EDGE = re.compile(r"([^/]+)/(\d+)/(\d+)")
+_EDGE = re.compile(r"([^/]+)/([0-9]{1,6})/([0-9]{1,6})")
+_MOST_NODES, _MOST_EDGES = 64, 200  # of a cell that is drawn: a larger picture cannot be looked at, or even written
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 _COLOURS = {
@@ -56,9 +58,10 @@ def heat_map(edges: Sequence[str], options: Sequence[str], values: Tensor, title
     largest = np.nanmax(numbers, initial=0.0)
     top = min(1.0, 2.0 ** math.ceil(math.log2(largest))) if largest > 0 else 1.0
     image = axes.imshow(np.ma.masked_invalid(numbers), vmin=0.0, vmax=top, cmap="viridis", aspect="auto")
-    axes.set_xticks(range(len(options)), options, rotation=30, ha="right", fontsize=9)
-    axes.set_yticks(range(len(edges)), edges, fontsize=9)
-    axes.set_title(title)
+    names = list(map(printable, options))
+    axes.set_xticks(range(len(options)), names, rotation=30, ha="right", fontsize=9, parse_math=False)
+    axes.set_yticks(range(len(edges)), list(map(printable, edges)), fontsize=9, parse_math=False)
+    axes.set_title(printable(title), parse_math=False)
     for (row, column), number in np.ndenumerate(numbers):
         if np.isfinite(number):
             colour = "white" if number < 0.6 * top else "black"
@@ -90,22 +93,35 @@ def cell_to_dot(architecture: Mapping[str, tuple[str, ...]], cell: str) -> str:
     inputs, last = extent(architecture, cell)
     heads = [f'  s{state} [label="{state_name(state, inputs)}"];' for state in range(last + 1)]
     heads.append(f'  s{last + 1} [label="c(k)"];')
-    lines = [f'  s{e.source} -> s{e.node} [label="{e.operation}", color="{_colour(e.operation)}"];' for e in edges]
+    lines = [f'  s{e.source} -> s{e.node} [label={_dot(e.operation)}, color="{_colour(e.operation)}"];' for e in edges]
     lines += [f'  s{node} -> s{last + 1} [color="{_WAY_OUT}"];' for node in outputs]
-    return "\n".join([f'digraph "{cell}" {{', "  rankdir=LR;", *heads, *lines, "}"]) + "\n"
+    return "\n".join([f"digraph {_dot(cell)} {{", "  rankdir=LR;", *heads, *lines, "}"]) + "\n"
+
+
+def to_dot(architecture: Mapping[str, tuple[str, ...]]) -> str:
+    """All cells of a genotype in the language of graphviz: what genotype.dot holds."""
+    return "\n".join(cell_to_dot(architecture, cell) for cell in cell_kinds(architecture))
+
+
+def _dot(text: str) -> str:
+    """A text as a string of that language, which it cannot end: graphviz shows it as it is."""
+    return '"' + printable(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def save_drawings(architecture: Mapping[str, tuple[str, ...]], directory: Path) -> list[Path]:
-    """Writes genotype.svg, .png and .dot with all cells of the genotype; nothing where it has no cells."""
+    """Writes genotype.svg, .png and .dot with all cells of the genotype.
+
+    Nothing where it has no cells, or edges by the hundreds, which take minutes to place and cannot be told apart.
+    """
     cells = cell_kinds(architecture)
-    if not cells:
+    if not cells or max(len(_edges(architecture, cell)) for cell in cells) > _MOST_EDGES:
         return []
     figure = _draw(architecture, cells)
     directory.mkdir(parents=True, exist_ok=True)
     paths = [directory / f"genotype.{kind}" for kind in ("svg", "png", "dot")]
     figure.savefig(paths[0])
     figure.savefig(paths[1])
-    paths[2].write_text("\n".join(cell_to_dot(architecture, cell) for cell in cells), encoding="utf-8")
+    paths[2].write_text(to_dot(architecture), encoding="utf-8")
     return paths
 
 
@@ -116,7 +132,11 @@ def cell_kinds(architecture: Mapping[str, tuple[str, ...]]) -> list[str]:
         if match := _EDGE.fullmatch(name):
             kind, node, source = match[1], int(match[2]), int(match[3])
             sound[kind] = sound.get(kind, True) and source < node
-    return sorted(kind for kind, good in sound.items() if good and extent(architecture, kind)[0] in (1, 2))
+    return sorted(kind for kind, good in sound.items() if good and _is_drawn(*extent(architecture, kind)))
+
+
+def _is_drawn(inputs: int, last: int) -> bool:
+    return inputs in (1, 2) and last < inputs + _MOST_NODES
 
 
 def extent(architecture: Mapping[str, tuple[str, ...]], cell: str) -> tuple[int, int]:
@@ -154,7 +174,7 @@ def _matches(architecture: Mapping[str, tuple[str, ...]], cell: str) -> list[tup
 def _edges(architecture: Mapping[str, tuple[str, ...]], cell: str) -> list[Edge]:
     if cell not in cell_kinds(architecture):
         return []
-    edges = [Edge(s, n, o) for s, n, kept in _matches(architecture, cell) for o in kept if o != "none"]
+    edges = [Edge(s, n, printable(o)) for s, n, kept in _matches(architecture, cell) for o in kept if o != "none"]
     return sorted(edges, key=lambda e: (e.node, e.source, e.operation))
 
 
@@ -175,7 +195,7 @@ def _colour(operation: str) -> str:
 def _paint(axes: Axes, layout: Layout, title: str, inputs: int) -> None:
     axes.set(xlim=(0, layout.width), ylim=(0, HEIGHT))
     axes.axis("off")
-    axes.text(0.2, HEIGHT - 0.2, title, fontsize=12, va="center")
+    axes.text(0.2, HEIGHT - 0.2, printable(title), fontsize=12, va="center", parse_math=False)
     for route in layout.routes:
         _paint_route(axes, route, layout.states[route.edge.node])
     last = max(layout.states) - 1
@@ -217,4 +237,5 @@ def _paint_route(axes: Axes, route: Route, target: Box) -> None:
     if route.label:
         box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
         place = (route.label.x, route.label.y)
-        axes.text(*place, operation, color=colour, fontsize=8.5, ha="center", va="center", bbox=box, zorder=4)
+        text = axes.text(*place, operation, color=colour, fontsize=8.5, ha="center", va="center", bbox=box, zorder=4)
+        text.set_parse_math(False)  # dollar signs in a name are no formula

@@ -24,7 +24,12 @@ from supernet.space.operations import Site
 
 NASBENCH201_OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 _KIND = "cell"
-_TERM = re.compile(r"([^|~+]+)~(\d+)")
+_TERM = re.compile(r"([\w.-]+)~([0-9]{1,3})", re.ASCII)
+_NODE = r"\|(?:\s*[\w.-]+~[0-9]+\s*\|)+"
+_CELL = re.compile(rf"{_NODE}(?:\s*\+\s*{_NODE})*", re.ASCII)
+_STRUCTURE = re.compile(r"Structure\([0-9]{1,3} nodes with (.*)\)", re.DOTALL)
+_INDICES = re.compile(r"[(\[]?\s*[0-9](\s*,\s*[0-9])+\s*[)\]]?")
+_MOST_NODES = 64
 
 
 @dataclass(frozen=True)
@@ -133,18 +138,41 @@ def _architecture(operations: Mapping[tuple[int, int], str]) -> Architecture:
     return Architecture(NasBench201.name, choices)
 
 
+def is_cell(text: str) -> bool:
+    """Whether a text looks like a cell that `from_string` knows or has a word for."""
+    text = text.strip()
+    return text.startswith(("|", "Structure(")) or _INDICES.fullmatch(text[:400]) is not None
+
+
+def find_cells(text: str) -> list[re.Match[str]]:
+    """The cells that a longer text, such as a log, has in it."""
+    return list(_CELL.finditer(text))
+
+
 def from_string(text: str) -> Architecture:
     """Reads a cell as the benchmark writes it: |op~0|+|op~0|op~1|+|op~0|op~1|op~2|, a node between two plus signs.
 
-    Raises InputError where the text is anything else. Which operations there are is for the space to say.
+    Blanks play no part, and `Structure(4 nodes with |op~0|+...)`, as AutoDL-Projects prints it, is read, too. Raises
+    InputError where the text is anything else. Which operations there are is for the space to say.
     """
+    given = text.strip()
+    if _INDICES.fullmatch(given[:400]):
+        raise InputError(
+            f"genotype {given[:80]!r}: numbers alone do not say the operations, codes number them and the edges "
+            "differently; write the cell as |nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|..."
+        )
+    inner = _STRUCTURE.fullmatch(given)
+    parts = "".join((inner[1] if inner else given).split()).split("+")
+    if len(parts) > _MOST_NODES:
+        raise InputError(f"genotype {given[:80]!r}: {len(parts)} nodes; at most {_MOST_NODES} are read")
     operations: dict[tuple[int, int], str] = {}
-    for node, part in enumerate(text.strip().split("+"), start=1):
-        terms = [_TERM.fullmatch(term) for term in part.strip().strip("|").split("|")]
+    for node, part in enumerate(parts, start=1):
+        whole = len(part) > 2 and part[0] == part[-1] == "|"
+        terms = [_TERM.fullmatch(term) for term in part[1:-1].split("|")] if whole else []
         sources = [int(term[2]) for term in terms if term]
         if sources != list(range(node)) or len(sources) != len(terms):
             raise InputError(
-                f"genotype {text.strip()[:80]!r}: node {node} needs an operation from each state before it, "
+                f"genotype {given[:80]!r}: node {node} needs an operation from each state before it, "
                 f"as in |{'|'.join(f'skip_connect~{source}' for source in range(node))}|"
             )
         operations |= {(node, int(term[2])): term[1] for term in terms if term}

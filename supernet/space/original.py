@@ -9,6 +9,7 @@ size is halved, PC-DARTS' original stops with an error, its two parts having dif
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -20,11 +21,17 @@ from supernet.space.choosers import Together
 from supernet.space.darts import CellNetwork
 from supernet.space.published import OriginalGenotype
 
+_INSIDE = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "weights")
+_WRAPPERS = ("module", "_orig_mod")  # DataParallel's, torch.compile's; names of the originals have none of these
+_OUTER = ("model", "network", "net")  # the names people give to the network inside another module
 _PARTS = (("conv_1", "even"), ("conv_2", "odd"), ("bn", "norm"))  # of a factorised reduction
 
 
-def load_original_search(supernet: Supernet, state: Mapping[str, Tensor]) -> None:
+def load_original_search(supernet: Supernet, state: Mapping[str, Any]) -> None:
     """Copies a state dict of the original's search network into `supernet` (a DARTS space of the same settings).
+
+    A checkpoint that holds one ("state_dict", "model", ... beside epoch and optimizer) is opened, and the prefixes of
+    wrappers ("module.", "_orig_mod.", "model.") are taken off the names.
 
     DARTS' or PC-DARTS', the supernet being built with as many partial channels. Alphas and betas that some forks keep
     among the parameters ("alphas_normal", "betas_normal", ...) are ignored here: `original_alphas` and
@@ -33,17 +40,18 @@ def load_original_search(supernet: Supernet, state: Mapping[str, Tensor]) -> Non
     network = supernet.network
     assert isinstance(network, CellNetwork)
     prefixes = dict(_search_edges(network))
-    weights = {name: value for name, value in state.items() if not _is_of_the_architecture(name)}
+    weights = {name: value for name, value in _unwrapped(state).items() if not _is_of_the_architecture(name)}
     _load(network, weights, prefixes)
 
 
-def load_original_final(network: CellNetwork, state: Mapping[str, Tensor], genotype: OriginalGenotype) -> None:
+def load_original_final(network: CellNetwork, state: Mapping[str, Any], genotype: OriginalGenotype) -> None:
     """Copies a state dict of the original's final network (CIFAR or ImageNet) into `network`, built from `genotype`.
 
+    Checkpoints (train_imagenet.py's checkpoint.pth.tar) and wrappers' prefixes as in `load_original_search`.
     The genotype is needed in its original form because the checkpoint numbers operations in its order. Raises
     InputError listing the names that do not fit.
     """
-    _load(network, state, dict(_final_edges(network, genotype)))
+    _load(network, _unwrapped(state), dict(_final_edges(network, genotype)))
 
 
 def original_alphas(
@@ -75,7 +83,51 @@ def original_betas(decisions: Mapping[str, Decision], betas_normal: Tensor, beta
 
 
 def _is_of_the_architecture(name: str) -> bool:
-    return name.removeprefix("module.").startswith(("alphas_", "betas_"))
+    return name.startswith(("alphas_", "betas_"))
+
+
+def _unwrapped(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The state dict in a checkpoint, under the names that the network by itself has."""
+    found = _opened(state)
+    names = {name: _bare(name) for name in found}
+    while len({bare.partition(".")[0] for bare in names.values()}) == 1 and all("." in n for n in names.values()):
+        names = {name: bare.partition(".")[2] for name, bare in names.items()}  # a prefix of all: some other wrapper's
+    if len(set(names.values())) != len(names):
+        doubled = next(name for name, bare in names.items() if list(names.values()).count(bare) > 1)
+        raise InputError(f"original checkpoint: {doubled} is there with and without a prefix; give one network's")
+    return {bare: found[name] for name, bare in names.items()}
+
+
+def _opened(state: Any, depth: int = 3) -> Mapping[str, Tensor]:
+    """The one state dict in a checkpoint, which may be one itself."""
+    if _is_state_dict(state):
+        return state
+    inside = {k: v for k, v in state.items() if isinstance(v, Mapping)} if isinstance(state, Mapping) else {}
+    first = [name for name in _INSIDE if name in inside][:1]
+    networks = first or [name for name, value in inside.items() if _is_state_dict(value)]
+    if len(networks) == 1 and depth:
+        return _opened(inside[networks[0]], depth - 1)
+    keys = ", ".join(map(str, list(state)[:10])) if isinstance(state, Mapping) else type(state).__name__
+    raise InputError(
+        f"original checkpoint: holds {keys or 'nothing'}; give the state dict, such as checkpoint['state_dict']"
+    )
+
+
+def _is_state_dict(value: Any) -> bool:
+    """Whether names are given tensors and nothing else."""
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(n, str) and isinstance(v, Tensor) for n, v in value.items())
+    )
+
+
+def _bare(name: str) -> str:
+    """A parameter's name without what wrappers put before it, however they are nested."""
+    parts = [part for part in name.split(".") if part not in _WRAPPERS]
+    while len(parts) > 1 and parts[0] in _OUTER:
+        del parts[0]
+    return ".".join(parts)
 
 
 def _in_order(decisions: Mapping[str, Decision], kind: str, *, inputs: bool) -> list[Decision]:
@@ -116,7 +168,6 @@ def _final_edges(network: CellNetwork, genotype: OriginalGenotype) -> Iterator[t
 
 def _rename(name: str, prefixes: Mapping[str, str]) -> str:
     """Our name for the original's."""
-    name = name.removeprefix("module.")
     edge = next((old for old in (_prefix(name, 6), _prefix(name, 4)) if old in prefixes), None)
     if edge is not None:
         name = prefixes[edge] + name.removeprefix(edge)

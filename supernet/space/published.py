@@ -1,4 +1,4 @@
-"""The literature's genotypes by name, and a reader for the text forms that people have.
+"""The literature's genotypes by name.
 
 Sources: the genotype files of the repositories quark0/darts (DARTS, NASNet-A, AmoebaNet-A), SNAS-Series,
 chenxin061/pdarts, yuhuixu1993/PC-DARTS, xiangning-chen/DrNAS, xiangning-chen/SmoothDARTS (c10_s5_random and
@@ -7,14 +7,10 @@ c10_s5_pgd, here sdarts_rs and sdarts_adv) and ruocwang/darts-pt (darts_pt_s5_0 
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture, edge_name
-from supernet.space.operations import OPERATIONS
 
 Pairs = tuple[tuple[str, int], ...]
 """(operation, state it reads) in the original's order."""
@@ -162,83 +158,6 @@ PUBLISHED: dict[str, OriginalGenotype] = {
 def published(name: str) -> Architecture:
     """The genotype of that name, such as "darts_v2". Raises InputError with the known names."""
     if name.lower() not in PUBLISHED:
-        raise InputError(f"genotype={name}: neither a file nor a published name; names: {', '.join(PUBLISHED)}")
+        shown = name if len(name) <= 80 else f"{name[:80]}..."
+        raise InputError(f"genotype={shown}: neither a file nor a published name; names: {', '.join(PUBLISHED)}")
     return PUBLISHED[name.lower()].architecture()
-
-
-def read_genotype(text: str) -> OriginalGenotype:
-    """Reads `Genotype(normal=[...], normal_concat=..., reduce=[...], reduce_concat=...)`, a name before it or not.
-
-    The lists hold (operation, source) pairs, flat with two a node (the original) or one list a node (pt.darts).
-    The text is parsed, never run. Raises InputError where it is anything else.
-    """
-    call = _genotype_call(text)
-    fields = dict(zip(("normal", "normal_concat", "reduce", "reduce_concat"), call.args, strict=False))
-    fields |= {keyword.arg or "**": keyword.value for keyword in call.keywords}
-    if missing := [name for name in ("normal", "reduce") if name not in fields]:
-        raise InputError(f"genotype text: no {missing[0]!r}; expected Genotype(normal=[...], reduce=[...])")
-    if extra := sorted(set(fields) - {"normal", "normal_concat", "reduce", "reduce_concat"}):
-        raise InputError(f"genotype text: unknown field {extra[0]!r}")
-    normal, reduce = (_read_nodes(name, fields[name]) for name in ("normal", "reduce"))
-    concats = {
-        kind: _read_concat(fields.get(f"{kind}_concat"), len(nodes))
-        for kind, nodes in (("normal", normal), ("reduce", reduce))
-    }
-    return OriginalGenotype(normal, reduce, concats["normal"], concats["reduce"])
-
-
-def _genotype_call(text: str) -> ast.Call:
-    try:
-        body = ast.parse(text.strip()).body
-    except (SyntaxError, ValueError) as error:
-        raise InputError(
-            f"genotype text: not readable ({error}); expected Genotype(normal=[...], reduce=[...])"
-        ) from None
-    node = body[0].value if len(body) == 1 and isinstance(body[0], ast.Expr | ast.Assign) else None
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Genotype"):
-        raise InputError("genotype text: expected Genotype(normal=[...], reduce=[...]) and nothing else")
-    return node
-
-
-def _literal(name: str, node: ast.expr) -> Any:
-    try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError):
-        raise InputError(f"genotype text: {name} holds more than lists, names and numbers") from None
-
-
-def _read_nodes(name: str, field: ast.expr) -> tuple[Pairs, ...]:
-    value = _literal(name, field)
-    flat = isinstance(value, list | tuple) and all(_is_pair(item) for item in value)
-    nodes = [value[i : i + 2] for i in range(0, len(value), 2)] if flat else value
-    nested = isinstance(nodes, list | tuple) and all(isinstance(n, list | tuple) and n for n in nodes)
-    if not (nodes and nested and all(_is_pair(pair) for node in nodes for pair in node)):
-        raise InputError(f"genotype text: {name} must be a list of (operation, source) pairs")
-    for number, node in enumerate(nodes, start=2):
-        for operation, source in node:
-            if operation not in OPERATIONS:
-                raise InputError(f"genotype text: operation {operation!r} is unknown; known: {', '.join(OPERATIONS)}")
-            if not 0 <= source < number:
-                raise InputError(
-                    f"genotype text: node {number} of {name} reads state {source}; it can read 0 to {number - 1}"
-                )
-    return tuple(tuple((str(o), int(s)) for o, s in node) for node in nodes)
-
-
-def _is_pair(item: Any) -> bool:
-    return isinstance(item, list | tuple) and len(item) == 2 and isinstance(item[0], str) and isinstance(item[1], int)
-
-
-def _read_concat(field: ast.expr | None, nodes: int) -> tuple[int, ...]:
-    last = 2 + nodes
-    if field is None:
-        return tuple(range(2, last))
-    if isinstance(field, ast.Call) and isinstance(field.func, ast.Name) and field.func.id == "range":
-        bounds = [_literal("concat", argument) for argument in field.args]
-        value: Iterable[Any] = range(*bounds) if bounds and all(isinstance(b, int) for b in bounds) else ()
-    else:
-        value = _literal("concat", field)
-    concat = tuple(value) if isinstance(value, list | tuple | range) else ()
-    if not concat or not all(isinstance(node, int) and 2 <= node < last for node in concat):
-        raise InputError(f"genotype text: concat must name nodes 2 to {last - 1}")
-    return concat

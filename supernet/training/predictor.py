@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from supernet.data.augmentation import Augmentation
-from supernet.data.images import as_tensor, read_image
+from supernet.data.images import SUFFIXES, as_tensor, read_image
 from supernet.runtime.errors import InputError
+from supernet.runtime.reading import is_folder
 from supernet.space.architecture import Architecture
 
 Images = str | Path | Image.Image | np.ndarray | Tensor
@@ -35,9 +37,9 @@ class Probabilities:
         return int(self.data.argmax())
 
     @property
-    def top1conf(self) -> float:
-        """Its probability."""
-        return float(self.data.max())
+    def top1conf(self) -> Tensor:
+        """Its probability, a tensor of one value: `.item()` gives, and `float()` and formats take, the number."""
+        return self.data.max()
 
     @property
     def top5(self) -> list[int]:
@@ -87,11 +89,12 @@ class Predictor:
     def __call__(self, images: Images | Sequence[Images]) -> list[Result]:
         """One result an image.
 
-        Takes a file's path, a PIL image, an array (H, W), (H, W, C) or (N, H, W, C) of uint8, a tensor (C, H, W) or
-        (N, C, H, W) of uint8 or of floats in [0, 1], or a sequence of such. Grey and colour, and other sizes, are
-        converted. Raises InputError where an image cannot be understood.
+        Takes a file's path, a folder's (all images in it, see `image_files`), a PIL image, an array (H, W), (H, W, C)
+        or (N, H, W, C) of uint8, a tensor (C, H, W) or (N, C, H, W) of uint8 or of floats in [0, 1], or a sequence of
+        such. Grey and colour, and other sizes, are converted. Raises InputError where an image cannot be understood.
         """
         given: list[Any] = list(images) if isinstance(images, list | tuple) else [images]
+        given = [one for item in given for one in _spread(item)]
         device = next(self.network.parameters()).device
         names, results = dict(enumerate(self.classes)), []
         one_by_one = self._each(given, device)
@@ -112,10 +115,13 @@ class Predictor:
     def _pixels(self, image: Images) -> Tensor:
         """(N, channels, height, width) as the network wants them, uint8 or in [0, 255]."""
         if isinstance(image, str | Path):
-            return read_image(image, self.shape).unsqueeze(0) if self.shape[0] in (1, 3) else _refuse_file(image)
+            if self.shape[0] not in (1, 3):
+                return _refuse_file(image)
+            return read_image(image, self.shape, preparation=self.augmentation.preparation).unsqueeze(0)
         if isinstance(image, Image.Image):
-            in_reach = self.shape[0] in (1, 3)
-            return as_tensor(image, self.shape, "image").unsqueeze(0) if in_reach else _refuse_file("image")
+            if self.shape[0] not in (1, 3):
+                return _refuse_file("image")
+            return as_tensor(image, self.shape, "image", self.augmentation.preparation).unsqueeze(0)
         if isinstance(image, np.ndarray):
             image = _from_array(image)
         elif not isinstance(image, Tensor):
@@ -143,6 +149,27 @@ class Predictor:
         if list(pixels.shape[2:]) != size:
             pixels = interpolate(pixels.float(), size, mode="bilinear", antialias=True, align_corners=False)
         return pixels.contiguous()
+
+
+def image_files(folder: str | Path) -> list[Path]:
+    """The image files in a folder and in the folders below it, sorted by path.
+
+    Hidden files and folders (a name that begins with a dot) and linked folders are left out. Raises InputError where
+    there is none.
+    """
+    folder = Path(folder)
+    found: list[Path] = []
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(root, n) for n in files if not n.startswith(".") and Path(n).suffix.lower() in SUFFIXES]
+    if not found:
+        raise InputError(f"{folder}: no images in this folder (looked for {', '.join(sorted(SUFFIXES))})")
+    return sorted(found)
+
+
+def _spread(item: Any) -> list[Any]:
+    """The images in a folder; anything else as it is."""
+    return list(image_files(item)) if isinstance(item, str | Path) and is_folder(item) else [item]
 
 
 def _refuse_file(path: str | Path) -> Tensor:

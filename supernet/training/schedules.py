@@ -31,20 +31,27 @@ def _check_end(start: float, end: float) -> None:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Half a cosine from `start` to `end` (SGDR, Loshchilov & Hutter 2017, equation 5, without restarts)."""
+    """Half a cosine from `start` to `end` (SGDR, Loshchilov & Hutter 2017, equation 5, without restarts).
+
+    `span`: epochs of the whole curve, of which a shorter training sees the beginning (None: as long as the training).
+    """
 
     start: float
     end: float = 0.0
     warm_up: int = 0
+    span: int | None = None
 
     def __post_init__(self) -> None:
         _check(self.start, self.warm_up)
         _check_end(self.start, self.end)
+        if self.span is not None and self.span < 1:
+            raise InputError(f"schedule.span={self.span}: needs 1 epoch or more, or null")
 
     def __call__(self, epoch: float, epochs: int) -> float:
         if epoch < self.warm_up:
             return self.start * min(1.0, (epoch + 1) / self.warm_up)
-        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+        span = self.span or epochs
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * min(epoch, span) / span)) / 2
 
 
 @dataclass(frozen=True)

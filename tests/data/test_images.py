@@ -1,15 +1,24 @@
+import os
+import zlib
+
 import numpy as np
 import pytest
 import torch
+import torchvision.transforms.functional as transforms
 from PIL import Image
 
-from supernet.data.images import image_shape, read_image
+from supernet.data.images import SUFFIXES, Preparation, as_tensor, brightest, read_header, read_image
 from supernet.runtime.errors import InputError
 
 
 def save(tmp_path, array, name="a.png"):
     Image.fromarray(array).save(tmp_path / name)
     return tmp_path / name
+
+
+def image_shape(path):
+    header = read_header(path)
+    return header.channels, header.height, header.width
 
 
 def test_colour_and_grey(tmp_path):
@@ -52,3 +61,145 @@ def test_floating_point_images_are_refused(tmp_path):
     Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save(path)
     with pytest.raises(InputError, match="floating-point"):
         read_image(path, (1, 4, 4))
+
+
+def transparent(tmp_path, mode, ending):
+    """A black picture whose right half is invisible."""
+    alpha = np.zeros((6, 8), np.uint8)
+    alpha[:, :4] = 255
+    zero = np.zeros_like(alpha)
+    path = tmp_path / f"x{ending}"
+    if mode == "LA":
+        Image.fromarray(np.dstack([zero, alpha])).save(path)
+    elif mode == "RGBA":
+        more = {"lossless": True} if ending == ".webp" else {}
+        Image.fromarray(np.dstack([zero, zero, zero, alpha])).save(path, **more)
+    elif mode in ("P", "L", "1"):  # value 1 is the invisible one
+        Image.fromarray(np.where(alpha > 0, 0, 1).astype(np.uint8)).convert(mode).save(path, transparency=1)
+    elif mode == "RGB":
+        pixels = np.where(alpha[..., None] > 0, 0, [9, 8, 7]).astype(np.uint8)
+        Image.fromarray(pixels).save(path, transparency=(9, 8, 7))
+    elif mode == "I;16":
+        Image.fromarray(np.where(alpha > 0, 0, 1000).astype(np.uint16)).save(path, transparency=1000)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("mode", "ending", "channels"),
+    [
+        ("RGBA", ".png", 3),
+        ("RGBA", ".webp", 3),
+        ("RGBA", ".tiff", 3),
+        ("LA", ".png", 1),
+        ("LA", ".tiff", 1),
+        ("P", ".png", 3),
+        ("P", ".gif", 3),
+        ("L", ".png", 1),
+        ("RGB", ".png", 3),
+        ("I;16", ".png", 1),
+    ],
+)
+def test_transparent_pictures_lie_on_a_ground(tmp_path, mode, ending, channels):
+    path = transparent(tmp_path, mode, ending)
+    header = read_header(path)
+    assert (header.channels, header.transparent) == (channels, True)
+    for ground in (255, 90):
+        for wanted in (1, 3):
+            pixels = read_image(path, (wanted, 6, 8), preparation=Preparation(ground=ground))
+            assert pixels[:, :, :4].unique().tolist() == [0]
+            assert pixels[:, :, 4:].unique().tolist() == [ground]
+
+
+@pytest.mark.parametrize("mode", ["La", "RGBa", "PA", "P"])
+def test_rare_forms_of_transparency(mode):
+    half = Image.fromarray(np.array([[[0, 255], [0, 128], [0, 0]]], np.uint8))
+    image = {
+        "La": lambda: half.convert("La"),
+        "RGBa": lambda: half.convert("RGBA").convert("RGBa"),
+        "PA": lambda: half.convert("RGBA").convert("PA"),
+        "P": lambda: half.convert("RGBA").quantize(8),
+    }[mode]()
+    assert as_tensor(image, (1, 1, 3), "x")[0, 0].tolist() == pytest.approx([0, 127, 255], abs=1)
+
+
+def test_what_is_opaque_stays_to_the_bit(tmp_path):
+    colour = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    path = save(tmp_path, np.dstack([colour, np.full((5, 7), 255, np.uint8)]))
+    assert torch.equal(read_image(path, (3, 5, 7)), torch.from_numpy(colour).permute(2, 0, 1))
+
+
+def test_white_of_fewer_bits(tmp_path):
+    path = save(tmp_path, np.array([[0, 4095, 2048, 9000]], dtype=np.uint16))
+    assert brightest(path) == 9000
+    assert read_header(path).wide
+    assert read_image(path, (1, 1, 4), preparation=Preparation(white=4095)).flatten().tolist() == [0, 255, 128, 255]
+
+
+def test_crop_is_the_usual_evaluation_on_imagenet(tmp_path):
+    smooth = np.add.outer(np.arange(300) // 3, np.arange(400) // 3).astype(np.uint8)
+    path = save(tmp_path, smooth)
+    given = read_image(path, (1, 224, 224), preparation=Preparation(fit="crop", border=16))
+    usual = transforms.center_crop(transforms.resize(Image.fromarray(smooth), [256]), [224, 224])
+    assert np.abs(given[0].numpy().astype(int) - np.asarray(usual).astype(int)).max() <= 1
+    tall = read_image(path, (1, 50, 20), preparation=Preparation(fit="crop"))
+    assert tall.float().mean() == pytest.approx(smooth[:, 140:260].mean(), abs=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"fit": "pad"}, "fit=pad: use squash or crop"),
+        ({"ground": 256}, "ground=256: use a level"),
+        ({"border": 3}, "border=3: needs 0 or more pixels, and fit=crop"),
+        ({"white": 0}, "white=0"),
+    ],
+)
+def test_nonsense_preparations_are_refused(settings, says):
+    with pytest.raises(InputError, match=says):
+        Preparation(**settings)
+
+
+def test_a_preparation_from_a_file_is_checked():
+    assert Preparation.from_plain({}) == Preparation()
+    assert Preparation.from_plain({"white": 4095, "fit": "crop"}) == Preparation(white=4095, fit="crop")
+    for wrong in ({"white": True}, {"white": "9"}, {"fit": 3}, {"other": 1}):
+        with pytest.raises(TypeError):
+            Preparation.from_plain(wrong)
+
+
+def test_orientation_is_known_from_the_header(tmp_path):
+    for ending in (".jpg", ".png", ".tif", ".webp"):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.new("RGB", (8, 4)).save(tmp_path / f"x{ending}", exif=exif)
+        header = read_header(tmp_path / f"x{ending}")
+        assert (header.height, header.width) == (8, 4)
+        assert read_image(tmp_path / f"x{ending}", (3, 8, 4), resize=False).shape == (3, 8, 4)
+
+
+def test_what_is_no_file_is_told_apart(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    kinds = {"": "a folder, not an image", "absent.png": "no such file", "pipe.png": "not a regular file"}
+    for name, says in kinds.items():
+        for call in (read_header, lambda path: read_image(path, (1, 4, 4))):
+            with pytest.raises(InputError, match=says):
+                call(tmp_path / name)
+
+
+def test_no_other_program_is_started(tmp_path):
+    path = tmp_path / "x.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
+    with pytest.raises(InputError, match="not a readable image"):
+        read_image(path, (3, 4, 4))
+    assert {".jfif", ".jpe", ".tif", ".webp", ".png"} <= SUFFIXES
+    assert not SUFFIXES & {".eps", ".pdf", ".mpg", ".h5"}
+
+
+def test_a_header_that_claims_too_much_is_refused(tmp_path):
+    path = save(tmp_path, np.zeros((4, 4), np.uint8))
+    content = bytearray(path.read_bytes())
+    content[16:24] = (2**24).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="decompression bomb"):
+        read_header(path)

@@ -3,7 +3,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from supernet.data.splits import stratified_split, stratified_subset
+from supernet.data.splits import split_with_copies, stratified_split, stratified_subset
 from supernet.runtime.errors import InputError
 
 
@@ -51,3 +51,29 @@ def test_subset_keeps_shares(counts, size):
 def test_what_cannot_be_split_is_refused(call, says):
     with pytest.raises(InputError, match=says):
         call()
+
+
+def test_a_named_class_is_named():
+    with pytest.raises(InputError, match=r"class 1 \(dog\) has 1 image, too few"):
+        stratified_split(torch.tensor([0, 0, 0, 1]), 0.5, 0, ("cat", "dog"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 12)), min_size=6, max_size=60), st.integers(0, 50))
+def test_copies_are_never_parted(images, seed):
+    """Each image is (class, content)."""
+    assume(all(len({content for label, content in images if label == kind}) != 1 for kind in range(3)))
+    labels = torch.tensor([label for label, _ in images])
+    groups = torch.tensor([content for _, content in images])
+    first, second = split_with_copies(labels, groups, 0.2, seed) if len(set(images)) < len(images) else ([], [])
+    if len(set(images)) < len(images):
+        sides = [{images[i] for i in side.tolist()} for side in (first, second)]
+        assert sorted([*first.tolist(), *second.tolist()]) == list(range(len(images)))
+        assert not sides[0] & sides[1]
+        assert {label for label, _ in sides[0]} == {label for label, _ in sides[1]} == set(labels.tolist())
+
+
+def test_without_copies_it_is_the_plain_split():
+    labels = torch.arange(50) % 3
+    plain, kept = stratified_split(labels, 0.2, 7), split_with_copies(labels, torch.arange(50), 0.2, 7)
+    assert all(torch.equal(a, b) for a, b in zip(plain, kept, strict=True))

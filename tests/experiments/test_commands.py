@@ -105,3 +105,70 @@ def test_show_says_mistakes_in_one_line(command, tmp_path, name):
     code, printed = command(show.main, name)
     assert (code, printed.count("\n")) == (2, 1)
     assert f"genotype={name}" in printed
+
+
+def test_predict_prints_names_as_they_are(command, run_directory, tmp_path):
+    (tmp_path / "x[").mkdir()  # a tag that closes, as a path
+    for name in ("x[/b].png", "img[a].png"):
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / name)
+    (tmp_path / "esc\x1b[31m.png").write_bytes((tmp_path / "img[a].png").read_bytes())
+    code, printed = command(predict.main, "run", "x[/b].png", "img[a].png", "esc\x1b[31m.png")
+    assert code == 0
+    assert "x[/b].png" in printed
+    assert "img[a].png" in printed
+    assert "esc\\x1b[31m.png" in printed
+    assert "\x1b" not in printed
+
+
+def test_predict_takes_folders(command, run_directory, tmp_path):
+    (tmp_path / "more" / "deep").mkdir(parents=True)
+    (tmp_path / "1.png").rename(tmp_path / "more" / "deep" / "1.png")
+    code, printed = command(predict.main, "run", "0.png", "more", "--json")
+    assert code == 0
+    assert [answer["path"] for answer in json.loads(printed)] == ["0.png", "more/deep/1.png"]
+
+
+def test_show_writes_nothing_unless_asked_to(command, run_directory, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    assert command(show.main, "run")[0] == 0
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_show_does_not_draw_over_another_genotype(command, tmp_path):
+    for _ in range(2):
+        assert command(show.main, "darts_v2", "--cells", "3", "--output", "drawn")[0] == 0
+    old = {path: path.read_bytes() for path in (tmp_path / "drawn").iterdir()}
+    code, printed = command(show.main, "darts_v1", "--cells", "3", "--output", "drawn")
+    assert code == 2
+    assert "has the drawing of another genotype" in printed
+    assert {path: path.read_bytes() for path in (tmp_path / "drawn").iterdir()} == old
+
+
+def test_show_takes_a_genotype_pasted_into_the_command(command):
+    pairs = [("sep_conv_3x3", 0), ("skip_connect", 1)] * 4
+    text = (
+        f"Genotype(\n  normal={pairs},\n  normal_concat=range(2, 6),\n  reduce={pairs},\n  reduce_concat=range(2, 6))"
+    )
+    code, printed = command(show.main, text, "--cells", "3")
+    assert code == 0
+    assert printed.startswith("Genotype( normal=[('sep_conv_3x3', 0), ")
+    code, printed = command(show.main, "x" * 300)
+    assert (code, printed.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"normal/2": ["0"]},
+        {},
+        {"normal/999999999": ["0"], "normal/999999999/0": ["skip_connect"]},
+        {"normal/2": ["x"], "normal/2/x": ["skip_connect"]},
+        {"normal/2": ["0"], "normal/2/0": ["\x1b[31m[/b]"]},
+    ],
+)
+def test_show_says_what_a_forged_genotype_lacks_in_one_line(command, tmp_path, choices):
+    tree = {"format": "supernet.genotype", "version": 1, "space": "darts", "choices": choices}
+    (tmp_path / "genotype.json").write_text(json.dumps(tree))
+    code, printed = command(show.main, "genotype.json")
+    assert (code, printed.count("\n")) == (2, 1)
+    assert "\x1b" not in printed

@@ -6,6 +6,7 @@ import statistics
 import pytest
 from supernet.experiments.enumerate_micro import RUN_COLUMNS, accuracies, job_of, table, train_all
 
+from supernet.runtime.errors import InputError
 from supernet.scoring.tables import micro, read_table
 from supernet.space.nasbench201 import from_string, to_string
 
@@ -52,3 +53,10 @@ def test_what_has_been_trained_is_not_trained_again(job, runs):
     before = runs.read_text()
     train_all([job], None, runs)
     assert runs.read_text() == before
+
+
+@pytest.mark.parametrize("last", ["|none~0|+|none~0|none~1|,0,0.5", "x,0,0.5,0.5,nan", "x,zero,0.5,0.5,1"])
+def test_runs_cut_off_in_a_line_say_so(tmp_path, last):
+    (tmp_path / "runs").write_text(f"{','.join(RUN_COLUMNS)}\nx,0,0.5,0.5,3\n{last}")
+    with pytest.raises(InputError, match="damaged; each line needs arch, seed"):
+        train_all([], None, tmp_path / "runs")

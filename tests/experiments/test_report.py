@@ -67,6 +67,22 @@ def cells_of(text: str, label: str) -> list[list[str]]:
     return [line for line in lines if line[0] == label]
 
 
+def test_names_from_runs_are_text_in_every_file(command, tmp_path):
+    hostile = ["=1+1|`</td><script>alert(1)</script>", "method=$\\frac{$", "a\x1b[31m\nb", "[x](http://y)"]
+    for seed, word in enumerate(hostile):
+        found = finalist("searched", f"g{seed}", 0.9, 0.8)
+        changes = {"overrides": [word], "data": word, "settings": word}
+        fabricate(tmp_path / "runs" / str(seed), "=cmd", seed, found, **changes)
+    code, printed = command("runs", "--output", "out")
+    assert code == 0, printed
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert not any(mark in text for mark in ("<script>", "\x1b", "](http"))
+    assert "\x1b" not in printed
+    rows = list(csv.reader((tmp_path / "out" / "report.csv").open()))
+    assert len({len(row) for row in rows}) == 1
+    assert not any(field.startswith(("=", "@")) for row in rows for field in row)
+
+
 def test_groups_are_compared_best_first(command, made, tmp_path):
     code, printed = command(made, "--output", "out")
     assert code == 0, printed

@@ -45,6 +45,18 @@ def test_an_empty_field_is_not_known(tmp_path):
         (b"arch,a\n|none~0|,1\n", "has no column 'top'; its columns: arch, a"),
         (b"arch,top\n", "has no rows"),
         (b"arch,top\n|none~0|,1\n|none~0|,2\n", "is there twice"),
+        (b"arch,top,top\n|none~0|,1,2\n", "two columns 'top'"),
+        (b"arch,top\n|none~0|,1\narch,top\n", "row 1: genotype 'arch'"),
+        (b"arch,top\n| none~0 |,1\n|none~0|,2\n", "is there twice"),
+        (b"arch,top\n|none~0|,\n", "column 'top' has no number"),
+        (b"arch,top\n|none~0|,nan\n", "column 'top' has no number"),
+        (b"arch,top\n|none~0|,inf\n", "is not a number"),
+        (b"arch,top\n|none~0|,1_0\n", "is not a number"),
+        (b"arch,top\n|none~0|," + b"9" * 5000 + b"\n", "is not a number"),
+        (b"arch,top\n|no\x00ne~0|,1\n", "row 0: genotype"),
+        ("arch,top\n|none~0|,\u0663\n".encode(), "is not a number"),
+        (bytes(range(128)) * 10, "has no column"),
+        (b'arch,top\n"(4, 0, 3, 1, 4, 3)",1\n', "numbers alone do not say"),
         (b"arch,top\n|none~0|,high\n", "top='high' of .none~0. is not a number"),
         (b"arch,top\n|none~0|\n", "row 0 has 1 fields"),
         (b"arch,top\nnone,1\n", "node 1 needs an operation"),
@@ -67,6 +79,27 @@ def test_damaged_and_absent_files_are_refused_in_one_line(tmp_path):
             read_table(str(tmp_path / name), ["top"])
     with pytest.raises(InputError, match=r"table.path=.*absent.csv: no such file"):
         read_table(str(tmp_path / "absent.csv"), ["top"])
+
+
+def test_a_file_that_unpacks_to_gigabytes_is_refused_without_unpacking_it(tmp_path):
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(TEXT.encode()) + gzip.compress(b"#" * (1 << 20)) * 1024)
+    with pytest.raises(InputError, match="more than 64 MiB"):
+        read_table(str(tmp_path / "t.csv.gz"), ["top"])
+
+
+def test_cells_are_compared_as_cells(tmp_path):
+    cells = [CELL.replace("+", " + "), "Structure(3 nodes with |none~0|+|none~0|none~1|)"]
+    (tmp_path / "t.csv").write_text("arch,top\n" + "".join(f"{cell},{n}\n" for n, cell in enumerate(cells)))
+    table = read_table(str(tmp_path / "t.csv"), ["top"])
+    assert table(from_string(CELL)) == {"top": 0}
+    assert table.index(from_string("|none~0|+|none~0|none~1|")) == 1
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "."])
+def test_names_that_no_table_can_have_are_refused_in_one_line(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"no such file|a folder"):
+        read_table(name, ["top"])
 
 
 def test_cells_of_another_space_are_refused_in_one_line():

@@ -56,6 +56,9 @@ def test_no_difference_over_no_step(epsilon):
 def test_unrolled_equals_the_closed_form(architect):
     (gradient,) = architect(quadratic())
     torch.testing.assert_close(gradient, closed_form(), rtol=1e-9, atol=1e-11)
+    looks_ahead = replace(quadratic(), nesterov=True)  # a quadratic problem's differences are exact
+    torch.testing.assert_close(architect(looks_ahead), unrolled_exact(looks_ahead), rtol=1e-9, atol=1e-11)
+    assert (architect(looks_ahead)[0] - gradient).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("mistake", [{"momentum": 0.0}, {"decay": 0.0}, {"sign": 1.0}, {"sign": -1e-4}])
@@ -132,17 +135,22 @@ def smooth(seed: int) -> tuple[Bilevel, torch.Tensor]:
     return Bilevel(inner, [alpha], loss(0), loss(1), RATE, MOMENTUM, DECAY, velocity), alpha
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("started", [False, True])
 @pytest.mark.parametrize("seed", [10, 20, 30])
-def test_exact_equals_brute_force(seed):
-    """Against central differences of alpha -> L_valid(w'(alpha), alpha), one alpha at a time."""
+def test_exact_equals_brute_force(seed, started, nesterov):
+    """Against central differences of alpha -> L_valid(w'(alpha), alpha), one alpha at a time; w' is torch's own."""
     problem, alpha = smooth(seed)
+    problem = replace(problem, nesterov=nesterov, velocity=problem.velocity if started else None)
 
     def outer_value() -> float:
-        slopes = torch.autograd.grad(problem.train_loss(problem.inner), problem.inner)
-        moved = [
-            (w - RATE * (MOMENTUM * v + g + DECAY * w)).detach()
-            for w, v, g in zip(problem.inner, problem.velocity, slopes, strict=True)
-        ]
+        moved = [w.detach().clone() for w in problem.inner]
+        for w, g in zip(moved, torch.autograd.grad(problem.train_loss(problem.inner), problem.inner), strict=True):
+            w.grad = g
+        sgd = torch.optim.SGD(moved, RATE, MOMENTUM, weight_decay=DECAY, nesterov=nesterov)
+        for w, v in zip(moved, problem.velocity or (), strict=False):
+            sgd.state[w]["momentum_buffer"] = v.clone()
+        sgd.step()
         return problem.valid_loss(moved).item()
 
     brute = torch.zeros_like(alpha)

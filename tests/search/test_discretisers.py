@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -165,6 +166,23 @@ def test_limit_skips_against_a_second_writing_of_the_papers_procedure(most):
         assert len(skips(architecture)) <= most
         free = argmax("toy", every, weights)
         assert skips(architecture, "reduce") == skips(free, "reduce")  # reduction cells are left alone
+
+
+def test_limit_skips_never_ends_in_none_although_it_is_an_answer():
+    """P-DARTS drops Zero in its last stage (get_min_k_no_zero in its train_search.py), whatever the space."""
+    every = {n: replace(d, optional=True) for n, d in skipping(2).items()}
+    weights = {n: torch.tensor([0.6, 0.1, 0.3]) for n, d in every.items() if not d.inputs}
+    assert argmax("toy", every, weights)["normal/2/0"] == ("none",)
+    found = limit_skips("toy", every, weights)
+    assert {kept for name, kept in found.items() if not every[name].inputs} == {("conv",)}
+    weights = {n: torch.tensor([0.6, 0.3, 0.1]) for n, d in every.items() if not d.inputs}
+    found = limit_skips("toy", every, weights)  # what a skip connection too many makes room for is no "none", either
+    assert {kept for name, kept in found.items() if name.startswith("normal") and not every[name].inputs} == {
+        ("conv",),
+        ("skip_connect",),
+    }
+    alone = {"normal/2/0": Decision("normal/2/0", ("none",), optional=True)}
+    assert limit_skips("toy", alone, {"normal/2/0": torch.ones(1)})["normal/2/0"] == ("none",)
 
 
 def test_limit_skips_leaves_weights_alone_and_says_where_it_cannot_be():

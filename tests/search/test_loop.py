@@ -1,3 +1,4 @@
+import copy
 import math
 import signal
 from dataclasses import replace
@@ -305,3 +306,60 @@ def test_recipe_refuses_nonsense_by_name(settings):
     (name,) = settings
     with pytest.raises(InputError, match=f"search.{name}="):
         SearchRecipe(**settings)
+
+
+def test_nesterov_needs_a_momentum():
+    with pytest.raises(InputError, match=r"search\.nesterov=True: needs a search\.momentum above 0"):
+        SearchRecipe(nesterov=True, momentum=0.0)
+
+
+def a_step(rate: float) -> tuple[Step, GradientStrategy]:
+    """The first step of a search whose weights move by plain gradients, with alphas by DARTS' first order."""
+    torch.manual_seed(0)
+    space = Darts(channels=2, cells=3, nodes=2, operations=OPERATIONS)
+    supernet = Supernet(space.network(Undecided(), (1, 6, 6), 3))
+    parts = {"operations": Softmax(), "inputs": None, "architect": first_order, "discretiser": argmax}
+    strategy = GradientStrategy(
+        "darts", supernet.decisions, optimizer=partial(torch.optim.Adam, lr=0.5), seed=0, **parts
+    )
+    train, valid = (next(training_batches(half(n), 8, AUGMENTATION, seed=n)) for n in (1, 2))
+    optimizer = torch.optim.SGD(supernet.parameters(), rate)
+    return Step(supernet, train, valid, Classification(), optimizer, 0.0), strategy
+
+
+def test_the_weights_gradient_is_clipped_by_its_whole_norm():
+    for clip in (1e-2, math.inf):
+        step, strategy = a_step(1.0)
+        before = [p.detach().clone() for p in step.supernet.parameters()]
+        search_step(step, strategy, clip)
+        moved = torch.cat([(p - b).flatten() for p, b in zip(step.supernet.parameters(), before, strict=True)]).norm()
+        assert (moved.item() == pytest.approx(1e-2, rel=1e-3)) == (clip == 1e-2)
+
+
+def test_a_search_clips_by_its_recipe():
+    states = [run_search(Run(), SearchRecipe(epochs=1, batch_size=8, clip=clip))[1] for clip in (1e-3, math.inf)]
+    assert not same(*states)
+
+
+def test_the_alphas_step_comes_first():
+    """DARTS, algorithm 1: the alphas learn at the weights as they are, the weights with the alphas as they are then."""
+    step, strategy = a_step(0.5)
+    untouched = copy.deepcopy(step.supernet)
+    logits = {n: p.detach().clone().requires_grad_() for n, p in strategy.logits.items()}
+    search_step(step, strategy, math.inf)
+    at_first = replace(step, supernet=untouched)
+    loss = at_first.valid_loss({n: p.softmax(0) for n, p in logits.items()})
+    for parameter, slope in zip(strategy.logits.values(), torch.autograd.grad(loss, logits.values()), strict=True):
+        torch.testing.assert_close(parameter.grad, slope)
+    loss = at_first.train_loss({n: p.detach().softmax(0) for n, p in strategy.logits.items()})
+    for own, slope in zip(
+        step.supernet.parameters(), torch.autograd.grad(loss, list(untouched.parameters())), strict=True
+    ):
+        torch.testing.assert_close(own.grad, slope)
+
+
+def test_nesterov_momentum_reaches_the_weights_optimiser():
+    states = [
+        run_search(Run(), SearchRecipe(epochs=1, batch_size=8, nesterov=nesterov))[1] for nesterov in (True, False)
+    ]
+    assert not same(*states)

@@ -59,6 +59,10 @@ def test_beta_decay():
     mean = sum(math.log(sum(math.exp(x) for x in LOGITS[n].tolist())) for n in EDGES) / 2
     assert BetaDecay()(relaxed(progress=0.5)).item() == pytest.approx(25 * mean)
     assert BetaDecay()(relaxed(progress=0.0)).item() == 0
+    # the authors' factor is 50 epoch / 100, however long the search is: after 30 of 50 epochs 15
+    assert BetaDecay(epochs=50)(relaxed(progress=0.6)).item() == pytest.approx(15 * mean)
+    with pytest.raises(InputError, match=r"objective\.beta_decay\.epochs=0"):
+        BetaDecay(epochs=0)
 
 
 def test_beta_decay_pulls_each_logit_by_its_softmax():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from supernet.runtime.errors import InputError
-from supernet.search.relaxations import Dirichlet, Gumbel, Sigmoid, Simplex, Softmax, Uniform, concentration
+from supernet.search.relaxations import Dirichlet, Gumbel, Sigmoid, Simplex, Softmax, Uniform, concentration, strength
 
 LOGITS = torch.tensor([0.3, -1.0, 1.2], dtype=torch.float64)
 
@@ -65,6 +65,16 @@ def test_dirichlet_has_the_moments_of_its_concentration():
     torch.testing.assert_close(draws.var(0), mean * (1 - mean) / (total + 1), atol=0.004, rtol=0)
     torch.testing.assert_close(draws.sum(-1), torch.ones(20000, dtype=torch.float64))
     torch.testing.assert_close(Dirichlet().expected(LOGITS), mean)
+
+
+def test_dirichlet_ranks_by_the_softmax_and_all_others_by_what_they_expect():
+    """The authors' genotype() takes softmax(alpha); between edges that is another order than the mean's."""
+    one, other = torch.tensor([0.5, 1.5, -1.0]), torch.tensor([-0.5, -1.0, 0.5])
+    assert torch.equal(strength(Dirichlet(), one), one.softmax(-1))
+    assert strength(Dirichlet(), one).max() > strength(Dirichlet(), other).max()
+    assert Dirichlet().expected(one).max() < Dirichlet().expected(other).max()
+    for relaxation in (Softmax(), Gumbel(), Sigmoid(), Simplex(), Uniform()):
+        assert torch.equal(strength(relaxation, LOGITS), relaxation.expected(LOGITS))
 
 
 def test_dirichlet_gradient_is_that_of_the_expectation():

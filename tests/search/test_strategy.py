@@ -148,7 +148,6 @@ def test_all_passes_of_an_update_see_one_draw_and_the_next_update_another(supern
     "optimizer",
     [
         torch.optim.Adam,
-        partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True),
         partial(torch.optim.SGD, lr=0.1, momentum=0.9, dampening=0.5),
         lambda parameters: torch.optim.SGD([{"params": [p]} for p in parameters], lr=0.1),
     ],

@@ -123,3 +123,30 @@ def test_one_path_has_something_on_everywhere_and_the_cheapest_where_nothing_cou
     assert one_path(ARCHITECTURE, {**DECISIONS, edge.name: edge})[edge.name].tolist() == [0, 1]
     edge = Decision("normal/2/1", ("a", "b"))
     assert one_path(ARCHITECTURE, {**DECISIONS, edge.name: edge})[edge.name].tolist() == [1, 0]
+
+
+HEAD = '{"format": "supernet.genotype", "version": 1, "space": "d", "choices": '
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[" * 100_000, "nested too deep"),
+        ('{"a":' * 100_000, "nested too deep"),
+        (HEAD + '{"a": ["x"], "a": ["y"]}}', "'a' is there twice"),
+        (HEAD + '{"a": ["x"]}, "space": "e"}', "'space' is there twice"),
+        (HEAD + '{"a": ["\\ud800"]}}', "lone surrogate"),
+        (HEAD + '{"a": ["' + "x" * 501 + '"]}}', "longer than the 500 letters"),
+        (HEAD + '{"a": [' + '"x", ' * 6000 + '"x"]}}', "more than 5,000 answers"),
+        (HEAD.replace(": 1", ": " + "1" * 5000) + "{}}", "not JSON"),
+        (HEAD.replace(": 1", ": " + "1" * 4000) + "{}}", "version 1111"),
+        (HEAD + '{"a": ["' + "x" * (5 << 20) + '"]}}', "more than 4 MiB"),
+    ],
+)
+def test_what_is_too_deep_large_or_doubled_is_refused_in_one_line(tmp_path, text, says):
+    path = tmp_path / "genotype.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=says) as error:
+        Architecture.load(path)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400

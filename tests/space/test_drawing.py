@@ -1,12 +1,16 @@
 import math
+import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib
 import pytest
 import torch
 from PIL import Image
 
+from supernet.runtime.text import printable
 from supernet.space import drawing
+from supernet.space.architecture import Architecture
 from supernet.space.drawing import cell_kinds, cell_to_dot, draw_cell, edge_names, heat_map, save_drawings
 from supernet.space.layout import Edge, lay_out
 from supernet.space.nasbench201 import from_string
@@ -151,3 +155,43 @@ def test_a_cell_of_one_input_is_drawn_without_the_edges_it_leaves_out():
     ]
     empty = draw_cell(from_string("|none~0|+|none~0|none~1|"), "cell")
     assert {"c(k-1)", "0", "1", "c(k)"} <= set(texts(empty))
+
+
+HOSTILE = [
+    '"]; evil [label="',
+    "back\\",
+    "line\nbreak",
+    "$\\frac{1}{$",
+    "\x1b[31m",
+    "<script>alert(1)</script>",
+    "\x01",
+]
+
+
+@pytest.mark.parametrize("operation", HOSTILE)
+def test_operations_of_any_name_are_drawn_as_text(tmp_path, operation):
+    cell = Architecture("toy", {"normal/2": ("0", "1"), "normal/2/0": (operation,), "normal/2/1": ("skip_connect",)})
+    paths = save_drawings(cell, tmp_path)
+    ElementTree.parse(paths[0])  # sound XML
+    assert printable(operation) in texts(draw_cell(cell, "normal"))
+    (line,) = [line for line in paths[2].read_text().split("\n") if "s0 -> s2" in line]
+    label = re.fullmatch(r'  s0 -> s2 \[label="((?:[^"\\]|\\.)*)", color="#\w+"\];', line)
+    assert label, "one attribute, which the name does not end"
+    assert re.sub(r"\\(.)", r"\1", label[1]) == printable(operation)
+    heat_map([operation], [operation], torch.zeros(1, 1), title=operation).canvas.draw()
+
+
+def test_kinds_of_any_name_are_quoted():
+    kind = 'x" {a'
+    dot = cell_to_dot(Architecture("toy", {f"{kind}/2": ("0",), f"{kind}/2/0": ("a",)}), kind)
+    assert dot.startswith('digraph "x\\" {a" {')
+
+
+def test_cells_of_absurd_numbers_are_not_drawn(tmp_path):
+    for node in ("999999999", "99999", "9" * 5000, "\u0662"):
+        architecture = {f"normal/{node}": ("0",), f"normal/{node}/0": ("a",)}
+        assert cell_kinds(architecture) == []
+        assert save_drawings(architecture, tmp_path) == []
+    many = {f"normal/{n}/{s}": ("a",) for n in range(2, 40) for s in range(n)}
+    assert save_drawings(many, tmp_path) == []
+    assert list(tmp_path.iterdir()) == []

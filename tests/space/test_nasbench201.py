@@ -15,7 +15,14 @@ from supernet.space.architecture import check, one_hot, random_architecture
 from supernet.space.cells import Cell
 from supernet.space.choices import Choice, Supernet
 from supernet.space.choosers import Decided, Undecided
-from supernet.space.nasbench201 import NASBENCH201_OPERATIONS, NasBench201, ResidualBlock, from_string, to_string
+from supernet.space.nasbench201 import (
+    NASBENCH201_OPERATIONS,
+    NasBench201,
+    ResidualBlock,
+    from_string,
+    is_cell,
+    to_string,
+)
 
 # Facts of the benchmark: index -> cell, parameters, multiply-adds on CIFAR-10.
 KNOWN = {
@@ -246,3 +253,31 @@ def test_bad_settings_are_one_line(settings):
     (name,) = settings
     with pytest.raises(InputError, match=f"space.{name}="):
         NasBench201(**settings)
+
+
+@pytest.mark.parametrize("written", ["{}", " {}\n", "Structure(4 nodes with {})", "{:wide}"])
+def test_blanks_and_the_words_around_a_cell_play_no_part(written):
+    cell = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
+    given = cell.replace("|", " | ").replace("+", " + ") if "wide" in written else written.format(cell)
+    assert to_string(from_string(given)) == cell
+    assert is_cell(given)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("(4, 0, 3, 1, 4, 3)", "numbers alone do not say"),
+        ("[4,0,3,1,4,3]", "numbers alone do not say"),
+        ("|none~" + "9" * 5000 + "|", "node 1 needs"),
+        ("|none~\u0660|", "node 1 needs"),
+        ("|<script>~0|", "node 1 needs"),
+        ("||none~0|", "node 1 needs"),
+        ("none~0", "node 1 needs"),
+        ("|none~0|+", "node 2 needs"),
+        ("+".join("|" + "|".join(f"none~{s}" for s in range(n)) + "|" for n in range(1, 120)), "119 nodes"),
+    ],
+)
+def test_other_writings_are_refused_in_one_line(text, says):
+    with pytest.raises(InputError, match=says) as error:
+        from_string(text)
+    assert len(str(error.value)) < 400

@@ -171,3 +171,52 @@ def test_alphas_of_another_space_are_refused(search):
     supernet, alphas = search
     with pytest.raises(InputError, match="9 edges, the space has 14"):
         original_alphas(supernet.decisions, alphas[0][:9], alphas[1])
+
+
+def final_weights():
+    genotype = PUBLISHED["darts_v2"]
+    network = Darts(channels=4, cells=4, auxiliary=True).network(Decided(genotype.architecture()), (3, 32, 32), 5)
+    return network.double(), state("darts_v2"), genotype
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "module.module.", "_orig_mod.", "model.", "net.module._orig_mod.", "x.y."]
+)
+@pytest.mark.parametrize("key", [None, "state_dict", "model", "ema"])
+def test_wrapped_checkpoints_load_as_the_plain_one(prefix, key):
+    network, weights, genotype = final_weights()
+    given = {prefix + name: value for name, value in weights.items()}
+    if key is not None:  # as the original's train_imagenet.py saves them
+        given = {"epoch": 250, key: given, "best_acc_top1": 73.3, "optimizer": {"state": {}, "param_groups": [{}]}}
+    load_original_final(network, given, genotype)
+    assert close(network.eval()(record.images(3, 32)), FIGURES["darts_v2"]["evaluated"])
+
+
+def test_a_wrapped_search_network_loads_too(search):
+    supernet, alphas = search
+    weights = {f"module.{name}": value for name, value in state("search").items()}
+    alone = dict.fromkeys(("module.alphas_normal", "alphas_reduce"), torch.zeros(14, 8))
+    for parameter in supernet.parameters():
+        parameter.data.zero_()
+    load_original_search(supernet, {"model": {"state_dict": {**weights, **alone}}})
+    assert close(supernet.eval()(record.images(4, 16), relax(supernet, alphas)), FIGURES["search"]["evaluated"])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda w: {"epoch": 3, "best": 1.0},
+            r"holds epoch, best; give the state dict, such as checkpoint\['state_dict'\]",
+        ),
+        (lambda w: {"first": w, "second": w}, "holds first, second; give"),
+        (lambda w: [w], "holds list"),
+        (lambda w: {}, "holds nothing"),
+        (lambda w: {**w, **{f"module.{name}": value for name, value in w.items()}}, "with and without a prefix"),
+    ],
+)
+def test_checkpoints_without_one_state_dict_say_what_to_give(change, says):
+    network, weights, genotype = final_weights()
+    with pytest.raises(InputError, match=says) as error:
+        load_original_final(network, change(weights), genotype)
+    assert "\n" not in str(error.value)

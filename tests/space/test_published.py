@@ -3,7 +3,8 @@ import pytest
 from supernet.runtime.errors import InputError
 from supernet.space.choosers import Decided
 from supernet.space.darts import Darts
-from supernet.space.published import PUBLISHED, published, read_genotype
+from supernet.space.genotype_text import read_genotype
+from supernet.space.published import PUBLISHED, published
 
 # name: (CIFAR-10 at 36 channels and 20 cells, CIFAR-100, ImageNet at 48 channels and 14 cells). Counted
 # independently of this library; the auxiliary head is left out.

@@ -9,9 +9,10 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from supernet import Darts, Decided, load, published
+from supernet import Darts, Decided, NasBench201, load, published
 from supernet.data.augmentation import Augmentation
 from supernet.runtime.errors import InputError
+from supernet.space.nasbench201 import from_string
 from supernet.space.operations import OPERATIONS
 from supernet.training.bundle import save_bundle
 
@@ -69,6 +70,8 @@ def test_results_have_the_familiar_shape(model):
     order = result.probs.data.argsort(descending=True).tolist()
     assert result.probs.top1 == order[0]
     assert result.probs.top1conf == pytest.approx(float(result.probs.data[order[0]]))
+    assert result.probs.top1conf.item() == float(result.probs.top1conf)
+    assert f"{result.probs.top1conf:.1%}" == f"{float(result.probs.data[order[0]]):.1%}"
     assert result.probs.top5 == order[:5]
     assert result.probs.top5conf == sorted(result.probs.top5conf, reverse=True)
     assert result.path is None
@@ -115,7 +118,7 @@ def test_grey_colour_and_size_are_converted(model, tmp_path):
         (np.zeros((8, 10)), "uint8, not float64"),
         (np.zeros(8, np.uint8), "not of shape"),
         (3, "not int"),
-        ("absent.png", "not a readable image"),
+        ("absent.png", "absent.png: no such file"),
     ],
 )
 def test_what_is_no_image_is_refused_in_one_line(model, image, says):
@@ -232,3 +235,137 @@ def test_parts_that_do_not_go_together_are_refused(model, changes):
     rewrite(folder / "model.safetensors", **changes)
     with pytest.raises(InputError, match="do not go together"):
         load(folder / "model.safetensors")
+
+
+def put(path, described=None, change=None, checksum=None):
+    """Writes a model file anew with another description or other tensors, as one who tampers with it would."""
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    state = load_file(path)
+    for name, value in (change or {}).items():
+        state[name] = value(state[name])
+    metadata["supernet"] = json.dumps({**json.loads(metadata["supernet"]), **(described or {})})
+    metadata.pop("supernet.sha256")
+    save_file(state, path, metadata | ({} if checksum is None else {"supernet.sha256": checksum}))
+
+
+FIRST = "stem.0.weight"
+
+
+@pytest.mark.parametrize("where", ["tensors", "description"])
+def test_a_flipped_bit_is_refused(model, where):
+    path = model[1] / "model.safetensors"
+    raw = bytearray(path.read_bytes())
+    at = raw.index(b"ant") if where == "description" else len(raw) - 3
+    raw[at] ^= 2
+    path.write_bytes(raw)
+    with pytest.raises(InputError, match="damaged: its checksum is not that of its content") as error:
+        load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_the_same_model_is_the_same_file(tmp_path):
+    for number in range(8):
+        make(tmp_path / str(number))
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    header = int.from_bytes((tmp_path / "0").read_bytes()[:8], "little")
+    assert header % 8 == 0
+
+
+def test_models_of_versions_without_a_checksum_load(model):
+    network, folder = model
+    put(folder / "model.safetensors")
+    with torch.no_grad():
+        expected = network(AUGMENTATION.normalise(pictures())).softmax(1)
+    torch.testing.assert_close(torch.stack([r.probs.data for r in load(folder)(pictures())]), expected)
+
+
+def test_a_checksum_of_something_else_is_refused(model):
+    put(model[1] / "model.safetensors", checksum="0" * 64)
+    with pytest.raises(InputError, match="checksum"):
+        load(model[1])
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (lambda v: v.double(), "is of torch.float64, its network has torch.float32"),
+        (lambda v: v.half(), "is of torch.float16"),
+        (lambda v: v.int(), "is of torch.int32"),
+        (lambda v: v.bool(), "is of torch.bool"),
+        (lambda v: v * float("nan"), "holds infinite values or none"),
+        (lambda v: v / 0, "holds infinite values or none"),
+        (lambda v: v[:1].clone(), "1 tensors do not fit its genotype: stem.0.weight"),
+    ],
+)
+def test_tensors_that_are_no_weights_are_refused(model, value, says):
+    put(model[1] / "model.safetensors", change={FIRST: value})
+    with pytest.raises(InputError, match=says) as error:
+        load(model[1])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("setting", ["cells", "nodes", "channels", "stem_multiplier"])
+def test_sizes_that_would_take_forever_are_refused_before_anything_is_built(model, setting):
+    path = model[1] / "model.safetensors"
+    with safe_open(path, "pt") as file:
+        space = json.loads(file.metadata()["supernet"])["space"]
+    rewrite(path, space={**space, "settings": {**space["settings"], setting: 10**12}})
+    with pytest.raises(InputError, match=r"do not fit|no network can be built|takes|no operation"):
+        load(path)
+
+
+def test_cells_without_a_tensor_are_counted_as_well(tmp_path):
+    path = tmp_path / "model.safetensors"
+    cell = from_string("|skip_connect~0|+|none~0|skip_connect~1|")
+    make(path, space=NasBench201(4, 1, 1, 2), architecture=cell)
+    rewrite(path, space={"name": "nasbench201", "settings": {"channels": 4, "cells": 10**12, "stages": 1, "nodes": 2}})
+    with pytest.raises(InputError, match="do not fit its description"):
+        load(path)
+
+
+def test_an_edge_of_thousands_of_operations_is_refused(model):
+    genotype = json.loads(published("darts_v2").to_json())
+    genotype["choices"]["normal/2/0"] = ["skip_connect"] * 4000
+    rewrite(model[1] / "model.safetensors", genotype=genotype)
+    with pytest.raises(InputError, match="do not fit its"):
+        load(model[1])
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        {"classes": "abcdef"},
+        {"classes": [1, 2, 3, 4, 5, 6]},
+        {"shape": [3, 8.5, 10]},
+        {"shape": [3, True, 10]},
+        {"shape": [3, 10**12, 10]},
+        {"normalisation": {"mean": [0, 0, 0], "std": [1, 0, 1]}},
+        {"normalisation": {"mean": [0, 0, 0], "std": [1, -1, 1]}},
+        {"normalisation": {"mean": [0, 0, 0], "std": [1, 1]}},
+        {"normalisation": {"mean": [0, float("nan"), 0], "std": [1, 1, 1]}},
+    ],
+)
+def test_descriptions_that_would_predict_nonsense_are_refused(model, described):
+    put(model[1] / "model.safetensors", described)
+    with pytest.raises(InputError, match=r"model.safetensors: .*(do not go together|std)"):
+        load(model[1])
+
+
+def test_names_from_a_file_are_shown_escaped(model):
+    path = model[1] / "model.safetensors"
+    state = load_file(path)
+    state["\x1b[31m\n" + FIRST] = state.pop(FIRST)
+    with safe_open(path, "pt") as file:
+        save_file(state, path, {"supernet": file.metadata()["supernet"]})
+    with pytest.raises(InputError) as error:
+        load(path)
+    assert "\\x1b[31m\\nstem" in str(error.value)
+    assert "\x1b" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "."])
+def test_names_that_no_file_can_have_are_refused_in_one_line(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="no such model"):
+        load(name)

@@ -77,3 +77,17 @@ def test_nothing_gives_nothing():
     assert predictor()(torch.zeros(0, 3, 4, 5)) == []
     with pytest.raises(InputError, match="no pixels"):
         predictor()(torch.zeros(1, 3, 0, 5))
+
+
+def test_a_folder_is_all_images_in_it(tmp_path):
+    names = ["b.png", "a/2.PNG", "a/1.bmp", "a/deep/3.png"]
+    hidden = [".hidden.png", ".thumbnails/x.png", "a/._1.png"]
+    for name in [*names, *hidden]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture()).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no image")
+    found = [r.path for r in predictor()([str(tmp_path), tmp_path / "b.png"])]
+    assert found == [str(tmp_path / name) for name in ["a/1.bmp", "a/2.PNG", "a/deep/3.png", "b.png", "b.png"]]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: no images in this folder"):
+        predictor()(tmp_path / "empty")

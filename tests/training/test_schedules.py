@@ -71,3 +71,12 @@ def test_dropout_after_skips_is_that_of_p_darts():
 def test_nonsense_is_refused(make, says):
     with pytest.raises(InputError, match=says):
         make()
+
+
+def test_a_short_training_can_see_the_beginning_of_a_long_cosine():
+    """GAEA on NAS-Bench-201: 25 epochs of a curve of 50."""
+    short, long = Cosine(0.025, 0.001, span=50), Cosine(0.025, 0.001)
+    assert [short(epoch, 25) for epoch in range(25)] == [long(epoch, 50) for epoch in range(25)]
+    assert Cosine(0.025, 0.001, span=10)(20, 30) == pytest.approx(0.001)  # a longer one does not climb again
+    with pytest.raises(InputError, match=r"schedule\.span=0"):
+        Cosine(0.025, span=0)

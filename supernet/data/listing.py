@@ -1,0 +1,208 @@
+"""Which files of a folder are images of which class and part, and what is left out."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from supernet.data.images import SUFFIXES
+from supernet.runtime.errors import InputError
+
+PARTS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+_UNCLEAR = ("eval", "evaluation", "holdout")  # validation to some, test to others
+# What file managers, archives, network drives and notebooks leave behind, besides names that begin with a dot.
+_SYSTEM = frozenset(
+    {
+        *("__macosx", "@eadir", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "system volume information"),
+        *("lost+found", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__pycache__"),
+    }
+)
+
+
+@dataclass
+class LeftOut:
+    """What was seen and not read, counted."""
+
+    endings: Counter[str] = field(default_factory=Counter)
+    folders: int = 0
+    special: int = 0
+    loose: int = 0
+
+    def notes(self) -> list[str]:
+        """At most one line: "left out: 3 .heic, 1 hidden or system folder"."""
+        counts = [f"{n} {ending or 'without an ending'}" for ending, n in self.endings.most_common(5)]
+        if others := sum(n for _, n in self.endings.most_common()[5:]):
+            counts.append(f"{others} with other endings")
+        if self.folders:
+            counts.append(f"{self.folders} hidden or system folder{'s' * (self.folders > 1)}")
+        if self.special:
+            counts.append(
+                f"{self.special} broken link{'s' * (self.special > 1)} or special file{'s' * (self.special > 1)}"
+            )
+        if self.loose:
+            counts.append(f"{self.loose} image{'s' * (self.loose > 1)} outside the class folders")
+        return [f"left out: {', '.join(counts)}"] if counts else []
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The image files of one part, sorted within each class, and their labels (N,)."""
+
+    paths: tuple[str, ...]
+    labels: Tensor
+
+
+def find_parts(root: Path) -> tuple[dict[str, Path], list[str]]:
+    """The folders of the parts, at least "train", by usual names in any case; the root itself where none has one.
+
+    Also notes about folders beside them that hold no pictures. Raises InputError where names leave a doubt.
+    """
+    folders = _folders(root)
+    named = {part: [f for f in folders if f.name.casefold() in names] for part, names in PARTS.items()}
+    found = [folder for group in named.values() for folder in group]
+    if not found:
+        _refuse_look_alikes(root, folders)
+        return {"train": root}, []
+    for group in named.values():
+        if len(group) > 1:
+            raise InputError(f"data.path={root}: {_names(group)} are one part by their names; keep one of them")
+    others = [f for f in folders if f not in found]
+    if pictured := [f for f in others if next(_images(f), None)]:
+        first = pictured[0].name
+        way_out = f"name it val or test, or move it out of {root}"
+        if first.casefold() not in _UNCLEAR:
+            way_out = (
+                f"keep the parts train, val and test alone in {root}, each with class folders, or rename {first!r}"
+            )
+        raise InputError(f"data.path={root}: {_names(pictured)} beside {_names(found)}: a part or a class? {way_out}")
+    if not named["train"]:
+        raise InputError(f"data.path={root}: {_names(found)} and no train; expected train/<class>/<image>")
+    notes = [f"not read, without images: {_names(others)}"] if others else []
+    return {part: group[0] for part, group in named.items() if group}, notes
+
+
+def find_classes(folder: Path, path: str) -> dict[str, list[Path]]:
+    """The class folders by name, sorted. Names that differ in their Unicode form alone are one class.
+
+    Raises InputError, led by `path`, where there are fewer than two.
+    """
+    classes: dict[str, list[Path]] = {}
+    for each in _folders(folder):
+        classes.setdefault(_composed(each.name), []).append(each)
+    if not classes:
+        loose = sum(1 for _ in _images(folder))
+        there = f"{loose} images and no folder" if loose else "no folder"
+        raise InputError(f"data.path={path}: {there} for a class in it; expected train/<class>/<image>")
+    if len(classes) == 1:
+        (name, (only, *_)) = next(iter(classes.items()))
+        below = _folders(only)
+        deeper = f"; one level down are {_names(below)}: data.path={only}" if len(below) > 1 else ""
+        raise InputError(f"data.path={path}: needs two class folders in {folder.name}, found one ({name}){deeper}")
+    return dict(sorted(classes.items()))
+
+
+def list_images(folder: Path, classes: Sequence[str], left_out: LeftOut) -> Listed:
+    """All images of a part, class after class. Counts what it passes over. Raises InputError."""
+    found: dict[str, list[Path]] = {}
+    for each in _folders(folder):
+        found.setdefault(_composed(each.name), []).append(each)
+    if extra := sorted(set(found) - set(classes)):
+        alike = next((c for c in classes if c.casefold() == extra[0].casefold()), None)
+        hint = f"; it differs from {alike!r} in upper and lower case" if alike else ""
+        raise InputError(f"data.path: class {extra[0]!r} in {folder} is not among the training classes{hint}")
+    loose = sum(1 for _ in _images(folder, deep=False, left_out=left_out))
+    if loose and not found:
+        raise InputError(
+            f"data.path: {loose} images in {folder} without class folders, so unlabelled; sort them into "
+            f"{folder.name}/<class>, or move the folder away: a fifth of the training images is held out then"
+        )
+    left_out.loose += loose
+    paths: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        files = sorted(path for each in found.get(name, ()) for path in _images(each, left_out=left_out))
+        paths += files
+        labels += [label] * len(files)
+    if not paths:
+        raise InputError(f"data.path: no images in {folder} (looked for {', '.join(sorted(SUFFIXES))})")
+    return Listed(tuple(paths), torch.tensor(labels))
+
+
+def _images(folder: Path, *, deep: bool = True, left_out: LeftOut | None = None) -> Iterator[str]:
+    """Image files at every depth, through links; a folder that was entered is not entered again (links can circle)."""
+    counts = left_out or LeftOut()
+    entered: set[tuple[int, int]] = set()
+    waiting = [str(folder)]
+    while waiting:
+        place = waiting.pop()
+        for entry in _entries(place, entered):
+            kind = _kind(entry)
+            if _hidden(entry.name):
+                counts.folders += kind == "folder"
+            elif kind == "folder":
+                waiting += [entry.path] * deep
+            elif kind == "special":
+                counts.special += 1
+            elif (ending := Path(entry.name).suffix.lower()) in SUFFIXES:
+                yield entry.path
+            else:
+                counts.endings[ending] += 1
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """What a name stands for, through links: "folder", "file", or "special" (broken links, pipes, devices)."""
+    try:
+        return "folder" if entry.is_dir() else "file" if entry.is_file() else "special"
+    except OSError:  # a link to itself
+        return "special"
+
+
+def _entries(place: str, entered: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
+    try:
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in entered:
+            return []
+        entered.add((status.st_dev, status.st_ino))
+        with os.scandir(place) as entries:
+            return list(entries)
+    except OSError as error:
+        raise InputError(f"data.path: {place} cannot be read ({error.strerror})") from None
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The sub-folders, sorted, without hidden ones and a system's own."""
+    entries = _entries(str(folder), set())
+    return sorted(Path(entry.path) for entry in entries if _kind(entry) == "folder" and not _hidden(entry.name))
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in _SYSTEM
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _names(folders: Sequence[Path]) -> str:
+    shown = [folder.name for folder in folders[:5]]
+    return ", ".join(shown) + (f" and {len(folders) - 5} more" if len(folders) > 5 else "")
+
+
+def _refuse_look_alikes(root: Path, folders: Sequence[Path]) -> None:
+    """seg_train beside seg_test, training_set beside test_set: parts, and no classes."""
+    words = {word for folder in folders for word in re.split(r"[^a-z]+", folder.name.casefold())}
+    words |= {word.removesuffix("set") for word in words}
+    if words & set(PARTS["train"]) and words & {*PARTS["val"], *PARTS["test"], *_UNCLEAR}:
+        raise InputError(f"data.path={root}: {_names(folders)} look like parts; name them train, val and test")

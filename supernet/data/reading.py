@@ -1,0 +1,85 @@
+"""What was read: the classes, the images of each part, and what was left out, converted or held out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from supernet.runtime.text import printable
+
+_SHOWN = 8  # classes in a line
+_SAMPLED = 64  # images of each part whose pixels are in the fingerprint
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a data set turned out to be, for a person's eyes and for summary.json.
+
+    `counts`: for each of "train", "valid" and "test" that exists, the number of images of each class.
+    `held_out`: the test images were drawn from the training images by this program.
+    `notes`: what was left out, resized, converted or found twice, a short line each.
+    """
+
+    classes: tuple[str, ...]
+    counts: Mapping[str, tuple[int, ...]]
+    shape: tuple[int, int, int]
+    held_out: bool = False
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """A few short lines, printable: the images, the classes, and each note."""
+        parts = {part: sum(counts) for part, counts in self.counts.items()}
+        shown = [f"{part} {parts[part]:,}" if part in parts else f"{part} -" for part in ("train", "valid", "test")]
+        held = " (held out)" if self.held_out else ""
+        size = " x ".join(map(str, self.shape))
+        images = f"{sum(parts.values()):,} images of {size} (channels, height, width): {', '.join(shown)}{held}"
+        return [printable(line) for line in (images, f"{len(self.classes)} classes: {self._classes()}", *self.notes)]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain values: images of each part and class."""
+        return {
+            "images": {part: sum(counts) for part, counts in self.counts.items()},
+            "held_out": self.held_out,
+            "shape": list(self.shape),
+            "classes": {
+                name: {part: counts[label] for part, counts in self.counts.items()}
+                for label, name in enumerate(self.classes)
+            },
+            "notes": list(self.notes),
+        }
+
+    def _classes(self) -> str:
+        totals = [sum(counts) for counts in zip(*self.counts.values(), strict=True)]
+        named = [f"{name} {count:,}" for name, count in zip(self.classes, totals, strict=True)]
+        if len(named) <= _SHOWN:
+            return ", ".join(named)
+        return f"{', '.join(named[: _SHOWN - 1])}, ... ({min(totals):,} to {max(totals):,} images each)"
+
+
+def class_counts(labels: Tensor, classes: int) -> tuple[int, ...]:
+    """How many of the labels (N,) are of each class."""
+    return tuple(torch.bincount(labels, minlength=classes).tolist())
+
+
+def majority(counts: Sequence[int]) -> float:
+    """The share of the largest class: the accuracy of always naming it."""
+    return max(counts) / sum(counts)
+
+
+def sampled(count: int) -> Tensor:
+    """Places of at most 64 images, spread evenly over `count`."""
+    return torch.linspace(0, count - 1, min(count, _SAMPLED), dtype=torch.float64).round().long()
+
+
+def hashed(parts: Iterable[str | bytes]) -> str:
+    """SHA-256 of the parts, each with its length, in hexadecimal digits."""
+    whole = hashlib.sha256()
+    for part in parts:
+        content = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
+        whole.update(len(content).to_bytes(8, "big") + content)
+    return whole.hexdigest()

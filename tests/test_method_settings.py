@@ -1,0 +1,451 @@
+"""What each method is made of, value by value, as its authors have it: papers and the code they released.
+
+The tables were written from those, not from the yamls: a value that changes in conf has to change here, with a reason.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from common import composed
+
+CONF = Path(__file__).parents[1] / "conf"
+METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
+PARTS = ("chooser", "relaxation", "inputs", "architect", "optimizer", "objective", "discretiser")
+GONE = object()
+
+
+@cache
+def fixed(*words: str) -> dict[str, Any]:
+    """All that a method decides, by dotted key."""
+    settings = composed(*words)
+    strategy = {k: v for k, v in settings["strategy"].items() if k not in HANDED_ON}
+    blocks = {name: settings[name] for name in (*PARTS, "search", "doctor", "stages")}
+    return dict(leaves("", {**blocks, "strategy": strategy}))
+
+
+HANDED_ON = {  # by the strategy, from groups of their own
+    "operations": "relaxation",
+    "inputs": "inputs",
+    "architect": "architect",
+    "optimizer": "optimizer",
+    "terms": "objective",
+    "discretiser": "discretiser",
+}
+
+
+def leaves(key: str, value: Any):
+    if isinstance(value, dict) and value:
+        for name, child in value.items():
+            yield from leaves(f"{key}.{name}" if key else name, child)
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        for number, child in enumerate(value):
+            yield from leaves(f"{key}.{number}", child)
+    else:
+        yield key, value.removeprefix("supernet.") if isinstance(value, str) else value
+
+
+# DARTS, first order: Liu et al. 2019, sections 2 and 3.1; cnn/train_search.py and cnn/architect.py.
+DARTS = {
+    "chooser._target_": "space.choosers.Undecided",
+    "chooser.partial": 1,
+    "chooser.single": False,
+    "chooser.without": [],
+    "chooser.auxiliary": False,
+    "relaxation._target_": "search.relaxations.Softmax",
+    "inputs": None,
+    "architect._target_": "search.architects.first_order",
+    "architect._partial_": True,
+    "optimizer._target_": "torch.optim.Adam",
+    "optimizer._partial_": True,
+    "optimizer.lr": 3e-4,
+    "optimizer.betas": [0.5, 0.999],
+    "optimizer.weight_decay": 1e-3,
+    "objective": {},
+    "discretiser._target_": "search.discretisers.argmax",
+    "discretiser._partial_": True,
+    "search._target_": "search.loop.SearchRecipe",
+    "search.epochs": 50,
+    "search.batch_size": 64,
+    "search.share": 0.5,
+    "search.schedule._target_": "training.schedules.Cosine",
+    "search.schedule.start": 0.025,
+    "search.schedule.end": 0.001,
+    "search.schedule.warm_up": 0,
+    "search.momentum": 0.9,
+    "search.nesterov": False,
+    "search.weight_decay": 3e-4,
+    "search.clip": 5.0,
+    "search.warm_up": 0,
+    "search.skip_dropout": 0.0,
+    "search.drop_path": 0.0,
+    "strategy._target_": "search.gradient.GradientStrategy",
+    "strategy._partial_": True,
+    "strategy.perturbation": None,
+    "strategy.assistance": None,
+    "strategy.start._target_": "search.gradient.small_normal",
+    "strategy.start._partial_": True,
+    "strategy.single_level": False,
+    "strategy.clip": None,
+    "stages": [],
+    "doctor._target_": "search.doctor.Doctor",
+    "doctor.every": 1,
+    "doctor.batch_size": 8,
+    "doctor.iterations": 8,
+    "doctor.tolerance": 0.02,
+    "doctor.recalibration": 4,
+    "doctor.since": 0.5,
+    "doctor.spared": ["reduce"],
+    "doctor.many_skips": 0.5,
+    "doctor.few_parametric": 0.25,
+    "doctor.large_gap": 0.85,
+    "doctor.window": 9,
+    "doctor.delta": 8,
+    "doctor.rise": 1.3,
+    "doctor.not_before": 10,
+    "doctor.on_rise": "go_on",
+    "doctor.factor": 10.0,
+    "doctor.most": 0.03,
+}
+SECOND_ORDER = {"architect._target_": "search.architects.unrolled", "architect.epsilon": 0.01}
+SEVEN = {"chooser.without": ["none"]}  # the lists in genotypes.py or spaces.py of these authors' code
+# Xu et al. 2020: train_search.py and model_search.py
+PC_DARTS = {
+    "chooser.partial": 4,
+    "search.batch_size": 256,
+    "search.schedule.start": 0.1,
+    "search.schedule.end": 0.0,
+}
+PC_DARTS_OWN = {
+    "inputs": GONE,
+    "inputs._target_": "search.relaxations.Softmax",
+    "search.warm_up": 15,
+    "optimizer.lr": 6e-4,
+}
+# Zela et al. 2020: src/search/args.py and the scripts of DARTS-ES and DARTS-ADA
+R_DARTS_ES = {
+    **SECOND_ORDER,
+    "doctor.every": 2,
+    "doctor.batch_size": 64,
+    "doctor.iterations": 30,
+    "doctor.tolerance": 0.001,
+    "doctor.window": 5,
+    "doctor.delta": 4,
+    "doctor.on_rise": "stop",
+}
+# Li et al. 2021: cnn/architect/architect_edarts.py and configs/cnn of gaea_release
+GAEA = {
+    "relaxation._target_": "search.relaxations.Simplex",
+    "optimizer._target_": "search.optimizers.ExponentiatedGradient",
+    "optimizer.lr": 0.1,
+    "optimizer.floor": 1e-5,
+    "optimizer.betas": GONE,
+    "optimizer.weight_decay": GONE,
+    "strategy.start._target_": "search.gradient.uniform",
+}
+# Wang et al. 2021: sota/cnn/projection.py and darts-proj-sota.sh: 14 + 3 rounds, five epochs between two of them
+DARTS_PT = {
+    **SEVEN,
+    "stages": GONE,
+    "stages.0": {},
+    "stages.1.carry": True,
+    "stages.1.rate": 0.1,
+    "stages.1.warm_up": 0.0,
+    "stages.1.length": 5 * (14 + 3 - 1) / 50,
+    "stages.1.wrapper._target_": "search.projection.Projection",
+    "stages.1.wrapper._partial_": True,
+    "stages.1.wrapper.batches": None,
+}
+# Chen and Hsieh 2020: sota/cnn/train_search.py and attacker
+SDARTS = {**SEVEN, "strategy.perturbation": GONE, "strategy.perturbation.start": 0.03, "strategy.perturbation.end": 0.3}
+# Chen et al. 2021: DARTS-space/train_search.py
+DRNAS = {**SEVEN, "relaxation._target_": "search.relaxations.Dirichlet", "optimizer.lr": 6e-4}
+GUMBEL = {"relaxation._target_": "search.relaxations.Gumbel"}
+
+
+def stages(*rows: dict[str, Any]) -> dict[str, Any]:
+    return {"stages": GONE, **{f"stages.{n}.{k}": v for n, row in enumerate(rows) for k, v in row.items()}}
+
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "darts": {},
+    "darts_2nd": SECOND_ORDER,
+    "darts_2nd_exact": {"architect._target_": "search.architects.unrolled_exact"},
+    # Zhang et al. 2021: K = 2
+    "idarts": {"architect._target_": "search.architects.neumann", "architect.terms": 3},
+    "pc_darts": {**PC_DARTS, **PC_DARTS_OWN},
+    # Dong and Yang 2019: search-opts/GDAS-NASNet-CIFAR.config and the script's --tau_max 10 --tau_min 0.1
+    "gdas": {
+        **GUMBEL,
+        "chooser.single": True,
+        "relaxation.hard": True,
+        "relaxation.start": 10.0,
+        "relaxation.end": 0.1,
+        "search.epochs": 250,
+        "search.batch_size": 256,
+        "search.weight_decay": 5e-4,
+        "search.nesterov": True,
+    },
+    # Xie et al. 2019: train_search.py with --temp_annealing
+    "snas": {
+        **GUMBEL,
+        "relaxation.hard": False,
+        "relaxation.start": 1.0,
+        "relaxation.end": 0.03,
+        "search.epochs": 150,
+        "search.share": 0.9,
+        "strategy.single_level": True,
+    },
+    # Chen et al. 2019: train_search.py, the README's rates of dropout
+    "p_darts": {
+        "search.epochs": 75,
+        "search.batch_size": 96,
+        "search.schedule.end": 0.0,
+        "search.warm_up": 30,
+        "optimizer.lr": 6e-4,
+        "strategy.clip": 5.0,
+        "discretiser._target_": "search.discretisers.limit_skips",
+        "discretiser.most": 2,
+        "discretiser.kind": "normal",
+        **stages(
+            {"length": 0.3333, "depth": 5 / 8, "keep": 5, "skip_dropout": 0.1},
+            {"length": 0.3333, "depth": 11 / 8, "keep": 3, "skip_dropout": 0.4},
+            {"length": 0.3333, "depth": 17 / 8, "skip_dropout": 0.7},
+        ),
+    },
+    # Chu, Zhou, Zhang and Li 2020: fairdarts/train_search.py, separate_loss.py, utils.py
+    "fair_darts": {
+        **SEVEN,
+        "relaxation._target_": "search.relaxations.Sigmoid",
+        "objective": GONE,
+        "objective.zero_one._target_": "search.objectives.ZeroOne",
+        "objective.zero_one.weight": 10.0,
+        "objective.zero_one.form": "l2",
+        "discretiser._target_": "search.discretisers.threshold",
+        "discretiser.least": 0.85,
+        "optimizer.lr": 3e-3,
+        "optimizer.betas": [0.9, 0.999],
+        "search.batch_size": 128,
+        "search.schedule.start": 0.005,
+        "strategy.start._target_": "search.gradient.zero",
+    },
+    # Chu, Wang et al. 2021: src/search/model_search.py, scripts/run_darts_minus.sh
+    "darts_minus": {
+        "chooser.auxiliary": True,
+        "strategy.assistance": GONE,
+        "strategy.assistance._target_": "search.perturbations.AuxiliarySkip",
+        "strategy.assistance.start": 1.0,
+        "strategy.assistance.decay": "linear",
+    },
+    "r_darts_l2": {**SECOND_ORDER, "search.weight_decay": 81e-4},
+    "r_darts_dp": {**SECOND_ORDER, "search.drop_path": 0.2},
+    "r_darts_es": R_DARTS_ES,
+    "r_darts_ada": {**R_DARTS_ES, "doctor.on_rise": "adapt"},
+    "sdarts_rs": {**SDARTS, "strategy.perturbation._target_": "search.perturbations.RandomSmoothing"},
+    "sdarts_adv": {
+        **SDARTS,
+        "strategy.perturbation._target_": "search.perturbations.Adversarial",
+        "strategy.perturbation.steps": 7,
+    },
+    "drnas": DRNAS,
+    "drnas_progressive": {
+        **DRNAS,
+        "search.schedule.start": 0.1,
+        "search.schedule.end": 0.0,
+        "search.warm_up": 20,
+        **stages(
+            {"length": 0.5, "depth": 20 / 8, "width": 36 / 16, "partial": 6, "keep": 4, "schedule": "whole"},
+            {"length": 0.5, "depth": 20 / 8, "width": 36 / 16, "partial": 4, "carry": True, "schedule": "whole"},
+        ),
+    },
+    "darts_pt": DARTS_PT,
+    "darts_pt_fixed": {**DARTS_PT, "relaxation._target_": "search.relaxations.Uniform"},
+    # Ye et al. 2022: optimizers/darts/architect.py, weights = 0 + 50*epoch/100
+    "beta_darts": {
+        **SEVEN,
+        "objective": GONE,
+        "objective.beta_decay._target_": "search.objectives.BetaDecay",
+        "objective.beta_decay.weight": 50.0,
+        "objective.beta_decay.epochs": 50,
+    },
+    "gaea": GAEA,
+    "gaea_pc_darts": {**GAEA, **PC_DARTS, "inputs": GONE, "inputs._target_": "search.relaxations.Simplex"},
+    # Jiang et al. 2023: train_search.py
+    "oles": stages(
+        {
+            "wrapper._target_": "search.early_stopping.OperationEarlyStopping",
+            "wrapper._partial_": True,
+            "wrapper.threshold": 0.4,
+            "wrapper.every": 20,
+            "wrapper.accumulated": True,
+        }
+    ),
+    # Li and Talwalkar 2019: searchers/random_weight_share.py
+    "random_search": {
+        "chooser.single": True,
+        "strategy._target_": "search.sampling.UniformStrategy",
+        "strategy.candidates": 1000,
+        "strategy.batches": 10,
+        "strategy.finalists": 10,
+        **{key: GONE for key in DARTS if key.startswith("strategy.") and not key.startswith("strategy._")},
+    },
+}
+# NAS-Bench-201. The benchmark's configs/nas-benchmark/algos (DARTS, GDAS, RANDOM) and scripts; the authors' own code.
+BENCHMARK = {
+    "search.schedule.start": 0.025,
+    "search.schedule.end": 0.001,
+    "search.batch_size": 64,
+    "search.epochs": 50,
+    "search.nesterov": True,
+    "search.weight_decay": 5e-4,
+    "search.warm_up": 0,
+    "search.share": 0.5,
+}
+OWN_201 = {"search.epochs": 100, "search.nesterov": False, "search.weight_decay": 3e-4}
+ALPHAS = {"optimizer.lr": 3e-4}
+ALL_FIVE = {"chooser.without": []}
+GAEA_201 = {
+    "search.epochs": 25,
+    "search.schedule.span": 50,
+    "search.nesterov": False,
+    "search.weight_decay": 3e-4,
+    "chooser.without": ["none"],
+}
+DARTS_PT_201 = {**OWN_201, **ALL_FIVE, "stages.1.length": 5 * (6 - 1) / 100}
+NASBENCH201: dict[str, dict[str, Any]] = {
+    "gdas": {"search.epochs": 250},
+    "random_search": {"search.epochs": 250, "strategy.candidates": 100, "strategy.batches": 8, "strategy.finalists": 1},
+    "pc_darts": {**OWN_201, **ALPHAS},
+    "snas": {**OWN_201, "relaxation.start": 10.0, "relaxation.end": 1.0, "strategy.single_level": False},
+    "p_darts": {"search.epochs": 75, "search.warm_up": 30},
+    "r_darts_l2": {"search.weight_decay": 81e-4},
+    "sdarts_rs": {**OWN_201, **ALL_FIVE},
+    "sdarts_adv": {**OWN_201, **ALL_FIVE},
+    "drnas": {**OWN_201, **ALL_FIVE, **ALPHAS},
+    "drnas_progressive": {
+        **OWN_201,
+        **ALL_FIVE,
+        **ALPHAS,
+        "search.warm_up": 20,
+        **{f"stages.{n}.{size}": GONE for n in (0, 1) for size in ("depth", "width")},
+        "stages.0.partial": 4,
+        "stages.0.keep": 3,
+        "stages.1.partial": 2,
+    },
+    "darts_pt": DARTS_PT_201,
+    "darts_pt_fixed": DARTS_PT_201,
+    "beta_darts": {**OWN_201, **ALL_FIVE, "objective.beta_decay.epochs": 100},
+    "gaea": GAEA_201,
+    "gaea_pc_darts": GAEA_201,
+}
+
+
+def together(*tables: dict[str, Any]) -> dict[str, Any]:
+    merged = {key: value for table in tables for key, value in table.items()}
+    return {key: value for key, value in merged.items() if value is not GONE}
+
+
+def same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert json.dumps(found, sort_keys=True, indent=0) == json.dumps(expected, sort_keys=True, indent=0)
+
+
+def test_all_methods_are_in_the_table():
+    assert sorted(PUBLISHED) == METHODS
+    assert set(NASBENCH201) <= set(METHODS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_value_of_a_method_is_the_published_one(method):
+    same(fixed(f"method={method}", "experiment=cifar10"), together(DARTS, PUBLISHED[method]))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_value_on_nasbench201_is_the_published_one(method):
+    words = ("experiment=nasbench201", "data=cifar10", f"method={method}")
+    same(fixed(*words), together(DARTS, PUBLISHED[method], BENCHMARK, NASBENCH201.get(method, {})))
+    space = composed(*words)["space"]
+    channels = 24 if method in ("gaea", "gaea_pc_darts") else 16
+    assert (space["channels"], space["cells"], space["stages"], space["nodes"]) == (channels, 5, 3, 3)
+    assert space["operations"] == ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"]
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "random_search"])
+def test_a_strategy_is_handed_the_parts(method):
+    settings = composed(f"method={method}", "experiment=cifar10")
+    for name, group in HANDED_ON.items():
+        assert settings["strategy"][name] == settings[group]
+
+
+@pytest.mark.parametrize("experiment", ["digits", "micro"])
+@pytest.mark.parametrize("method", METHODS)
+def test_few_steps_are_faster_for_alphas_that_adam_moves_and_for_no_other(method, experiment):
+    """The sizes are the experiment's, what a method is made of its own."""
+    expected = together(DARTS, PUBLISHED[method])
+    found = fixed(f"method={method}", f"experiment={experiment}")
+    for key, value in expected.items():
+        if key == "optimizer.lr":
+            assert found[key] == (0.1 if method.startswith("gaea") else 1e-2)
+        elif key == "chooser.without" and method != "fair_darts":
+            assert found[key] == (value if experiment == "digits" else [])
+        elif key == "objective.beta_decay.epochs":
+            assert found[key] == found["search.epochs"]
+        elif not key.startswith("search."):
+            assert found[key] == value, key
+    sizes = {"search.epochs": 8 if experiment == "digits" else 20, "search.warm_up": 1, "search.schedule.start": 0.05}
+    plain = {k: v for k, v in {**DARTS, **sizes}.items() if k.startswith("search.")}
+    own = {k: v for k, v in PUBLISHED[method].items() if k in ("search.weight_decay", "search.drop_path")}
+    if method not in ("r_darts_l2", "r_darts_dp"):
+        own = {}
+    same({k: v for k, v in found.items() if k.startswith("search.")}, {**plain, **own})
+
+
+@pytest.mark.parametrize(
+    ("space", "left"),
+    [("darts", ["none"]), ("darts_digits", ["none"]), ("darts_quick", ["none"]), ("s3", []), ("s4", []), ("micro", [])],
+)
+def test_seven_operations_are_those_of_the_darts_space(space, left):
+    """Elsewhere "none" is a candidate on purpose; whoever wants it back in the DARTS space can have it."""
+    assert composed("method=drnas", f"space={space}")["chooser"]["without"] == left
+    assert composed("method=drnas", f"space={space}", "candidates=full")["chooser"]["without"] == []
+    assert composed("method=darts", f"space={space}")["chooser"]["without"] == []
+    assert composed("method=fair_darts", f"space={space}")["chooser"]["without"] == ["none"]
+
+
+OTHER_PARTS = {
+    "architect=conjugate_gradient": {"iterations": 10, "damping": 0.1},
+    "objective=dirichlet_anchor": {"dirichlet_anchor": {"_target_": "DirichletAnchor", "weight": 1e-3}},
+    "objective=entropy": {"entropy": {"_target_": "Entropy", "weight": 1e-3}},
+    "objective=expected_cost": {
+        "expected_cost": {
+            "_target_": "ExpectedCost",
+            "weight": 1e-2,
+            # weights of two (sep) or one (dil) depthwise and pointwise convolutions of 16 channels, in thousands
+            "costs": {
+                **dict.fromkeys(("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect"), 0.0),
+                "sep_conv_3x3": 2 * (16 * 9 + 16 * 16) / 1000,
+                "sep_conv_5x5": 2 * (16 * 25 + 16 * 16) / 1000,
+                "dil_conv_3x3": (16 * 9 + 16 * 16) / 1000,
+                "dil_conv_5x5": (16 * 25 + 16 * 16) / 1000,
+            },
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("word", OTHER_PARTS)
+def test_parts_that_no_method_has(word):
+    group = word.split("=")[0]
+    found, expected = dict(leaves("", composed(word)[group])), dict(leaves("", OTHER_PARTS[word]))
+    targets = {key: value for key, value in found.items() if not key.startswith("_")}
+    same({k: v.removeprefix("search.objectives.") if isinstance(v, str) else v for k, v in targets.items()}, expected)
+    if group == "architect":
+        assert (found["_target_"], found["_partial_"]) == ("search.architects.conjugate_gradient", True)
+
+
+def test_other_choices_of_a_part():
+    assert composed("relaxation=gumbel")["relaxation"]["start"] == 10.0
+    gumbel = composed("relaxation=gumbel")["relaxation"]
+    assert (gumbel["hard"], gumbel["start"], gumbel["end"]) == (False, 10.0, 0.1)
+    assert composed("doctor=off")["doctor"]["every"] == 0
