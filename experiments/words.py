@@ -216,9 +216,10 @@ def _dotted(node: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _every_name(folders: tuple[Path, ...]) -> list[str]:
-    names = {f"{g}.{name}" for g in GROUPS for tree in _options(g, folders).values() for name in _dotted(tree)}
-    own = {name for name in names if "_target_" not in name and not name.startswith(("experiment.", "method."))}
-    return [*_SETTINGS, *GROUPS, *sorted(own)]
+    groups = [group for group in GROUPS if group in _SETTINGS]  # the others set what lies elsewhere
+    names = {f"{g}.{name}" for g in groups for tree in _options(g, folders).values() for name in _dotted(tree)}
+    own = sorted((name for name in names if "_target_" not in name), key=lambda name: (name.count("."), name))
+    return [*_SETTINGS, *GROUPS, *own]
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:
