@@ -69,7 +69,7 @@ def test_other_values_with_letters_that_hydra_lacks():
         (["--seed", "1"], "--seed: settings have no dashes; write seed=..."),
         (["--seed=1"], "--seed=1: settings have no dashes; write seed=1"),
         (["--cofig"], "--cofig: no such flag; did you mean --cfg"),
-        (["epoch=3"], "did you mean retrain.epochs, search.epochs?"),
+        (["epoch=3"], "did you mean retrain.epochs, search.epochs"),
         (["sed=3"], "did you mean seed"),
         (["relaxtion=gumbel"], "did you mean relaxation"),
         (["serch.epochs=3"], "did you mean search.epochs"),
