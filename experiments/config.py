@@ -82,7 +82,7 @@ class Config:
 
 ConfigStore.instance().store(group="schema", name="config", node=Config)
 
-_GROUPS = (
+GROUPS = (
     "experiment",
     "method",
     "protocol",
@@ -98,7 +98,7 @@ def check_options(words: Sequence[str]) -> None:
     """Raises InputError where a group of the command line is given what names no option; Hydra shows a traceback."""
     for word in words:
         group, _, value = word.lstrip("+").partition("=")
-        if group not in _GROUPS:
+        if group not in GROUPS:
             continue
         try:
             override = OverridesParser.create().parse_override(word)

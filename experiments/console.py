@@ -1,4 +1,7 @@
-"""What all console commands share: mistakes are one line, and a reader that stops early is no mistake."""
+"""What all console commands share: mistakes are one line, and a reader that stops early is no mistake.
+
+Lines for a person are printed as they are: no markup is read in them, and nothing from elsewhere can fake another line.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 
+from rich.console import Console
+
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import printable
 
 _BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE has ended
 
@@ -38,3 +44,15 @@ def command(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
         return run
 
     return decorate
+
+
+def say(message: str) -> None:
+    """Prints one line."""
+    Console().print(printable(message), markup=False, highlight=False, soft_wrap=True)
+
+
+def complain(message: str) -> None:
+    """Prints one line of the command `supernet` about what is wrong, to the error stream."""
+    Console(stderr=True).print(
+        f"supernet: {printable(message)}", style="red", markup=False, highlight=False, soft_wrap=True
+    )

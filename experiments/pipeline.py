@@ -4,15 +4,18 @@ supernet                          (or: python -m experiments.pipeline)
 supernet experiment=quick         in seconds
 supernet retrain=none             only the search
 supernet -m seed=0,1,2            a sweep
-supernet resume=RUN_DIR           go on with an interrupted run
+supernet resume=RUN_DIR           go on with an interrupted run or sweep
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import signal
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,92 +24,144 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
+from supernet import __version__
 from supernet.runtime.errors import InputError, out_of_memory
+from supernet.runtime.files import disk_fault, locked
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.tensorboard import hparams
+from supernet.runtime.text import printable
 from supernet.space.architecture import Architecture
 from supernet.space.drawing import save_drawings
 from supernet.training.bundle import NAME
 
-from . import resume
+from . import resume, words
 from .config import check_options, plain
+from .console import complain, say
 from .facts import Asked, complete, describe, facts, look_up, timed
 from .genotypes import find_genotype
 from .legs import check_legs, leg_name, search_cell
+from .recorded import check_composed
+from .resume import Start
 from .stages import Job, balanced, keep_model, prepare, random_cell, retrain, test_once
-from .summary import Finalist, show_next, show_table, summarise
+from .summary import Finalist, environment, show_next, show_table, summarise, write_json
 
-_UNASKED = Asked()
+_UNASKED, _TYPED = Asked(), Start([])
 _LOG = logging.getLogger("supernet")
 _FULL = "the memory is full; lower data.size (an image's height and width), search.batch_size or retrain.batch_size"
 
 
 def main() -> None:
     """The console command. Mistakes of the person at the keyboard are one line and exit code 2."""
-    console = Console(stderr=True)
+    logging.raiseExceptions = False  # a log that a full disk does not take is no reason for tracebacks
     try:
-        if (done := resume.finished(sys.argv[1:])) is not None:
-            Console().print(f"{done} is finished already; its figures are in {done / resume.SUMMARY}", soft_wrap=True)
+        given = words.prepared(sys.argv[1:])
+        if given == ["--version"]:
+            print(f"supernet {__version__}")
             return
-        sys.argv[1:] = resume.arguments(sys.argv[1:])
+        if (done := resume.finished(given)) is not None:
+            say(f"{done} is finished already; its figures are in {done / resume.SUMMARY}")
+            return
+        began = resume.start(given)
+        sys.argv[1:] = began.words
         check_options(sys.argv[1:])
+        with ExitStack() as locks:
+            if began.directory is not None:
+                _lock(began.directory, locks)
+            _hydra_main(began, locks)
     except InputError as error:
-        console.print(f"supernet: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        complain(str(error))
         sys.exit(2)
-    _hydra_main()
+    except KeyboardInterrupt:  # before a job minds signals, or the second one
+        complain("stopped by SIGINT")
+        sys.exit(128 + signal.SIGINT)
 
 
-@hydra.main(version_base="1.3", config_path="pkg://supernet.conf", config_name="config")
-def _hydra_main(config: DictConfig) -> float | None:
-    directory = Path(HydraConfig.get().runtime.output_dir)
-    sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
-    console = Console(stderr=True)
+def _hydra_main(began: Start, locks: ExitStack) -> None:
+    held = [] if began.directory is None else [began.directory.resolve()]
 
-    def complain(message: str, code: int) -> None:
-        _LOG.error(message)
-        console.print(f"supernet: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
-        if not sweeping:  # a sweep goes on with its other jobs; its table tells of this one at the end
-            sys.exit(code)
-
-    try:
-        with Interruption() as interruption:
-            hydra_config = HydraConfig.get()
-            asked = Asked(dict(hydra_config.runtime.choices), tuple(hydra_config.overrides.task))
-            return pipeline(plain(config), directory, interruption, OmegaConf.to_yaml(config), asked)
-    except InputError as error:
-        complain(str(error), 2)
-    except Interrupted as error:
-        complain(f"{error}; all is saved. Go on with: {resume.command(directory, sys.argv[1:])}", error.exit_code)
-        sys.exit(error.exit_code)
-    except torch.cuda.OutOfMemoryError:
-        complain("the GPU's memory is full; lower search.batch_size or retrain.batch_size", 2)
-    except Exception as error:
-        if out_of_memory(error):
-            complain(_FULL, 2)
+    @hydra.main(version_base="1.3", config_path="pkg://supernet.conf", config_name="config")
+    def job(config: DictConfig) -> float | None:
+        sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
+        directory = Path(HydraConfig.get().runtime.output_dir)
+        whole = Path(HydraConfig.get().sweep.dir).absolute() if sweeping else directory
+        if sweeping and (directory / resume.SUMMARY).exists():  # of a sweep that goes on
+            say(f"supernet: job {directory.name} is finished already")
             return math.nan
-        if not sweeping:
-            raise
-        _LOG.exception("the job failed")
-        complain(f"{type(error).__name__}: {error}; see {directory / 'supernet.log'}", 1)
-    return math.nan
+        try:
+            if whole.resolve() not in held:
+                _lock(whole, locks)
+                held.append(whole.resolve())
+            if began.directory is not None:
+                check_composed(config, began.typed, began.folders)
+            with Interruption() as interruption:
+                hydra_config = HydraConfig.get()
+                asked = Asked(dict(hydra_config.runtime.choices), tuple(hydra_config.overrides.task))
+                return pipeline(plain(config), directory, interruption, OmegaConf.to_yaml(config), asked, began)
+        except Interrupted as error:
+            _fail(f"{error}; all is saved. Go on with: {resume.command(whole, sys.argv[1:])}")
+            sys.exit(error.exit_code)
+        except Exception as error:
+            code = _explain(error, resume.command(whole, sys.argv[1:]))
+            if code is None and not sweeping:
+                raise
+            if code is None:
+                _LOG.exception("the job failed")
+                _fail(f"{type(error).__name__}: {error}; see {directory / 'supernet.log'}")
+            if not sweeping:  # a sweep goes on with its other jobs; its table tells of this one at the end
+                sys.exit(code)
+        return math.nan
+
+    job()
+
+
+def _explain(error: Exception, again: str) -> int | None:
+    """Says what a person can do about an error, and gives the exit code; None where the fault is not theirs."""
+    if isinstance(error, InputError):
+        _fail(str(error))
+    elif isinstance(error, torch.cuda.OutOfMemoryError):
+        _fail("the GPU's memory is full; lower search.batch_size or retrain.batch_size")
+    elif out_of_memory(error):
+        _fail(_FULL)
+    elif reason := disk_fault(error):
+        _fail(f"{reason}; the last checkpoint is whole. Make room, then: {again}")
+    else:
+        return None
+    return 2
+
+
+def _fail(message: str) -> None:
+    _LOG.error(printable(message))
+    complain(message)
+
+
+def _lock(directory: Path, locks: ExitStack) -> None:
+    if reason := locks.enter_context(locked(directory)):
+        complain(f"{directory} could not be locked ({reason}): take care that no other process goes on with it")
 
 
 def pipeline(
-    settings: dict[str, Any], directory: Path, interruption: Interruption, yaml: str = "", asked: Asked = _UNASKED
+    settings: dict[str, Any],
+    directory: Path,
+    interruption: Interruption,
+    yaml: str = "",
+    asked: Asked = _UNASKED,
+    began: Start = _TYPED,
 ) -> float | None:
     """Runs the job in `directory` and returns the found cell's validation accuracy, the objective of a sweep.
 
     None where no network was trained or no images were held out to validate.
     """
-    job = prepare(settings, directory, interruption)
+    own = resume.for_the_parts(settings, began)
+    job = prepare(own, directory, interruption)
+    _note_start(job, began)
     check_legs(job)
-    job.console.print(f"supernet: {job.data.name}, seed {job.seed}, on {job.device}, in {directory}", soft_wrap=True)
+    line = f"supernet: {job.data.name}, seed {job.seed}, on {job.device}, in {directory}"
+    job.console.print(printable(line), markup=False, soft_wrap=True)
     for line in job.data.reading.lines():
         job.console.print(line, markup=False, highlight=False, soft_wrap=True)
-    if settings["genotype"]:
-        found = find_genotype(settings["genotype"])
+    if own["genotype"]:
+        found = find_genotype(own["genotype"])
     else:
         with timed(directory, "search"):
             found = search_cell(job, yaml)
@@ -125,6 +180,28 @@ def pipeline(
     show_table(job.console, finalists, head["table_best"], balanced(job.data))
     show_next(job.console, directory, [NAME, "genotype.json", "genotype.svg", "summary.json", "supernet.log", "tb"])
     return finalists[0].valid_accuracy
+
+
+def _note_start(job: Job, began: Start) -> None:
+    """Writes where and with what the job starts; a line where that is not how it started before."""
+    path = job.directory / resume.ENVIRONMENT
+    now = {**environment(job.device), "folder": str(began.origin or Path.cwd())}
+    if path.exists():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))["threads"]
+        except (OSError, ValueError, LookupError, TypeError):
+            job.console.print(f"supernet: {path} could not be read and is written anew", markup=False, soft_wrap=True)
+        else:
+            if before != now["threads"]:
+                job.console.print(
+                    printable(
+                        f"supernet: begun with {before} threads, now {now['threads']}: figures will differ in their "
+                        f"last digits from those of one piece; runtime.threads={before} keeps them the same"
+                    ),
+                    markup=False,
+                    soft_wrap=True,
+                )
+    write_json(path, now)
 
 
 def _finals(job: Job, cells: Mapping[str, Architecture]) -> list[Finalist]:

@@ -1,59 +1,150 @@
-"""Going on with an interrupted run, and refusing to start into a directory that holds another."""
+"""Going on with an interrupted run or sweep, and refusing to start into a directory that holds another."""
 
 from __future__ import annotations
 
+import copy
+import itertools
+import math
 import os
 import re
 import shlex
-from collections.abc import Collection
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.files import check_directory
 
-SUMMARY = "summary.json"
+from .recorded import check_words, parse, texts, values_of, write
+
+SUMMARY, ENVIRONMENT = "summary.json", "env.json"
+_OVERRIDES, _SWEPT = Path(".hydra") / "overrides.yaml", "multirun.yaml"
 _FOLDER = ("--config-dir", "-cd")  # Hydra's flag for a folder of one's own settings; it is not recorded in a run
 _SWEEP = ("-m", "--multirun")
+_ROOM = 10_000_000  # bytes that a disk needs to have free for a run to start
+_MOST_JOBS = 10_000
+_JOB = ("hydra.job.num", "hydra.job.id", "hydra.job.name", "hydra.job.override_dirname")  # in a folder's name
+
+
+@dataclass(frozen=True)
+class Start:
+    """How the command starts.
+
+    `words` are for Hydra, `typed` are the person's own. `directory` is the run or sweep to go on with, if there is
+    one, and `origin` the folder where it began: paths that are not whole are meant from there.
+    """
+
+    words: list[str]
+    typed: tuple[str, ...] = ()
+    directory: Path | None = None
+    origin: Path | None = None
+    folders: list[Path] = field(default_factory=list)
+
+
+def start(given: list[str]) -> Start:
+    """What the command line asks for. Raises InputError as `arguments` does."""
+    words, directory = arguments(given), _asked(given)
+    flags, _ = _split(given)
+    values = itertools.chain.from_iterable(flag.partition("=")[::2] if "=" in flag else [flag] for flag in flags)
+    folders = [Path(value) for value in values if value not in _FOLDER]
+    origin = None if directory is None else _origin(directory)
+    return Start(words, tuple(w for w in given if not w.startswith("resume=")), directory, origin, folders)
 
 
 def arguments(given: list[str]) -> list[str]:
-    """The command line for Hydra, flags first. Where it holds resume=RUN_DIR, the run's own overrides join it.
+    """The command line for Hydra, flags first. Where it holds resume=DIRECTORY, the run's own overrides join it.
 
-    Raises InputError where there is nothing to go on with, where the overrides are changed, and where a run would
-    start into a used directory or none.
+    Raises InputError where there is nothing to go on with, where the directory could do harm, where the overrides are
+    changed, and where a run would start into a used directory or none.
     """
-    resumes = [word.removeprefix("resume=") for word in given if word.startswith("resume=")]
+    directory = _asked(given)
     folder, rest = _split([word for word in given if not word.startswith("resume=")])
-    if not resumes:
-        _refuse_directory(given)
+    if directory is None:
+        _refuse_directory(rest)
         flags = [word for word in rest if word in _SWEEP]  # behind an override Hydra does not understand them
         return [*folder, *flags, *(word for word in rest if word not in _SWEEP)]
-    directory = Path(resumes[-1].strip("'\""))
-    recorded = _recorded(directory, rest)
-    changes = [word for word in rest if word not in recorded]
+    if "${" in str(directory):
+        raise InputError(f"resume={directory}: Hydra would take ${{...}} for a setting; rename the folder")
+    if not (directory / _OVERRIDES).is_file() and not (directory / _SWEPT).is_file():
+        raise InputError(
+            f"resume={directory}: no run there; a run's directory has {_OVERRIDES} in it, that of a sweep {_SWEPT}"
+        )
+    check_directory(directory)
+    sweep = not (directory / _OVERRIDES).is_file()
+    rest = [word for word in rest if not (sweep and word in _SWEEP)]
+    raw, own = _sweep(directory, rest) if sweep else (_recorded(directory), [])
+    recorded = check_words(raw, rest, f"resume={directory}", swept=sweep)
+    if sweep:
+        own.append(f"hydra.sweep.subdir={write(_subfolder(directory, recorded))}")
+    changes = [word for word in rest if word not in (*raw, *own)]
     for word in changes:
-        if not word.startswith("runtime."):
+        if not word.startswith(("runtime.", "data.download=")):
             raise InputError(f"resume={directory}: goes on with the run's own settings; leave out {word}")
-    return [*folder, *recorded, *changes, f"hydra.run.dir={_quoted(directory)}"]
+    where = f"hydra.{'sweep' if sweep else 'run'}.dir={write(str(directory))}"
+    return [*folder, *(["-m"] if sweep else []), *recorded, *changes, *own, where]
 
 
 def command(directory: Path, given: list[str]) -> str:
-    """What to type to go on with the run in `directory` that was started, or resumed, with the arguments `given`."""
-    folder, overrides = _split(given)
-    words = [w for w in overrides if not _harmless(w) and not w.lstrip("+~").startswith(("resume=", "hydra", "-"))]
-    return shlex.join(["supernet", *folder, f"resume={directory}", *words])
+    """What to type, in any folder, to go on with what runs in `directory`, started with the arguments `given`."""
+    flags, overrides = _split(given)
+    folder = [flag if flag in _FOLDER else _whole(flag) for flag in flags]
+    words = [w for w in overrides if not w.lstrip("+~").startswith(("resume=", "hydra", "-"))]
+    swept = any(word in _SWEEP for word in given)
+    again = [word for word in words if not _passes(word, swept)]
+    return shlex.join(["supernet", *folder, f"resume={directory}", *again])
 
 
 def finished(given: list[str]) -> Path | None:
     """The run to be resumed, if it is finished already."""
-    for word in given:
-        directory = Path(word.removeprefix("resume=").strip("'\""))
-        if word.startswith("resume=") and (directory / SUMMARY).exists():
-            return directory
-    return None
+    directory = _asked(given)
+    return directory if directory is not None and (directory / SUMMARY).exists() else None
+
+
+_PATHS = (("data", "path"), ("data", "root"), ("data", "source"), ("table", "path"))
+
+
+def for_the_parts(settings: Mapping[str, Any], began: Start) -> dict[str, Any]:
+    """The settings as the job's parts get them.
+
+    Paths that are not whole are meant from where the run began. A run that goes on fetches nothing: its directory
+    could have come from anywhere, with a folder to write to in it.
+    """
+    made = copy.deepcopy(dict(settings))
+    fetch = began.directory is None or any(word.startswith("data.download=") for word in began.typed)
+    if not fetch and isinstance(made.get("data"), dict) and "download" in made["data"]:
+        made["data"]["download"] = False
+    if began.origin is None:
+        return made
+    for group, name in _PATHS:
+        node = made.get(group)
+        if isinstance(node, dict) and isinstance(node.get(name), str) and node[name] != "???":
+            node[name] = os.path.join(began.origin, node[name])
+    genotype = made.get("genotype")
+    if genotype and os.path.exists(os.path.join(began.origin, genotype.rpartition(":")[0] or genotype)):
+        made["genotype"] = os.path.join(began.origin, genotype)
+    return made
+
+
+def _asked(given: Sequence[str]) -> Path | None:
+    asked = [word.removeprefix("resume=") for word in given if word.startswith("resume=")]
+    return Path(asked[-1].strip("'\"")) if asked else None
+
+
+def _passes(word: str, swept: bool) -> bool:
+    try:
+        check_words([word], (), "", swept=swept)
+    except InputError:
+        return False
+    return True
+
+
+def _whole(flag: str) -> str:
+    name, equals, value = flag.rpartition("=")
+    return f"{name}{equals}{Path(value).absolute()}"
 
 
 def _split(given: list[str]) -> tuple[list[str], list[str]]:
@@ -69,62 +160,88 @@ def _split(given: list[str]) -> tuple[list[str], list[str]]:
     return folder, rest
 
 
-def _recorded(directory: Path, typed: Collection[str]) -> list[str]:
-    """The overrides of the run in `directory`.
-
-    It may come from anywhere, so it must not name code or folders that the person has not `typed` too.
-    """
-    path = directory / ".hydra" / "overrides.yaml"
-    if not path.is_file():
-        raise InputError(f"resume={directory}: no run there; a run's directory has .hydra/overrides.yaml in it")
-    try:
-        overrides = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        overrides = None
+def _recorded(directory: Path) -> list[str]:
+    """The overrides of the run in `directory`, as they are."""
+    overrides = _read(directory / _OVERRIDES)
     if not isinstance(overrides, list) or not all(isinstance(word, str) for word in overrides):
-        raise InputError(f"resume={directory}: .hydra/overrides.yaml is not a list of overrides")
-    for word in overrides:
-        if word not in typed and not _harmless(word):
-            raise InputError(
-                f"resume={directory}: its recorded override {word!r} could run code; if you trust it, give it again"
-            )
-    return list(overrides)
+        raise InputError(f"resume={directory}: {_OVERRIDES} is not a list of overrides")
+    return overrides
 
 
-_VALUES = ("name", "seed", "genotype", "retrain_valid", "stages")  # the settings at the root that are no groups
+def _sweep(directory: Path, typed: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The overrides of the sweep in `directory`, as they are, and those of Hydra's own settings, which are `typed`."""
+    recorded = _within(_read(directory / _SWEPT), "hydra", "overrides")
+    task, hydra = _within(recorded, "task"), _within(recorded, "hydra") or []
+    if not all(isinstance(words, list) and all(isinstance(word, str) for word in words) for words in (task, hydra)):
+        raise InputError(f"resume={directory}: {_SWEPT} has no list of overrides in hydra.overrides.task")
+    own = [w for w in hydra if not w.startswith(("hydra.mode=", "hydra.sweep.dir=", "hydra.sweep.subdir="))]
+    for word in own:
+        if word not in typed:
+            raise InputError(f"resume={directory}: its recorded override {word!r} could run code; give it again")
+    overrides = [override for override in map(parse, task) if override is not None]
+    jobs = math.prod(len(list(values_of(override))) for override in overrides)
+    if jobs > _MOST_JOBS:
+        raise InputError(f"resume={directory}: a sweep of {jobs:,} jobs, up to {_MOST_JOBS:,} can be gone on with")
+    return task, own
 
 
-def _harmless(word: str) -> bool:
-    """Whether a recorded override sets a value or picks one of the options of a group, and does nothing else.
+def _subfolder(directory: Path, words: Sequence[str]) -> str:
+    """How the folders of the sweep's jobs are named. Raises InputError where one of them could lie somewhere else."""
+    pattern = _within(_read(directory / _SWEPT), "hydra", "sweep", "subdir") or "${hydra.job.num}"
+    keys = set(re.findall(r"\$\{([A-Za-z][\w.]*)\}", str(pattern), re.ASCII))
+    rest = re.sub(r"\$\{[A-Za-z][\w.]*\}", "x", str(pattern), flags=re.ASCII)
+    given = {o.key_or_group: list(texts(list(values_of(o)))) for o in map(parse, words) if o is not None}
+    known = all(key in (*_JOB, "name", "seed", *given) or key.startswith("hydra.runtime.choices.") for key in keys)
+    sound = known and re.fullmatch(r"[\w.,=/-]+", rest, re.ASCII) is not None
+    whole = [text for key in keys for text in given.get(key, [])]  # stands alone, so it can begin at the root
+    within = [text for found in given.values() for text in found] if _JOB[-1] in keys else whole
+    if (
+        not sound
+        or any(text.startswith("/") for text in (rest, *whole))
+        or any(".." in text for text in (rest, *within))
+    ):
+        raise InputError(f"resume={directory}: jobs in {pattern} could lie outside it; resume them one by one")
+    return str(pattern)
 
-    Flags, paths to configuration files outside the groups, hydra's own settings and targets could each run code.
-    """
-    if "_target_" in word or "${" in word:
-        return False
+
+def _origin(directory: Path) -> Path | None:
+    """The folder where the run or sweep in `directory` began, if that is another one than this."""
+    for path, keys in (
+        *((path, ("folder",)) for path in (directory / ENVIRONMENT, *sorted(directory.rglob(ENVIRONMENT)))),
+        (directory / ".hydra" / "hydra.yaml", ("hydra", "runtime", "cwd")),
+        (directory / _SWEPT, ("hydra", "runtime", "cwd")),
+    ):
+        folder = _within(_read(path), *keys)
+        if isinstance(folder, str) and Path(folder).is_absolute():
+            return None if Path(folder) == Path.cwd() else Path(folder)
+    return None
+
+
+def _read(path: Path) -> Any:
+    """What a yaml or JSON file holds; None where there is none that can be read."""
     try:
-        override = OverridesParser.create().parse_override(word)
-    except HydraException:
-        return False
-    key = override.key_or_group
-    if override.package is not None or re.split("[./]", key)[0] in ("hydra", "schema"):
-        return False
-    if "." in key or key in _VALUES or (override.value() is None and not override.is_delete()):
-        return True
-    return isinstance(override.value(), str) and re.fullmatch(r"\w[\w-]*", str(override.value())) is not None
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, ValueError, RecursionError):
+        return None
+
+
+def _within(node: Any, *keys: str) -> Any:
+    for key in keys:
+        node = node.get(key) if isinstance(node, dict) else None
+    return node
 
 
 def _refuse_directory(given: list[str]) -> None:
-    for word in given:
-        key, _, value = word.lstrip("+").partition("=")
-        if key in ("hydra.run.dir", "hydra.sweep.dir"):
-            directory = Path(value.strip("'\""))
-            above = next(path for path in (directory, *directory.absolute().parents) if path.exists())
-            if not above.is_dir() or not os.access(above, os.W_OK):
-                raise InputError(f"{key}={directory}: {above} is no folder that can be written to")
-            if (directory / ".hydra").exists() or (directory / "multirun.yaml").exists():
-                raise InputError(f"{key}={directory}: holds a run already; use resume={directory} or another directory")
-
-
-def _quoted(directory: Path) -> str:
-    escaped = str(directory).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    asked = filter(
+        None, map(parse, (w for w in given if w.lstrip("+").startswith(("hydra.run.dir", "hydra.sweep.dir"))))
+    )
+    typed = [(override.key_or_group, str(override.value())) for override in asked]
+    for key, value in typed or [("hydra.run.dir", "runs")]:
+        directory = Path(value)
+        above = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise InputError(f"{key}={directory}: {above} is no folder that can be written to")
+        if (free := shutil.disk_usage(above).free) < _ROOM:
+            raise InputError(f"{key}={directory}: {free:,} bytes are free there; a run needs {_ROOM:,} to start")
+        if typed and ((directory / ".hydra").exists() or (directory / _SWEPT).exists()):
+            raise InputError(f"{key}={directory}: holds a run already; use resume={directory} or another directory")

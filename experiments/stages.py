@@ -13,6 +13,7 @@ from rich.console import Console
 from torch import nn
 
 from supernet.data.sources import Data
+from supernet.runtime.checkpoint import IMAGES
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
 from supernet.runtime.precision import settle_numerics
@@ -35,7 +36,7 @@ from supernet.training.tasks import Classification
 
 from . import sizes
 from .config import build, checked, convert
-from .summary import Finalist, environment, write_json
+from .summary import Finalist, write_json
 
 _UNBALANCED = 1.5  # times the smallest class
 _RANDOM_STREAM, INITIAL_STREAM = 0x4A4D, 0x1417
@@ -78,12 +79,23 @@ class Job:
             seed=self.seed,
             report=RunReport(self.directory, name, self.console),
             checkpoint=self.directory / "checkpoints" / f"{name}.pt",
-            fingerprint={"space": self.space.name, "data": self.data.name, "seed": self.seed},
+            fingerprint={
+                "space": self.space.name,
+                "data": self.data.name,
+                IMAGES: _images(self.data),
+                "seed": self.seed,
+            },
             save_seconds=self.save_seconds,
             precision=self.precision,
             graphs=self.graphs,
             interruption=self.interruption,
         )
+
+
+def _images(data: Data) -> str:
+    """Which images there are, for a person and to compare: how many, and a hash of labels and pixels."""
+    counts = f"{len(data.train)} training, {len(data.valid or ())} validation, {len(data.test)} test"
+    return f"{counts} (labels and pixels {data.fingerprint[:16]})"
 
 
 def prepare(settings: dict[str, Any], directory: Path, interruption: Interruption) -> Job:
@@ -133,7 +145,6 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
     )
     if job.table is not None:
         job.table(random_cell(job, 0))  # a table of another space shows now and not after an epoch
-    write_json(directory / "env.json", environment(device))
     return job
 
 

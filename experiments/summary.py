@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from supernet.runtime.files import replacing
 from supernet.training.bundle import NAME
 
 from .markdown import number
@@ -49,9 +50,8 @@ class Finalist:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON so that the file is whole or not there."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with replacing(path) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
 def environment(device: torch.device) -> dict[str, Any]:

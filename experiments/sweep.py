@@ -12,6 +12,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from rich.console import Console
 
+from supernet.runtime.errors import InputError
+from supernet.runtime.text import printable
+
+from .console import complain, say
 from .markdown import code, number, spread, table
 from .resume import SUMMARY
 from .runs import Network, columns, common, group, natural, read_run
@@ -26,10 +30,10 @@ class SweepTable(Callback):
         directory = Path(config.hydra.sweep.dir)
         if networks := read_sweep(directory):
             self._write(directory, networks)
-        if failed := [path.parent.name for path in directory.glob("*/.hydra") if not _finished(path.parent)]:
-            names = ", ".join(sorted(failed, key=lambda name: (len(name), name)))
-            Console(stderr=True).print(
-                f"supernet: no result from job {names} in {directory}", style="red", soft_wrap=True
+        jobs = sorted({path.parent for path in directory.rglob(".hydra")}, key=natural)
+        if failed := [str(job.relative_to(directory)) for job in jobs if not (job / SUMMARY).exists()]:
+            complain(
+                f"no result from job {', '.join(failed)} in {directory}; to try again: supernet resume={directory}"
             )
             sys.exit(1)
 
@@ -39,27 +43,34 @@ class SweepTable(Callback):
             writer = csv.writer(file)
             writer.writerow(row(["job", "settings", "seed", "network", "parameters", "valid", "test", *known]))
             for n in networks:
-                what = (n.run.name, " ".join(n.words), n.seed, n.kind, n.parameters)
+                what = (_job(n, directory), " ".join(n.words), n.seed, n.kind, n.parameters)
                 writer.writerow(row([*what, n.valid, n.test, *(n.table.get(column) for column in known)]))
-        text = markdown(networks)
+        text = markdown(networks, directory)
         (directory / "sweep.md").write_text(text, encoding="utf-8")
-        Console().print(f"{text}\nWritten to {directory}", markup=False, highlight=False, soft_wrap=True)
+        Console().print("\n".join(map(printable, text.splitlines())), markup=False, highlight=False, soft_wrap=True)
+        say(f"Written to {directory}")
 
 
 def read_sweep(directory: Path) -> list[Network]:
-    """The networks of all finished jobs of a sweep, in the order of the jobs."""
-    paths = sorted(directory.glob(f"*/{SUMMARY}"), key=natural)
-    return [network for path in paths for network in read_run(path)]
+    """The networks of all finished jobs of a sweep, however deep their folders lie, in the order of the jobs."""
+    found: list[Network] = []
+    for path in sorted(directory.rglob(SUMMARY), key=natural):
+        try:
+            found += read_run(path)
+        except InputError as error:  # the others still make a table
+            complain(str(error))
+    return found
 
 
-def markdown(networks: Sequence[Network]) -> str:
-    """Two tables: every run, and mean and sample standard deviation of runs that differ in the seed alone.
+def markdown(networks: Sequence[Network], directory: Path) -> str:
+    """Two tables of the sweep in `directory`: every run, and mean and spread of runs that differ in the seed alone.
 
-    The second has each random cell once (beside another search it is the same) and is sorted, best first.
+    The spread is the sample standard deviation. The second table has each random cell once (beside another search it
+    is the same) and is sorted, best first.
     """
     shared, known = common(networks), columns(networks)
     runs = [
-        [n.run.name, _own(n, shared), str(n.seed), n.kind, f"{n.parameters:,}", number(n.valid), number(n.test)]
+        [_job(n, directory), _own(n, shared), str(n.seed), n.kind, f"{n.parameters:,}", number(n.valid), number(n.test)]
         + [number(n.table.get(column), 2) for column in known]
         for n in networks
     ]
@@ -78,5 +89,6 @@ def _own(network: Network, shared: Sequence[str]) -> str:
     return " ".join(word for word in network.words if word not in shared) or "(defaults)"
 
 
-def _finished(job: Path) -> bool:
-    return (job / SUMMARY).exists()
+def _job(network: Network, directory: Path) -> str:
+    """The name of a network's job: its folder, seen from that of the sweep."""
+    return str(network.run.relative_to(directory))

@@ -1,11 +1,11 @@
 """Checkpoints: everything a loop needs to continue as if it had never stopped."""
 
-import os
 import pickle
 import random
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,9 +13,11 @@ import numpy as np
 import torch
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.files import replacing
 
 FORMAT = "supernet checkpoint"
 VERSION = 1
+IMAGES = "images"  # the key of a fingerprint that says which images there are
 _SCALARS = {type(None), bool, int, float, str, bytes, torch.Tensor, torch.nn.Parameter, torch.Size}
 
 
@@ -56,21 +58,14 @@ class Checkpoint:
         }
         _require_plain(content, "checkpoint")
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_name(self._path.name + ".partial")
-        try:
-            with partial.open("wb") as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self._path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(self._path) as file:
+            torch.save(content, file)
 
     def load(self) -> bool:
         """Restore all parts and generators and return True, or return False where there is no file yet.
 
         InputError, before anything is changed, on a file that is not a whole checkpoint of this version, or that
-        belongs to a run with another fingerprint or other parts.
+        belongs to a run with another fingerprint or other parts; and where a part does not take its state over.
         """
         if self._path is None or not self._path.exists():
             return False
@@ -80,12 +75,30 @@ class Checkpoint:
             there, here = sorted(content["parts"]), sorted(self._parts)
             raise InputError(f"checkpoint {self._path} holds the parts {there}, this run needs {here}; {_WAY_OUT}")
         for name, part in self._parts.items():
-            part.load_state_dict(content["parts"][name])
-        _restore_random(content["random"])
+            with _wrong_content(self._path, name):
+                part.load_state_dict(content["parts"][name])
+        with _wrong_content(self._path, "random"):
+            _restore_random(content["random"])
         return True
 
 
 _WAY_OUT = "delete the file or use another run directory to start afresh"
+_SAME_DATA = "put back the data that the run was started with"  # the way out that no setting is
+
+
+@contextmanager
+def _wrong_content(path: Path, name: str) -> Iterator[None]:
+    """A part says in its own way that a state is none of its own; here it becomes one line."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"checkpoint {path}: {error}; {_WAY_OUT}") from None
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"checkpoint {path}: its part {name} is not what this run saves ({type(error).__name__}: {reason}); "
+            f"{_WAY_OUT}"
+        ) from error
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -100,6 +113,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"checkpoint {path} is truncated, damaged or not a checkpoint at all; {_WAY_OUT}") from error
     if type(content) is not dict or content.get("format") != FORMAT:
         raise InputError(f"checkpoint {path} is not a {FORMAT} file; {_WAY_OUT}")
+    if any(type(content.get(name)) is not dict for name in ("fingerprint", "random", "parts")):
+        raise InputError(f"checkpoint {path} lacks its fingerprint, random states or parts; {_WAY_OUT}")
     if content.get("version") != VERSION:
         raise InputError(
             f"checkpoint {path} has version {content.get('version')}, this is version {VERSION}; {_WAY_OUT}"
@@ -111,9 +126,8 @@ def _require_same(path: Path, there: Mapping[str, object], here: Mapping[str, ob
     for key in [*here, *(key for key in there if key not in here)]:
         if key not in there or key not in here or there[key] != here[key]:
             saved, asked = there.get(key, "(not set)"), here.get(key, "(not set)")
-            raise InputError(
-                f"checkpoint {path}: {key} is {saved} there and {asked} in this run; use {key}={saved}, or {_WAY_OUT}"
-            )
+            way = _SAME_DATA if key == IMAGES else f"use {key}={saved}"
+            raise InputError(f"checkpoint {path}: {key} is {saved} there and {asked} in this run; {way}, or {_WAY_OUT}")
 
 
 def _require_plain(value: Any, place: str) -> None:

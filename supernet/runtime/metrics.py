@@ -1,10 +1,13 @@
 """Scalars as a CSV file in long format: step, tag, value."""
 
 import csv
-import os
-from collections.abc import Iterator, Mapping
+import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
+
+from supernet.runtime.errors import InputError
+from supernet.runtime.files import replacing
 
 HEADER = ("step", "tag", "value")
 
@@ -29,12 +32,10 @@ class MetricsFile:
         """Drop the rows of this step and later, and a row that a crash cut short; the file is replaced whole."""
         self.close()
         if self._path.exists():
-            partial = self._path.with_name(self._path.name + ".partial")
-            with partial.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(HEADER)
-                writer.writerows(row for row in self._rows() if int(row[0]) < step)
-            os.replace(partial, self._path)
+            text = io.StringIO(newline="")
+            csv.writer(text, lineterminator="\n").writerows([HEADER, *self._rows_before(step)])
+            with replacing(self._path) as file:
+                file.write(text.getvalue().encode())
         self._open()
 
     def close(self) -> None:
@@ -51,8 +52,18 @@ class MetricsFile:
                 csv.writer(self._file, lineterminator="\n").writerow(HEADER)
         return self._file
 
-    def _rows(self) -> Iterator[list[str]]:
-        with self._path.open(newline="", encoding="utf-8") as file:
-            whole = (line for line in file if line.endswith("\n"))
-            next(whole, None)
-            yield from csv.reader(whole)
+    def _rows_before(self, step: int) -> list[list[str]]:
+        try:
+            with self._path.open(newline="", encoding="utf-8") as file:
+                whole = (line for line in file if line.endswith("\n"))
+                next(whole, None)
+                return [row for row in csv.reader(whole) if _step(*row) < step]
+        except (ValueError, TypeError, csv.Error):
+            raise InputError(
+                f"{self._path}: is not what a run wrote; remove it, and only its curves are lost"
+            ) from None
+
+
+def _step(step: str, tag: str, value: str) -> int:
+    float(value)
+    return int(step)

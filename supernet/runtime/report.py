@@ -11,6 +11,7 @@ from torch import Tensor
 from supernet.runtime.console import Bar
 from supernet.runtime.metrics import MetricsFile
 from supernet.runtime.tensorboard import EventFiles
+from supernet.runtime.text import printable
 
 _LOG = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class RunReport:
 
     def __init__(self, directory: Path, name: str, console: Console) -> None:
         self._events = EventFiles(directory / "tb" / name)
+        self._continues = not self._events.fresh()
         self._metrics = MetricsFile(directory / "metrics" / f"{name}.csv")
         self._console = console
         self._bar = Bar(console)
@@ -92,8 +94,15 @@ class RunReport:
             self._events.writer().add_histogram(tag, finite, step)
 
     def text(self, tag: str, text: str, step: int = 0) -> None:
-        """Record a text in TensorBoard, which reads it as Markdown."""
+        """Record a text in TensorBoard, which reads it as Markdown.
+
+        One of step 0 is about the whole run: a run that goes on has it already.
+        """
+        if step == 0 and self._continues:
+            return
         self._events.writer().add_text(tag, text, step)
+        if step == 0:
+            self._events.writer().flush()
 
     def progress(self, done: int, total: int, message: str) -> None:
         """Move the live bar of a terminal; nothing on any other console."""
@@ -101,6 +110,7 @@ class RunReport:
 
     def line(self, message: str) -> None:
         """Print one plain line, above the bar if there is one, and log it."""
+        message = printable(message)
         _LOG.info(message)
         self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 

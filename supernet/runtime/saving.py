@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from supernet.runtime.checkpoint import Checkpoint, Stateful
+from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted
 from supernet.runtime.run import Run
+
+
+def check_progress(step: Any, epoch: Any, per_epoch: int, epochs: int) -> None:
+    """Raises InputError where a loop of `epochs` of `per_epoch` steps cannot be at this step and epoch.
+
+    `epoch` counts the closed ones; `step` is among those of the next one, or where no epoch is left, at the end.
+    """
+    counts = type(step) is int and type(epoch) is int
+    if not (counts and 0 <= epoch <= epochs and epoch * per_epoch <= step <= min(epochs, epoch + 1) * per_epoch):
+        raise InputError(f"it says step {step}, epoch {epoch}; this run has {epochs} epochs of {per_epoch} steps")
 
 
 class Saving:

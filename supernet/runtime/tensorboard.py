@@ -34,6 +34,9 @@ LAYOUT = {
 }
 
 
+_HPARAMS = ".hparams"  # the end of the name of the file that has them
+
+
 class EventFiles:
     """The event files of one folder, opened at the first use of writer() or by resume."""
 
@@ -44,6 +47,10 @@ class EventFiles:
     def writer(self) -> SummaryWriter:
         """Return the open writer; it continues after what the folder already holds."""
         return self._writer or self._open(None)
+
+    def fresh(self) -> bool:
+        """Whether nothing has been written to the folder yet."""
+        return not any(self._directory.glob("events.out.tfevents.*"))
 
     def resume(self, step: int) -> None:
         """Make TensorBoard forget the points at this step and later; steps count from 1."""
@@ -65,7 +72,7 @@ class EventFiles:
 
     def _open(self, purge_step: int | None) -> SummaryWriter:
         self._wait_for_a_later_name()
-        layout_missing = not any(self._directory.glob("events.out.tfevents.*"))
+        layout_missing = self.fresh()
         self._writer = SummaryWriter(str(self._directory), purge_step=purge_step, flush_secs=30)
         if layout_missing:
             self._writer.add_custom_scalars(LAYOUT)
@@ -79,17 +86,29 @@ class EventFiles:
         deadline = time.monotonic() + 1.0
         while int(time.time()) <= newest and time.monotonic() < deadline:
             time.sleep(0.02)
+        if int(time.time()) <= newest:  # the clock was set back: the names of later seconds become earlier ones
+            self._rename_before(int(time.time()))
+
+    def _rename_before(self, now: int) -> None:
+        """Gives the files names that lie before `now`, in the order they have."""
+        named = [(path.name.split("."), path) for path in self._directory.glob("events.out.tfevents.*")]
+        order = sorted((int(parts[3]), path.name, parts, path) for parts, path in named if parts[3].isdecimal())
+        for place, (second, _, parts, path) in enumerate(order):
+            earlier = min(second, now - len(order) + place)
+            path.rename(path.with_name(".".join([*parts[:3], f"{earlier:010d}", *parts[4:]])))
 
 
 def hparams(
     directory: Path, values: Mapping[str, str | float | int | bool], metrics: Mapping[str, float], step: int = 0
 ) -> None:
-    """Record hyper-parameters and final metrics in the run of this folder (TensorBoard's "HParams" page).
+    """Record hyper-parameters and final metrics in the run of this folder (TensorBoard's "HParams" page), once.
 
     The metrics become scalars of the same run, so their names must differ from the tags of its curves.
     """
+    for earlier in directory.glob(f"events.out.tfevents.*{_HPARAMS}"):  # of a run that was stopped right after it
+        earlier.unlink()
     words = {key: str(value).lower() if type(value) is bool else value for key, value in values.items()}
-    with SummaryWriter(str(directory)) as writer:
+    with SummaryWriter(str(directory), filename_suffix=_HPARAMS) as writer:
         for summary in hparams_summaries(words, dict(metrics)):
             writer.file_writer.add_summary(summary)
         for tag, value in metrics.items():

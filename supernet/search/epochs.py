@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from supernet.runtime.run import Run
+from supernet.runtime.saving import check_progress
 from supernet.search.diagnostics import entropy, kinds, skip_count, table
 from supernet.search.strategy import Strategy
 from supernet.space.drawing import draw_cell, heat_map
@@ -21,9 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class SearchState:
-    """How far a search is: steps taken, epochs closed, the running sums and the last closed epoch's averages."""
+    """How far a search is: steps taken, epochs closed, the running sums and the last closed epoch's averages.
+
+    It has `epochs` of `per_epoch` steps.
+    """
 
     meter: Meter
+    per_epoch: int
+    epochs: int
     step: int = 0
     epoch: int = 0
     train: Averages = field(default_factory=lambda: Averages(0.0, 0.0, 0))
@@ -40,6 +46,7 @@ class SearchState:
         return {"meter": self.meter.state_dict(), **averages, **counts}
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
+        check_progress(state["step"], state["epoch"], self.per_epoch, self.epochs)
         self.meter.load_state_dict(state["meter"])
         self.train, self.valid = Averages(**state["train"]), Averages(**state["valid"])
         self.step, self.epoch, self.genotype = state["step"], state["epoch"], state["genotype"]

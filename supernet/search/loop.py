@@ -120,7 +120,8 @@ def search(
     rate = recipe.schedule(0, recipe.epochs)
     optimizer = sgd(supernet, rate, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov)
     passes = Passes(supernet, run)
-    state = SearchState(Meter(run.device))
+    per_epoch = steps_per_epoch(train, recipe.batch_size, recipe.least_steps)
+    state = SearchState(Meter(run.device), per_epoch, recipe.epochs)
     parts: dict[str, Stateful] = {"supernet": supernet, "strategy": strategy, "optimizer": optimizer, "state": state}
     patient = Patient(supernet, strategy, train, valid, augmentation, task, recipe.batch_size, run, passes)
     watch = Watch(doctor, patient, parts, optimizer, recipe.epochs, recipe.warm_up)
@@ -131,7 +132,6 @@ def search(
     saving = Saving(run, parts, lambda: check_finite(state.meter, supernet, state.step, run.checkpoint))
     saving.restore()
     run.report.resume(state.step + 1)
-    per_epoch = steps_per_epoch(train, recipe.batch_size, recipe.least_steps)
     total = per_epoch * recipe.epochs
     batches = _batches(train, valid, augmentation, recipe, run, state.step)
     judge = _Judge(supernet, valid, augmentation, recipe, task, run, passes)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from supernet.data.augmentation import Augmentation
 from supernet.data.images import Preparation
 from supernet.runtime.errors import InputError
+from supernet.runtime.files import replacing
 from supernet.runtime.reading import is_file, is_folder
 from supernet.runtime.text import printable
 from supernet.space import SPACES, Space
@@ -67,15 +67,9 @@ def save_bundle(
     state = {
         n: v.detach().cpu().contiguous() for n, v in network.state_dict().items() if not n.startswith("auxiliary.")
     }
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.unlink(missing_ok=True)  # a link left there is not followed
-        text = json.dumps(described)
-        with partial.open("xb") as file:
-            file.write(_serialised(state, {KEY: text, CHECKSUM: _checksum(text, state)}))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    text = json.dumps(described)
+    with replacing(path) as file:
+        file.write(_serialised(state, {KEY: text, CHECKSUM: _checksum(text, state)}))
 
 
 def load(

@@ -22,7 +22,7 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.limits import Limit
 from supernet.runtime.precision import Passes
 from supernet.runtime.run import Run
-from supernet.runtime.saving import Saving
+from supernet.runtime.saving import Saving, check_progress
 from supernet.space.operations import set_drop_path
 from supernet.training.meters import Averages, Meter, check_finite, memory_gb
 from supernet.training.schedules import Cosine, Schedule
@@ -143,14 +143,14 @@ def train(
     rate, decay = recipe.schedule(0, recipe.epochs), recipe.weight_decay
     optimizer = sgd(network, rate, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov)
     passes = Passes(network, run)
-    state = _State(Meter(run.device))
+    per_epoch = steps_per_epoch(train, recipe.batch_size, recipe.least_steps)
+    state = _State(Meter(run.device), per_epoch, recipe.epochs)
     parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer, "state": state}
     settings = {f"retrain.{f.name}": str(getattr(recipe, f.name)) for f in fields(recipe)}
     run = replace(run, fingerprint={**run.fingerprint, **settings})
     saving = Saving(run, parts, lambda: check_finite(state.meter, network, state.step, run.checkpoint))
     saving.restore()
     run.report.resume(state.step + 1)
-    per_epoch = steps_per_epoch(train, recipe.batch_size, recipe.least_steps)
     total = per_epoch * recipe.epochs
     augmentation = replace(augmentation, cutout=recipe.cutout)
     batches = training_batches(
@@ -200,9 +200,14 @@ def train_step(
 
 @dataclass
 class _State:
-    """How far a training is, what it would return, and the weights to return where they are not the last."""
+    """How far a training is, what it would return, and the weights to return where they are not the last.
+
+    It has `epochs` of `per_epoch` steps.
+    """
 
     meter: Meter
+    per_epoch: int
+    epochs: int
     step: int = 0
     epoch: int = 0
     train: Averages = field(default_factory=lambda: Averages(0.0, 0.0, 0))
@@ -223,6 +228,7 @@ class _State:
         return {"meter": self.meter.state_dict(), "kept": asdict(self.kept), "weights": self.weights, **counts}
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
+        check_progress(state["step"], state["epoch"], self.per_epoch, self.epochs)
         self.meter.load_state_dict(state["meter"])
         kept = state["kept"]
         valid = None if kept["valid"] is None else Averages(**kept["valid"])

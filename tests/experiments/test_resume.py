@@ -99,8 +99,9 @@ def test_the_command_to_go_on_with_can_be_typed(tmp_path):
     started = ["--config-dir", "my conf", "relaxation=sharp", operation, "hydra.run.dir=run", "seed=1"]
     run = record(tmp_path / "a run", "relaxation=sharp", operation, "seed=1")
     command = resume.command(run, started)
-    assert command == f"supernet --config-dir 'my conf' 'resume={run}' '{operation}'"
+    folder = Path("my conf").absolute()
+    assert command == f"supernet --config-dir '{folder}' 'resume={run}' '{operation}'"
     resumed = resume.arguments(shlex.split(command)[1:])
-    assert resumed == ["--config-dir", "my conf", "relaxation=sharp", operation, "seed=1", f"hydra.run.dir='{run}'"]
+    assert resumed == ["--config-dir", str(folder), "relaxation=sharp", operation, "seed=1", f"hydra.run.dir='{run}'"]
     assert resume.command(run, resumed) == command
     assert resume.command(Path("run"), ["-m", "seed=0,1"]) == "supernet resume=run"

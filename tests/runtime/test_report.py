@@ -187,3 +187,26 @@ def test_silent_takes_everything_and_writes_nothing(tmp_path, monkeypatch):
     silent.resume(1)
     silent.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clock_set_back_hides_no_curve(tmp_path):
+    first, _ = report(tmp_path)
+    first.resume(0)
+    write(first, range(3))
+    first.close()
+    for number, path in enumerate(sorted((tmp_path / "tb" / "search").iterdir())):
+        parts = path.name.split(".")
+        path.rename(path.with_name(".".join([*parts[:3], str(int(parts[3]) + 3600 + number), *parts[4:]])))
+    second, _ = report(tmp_path)
+    second.resume(2)
+    write(second, range(2, 4))
+    second.close()
+    points, _ = events(tmp_path)
+    assert [step for step, _ in points["search/loss/train"]] == [0, 1, 2, 3]
+
+
+def test_hyper_parameters_are_there_once(tmp_path):
+    for accuracy in (0.1, 0.2):
+        hparams(tmp_path, {"lr": 0.1}, {"hparam/accuracy": accuracy})
+    accumulator = EventAccumulator(str(tmp_path)).Reload()
+    assert [round(float(make_ndarray(p.tensor_proto)), 3) for p in accumulator.Tensors("hparam/accuracy")] == [0.2]

@@ -1,0 +1,114 @@
+"""Files of a run: written whole, inside the run's directory only, and by one process at a time."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from supernet.runtime.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # not there on Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Opens `path` + ".partial" for bytes and, when all is written, puts it in the place of `path`.
+
+    `path` is whole at every moment: the old file, or the new one. The partial file is always a new one: a link that
+    lies in its place is removed and never followed.
+    """
+    partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
+    try:
+        with partial.open("xb") as file:  # "x": POSIX follows no link then
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def check_directory(directory: Path) -> None:
+    """Raises InputError where anything below `directory` is a link that leads out of it, or no file and no folder.
+
+    A run that goes on writes to files that are there already. Where the directory came from somewhere else, such a
+    link would make it write to any file of the person.
+    """
+    root = os.path.realpath(directory)
+    for folder, folders, files in os.walk(root, onerror=_refuse):
+        for name in (*folders, *files):
+            path = os.path.join(folder, name)
+            mode = os.lstat(path).st_mode
+            if stat.S_ISLNK(mode):
+                goal = os.path.realpath(path)
+                if os.path.commonpath([root, goal]) != root:
+                    raise InputError(
+                        f"{directory}: {os.path.relpath(path, root)} is a link to {goal}, out of this directory; "
+                        "remove it, or put what it leads to in its place"
+                    )
+            elif not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise InputError(f"{directory}: {os.path.relpath(path, root)} is no file and no folder; remove it")
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(f"{error.filename}: cannot be read ({error.strerror})")
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[str]:
+    """Keeps `directory` for this process; gives "", or why the file system could not do so.
+
+    The lock is one of POSIX's: it ends with the process, however that ends, and workers that it has forked do not
+    hold it.
+
+    Raises:
+        InputError: another process has it, or nothing can be written there.
+    """
+    try:
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+        descriptor = os.open(directory / LOCK, flags, 0o666)
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be written to ({error.strerror})") from None
+    try:
+        yield _lock(directory, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(directory: Path, descriptor: int) -> str:
+    if fcntl is None:
+        return "this system has no locks"
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise InputError(f"{directory}: another process is at work in it; wait for it, or stop it first") from None
+        return f"no lock there: {error.strerror}"
+    return ""
+
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
+_WORDS = ("No space left on device", "Read-only file system", "Disk quota exceeded")  # of a library in another language
+
+
+def disk_fault(error: BaseException) -> str:
+    """Why a disk took no more, in a few words, where that is what `error` comes from; else ""."""
+    seen: Any = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _DISK:
+            return f"{seen.strerror}: {seen.filename}" if seen.filename else str(seen.strerror)
+        if found := [word for word in _WORDS if word in str(seen)]:
+            return found[0]
+        seen = seen.__cause__ or seen.__context__
+    return ""

@@ -1,0 +1,107 @@
+"""Files of a run: whole, inside its directory, by one process at a time."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from supernet.runtime.errors import InputError
+from supernet.runtime.files import check_directory, disk_fault, locked, replacing
+
+
+def test_a_link_in_the_place_of_the_partial_file_is_not_followed(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "a.json.partial").symlink_to(victim)
+    with replacing(tmp_path / "a.json") as file:
+        file.write(b"new")
+    assert victim.read_text() == "mine"
+    assert not (tmp_path / "a.json").is_symlink()
+    assert (tmp_path / "a.json").read_bytes() == b"new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "victim"]
+
+
+def test_the_old_file_stays_where_writing_fails(tmp_path):
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(TypeError), replacing(tmp_path / "a") as file:
+        file.write(None)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "old"
+
+
+PLACES = ["tb", "metrics", "checkpoints", ".hydra", ".hydra/config.yaml", "metrics/search.csv.partial"]
+PLACES += ["checkpoints/search.pt.partial", "summary.json.partial", "genotype.json", "supernet.log", "deep/down/x"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("there", [True, False])
+def test_links_that_lead_out_are_refused(tmp_path, place, there):
+    run, goal = tmp_path / "run", tmp_path / "goal"
+    if there:
+        goal.mkdir()
+    (run / place).parent.mkdir(parents=True, exist_ok=True)
+    (run / place).symlink_to(goal)
+    with pytest.raises(InputError, match=f"{place} is a link to {goal}, out of this directory"):
+        check_directory(run)
+
+
+def test_links_inside_and_a_linked_run_are_fine(tmp_path):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "latest").symlink_to("checkpoints")
+    (tmp_path / "newest").symlink_to(run)
+    check_directory(run)
+    check_directory(tmp_path / "newest")
+    (run / "more").symlink_to("../run2")
+    (tmp_path / "run2").mkdir()
+    with pytest.raises(InputError, match="more is a link"):
+        check_directory(run)
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "supernet.log")
+    with pytest.raises(InputError, match=r"supernet\.log is no file and no folder"):
+        check_directory(tmp_path)
+
+
+def other(directory) -> str:
+    code = "import sys, pathlib; from supernet.runtime.files import locked\n"
+    code += "with locked(pathlib.Path(sys.argv[1])) as reason: print('free', reason)"
+    done = subprocess.run([sys.executable, "-c", code, str(directory)], capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such locks")
+def test_one_process_at_a_time(tmp_path):
+    with locked(tmp_path) as reason:
+        assert reason == ""
+        assert "another process is at work in it" in other(tmp_path)
+    assert "free" in other(tmp_path)
+
+
+def test_a_file_system_without_locks_is_told_of(tmp_path, monkeypatch):
+    def no_lock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", no_lock)
+    with locked(tmp_path) as reason:
+        assert reason == "no lock there: No locks available"
+
+
+def test_the_lock_follows_no_link_and_needs_a_place(tmp_path):
+    (tmp_path / ".lock").symlink_to(tmp_path / "victim")
+    for directory in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(InputError, match="cannot be written to"), locked(directory):
+            pass
+    assert not (tmp_path / "victim").exists()
+
+
+def test_a_full_disk_is_found_behind_other_errors():
+    full = OSError(errno.ENOSPC, "No space left on device", "x.pt")
+    later = RuntimeError("PytorchStreamWriter failed")
+    later.__context__ = full
+    assert disk_fault(later) == "No space left on device: x.pt"
+    assert disk_fault(ValueError("I/O error: No space left on device (os error 28)")) == "No space left on device"
+    assert disk_fault(FileNotFoundError(errno.ENOENT, "No such file", "y")) == ""
