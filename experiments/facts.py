@@ -91,6 +91,8 @@ def facts(job: Job, settings: Mapping[str, Any], asked: Asked, found: Finalist) 
     the training of a given cell depends on.
     """
     best = _best(job, found)
+    # As typed, so that a run is the same from whatever folder it went on, but with the sizes that the data gave.
+    used = {**settings, **{part: job.settings[part] for part in ("search", "retrain")}}
     searched = not settings["genotype"]
     epochs, accuracies = _search_epochs(job) if searched else (0, {})
     return {
@@ -102,8 +104,8 @@ def facts(job: Job, settings: Mapping[str, Any], asked: Asked, found: Finalist) 
         "space": asked.choice("space") or job.space.name,
         "seed": job.seed,
         "overrides": list(asked.overrides),
-        "settings": settings_hash(job.settings, found.genotype),
-        "training": training_hash(job.settings, job.space.name),
+        "settings": settings_hash(used, found.genotype),
+        "training": training_hash(used, job.space.name),
         "sizes": recipe_sizes(job),
         "images": list(job.data.shape),
         "reading": job.data.reading.to_json(),

@@ -90,4 +90,9 @@ def described(recipe: Recipe | SearchRecipe, source: Source) -> str:
         return ""
     size = min(recipe.batch_size, len(source))
     passes = f" ({steps // once} passes)" if steps > once else ""
-    return f"{len(source)} images: {recipe.epochs} epochs of {steps} steps{passes} in batches of {size}"
+    length = f"{_count(recipe.epochs, 'epoch')} of {_count(steps, 'step')}{passes}"
+    return f"{len(source):,} images: {length} in batches of {size}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + "s" * (number != 1)

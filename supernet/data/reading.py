@@ -38,7 +38,10 @@ class Reading:
         held = " (held out)" if self.held_out else ""
         size = " x ".join(map(str, self.shape))
         images = f"{sum(parts.values()):,} images of {size} (channels, height, width): {', '.join(shown)}{held}"
-        return [printable(line) for line in (images, f"{len(self.classes)} classes: {self._classes()}", *self.notes)]
+        return [
+            printable(line)
+            for line in (images, f"{len(self.classes)} classes (images): {self._classes()}", *self.notes)
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain values: images of each part and class."""
@@ -55,10 +58,10 @@ class Reading:
 
     def _classes(self) -> str:
         totals = [sum(counts) for counts in zip(*self.counts.values(), strict=True)]
-        named = [f"{name} {count:,}" for name, count in zip(self.classes, totals, strict=True)]
+        named = [f"{name} ({count:,})" for name, count in zip(self.classes, totals, strict=True)]
         if len(named) <= _SHOWN:
             return ", ".join(named)
-        return f"{', '.join(named[: _SHOWN - 1])}, ... ({min(totals):,} to {max(totals):,} images each)"
+        return f"{', '.join(named[: _SHOWN - 1])}, ... ({min(totals):,} to {max(totals):,})"
 
 
 def class_counts(labels: Tensor, classes: int) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ def test_lines_say_what_was_read():
     reading = Reading(("cat", "dog"), {"train": (40, 56), "test": (10, 14)}, (3, 64, 64), True, ("left out: 3 .heic",))
     assert reading.lines() == [
         "120 images of 3 x 64 x 64 (channels, height, width): train 96, valid -, test 24 (held out)",
-        "2 classes: cat 50, dog 70",
+        "2 classes (images): cat (50), dog (70)",
         "left out: 3 .heic",
     ]
     plain = reading.to_json()
@@ -21,7 +21,7 @@ def test_lines_say_what_was_read():
 
 def test_many_classes_and_strange_names_are_short_and_printable():
     many = Reading(tuple(f"c{n}" for n in range(1000)), {"train": tuple(range(1, 1001))}, (3, 8, 8))
-    assert many.lines()[1] == "1000 classes: c0 1, c1 2, c2 3, c3 4, c4 5, c5 6, c6 7, ... (1 to 1,000 images each)"
+    assert many.lines()[1] == "1000 classes (images): c0 (1), c1 (2), c2 (3), c3 (4), c4 (5), c5 (6), c6 (7), ... (1 to 1,000)"
     strange = Reading(("a\x1b[31m", "b\n"), {"train": (1, 1)}, (1, 2, 2), notes=("x\ry",))
     assert all(line.isprintable() for line in strange.lines())
 

@@ -71,7 +71,15 @@ def test_which_pairs_are_compared():
 
 def test_networks_that_were_trained_differently_are_not_mixed():
     rows = [
-        network(settings=s, training=s, words=(f"retrain.epochs={s}",), seed=n, genotype=f"{n}", search_valid=n, test=n)
+        network(
+            settings=s,
+            training=s,
+            words=(f"retrain.epochs={s}",),
+            seed=n,
+            genotype=f"{n}",
+            search_valid=n / 4,
+            test=n / 4,
+        )
         for s in "12"
         for n in range(3)
     ]

@@ -65,7 +65,7 @@ def test_predict_prints_a_table_or_json(command, run_directory):
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(["run", "absent.png"], "absent.png: not a readable image"), (["absent", "0.png"], "absent: no such model")],
+    [(["run", "absent.png"], "absent.png: no such file"), (["absent", "0.png"], "absent: no such model")],
 )
 def test_predict_says_mistakes_in_one_line(command, run_directory, arguments, says):
     code, printed = command(predict.main, *arguments)

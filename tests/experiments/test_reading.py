@@ -16,7 +16,7 @@ def test_what_was_read_is_said_and_kept(supernet, images, tmp_path):
     lines = printed.splitlines()
     start = next(n for n, line in enumerate(lines) if line.startswith("supernet: "))
     assert " images of 1 x 6 x 6 (channels, height, width): train " in lines[start + 1]
-    assert lines[start + 2].startswith("3 classes: ")
+    assert lines[start + 2].startswith("3 classes (images): ")
     kept = json.loads((tmp_path / "run" / "summary.json").read_text())["reading"]
     assert kept["shape"] == [1, 6, 6]
     assert f"train {kept['images']['train']}" in lines[start + 1]
