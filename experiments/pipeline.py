@@ -36,14 +36,15 @@ from supernet.space.drawing import save_drawings
 from supernet.training.bundle import NAME
 
 from . import resume, words
-from .config import check_options, plain
+from .config import plain
 from .console import complain, say
 from .facts import Asked, complete, describe, facts, look_up, timed
 from .genotypes import find_genotype
+from .job import Job, prepare, random_cell
 from .legs import check_legs, leg_name, search_cell
 from .recorded import check_composed
 from .resume import Start
-from .stages import Job, balanced, keep_model, prepare, random_cell, retrain, test_once
+from .stages import balanced, keep_model, retrain, test_once
 from .summary import Finalist, environment, show_next, show_table, summarise, write_json
 
 _UNASKED, _TYPED = Asked(), Start([])
@@ -64,7 +65,7 @@ def main() -> None:
             return
         began = resume.start(given)
         sys.argv[1:] = began.words
-        check_options(sys.argv[1:])
+        words.check_options(began.words, began.folders)
         with ExitStack() as locks:
             if began.directory is not None:
                 _lock(began.directory, locks)

@@ -14,7 +14,7 @@ from typing import Any
 from supernet.runtime.errors import InputError
 from supernet.runtime.text import printable
 
-from .config import convert
+from .conversion import convert
 from .resume import SUMMARY
 from .summary import VERSION
 

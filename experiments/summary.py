@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from supernet.runtime.files import replacing
+from supernet.runtime.files import write_whole
 from supernet.training.bundle import NAME
 
 from .markdown import number
@@ -50,8 +50,7 @@ class Finalist:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON so that the file is whole or not there."""
-    with replacing(path) as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())
+    write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import traceback
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -26,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from supernet.runtime.files import write_whole
 
 from .gpu_checks import FULL, TINY, Found, Scale, check_bfloat16, check_graphs, check_stacked, check_waiting
 from .gpu_times import run_search, time_searches, time_trainings
@@ -54,9 +55,7 @@ class Record:
     def write(self) -> None:
         """Puts a whole file in the place of the last one: there is never half of one."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial_file = self.path.with_name(self.path.name + ".partial")
-        partial_file.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial_file, self.path)
+        write_whole(self.path, json.dumps(self.content, indent=1) + "\n")
 
 
 def open_record(path: Path, here: dict[str, Any]) -> Record:

@@ -1,4 +1,4 @@
-"""Files of a run: written whole, inside the run's directory only, and by one process at a time."""
+"""Files that we write: whole or not at all, inside a run's directory only, and by one process at a time."""
 
 from __future__ import annotations
 
@@ -37,6 +37,12 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes `text` as UTF-8 so that `path` is whole at every moment, as `replacing` does."""
+    with replacing(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 def check_directory(directory: Path) -> None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from supernet.runtime.errors import InputError
-from supernet.runtime.files import check_directory, disk_fault, locked, replacing
+from supernet.runtime.files import check_directory, disk_fault, locked, replacing, write_whole
 
 
 def test_a_link_in_the_place_of_the_partial_file_is_not_followed(tmp_path):
@@ -29,6 +29,19 @@ def test_the_old_file_stays_where_writing_fails(tmp_path):
         file.write(None)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_text() == "old"
+
+
+def test_a_text_is_written_whole_and_no_link_is_followed(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "a.csv").symlink_to(victim)
+    write_whole(tmp_path / "a.csv", "é\r\n")
+    assert victim.read_text() == "mine"
+    assert (tmp_path / "a.csv").read_bytes() == b"\xc3\xa9\r\n"
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(tmp_path / "a.csv", "\ud800")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "victim"]
+    assert (tmp_path / "a.csv").read_bytes() == b"\xc3\xa9\r\n"
 
 
 PLACES = ["tb", "metrics", "checkpoints", ".hydra", ".hydra/config.yaml", "metrics/search.csv.partial"]
