@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -19,6 +18,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from omegaconf import OmegaConf
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.reading import is_folder, why_no_file
 
 from .config import GROUPS, Config
 from .recorded import parse
@@ -50,7 +50,7 @@ def prepared(given: Sequence[str]) -> list[str]:
             flag, equals, value = word.partition("=")
             if flag in _TAKES and not equals and (value := next(words, "")):
                 made.append(value)
-            folders += [Path(value)] if flag in _FOLDER else []
+            folders += [Path(value)] if flag in _FOLDER and is_folder(value) else []
         else:
             plain.append(word if word.startswith("resume=") else readable(word, sweeping))
             made.append(plain[-1])
@@ -112,7 +112,7 @@ def check_options(words: Sequence[str], folders: Sequence[Path] = ()) -> None:
 def _as_it_stands(override: Override, value: str, sweeping: bool) -> bool:
     """Whether Hydra takes this value as it is written, or as a person means it who has quoted it."""
     if override.is_sweep_override():
-        return sweeping and not os.path.exists(value)
+        return sweeping and why_no_file(value) == "no such file"
     got = override.value()
     quoted = isinstance(override._value, QuotedString) and value[:1] in "'\""
     return quoted or got == value or got is None
