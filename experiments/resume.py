@@ -18,6 +18,7 @@ import yaml
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import check_directory
+from supernet.runtime.reading import is_file
 
 from .recorded import check_words, parse, texts, values_of, write
 
@@ -27,6 +28,7 @@ _FOLDER = ("--config-dir", "-cd")  # Hydra's flag for a folder of one's own sett
 _SWEEP = ("-m", "--multirun")
 _ROOM = 10_000_000  # bytes that a disk needs to have free for a run to start
 _MOST_JOBS = 10_000
+_LONGEST_NAME = 255  # bytes of a folder's name, in most file systems
 _JOB = ("hydra.job.num", "hydra.job.id", "hydra.job.name", "hydra.job.override_dirname")  # in a folder's name
 
 
@@ -69,7 +71,7 @@ def arguments(given: list[str]) -> list[str]:
         return [*folder, *flags, *(word for word in rest if word not in _SWEEP)]
     if "${" in str(directory):
         raise InputError(f"resume={directory}: Hydra would take ${{...}} for a setting; rename the folder")
-    if not (directory / _OVERRIDES).is_file() and not (directory / _SWEPT).is_file():
+    if not is_file(directory / _OVERRIDES) and not is_file(directory / _SWEPT):
         raise InputError(
             f"resume={directory}: no run there; a run's directory has {_OVERRIDES} in it, that of a sweep {_SWEPT}"
         )
@@ -101,7 +103,7 @@ def command(directory: Path, given: list[str]) -> str:
 def finished(given: list[str]) -> Path | None:
     """The run to be resumed, if it is finished already."""
     directory = _asked(given)
-    return directory if directory is not None and (directory / SUMMARY).exists() else None
+    return directory if directory is not None and is_file(directory / SUMMARY) else None
 
 
 _PATHS = (("data", "path"), ("data", "root"), ("data", "source"), ("table", "path"))
@@ -232,13 +234,17 @@ def _within(node: Any, *keys: str) -> Any:
 
 
 def _refuse_directory(given: list[str]) -> None:
+    for key, _, value in (word.lstrip("+").partition("=") for word in given):
+        names = value.strip("'\"").split("/") if key in ("name", "hydra.run.dir", "hydra.sweep.dir") else ()
+        if any(len(os.fsencode(name)) > _LONGEST_NAME for name in names):
+            raise InputError(f"{key}={value[:40]}...: a folder's name has {_LONGEST_NAME} bytes at most")
     asked = filter(
         None, map(parse, (w for w in given if w.lstrip("+").startswith(("hydra.run.dir", "hydra.sweep.dir"))))
     )
     typed = [(override.key_or_group, str(override.value())) for override in asked]
     for key, value in typed or [("hydra.run.dir", "runs")]:
         directory = Path(value)
-        above = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+        above = next(path for path in (directory, *directory.absolute().parents) if os.path.exists(path))
         if not above.is_dir() or not os.access(above, os.W_OK):
             raise InputError(f"{key}={directory}: {above} is no folder that can be written to")
         if (free := shutil.disk_usage(above).free) < _ROOM:

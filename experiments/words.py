@@ -50,7 +50,10 @@ def prepared(given: Sequence[str]) -> list[str]:
             flag, equals, value = word.partition("=")
             if flag in _TAKES and not equals and (value := next(words, "")):
                 made.append(value)
-            folders += [Path(value)] if flag in _FOLDER and is_folder(value) else []
+            if flag in _FOLDER:
+                if not is_folder(value):
+                    raise InputError(f"{flag} {value}: no such folder")
+                folders.append(Path(value))
         else:
             plain.append(word if word.startswith("resume=") else readable(word, sweeping))
             made.append(plain[-1])

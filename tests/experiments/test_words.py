@@ -86,6 +86,8 @@ def test_other_values_with_letters_that_hydra_lacks():
         (["data=cifar10", "data.path=x"], "data=cifar10 has no path; add data=image_folder or data=npz"),
         (["protocol.search.epochs=3"], "protocol has no settings of its own; supernet --cfg job shows those"),
         (["candidats=seven"], "did you mean candidates"),
+        (["--config-dir", "absent"], "--config-dir absent: no such folder"),
+        (["--config-dir=" + "x" * 300, "search.epochs=1"], "no such folder"),
         (["operations_of=seven"], "no such setting"),
     ],
 )
