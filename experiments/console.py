@@ -46,9 +46,9 @@ def command(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
     return decorate
 
 
-def say(message: str) -> None:
-    """Prints one line."""
-    Console().print(printable(message), markup=False, highlight=False, soft_wrap=True)
+def say(message: str, console: Console | None = None) -> None:
+    """Prints one line, to the standard output or to a console that is there already."""
+    (console or Console()).print(printable(message), markup=False, highlight=False, soft_wrap=True)
 
 
 def complain(message: str) -> None:

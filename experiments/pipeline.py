@@ -157,10 +157,9 @@ def pipeline(
     job = prepare(own, directory, interruption)
     _note_start(job, began)
     check_legs(job)
-    line = f"supernet: {job.data.name}, seed {job.seed}, on {job.device}, in {directory}"
-    job.console.print(printable(line), markup=False, soft_wrap=True)
+    say(f"supernet: {job.data.name}, seed {job.seed}, on {job.device}, in {directory}", job.console)
     for line in job.data.reading.lines():
-        job.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line, job.console)
     if own["genotype"]:
         found = find_genotype(own["genotype"])
     else:
@@ -191,16 +190,13 @@ def _note_start(job: Job, began: Start) -> None:
         try:
             before = json.loads(path.read_text(encoding="utf-8"))["threads"]
         except (OSError, ValueError, LookupError, TypeError):
-            job.console.print(f"supernet: {path} could not be read and is written anew", markup=False, soft_wrap=True)
+            say(f"supernet: {path} could not be read and is written anew", job.console)
         else:
             if before != now["threads"]:
-                job.console.print(
-                    printable(
-                        f"supernet: begun with {before} threads, now {now['threads']}: figures will differ in their "
-                        f"last digits from those of one piece; runtime.threads={before} keeps them the same"
-                    ),
-                    markup=False,
-                    soft_wrap=True,
+                say(
+                    f"supernet: begun with {before} threads, now {now['threads']}: figures will differ in their last "
+                    f"digits from those of one piece; runtime.threads={before} keeps them the same",
+                    job.console,
                 )
     write_json(path, now)
 

@@ -26,11 +26,9 @@ from typing import Any
 
 import torch
 
-from supernet.runtime.files import write_whole
-
 from .gpu_checks import FULL, TINY, Found, Scale, check_bfloat16, check_graphs, check_stacked, check_waiting
 from .gpu_times import run_search, time_searches, time_trainings
-from .setting import machine
+from .setting import machine, write
 
 Section = Callable[[Collection[str]], Found]
 """What is known already, by name -> (name, value) of all else."""
@@ -54,8 +52,7 @@ class Record:
 
     def write(self) -> None:
         """Puts a whole file in the place of the last one: there is never half of one."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.path, json.dumps(self.content, indent=1) + "\n")
+        write(self.path, self.content)
 
 
 def open_record(path: Path, here: dict[str, Any]) -> Record:
