@@ -37,7 +37,7 @@ from supernet.training.bundle import NAME
 
 from . import resume, words
 from .config import plain
-from .console import complain, say
+from .console import complain, reader_may_stop, say
 from .facts import Asked, complete, describe, facts, look_up, timed
 from .genotypes import find_genotype
 from .job import Job, prepare, random_cell
@@ -66,7 +66,7 @@ def main() -> None:
         began = resume.start(given)
         sys.argv[1:] = began.words
         words.check_options(began.words, began.folders)
-        with ExitStack() as locks:
+        with reader_may_stop(), ExitStack() as locks:
             if began.directory is not None:
                 _lock(began.directory, locks)
             _hydra_main(began, locks)
