@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +12,9 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from supernet.data.reading import hashed
 from supernet.data.sources import Data
-from supernet.runtime.checkpoint import IMAGES
+from supernet.runtime.checkpoint import CELL, IMAGES
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
 from supernet.runtime.precision import settle_numerics
@@ -84,6 +85,7 @@ class Job:
                 "data": self.data.name,
                 IMAGES: _images(self.data),
                 "seed": self.seed,
+                **_recorded(self.settings),
             },
             save_seconds=self.save_seconds,
             precision=self.precision,
@@ -96,6 +98,28 @@ def _images(data: Data) -> str:
     """Which images there are, for a person and to compare: how many, and a hash of labels and pixels."""
     counts = f"{len(data.train)} training, {len(data.valid or ())} validation, {len(data.test)} test"
     return f"{counts} (labels and pixels {data.fingerprint[:16]})"
+
+
+_DECIDE = ("operations", "chooser", "relaxation", "inputs", "architect", "optimizer", "objective", "discretiser")
+_ELSEWHERE = ("path", "root", "source", "download", "workers", "resident_gib")  # where images lie, how they are read
+_ASIDE = ("operations", "inputs", "architect", "optimizer", "terms", "discretiser")  # a strategy's names of the above
+
+
+def _recorded(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The settings, by their full names, that a run shares with its checkpoints besides those of its recipes."""
+    data = {name: value for name, value in settings["data"].items() if name not in _ELSEWHERE}
+    strategy = {name: value for name, value in settings["strategy"].items() if name not in _ASIDE}
+    groups = {name: settings[name] for name in ("space", "retrain_valid", *_DECIDE)}
+    network = {"network": (settings["retrain"] or {}).get("network")}
+    return dict(_named({**groups, "data": data, "strategy": strategy, "retrain": network}))
+
+
+def _named(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in node.items():
+        if isinstance(value, dict):
+            yield from _named(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", str(value)
 
 
 def prepare(settings: dict[str, Any], directory: Path, interruption: Interruption) -> Job:
@@ -238,6 +262,7 @@ def train_from_scratch(job: Job, name: str, architecture: Architecture, run: Run
     """The plain network of a genotype, trained by the job's recipe with the job's seed, and how that went."""
     assert job.retrain_recipe is not None
     data, network = job.data, build_network(job, architecture)
+    run = replace(run, fingerprint={**run.fingerprint, CELL: hashed((architecture.to_json(),))[:12]})
     if job.divided.retrain is None:
         training, valid = data.train, data.valid
     else:
