@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,9 @@ from . import sizes
 from .config import build, checked
 
 _RANDOM_STREAM = 0x4A4D
+_DECIDE = ("operations", "chooser", "relaxation", "inputs", "architect", "optimizer", "objective", "discretiser")
+_ELSEWHERE = ("path", "root", "source", "download", "workers", "resident_gib")  # where images lie, how they are read
+_ASIDE = ("operations", "inputs", "architect", "optimizer", "terms", "discretiser")  # a strategy's names of the above
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Job:
                 "data": self.data.name,
                 IMAGES: _images(self.data),
                 "seed": self.seed,
+                **_recorded(self.settings),
             },
             save_seconds=self.save_seconds,
             precision=self.precision,
@@ -88,6 +92,23 @@ def _images(data: Data) -> str:
     """Which images there are, for a person and to compare: how many, and a hash of labels and pixels."""
     counts = f"{len(data.train)} training, {len(data.valid or ())} validation, {len(data.test)} test"
     return f"{counts} (labels and pixels {data.fingerprint[:16]})"
+
+
+def _recorded(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The settings, by their full names, that a run shares with its checkpoints besides those of its recipes."""
+    data = {name: value for name, value in settings["data"].items() if name not in _ELSEWHERE}
+    strategy = {name: value for name, value in settings["strategy"].items() if name not in _ASIDE}
+    groups = {name: settings[name] for name in ("space", "retrain_valid", *_DECIDE)}
+    network = {"network": (settings["retrain"] or {}).get("network")}
+    return dict(_named({**groups, "data": data, "strategy": strategy, "retrain": network}))
+
+
+def _named(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in node.items():
+        if isinstance(value, dict):
+            yield from _named(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", str(value)
 
 
 def prepare(settings: dict[str, Any], directory: Path, interruption: Interruption) -> Job:

@@ -94,6 +94,8 @@ def _hydra_main(began: Start, locks: ExitStack) -> None:
                 _lock(whole, locks)
                 held.append(whole.resolve())
             if began.directory is not None:
+                if not directory.resolve().is_relative_to(whole.resolve()):
+                    raise InputError(f"{directory}: lies outside {whole}; resume its jobs one by one")
                 check_composed(config, began.typed, began.folders)
             with Interruption() as interruption:
                 hydra_config = HydraConfig.get()
@@ -103,7 +105,7 @@ def _hydra_main(began: Start, locks: ExitStack) -> None:
             _fail(f"{error}; all is saved. Go on with: {resume.command(whole, sys.argv[1:])}")
             sys.exit(error.exit_code)
         except Exception as error:
-            code = _explain(error, resume.command(whole, sys.argv[1:]))
+            code = _explain(error, whole, resume.command(whole, sys.argv[1:]))
             if code is None and not sweeping:
                 raise
             if code is None:
@@ -116,8 +118,11 @@ def _hydra_main(began: Start, locks: ExitStack) -> None:
     job()
 
 
-def _explain(error: Exception, again: str) -> int | None:
-    """Says what a person can do about an error, and gives the exit code; None where the fault is not theirs."""
+def _explain(error: Exception, directory: Path, again: str) -> int | None:
+    """Says what a person can do about an error, and gives the exit code; None where the fault is not theirs.
+
+    `directory` is that of the run or sweep, `again` the command that goes on with it.
+    """
     if isinstance(error, InputError):
         _fail(str(error))
     elif isinstance(error, torch.cuda.OutOfMemoryError):
@@ -126,6 +131,8 @@ def _explain(error: Exception, again: str) -> int | None:
         _fail(_FULL)
     elif reason := disk_fault(error):
         _fail(f"{reason}; the last checkpoint is whole. Make room, then: {again}")
+    elif isinstance(error, OSError) and Path(str(error.filename)).is_relative_to(directory):  # a folder for a file
+        _fail(f"{error.filename}: cannot be used ({error.strerror}); remove it, then: {again}")
     else:
         return None
     return 2

@@ -29,6 +29,9 @@ _SWEEP = ("-m", "--multirun")
 _ROOM = 10_000_000  # bytes that a disk needs to have free for a run to start
 _MOST_JOBS = 10_000
 _LONGEST_NAME = 255  # bytes of a folder's name, in most file systems
+_MOST_TEXT = 1 << 18  # bytes of a record of settings
+_FILES = ("supernet.log", "config.yaml", "hydra.yaml", "overrides.yaml")  # what Hydra writes to before the job begins
+_LONGEST = 500  # characters of a pattern of folders' names
 _JOB = ("hydra.job.num", "hydra.job.id", "hydra.job.name", "hydra.job.override_dirname")  # in a folder's name
 
 
@@ -50,11 +53,9 @@ class Start:
 def start(given: list[str]) -> Start:
     """What the command line asks for. Raises InputError as `arguments` does."""
     words, directory = arguments(given), _asked(given)
-    flags, _ = _split(given)
-    values = itertools.chain.from_iterable(flag.partition("=")[::2] if "=" in flag else [flag] for flag in flags)
-    folders = [Path(value) for value in values if value not in _FOLDER]
     origin = None if directory is None else _origin(directory)
-    return Start(words, tuple(w for w in given if not w.startswith("resume=")), directory, origin, folders)
+    typed = tuple(word for word in given if not word.startswith("resume="))
+    return Start(words, typed, directory, origin, _folders(_split(given)[0]))
 
 
 def arguments(given: list[str]) -> list[str]:
@@ -75,11 +76,11 @@ def arguments(given: list[str]) -> list[str]:
         raise InputError(
             f"resume={directory}: no run there; a run's directory has {_OVERRIDES} in it, that of a sweep {_SWEPT}"
         )
-    check_directory(directory)
+    check_directory(directory, files=_FILES, folders=(".hydra",))
     sweep = not (directory / _OVERRIDES).is_file()
     rest = [word for word in rest if not (sweep and word in _SWEEP)]
     raw, own = _sweep(directory, rest) if sweep else (_recorded(directory), [])
-    recorded = check_words(raw, rest, f"resume={directory}", swept=sweep)
+    recorded = check_words(raw, rest, f"resume={directory}", swept=sweep, folders=_folders(folder))
     if sweep:
         own.append(f"hydra.sweep.subdir={write(_subfolder(directory, recorded))}")
     changes = [word for word in rest if word not in (*raw, *own)]
@@ -162,6 +163,12 @@ def _split(given: list[str]) -> tuple[list[str], list[str]]:
     return folder, rest
 
 
+def _folders(flags: Sequence[str]) -> list[Path]:
+    """The folders of one's own settings that such flags name."""
+    values = itertools.chain.from_iterable(flag.partition("=")[::2] if "=" in flag else [flag] for flag in flags)
+    return [Path(value) for value in values if value not in _FOLDER]
+
+
 def _recorded(directory: Path) -> list[str]:
     """The overrides of the run in `directory`, as they are."""
     overrides = _read(directory / _OVERRIDES)
@@ -190,13 +197,15 @@ def _sweep(directory: Path, typed: Sequence[str]) -> tuple[list[str], list[str]]
 def _subfolder(directory: Path, words: Sequence[str]) -> str:
     """How the folders of the sweep's jobs are named. Raises InputError where one of them could lie somewhere else."""
     pattern = _within(_read(directory / _SWEPT), "hydra", "sweep", "subdir") or "${hydra.job.num}"
-    keys = set(re.findall(r"\$\{([A-Za-z][\w.]*)\}", str(pattern), re.ASCII))
-    rest = re.sub(r"\$\{[A-Za-z][\w.]*\}", "x", str(pattern), flags=re.ASCII)
-    given = {o.key_or_group: list(texts(list(values_of(o)))) for o in map(parse, words) if o is not None}
-    known = all(key in (*_JOB, "name", "seed", *given) or key.startswith("hydra.runtime.choices.") for key in keys)
-    sound = known and re.fullmatch(r"[\w.,=/-]+", rest, re.ASCII) is not None
-    whole = [text for key in keys for text in given.get(key, [])]  # stands alone, so it can begin at the root
-    within = [text for found in given.values() for text in found] if _JOB[-1] in keys else whole
+    keys = set(re.findall(r"\$\{([A-Za-z][\w.]*)\}", str(pattern)[:_LONGEST], re.ASCII))
+    rest = re.sub(r"\$\{[A-Za-z][\w.]*\}", "x", str(pattern)[:_LONGEST], flags=re.ASCII)
+    given = [(o.key_or_group, list(texts(list(values_of(o))))) for o in map(parse, words) if o is not None]
+    known = {*_JOB, "name", "seed", *(key for key, _ in given)}
+    sound = all(key in known or key.startswith("hydra.runtime.choices.") for key in keys)
+    sound = sound and len(str(pattern)) < _LONGEST and re.fullmatch(r"[\w.,=/-]+", rest, re.ASCII) is not None
+    roots = {key.split(".")[0] for key in keys}  # whatever sets them, above or below
+    whole = [text for key, found in given for text in found if key.split(".")[0] in roots]  # may begin at the root
+    within = [text for _, found in given for text in found] if _JOB[-1] in keys else whole
     if (
         not sound
         or any(text.startswith("/") for text in (rest, *whole))
@@ -219,10 +228,21 @@ def _origin(directory: Path) -> Path | None:
     return None
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads plain yaml without aliases, which Hydra never writes: a few of them can stand for any number of values."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias")
+        return super().compose_node(parent, index)
+
+
 def _read(path: Path) -> Any:
-    """What a yaml or JSON file holds; None where there is none that can be read."""
+    """What a small yaml or JSON file holds; None where there is none that can be read."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > _MOST_TEXT:
+            return None
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, OSError, ValueError, RecursionError):
         return None
 

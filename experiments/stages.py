@@ -11,7 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from supernet.data.reading import hashed
 from supernet.data.sources import Data
+from supernet.runtime.checkpoint import CELL
 from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_everything
@@ -64,6 +66,7 @@ def train_from_scratch(job: Job, name: str, architecture: Architecture, run: Run
     """The plain network of a genotype, trained by the job's recipe with the job's seed, and how that went."""
     assert job.retrain_recipe is not None
     data, network = job.data, build_network(job, architecture)
+    run = replace(run, fingerprint={**run.fingerprint, CELL: hashed((architecture.to_json(),))[:12]})
     if job.divided.retrain is None:
         training, valid = data.train, data.valid
     else:

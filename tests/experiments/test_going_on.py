@@ -59,6 +59,39 @@ def test_from_another_folder_twice(supernet, late, finished):
     assert len(searched.Tensors("config/text_summary")) == 1
 
 
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("retrain_valid=0.2", "retrain_valid is 0.1 there and 0.2 in this run; use retrain_valid=0.1"),
+        ("data.crop_padding=1", "data.crop_padding is 0 there and 1 in this run"),
+        ("architect=unrolled", "architect._target_ is "),
+        ("optimizer.lr=0.5", "optimizer.lr is 0.0003 there and 0.5"),
+        ("retrain.network.darts.channels=8", "retrain.network.darts.channels is "),
+    ],
+)
+def test_a_changed_record_is_refused(supernet, late, word, says):
+    record = late / "run" / ".hydra" / "overrides.yaml"
+    record.write_text(f"{record.read_text()}- {word}\n")
+    refused(supernet, late / "run", says)
+
+
+def test_another_cell_is_refused(supernet, late):
+    found = json.loads((late / "run" / "genotype.json").read_text())
+    name = next(name for name, kept in found["choices"].items() if kept == ["skip_connect"])
+    found["choices"][name] = ["none"]
+    (late / "other.json").write_text(json.dumps(found))
+    record = late / "run" / ".hydra" / "overrides.yaml"
+    record.write_text(f"{record.read_text()}- genotype={late / 'other.json'}\n")
+    refused(supernet, late / "run", "put back the genotype that the run was started with")
+
+
+@pytest.mark.parametrize("name", ["supernet.log", ".hydra/config.yaml", "metrics/search.csv", "checkpoints/retrain.pt"])
+def test_a_folder_in_the_place_of_a_file_is_one_line(supernet, late, name):
+    (late / "run" / name).unlink()
+    (late / "run" / name).mkdir()
+    refused(supernet, late / "run", "remove it")
+
+
 @pytest.mark.parametrize("change", ["pixels", "labels", "fewer"])
 def test_other_data_are_refused(supernet, late, monkeypatch, change):
     arrays = dict(np.load(late / "toy.npz"))

@@ -73,6 +73,20 @@ def test_links_inside_and_a_linked_run_are_fine(tmp_path):
         check_directory(run)
 
 
+def test_links_to_nothing_and_folders_for_files_are_refused(tmp_path):
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    with pytest.raises(InputError, match="round is a link to nothing"):
+        check_directory(tmp_path)
+    (tmp_path / "round").unlink()
+    (tmp_path / "job.log").mkdir()
+    (tmp_path / ".hydra").write_text("")
+    check_directory(tmp_path)
+    with pytest.raises(InputError, match=r"job\.log is no file"):
+        check_directory(tmp_path, files=("job.log",))
+    with pytest.raises(InputError, match=r"\.hydra is no folder"):
+        check_directory(tmp_path, folders=(".hydra",))
+
+
 def test_what_is_no_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "supernet.log")
     with pytest.raises(InputError, match=r"supernet\.log is no file and no folder"):
