@@ -100,7 +100,7 @@ BAD = [
     " ",
     "a.b=1\nhydra.c=2",
     "name=猫",
-    "stages=" + "[" * 400 + "]" * 400,
+    "stages=" + "[" * 3000 + "]" * 3000,
     "stages={1: 2}",
     # ranges without steps, control characters, halves of characters
     "seed=range(0,5,0)",
