@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 
 from rich.console import Console
@@ -28,27 +29,35 @@ def command(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
     def decorate(main: Callable[[], None]) -> Callable[[], None]:
         @wraps(main)
         def run() -> None:
-            try:
+            with reader_may_stop():
                 try:
                     main()
                 except InputError as error:
                     print(f"{name}: {error}", file=sys.stderr)
                     sys.exit(2)
-                finally:
-                    sys.stdout.flush()
-            except BrokenPipeError:
-                # Python flushes once more as it ends: into nothing, or it would complain there.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                sys.exit(_BROKEN_PIPE)
 
         return run
 
     return decorate
 
 
-def say(message: str) -> None:
-    """Prints one line."""
-    Console().print(printable(message), markup=False, highlight=False, soft_wrap=True)
+@contextmanager
+def reader_may_stop() -> Iterator[None]:
+    """Within it a program whose output nobody reads any more ends with exit code 141, without a word."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more as it ends: into nothing, or it would complain there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_BROKEN_PIPE)
+
+
+def say(message: str, console: Console | None = None) -> None:
+    """Prints one line, to the standard output or to a console that is there already."""
+    (console or Console()).print(printable(message), markup=False, highlight=False, soft_wrap=True)
 
 
 def complain(message: str) -> None:

@@ -34,7 +34,8 @@ from supernet.training.loop import evaluate
 from supernet.training.tasks import Classification
 
 from .config import plain
-from .stages import Job, prepare, train_from_scratch
+from .job import Job, prepare
+from .stages import train_from_scratch
 from .summary import environment
 
 RUN_COLUMNS = ("arch", "seed", "valid", "test", "seconds")

@@ -21,8 +21,8 @@ from supernet.scoring.tables import Table
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
 
+from .job import Job
 from .legs import leg_name
-from .stages import Job
 from .summary import VERSION, Finalist, write_json
 
 _CLOCK = "seconds.json"

@@ -27,7 +27,8 @@ from supernet.space.operations import dropped
 from supernet.training.tasks import Classification
 
 from . import sizes
-from .stages import INITIAL_STREAM, Job
+from .job import Job
+from .stages import INITIAL_STREAM
 
 _LEG_STREAM = 0x1E65
 _SKIP = "skip_connect"

@@ -36,14 +36,15 @@ from supernet.space.drawing import save_drawings
 from supernet.training.bundle import NAME
 
 from . import resume, words
-from .config import check_options, plain
-from .console import complain, say
+from .config import plain
+from .console import complain, reader_may_stop, say
 from .facts import Asked, complete, describe, facts, look_up, timed
 from .genotypes import find_genotype
+from .job import Job, prepare, random_cell
 from .legs import check_legs, leg_name, search_cell
 from .recorded import check_composed
 from .resume import Start
-from .stages import Job, balanced, keep_model, prepare, random_cell, retrain, test_once
+from .stages import balanced, keep_model, retrain, test_once
 from .summary import Finalist, environment, show_next, show_table, summarise, write_json
 
 _UNASKED, _TYPED = Asked(), Start([])
@@ -64,8 +65,8 @@ def main() -> None:
             return
         began = resume.start(given)
         sys.argv[1:] = began.words
-        check_options(sys.argv[1:])
-        with ExitStack() as locks:
+        words.check_options(began.words, began.folders)
+        with reader_may_stop(), ExitStack() as locks:
             if began.directory is not None:
                 _lock(began.directory, locks)
             _hydra_main(began, locks)
@@ -93,6 +94,8 @@ def _hydra_main(began: Start, locks: ExitStack) -> None:
                 _lock(whole, locks)
                 held.append(whole.resolve())
             if began.directory is not None:
+                if not directory.resolve().is_relative_to(whole.resolve()):
+                    raise InputError(f"{directory}: lies outside {whole}; resume its jobs one by one")
                 check_composed(config, began.typed, began.folders)
             with Interruption() as interruption:
                 hydra_config = HydraConfig.get()
@@ -102,7 +105,7 @@ def _hydra_main(began: Start, locks: ExitStack) -> None:
             _fail(f"{error}; all is saved. Go on with: {resume.command(whole, sys.argv[1:])}")
             sys.exit(error.exit_code)
         except Exception as error:
-            code = _explain(error, resume.command(whole, sys.argv[1:]))
+            code = _explain(error, whole, resume.command(whole, sys.argv[1:]))
             if code is None and not sweeping:
                 raise
             if code is None:
@@ -115,8 +118,11 @@ def _hydra_main(began: Start, locks: ExitStack) -> None:
     job()
 
 
-def _explain(error: Exception, again: str) -> int | None:
-    """Says what a person can do about an error, and gives the exit code; None where the fault is not theirs."""
+def _explain(error: Exception, directory: Path, again: str) -> int | None:
+    """Says what a person can do about an error, and gives the exit code; None where the fault is not theirs.
+
+    `directory` is that of the run or sweep, `again` the command that goes on with it.
+    """
     if isinstance(error, InputError):
         _fail(str(error))
     elif isinstance(error, torch.cuda.OutOfMemoryError):
@@ -125,6 +131,8 @@ def _explain(error: Exception, again: str) -> int | None:
         _fail(_FULL)
     elif reason := disk_fault(error):
         _fail(f"{reason}; the last checkpoint is whole. Make room, then: {again}")
+    elif isinstance(error, OSError) and Path(str(error.filename)).is_relative_to(directory):  # a folder for a file
+        _fail(f"{error.filename}: cannot be used ({error.strerror}); remove it, then: {again}")
     else:
         return None
     return 2
@@ -156,10 +164,9 @@ def pipeline(
     job = prepare(own, directory, interruption)
     _note_start(job, began)
     check_legs(job)
-    line = f"supernet: {job.data.name}, seed {job.seed}, on {job.device}, in {directory}"
-    job.console.print(printable(line), markup=False, soft_wrap=True)
+    say(f"supernet: {job.data.name}, seed {job.seed}, on {job.device}, in {directory}", job.console)
     for line in job.data.reading.lines():
-        job.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line, job.console)
     if own["genotype"]:
         found = find_genotype(own["genotype"])
     else:
@@ -190,16 +197,13 @@ def _note_start(job: Job, began: Start) -> None:
         try:
             before = json.loads(path.read_text(encoding="utf-8"))["threads"]
         except (OSError, ValueError, LookupError, TypeError):
-            job.console.print(f"supernet: {path} could not be read and is written anew", markup=False, soft_wrap=True)
+            say(f"supernet: {path} could not be read and is written anew", job.console)
         else:
             if before != now["threads"]:
-                job.console.print(
-                    printable(
-                        f"supernet: begun with {before} threads, now {now['threads']}: figures will differ in their "
-                        f"last digits from those of one piece; runtime.threads={before} keeps them the same"
-                    ),
-                    markup=False,
-                    soft_wrap=True,
+                say(
+                    f"supernet: begun with {before} threads, now {now['threads']}: figures will differ in their last "
+                    f"digits from those of one piece; runtime.threads={before} keeps them the same",
+                    job.console,
                 )
     write_json(path, now)
 

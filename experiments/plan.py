@@ -26,7 +26,6 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from supernet.data.batches import Batch, Source, steps_per_epoch, training_batches
-from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
 from supernet.runtime.precision import Passes
 from supernet.scoring.costs import parameters
@@ -36,10 +35,12 @@ from supernet.training.loop import Recipe, train_step
 from supernet.training.sgd import sgd
 from supernet.training.tasks import Classification
 
-from .config import check_options, plain
+from . import words
+from .config import plain
 from .console import command
+from .job import Job, prepare, random_cell
 from .legs import Search, build_leg, check_legs, leg_name
-from .stages import Job, build_network, prepare, random_cell
+from .stages import build_network
 
 _STEPS = 3
 _MARGIN = 0.7  # of the free memory: gradients, optimisers and what is computed on the way need the rest
@@ -62,26 +63,18 @@ class Need:
 @command("supernet-plan")
 def main() -> None:
     """The console command. Mistakes are one line and exit code 2, those that Hydra finds 1, as for `supernet`."""
-    given = sys.argv[1:]
+    given = words.prepared(sys.argv[1:])
     if any(word in ("-h", "--help") for word in given):
         print(__doc__)
         return
-    console = Console(stderr=True)
+    words.check_options(given)
     try:
-        check_options(given)
         with initialize_config_module("supernet.conf", version_base="1.3"):
             settings = plain(compose("config", overrides=given))
     except (HydraException, OmegaConfBaseException) as error:
-        console.print(f"supernet-plan: {error}", markup=False, highlight=False, soft_wrap=True)
+        print(f"supernet-plan: {error}", file=sys.stderr)
         sys.exit(1)
-    except InputError as error:
-        console.print(f"supernet-plan: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
-    try:
-        show(Console(), plan(settings))
-    except InputError as error:
-        console.print(f"supernet-plan: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+    show(Console(), plan(settings))
 
 
 def plan(settings: dict[str, Any]) -> list[Need]:

@@ -6,7 +6,10 @@ Everything that is not on the list below is refused:
 - a key is a setting of ours or a dotted path below one, all parts of it plain names: none is Hydra's own (`_target_`);
 - a value is a number, a truth, a text, null, or a list or mapping of those; its mappings have plain names, too;
 - no text, at any depth, has an interpolation (`${...}`) in it: so nothing is left that OmegaConf would work out later;
-- a group (data, method, ...) gets the name of an option and never a path.
+- no text has control characters, with which Hydra's messages could write anything on a terminal (a pasted genotype has
+  line ends);
+- a group (data, method, ...), which a folder of one's own can make of any name, gets the name of an option, several, or
+  a pattern of such names, and never a path.
 
 What passes is written anew where its spelling leaves room for a second reading. The composed settings are held against
 the yaml files and the typed words once more, before anything is made of them.
@@ -17,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import fields
 from importlib.resources import files
@@ -26,7 +30,7 @@ from typing import Any
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quote, QuotedString, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
@@ -37,9 +41,10 @@ from .config import GROUPS, Config
 _NAME = re.compile(r"[A-Za-z0-9][\w-]*", re.ASCII)  # of a setting: none of Hydra's own begins so
 _WORD = re.compile(r"[A-Za-z][\w-]*", re.ASCII)  # an option of a group, and a text that needs no quotes
 _ONE_READING = re.compile(r"[~+]{0,2}[\w.]+(=[\w./+:, \[\]{}-]*)?", re.ASCII)  # no escape, quote, cast or "$"
+_PATTERN = re.compile(r"[\w-]+=glob\([\w*?, \[\]=-]+\)", re.ASCII)  # options by a pattern of their names
 _OPENS = re.compile(r"\$\\*\{")  # an interpolation, or what would be one if it were un-escaped once more
 _SETTINGS = {f.name for f in fields(Config)}
-_LONGEST, _MOST_JOBS = 100_000, 10_000
+_LONGEST, _MOST_JOBS = 20_000, 10_000  # characters of a word (the grammar takes seconds for lists of such a length)
 
 
 def parse(word: str) -> Override | None:
@@ -50,38 +55,54 @@ def parse(word: str) -> Override | None:
         return None
 
 
-def check_word(word: str, *, swept: bool = False) -> str | None:
+def check_word(word: str, *, swept: bool = False, folders: Iterable[Path] = ()) -> str | None:
     """A recorded word as it may go to Hydra, or None where it could do more than set a plain value.
 
-    `swept`: of a sweep, so that it may give several values.
+    `swept`: of a sweep, so that it may give several values. `folders`: those given with --config-dir, whose own
+    folders Hydra takes for groups.
     """
     override = parse(word) if len(word) <= _LONGEST and "${" not in word else None
     if override is None or override.package is not None:
         return None
-    group = override.key_or_group in GROUPS
-    parts = override.key_or_group.split(".")
-    if not group and (parts[0] not in _SETTINGS or not all(_NAME.fullmatch(part) for part in parts)):
+    key = override.key_or_group
+    parts = key.split(".")
+    if not all(_NAME.fullmatch(part) for part in parts) or parts[0] in ("hydra", "schema"):
         return None
+    group = key in GROUPS or any((folder / key).is_dir() for folder in folders)
+    if not group and parts[0] not in _SETTINGS:
+        return None
+    if group and swept and _PATTERN.fullmatch(word) and isinstance(override.value(), Glob):
+        return word
     values = list(values_of(override))
     if override.is_sweep_override() and (not swept or not values):
         return None
-    if len(values) > _MOST_JOBS or not all(_is_option(value) if group else _is_plain(value) for value in values):
+    if len(values) > _MOST_JOBS or not all(map(_is_option if group else _is_plain, values)):
+        return None
+    allowed = "\n\r\t" if key == "genotype" else ""
+    if any(_is_control(character) and character not in allowed for text in texts(values) for character in text):
         return None
     if _ONE_READING.fullmatch(word):
         return word
-    key = override.get_key_element()
+    written = override.get_key_element()
     if override.is_delete() and override.value_type is None:
-        return key
-    made = f"{key}={','.join(write(value) for value in values)}"
+        return written
+    made = f"{written}={','.join(write(value) for value in values)}"
     again = parse(made)
     return made if again is not None and _same(list(values_of(again)), values) else None
 
 
-def check_words(words: Iterable[str], typed: Collection[str], where: str, *, swept: bool = False) -> list[str]:
+def check_words(
+    words: Iterable[str],
+    typed: Collection[str],
+    where: str,
+    *,
+    swept: bool = False,
+    folders: Collection[Path] = (),
+) -> list[str]:
     """The recorded `words` as they may go to Hydra. Raises InputError at one that is not plain and not `typed`, too."""
     checked = []
     for word in words:
-        safe = word if word in typed else check_word(word, swept=swept)
+        safe = word if word in typed else check_word(word, swept=swept, folders=folders)
         if safe is None:
             raise InputError(f"{where}: its recorded override {word!r} could run code; if you trust it, give it again")
         checked.append(safe)
@@ -128,7 +149,8 @@ def values_of(override: Override) -> Iterator[Any]:
     if isinstance(value, ChoiceSweep):
         yield from () if value.shuffle else map(_plain, value.list)
     elif isinstance(value, RangeSweep):
-        yield from () if value.shuffle else itertools.islice(value.range(), _MOST_JOBS + 1)
+        with contextlib.suppress(HydraException, ValueError, ArithmeticError):  # a range without steps has no values
+            yield from () if value.shuffle else itertools.islice(value.range(), _MOST_JOBS + 1)
     else:
         yield _plain(value)
 
@@ -154,7 +176,14 @@ def _is_key(key: Any) -> bool:
     return isinstance(key, str) and all(_NAME.fullmatch(part) for part in re.split("[./]", key))
 
 
+def _is_control(character: str) -> bool:
+    """Whether a terminal could take it for an order, or no file in UTF-8 can hold it."""
+    return unicodedata.category(character) in ("Cc", "Cs")
+
+
 def _is_option(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(item, str) and _is_option(item) for item in value)
     return value is None or (isinstance(value, str) and _WORD.fullmatch(value) is not None)
 
 

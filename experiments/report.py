@@ -8,7 +8,6 @@ python -m experiments.report runs --output here
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
 import sys
 from collections import defaultdict
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.files import replacing, write_whole
 
 from .agreement import Noise, correlations, noise
 from .console import command
@@ -24,7 +24,7 @@ from .markdown import code, escaped, number, spread, table
 from .report_figure import draw
 from .resume import SUMMARY
 from .runs import Group, Network, columns, common, find_runs, group, read_runs
-from .spreadsheet import row
+from .spreadsheet import csv_text
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ def main() -> None:
 def _write(directory: Path, text: str, made: Sequence[Section]) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "report.md").write_text(text, encoding="utf-8")
-        with (directory / "report.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(map(row, csv_rows(made)))
-        draw([(section.title, section.groups) for section in made]).savefig(directory / "report.png")
+        write_whole(directory / "report.md", text)
+        write_whole(directory / "report.csv", csv_text(csv_rows(made)))
+        with replacing(directory / "report.png") as file:
+            draw([(section.title, section.groups) for section in made]).savefig(file, format="png")
     except OSError as error:
         raise InputError(f"--output {directory}: cannot be written to ({error.strerror})") from None
 

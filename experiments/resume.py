@@ -18,6 +18,7 @@ import yaml
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import check_directory
+from supernet.runtime.reading import is_file
 
 from .recorded import check_words, parse, texts, values_of, write
 
@@ -27,6 +28,10 @@ _FOLDER = ("--config-dir", "-cd")  # Hydra's flag for a folder of one's own sett
 _SWEEP = ("-m", "--multirun")
 _ROOM = 10_000_000  # bytes that a disk needs to have free for a run to start
 _MOST_JOBS = 10_000
+_LONGEST_NAME = 255  # bytes of a folder's name, in most file systems
+_MOST_TEXT = 1 << 18  # bytes of a record of settings
+_FILES = ("supernet.log", "config.yaml", "hydra.yaml", "overrides.yaml")  # what Hydra writes to before the job begins
+_LONGEST = 500  # characters of a pattern of folders' names
 _JOB = ("hydra.job.num", "hydra.job.id", "hydra.job.name", "hydra.job.override_dirname")  # in a folder's name
 
 
@@ -48,11 +53,9 @@ class Start:
 def start(given: list[str]) -> Start:
     """What the command line asks for. Raises InputError as `arguments` does."""
     words, directory = arguments(given), _asked(given)
-    flags, _ = _split(given)
-    values = itertools.chain.from_iterable(flag.partition("=")[::2] if "=" in flag else [flag] for flag in flags)
-    folders = [Path(value) for value in values if value not in _FOLDER]
     origin = None if directory is None else _origin(directory)
-    return Start(words, tuple(w for w in given if not w.startswith("resume=")), directory, origin, folders)
+    typed = tuple(word for word in given if not word.startswith("resume="))
+    return Start(words, typed, directory, origin, _folders(_split(given)[0]))
 
 
 def arguments(given: list[str]) -> list[str]:
@@ -69,15 +72,15 @@ def arguments(given: list[str]) -> list[str]:
         return [*folder, *flags, *(word for word in rest if word not in _SWEEP)]
     if "${" in str(directory):
         raise InputError(f"resume={directory}: Hydra would take ${{...}} for a setting; rename the folder")
-    if not (directory / _OVERRIDES).is_file() and not (directory / _SWEPT).is_file():
+    if not is_file(directory / _OVERRIDES) and not is_file(directory / _SWEPT):
         raise InputError(
             f"resume={directory}: no run there; a run's directory has {_OVERRIDES} in it, that of a sweep {_SWEPT}"
         )
-    check_directory(directory)
+    check_directory(directory, files=_FILES, folders=(".hydra",))
     sweep = not (directory / _OVERRIDES).is_file()
     rest = [word for word in rest if not (sweep and word in _SWEEP)]
     raw, own = _sweep(directory, rest) if sweep else (_recorded(directory), [])
-    recorded = check_words(raw, rest, f"resume={directory}", swept=sweep)
+    recorded = check_words(raw, rest, f"resume={directory}", swept=sweep, folders=_folders(folder))
     if sweep:
         own.append(f"hydra.sweep.subdir={write(_subfolder(directory, recorded))}")
     changes = [word for word in rest if word not in (*raw, *own)]
@@ -101,7 +104,7 @@ def command(directory: Path, given: list[str]) -> str:
 def finished(given: list[str]) -> Path | None:
     """The run to be resumed, if it is finished already."""
     directory = _asked(given)
-    return directory if directory is not None and (directory / SUMMARY).exists() else None
+    return directory if directory is not None and is_file(directory / SUMMARY) else None
 
 
 _PATHS = (("data", "path"), ("data", "root"), ("data", "source"), ("table", "path"))
@@ -160,6 +163,12 @@ def _split(given: list[str]) -> tuple[list[str], list[str]]:
     return folder, rest
 
 
+def _folders(flags: Sequence[str]) -> list[Path]:
+    """The folders of one's own settings that such flags name."""
+    values = itertools.chain.from_iterable(flag.partition("=")[::2] if "=" in flag else [flag] for flag in flags)
+    return [Path(value) for value in values if value not in _FOLDER]
+
+
 def _recorded(directory: Path) -> list[str]:
     """The overrides of the run in `directory`, as they are."""
     overrides = _read(directory / _OVERRIDES)
@@ -188,13 +197,15 @@ def _sweep(directory: Path, typed: Sequence[str]) -> tuple[list[str], list[str]]
 def _subfolder(directory: Path, words: Sequence[str]) -> str:
     """How the folders of the sweep's jobs are named. Raises InputError where one of them could lie somewhere else."""
     pattern = _within(_read(directory / _SWEPT), "hydra", "sweep", "subdir") or "${hydra.job.num}"
-    keys = set(re.findall(r"\$\{([A-Za-z][\w.]*)\}", str(pattern), re.ASCII))
-    rest = re.sub(r"\$\{[A-Za-z][\w.]*\}", "x", str(pattern), flags=re.ASCII)
-    given = {o.key_or_group: list(texts(list(values_of(o)))) for o in map(parse, words) if o is not None}
-    known = all(key in (*_JOB, "name", "seed", *given) or key.startswith("hydra.runtime.choices.") for key in keys)
-    sound = known and re.fullmatch(r"[\w.,=/-]+", rest, re.ASCII) is not None
-    whole = [text for key in keys for text in given.get(key, [])]  # stands alone, so it can begin at the root
-    within = [text for found in given.values() for text in found] if _JOB[-1] in keys else whole
+    keys = set(re.findall(r"\$\{([A-Za-z][\w.]*)\}", str(pattern)[:_LONGEST], re.ASCII))
+    rest = re.sub(r"\$\{[A-Za-z][\w.]*\}", "x", str(pattern)[:_LONGEST], flags=re.ASCII)
+    given = [(o.key_or_group, list(texts(list(values_of(o))))) for o in map(parse, words) if o is not None]
+    known = {*_JOB, "name", "seed", *(key for key, _ in given)}
+    sound = all(key in known or key.startswith("hydra.runtime.choices.") for key in keys)
+    sound = sound and len(str(pattern)) < _LONGEST and re.fullmatch(r"[\w.,=/-]+", rest, re.ASCII) is not None
+    roots = {key.split(".")[0] for key in keys}  # whatever sets them, above or below
+    whole = [text for key, found in given for text in found if key.split(".")[0] in roots]  # may begin at the root
+    within = [text for _, found in given for text in found] if _JOB[-1] in keys else whole
     if (
         not sound
         or any(text.startswith("/") for text in (rest, *whole))
@@ -217,10 +228,21 @@ def _origin(directory: Path) -> Path | None:
     return None
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads plain yaml without aliases, which Hydra never writes: a few of them can stand for any number of values."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias")
+        return super().compose_node(parent, index)
+
+
 def _read(path: Path) -> Any:
-    """What a yaml or JSON file holds; None where there is none that can be read."""
+    """What a small yaml or JSON file holds; None where there is none that can be read."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > _MOST_TEXT:
+            return None
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, OSError, ValueError, RecursionError):
         return None
 
@@ -232,13 +254,17 @@ def _within(node: Any, *keys: str) -> Any:
 
 
 def _refuse_directory(given: list[str]) -> None:
+    for key, _, value in (word.lstrip("+").partition("=") for word in given):
+        names = value.strip("'\"").split("/") if key in ("name", "hydra.run.dir", "hydra.sweep.dir") else ()
+        if any(len(os.fsencode(name)) > _LONGEST_NAME for name in names):
+            raise InputError(f"{key}={value[:40]}...: a folder's name has {_LONGEST_NAME} bytes at most")
     asked = filter(
         None, map(parse, (w for w in given if w.lstrip("+").startswith(("hydra.run.dir", "hydra.sweep.dir"))))
     )
     typed = [(override.key_or_group, str(override.value())) for override in asked]
     for key, value in typed or [("hydra.run.dir", "runs")]:
         directory = Path(value)
-        above = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+        above = next(path for path in (directory, *directory.absolute().parents) if os.path.exists(path))
         if not above.is_dir() or not os.access(above, os.W_OK):
             raise InputError(f"{key}={directory}: {above} is no folder that can be written to")
         if (free := shutil.disk_usage(above).free) < _ROOM:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.reading import why_no_file
 from supernet.runtime.text import printable
 
-from .config import convert
+from .conversion import convert
 from .resume import SUMMARY
 from .summary import VERSION
 
@@ -187,7 +188,7 @@ def find_runs(places: Iterable[Path]) -> list[Path]:
     """The summaries below each place, each once, sorted. Raises InputError where there is none."""
     found: dict[Path, Path] = {}
     for place in places:
-        if not place.exists():
+        if why_no_file(place) == "no such file":
             raise InputError(f"{place}: no such folder; give runs, sweeps or folders of them")
         here = [place] if place.name == SUMMARY else sorted(place.rglob(SUMMARY), key=natural)
         if not here:

@@ -1,7 +1,9 @@
-"""Cells of CSV files as spreadsheets read them."""
+"""CSV files for spreadsheets."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable
 
 from supernet.runtime.text import printable
@@ -24,9 +26,11 @@ def cell(value: object) -> object:
     return f"'{text}" if value.lstrip(" ").startswith(_FORMULA) and not _is_number(text) else text
 
 
-def row(values: Iterable[object]) -> list[object]:
-    """A line of a CSV file: each value as a `cell`."""
-    return [cell(value) for value in values]
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """The text of a CSV file of these rows: each value as a `cell`."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([cell(value) for value in row] for row in rows)
+    return text.getvalue()
 
 
 def _is_number(text: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,10 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from supernet.runtime.files import replacing
+from supernet.runtime.files import write_whole
+from supernet.runtime.text import printable
 from supernet.training.bundle import NAME
 
 from .markdown import number
@@ -50,8 +53,7 @@ class Finalist:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON so that the file is whole or not there."""
-    with replacing(path) as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())
+    write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -98,7 +100,7 @@ def show_table(
     if scored:
         columns = ("validation", "balanced", "test", "balanced")
     for column in ("network", "parameters", "MACs", *columns, *known):
-        table.add_column(column, justify="left" if column == "network" else "right")
+        table.add_column(Text(printable(column)), justify="left" if column == "network" else "right")
     for f in finalists:
         scores = [number(f.valid_accuracy), number(f.test_accuracy)] if trained else []
         if scored:
@@ -117,12 +119,12 @@ def show_table(
 
 def show_next(console: Console, directory: Path, made: Sequence[str]) -> None:
     """Prints what was made, where it lies and what to type next."""
-    place = os.path.relpath(directory)
+    place = shlex.quote(os.path.relpath(directory))
     lines = [f"Made in {place}:", *(f"  {name}" for name in made if (directory / name).exists())]
     lines += ["Next:", f"  tensorboard --logdir {place}", f"  supernet-show {place}"]
     if (directory / NAME).exists():
         lines.append(f"  supernet-predict {place} image.png")
-    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    console.print("\n".join(map(printable, lines)), markup=False, highlight=False, soft_wrap=True)
 
 
 def summarise(directory: Path, finalists: Sequence[Finalist], facts: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +12,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.files import write_whole
 from supernet.runtime.text import printable
 
 from .console import complain, say
 from .markdown import code, number, spread, table
 from .resume import SUMMARY
 from .runs import Network, columns, common, group, natural, read_run
-from .spreadsheet import row
+from .spreadsheet import csv_text
 
 
 class SweepTable(Callback):
@@ -39,14 +39,13 @@ class SweepTable(Callback):
 
     def _write(self, directory: Path, networks: Sequence[Network]) -> None:
         known = columns(networks)
-        with (directory / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(row(["job", "settings", "seed", "network", "parameters", "valid", "test", *known]))
-            for n in networks:
-                what = (_job(n, directory), " ".join(n.words), n.seed, n.kind, n.parameters)
-                writer.writerow(row([*what, n.valid, n.test, *(n.table.get(column) for column in known)]))
+        lines: list[list[object]] = [["job", "settings", "seed", "network", "parameters", "valid", "test", *known]]
+        for n in networks:
+            what = (_job(n, directory), " ".join(n.words), n.seed, n.kind, n.parameters)
+            lines.append([*what, n.valid, n.test, *(n.table.get(column) for column in known)])
+        write_whole(directory / "sweep.csv", csv_text(lines))
         text = markdown(networks, directory)
-        (directory / "sweep.md").write_text(text, encoding="utf-8")
+        write_whole(directory / "sweep.md", text)
         Console().print("\n".join(map(printable, text.splitlines())), markup=False, highlight=False, soft_wrap=True)
         say(f"Written to {directory}")
 

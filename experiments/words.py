@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -19,6 +18,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from omegaconf import OmegaConf
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.reading import is_folder, why_no_file
 
 from .config import GROUPS, Config
 from .recorded import parse
@@ -32,6 +32,8 @@ _DIRECTORIES = ("hydra.run.dir", "hydra.sweep.dir")
 AS_THEY_ARE = ("data.path", "data.root", "data.source", "table.path", "genotype", "name", *_DIRECTORIES)
 _FOREIGN = re.compile(r"[^,\[\]{}:'\"()]*[^\x00-\x7f,\[\]{}:'\"()][^,\[\]{}:'\"()]*")  # between brackets and commas
 _SETTINGS = {f.name for f in fields(Config)}
+_SEVERAL = ("objective", "experiment")  # groups of which more than one option can be taken
+_FOLLOWED = ("space", "optimizer", "method", "candidates", "protocol")  # those that conf/config.yaml refers to
 
 
 def prepared(given: Sequence[str]) -> list[str]:
@@ -48,7 +50,10 @@ def prepared(given: Sequence[str]) -> list[str]:
             flag, equals, value = word.partition("=")
             if flag in _TAKES and not equals and (value := next(words, "")):
                 made.append(value)
-            folders += [Path(value)] if flag in _FOLDER else []
+            if flag in _FOLDER:
+                if not is_folder(value):
+                    raise InputError(f"{flag} {value}: no such folder")
+                folders.append(Path(value))
         else:
             plain.append(word if word.startswith("resume=") else readable(word, sweeping))
             made.append(plain[-1])
@@ -82,10 +87,35 @@ def readable(word: str, sweeping: bool = False) -> str:
     return word
 
 
+def check_options(words: Sequence[str], folders: Sequence[Path] = ()) -> None:
+    """Raises InputError where a group is given what names no option; Hydra shows a traceback, or several lines.
+
+    `folders`: those given with --config-dir, whose options count, too.
+    """
+    for word in words:
+        group, _, value = word.lstrip("+~").partition("=")
+        if group not in GROUPS:
+            continue
+        if word.startswith("~") and group in _FOLLOWED:
+            instead = "method=null" if group == "method" else f"{group}=NAME"
+            raise InputError(f"{word}: other settings follow from it; use {instead}")
+        override = None if word.startswith("~") else parse(word)
+        if override is None:
+            continue  # Hydra says so in its own words
+        asked = override.value()
+        if override.is_sweep_override() or (asked is None and group == "method"):
+            continue
+        if not isinstance(asked, str | list) or (isinstance(asked, list) and group not in _SEVERAL):
+            raise InputError(f"{group}={value}: needs the name of an option; supernet --help shows them")
+        known = sorted(_options(group, tuple(folders)))
+        if unknown := [name for name in (asked if isinstance(asked, list) else [asked]) if name not in known]:
+            raise InputError(f"{group}={unknown[0]}: no such option; known: {', '.join(known)}")
+
+
 def _as_it_stands(override: Override, value: str, sweeping: bool) -> bool:
     """Whether Hydra takes this value as it is written, or as a person means it who has quoted it."""
     if override.is_sweep_override():
-        return sweeping and not os.path.exists(value)
+        return sweeping and why_no_file(value) == "no such file"
     got = override.value()
     quoted = isinstance(override._value, QuotedString) and value[:1] in "'\""
     return quoted or got == value or got is None
@@ -137,6 +167,9 @@ def _check_names(words: Sequence[str], folders: tuple[Path, ...]) -> None:
             raise InputError(
                 f"{word}: no such setting{_nearest(key, _every_name(folders))}; supernet --help shows them"
             )
+        if parts[0] not in _SETTINGS and key.startswith(f"{parts[0]}."):
+            sets = f"supernet --cfg job shows those that {parts[0]}=NAME sets"
+            raise InputError(f"{word}: {parts[0]} has no settings of its own; {sets}")
         if name.startswith("+") or "." not in key or parts[0] == "operations" or _surely(key, words, folders):
             continue
         composed = composed or _composed(words, folders)

@@ -5,8 +5,12 @@ import multiprocessing
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+from supernet.runtime.files import locked
 
 MODULES = {"supernet": "pipeline", "supernet-report": "report", "supernet-show": "show", "supernet-predict": "predict"}
 
@@ -61,6 +65,27 @@ def ran(name: str, words: list[str], output: Path, seconds: float = 120.0) -> tu
     """A console command run to its end: exit code and what it printed."""
     code = ended(started(name, words, output), seconds)
     return code, output.read_text(errors="replace")
+
+
+@contextmanager
+def locked_elsewhere(directory: Path) -> Iterator[None]:
+    """Another process has the lock of a run's directory."""
+    forks = multiprocessing.get_context("fork")
+    has_it, may_end = forks.Event(), forks.Event()
+
+    def hold() -> None:
+        with locked(directory):
+            has_it.set()
+            may_end.wait(60)
+
+    process = forks.Process(target=hold)
+    process.start()
+    try:
+        assert has_it.wait(60)
+        yield
+    finally:
+        may_end.set()
+        process.join()
 
 
 def printed(process: BaseProcess, output: Path, lines: int, seconds: float = 120.0) -> None:

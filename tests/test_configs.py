@@ -34,6 +34,11 @@ def made(settings: dict) -> dict:
     return {name: build(settings[name], name) for name in (*parts, "search", "retrain", "operations")}
 
 
+def test_lines_are_as_short_as_those_of_the_code():
+    texts = {path: path.read_text(encoding="utf-8") for path in CONF.rglob("*.yaml")}
+    assert [path for path, text in texts.items() if max(map(len, text.splitlines())) > 120] == []
+
+
 def test_there_is_something_to_compose():
     assert len(OPTIONS) > 20
     assert {"digits", "darts_cifar10"} <= set(EXPERIMENTS)

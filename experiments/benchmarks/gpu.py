@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import traceback
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -29,7 +28,7 @@ import torch
 
 from .gpu_checks import FULL, TINY, Found, Scale, check_bfloat16, check_graphs, check_stacked, check_waiting
 from .gpu_times import run_search, time_searches, time_trainings
-from .setting import machine
+from .setting import machine, write
 
 Section = Callable[[Collection[str]], Found]
 """What is known already, by name -> (name, value) of all else."""
@@ -53,10 +52,7 @@ class Record:
 
     def write(self) -> None:
         """Puts a whole file in the place of the last one: there is never half of one."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial_file = self.path.with_name(self.path.name + ".partial")
-        partial_file.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial_file, self.path)
+        write(self.path, self.content)
 
 
 def open_record(path: Path, here: dict[str, Any]) -> Record:

@@ -12,7 +12,6 @@ of forward and backward passes, executors taking turns.
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +28,7 @@ from supernet.space.choices import Supernet
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
 
-from .setting import EXECUTORS, alternate, build_supernet, machine, random_batch, random_weights
+from .setting import EXECUTORS, alternate, build_supernet, machine, random_batch, random_weights, write
 
 _SILENT = """view _unsafe_view expand transpose t split split_with_sizes unsqueeze squeeze select slice detach permute
 as_strided unbind alias narrow empty empty_like empty_strided lift_fresh"""
@@ -132,8 +131,7 @@ def main() -> None:
                 print(f"  {part:<28} {name:<16} {t['median'] * 1e3:8.1f} ms  {spread}")
     settings = {key: value for key, value in vars(arguments).items() if key != "output"}
     record = {"settings": settings, "machine": machine(device), "counts": counts, "seconds": times}
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write(arguments.output, record)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from supernet.data.batches import Batch
+from supernet.runtime.files import write_whole
 from supernet.runtime.graphs import Capture
 from supernet.runtime.precision import Passes, settle_numerics
 from supernet.runtime.run import Run
@@ -259,9 +260,9 @@ def _processor() -> str:
 
 
 def write(path: Path, record: dict[str, Any]) -> None:
-    """The record as JSON."""
+    """The record as JSON, whole at every moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(record, indent=1) + "\n")
 
 
 def rows(times: dict[str, dict[str, float]], first: str) -> list[str]:

@@ -9,7 +9,6 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -19,6 +18,7 @@ from supernet.data.batches import Resident
 from supernet.data.levels import Scale, scale_of
 from supernet.data.memory import require_memory
 from supernet.runtime.errors import InputError
+from supernet.runtime.reading import why_no_file
 
 PARTS = ("train", "val", "test")
 _WANTED = frozenset(f"{part}_{what}" for part in PARTS for what in ("images", "labels"))
@@ -40,8 +40,7 @@ _NOT_NPZ = (
 
 def open_npz(path: str, where: str) -> dict[str, np.ndarray]:
     """The arrays with MedMNIST's keys in a file; other keys are left alone. Raises InputError, led by `where`."""
-    if not Path(path).is_file():
-        reason = "not a regular file" if Path(path).exists() else "no such file"
+    if reason := why_no_file(path):
         raise InputError(f"{where}: {reason}; expected an .npz with train_images, train_labels, test_images, ...")
     try:
         sizes = _declared_sizes(path)

@@ -20,6 +20,7 @@ from supernet.data.levels import bits_white
 from supernet.data.listing import LeftOut, Listed, find_classes, find_parts, list_images
 from supernet.data.sources import Data, Parts, assemble
 from supernet.runtime.errors import InputError
+from supernet.runtime.reading import is_folder
 
 _AS_THEY_ARE = 96 * 96  # pixels up to which images keep their size unless one is asked for
 _USUAL = (64, 64)  # what larger ones become
@@ -51,7 +52,7 @@ def image_folder(
     processes.
     """
     root = Path(path)
-    if not root.is_dir():
+    if not is_folder(root):
         raise InputError(f"data.path={path}: no such folder; expected train/<class>/<image> or <class>/<image> in it")
     if workers < 0 or resident_gib < 0:
         raise InputError(f"data.workers={workers} and data.resident_gib={resident_gib} must be 0 or more")

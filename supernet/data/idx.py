@@ -14,6 +14,7 @@ from torch import Tensor
 from supernet.data.batches import Resident
 from supernet.data.memory import require_memory
 from supernet.runtime.errors import InputError
+from supernet.runtime.reading import why_no_file
 
 
 def read_idx(folder: Path, prefix: str) -> Resident:
@@ -30,8 +31,8 @@ def read_idx(folder: Path, prefix: str) -> Resident:
 def _array(path: Path, dimensions: int) -> Tensor:
     """The uint8 array of a file: two zero bytes, type 8, the number of dimensions, their sizes, the values."""
     where = f"data.source={path.parent}: {path.name}"
-    if path.exists() and not path.is_file():
-        raise InputError(f"{where} cannot be read (not a regular file)")
+    if reason := why_no_file(path):
+        raise InputError(f"{where} cannot be read ({reason})")
     start = 4 + 4 * dimensions
     try:
         with gzip.open(path) as file:

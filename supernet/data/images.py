@@ -15,6 +15,7 @@ from PIL import Image, ImageFile, ImageOps
 from torch import Tensor
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.reading import why_no_file
 
 # Formats that Pillow names without holding their pixels, and EPS, for which it would start another program.
 _UNREADABLE = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
@@ -143,7 +144,8 @@ def as_tensor(
 def _opened(path: str | Path) -> Iterator[ImageFile.ImageFile]:
     """The image as it is in the file; whatever a damaged file raises becomes one line."""
     try:
-        _require_file(Path(path))
+        if reason := why_no_file(path):
+            raise InputError(f"{path}: {reason}{', not an image file' * (reason == 'a folder')}")
         with Image.open(path, formats=FORMATS) as image:
             yield image
     except InputError:
@@ -151,15 +153,6 @@ def _opened(path: str | Path) -> Iterator[ImageFile.ImageFile]:
     except _BROKEN as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: not a readable image ({reason}); repair or remove the file") from error
-
-
-def _require_file(path: Path) -> None:
-    """A pipe or a device would be waited for without end."""
-    if path.is_file():
-        return
-    if path.is_dir():
-        raise InputError(f"{path}: a folder, not an image file")
-    raise InputError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
 
 
 def _sideways(image: Image.Image) -> bool:

@@ -98,9 +98,7 @@ def find_classes(folder: Path, path: str) -> dict[str, list[Path]]:
 
     Raises InputError, led by `path`, where there are fewer than two.
     """
-    classes: dict[str, list[Path]] = {}
-    for each in _folders(folder):
-        classes.setdefault(_composed(each.name), []).append(each)
+    classes = _by_class(folder)
     if not classes:
         loose = sum(1 for _ in _images(folder))
         there = f"{loose} images and no folder" if loose else "no folder"
@@ -110,14 +108,12 @@ def find_classes(folder: Path, path: str) -> dict[str, list[Path]]:
         below = _folders(only)
         deeper = f"; one level down are {_names(below)}: data.path={only}" if len(below) > 1 else ""
         raise InputError(f"data.path={path}: needs two class folders in {folder.name}, found one ({name}){deeper}")
-    return dict(sorted(classes.items()))
+    return classes
 
 
 def list_images(folder: Path, classes: Sequence[str], left_out: LeftOut) -> Listed:
     """All images of a part, class after class. Counts what it passes over. Raises InputError."""
-    found: dict[str, list[Path]] = {}
-    for each in _folders(folder):
-        found.setdefault(_composed(each.name), []).append(each)
+    found = _by_class(folder)
     if extra := sorted(set(found) - set(classes)):
         alike = next((c for c in classes if c.casefold() == extra[0].casefold()), None)
         hint = f"; it differs from {alike!r} in upper and lower case" if alike else ""
@@ -187,12 +183,16 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(Path(entry.path) for entry in entries if _kind(entry) == "folder" and not _hidden(entry.name))
 
 
+def _by_class(folder: Path) -> dict[str, list[Path]]:
+    """The sub-folders by the name of their class, sorted; several where their names differ in Unicode form alone."""
+    found: dict[str, list[Path]] = {}
+    for each in _folders(folder):
+        found.setdefault(unicodedata.normalize("NFC", each.name), []).append(each)
+    return dict(sorted(found.items()))
+
+
 def _hidden(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _SYSTEM
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
 
 
 def _names(folders: Sequence[Path]) -> str:

@@ -18,6 +18,7 @@ from supernet.runtime.files import replacing
 FORMAT = "supernet checkpoint"
 VERSION = 1
 IMAGES = "images"  # the key of a fingerprint that says which images there are
+CELL = "cell"  # and that of a hash of the genotype
 _SCALARS = {type(None), bool, int, float, str, bytes, torch.Tensor, torch.nn.Parameter, torch.Size}
 
 
@@ -83,7 +84,10 @@ class Checkpoint:
 
 
 _WAY_OUT = "delete the file or use another run directory to start afresh"
-_SAME_DATA = "put back the data that the run was started with"  # the way out that no setting is
+_PUT_BACK = {  # ways out that no setting is
+    IMAGES: "put back the data that the run was started with",
+    CELL: "put back the genotype that the run was started with",
+}
 
 
 @contextmanager
@@ -104,12 +108,25 @@ def _wrong_content(path: Path, name: str) -> Iterator[None]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:  # torch itself does not verify the checksums it has written
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise zipfile.BadZipFile("compressed, which torch never does: it could be any size")
             if archive.testzip() is not None:
                 raise zipfile.BadZipFile("wrong checksum")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(f"checkpoint {path} holds more than plain data and was not opened; {_WAY_OUT}") from error
-    except (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
+    except (
+        zipfile.BadZipFile,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        OSError,
+    ) as error:
+        if isinstance(error, OSError) and error.filename is not None:  # not of its content
+            raise
         raise InputError(f"checkpoint {path} is truncated, damaged or not a checkpoint at all; {_WAY_OUT}") from error
     if type(content) is not dict or content.get("format") != FORMAT:
         raise InputError(f"checkpoint {path} is not a {FORMAT} file; {_WAY_OUT}")
@@ -126,7 +143,7 @@ def _require_same(path: Path, there: Mapping[str, object], here: Mapping[str, ob
     for key in [*here, *(key for key in there if key not in here)]:
         if key not in there or key not in here or there[key] != here[key]:
             saved, asked = there.get(key, "(not set)"), here.get(key, "(not set)")
-            way = _SAME_DATA if key == IMAGES else f"use {key}={saved}"
+            way = _PUT_BACK.get(key, f"use {key}={saved}")
             raise InputError(f"checkpoint {path}: {key} is {saved} there and {asked} in this run; {way}, or {_WAY_OUT}")
 
 

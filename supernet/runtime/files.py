@@ -1,11 +1,11 @@
-"""Files of a run: written whole, inside the run's directory only, and by one process at a time."""
+"""Files that we write: whole or not at all, inside a run's directory only, and by one process at a time."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -39,17 +39,27 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         partial.unlink(missing_ok=True)
 
 
-def check_directory(directory: Path) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Writes `text` as UTF-8 so that `path` is whole at every moment, as `replacing` does."""
+    with replacing(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def check_directory(directory: Path, files: Collection[str] = (), folders: Collection[str] = ()) -> None:
     """Raises InputError where anything below `directory` is a link that leads out of it, or no file and no folder.
 
     A run that goes on writes to files that are there already. Where the directory came from somewhere else, such a
-    link would make it write to any file of the person.
+    link would make it write to any file of the person. What is called as one of `files` must not be a folder, and what
+    is called as one of `folders` no file.
     """
     root = os.path.realpath(directory)
-    for folder, folders, files in os.walk(root, onerror=_refuse):
-        for name in (*folders, *files):
+    for folder, inner, here in os.walk(root, onerror=_refuse):
+        for name in (*inner, *here):
             path = os.path.join(folder, name)
             mode = os.lstat(path).st_mode
+            if (name in files and os.path.isdir(path)) or (name in folders and not os.path.isdir(path)):
+                kind = "file" if name in files else "folder"
+                raise InputError(f"{directory}: {os.path.relpath(path, root)} is no {kind}; remove it")
             if stat.S_ISLNK(mode):
                 goal = os.path.realpath(path)
                 if os.path.commonpath([root, goal]) != root:
@@ -57,6 +67,8 @@ def check_directory(directory: Path) -> None:
                         f"{directory}: {os.path.relpath(path, root)} is a link to {goal}, out of this directory; "
                         "remove it, or put what it leads to in its place"
                     )
+                if not os.path.exists(path):
+                    raise InputError(f"{directory}: {os.path.relpath(path, root)} is a link to nothing; remove it")
             elif not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 raise InputError(f"{directory}: {os.path.relpath(path, root)} is no file and no folder; remove it")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from supernet.runtime.errors import InputError
-from supernet.runtime.files import replacing
+from supernet.runtime.files import write_whole
 
 HEADER = ("step", "tag", "value")
 
@@ -34,8 +34,7 @@ class MetricsFile:
         if self._path.exists():
             text = io.StringIO(newline="")
             csv.writer(text, lineterminator="\n").writerows([HEADER, *self._rows_before(step)])
-            with replacing(self._path) as file:
-                file.write(text.getvalue().encode())
+            write_whole(self._path, text.getvalue())
         self._open()
 
     def close(self) -> None:

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import gzip
+import os
+import stat
 import zlib
 from pathlib import Path
 
 from supernet.runtime.errors import InputError
 
 
-def is_file(path: str | Path) -> bool:
-    """Whether `path` is a regular file. A name that no file can have (too long, a NUL in it) is none: no exception."""
+def why_no_file(path: str | Path) -> str:
+    """Why `path` is no regular file, in a few words; "" where it is one.
+
+    A name that no file can have (too long, a NUL in it) is "no such file": no exception. What is not regular, such as
+    a pipe, must not be opened: a program waits for it without end.
+    """
     try:
-        return Path(path).is_file()
+        mode = os.stat(path).st_mode
     except (OSError, ValueError):
-        return False
+        return "no such file"
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    return "" if stat.S_ISREG(mode) else "not a regular file"
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether `path` is a regular file; no exception, whatever the name."""
+    return not why_no_file(path)
 
 
 def is_folder(path: str | Path) -> bool:
-    """Whether `path` is a folder. A name that no folder can have is none: no exception."""
-    try:
-        return Path(path).is_dir()
-    except (OSError, ValueError):
-        return False
+    """Whether `path` is a folder; no exception, whatever the name."""
+    return why_no_file(path) == "a folder"
 
 
 def read_text(path: str | Path, where: str, most: int) -> str:
@@ -40,8 +51,8 @@ def read_text(path: str | Path, where: str, most: int) -> str:
         InputError: one line, where it is no such file, larger, or not text.
     """
     path = Path(path)
-    if not is_file(path):
-        raise InputError(f"{where}: {'a folder' if is_folder(path) else 'no such file'}")
+    if reason := why_no_file(path):
+        raise InputError(f"{where}: {reason}")
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             raw = file.read(most + 1)

@@ -246,6 +246,14 @@ class Watch:
         }
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
+        kinds = (int, int, float, str)
+        looks = all([type(value) for value in look] == [*kinds] for look in state["looks"])
+        snapshots = all(type(epoch) is int and type(kept) is dict for epoch, kept in state["snapshots"].items())
+        texts = all(type(text) is str for text in (state["stopped"], *state["told"]))
+        if not (looks and snapshots and texts and type(state["decay"]) is float):
+            raise InputError("its part doctor is not what this run saves")
+        if state["stopped"]:
+            Architecture.from_json(state["stopped"])
         self._looks = [tuple(look) for look in state["looks"]]
         self._told, self._snapshots = list(state["told"]), dict(state["snapshots"])
         self._decay, self._stopped = state["decay"], state["stopped"]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.files import write_whole
 from supernet.runtime.reading import read_text
 
 Weights = dict[str, Tensor]
@@ -112,8 +113,8 @@ class Architecture(Mapping[str, tuple[str, ...]]):
         return cls(str(space), {name: tuple(kept) for name, kept in choices.items()})
 
     def save(self, path: str | Path) -> None:
-        """Writes the genotype to `path` as JSON."""
-        Path(path).write_text(self.to_json(), encoding="utf-8")
+        """Writes the genotype to `path` as JSON; an older file is replaced by a whole one."""
+        write_whole(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | Path) -> Architecture:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
+from supernet.runtime.files import replacing, write_whole
 from supernet.runtime.text import printable
 from supernet.space.layout import HEIGHT, Box, Edge, Layout, Route, lay_out
 
@@ -118,11 +119,13 @@ def save_drawings(architecture: Mapping[str, tuple[str, ...]], directory: Path) 
         return []
     figure = _draw(architecture, cells)
     directory.mkdir(parents=True, exist_ok=True)
-    paths = [directory / f"genotype.{kind}" for kind in ("svg", "png", "dot")]
-    figure.savefig(paths[0])
-    figure.savefig(paths[1])
-    paths[2].write_text(to_dot(architecture), encoding="utf-8")
-    return paths
+    pictures = {kind: directory / f"genotype.{kind}" for kind in ("svg", "png")}
+    for kind, path in pictures.items():
+        with replacing(path) as file:
+            figure.savefig(file, format=kind)
+    dot = directory / "genotype.dot"
+    write_whole(dot, to_dot(architecture))
+    return [*pictures.values(), dot]
 
 
 def cell_kinds(architecture: Mapping[str, tuple[str, ...]]) -> list[str]:

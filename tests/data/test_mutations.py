@@ -11,6 +11,7 @@ import warnings
 import numpy as np
 import pytest
 import scipy.io
+from mutations import mutated
 from PIL import Image
 
 from supernet.data.folders import image_folder
@@ -38,29 +39,6 @@ def packed(**changes) -> bytes:
 def idx(*sides: int) -> bytes:
     header = struct.pack(f">{1 + len(sides)}i", 2048 + len(sides), *sides)
     return header + bytes(n % 10 for n in range(int(np.prod(sides))))
-
-
-def mutated(content: bytes, rng: random.Random) -> bytes:
-    """Cut off, flipped, overwritten, swapped or repeated at places that chance picks, early ones more often."""
-    changed = bytearray(content)
-    for _ in range(rng.randint(1, 4)):
-        place = min(int(rng.random() ** 3 * len(changed)), len(changed) - 1)
-        kind = rng.randrange(6)
-        if kind == 0:
-            changed = changed[: max(1, place)]
-        elif kind == 1:
-            changed[place] ^= 1 << rng.randrange(8)
-        elif kind == 2:
-            large = rng.choice((b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff"))
-            changed[place : place + 4] = large[: len(changed) - place]
-        elif kind == 3:
-            changed[place : place + 8] = rng.randbytes(min(8, len(changed) - place))
-        elif kind == 4:
-            other = rng.randrange(len(changed))
-            changed[place], changed[other] = changed[other], changed[place]
-        else:
-            changed[place:place] = changed[place : place + 16]
-    return bytes(changed)
 
 
 def answers(read) -> bool:
@@ -100,7 +78,7 @@ def test_pictures(tmp_path, name):
             Image.fromarray(np.full((12, 10, 3), 40 * n + kind, np.uint8)).save(tmp_path / label / f"{n}.png")
     rng, read = random.Random(name), 0
     for _ in range(200):
-        (tmp_path / "a" / f"x{name}").write_bytes(mutated(PICTURES[name], rng))
+        (tmp_path / "a" / f"x{name}").write_bytes(mutated(PICTURES[name], rng, early=True))
         read += answers(lambda: image_folder(str(tmp_path), size=[8, 8]))
     assert read < 200
 
@@ -121,7 +99,7 @@ def test_npz(tmp_path, content):
     rng, path = random.Random(1), tmp_path / "a.npz"
     read = 0
     for _ in range(600):
-        path.write_bytes(mutated(content, rng))
+        path.write_bytes(mutated(content, rng, early=True))
         read += answers(lambda: npz(str(path)))
     assert read < 600
 
@@ -135,8 +113,8 @@ def test_idx(tmp_path):
         for name, content in sound.items():
             (tmp_path / name).write_bytes(gzip.compress(content))
         name, inside = rng.choice(list(sound)), number % 2
-        changed = gzip.compress(mutated(sound[name], rng)) if inside else mutated(gzip.compress(sound[name]), rng)
-        (tmp_path / name).write_bytes(changed)
+        content = mutated(sound[name] if inside else gzip.compress(sound[name]), rng, early=True)
+        (tmp_path / name).write_bytes(gzip.compress(content) if inside else content)
         read += answers(lambda: torchvision_set("FashionMNIST", source=str(tmp_path)))
     assert 0 < read < 600
 
@@ -149,7 +127,7 @@ def cifar(rows: int) -> bytes:
 def other_contents(rng: random.Random, content: bytes) -> bytes:
     """Sound archives with something else inside, or damaged ones."""
     strange = (None, [], {}, {"data": None, "labels": 3}, {"data": np.zeros((2, 5), np.uint8), "labels": [0, 1]})
-    return pickle.dumps(rng.choice(strange)) if rng.random() < 0.3 else mutated(content, rng)
+    return pickle.dumps(rng.choice(strange)) if rng.random() < 0.3 else mutated(content, rng, early=True)
 
 
 @pytest.mark.timeout(120)

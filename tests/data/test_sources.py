@@ -106,6 +106,13 @@ def test_npz_refuses_in_one_line(tmp_path, changes, says):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("read", [npz, image_folder, lambda name: torchvision_set("FashionMNIST", source=name)])
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "/dev/null/x"])
+def test_names_that_no_file_can_have(read, name):
+    with pytest.raises(InputError, match=r"no such|cannot be read"):
+        read(name)
+
+
 def test_npz_refuses_other_files(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         npz(str(tmp_path / "absent.npz"))

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pytest
-from supernet.experiments.config import build, convert
+from supernet.experiments.config import build
+from supernet.experiments.conversion import convert
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.limits import Limit

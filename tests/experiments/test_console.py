@@ -1,3 +1,5 @@
+"""What all commands share: mistakes are one line, and a reader that stops early is no mistake."""
+
 import subprocess
 import sys
 
@@ -16,10 +18,23 @@ main()
 """
 
 
-def test_a_reader_that_stops_early_is_no_mistake():
-    program = subprocess.Popen([sys.executable, "-c", PRINTS], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+HELPS = """
+import sys
+from supernet.experiments import pipeline
+sys.argv = ["supernet", "--help"]
+print(0, flush=True)
+sys.stdin.readline()
+pipeline.main()
+"""
+
+
+@pytest.mark.parametrize("code", [PRINTS, HELPS], ids=["a command", "Hydra's help"])
+def test_a_reader_that_stops_early_is_no_mistake(code):
+    pipe = subprocess.PIPE
+    program = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe)
     assert program.stdout.readline() == b"0\n"
     program.stdout.close()
+    program.stdin.close()
     assert program.stderr.read() == b""
     program.stderr.close()
     assert program.wait() == 141

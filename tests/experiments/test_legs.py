@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from common import composed, tiny
+from supernet.experiments import job as job_module
 from supernet.experiments import legs as legs_module
-from supernet.experiments import stages as stages_module
+from supernet.experiments.job import prepare, random_cell
 from supernet.experiments.legs import build_leg, search_cell
-from supernet.experiments.stages import build_network, prepare, random_cell
+from supernet.experiments.stages import build_network
 
 from supernet import load
 from supernet.runtime.errors import InputError
@@ -43,7 +44,7 @@ def job_of(directory, images, *more, steps=10**9):
 @pytest.fixture
 def silent(monkeypatch):
     """Pictures and event files take longer than the searches."""
-    monkeypatch.setattr(stages_module, "RunReport", lambda directory, name, console: Silent())
+    monkeypatch.setattr(job_module, "RunReport", lambda directory, name, console: Silent())
 
 
 def flat(value, name=""):

@@ -1,9 +1,10 @@
+"""Text from elsewhere in Markdown and in CSV files."""
+
 import csv
-import io
 
 import pytest
 from supernet.experiments.markdown import code, escaped, table
-from supernet.experiments.spreadsheet import cell, row
+from supernet.experiments.spreadsheet import cell, csv_text
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,6 @@ def test_numbers_and_other_words_stay_what_they_are(value):
     assert cell(value) is value or cell(value) == value
 
 
-def test_a_row_goes_through_a_csv_file():
-    file = io.StringIO()
-    csv.writer(file).writerow(row(["a,b", 'say "x"', "two\nlines", -1]))
-    assert list(csv.reader([file.getvalue()])) == [["a,b", 'say "x"', "two\\nlines", "-1"]]
+def test_rows_go_through_a_csv_file():
+    text = csv_text([["a,b", 'say "x"', "two\nlines", -1], ["=1", None]])
+    assert list(csv.reader(text.splitlines())) == [["a,b", 'say "x"', "two\\nlines", "-1"], ["'=1", ""]]

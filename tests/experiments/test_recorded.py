@@ -1,6 +1,7 @@
 """What a run directory from elsewhere can ask for: plain values, whatever the spelling of anything else."""
 
 import pickle
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,17 @@ BAD = [
     "name=猫",
     "stages=" + "[" * 3000 + "]" * 3000,
     "stages={1: 2}",
+    # ranges without steps, control characters, halves of characters
+    "seed=range(0,5,0)",
+    "seed=range(0,1,0.0)",
+    "name='\x1b[31mred'",
+    "seed='a\rsupernet: all is well'",
+    "stages=[{a: 'x\nsupernet: all is well'}]",
+    "genotype='\x1b]0;title\x07'",
+    "name=\ud800",
+    "data=[npz,/tmp/x]",
+    "objective=[entropy,{_target_: x}]",
+    "method=glob(*)",
     "data.path=" + "x" * 200_000,
 ]
 
@@ -118,6 +130,7 @@ def test_refused_whatever_its_spelling(word):
         "method=null",
         "data=npz",
         "+data=npz",
+        "objective=[beta_decay,entropy]",
         "~table",
         "search.epochs=3",
         "search.schedule.start=1e-3",
@@ -155,6 +168,25 @@ def test_what_is_written_anew_means_the_same(word):
     assert made is not None
     assert repr(list(values_of(parse(made)))) == repr(list(values_of(parse(word))))
     assert check_word(made) == made
+
+
+def test_patterns_of_options_and_pasted_genotypes_go_on():
+    assert check_word("method=glob(*)", swept=True) == "method=glob(*)"
+    assert check_word("method=glob([darts*,gdas],exclude=darts_2nd)", swept=True)
+    assert check_word("name=glob(*)", swept=True) is None
+    assert check_word("method=glob('../*')", swept=True) is None
+    assert parse(check_word("genotype='Genotype(\n  normal=[])'")).value() == "Genotype(\n  normal=[])"
+
+
+def test_a_folder_of_ones_own_makes_groups_whose_options_are_no_paths(tmp_path):
+    """With my_conf/operations/ there, Hydra would read operations=../../run/x as a file, and that could set Hydra."""
+    for name in ("operations", "hydra"):
+        (tmp_path / name).mkdir()
+    assert check_word("+operations=blur", folders=[tmp_path]) == "+operations=blur"
+    for word in ("+operations=../../run/x", "operations='../x'", "+operations=/tmp/x", "hydra=x", "+own=x"):
+        assert check_word(word, folders=[tmp_path]) is None
+    (tmp_path / "own").mkdir()
+    assert check_word("+own=x", folders=[tmp_path]) == "+own=x"
 
 
 PLAIN = st.recursive(
@@ -246,6 +278,11 @@ def sweep(folder: Path, *words: str, hydra=(), subdir="${hydra.job.num}") -> Pat
         (["seed=1,2"], {"subdir": "${hydra.runtime.cwd}"}, "could lie outside"),
         (["data.path=a,../../b"], {"subdir": "${data.path}"}, "could lie outside"),
         (["data.path=a,/b"], {"subdir": "${data.path}"}, "could lie outside"),
+        (["+operations.x.y=a", "+operations={x: {y: ../../b}}"], {"subdir": "${operations.x.y}"}, "could lie outside"),
+        (["name=../b", "+name=a"], {"subdir": "${name}"}, "could lie outside"),
+        (["seed=1,2"], {"subdir": ["a"]}, "could lie outside"),
+        (["seed=1,2"], {"subdir": "a" * 600}, "could lie outside"),
+        (["seed=range(0,5,0)"], {}, "could run code"),
         (["data.path=a/../../../b,c"], {"subdir": "${hydra.job.override_dirname}"}, "could lie outside"),
     ],
 )
@@ -269,6 +306,31 @@ def test_the_words_of_a_sweep_that_goes_on(tmp_path):
         "hydra.sweep.subdir='s_${seed}/run'",
         f"hydra.sweep.dir='{folder}'",
     ]
+
+
+BOMB = "a: &a {k: 1}\n" + "".join(
+    f"b{n}: &{b} {{<<: [*{a}, *{a}]}}\n" for n, (a, b) in enumerate(pairwise("abcdefghij"))
+)
+
+
+@pytest.mark.parametrize("text", [BOMB * 3, "- &a [x, x]\n- *a\n", "- " + "x" * 10**6], ids=["merge", "alias", "large"])
+def test_records_that_stand_for_more_than_they_hold_are_not_read(supernet, tmp_path, text):
+    run = record(tmp_path / "run")
+    (run / ".hydra" / "overrides.yaml").write_text(text)
+    code, printed = supernet(f"resume={run}")
+    assert (code, printed.count("\n")) == (2, 1)
+    assert "is not a list of overrides" in printed
+    (run / "multirun.yaml").write_text(text)
+    (run / ".hydra" / "overrides.yaml").unlink()
+    assert supernet(f"resume={run}")[0] == 2
+
+
+def test_a_job_outside_its_sweep_does_not_begin(supernet, tmp_path, monkeypatch):
+    """The second guard, alone."""
+    monkeypatch.setattr(resume, "_subfolder", lambda *_: "../elsewhere")
+    _, printed = supernet(f"resume={sweep(tmp_path / 'sweep', 'experiment=quick')}")
+    assert "elsewhere: lies outside" in printed
+    assert not (tmp_path / "elsewhere" / "checkpoints").exists()
 
 
 def test_nothing_is_fetched_unless_it_is_typed_again(tmp_path, monkeypatch):

@@ -12,6 +12,8 @@ from PIL import Image
 from scipy.stats import kendalltau, spearmanr
 from supernet.experiments import report
 
+from supernet.runtime.errors import InputError
+
 
 @pytest.fixture
 def command(monkeypatch, tmp_path, capfd):
@@ -196,6 +198,12 @@ def test_a_real_sweep(supernet, command, images, tmp_path):
     regrets = [s["table_regret"]["digits_test"] for s in summaries if s["method"] == "gdas"]
     assert figures(known[7])[0] == pytest.approx(np.mean(regrets), abs=0.01)
     assert [c[2] for c in cells_of(printed, "all") if c[1] == "supernet's validation, table's digits_test"] == ["4"]
+
+
+@pytest.mark.parametrize("name", ["absent", "x" * 300])
+def test_a_place_that_is_not_there(name):
+    with pytest.raises(InputError, match="no such folder"):
+        report.find_runs([Path(name)])
 
 
 def test_random_cells_of_two_trainings_are_told_apart(command, tmp_path):

@@ -105,3 +105,14 @@ def test_the_command_to_go_on_with_can_be_typed(tmp_path):
     assert resumed == ["--config-dir", str(folder), "relaxation=sharp", operation, "seed=1", f"hydra.run.dir='{run}'"]
     assert resume.command(run, resumed) == command
     assert resume.command(Path("run"), ["-m", "seed=0,1"]) == "supernet resume=run"
+
+
+@pytest.mark.parametrize("word", ["hydra.run.dir=", "hydra.sweep.dir=runs/", "name=", "resume="])
+def test_a_name_that_no_folder_can_have(tmp_path, monkeypatch, word):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"255 bytes at most|no run there"):
+        resume.arguments([word + "x" * 300])
+    assert resume.finished([word + "x" * 300]) is None
+    if not word.startswith("resume"):
+        resume.arguments([word + "x" * 255])
+        resume.arguments([word.replace("=", "='") + "x" * 255 + "'"])

@@ -7,9 +7,10 @@ import pytest
 import torch
 from common import composed, tiny
 from PIL import Image
+from supernet.experiments.job import prepare
 from supernet.experiments.legs import check_legs
 from supernet.experiments.sizes import batch_size, described
-from supernet.experiments.stages import balanced, prepare
+from supernet.experiments.stages import balanced
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption

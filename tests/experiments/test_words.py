@@ -1,8 +1,11 @@
 """The command line: what Hydra could not read is quoted for it, and what does not exist is named at once."""
 
+import re
+from importlib.resources import files
+
 import pytest
 from supernet.experiments.recorded import parse
-from supernet.experiments.words import AS_THEY_ARE, prepared, readable
+from supernet.experiments.words import AS_THEY_ARE, check_options, prepared, readable
 
 from supernet.runtime.errors import InputError
 
@@ -81,6 +84,11 @@ def test_other_values_with_letters_that_hydra_lacks():
         (["data path=x"], "'data path' is no name of a setting"),
         (["data.path=x"], "data=digits has no path; add data=image_folder or data=npz"),
         (["data=cifar10", "data.path=x"], "data=cifar10 has no path; add data=image_folder or data=npz"),
+        (["protocol.search.epochs=3"], "protocol has no settings of its own; supernet --cfg job shows those"),
+        (["candidats=seven"], "did you mean candidates"),
+        (["--config-dir", "absent"], "--config-dir absent: no such folder"),
+        (["--config-dir=" + "x" * 300, "search.epochs=1"], "no such folder"),
+        (["operations_of=seven"], "no such setting"),
     ],
 )
 def test_one_line_before_hydra(given, says):
@@ -90,6 +98,41 @@ def test_one_line_before_hydra(given, says):
     with pytest.raises(InputError) as error:
         prepared(given)
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("protocol=nope", "protocol=nope: no such option; known: few_steps, nasbench201, published"),
+        ("candidates=[full,seven]", "needs the name of an option"),
+        ("data=mine", "data=mine: no such option"),
+        ("data=null", "data=null: needs the name of an option"),
+        ("~protocol", "~protocol: other settings follow from it; use protocol=NAME"),
+        ("~space=darts", "use space=NAME"),
+        ("~method", "use method=null"),
+    ],
+)
+def test_options_that_do_not_exist(word, says):
+    with pytest.raises(InputError) as error:
+        check_options([word])
+    assert says in str(error.value)
+
+
+def test_options_that_exist(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.yaml").write_text("path: x")
+    check_options(["data=mine"], [tmp_path])
+    check_options(["data=digits,npz", "objective=[beta_decay]", "method=null", "~table", "data.path=x", "+method=gdas"])
+
+
+def test_what_other_settings_follow_from():
+    """`~GROUP` of those would be several lines of Hydra's."""
+    text = files("supernet.conf").joinpath("config.yaml").read_text()
+    groups = set(re.findall(r"\$\{(\w+)\}", text.partition("\nname:")[0]))
+    assert groups
+    for group in groups:
+        with pytest.raises(InputError, match="other settings follow"):
+            check_options([f"~{group}"])
 
 
 def test_what_is_there_passes(tmp_path):

@@ -2,9 +2,9 @@
 
 import pytest
 from common import composed, tiny
-from supernet.experiments import stages
+from supernet.experiments import job
+from supernet.experiments.job import prepare
 from supernet.experiments.legs import search_cell
-from supernet.experiments.stages import prepare
 
 from supernet.runtime.interrupt import Interruption
 from supernet.runtime.report import Silent
@@ -30,7 +30,7 @@ def searched(monkeypatch, images, tmp_path):
 
     def run(*overrides):
         reports = {}
-        monkeypatch.setattr(stages, "RunReport", lambda directory, name, console: reports.setdefault(name, Recorder()))
+        monkeypatch.setattr(job, "RunReport", lambda directory, name, console: reports.setdefault(name, Recorder()))
         settings = composed(*tiny(images, *SMALL, "runtime.progress=false", *overrides))
         cell = search_cell(prepare(settings, tmp_path, Interruption()), "")
         return cell, {name: report.values for name, report in reports.items()}

@@ -1,6 +1,7 @@
 import os
 import pickle
 import random
+import zipfile
 
 import numpy as np
 import pytest
@@ -151,6 +152,17 @@ def test_a_flipped_byte_is_refused(tmp_path):
     content[place] ^= 1
     path.write_bytes(content)
     assert "damaged" in the_error(path, parts={"network": network})
+
+
+def test_a_compressed_file_is_refused_before_it_is_unpacked(tmp_path):
+    """A thousand times as much could be in it."""
+    path = tmp_path / "run.pt"
+    write(path)
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(tmp_path / "packed", "w", zipfile.ZIP_DEFLATED) as packed:
+        for entry in archive.infolist():
+            packed.writestr(entry.filename, archive.read(entry))
+    (tmp_path / "packed").rename(path)
+    assert "damaged or not a checkpoint" in the_error(path)
 
 
 def test_files_of_another_kind_are_refused(tmp_path):

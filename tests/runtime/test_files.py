@@ -2,13 +2,13 @@
 
 import errno
 import os
-import subprocess
 import sys
 
 import pytest
+from forked import locked_elsewhere
 
 from supernet.runtime.errors import InputError
-from supernet.runtime.files import check_directory, disk_fault, locked, replacing
+from supernet.runtime.files import check_directory, disk_fault, locked, replacing, write_whole
 
 
 def test_a_link_in_the_place_of_the_partial_file_is_not_followed(tmp_path):
@@ -29,6 +29,19 @@ def test_the_old_file_stays_where_writing_fails(tmp_path):
         file.write(None)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_text() == "old"
+
+
+def test_a_text_is_written_whole_and_no_link_is_followed(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "a.csv").symlink_to(victim)
+    write_whole(tmp_path / "a.csv", "é\r\n")
+    assert victim.read_text() == "mine"
+    assert (tmp_path / "a.csv").read_bytes() == b"\xc3\xa9\r\n"
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(tmp_path / "a.csv", "\ud800")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "victim"]
+    assert (tmp_path / "a.csv").read_bytes() == b"\xc3\xa9\r\n"
 
 
 PLACES = ["tb", "metrics", "checkpoints", ".hydra", ".hydra/config.yaml", "metrics/search.csv.partial"]
@@ -60,25 +73,33 @@ def test_links_inside_and_a_linked_run_are_fine(tmp_path):
         check_directory(run)
 
 
+def test_links_to_nothing_and_folders_for_files_are_refused(tmp_path):
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    with pytest.raises(InputError, match="round is a link to nothing"):
+        check_directory(tmp_path)
+    (tmp_path / "round").unlink()
+    (tmp_path / "job.log").mkdir()
+    (tmp_path / ".hydra").write_text("")
+    check_directory(tmp_path)
+    with pytest.raises(InputError, match=r"job\.log is no file"):
+        check_directory(tmp_path, files=("job.log",))
+    with pytest.raises(InputError, match=r"\.hydra is no folder"):
+        check_directory(tmp_path, folders=(".hydra",))
+
+
 def test_what_is_no_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "supernet.log")
     with pytest.raises(InputError, match=r"supernet\.log is no file and no folder"):
         check_directory(tmp_path)
 
 
-def other(directory) -> str:
-    code = "import sys, pathlib; from supernet.runtime.files import locked\n"
-    code += "with locked(pathlib.Path(sys.argv[1])) as reason: print('free', reason)"
-    done = subprocess.run([sys.executable, "-c", code, str(directory)], capture_output=True, text=True, check=False)
-    return done.stdout + done.stderr
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="no such locks")
 def test_one_process_at_a_time(tmp_path):
+    refused = pytest.raises(InputError, match="another process is at work in it")
+    with locked_elsewhere(tmp_path), refused, locked(tmp_path):
+        pass
     with locked(tmp_path) as reason:
         assert reason == ""
-        assert "another process is at work in it" in other(tmp_path)
-    assert "free" in other(tmp_path)
 
 
 def test_a_file_system_without_locks_is_told_of(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ import os
 import pytest
 
 from supernet.runtime.errors import InputError
-from supernet.runtime.reading import is_file, is_folder, read_text
+from supernet.runtime.reading import is_file, is_folder, read_text, why_no_file
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b", "", "absent", "file/below", "loop", "/dev/zero", "fifo"])
@@ -14,8 +14,14 @@ def test_what_is_no_file_is_none_whatever_its_name(tmp_path, monkeypatch, name):
     (tmp_path / "loop").symlink_to("loop")
     os.mkfifo(tmp_path / "fifo")
     assert not is_file(name)
-    with pytest.raises(InputError, match=r"thing: (no such file|a folder)"):
+    with pytest.raises(InputError, match=r"^thing: (no such file|a folder|not a regular file)$"):
         read_text(name, "thing", 10)
+    assert [why_no_file(n) for n in ("file", ".", "fifo", "x" * 300)] == [
+        "",
+        "a folder",
+        "not a regular file",
+        "no such file",
+    ]
     assert (is_file("file"), is_folder("."), is_folder("file"), is_folder("x" * 300)) == (True, True, False, False)
 
 

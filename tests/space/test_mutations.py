@@ -6,6 +6,7 @@ import struct
 
 import pytest
 import torch
+from mutations import mutated
 
 from supernet import Darts, Decided, load, published
 from supernet.data.augmentation import Augmentation
@@ -21,50 +22,6 @@ from supernet.training.bundle import save_bundle
 pytestmark = pytest.mark.slow
 
 COUNT = 200
-PIECES = [
-    b"\x00",
-    b"(",
-    b")",
-    b"[",
-    b"]",
-    b"{",
-    b"'",
-    b'"',
-    b",",
-    b"NaN",
-    b"-1",
-    b"1e999",
-    b"9" * 30,
-    b"\n",
-    b"|",
-    b"~",
-]
-PIECES += [b"+", b"null", b"\xff", b"\x1b[31m", "é日".encode(), b"range(2, 99)", b"#", b"="]
-
-
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    """One to five bits flipped, pieces cut, doubled, put in or moved."""
-    made = bytearray(data)
-    for _ in range(rng.choice([1, 1, 2, 5])):
-        at, how = rng.randrange(len(made)), rng.choice(["flip", "cut", "double", "insert", "move", "truncate"])
-        if how == "flip":
-            made[at] ^= 1 << rng.randrange(8)
-        elif how == "cut":
-            del made[at : at + rng.randrange(1, 40)]
-        elif how == "double":
-            made[at:at] = made[at : at + rng.randrange(1, 40)]
-        elif how == "insert":
-            made[at:at] = rng.choice(PIECES)
-        elif how == "move":
-            piece = made[at : at + 20]
-            del made[at : at + 20]
-            place = rng.randrange(len(made) + 1)
-            made[place:place] = piece
-        elif rng.random() < 0.2:
-            del made[at:]
-        if not made:
-            break
-    return bytes(made)
 
 
 def sound(read, *given):
