@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -22,8 +23,10 @@ from typing import Any
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from supernet import __version__
 from supernet.runtime.errors import InputError, out_of_memory
@@ -55,6 +58,7 @@ _FULL = "the memory is full; lower data.size (an image's height and width), sear
 def main() -> None:
     """The console command. Mistakes of the person at the keyboard are one line and exit code 2."""
     logging.raiseExceptions = False  # a log that a full disk does not take is no reason for tracebacks
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over, instead of printing several lines and leaving
     try:
         given = words.prepared(sys.argv[1:])
         if given == ["--version"]:
@@ -70,8 +74,8 @@ def main() -> None:
             if began.directory is not None:
                 _lock(began.directory, locks)
             _hydra_main(began, locks)
-    except InputError as error:
-        complain(str(error))
+    except (InputError, HydraException, OmegaConfBaseException) as error:
+        complain(str(error) if isinstance(error, InputError) else words.told(error))
         sys.exit(2)
     except KeyboardInterrupt:  # before a job minds signals, or the second one
         complain("stopped by SIGINT")
@@ -125,6 +129,8 @@ def _explain(error: Exception, directory: Path, again: str) -> int | None:
     """
     if isinstance(error, InputError):
         _fail(str(error))
+    elif isinstance(error, HydraException | OmegaConfBaseException):
+        _fail(words.told(error))
     elif isinstance(error, torch.cuda.OutOfMemoryError):
         _fail("the GPU's memory is full; lower search.batch_size or retrain.batch_size")
     elif out_of_memory(error):

@@ -26,6 +26,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from supernet.data.batches import Batch, Source, steps_per_epoch, training_batches
+from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
 from supernet.runtime.precision import Passes
 from supernet.scoring.costs import parameters
@@ -62,7 +63,7 @@ class Need:
 
 @command("supernet-plan")
 def main() -> None:
-    """The console command. Mistakes are one line and exit code 2, those that Hydra finds 1, as for `supernet`."""
+    """The console command. Mistakes are one line and exit code 2."""
     given = words.prepared(sys.argv[1:])
     if any(word in ("-h", "--help") for word in given):
         print(__doc__)
@@ -72,8 +73,7 @@ def main() -> None:
         with initialize_config_module("supernet.conf", version_base="1.3"):
             settings = plain(compose("config", overrides=given))
     except (HydraException, OmegaConfBaseException) as error:
-        print(f"supernet-plan: {error}", file=sys.stderr)
-        sys.exit(1)
+        raise InputError(words.told(error)) from None
     show(Console(), plan(settings))
 
 

@@ -15,7 +15,9 @@ from typing import Any
 import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder, why_no_file
@@ -57,6 +59,8 @@ def prepared(given: Sequence[str]) -> list[str]:
         else:
             plain.append(word if word.startswith("resume=") else readable(word, sweeping))
             made.append(plain[-1])
+    if not sweeping and not any(word.startswith("resume=") for word in plain):
+        _refuse_sweep(plain)
     if not any(word.partition("=")[0] in _ELSEWHERE for word in made) and "hydra.searchpath" not in " ".join(plain):
         _check_names([word for word in plain if not word.startswith("resume=")], tuple(folders))
     return made
@@ -85,6 +89,19 @@ def readable(word: str, sweeping: bool = False) -> str:
             return f"{key}={foreign}"
         return _quoted(key, value, word) if value[:1] not in tuple("[{'\"") else _refuse(word)
     return word
+
+
+def _refuse_sweep(words: Sequence[str]) -> None:
+    for word in words:
+        if (override := parse(word)) is not None and override.is_sweep_override():
+            example = f"{override.key_or_group}=[...]"
+            raise InputError(f"{word}: several values are a sweep, which needs -m; one list has brackets: '{example}'")
+
+
+def told(error: HydraException | OmegaConfBaseException) -> str:
+    """What Hydra or OmegaConf found wrong with the words, in one line: its own first one, and that of the cause."""
+    lines = [str(each).strip().partition("\n")[0] for each in (error, error.__cause__) if each is not None]
+    return ": ".join(dict.fromkeys(lines))
 
 
 def check_options(words: Sequence[str], folders: Sequence[Path] = ()) -> None:

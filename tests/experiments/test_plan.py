@@ -92,7 +92,8 @@ def test_memory_grows_with_the_batch_as_it_says(run):
     [
         (["search.epochs=-3"], 2, "search.epochs=-3: needs at least 1"),
         (["epochs=3"], 2, "did you mean retrain.epochs, search.epochs"),
-        (["seed=1,2"], 1, "Ambiguous value for argument 'seed=1,2'"),
+        (["seed=1,2"], 2, "seed=1,2: several values are a sweep"),
+        (["seed=abc"], 2, "seed=abc: Value 'abc'"),
         (["space=nowhere"], 2, "space=nowhere: no such option; known: darts"),
         (["data=npz", "data.path=nowhere.npz"], 2, "nowhere.npz"),
     ],
