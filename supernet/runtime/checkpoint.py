@@ -77,12 +77,31 @@ class Checkpoint:
             raise InputError(f"checkpoint {self._path} holds the parts {there}, this run needs {here}; {_WAY_OUT}")
         for name, part in self._parts.items():
             with _wrong_content(self._path, name):
+                if isinstance(part, torch.optim.Optimizer):
+                    check_optimizer(part, content["parts"][name])
                 part.load_state_dict(content["parts"][name])
         with _wrong_content(self._path, "random"):
             _restore_random(content["random"])
         return True
 
 
+def check_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Raises ValueError where `state` cannot be one of `optimizer`, which itself would take it and fail at a step."""
+    for group, given in zip(optimizer.param_groups, state["param_groups"], strict=True):
+        wrong = [n for n, value in group.items() if type(value) in (int, float) and type(given[n]) not in (int, float)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is no number")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, kept in state["state"].items():
+        for name in _MEANS & kept.keys():
+            mean, shape = kept[name], parameters[number].shape
+            if mean is not None and not (
+                type(mean) is torch.Tensor and mean.is_floating_point() and mean.shape == shape
+            ):
+                raise ValueError(f"{name} of parameter {number} is not of its shape")
+
+
+_MEANS = {"momentum_buffer", "exp_avg", "exp_avg_sq"}  # of PyTorch's optimisers: one number for each of the parameter
 _WAY_OUT = "delete the file or use another run directory to start afresh"
 _PUT_BACK = {  # ways out that no setting is
     IMAGES: "put back the data that the run was started with",
@@ -128,13 +147,15 @@ def _read(path: Path) -> dict[str, Any]:
         if isinstance(error, OSError) and error.filename is not None:  # not of its content
             raise
         raise InputError(f"checkpoint {path} is truncated, damaged or not a checkpoint at all; {_WAY_OUT}") from error
-    if type(content) is not dict or content.get("format") != FORMAT:
+    if type(content) is not dict or type(content.get("format")) is not str or content["format"] != FORMAT:
         raise InputError(f"checkpoint {path} is not a {FORMAT} file; {_WAY_OUT}")
     if any(type(content.get(name)) is not dict for name in ("fingerprint", "random", "parts")):
         raise InputError(f"checkpoint {path} lacks its fingerprint, random states or parts; {_WAY_OUT}")
-    if content.get("version") != VERSION:
+    if any(type(value) not in (str, int, float) for value in content["fingerprint"].values()):
+        raise InputError(f"checkpoint {path}: its fingerprint holds more than numbers and texts; {_WAY_OUT}")
+    if type(content.get("version")) is not int or content["version"] != VERSION:
         raise InputError(
-            f"checkpoint {path} has version {content.get('version')}, this is version {VERSION}; {_WAY_OUT}"
+            f"checkpoint {path} has version {str(content.get('version'))[:40]}, this is version {VERSION}; {_WAY_OUT}"
         )
     return content
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from supernet.runtime.checkpoint import check_optimizer
 from supernet.runtime.errors import InputError
 from supernet.runtime.limits import Limit
 from supernet.runtime.seeding import generator
@@ -195,7 +196,10 @@ class GradientStrategy:
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
         self.logits.load_state_dict(state["logits"])
+        check_optimizer(self.optimizer, state["optimizer"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if type(state["draws"]) is not int:
+            raise ValueError("draws is no number")
         self._draws = state["draws"]
 
     def _relaxed(self, progress: float, draw: int) -> Weights:

@@ -196,6 +196,30 @@ def test_another_fingerprint_is_refused_with_the_key_and_both_values(tmp_path):
     assert counter.value == 5
 
 
+@pytest.mark.parametrize("changes", [{"version": torch.zeros(3)}, {"format": torch.zeros(3)}, {"version": True}])
+def test_tensors_in_the_place_of_plain_values_are_refused(tmp_path, changes):
+    write(path := tmp_path / "run.pt", **changes)
+    the_error(path)
+    write(path, fingerprint={"seed": torch.zeros(3)})
+    assert "holds more than numbers and texts" in the_error(path, {"seed": 0})
+
+
+@pytest.mark.parametrize("value", [torch.zeros(3), "text", 2.5, torch.zeros(2, 2, dtype=torch.int64)])
+def test_the_state_of_another_optimizer_is_refused(tmp_path, value):
+    """PyTorch takes it over, and fails at the next step."""
+    network = nn.Linear(2, 2, bias=False)
+    optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9)
+    network(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    sound = optimizer.state_dict()
+    for state in (
+        {**sound, "state": {0: {"momentum_buffer": value}}},
+        {**sound, "param_groups": [{**sound["param_groups"][0], "momentum": str(value)}]},
+    ):
+        write(path := tmp_path / "run.pt", parts={"optimizer": state})
+        assert "its part optimizer is not what this run saves" in the_error(path, parts={"optimizer": optimizer})
+
+
 def test_other_parts_are_refused_with_both_lists(tmp_path):
     path = tmp_path / "run.pt"
     Checkpoint(path, {}, {"counter": Counter()}).save()
