@@ -22,20 +22,10 @@ from supernet.runtime.reading import why_no_file
 
 PARTS = ("train", "val", "test")
 _WANTED = frozenset(f"{part}_{what}" for part in PARTS for what in ("images", "labels"))
-_NOT_NPZ = (
-    *(
-        ValueError,
-        OSError,
-        EOFError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        ArithmeticError,
-        RuntimeError,
-        SyntaxError,
-    ),
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError, pickle.UnpicklingError),
-)
+# What NumPy and zipfile raise where a file is damaged, lies about its sizes or holds something else.
+_DAMAGED = (ValueError, OSError, EOFError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError)
+_NOT_ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, pickle.UnpicklingError)
+_NOT_NPZ = (*_DAMAGED, *_NOT_ARCHIVE, SyntaxError, tokenize.TokenError)
 
 
 def open_npz(path: str, where: str) -> dict[str, np.ndarray]:
