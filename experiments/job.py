@@ -11,25 +11,26 @@ import torch
 from rich.console import Console
 
 from supernet.data.sources import Data
+from supernet.execution.engines import Engine, engine
+from supernet.execution.precision import settle_numerics
 from supernet.runtime.checkpoint import IMAGES
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
-from supernet.runtime.precision import settle_numerics
 from supernet.runtime.report import RunReport
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_everything
-from supernet.search.doctor import Doctor
-from supernet.search.loop import SearchRecipe
-from supernet.search.staging import Leg, Stage, legs
+from supernet.search.collapse.monitor import Doctor
+from supernet.search.progressive.stages import Leg, Stage, legs
+from supernet.search.recipe import SearchRecipe
 from supernet.space.architecture import Architecture, random_architecture
-from supernet.space.choices import Supernet
 from supernet.space.choosers import Undecided
-from supernet.space.engines import Engine, engine
 from supernet.space.operations import OPERATIONS
+from supernet.space.supernet import Supernet
 from supernet.training.loop import Recipe
 
 from . import sizes
-from .config import build, checked
+from .instantiate import build
+from .schema import checked
 
 _RANDOM_STREAM = 0x4A4D
 _DECIDE = ("operations", "chooser", "relaxation", "inputs", "architect", "optimizer", "objective", "discretiser")

@@ -29,26 +29,29 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from supernet import __version__
+from supernet.deployment.bundle import NAME
+from supernet.genotypes.drawing import save_drawings
+from supernet.genotypes.lookup import find_genotype
 from supernet.runtime.errors import InputError, out_of_memory
 from supernet.runtime.files import disk_fault, locked
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.tensorboard import hparams
 from supernet.runtime.text import printable
 from supernet.space.architecture import Architecture
-from supernet.space.drawing import save_drawings
-from supernet.training.bundle import NAME
 
-from . import resume, words
-from .config import plain
+from . import command_line as words
+from . import resume
 from .console import complain, reader_may_stop, say
-from .facts import Asked, complete, describe, facts, look_up, timed
-from .genotypes import find_genotype
+from .finishing import complete, describe, facts, look_up
+from .instantiate import plain
 from .job import Job, prepare, random_cell
-from .legs import check_legs, leg_name, search_cell
-from .recorded import check_composed
+from .recorded_words import check_composed
+from .records.environment import environment
+from .records.provenance import Asked, timed
+from .records.summary import ENVIRONMENT, SUMMARY, Finalist, show_next, show_table, summarise, write_json
 from .resume import Start
-from .stages import balanced, keep_model, retrain, test_once
-from .summary import Finalist, environment, show_next, show_table, summarise, write_json
+from .retraining import balanced, keep_model, retrain, test_once
+from .searching import check_legs, leg_name, search_cell
 
 _UNASKED, _TYPED = Asked(), Start([])
 _LOG = logging.getLogger("supernet")
@@ -65,7 +68,7 @@ def main() -> None:
             print(f"supernet {__version__}")
             return
         if (done := resume.finished(given)) is not None:
-            say(f"{done} is finished already; its figures are in {done / resume.SUMMARY}")
+            say(f"{done} is finished already; its figures are in {done / SUMMARY}")
             return
         began = resume.start(given)
         sys.argv[1:] = began.words
@@ -90,7 +93,7 @@ def _hydra_main(began: Start, locks: ExitStack) -> None:
         sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
         directory = Path(HydraConfig.get().runtime.output_dir)
         whole = Path(HydraConfig.get().sweep.dir).absolute() if sweeping else directory
-        if sweeping and (directory / resume.SUMMARY).exists():  # of a sweep that goes on
+        if sweeping and (directory / SUMMARY).exists():  # of a sweep that goes on
             say(f"supernet: job {directory.name} is finished already")
             return math.nan
         try:
@@ -197,7 +200,7 @@ def pipeline(
 
 def _note_start(job: Job, began: Start) -> None:
     """Writes where and with what the job starts; a line where that is not how it started before."""
-    path = job.directory / resume.ENVIRONMENT
+    path = job.directory / ENVIRONMENT
     now = {**environment(job.device), "folder": str(began.origin or Path.cwd())}
     if path.exists():
         try:

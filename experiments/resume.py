@@ -20,9 +20,9 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.files import check_directory
 from supernet.runtime.reading import is_file
 
-from .recorded import check_words, parse, texts, values_of, write
+from .recorded_words import check_words, parse, texts, values_of, write
+from .records.summary import ENVIRONMENT, SUMMARY
 
-SUMMARY, ENVIRONMENT = "summary.json", "env.json"
 _OVERRIDES, _SWEPT = Path(".hydra") / "overrides.yaml", "multirun.yaml"
 _FOLDER = ("--config-dir", "-cd")  # Hydra's flag for a folder of one's own settings; it is not recorded in a run
 _SWEEP = ("-m", "--multirun")

@@ -13,7 +13,7 @@ from supernet.data.sources import Data
 from supernet.data.splits import stratified_split
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
-from supernet.search.loop import SearchRecipe
+from supernet.search.recipe import SearchRecipe
 from supernet.training.loop import Recipe
 
 _HALVES_STREAM, _CHOICE_STREAM = 0x4A1F, 0xC401

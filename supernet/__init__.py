@@ -1,14 +1,14 @@
 """One-shot neural architecture search: a supernet with every operation in it, searched, discretised and retrained."""
 
+from supernet.deployment.bundle import load
+from supernet.genotypes.parsing import read_genotype
+from supernet.genotypes.published import published
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture
-from supernet.space.choices import Supernet
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
-from supernet.space.genotype_text import read_genotype
 from supernet.space.nasbench201 import NasBench201
-from supernet.space.published import published
-from supernet.training.bundle import load
+from supernet.space.supernet import Supernet
 
 __all__ = [
     "Architecture",

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from hydra import compose, initialize_config_module
-from supernet.experiments.config import plain
+from supernet.experiments.instantiate import plain
 
 
 @cache

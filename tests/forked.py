@@ -18,10 +18,10 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
         *(f"supernet.experiments.{module}" for module in MODULES.values()),
-        "supernet.search.projection",
-        "supernet.search.sampling",
-        "supernet.search.early_stopping",
-        "supernet.search.perturbations",
+        "supernet.search.differentiable.projection",
+        "supernet.search.black_box.random_search",
+        "supernet.search.differentiable.operation_early_stopping",
+        "supernet.search.differentiable.weight_transforms",
         "matplotlib.backends.backend_agg",
         "sklearn.datasets",
         "tensorboard",

@@ -2,7 +2,7 @@
 
 import torch
 
-from supernet.runtime.graphs import Recorded
+from supernet.execution.cuda_graphs import Recorded
 
 
 class Replay:

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 from common import composed
-from supernet.experiments.config import build
+from supernet.experiments.instantiate import build
 
 from supernet.data.sources import Data
-from supernet.search.doctor import Doctor
-from supernet.space.choices import Supernet
+from supernet.search.collapse.monitor import Doctor
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
+from supernet.space.supernet import Supernet
 
 CONF = Path(__file__).parents[1] / "conf"
 OPTIONS = sorted(
@@ -74,10 +74,10 @@ def test_groups_on_the_command_line_beat_the_experiment():
 
 
 def test_a_space_that_comes_with_a_table_brings_it():
-    assert composed("space=micro")["table"]["_target_"] == "supernet.scoring.tables.micro"
+    assert composed("space=micro")["table"]["_target_"] == "supernet.estimation.benchmark_tables.micro"
     assert composed("space=micro", "table=none")["table"] is None
     assert composed("space=micro", "table=nasbench201", "table.path=x")["table"]["path"] == "x"
-    assert composed("experiment=micro")["table"]["_target_"] == "supernet.scoring.tables.micro"
+    assert composed("experiment=micro")["table"]["_target_"] == "supernet.estimation.benchmark_tables.micro"
     assert composed("experiment=micro", "space=darts")["table"] is None
 
 

@@ -6,19 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 from common import composed
-from supernet.experiments.config import build
+from supernet.experiments.instantiate import build
 
 from supernet import load
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch
+from supernet.deployment.bundle import save_bundle
 from supernet.search.loop import search_step
-from supernet.search.staging import Stage, legs
+from supernet.search.progressive.stages import Stage, legs
 from supernet.search.strategy import Step
 from supernet.space.architecture import check
-from supernet.space.choices import Supernet
 from supernet.space.choosers import Decided
 from supernet.space.darts import Darts
-from supernet.training.bundle import save_bundle
+from supernet.space.supernet import Supernet
 from supernet.training.tasks import Classification
 
 METHODS = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "method").glob("*.yaml"))

@@ -6,16 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 from common import composed
-from supernet.experiments.config import build
+from supernet.experiments.instantiate import build
 
+from supernet.estimation.costs import parameters
 from supernet.runtime.errors import InputError
-from supernet.scoring.costs import parameters
-from supernet.search.discretisers import argmax
+from supernet.search.differentiable.discretisers import argmax
 from supernet.space.architecture import Architecture, check, random_architecture
-from supernet.space.choices import Supernet
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
 from supernet.space.operations import OPERATIONS, Site
+from supernet.space.supernet import Supernet
 
 OPERATION = {
     "m": "max_pool_3x3",

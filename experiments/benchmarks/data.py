@@ -17,10 +17,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from experiments.benchmarks.setting import alternate, machine, rows, write
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Resident, training_batches
-
-from .setting import alternate, machine, rows, write
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 

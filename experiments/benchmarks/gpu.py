@@ -26,9 +26,18 @@ from typing import Any
 
 import torch
 
-from .gpu_checks import FULL, TINY, Found, Scale, check_bfloat16, check_graphs, check_stacked, check_waiting
-from .gpu_times import run_search, time_searches, time_trainings
-from .setting import machine, write
+from experiments.benchmarks.gpu_checks import (
+    FULL,
+    TINY,
+    Found,
+    Scale,
+    check_bfloat16,
+    check_graphs,
+    check_stacked,
+    check_waiting,
+)
+from experiments.benchmarks.gpu_times import run_search, time_searches, time_trainings
+from experiments.benchmarks.setting import machine, write
 
 Section = Callable[[Collection[str]], Found]
 """What is known already, by name -> (name, value) of all else."""

@@ -13,17 +13,7 @@ from typing import Any
 
 import torch
 
-from supernet.runtime.run import Run
-from supernet.search.architects import unrolled
-from supernet.search.early_stopping import OperationEarlyStopping
-from supernet.search.gradient import GradientStrategy
-from supernet.search.objectives import DirichletAnchor, ExpectedCost
-from supernet.search.perturbations import Adversarial, AuxiliarySkip
-from supernet.search.projection import Projection
-from supernet.space.choosers import Undecided
-from supernet.space.darts import Darts
-
-from .setting import (
+from experiments.benchmarks.setting import (
     EXECUTORS,
     Search,
     SearchSteps,
@@ -37,6 +27,15 @@ from .setting import (
     synchronise,
     whole_distance,
 )
+from supernet.runtime.run import Run
+from supernet.search.differentiable.architects import unrolled
+from supernet.search.differentiable.gradient import GradientStrategy
+from supernet.search.differentiable.objectives import DirichletAnchor, ExpectedCost
+from supernet.search.differentiable.operation_early_stopping import OperationEarlyStopping
+from supernet.search.differentiable.projection import Projection
+from supernet.search.differentiable.weight_transforms import Adversarial, AuxiliarySkip
+from supernet.space.choosers import Undecided
+from supernet.space.darts import Darts
 
 Found = Iterator[tuple[str, Any]]
 

@@ -18,10 +18,9 @@ from typing import Any
 
 import torch
 
+from experiments.benchmarks.gpu_checks import Found, Scale, require
+from experiments.benchmarks.setting import Search, SearchSteps, TrainingSteps, Variant, alternate
 from supernet.space.choosers import Undecided
-
-from .gpu_checks import Found, Scale, require
-from .setting import Search, SearchSteps, TrainingSteps, Variant, alternate
 
 NEEDED = ("hydra", "omegaconf", "supernet.conf", "supernet.experiments")
 """What a whole search needs besides PyTorch and this folder."""

@@ -18,13 +18,12 @@ from typing import Any
 
 import torch
 
-from supernet.runtime.graphs import Backward, Forward, Recorded
-from supernet.search.architects import unrolled
+from experiments.benchmarks.setting import Search, SearchSteps, TrainingSteps, Variant, alternate, machine, write
+from supernet.execution.cuda_graphs import Backward, Forward, Recorded
+from supernet.search.differentiable.architects import unrolled
 from supernet.search.strategy import Step
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
-
-from .setting import Search, SearchSteps, TrainingSteps, Variant, alternate, machine, write
 
 BATCH, SIDE = 2, 8
 """Images enough to record a pass; how large they are makes no difference afterwards."""

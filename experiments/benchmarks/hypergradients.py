@@ -22,13 +22,13 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from supernet.data.batches import Batch
-from supernet.search.architects import Bilevel, unrolled, unrolled_exact
+from supernet.execution.modes import frozen_statistics
+from supernet.search.differentiable.architects import Bilevel, unrolled, unrolled_exact
 from supernet.search.strategy import Step
 from supernet.space.architecture import Weights
-from supernet.space.cells import frozen_statistics
-from supernet.space.choices import Supernet
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
+from supernet.space.supernet import Supernet
 from supernet.training.sgd import sgd
 from supernet.training.tasks import Classification
 

@@ -21,14 +21,22 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from experiments.benchmarks.setting import (
+    EXECUTORS,
+    alternate,
+    build_supernet,
+    machine,
+    random_batch,
+    random_weights,
+    write,
+)
 from supernet.data.batches import Batch
+from supernet.execution.modes import running
 from supernet.space.architecture import Weights
-from supernet.space.cells import Cell, Executor, running
-from supernet.space.choices import Supernet
+from supernet.space.cells import Cell, Executor
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
-
-from .setting import EXECUTORS, alternate, build_supernet, machine, random_batch, random_weights, write
+from supernet.space.supernet import Supernet
 
 _SILENT = """view _unsafe_view expand transpose t split split_with_sizes unsqueeze squeeze select slice detach permute
 as_strided unbind alias narrow empty empty_like empty_strided lift_fresh"""

@@ -16,11 +16,10 @@ from pathlib import Path
 
 import torch
 
-from supernet.search.architects import first_order, unrolled
+from experiments.benchmarks.setting import Search, SearchSteps, Variant, machine, write
+from supernet.search.differentiable.architects import first_order, unrolled
 from supernet.space.darts import Darts
 from supernet.training.meters import memory_gb
-
-from .setting import Search, SearchSteps, Variant, machine, write
 
 VARIANTS = {
     "reference": Variant(),

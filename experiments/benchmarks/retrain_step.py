@@ -13,10 +13,9 @@ from pathlib import Path
 
 import torch
 
+from experiments.benchmarks.setting import TrainingSteps, Variant, alternate, machine, rows, write
 from supernet.space.darts import Darts
-from supernet.space.operations import set_drop_path
-
-from .setting import TrainingSteps, Variant, alternate, machine, rows, write
+from supernet.space.dropout import set_drop_path
 
 VARIANTS = {
     "reference": Variant(),

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import torch
 
+from experiments.benchmarks.setting import Search, SearchSteps, Variant, alternate, machine, write
 from supernet.space.darts import DARTS_OPERATIONS, Darts
-
-from .setting import Search, SearchSteps, Variant, alternate, machine, write
 
 BASE, BATCH = Darts(channels=8, cells=5), 16
 

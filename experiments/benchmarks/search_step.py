@@ -21,13 +21,7 @@ from typing import Any
 
 import torch
 
-from supernet.native import library
-from supernet.runtime.run import Run
-from supernet.search.architects import unrolled
-from supernet.space.choosers import Undecided
-from supernet.space.darts import Darts
-
-from .setting import (
+from experiments.benchmarks.setting import (
     Search,
     SearchSteps,
     Variant,
@@ -41,6 +35,11 @@ from .setting import (
     whole_distance,
     write,
 )
+from supernet.execution.native import library
+from supernet.runtime.run import Run
+from supernet.search.differentiable.architects import unrolled
+from supernet.space.choosers import Undecided
+from supernet.space.darts import Darts
 
 MOST, MOST_LOGITS, MOST_TURNED = 1e-8, 1e-4, 1e-2
 """The largest differences: in float64; of logits in float32; and of logits and gradients together in float32, where a

@@ -19,24 +19,26 @@ import torch
 from torch import Tensor, nn
 
 from supernet.data.batches import Batch
+from supernet.execution.cuda_graphs import Capture
+from supernet.execution.engines import engine
+from supernet.execution.fused.executor import fused
+from supernet.execution.modes import running
+from supernet.execution.precision import Passes, settle_numerics
+from supernet.execution.recomputation import checkpointed
+from supernet.execution.stacked.executor import Stacked
+from supernet.genotypes.published import published
 from supernet.runtime.files import write_whole
-from supernet.runtime.graphs import Capture
-from supernet.runtime.precision import Passes, settle_numerics
 from supernet.runtime.run import Run
-from supernet.search.architects import Architect, first_order
-from supernet.search.discretisers import argmax
-from supernet.search.gradient import GradientStrategy
+from supernet.search.differentiable.architects import Architect, first_order
+from supernet.search.differentiable.discretisers import argmax
+from supernet.search.differentiable.gradient import GradientStrategy
+from supernet.search.differentiable.relaxations import Gumbel, Softmax
 from supernet.search.loop import search_step
-from supernet.search.relaxations import Gumbel, Softmax
 from supernet.search.strategy import Step
-from supernet.space.cells import Executor, checkpointed, reference, running
-from supernet.space.choices import Supernet
+from supernet.space.cells import Executor, reference
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
-from supernet.space.engines import engine
-from supernet.space.fused import fused
-from supernet.space.published import published
-from supernet.space.stacked import Stacked
+from supernet.space.supernet import Supernet
 from supernet.training.loop import train_step
 from supernet.training.sgd import sgd
 from supernet.training.tasks import Classification

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supernet.data.arrays import open_npz, read_parts
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Resident, Source
 from supernet.data.idx import read_idx
 from supernet.data.images import PLAIN, Preparation
+from supernet.data.npz import open_npz, read_parts
 from supernet.data.reading import Reading, class_counts, hashed, majority
 from supernet.data.splits import split_with_copies, stratified_split, stratified_subset
 from supernet.data.torchvision_archives import read_torchvision

@@ -6,84 +6,35 @@ weights and statistics, bit for bit on one CPU.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 
-import torch
 from torch import Tensor, nn
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Source, steps_per_epoch, training_batches
+from supernet.estimation.supernet_accuracy import _evaluate, _Judge
+from supernet.execution.modes import evaluating
+from supernet.execution.precision import Passes
+from supernet.runtime.autosave import Saving
 from supernet.runtime.checkpoint import Stateful
-from supernet.runtime.errors import InputError
-from supernet.runtime.interrupt import Interrupted
-from supernet.runtime.limits import Limit
-from supernet.runtime.precision import Passes
 from supernet.runtime.run import Run
-from supernet.runtime.saving import Saving
 from supernet.runtime.seeding import generator
-from supernet.search.doctor import Doctor, Watch
-from supernet.search.epochs import SearchState, report_epoch
-from supernet.search.examination import Patient
+from supernet.search.collapse.monitor import Doctor, Watch
+from supernet.search.problem import Patient
+from supernet.search.recipe import SearchRecipe, skip_dropout
+from supernet.search.reporting import SearchState, report_epoch
 from supernet.search.strategy import Step, Strategy
-from supernet.space.architecture import Architecture, Weights
-from supernet.space.cells import frozen_statistics
-from supernet.space.choices import Supernet
-from supernet.space.operations import set_drop_path, set_skip_dropout
-from supernet.training.loop import evaluate, evaluating
+from supernet.space.architecture import Architecture
+from supernet.space.dropout import set_drop_path, set_skip_dropout
+from supernet.space.supernet import Supernet
 from supernet.training.meters import Averages, Meter, check_finite
-from supernet.training.schedules import Cosine, Schedule, skip_dropout
 from supernet.training.sgd import sgd
 from supernet.training.tasks import Task
 
 NO_DOCTOR = Doctor(every=0)
-_TRAIN_STREAM, _VALID_STREAM, _JUDGE_STREAM = 1, 2, 3
-
-
-@dataclass(frozen=True)
-class SearchRecipe:
-    """How a supernet is searched; the defaults are the CIFAR-10 search of DARTS (section 3.1).
-
-    `share`: part of the training data that the weights learn from, the rest judges the architecture. `nesterov`: their
-    momentum looks ahead (Sutskever et al. 2013). `warm_up`: epochs in which the alphas stand still. `clip`: largest
-    norm of the weights' gradient. `skip_dropout`: dropout after skip connections at the start
-    (`schedules.skip_dropout`), where the supernet was built with it. `drop_path`: probability, at the end of a ramp
-    over the epochs, that an image does without an edge (R-DARTS, Zela et al. 2020, as their code). `least_steps`: an
-    epoch goes over the images as often as it takes for so many steps.
-    """
-
-    epochs: int = 50
-    batch_size: int = 64
-    share: float = 0.5
-    schedule: Schedule = field(default_factory=lambda: Cosine(0.025, 0.001))
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 3e-4
-    clip: Limit = 5.0
-    warm_up: int = 0
-    skip_dropout: float = 0.0
-    drop_path: float = 0.0
-    least_steps: int = 0
-
-    def __post_init__(self) -> None:
-        allowed = {
-            "epochs": (self.epochs >= 1, "needs at least 1"),
-            "batch_size": (self.batch_size >= 2, "needs at least 2, batch norm cannot do with less"),
-            "share": (0.0 < self.share < 1.0, "needs to lie between 0 and 1, such as 0.5"),
-            "momentum": (0.0 <= self.momentum < 1.0, "needs to lie in [0, 1), such as 0.9"),
-            "nesterov": (not self.nesterov or self.momentum > 0.0, "needs a search.momentum above 0"),
-            "weight_decay": (0.0 <= self.weight_decay < math.inf, "needs 0 or more, such as 3e-4"),
-            "clip": (self.clip > 0.0, "needs to be above 0, or inf for no clipping"),
-            "skip_dropout": (0.0 <= self.skip_dropout < 1.0, "needs to lie in [0, 1), such as 0.1"),
-            "warm_up": (0 <= self.warm_up < self.epochs, f"needs 0 to {self.epochs - 1}, fewer than search.epochs"),
-            "drop_path": (0.0 <= self.drop_path < 1.0, "needs to lie in [0, 1), such as 0.2"),
-            "least_steps": (self.least_steps >= 0, "needs 0 steps an epoch or more"),
-        }
-        for name, (right, way_out) in allowed.items():
-            if not right:
-                raise InputError(f"search.{name}={getattr(self, name)}: {way_out}")
+_TRAIN_STREAM, _VALID_STREAM = 1, 2
 
 
 @dataclass(frozen=True)
@@ -192,47 +143,3 @@ def _batches(
         return training_batches(source, recipe.batch_size, augmentation, seed=seed, start=start, device=run.device)
 
     return zip(half(train, _TRAIN_STREAM), half(valid, _VALID_STREAM), strict=True)
-
-
-def _evaluate(
-    supernet: Supernet,
-    weights: Weights,
-    valid: Source,
-    augmentation: Augmentation,
-    recipe: SearchRecipe,
-    task: Task,
-    run: Run,
-) -> Averages:
-    """The supernet, with these weights and in the mode it is in, on the architecture's half of the data."""
-    return evaluate(
-        lambda images: supernet(images, weights),
-        valid,
-        augmentation,
-        batch_size=recipe.batch_size,
-        device=run.device,
-        task=task,
-    )
-
-
-@dataclass(frozen=True)
-class _Judge:
-    """`supernet.search.strategy.Judge` of a supernet that is in training mode. May raise Interrupted."""
-
-    supernet: Supernet
-    valid: Source
-    augmentation: Augmentation
-    recipe: SearchRecipe
-    task: Task
-    run: Run
-    passes: Passes
-
-    def __call__(self, weights: Weights, batches: int | None = None) -> float:
-        if self.run.interruption.requested():
-            raise Interrupted(self.run.interruption.signal or 0)
-        images = self.valid
-        if batches is not None:
-            order = torch.randperm(len(images), generator=generator(self.run.seed, _JUDGE_STREAM))
-            images = images.subset(order[: batches * self.recipe.batch_size])
-        with self.passes, frozen_statistics(self.supernet):
-            args = (self.augmentation, self.recipe, self.task, self.run)
-            return _evaluate(self.supernet, weights, images, *args).accuracy

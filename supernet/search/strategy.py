@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from supernet.data.batches import Batch
-from supernet.runtime.precision import Passes
+from supernet.estimation.supernet_accuracy import Judge
+from supernet.execution.precision import Passes
 from supernet.space.architecture import Architecture, Decision, Weights
-from supernet.space.choices import Supernet
+from supernet.space.supernet import Supernet
 from supernet.training.tasks import Task
 
 
@@ -63,17 +64,6 @@ class Step:
 def has_alphas(strategy: Strategy) -> bool:
     """Whether a strategy's weights follow alphas: not those of random search, nor weights that are always uniform."""
     return any(weight.requires_grad for weight in strategy.noiseless()[1].values())
-
-
-class Judge(Protocol):
-    """Says how well the supernet does with given weights on the half of the data the architecture is judged by."""
-
-    def __call__(self, weights: Weights, batches: int | None = None) -> float:
-        """Accuracy, in [0, 1], on all of it, or on `batches` batches, the same at every call.
-
-        Batch norms use each batch's own statistics: those remembered are of all paths together.
-        """
-        ...
 
 
 class Strategy(Protocol):

@@ -2,23 +2,21 @@
 
 Its first states are its inputs; every further one, a node, is the sum of what comes over its edges from earlier
 states. Which operation an edge has and which edges a node has is what the cell asks its chooser. How the graph is
-evaluated is the executor's business: `reference` below, edge by edge, is the definition; `fused.py` is the fast one.
+evaluated is an executor's business: `reference` below, edge by edge, is the definition; `supernet.execution` has the
+fast ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from supernet.space.architecture import edge_name
-from supernet.space.choices import Choice, Supernet, holding
-from supernet.space.operations import DropPath, Site
+from supernet.space.dropout import DropPath
+from supernet.space.operations import Site
 
 if TYPE_CHECKING:
     from supernet.space.choosers import Chooser
@@ -99,103 +97,3 @@ def one_by_one(cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
             arriving.append(value if isinstance(edge, nn.Identity) else cell.drop_path(value))
         states.append(total(arriving))
     return states
-
-
-def running(network: nn.Module, executor: Executor) -> AbstractContextManager[None]:
-    """Within it all cells of `network` are evaluated by `executor`: same parameters, same function."""
-    return holding([module for module in network.modules() if isinstance(module, Cell)], "execute", executor)
-
-
-def frozen_statistics(network: nn.Module) -> AbstractContextManager[None]:
-    """Within it batch norms in training mode use the batch's statistics, as always, but remember nothing."""
-    return holding(_remembering(network), "track_running_stats", False)
-
-
-def _remembering(network: nn.Module) -> list[nn.modules.batchnorm._NormBase]:
-    modules = network.norms if isinstance(network, Supernet) else network.modules()
-    return [m for m in modules if isinstance(m, nn.modules.batchnorm._NormBase) and m.track_running_stats]
-
-
-@contextmanager
-def recalibrated(network: nn.Module, batches: Iterable[Tensor], forward: Callable[[Tensor], object]) -> Iterator[None]:
-    """Within it all batch norms remember the mean statistics of `batches`, as `forward` meets them, and nothing else.
-
-    Afterwards every buffer of `network`, which is in training mode, is what it was. It is how a supernet's weights are
-    judged under architecture weights that they have not been trained with.
-    """
-    norms = _remembering(network)
-    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    momenta = [norm.momentum for norm in norms]
-    try:
-        with torch.no_grad():
-            for number, batch in enumerate(batches, start=1):
-                for norm in norms:
-                    norm.momentum = 1 / number  # the first batch replaces what there was, the others average
-                forward(batch)
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-
-
-def checkpointed(executor: Executor) -> Executor:
-    """`executor`, keeping of each cell its inputs alone and computing the rest again for the gradient.
-
-    Trades about a third more time for the memory of all cells but one (Chen et al. 2016). Parameters, architecture
-    weights and drop path are those of the first time; running statistics move once.
-    """
-
-    def execute(cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
-        if not torch.is_grad_enabled():
-            return executor(cell, inputs)
-        first_time = _State.of(cell)
-
-        @contextmanager
-        def again() -> Iterator[None]:
-            now = _State.of(cell)
-            replace(first_time, buffers=[_copies(own) for own in now.buffers]).put()  # moved once, not twice
-            try:
-                yield
-            finally:
-                now.put()
-
-        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), again()
-
-        states: list[Tensor] = checkpoint(
-            lambda *given: executor(cell, given), *inputs, use_reentrant=False, context_fn=contexts
-        )
-        return states
-
-    return execute
-
-
-@dataclass(frozen=True)
-class _State:
-    """What a cell's result depends on besides its inputs: parameters (stand-ins, perhaps), buffers and weights."""
-
-    modules: Sequence[nn.Module]
-    parameters: Sequence[dict[str, nn.Parameter | None]]
-    buffers: Sequence[dict[str, Tensor | None]]
-    given: Sequence[tuple[Tensor | None, Sequence[bool]]]  # to choices: weights, and which are on
-
-    @classmethod
-    def of(cls, cell: Cell) -> _State:
-        modules = list(cell.modules())
-        given = [(m.weights, m.on) if isinstance(m, Choice) else (None, ()) for m in modules]
-        return cls(modules, [dict(m._parameters) for m in modules], [dict(m._buffers) for m in modules], given)
-
-    def put(self) -> None:
-        for module, parameters, buffers, given in zip(
-            self.modules, self.parameters, self.buffers, self.given, strict=True
-        ):
-            module._parameters, module._buffers = parameters, buffers
-            if isinstance(module, Choice):
-                module.weights, module.on = given
-
-
-def _copies(buffers: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
-    return {name: None if value is None else value.clone() for name, value in buffers.items()}

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from supernet.runtime.errors import InputError
-from supernet.runtime.places import Parameters
-from supernet.space.architecture import Decision, Weights
+from supernet.space.architecture import Decision
 
 SKIP, AUXILIARY = "skip_connect", "auxiliary_skip_connect"
 
@@ -86,26 +83,6 @@ class OperationChoice(Choice):
         return weighted_sum(self.weights, candidates, x)
 
 
-@contextmanager
-def holding(modules: Sequence[nn.Module], attribute: str, value: object) -> Iterator[None]:
-    """Within it a plain attribute of all modules has this value; then each has its own again."""
-    places = [vars(module) for module in modules]  # a module's `setattr` is slow, and there are thousands
-    before = [place[attribute] for place in places]
-    for place in places:
-        place[attribute] = value
-    try:
-        yield
-    finally:
-        for place, own in zip(places, before, strict=True):
-            place[attribute] = own
-
-
-def single_paths(network: nn.Module) -> AbstractContextManager[None]:
-    """Within it all mixed operations of `network` run only what is on (`single_path`)."""
-    choices = [module for module in network.modules() if isinstance(module, OperationChoice)]
-    return holding(choices, "single", True)
-
-
 class PartialChannels(nn.Module):
     """An edge on which the first channels / `divisor` are operated on and the others pass by (PC-DARTS, equation 1).
 
@@ -143,63 +120,20 @@ class InputChoice(Choice):
         return sum(terms[1:], terms[0])
 
 
-class Supernet(nn.Module):
-    """A network with open decisions: a function of images and architecture weights.
+class Total(nn.Module):
+    """Adds a list of tensors."""
 
-    It holds no architecture parameters: `parameters()` is exactly w of the bilevel problem, and every strategy
-    runs on the same supernet by handing it other weights. `everything`: it is the reference, which does what the
-    original's code does, gradients that nobody needs included.
-    """
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        return sum(inputs[1:], inputs[0])
 
-    def __init__(self, network: nn.Module, *, everything: bool = False) -> None:
+
+class Together(nn.Module):
+    """Several operations on one edge, added (published cells that join two states twice have them)."""
+
+    def __init__(self, operations: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.network = network
-        self.everything = everything
-        self._choices = [module for module in network.modules() if isinstance(module, Choice)]
-        self._operations = [choice for choice in self._choices if isinstance(choice, OperationChoice)]
-        self.norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
-        self.decisions: dict[str, Decision] = {}
-        for choice in self._choices:
-            known = self.decisions.setdefault(choice.decision.name, choice.decision)
-            if known != choice.decision:
-                raise InputError(f"space: {known.name!r} is asked twice with different options; give each its own name")
+        self.operations = nn.ModuleList(operations)
 
-    def forward(self, images: Tensor, weights: Weights) -> Tensor:
-        """Logits (batch, classes) for images (batch, channels, height, width).
-
-        `weights` needs an entry for each operation decision; where an input decision has none, its node's edges
-        are plainly added.
-        """
-        of_candidates: dict[tuple[str, int], Tensor] = {}
-        for edge in self._operations:
-            if edge.key not in of_candidates:
-                of_candidates[edge.key] = edge.of_candidates(weights[edge.decision.name])
-        on = self._on(of_candidates)
-        try:
-            for choice in self._choices:
-                if isinstance(choice, OperationChoice):
-                    choice.weights, choice.on = of_candidates[choice.key], on.get(choice.key, ())
-                else:
-                    choice.weights = weights.get(choice.decision.name)
-            return self.network(images)
-        finally:
-            for choice in self._choices:
-                choice.weights, choice.on = None, ()
-
-    @cached_property
-    def places(self) -> Parameters:
-        """Where the parameters are, in the order of `parameters()`; from the first use on the structure is to stay."""
-        return Parameters(self)
-
-    @property
-    def waits(self) -> bool:
-        """Whether a pass begins by reading weights from the device: which operations run is decided on the host."""
-        return any(choice.single for choice in self._operations)
-
-    def _on(self, weights: Mapping[tuple[str, int], Tensor]) -> dict[tuple[str, int], list[bool]]:
-        """By key of single paths, which weights are not zero, all read at once: a device is waited for once."""
-        keys = list(dict.fromkeys(choice.key for choice in self._operations if choice.single))
-        if not keys:
-            return {}
-        read = iter(torch.cat([weights[key].detach() for key in keys]).ne(0).tolist())
-        return {key: [next(read) for _ in range(len(weights[key]))] for key in keys}
+    def forward(self, x: Tensor) -> Tensor:
+        terms = [operation(x) for operation in self.operations]
+        return sum(terms[1:], terms[0])

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from torch import Tensor, nn
+from torch import nn
 
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Decision
 from supernet.space.cells import Executor, reference
-from supernet.space.choices import AUXILIARY, SKIP, InputChoice, OperationChoice, PartialChannels
+from supernet.space.choices import AUXILIARY, SKIP, InputChoice, OperationChoice, PartialChannels, Together, Total
 from supernet.space.operations import OPERATIONS, Operation, Site
 
 
@@ -34,25 +34,6 @@ class Chooser(Protocol):
     def inputs(self, name: str, options: Sequence[str], keep: int) -> tuple[tuple[str, ...], nn.Module]:
         """Which of `options` feed `name`, and the module that joins a list of them."""
         ...
-
-
-class Total(nn.Module):
-    """Adds a list of tensors."""
-
-    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
-        return sum(inputs[1:], inputs[0])
-
-
-class Together(nn.Module):
-    """Several operations on one edge, added (published cells that join two states twice have them)."""
-
-    def __init__(self, operations: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.operations = nn.ModuleList(operations)
-
-    def forward(self, x: Tensor) -> Tensor:
-        terms = [operation(x) for operation in self.operations]
-        return sum(terms[1:], terms[0])
 
 
 def _build(name: str, option: str, site: Site, factories: Mapping[str, Operation]) -> nn.Module:

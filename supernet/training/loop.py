@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -16,18 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from supernet.data.augmentation import Augmentation
-from supernet.data.batches import Batch, Source, evaluation_batches, steps_per_epoch, training_batches
+from supernet.data.batches import Batch, Source, steps_per_epoch, training_batches
+from supernet.execution.precision import Passes
+from supernet.runtime.autosave import Saving, check_progress
 from supernet.runtime.checkpoint import Stateful
 from supernet.runtime.errors import InputError
 from supernet.runtime.limits import Limit
-from supernet.runtime.precision import Passes
 from supernet.runtime.run import Run
-from supernet.runtime.saving import Saving, check_progress
-from supernet.space.operations import set_drop_path
+from supernet.space.dropout import set_drop_path
+from supernet.training.evaluation import evaluate
 from supernet.training.meters import Averages, Meter, check_finite, memory_gb
 from supernet.training.schedules import Cosine, Schedule
 from supernet.training.sgd import sgd
-from supernet.training.tasks import Classification, Output, Task
+from supernet.training.tasks import Classification, Task
 
 
 @dataclass(frozen=True)
@@ -82,43 +81,6 @@ class Trained:
     epochs: int
     train: Averages
     valid: Averages | None
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Puts a network into evaluation mode, and each of its modules back into its own mode at the end."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-def evaluate(
-    forward: Callable[[Tensor], Output],
-    source: Source,
-    augmentation: Augmentation,
-    *,
-    batch_size: int,
-    device: torch.device,
-    task: Task,
-) -> Averages:
-    """Loss, accuracy and its balanced form over all of `source`, without gradients, every image weighted alike.
-
-    A module is evaluated in evaluation mode; for any other function the caller chooses (`evaluating`).
-    """
-    if isinstance(forward, nn.Module) and any(module.training for module in forward.modules()):
-        with evaluating(forward):
-            return evaluate(forward, source, augmentation, batch_size=batch_size, device=device, task=task)
-    meter = Meter(device)
-    with torch.inference_mode():
-        for batch in evaluation_batches(source, batch_size, augmentation, device):
-            output = forward(task.inputs(batch))
-            meter.add(task.loss(output, batch), task.correct(output, batch), len(batch))
-            meter.add_classes(task.by_class(output, batch))
-    return meter.read()
 
 
 def train(

@@ -102,26 +102,3 @@ class Exponential:
         if epoch < self.warm_up:
             return self.start * min(1.0, (epoch + 1) / self.warm_up)
         return float(self.start * self.factor**epoch)
-
-
-@dataclass(frozen=True)
-class Part:
-    """`rate` times the stretch of `schedule` that begins at its epoch `start`, of `whole` epochs (None: as asked)."""
-
-    schedule: Schedule
-    rate: float = 1.0
-    start: int = 0
-    whole: int | None = None
-
-    def __call__(self, epoch: float, epochs: int) -> float:
-        return self.rate * self.schedule(self.start + epoch, epochs if self.whole is None else self.whole)
-
-
-def skip_dropout(most: float, epoch: int, epochs: int, warm_up: int) -> float:
-    """The rate of dropout after skip connections (P-DARTS, Chen et al. 2019, section 3.3, as its code has it).
-
-    most (epochs - epoch - 1) / epochs while the alphas stand still, then most exp(-0.2 (epoch - warm_up)).
-    """
-    if epoch < warm_up:
-        return most * (epochs - epoch - 1) / epochs
-    return most * math.exp(-0.2 * (epoch - warm_up))

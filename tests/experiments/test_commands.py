@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from supernet.experiments import predict, show
+from supernet.experiments.commands import predict, show
 
 from supernet import Darts, Decided, published
 from supernet.data.augmentation import Augmentation
-from supernet.training.bundle import save_bundle
+from supernet.deployment.bundle import save_bundle
 
 
 @pytest.fixture

@@ -48,8 +48,8 @@ BASE = ["experiment=quick", "runtime.threads=1"]
         ("space.operations=skip_connect", "needs a list"),
         ("retrain.network.darts.stem=mnist", "retrain.network.darts.stem=mnist: use one of cifar, imagenet"),
         (
-            "relaxation._target_=supernet.search.relaxations.Hardmax",
-            "supernet: relaxation._target_=supernet.search.relaxations.Hardmax: cannot",
+            "relaxation._target_=supernet.search.differentiable.relaxations.Hardmax",
+            "supernet: relaxation._target_=supernet.search.differentiable.relaxations.Hardmax: cannot",
         ),
         ("relaxation._target_=pathlib.Path", "relaxation=.: needs something that can be called"),
         ("architect._target_=os.system", "_target_=os.system"),
@@ -121,7 +121,7 @@ def test_mistakes_of_several_words(supernet, tmp_path, arguments, says):
 def test_cfg_and_help_do_not_run_anything(supernet, tmp_path):
     code, printed = supernet("--cfg", "job")
     assert code == 0
-    assert yaml.safe_load(printed)["search"]["_target_"] == "supernet.search.loop.SearchRecipe"
+    assert yaml.safe_load(printed)["search"]["_target_"] == "supernet.search.recipe.SearchRecipe"
     code, printed = supernet("--help")
     assert code == 0
     assert printed.count("\nsupernet ") >= 8

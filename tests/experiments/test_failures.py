@@ -3,7 +3,8 @@
 import pytest
 import torch
 from common import tiny
-from supernet.experiments import pipeline, summary
+from supernet.experiments import pipeline
+from supernet.experiments.records import summary
 
 BASE = ["experiment=quick", "runtime.threads=1", "search.epochs=1", "retrain.epochs=1"]
 

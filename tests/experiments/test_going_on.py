@@ -189,7 +189,7 @@ def test_sigint_before_a_job_minds_it(supernet, monkeypatch):
     def stop(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("supernet.experiments.words.prepared", stop)
+    monkeypatch.setattr("supernet.experiments.command_line.prepared", stop)
     assert supernet("seed=1") == (130, "supernet: stopped by SIGINT\n")
 
 

@@ -9,10 +9,10 @@ from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from supernet.experiments.config import plain
+from supernet.experiments.command_line import check_options
+from supernet.experiments.instantiate import plain
 from supernet.experiments.job import prepare
-from supernet.experiments.legs import check_legs
-from supernet.experiments.words import check_options
+from supernet.experiments.searching import check_legs
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 from common import tiny
-from supernet.experiments import plan, show
+from supernet.experiments.commands import plan, show
 
-from supernet.scoring.tables import micro
+from supernet.estimation.benchmark_tables import micro
 from supernet.space.architecture import Architecture
 
 

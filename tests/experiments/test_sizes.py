@@ -8,9 +8,9 @@ import torch
 from common import composed, tiny
 from PIL import Image
 from supernet.experiments.job import prepare
-from supernet.experiments.legs import check_legs
+from supernet.experiments.retraining import balanced
+from supernet.experiments.searching import check_legs
 from supernet.experiments.sizes import batch_size, described
-from supernet.experiments.stages import balanced
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
@@ -115,7 +115,7 @@ def test_an_unbalanced_set_has_the_row_to_beat(supernet, tmp_path):
     "content", ["", "[]", "{}", '{"searched": 0.5}', '{"searched": {"accuracy": "x"}}', "[" * 99999]
 )
 def test_a_damaged_record_of_the_test_is_one_line(tmp_path, images, content):
-    from supernet.experiments.stages import test_once
+    from supernet.experiments.retraining import test_once
 
     (tmp_path / "test.json").write_text(content)
     job = prepare(composed(*tiny(images)), tmp_path, Interruption())

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from common import tiny
-from supernet.experiments import show
+from supernet.experiments.commands import show
 
 from supernet import load
-from supernet.scoring.tables import micro
+from supernet.estimation.benchmark_tables import micro
 from supernet.space.architecture import Architecture
 from supernet.space.nasbench201 import NasBench201, from_string, to_string
 

@@ -4,11 +4,11 @@ import pytest
 from common import composed
 from supernet.experiments import job as job_module
 from supernet.experiments.job import prepare
-from supernet.experiments.legs import search_cell
+from supernet.experiments.searching import search_cell
 
+from supernet.estimation.benchmark_tables import micro
 from supernet.runtime.interrupt import Interruption
 from supernet.runtime.report import Silent
-from supernet.scoring.tables import micro
 
 BEST = 96.57  # digits_valid of the best of 125 cells; their mean is 67.95
 

@@ -4,13 +4,13 @@ import pytest
 from common import composed, tiny
 from supernet.experiments import job
 from supernet.experiments.job import prepare
-from supernet.experiments.legs import search_cell
+from supernet.experiments.searching import search_cell
 
 from supernet.runtime.interrupt import Interruption
 from supernet.runtime.report import Silent
 
 SMALL = ["space=nasbench201", "space.channels=2", "space.cells=1", "space.nodes=2", "baseline.random=0"]
-PROJECTION = "{_target_: supernet.search.projection.Projection, _partial_: true}"
+PROJECTION = "{_target_: supernet.search.differentiable.projection.Projection, _partial_: true}"
 
 
 class Recorder(Silent):

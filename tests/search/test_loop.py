@@ -9,22 +9,23 @@ import torch
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Resident, training_batches
+from supernet.execution.engines import engine
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.report import Silent
 from supernet.runtime.run import Run
-from supernet.search.architects import first_order, unrolled
-from supernet.search.discretisers import argmax
-from supernet.search.gradient import GradientStrategy
-from supernet.search.loop import SearchRecipe, search, search_step
-from supernet.search.relaxations import Gumbel, Softmax
-from supernet.search.sampling import UniformStrategy
+from supernet.search.black_box.random_search import UniformStrategy
+from supernet.search.differentiable.architects import first_order, unrolled
+from supernet.search.differentiable.discretisers import argmax
+from supernet.search.differentiable.gradient import GradientStrategy
+from supernet.search.differentiable.relaxations import Gumbel, Softmax
+from supernet.search.loop import search, search_step
+from supernet.search.recipe import SearchRecipe
 from supernet.search.strategy import Step
-from supernet.space.choices import Supernet
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
-from supernet.space.engines import engine
-from supernet.space.operations import set_drop_path
+from supernet.space.dropout import set_drop_path
+from supernet.space.supernet import Supernet
 from supernet.training.meters import NotFinite
 from supernet.training.schedules import Cosine
 from supernet.training.tasks import Classification

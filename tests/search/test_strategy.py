@@ -8,14 +8,14 @@ import torch
 
 from supernet.data.batches import Batch
 from supernet.runtime.errors import InputError
-from supernet.search.architects import Bilevel, first_order, unrolled, unrolled_exact
-from supernet.search.discretisers import argmax
-from supernet.search.gradient import GradientStrategy
-from supernet.search.relaxations import Gumbel, Softmax
+from supernet.search.differentiable.architects import Bilevel, first_order, unrolled, unrolled_exact
+from supernet.search.differentiable.discretisers import argmax
+from supernet.search.differentiable.gradient import GradientStrategy
+from supernet.search.differentiable.relaxations import Gumbel, Softmax
 from supernet.search.strategy import Step
-from supernet.space.choices import Supernet
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
+from supernet.space.supernet import Supernet
 from supernet.training.tasks import Classification
 
 SGD = {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.03}

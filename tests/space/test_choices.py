@@ -3,12 +3,14 @@
 import pytest
 import torch
 
+from supernet.execution.modes import running, single_paths
+from supernet.execution.recomputation import checkpointed
+from supernet.execution.stacked.executor import stacked
 from supernet.runtime.errors import InputError
-from supernet.space.cells import checkpointed, reference, running
-from supernet.space.choices import Supernet, single_paths
+from supernet.space.cells import reference
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
-from supernet.space.stacked import stacked
+from supernet.space.supernet import Supernet
 
 SPACE = Darts(channels=4, cells=2, nodes=2)
 

@@ -2,13 +2,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from supernet.genotypes.published import published
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import check, one_hot, random_architecture
-from supernet.space.choices import Choice, Supernet
+from supernet.space.choices import Choice
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import AuxiliaryHead, Darts, QuarterMeans
-from supernet.space.operations import OPERATIONS, Site, set_drop_path
-from supernet.space.published import published
+from supernet.space.dropout import set_drop_path
+from supernet.space.operations import OPERATIONS, Site
+from supernet.space.supernet import Supernet
 
 
 def supernet_of(space: Darts, shape=(3, 8, 8), classes=4) -> Supernet:

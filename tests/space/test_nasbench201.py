@@ -7,13 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from supernet.estimation.benchmark_tables import Table, read_table
+from supernet.estimation.costs import macs, parameters
 from supernet.runtime.errors import InputError
-from supernet.scoring.costs import macs, parameters
-from supernet.scoring.tables import Table, read_table
-from supernet.search.discretisers import argmax
+from supernet.search.differentiable.discretisers import argmax
 from supernet.space.architecture import check, one_hot, random_architecture
 from supernet.space.cells import Cell
-from supernet.space.choices import Choice, Supernet
+from supernet.space.choices import Choice
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.nasbench201 import (
     NASBENCH201_OPERATIONS,
@@ -23,6 +23,7 @@ from supernet.space.nasbench201 import (
     is_cell,
     to_string,
 )
+from supernet.space.supernet import Supernet
 
 # Facts of the benchmark: index -> cell, parameters, multiply-adds on CIFAR-10.
 KNOWN = {

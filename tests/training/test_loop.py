@@ -9,15 +9,16 @@ from torch import nn
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Resident, training_batches
+from supernet.genotypes.published import published
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.report import Silent
 from supernet.runtime.run import Run
 from supernet.space.choosers import Decided
 from supernet.space.darts import Darts
-from supernet.space.operations import DropPath
-from supernet.space.published import published
-from supernet.training.loop import Recipe, evaluate, train
+from supernet.space.dropout import DropPath
+from supernet.training.evaluation import evaluate
+from supernet.training.loop import Recipe, train
 from supernet.training.meters import NotFinite
 from supernet.training.schedules import Cosine
 from supernet.training.tasks import Classification

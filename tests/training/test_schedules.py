@@ -2,7 +2,9 @@ import pytest
 import torch
 
 from supernet.runtime.errors import InputError
-from supernet.training.schedules import Cosine, Exponential, Linear, Part, skip_dropout
+from supernet.search.progressive.stages import Part
+from supernet.search.recipe import skip_dropout
+from supernet.training.schedules import Cosine, Exponential, Linear
 
 
 def torchs(make, epochs):

@@ -1,0 +1,169 @@
+"""Trains every network of the micro space with several seeds and writes the table behind table=micro.
+
+python -m supernet.experiments.commands.enumerate_micro OUTPUT.csv
+
+375 short trainings; it goes on where it was stopped.
+
+A row's training is exactly what `supernet experiment=micro genotype=CELL seed=S` does after the search.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_module
+
+from supernet.data.batches import Source
+from supernet.estimation.costs import macs, parameters
+from supernet.runtime.errors import InputError
+from supernet.runtime.interrupt import Interruption
+from supernet.runtime.reading import read_text
+from supernet.runtime.run import Run
+from supernet.space.architecture import Architecture
+from supernet.space.choosers import Decided
+from supernet.space.nasbench201 import to_string
+from supernet.training.evaluation import evaluate
+from supernet.training.tasks import Classification
+
+from ..instantiate import plain
+from ..job import Job, prepare
+from ..records.environment import environment
+from ..retraining import train_from_scratch
+
+RUN_COLUMNS = ("arch", "seed", "valid", "test", "seconds")
+_LARGEST = 16 << 20  # bytes of the single runs
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m supernet.experiments.commands.enumerate_micro", description=__doc__
+    )
+    parser.add_argument("output", type=Path, help="the table; single runs go to OUTPUT.runs beside it")
+    parser.add_argument("--seeds", type=int, default=3)
+    given = parser.parse_args()
+    try:
+        if given.seeds < 2:
+            raise InputError(f"--seeds {given.seeds}: a spread needs two or more")
+        jobs = [job_of(seed) for seed in range(given.seeds)]
+        runs = Path(f"{given.output}.runs")
+        images = jobs[0].data.test.open()  # the same for all seeds
+        train_all(jobs, images, runs)
+        lines = table(jobs[0], len(images), runs, given.seeds)
+        given.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    except (InputError, OSError) as error:
+        print(f"enumerate_micro: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def job_of(seed: int) -> Job:
+    """The job `supernet experiment=micro seed=SEED` on one thread."""
+    overrides = [
+        "experiment=micro",
+        "table=none",
+        f"seed={seed}",
+        "runtime.threads=1",
+        "runtime.device=cpu",
+        "runtime.progress=false",
+    ]
+    with initialize_config_module("supernet.conf", version_base="1.3"):
+        settings = plain(compose("config", overrides=overrides))
+    with tempfile.TemporaryDirectory() as directory:
+        return prepare(settings, Path(directory), Interruption())
+
+
+def train_all(jobs: list[Job], images: Source, runs: Path) -> None:
+    """Trains what `runs` has no line of yet, and adds a line to it for each."""
+    done = {(row["arch"], row["seed"]) for row in _rows(runs)}
+    if not runs.exists():
+        runs.write_text(",".join(RUN_COLUMNS) + "\n", encoding="utf-8")
+    for job in jobs:
+        for architecture in job.space.architectures():
+            name = to_string(architecture)
+            if (name, str(job.seed)) in done:
+                continue
+            began = time.monotonic()
+            valid, test = accuracies(job, architecture, images)
+            with runs.open("a", encoding="utf-8") as file:
+                file.write(f"{name},{job.seed},{valid:.6f},{test:.6f},{time.monotonic() - began:.2f}\n")
+
+
+def accuracies(job: Job, architecture: Architecture, images: Source) -> tuple[float, float]:
+    """Validation and test accuracy of the architecture's network, trained from scratch."""
+    network, result = train_from_scratch(job, to_string(architecture), architecture, Run(seed=job.seed))
+    assert result.valid is not None
+    assert job.retrain_recipe is not None
+    size, task = job.retrain_recipe.batch_size, Classification()
+    test = evaluate(network, images, job.data.augmentation, batch_size=size, device=torch.device("cpu"), task=task)
+    return result.valid.accuracy, test.accuracy
+
+
+def table(job: Job, tested: int, runs: Path, seeds: int) -> Iterator[str]:
+    """The lines of the table: what it is and how it was made, the columns, a row for each cell."""
+    found: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for row in _rows(runs):
+        if int(row["seed"]) < seeds:
+            found[row["arch"]].append(row)
+    everything = [row for rows in found.values() for row in rows]
+    hours = sum(float(row["seconds"]) for row in everything) / 3600
+    made = environment(torch.device("cpu"))
+    yield "# Every network of the micro space, trained from scratch on digits; accuracies in percent."
+    yield f"# python -m supernet.experiments.commands.enumerate_micro micro.csv --seeds {seeds}"
+    yield f"# commit {made['commit']}, torch {made['torch']}, {made['platform']}, one thread, {hours:.2f} hours"
+    held = f"{job.settings['retrain_valid']:.0%} of them to validate (another part for each seed)"
+    yield f"# {len(job.data.train)} images, {held}, {tested} to test"
+    for score in ("valid", "test"):
+        spread = [statistics.variance(100 * float(row[score]) for row in rows) for rows in found.values()]
+        noise = math.sqrt(statistics.mean(spread))
+        yield f"# digits_{score}: over seeds a standard deviation of {noise:.2f}, pooled over cells"
+    each = [f"digits_{score}_{seed}" for score in ("valid", "test") for seed in range(seeds)]
+    yield ",".join(
+        ["arch", "digits_valid", "digits_valid_std", "digits_test", "digits_test_std", *each, "params", "macs"]
+    )
+    for architecture in job.space.architectures():
+        rows = sorted(found[to_string(architecture)], key=lambda row: int(row["seed"]))
+        yield ",".join([to_string(architecture), *_figures(rows), *_costs(job, architecture)])
+
+
+def _rows(runs: Path) -> list[dict[str, str]]:
+    if not runs.exists():
+        return []
+    where = f"{runs}"
+    reader = csv.DictReader(read_text(runs, where, _LARGEST).splitlines())
+    rows = list(reader)
+    if tuple(reader.fieldnames or ()) != RUN_COLUMNS or not all(_is_whole(row) for row in rows):
+        raise InputError(f"{where}: damaged; each line needs {', '.join(RUN_COLUMNS)}; take the last line off, go on")
+    return rows
+
+
+def _is_whole(row: dict[str, str]) -> bool:
+    """Whether a line has all its fields, as numbers: the last line of a run that was killed has not."""
+    try:
+        return row["seed"].isdecimal() and all(math.isfinite(float(row[name])) for name in RUN_COLUMNS[2:])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
+
+
+def _figures(rows: list[dict[str, str]]) -> list[str]:
+    scores = [[100 * float(row[score]) for row in rows] for score in ("valid", "test")]
+    summary = [f"{figure:.3f}" for score in scores for figure in (statistics.mean(score), statistics.stdev(score))]
+    return [*summary, *(f"{figure:.3f}" for score in scores for figure in score)]
+
+
+def _costs(job: Job, architecture: Architecture) -> list[str]:
+    network = job.retrain_space.network(Decided(architecture), job.data.shape, len(job.data.classes))
+    return [str(parameters(network)), str(macs(network, job.data.shape))]
+
+
+if __name__ == "__main__":
+    main()

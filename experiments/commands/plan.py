@@ -1,0 +1,242 @@
+"""What a job will need, before it runs: supernet-plan with the overrides that supernet would get.
+
+Parameters are counted; memory and time are measured on the machine at hand with a few steps and no file is written. A
+search in several legs (settings: stages) has a row for each.
+
+    supernet-plan experiment=darts_cifar10 data.download=true
+    supernet-plan runtime.engine=reference search.batch_size=32
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_module
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from supernet.data.batches import Batch, Source, steps_per_epoch, training_batches
+from supernet.estimation.costs import parameters
+from supernet.execution.precision import Passes
+from supernet.runtime.errors import InputError
+from supernet.runtime.interrupt import Interruption
+from supernet.search.loop import search_step
+from supernet.search.recipe import SearchRecipe
+from supernet.search.strategy import Step
+from supernet.training.loop import Recipe, train_step
+from supernet.training.sgd import sgd
+from supernet.training.tasks import Classification
+
+from .. import command_line as words
+from ..console import command
+from ..instantiate import plain
+from ..job import Job, prepare, random_cell
+from ..retraining import build_network
+from ..searching import Search, build_leg, check_legs, leg_name
+
+_STEPS = 3
+_MARGIN = 0.7  # of the free memory: gradients, optimisers and what is computed on the way need the rest
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a stage needs. Bytes an image are those kept for the gradient; `fits` is the largest batch for the memory
+    that is free now, None where that is unknown."""
+
+    stage: str
+    parameters: int
+    batch: int
+    bytes_per_image: float
+    fits: int | None
+    seconds_per_epoch: float
+    epochs: int
+
+
+@command("supernet-plan")
+def main() -> None:
+    """The console command. Mistakes are one line and exit code 2."""
+    given = words.prepared(sys.argv[1:])
+    if any(word in ("-h", "--help") for word in given):
+        print(__doc__)
+        return
+    words.check_options(given)
+    try:
+        with initialize_config_module("supernet.conf", version_base="1.3"):
+            settings = plain(compose("config", overrides=given))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(words.told(error)) from None
+    show(Console(), plan(settings))
+
+
+def plan(settings: dict[str, Any]) -> list[Need]:
+    """What the search and the retraining of one cell (a random one stands in for the found one) will need."""
+    with tempfile.TemporaryDirectory() as directory:
+        job = prepare(settings, Path(directory), Interruption())
+        check_legs(job)
+    needs = [] if settings["genotype"] else list(_search(job))
+    return needs if job.retrain_recipe is None else [*needs, _retraining(job, job.retrain_recipe)]
+
+
+def _search(job: Job) -> Iterator[Need]:
+    """Each leg. Which operations are left after the first is not known: an edge's last ones stand in, in the spaces
+    here its convolutions."""
+    kept: Mapping[str, tuple[str, ...]] = {}
+    for number, leg in enumerate(job.legs):
+        made = build_leg(job, number, kept)
+        decisions = made.supernet.decisions.values()
+        kept = made.kept(leg, {d.name: torch.arange(float(len(d.options))) for d in decisions})
+        yield _leg(job, number, made)
+
+
+def _leg(job: Job, number: int, made: Search) -> Need:
+    supernet, strategy = made.supernet, made.inner
+    recipe, task = job.legs[number].recipe, Classification()
+    supernet.to(job.device).train()
+    strategy.to(job.device)
+    optimizer = _sgd(supernet, recipe)
+    assert job.divided.search is not None
+    half = job.data.train.subset(job.divided.search[0])
+    passes = Passes(supernet, job.run("plan"))
+
+    def step(batch: Batch) -> None:
+        with passes:
+            search_step(Step(supernet, batch, batch, task, optimizer, 0.0, passes=passes), strategy, recipe.clip)
+
+    def forward(batch: Batch) -> Any:
+        weights = strategy.sample(Step(supernet, batch, batch, task, optimizer, progress=0.0))
+        return supernet(batch.images, weights)
+
+    return _need(leg_name(job, number), job, supernet, half, recipe, step, forward)
+
+
+def _retraining(job: Job, recipe: Recipe) -> Need:
+    network = build_network(job, random_cell(job, 0))
+    task = Classification(recipe.auxiliary_weight, recipe.label_smoothing)
+    network.to(job.device).train()
+    optimizer = _sgd(network, recipe)
+    passes = Passes(network, job.run("plan"))
+    kept = job.data.train if job.divided.retrain is None else job.data.train.subset(job.divided.retrain[0])
+
+    def step(batch: Batch) -> None:
+        with passes:
+            train_step(network, batch, task, optimizer, recipe.clip)
+
+    return _need("retraining", job, network, kept, recipe, step, lambda batch: network(batch.images))
+
+
+def _sgd(network: nn.Module, recipe: SearchRecipe | Recipe) -> torch.optim.SGD:
+    """As the loops make it: an optimiser with fewer parts would need less time and memory than theirs."""
+    rate = recipe.schedule(0, recipe.epochs)
+    return sgd(network, rate, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov)
+
+
+def _need(
+    stage: str,
+    job: Job,
+    network: nn.Module,
+    source: Source,
+    recipe: Any,
+    step: Callable[[Batch], None],
+    forward: Callable[[Batch], Any],
+) -> Need:
+    source = source.to(job.device)
+    size = min(recipe.batch_size, len(source))
+    batches = training_batches(source, size, job.data.augmentation, seed=job.seed, device=job.device)
+    batch = next(batches)
+    few = [Batch(batch.images[:n], batch.labels[:n]) for n in (2, 4) if n <= size]
+    kept = [_kept(forward, each) for each in few]
+    per_image = (kept[-1] - kept[0]) / (len(few[-1]) - len(few[0])) if len(few) > 1 else kept[0] / len(few[0])
+    fits = _fits(job.device, network, per_image)
+    if fits is not None and fits < size:
+        batch = Batch(batch.images[:fits], batch.labels[:fits])  # time per image stands in for the rest
+    step(batch)
+    _wait(job.device)
+    began = time.monotonic()
+    for _ in range(_STEPS):
+        step(batch)
+    _wait(job.device)
+    seconds = (time.monotonic() - began) / _STEPS * size / len(batch)
+    steps = steps_per_epoch(source, recipe.batch_size, recipe.least_steps)
+    return Need(stage, parameters(network), recipe.batch_size, per_image, fits, seconds * steps, recipe.epochs)
+
+
+def _kept(forward: Callable[[Batch], Any], batch: Batch) -> int:
+    """Bytes that a forward pass keeps for the gradient."""
+    sizes: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = forward(batch)
+    del output
+    return sum(sizes.values())
+
+
+def _fits(device: torch.device, network: nn.Module, per_image: float) -> int | None:
+    free = _free(device)
+    if free is None:
+        return None
+    weights = sum(p.numel() * p.element_size() for p in network.parameters())
+    return max(1, int((_MARGIN * free - 4 * weights) / max(per_image, 1.0)))
+
+
+def _free(device: torch.device) -> int | None:
+    """Bytes of memory that are free on the device; None where that cannot be asked."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            rows = dict(line.split(":", 1) for line in file)
+        return int(rows["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):  # not Linux
+        return None
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def show(console: Console, needs: list[Need]) -> None:
+    """Prints the table, and what to do where the batch does not fit."""
+    table = Table(title="Before the run")
+    for column in ("stage", "parameters", "batch", "memory", "fits", "epoch", "all epochs"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for n in needs:
+        fits = "unknown" if n.fits is None else f"{n.fits:,}"
+        memory = f"{n.batch * n.bytes_per_image / 1e9:.2f} GB"
+        row = (n.stage, f"{n.parameters:,}", str(n.batch), memory, fits)
+        table.add_row(*row, duration(n.seconds_per_epoch), duration(n.seconds_per_epoch * n.epochs))
+    console.print(table)
+    console.print(f"memory: kept for the gradient. fits: largest batch for the free memory. Time from {_STEPS} steps.")
+    for n in needs:
+        if n.fits is not None and n.fits < n.batch:
+            key = "retrain" if n.stage == "retraining" else "search"
+            console.print(
+                f"{n.stage}: a batch of {n.batch} does not fit; {key}.batch_size={n.fits}, "
+                "runtime.checkpoint_cells=true or chooser=partial (search) need less",
+                markup=False,
+            )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+if __name__ == "__main__":
+    main()

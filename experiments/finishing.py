@@ -1,0 +1,123 @@
+"""What a finished job says about its networks: their costs, what a table knows of them, the head of summary.json."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from supernet.estimation.benchmark_tables import Table
+from supernet.estimation.costs import macs, parameters
+from supernet.space.architecture import Architecture
+from supernet.space.choosers import Decided
+
+from .job import Job
+from .records.provenance import Asked, _hash, _seconds, settings_hash, training_hash
+from .records.summary import VERSION, Finalist
+from .searching import leg_name
+
+
+def describe(job: Job, name: str, architecture: Architecture) -> Finalist:
+    """A network that nobody trains: its costs at the size that the space says."""
+    with torch.device("meta"):
+        choose = Decided(architecture, job.factories)
+        network = job.retrain_space.network(choose, job.data.shape, len(job.data.classes))
+    return Finalist(name, parameters(network), macs(network, job.data.shape), None, None)
+
+
+def look_up(job: Job, cells: Mapping[str, Architecture]) -> dict[str, dict[str, float | None]]:
+    """What the table knows of each cell, by name. Raises InputError where it lacks one."""
+    return {name: {} if job.table is None else _plain(job.table(cell)) for name, cell in cells.items()}
+
+
+def complete(
+    job: Job,
+    cells: Mapping[str, Architecture],
+    truths: Mapping[str, dict[str, float | None]],
+    finalists: Sequence[Finalist],
+) -> list[Finalist]:
+    """The finalists with what is known besides: seconds of training, the genotype's hash, the table's numbers."""
+    seconds = _seconds(job.directory)
+    return [
+        replace(
+            f,
+            seconds=seconds.get(f.name),
+            genotype=_hash(cells[f.name].to_json()),
+            table=truths[f.name],
+        )
+        for f in finalists
+    ]
+
+
+def facts(job: Job, settings: Mapping[str, Any], asked: Asked, found: Finalist) -> dict[str, Any]:
+    """The head of summary.json. Accuracies in [0, 1], times in seconds, the table's numbers in its own units.
+
+    `settings` and `training` are hashes: of all that a search and its cell depend on besides the seed, and of what
+    the training of a given cell depends on.
+    """
+    best = _best(job, found)
+    # As typed, so that a run is the same from whatever folder it went on, but with the sizes that the data gave.
+    used = {**settings, **{part: job.settings[part] for part in ("search", "retrain")}}
+    searched = not settings["genotype"]
+    epochs, accuracies = _search_epochs(job) if searched else (0, {})
+    return {
+        "version": VERSION,
+        "name": settings["name"],
+        "experiment": asked.choice("experiment"),
+        "method": asked.choice("method"),
+        "data": job.data.name,
+        "space": asked.choice("space") or job.space.name,
+        "seed": job.seed,
+        "overrides": list(asked.overrides),
+        "settings": settings_hash(used, found.genotype),
+        "training": training_hash(used, job.space.name),
+        "sizes": recipe_sizes(job),
+        "images": list(job.data.shape),
+        "reading": job.data.reading.to_json(),
+        "search_epochs": epochs,
+        "search_seconds": _seconds(job.directory).get("search") if searched else None,
+        "search_train_accuracy": accuracies.get("train"),
+        "search_valid_accuracy": accuracies.get("valid"),
+        "genotype": found.genotype,
+        "table_best": best,
+        "table_regret": {c: _minus(value, found.table[c]) for c, value in best.items()},
+    }
+
+
+def recipe_sizes(job: Job) -> dict[str, dict[str, Any]]:
+    """Epochs and batch of both recipes as they were used: the settings may have left them to the data."""
+    recipes = {"search": job.divided.search and job.settings["search"], "retrain": job.settings["retrain"]}
+    names = ("epochs", "batch_size", "least_steps")
+    return {key: {n: node[n] for n in names if n in node} for key, node in recipes.items() if node}
+
+
+def _best(job: Job, found: Finalist) -> dict[str, float | None]:
+    """The largest number of each column; none where the table is somebody's own function, which cannot be searched."""
+    if not isinstance(job.table, Table):
+        return {}
+    return {c: _plain(job.table(job.table.best(c)))[c] for c, value in found.table.items() if value is not None}
+
+
+def _search_epochs(job: Job) -> tuple[int, dict[str, float]]:
+    """The epochs that the record of the search has, all legs together, and the last accuracies on both halves."""
+    epochs, last = 0, {}
+    for number in range(len(job.legs)):
+        path = job.directory / "metrics" / f"{leg_name(job, number)}.csv"
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                if row["tag"].startswith("search/accuracy/"):
+                    last[row["tag"].rsplit("/", 1)[1]] = float(row["value"])
+                    epochs += row["tag"].endswith("/valid")
+    return epochs, last
+
+
+def _minus(best: float | None, found: float | None) -> float | None:
+    return None if best is None or found is None else best - found
+
+
+def _plain(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else float(value) for name, value in values.items()}

@@ -1,0 +1,75 @@
+"""What summary.json says of a finished job besides its networks: enough to compare runs without anything else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from supernet.runtime.errors import InputError
+
+from .summary import write_json
+
+_CLOCK = "seconds.json"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person asked for: the option of each group ("method" -> "gdas"), and the words of the command line."""
+
+    choices: Mapping[str, str | None] = field(default_factory=dict)
+    overrides: Sequence[str] = ()
+
+    def choice(self, group: str) -> str:
+        """The option of a group; "" where none was named."""
+        option = self.choices.get(group)
+        return "" if option in (None, "none") else str(option)
+
+
+@contextmanager
+def timed(directory: Path, stage: str) -> Iterator[None]:
+    """Adds the seconds of a stage to what earlier, interrupted attempts at it took."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        known = _seconds(directory)
+        write_json(directory / _CLOCK, {**known, stage: known.get(stage, 0.0) + time.monotonic() - began})
+
+
+def settings_hash(settings: Mapping[str, Any], genotype: str) -> str:
+    """Of all settings but the seed and what changes nothing about the result: names, threads, rivals, a table."""
+    kept = {k: v for k, v in settings.items() if k not in ("name", "seed", "runtime", "baseline", "table", "genotype")}
+    given = genotype if settings["genotype"] else None  # the cell itself, under whatever name it was given
+    return _hash({**kept, "precision": settings["runtime"]["precision"], "genotype": given})
+
+
+def training_hash(settings: Mapping[str, Any], space: str) -> str:
+    """Of what the training of a given cell depends on besides the seed; `space` is the name of the space."""
+    recipe = dict(settings["retrain"] or {})
+    changes = (recipe.pop("network", None) or {}).get(space, {})
+    names = ("data", "operations", "retrain_valid")
+    kept = {name: settings[name] for name in names}
+    precision = settings["runtime"]["precision"]
+    return _hash({**kept, "precision": precision, "recipe": recipe, "space": {**settings["space"], **changes}})
+
+
+def _seconds(directory: Path) -> dict[str, float]:
+    path = directory / _CLOCK
+    if not path.exists():
+        return {}
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return {str(stage): float(value) for stage, value in known.items()}
+    except (ValueError, TypeError, AttributeError):
+        raise InputError(f"{path}: is not what this run wrote; remove it, and only times are lost") from None
+
+
+def _hash(content: Any) -> str:
+    text = content if isinstance(content, str) else json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

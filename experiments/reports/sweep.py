@@ -1,0 +1,93 @@
+"""The tables at the end of a sweep: every run, and mean and spread over seeds, best first."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from rich.console import Console
+
+from supernet.runtime.errors import InputError
+from supernet.runtime.files import write_whole
+from supernet.runtime.text import printable
+
+from ..console import complain, say
+from ..records.markdown import code, number, spread, table
+from ..records.spreadsheet import csv_text
+from ..records.summary import SUMMARY
+from .runs import Network, columns, common, group, natural, read_run
+
+
+class SweepTable(Callback):
+    """Writes sweep.csv and sweep.md into the sweep's directory and prints the latter (a Hydra callback)."""
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Called by Hydra after the last job."""
+        directory = Path(config.hydra.sweep.dir)
+        if networks := read_sweep(directory):
+            self._write(directory, networks)
+        jobs = sorted({path.parent for path in directory.rglob(".hydra")}, key=natural)
+        if failed := [str(job.relative_to(directory)) for job in jobs if not (job / SUMMARY).exists()]:
+            complain(
+                f"no result from job {', '.join(failed)} in {directory}; to try again: supernet resume={directory}"
+            )
+            sys.exit(1)
+
+    def _write(self, directory: Path, networks: Sequence[Network]) -> None:
+        known = columns(networks)
+        lines: list[list[object]] = [["job", "settings", "seed", "network", "parameters", "valid", "test", *known]]
+        for n in networks:
+            what = (_job(n, directory), " ".join(n.words), n.seed, n.kind, n.parameters)
+            lines.append([*what, n.valid, n.test, *(n.table.get(column) for column in known)])
+        write_whole(directory / "sweep.csv", csv_text(lines))
+        text = markdown(networks, directory)
+        write_whole(directory / "sweep.md", text)
+        Console().print("\n".join(map(printable, text.splitlines())), markup=False, highlight=False, soft_wrap=True)
+        say(f"Written to {directory}")
+
+
+def read_sweep(directory: Path) -> list[Network]:
+    """The networks of all finished jobs of a sweep, however deep their folders lie, in the order of the jobs."""
+    found: list[Network] = []
+    for path in sorted(directory.rglob(SUMMARY), key=natural):
+        try:
+            found += read_run(path)
+        except InputError as error:  # the others still make a table
+            complain(str(error))
+    return found
+
+
+def markdown(networks: Sequence[Network], directory: Path) -> str:
+    """Two tables of the sweep in `directory`: every run, and mean and spread of runs that differ in the seed alone.
+
+    The spread is the sample standard deviation. The second table has each random cell once (beside another search it
+    is the same) and is sorted, best first.
+    """
+    shared, known = common(networks), columns(networks)
+    runs = [
+        [_job(n, directory), _own(n, shared), str(n.seed), n.kind, f"{n.parameters:,}", number(n.valid), number(n.test)]
+        + [number(n.table.get(column), 2) for column in known]
+        for n in networks
+    ]
+    groups = [
+        [g.label, g.kind, str(len(g.members)), spread(g.values("valid")), spread(g.values("test"))]
+        + [spread(g.truths(column), 2) for column in known]
+        for g in group(networks)
+    ]
+    lines = [f"All runs: {code(' '.join(shared))}", ""] if shared else []
+    lines += table(["job", "settings", "seed", "network", "parameters", "validation", "test", *known], runs)
+    lines += ["", *table(["settings", "network", "runs", "validation", "test", *known], groups)]
+    return "\n".join(lines) + "\n"
+
+
+def _own(network: Network, shared: Sequence[str]) -> str:
+    return " ".join(word for word in network.words if word not in shared) or "(defaults)"
+
+
+def _job(network: Network, directory: Path) -> str:
+    """The name of a network's job: its folder, seen from that of the sweep."""
+    return str(network.run.relative_to(directory))

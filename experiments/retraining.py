@@ -1,0 +1,135 @@
+"""The stages of the main job: each takes the job, does one thing and returns what it made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from supernet.data.reading import hashed
+from supernet.data.sources import Data
+from supernet.deployment.bundle import NAME, save_bundle
+from supernet.estimation.costs import macs, parameters
+from supernet.runtime.checkpoint import CELL
+from supernet.runtime.errors import InputError
+from supernet.runtime.run import Run
+from supernet.runtime.seeding import generator, seed_everything
+from supernet.space.architecture import Architecture
+from supernet.space.choosers import Decided
+from supernet.training.evaluation import evaluate
+from supernet.training.loop import Trained, train
+from supernet.training.meters import Averages
+from supernet.training.tasks import Classification
+
+from . import sizes
+from .conversion import convert
+from .job import Job
+from .records.summary import Finalist, write_json
+
+_UNBALANCED = 1.5  # times the smallest class
+INITIAL_STREAM = 0x1417
+
+
+def retrain(job: Job, name: str, architecture: Architecture) -> tuple[nn.Module, Finalist]:
+    """Trains the plain network of a genotype from scratch and reports on it; all cells alike."""
+    run = job.run("retrain" if name == "searched" else name.replace(" ", "_"))
+    try:
+        network, result = train_from_scratch(job, name, architecture, run)
+    finally:
+        run.report.close()
+    finalist = Finalist(name, parameters(network), macs(network, job.data.shape), result.train.accuracy, None)
+    return network, finalist if result.valid is None else scored(finalist, "valid", result.valid)
+
+
+def scored(finalist: Finalist, part: Literal["valid", "test"], averages: Averages) -> Finalist:
+    """The finalist with what it scores on a part of the data."""
+    scores: dict[str, Any] = {
+        f"{part}_accuracy": averages.accuracy,
+        f"{part}_balanced_accuracy": averages.balanced,
+        f"{part}_majority": averages.majority,
+    }
+    return replace(finalist, **scores)
+
+
+def build_network(job: Job, architecture: Architecture) -> nn.Module:
+    """The plain network of a genotype, untrained; the same one for the same seed."""
+    seed_everything(generator(job.seed, INITIAL_STREAM, 1).initial_seed() % 2**32)
+    choose = Decided(architecture, job.factories, executor=job.engine.executor)
+    return job.engine.lay_out(job.retrain_space.network(choose, job.data.shape, len(job.data.classes)))
+
+
+def train_from_scratch(job: Job, name: str, architecture: Architecture, run: Run) -> tuple[nn.Module, Trained]:
+    """The plain network of a genotype, trained by the job's recipe with the job's seed, and how that went."""
+    assert job.retrain_recipe is not None
+    data, network = job.data, build_network(job, architecture)
+    run = replace(run, fingerprint={**run.fingerprint, CELL: hashed((architecture.to_json(),))[:12]})
+    if job.divided.retrain is None:
+        training, valid = data.train, data.valid
+    else:
+        training, valid = (data.train.subset(part) for part in job.divided.retrain)
+    run.report.line(f"{name}: {parameters(network):,} parameters")
+    if length := sizes.described(job.retrain_recipe, training):
+        run.report.line(f"{name}: {length}" + ("" if valid is None else f", {len(valid)} more to choose by"))
+    return network, train(network, training, valid, data.augmentation, job.retrain_recipe, run=run)
+
+
+def test_once(job: Job, trained: dict[str, tuple[nn.Module, Finalist]]) -> list[Finalist]:
+    """Opens the test images, once, for all networks together. What came out is kept beside the run."""
+    assert job.retrain_recipe is not None
+    record = job.directory / "test.json"
+    if record.exists():  # interrupted after the test
+        scores = _tested(record, trained)
+    else:
+        images = job.data.test.open().to(job.device)
+        size, task = job.retrain_recipe.batch_size, Classification()
+        scores = {
+            name: evaluate(network, images, job.data.augmentation, batch_size=size, device=job.device, task=task)
+            for name, (network, _) in trained.items()
+        }
+        write_json(record, {name: asdict(averages) for name, averages in scores.items()})
+    return [scored(finalist, "test", scores[name]) for name, (_, finalist) in trained.items()]
+
+
+def _tested(record: Path, names: Collection[str]) -> dict[str, Averages]:
+    """What an interrupted job has already found out about the networks of these names."""
+    try:
+        read = json.loads(record.read_text(encoding="utf-8"))
+        scores = {name: Averages(**read[name]) for name in names}
+        sound = all(convert(asdict(scores[name]), dict[str, float | int | None], name) for name in names)
+        if not sound or any(not 0.0 <= averages.accuracy <= 1.0 for averages in scores.values()):
+            raise ValueError
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        raise InputError(
+            f"{record}: is not what this run wrote; remove it, and the trained networks are tested again"
+        ) from None
+    return scores
+
+
+def balanced(data: Data) -> bool:
+    """Whether the largest class has at most one and a half times as many training images as the smallest."""
+    counts = torch.bincount(data.train.labels, minlength=len(data.classes))
+    return bool(counts.max() <= _UNBALANCED * counts.min())
+
+
+def keep_model(job: Job, network: nn.Module, architecture: Architecture, finalist: Finalist) -> None:
+    """Writes the one file that a person can load and use."""
+    save_bundle(
+        job.directory / NAME,
+        network,
+        space=job.retrain_space,
+        architecture=architecture,
+        classes=job.data.classes,
+        augmentation=job.data.augmentation,
+        shape=job.data.shape,
+        provenance={
+            "data": job.data.name,
+            "seed": job.seed,
+            "validation accuracy": finalist.valid_accuracy,
+            "test accuracy": finalist.test_accuracy,
+        },
+    )

@@ -1,0 +1,106 @@
+"""The settings of the main job: which there are, and what each may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+from supernet.runtime.errors import InputError
+
+from .instantiate import _arguments
+
+
+@dataclass
+class Baseline:
+    """What the found cell is compared with."""
+
+    random: int = 1
+
+
+@dataclass
+class Runtime:
+    """Where and how the job runs."""
+
+    device: str = "auto"
+    engine: str = "fused"
+    checkpoint_cells: bool = False
+    threads: int | None = None
+    deterministic: bool = True
+    precision: str = "float32"
+    graphs: bool = False
+    save_seconds: float = 60.0
+    progress: bool = True
+
+
+@dataclass
+class Config:
+    """The root of the configuration. Groups whose options are classes of their own are typed by those classes."""
+
+    name: str = MISSING
+    seed: int = 0
+    genotype: str | None = None
+    retrain_valid: float = 0.1
+    baseline: dict[str, Any] = field(default_factory=dict)  # a Baseline and
+    runtime: dict[str, Any] = field(default_factory=dict)  # a Runtime: `checked` is stricter than OmegaConf's types
+    operations: dict[str, Any] = field(default_factory=dict)
+    data: Any = MISSING
+    space: Any = MISSING
+    chooser: Any = MISSING
+    strategy: Any = MISSING
+    relaxation: Any = MISSING
+    inputs: Any = None
+    architect: Any = MISSING
+    optimizer: Any = MISSING
+    objective: Any = field(default_factory=dict)
+    discretiser: Any = MISSING
+    search: Any = MISSING
+    doctor: Any = MISSING
+    retrain: Any = MISSING
+    table: Any = None
+    stages: list[Any] = field(default_factory=list)
+
+
+GROUPS = (
+    "experiment",
+    "method",
+    "protocol",
+    "candidates",
+    "runtime",
+    *(f.name for f in fields(Config) if f.type == "Any"),
+)
+
+
+_OPTIONAL = ("inputs", "table", "retrain")  # groups that may be null
+
+
+def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, with the values of `runtime` and `baseline` as their annotations want them.
+
+    Raises InputError where a setting is of another kind or out of its range, or says what another one forbids.
+    """
+    settings = {**settings, **{name: _arguments(kind, settings[name], name, True) for name, kind in _PLAIN.items()}}
+    for group in ("data", "space", "chooser", "strategy", "search", "doctor", *_OPTIONAL):
+        node = settings[group]
+        if not isinstance(node, dict) and not (node is None and group in _OPTIONAL):
+            raise InputError(f"{group}={node}: needs an object; {group}=NAME takes one of supernet --help")
+    if not 0 <= settings["retrain_valid"] < 1:
+        raise InputError(f"retrain_valid={settings['retrain_valid']}: needs a share below 1, such as 0.1, or 0")
+    if settings["baseline"]["random"] < 0:
+        raise InputError(f"baseline.random={settings['baseline']['random']}: needs 0 or more random cells")
+    name = settings["name"]
+    if not name or not name.isprintable() or ".." in Path(name).parts or Path(name).is_absolute():
+        raise InputError(f"name={name}: runs lie in runs/NAME; use letters and digits")
+    if settings["genotype"] == "":
+        raise InputError("genotype=: an empty text; give the name of a cell, or null for a search")
+    if settings["retrain"] is not None and "_target_" not in settings["retrain"]:
+        raise InputError("retrain: has settings and no recipe; leave out retrain=none or what sets retrain.*")
+    if settings["retrain"] is None and settings["genotype"]:
+        raise InputError(f"retrain=none: with genotype={settings['genotype']} nothing is left to do; leave out one")
+    return settings
+
+
+_PLAIN: dict[str, Callable[..., Any]] = {"baseline": Baseline, "runtime": Runtime}

@@ -1,0 +1,135 @@
+"""Tables of what is known about architectures: a benchmark's accuracies, looked up instead of trained.
+
+A table is a CSV file, plain or compressed (.gz), in UTF-8. Lines that begin with "#" are comments. The first other line
+names the columns; one is `arch`, a cell as NAS-Bench-201 writes it (`supernet.space.nasbench201.to_string`), all
+different; blanks in it play no part. The others are numbers; an empty field (or nan) is not known. Columns that nobody
+asks for are not looked at.
+
+    # accuracies in percent
+    arch,cifar10_test_200,cifar100_test_200,imagenet16_120_test_200
+    |avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|,85.86,52.91,26.63
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from supernet.runtime.errors import InputError
+from supernet.runtime.reading import read_text
+from supernet.space.architecture import Architecture
+from supernet.space.nasbench201 import from_string, to_string
+
+_LARGEST = 64 << 20  # bytes of text, unpacked; NAS-Bench-201's 15,625 cells with a hundred columns take 12 MB
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is known about architectures. Called with one it gives column -> number, NaN where that is not known.
+
+    `rows`: the cell's string -> the numbers, in the order of the file and of `columns`. Iterating gives the
+    architectures. Look-ups raise InputError where there is no such row.
+    """
+
+    origin: str
+    columns: tuple[str, ...]
+    rows: Mapping[str, tuple[float, ...]]
+
+    def __call__(self, architecture: Architecture) -> dict[str, float]:
+        cell = to_string(architecture)
+        if cell not in self.rows:
+            raise InputError(
+                f"{self.origin}: has no cell {cell[:200]}; its {len(self.rows):,} cells are of another space, "
+                f"with cells such as {next(iter(self.rows))}; table=none does without it"
+            )
+        return dict(zip(self.columns, self.rows[cell], strict=True))
+
+    def __iter__(self) -> Iterator[Architecture]:
+        return map(from_string, self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def index(self, architecture: Architecture) -> int:
+        """The row of an architecture from 0: the benchmark's index, if the file is in the benchmark's order."""
+        self(architecture)
+        return list(self.rows).index(to_string(architecture))
+
+    def best(self, column: str) -> Architecture:
+        """The architecture with the largest number in `column`."""
+        place = self.columns.index(column)
+        known = {cell: row[place] for cell, row in self.rows.items() if not math.isnan(row[place])}
+        return from_string(max(known, key=lambda cell: known[cell]))
+
+
+def read_table(path: str, columns: Sequence[str]) -> Table:
+    """Reads `columns` of a CSV file as described above. Raises InputError, one line, where it is anything else."""
+    return _parse(_lines(Path(path), f"table.path={path}"), tuple(columns), f"table.path={path}")
+
+
+def micro(columns: Sequence[str] = ("digits_valid", "digits_test")) -> Table:
+    """The table of space=micro: all 125 networks trained on digits, three seeds, accuracies in percent.
+
+    `digits_valid` and `digits_test` are means over seeds, `..._std` the sample standard deviations, `..._0` to `..._2`
+    the single seeds; `params` and `macs` are there, too. The file's head says how it was made.
+    """
+    text = files("supernet.estimation").joinpath("micro.csv").read_text(encoding="utf-8")
+    return _parse(text.splitlines(), tuple(columns), "table=micro")
+
+
+def _lines(path: Path, where: str) -> list[str]:
+    try:
+        return read_text(path, where, _LARGEST).splitlines()
+    except InputError as error:
+        raise InputError(f"{error}; expected a CSV file with a column 'arch', plain or .gz") from None
+
+
+def _parse(lines: Sequence[str], columns: tuple[str, ...], where: str) -> Table:
+    reader = csv.reader(line for line in lines if line.strip() and not line.startswith("#"))
+    try:
+        head = [name.strip() for name in next(reader, [])]
+        if missing := [name for name in ("arch", *columns) if name not in head]:
+            shown = ", ".join(name[:40] for name in head[:20])
+            raise InputError(f"{where}: has no column {missing[0]!r}; its columns: {shown or 'none'}")
+        if doubled := [name for name in ("arch", *columns) if head.count(name) > 1]:
+            raise InputError(f"{where}: has two columns {doubled[0]!r}; which one counts?")
+        cell_at, places = head.index("arch"), [head.index(name) for name in columns]
+        rows: dict[str, tuple[float, ...]] = {}
+        for fields in reader:
+            if len(fields) != len(head):
+                raise InputError(f"{where}: row {len(rows)} has {len(fields)} fields, its columns are {len(head)}")
+            cell = _cell(fields[cell_at], f"{where}: row {len(rows)}")
+            if cell in rows:
+                raise InputError(f"{where}: {cell[:200]} is there twice; each cell needs one row")
+            rows[cell] = tuple(_number(fields[at], head[at], cell, where) for at in places)
+    except csv.Error as error:
+        raise InputError(f"{where}: not a CSV file ({error})") from None
+    if not rows:
+        raise InputError(f"{where}: has no rows")
+    for place, name in enumerate(columns):
+        if all(math.isnan(row[place]) for row in rows.values()):
+            raise InputError(f"{where}: column {name!r} has no number in any row; leave it out of table.columns")
+    return Table(where, columns, rows)
+
+
+def _cell(field: str, where: str) -> str:
+    """A cell as `to_string` writes it, however the file does: rows are compared as cells, not as text."""
+    try:
+        return to_string(from_string(field))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _number(field: str, column: str, cell: str, where: str) -> float:
+    word = field.strip()
+    if not word or word.lower() == "nan":
+        return math.nan
+    if _NUMBER.fullmatch(word) and math.isfinite(value := float(word)):
+        return value
+    raise InputError(f"{where}: {column}={field[:40]!r} of {cell[:200]} is not a number")

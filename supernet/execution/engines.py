@@ -1,0 +1,54 @@
+"""Engines: ways to run one and the same network, by name. Parameters and their names are the same in all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from supernet.execution.fused.executor import fused
+from supernet.execution.recomputation import checkpointed
+from supernet.execution.stacked.executor import stacked
+from supernet.runtime.errors import InputError
+from supernet.space.cells import Cell, Executor, reference
+
+NAMES = ("fused", "reference")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What evaluates cells, the order of values in memory, and whether gradients that nobody needs are computed too."""
+
+    executor: Executor
+    memory_format: torch.memory_format = torch.contiguous_format
+    everything: bool = False
+
+    def lay_out(self, network: nn.Module) -> nn.Module:
+        """`network`, its weights and so its states in the engine's order.
+
+        A network with very narrow convolutions is left to the reference: channels-last, they make the CPU's library
+        write beyond its memory (oneDNN under PyTorch 2.14: depthwise ones of two channels, any of one).
+        """
+        convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+        narrow = any(m.out_channels < 2 or 1 < m.groups < 4 for m in convolutions)
+        if narrow and self.memory_format == torch.channels_last:
+            for cell in (module for module in network.modules() if isinstance(module, Cell)):
+                cell.execute = reference
+            return network
+        return network.to(memory_format=self.memory_format)  # type: ignore[call-overload, no-any-return]
+
+
+def engine(name: str, device: torch.device | str = "cpu", *, checkpoint_cells: bool = False) -> Engine:
+    """ "fused" (fast) or "reference" (edge by edge, as the original); InputError for any other name.
+
+    Fused is the form of `fused/` on a CPU and that of `stacked/` elsewhere. `checkpoint_cells`: less memory for
+    more time (`cells.checkpointed`).
+    """
+    if name not in NAMES:
+        raise InputError(f"runtime.engine={name}: use one of {', '.join(NAMES)}")
+    on_cpu = torch.device(device).type == "cpu"
+    executor: Executor = reference if name == "reference" else fused if on_cpu else stacked
+    executor = checkpointed(executor) if checkpoint_cells else executor
+    layout = torch.channels_last if name == "fused" and on_cpu else torch.contiguous_format
+    return Engine(executor, layout, everything=name == "reference")

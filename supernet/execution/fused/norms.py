@@ -1,0 +1,147 @@
+"""Batch norms by the batch's own statistics, and sums of them, in compiled passes (`native/passes.cpp`).
+
+All norms that end at a node are one sum, sum_i w_i BN(y_i) = sum_i (a_i y_i + b_i) with a_i = w_i / deviation_i.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from supernet.execution.fused.bindings import CHANNELS, at, dense, loaded, once
+from supernet.execution.native import library
+
+
+def serves_norm(x: Tensor) -> bool:
+    """Whether norms of x (batch, channels, height, width) run compiled."""
+    fits = x.shape[1] in CHANNELS and x.dtype == torch.float32 and x.device.type == "cpu"
+    return fits and library() is not None
+
+
+def norm(x: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The batch norm of x by the batch's own statistics, channels-last; and its means and (unbiased) variances."""
+    out, mean, variance = _BatchNorm.apply(x, scale, shift, eps)
+    return out, mean, variance
+
+
+def sum_of_norms(
+    xs: Sequence[Tensor], weights: Sequence[Tensor | None], eps: Sequence[float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """sum_i weights[i] BN(xs[i]) by the batch's statistics, channels-last; None stands for 1.
+
+    xs: (batch, channels, height, width), all of one shape. weights: 0-dimensional. Also returns means and (unbiased)
+    variances, each (number of xs, channels).
+    """
+    weighted = [weight is not None for weight in weights]
+    given = [weight for weight in weights if weight is not None]
+    stacked = torch.stack(given) if given else None
+    total, means, variances = _SumOfNorms.apply(stacked, weighted, tuple(eps), *xs)
+    return total, means, variances
+
+
+class _BatchNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        x = dense(x)
+        statistics = statistics_of(x, eps)
+        slope, level = line(statistics, scale, shift)
+        out = torch.empty_like(x)
+        address = (ctypes.c_void_p * 1)(x.data_ptr())
+        loaded().sum_of_norms(address, 1, *_extent(x), at(slope), at(level), at(out))
+        ctx.save_for_backward(x, scale, statistics)
+        mean, variance = statistics[0], unbiased(statistics[1], x)
+        ctx.mark_non_differentiable(mean, variance)
+        return out, mean, variance
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, gradient: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
+        x, scale, statistics = ctx.saved_tensors
+        dx, slopes = norm_gradients(dense(gradient), x, statistics, scale, ctx.needs_input_grad[0])
+        affine = (s if needed else None for s, needed in zip(slopes, ctx.needs_input_grad[1:3], strict=True))
+        return dx, *affine, None
+
+
+class _SumOfNorms(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, weights: Tensor | None, weighted: list[bool], eps: tuple[float, ...], *tensors: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        xs = [dense(x) for x in tensors]
+        statistics = torch.stack([statistics_of(x, e) for x, e in zip(xs, eps, strict=True)])
+        means, variances, inverses = statistics.unbind(1)
+        scales = _scales(weights, weighted, xs[0])
+        slopes = inverses * scales[:, None]
+        level = -(slopes * means).sum(0)
+        total = torch.empty_like(xs[0])
+        addresses = (ctypes.c_void_p * len(xs))(*(x.data_ptr() for x in xs))
+        loaded().sum_of_norms(addresses, len(xs), *_extent(xs[0]), at(slopes), at(level), at(total))
+        ctx.weighted = weighted
+        ctx.save_for_backward(statistics, scales, *xs)
+        variances = unbiased(variances, xs[0])
+        ctx.mark_non_differentiable(means, variances)
+        return total, means, variances
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, gradient: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
+        statistics, scales, *xs = ctx.saved_tensors
+        gradient = dense(gradient)
+        all_scales = scales[:, None].expand(-1, gradient.shape[1]).contiguous()
+        of_xs, of_scales = [], []
+        for x, own, scale, needed in zip(xs, statistics, all_scales, ctx.needs_input_grad[3:], strict=True):
+            dx, slopes = norm_gradients(gradient, x, own, scale, needed)
+            of_xs.append(dx)
+            of_scales.append(slopes[0])
+        of_weights = None
+        if ctx.needs_input_grad[0]:
+            of_weights = torch.stack([s for s, has in zip(of_scales, ctx.weighted, strict=True) if has]).sum(1)
+        return of_weights, None, None, *of_xs
+
+
+def _scales(weights: Tensor | None, weighted: Sequence[bool], like: Tensor) -> Tensor:
+    """The weights, with 1 where there is none."""
+    scales = like.new_ones(len(weighted))
+    if weights is not None:
+        scales[torch.tensor(weighted)] = weights.to(scales.dtype)
+    return scales
+
+
+def unbiased(variance: Tensor, x: Tensor) -> Tensor:
+    """Of a biased variance over the pixels of x."""
+    count = x.numel() // x.shape[1]
+    return variance * (count / max(count - 1, 1))
+
+
+def line(statistics: Tensor, scale: Tensor | None, shift: Tensor | None) -> tuple[Tensor, Tensor]:
+    """A norm as slope x + level, each (channels,)."""
+    slope = statistics[2] if scale is None else statistics[2] * scale
+    return slope, -statistics[0] * slope if shift is None else shift - statistics[0] * slope
+
+
+def _extent(x: Tensor) -> tuple[ctypes.c_int64, int]:
+    """How many numbers, and of how many channels."""
+    return ctypes.c_int64(x.numel()), x.shape[1]
+
+
+def statistics_of(x: Tensor, eps: float) -> Tensor:
+    """(3, channels): mean, variance and 1 / sqrt(variance + eps) of a channels-last x."""
+    found = x.new_empty(3, x.shape[1])
+    loaded().norm_statistics(at(x), *_extent(x), ctypes.c_double(eps), at(found))
+    return found
+
+
+def norm_gradients(
+    gradient: Tensor, x: Tensor, statistics: Tensor, scale: Tensor | None, needed: bool
+) -> tuple[Tensor | None, Tensor]:
+    """By x, and (2, channels) by scale and shift."""
+    dx, slopes = torch.empty_like(x) if needed else None, x.new_empty(2, x.shape[1])
+    parts = at(gradient), at(x), at(statistics), at(scale)
+    loaded().norm_gradients(*parts, *_extent(x), at(dx), at(slopes))
+    return dx, slopes

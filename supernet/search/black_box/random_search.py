@@ -1,0 +1,101 @@
+"""Search by sampling: no alphas; the supernet trains one path at a time, and the best of many paths is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from supernet.estimation.supernet_accuracy import Judge
+from supernet.runtime.errors import InputError
+from supernet.runtime.seeding import generator
+from supernet.search.strategy import Step
+from supernet.space.architecture import Architecture, Decision, Weights, one_path, random_architecture
+
+_PATH_STREAM, _CANDIDATE_STREAM = 0x5A17, 0xCA2D
+
+
+class UniformStrategy:
+    """Random search with shared weights (Li and Talwalkar 2019), the baseline every method has to beat.
+
+    Each step of the network is one of a uniformly drawn architecture. In the end `candidates` further ones run with the
+    trained weights on `batches` batches of validation data, the best `finalists` of them on all of it, and the best of
+    those is the answer. The figures are the authors'; their draws have "none" among the operations, ours do not.
+    """
+
+    def __init__(
+        self,
+        space: str,
+        decisions: Mapping[str, Decision],
+        *,
+        candidates: int = 1000,
+        finalists: int = 10,
+        batches: int = 10,
+        seed: int = 0,
+    ) -> None:
+        for name, value in {"candidates": candidates, "finalists": finalists, "batches": batches}.items():
+            if value < 1:
+                raise InputError(f"strategy.{name}={value}: needs 1 or more")
+        self.space = space
+        self.decisions = dict(decisions)
+        self._candidates, self._finalists, self._batches = candidates, finalists, batches
+        self._seed, self._draws = seed, 0
+        self._like = torch.zeros(())
+
+    def inherit(self, before: UniformStrategy) -> None:
+        """Nothing: nothing is learnt."""
+
+    def begin_epoch(self, progress: float, judge: Judge) -> None:
+        """Nothing: all is decided in the end."""
+
+    def update(self, step: Step) -> None:
+        """Nothing: there is nothing to learn about the architecture before the end."""
+
+    def sample(self, step: Step) -> Weights:
+        """One for the options of a uniformly drawn architecture, zero for the others; another at each step."""
+        self._draws += 1
+        return self._weights(self._drawn(_PATH_STREAM, self._draws))
+
+    def expected(self) -> Weights:
+        """Every option alike."""
+        return {n: self._like.new_full((len(d.options),), d.keep / len(d.options)) for n, d in self.decisions.items()}
+
+    def noiseless(self) -> tuple[list[Tensor], Weights]:
+        """Nothing: there are no alphas."""
+        return [], {}
+
+    def finish(self, judge: Judge | None = None) -> Architecture:
+        """The best of the candidates; without a judge the first, of which nothing is known."""
+        if judge is None:
+            return self._drawn(_CANDIDATE_STREAM, 0)
+
+        def best(architectures: list[Architecture], keep: int, batches: int | None) -> list[Architecture]:
+            scores = [judge(self._weights(a), batches) for a in architectures]
+            order = sorted(range(len(architectures)), key=lambda i: -scores[i])  # stable: of equals the first
+            return [architectures[i] for i in order[:keep]]
+
+        drawn = dict.fromkeys(self._drawn(_CANDIDATE_STREAM, number) for number in range(self._candidates))
+        return best(best(list(drawn), self._finalists, self._batches), 1, None)[0]
+
+    def measures(self) -> dict[str, float]:
+        """None."""
+        return {}
+
+    def to(self, device: torch.device) -> UniformStrategy:
+        """Where weights are made."""
+        self._like = self._like.to(device)
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"draws": self._draws}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        self._draws = state["draws"]
+
+    def _drawn(self, *key: int) -> Architecture:
+        return random_architecture(self.space, self.decisions, generator(self._seed, *key))
+
+    def _weights(self, architecture: Architecture) -> Weights:
+        return one_path(architecture, self.decisions, dtype=self._like.dtype, device=self._like.device)

@@ -1,0 +1,308 @@
+"""The collapse doctor: looks for the signs of a search going wrong, says so in words, and stops or rolls back.
+
+Searches by gradient can collapse: skip connections, which learn fastest, crowd out whatever has weights to learn (Zela
+et al. 2020, "Understanding and Robustifying Differentiable Architecture Search"). The doctor only looks: it draws from
+a stream of its own and leaves weights, statistics and gradients as they are, so a search with it ends where the search
+without it ends, unless it is told to act (`on_rise`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from supernet.runtime.checkpoint import Stateful
+from supernet.runtime.errors import InputError
+from supernet.runtime.seeding import generator
+from supernet.search.collapse.measurements import Findings, examine
+from supernet.search.problem import Patient
+from supernet.search.strategy import Strategy, has_alphas
+from supernet.space.architecture import Architecture
+
+_DOCTOR_STREAM = 0xD0C
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """When the doctor looks, what counts as a sign, and what follows from one.
+
+    Looks after every `every`-th epoch, counted from 0, and after the last (0: never). lambda_max is taken on
+    `batch_size` validation images with at most `iterations` products with the Hessian, to `tolerance` of itself, and
+    the gap with norms recalibrated on `recalibration` training batches.
+
+    Signs: the mean of lambda_max over `window` looks is more than `rise` times that of `delta` looks before, which was
+    not before epoch `not_before` (Zela et al. 2020; the figures are their code's). From the part `since` of the search
+    on, because architectures are all but random before: in cells other than `spared` (in reduction cells a skip
+    connection has weights and pooling is what good cells have, too) more than `many_skips` of the kept edges are skip
+    connections (published cells that do well have a quarter), or fewer than `few_parametric` learn weights (of them
+    half and more do); or the gap is more than the part `large_gap` of the supernet's accuracy (some is usual, three
+    quarters in a sound search on the digits, since DARTS' weights stay far from one-hot; beyond this it is at chance).
+
+    `on_rise`: warn and go on; stop with the architecture of the older mean's epoch (DARTS-ES); or adapt (DARTS-ADA): go
+    back to that epoch with `factor` times the weight decay of the weights, up to `most`, and go on without from there.
+    """
+
+    every: int = 1
+    batch_size: int = 8
+    iterations: int = 8
+    tolerance: float = 0.02
+    recalibration: int = 4
+    since: float = 0.5
+    spared: tuple[str, ...] = ("reduce",)
+    many_skips: float = 0.5
+    few_parametric: float = 0.25
+    large_gap: float = 0.85
+    window: int = 9
+    delta: int = 8
+    rise: float = 1.3
+    not_before: int = 10
+    on_rise: Literal["go_on", "stop", "adapt"] = "go_on"
+    factor: float = 10.0
+    most: float = 0.03
+
+    def __post_init__(self) -> None:
+        share = "needs to lie in [0, 1], such as 0.5"
+        allowed = {
+            "every": (self.every >= 0, "needs 1 epoch or more, or 0 for never"),
+            "batch_size": (self.batch_size >= 2, "needs at least 2, batch norm cannot do with less"),
+            "iterations": (self.iterations >= 1, "needs 1 or more, such as 8"),
+            "tolerance": (0.0 <= self.tolerance < 1.0, "needs to lie in [0, 1), such as 0.02"),
+            "recalibration": (self.recalibration >= 1, "needs 1 batch or more, such as 4"),
+            "since": (0.0 <= self.since <= 1.0, share),
+            "many_skips": (0.0 <= self.many_skips <= 1.0, share),
+            "few_parametric": (0.0 <= self.few_parametric <= 1.0, share),
+            "large_gap": (0.0 <= self.large_gap <= 1.0, share),
+            "window": (self.window >= 1, "needs 1 look or more, such as 5"),
+            "delta": (self.delta >= 1, "needs 1 look or more, such as 4"),
+            "rise": (self.rise > 0.0, "needs to be above 0, such as 1.3"),
+            "not_before": (self.not_before >= 0, "needs 0 epochs or more, such as 10"),
+            "on_rise": (self.on_rise in ("go_on", "stop", "adapt"), "use one of go_on, stop, adapt"),
+            "factor": (1.0 < self.factor < math.inf, "needs to be above 1, such as 10"),
+            "most": (0.0 < self.most < math.inf, "needs to be above 0, such as 0.03"),
+        }
+        for name, (right, way_out) in allowed.items():
+            if not right:
+                raise InputError(f"doctor.{name}={getattr(self, name)}: {way_out}")
+        if self.on_rise != "go_on" and self.every == 0:
+            raise InputError(f"doctor.on_rise={self.on_rise}: the doctor never looks (doctor.every=0); use every=1")
+
+    def check(self, strategy: Strategy) -> None:
+        """Raises InputError where the doctor is to act on a rise of lambda_max and the strategy has none."""
+        if self.on_rise != "go_on" and not has_alphas(strategy):
+            raise InputError(
+                f"doctor.on_rise={self.on_rise}: this strategy has no alphas and so no lambda_max; use go_on"
+            )
+
+    @property
+    def reach(self) -> int:
+        """How many looks ago the older mean's epoch is."""
+        return self.window // 2 + self.delta
+
+    def looks_after(self, epoch: int, epochs: int) -> bool:
+        """Whether the doctor looks after this epoch, counted from 0."""
+        return self.every > 0 and (epoch % self.every == 0 or epoch == epochs - 1)
+
+
+class Watch:
+    """A doctor at one search: what it has seen so far, what it has said, what it has changed.
+
+    The alphas stand still in the first `warm_up` of the `epochs`. `parts` (the supernet, the strategy, the optimiser
+    and the loop's own state) are what is rolled back, with the optimiser's weight decay set anew. All of it is in the
+    state, so a search resumes bitwise.
+    """
+
+    def __init__(
+        self,
+        doctor: Doctor,
+        patient: Patient,
+        parts: Mapping[str, Stateful],
+        optimizer: torch.optim.Optimizer,
+        epochs: int,
+        warm_up: int = 0,
+    ) -> None:
+        self._doctor, self._patient, self._parts, self._epochs = doctor, patient, dict(parts), epochs
+        self._not_before = max(doctor.not_before, warm_up)  # alphas that have not moved say nothing
+        self._optimizer, self._decay = optimizer, float(optimizer.param_groups[0]["weight_decay"])
+        self._looks: list[tuple[int, int, float, str]] = []  # epoch, step, lambda_max, genotype
+        self._told: list[str] = []
+        self._snapshots: dict[int, dict[str, Any]] = {}
+        self._findings: Findings | None = None
+        self._stopped = ""
+        doctor.check(patient.strategy)
+        if doctor.on_rise == "adapt" and not 0.0 < self._decay < doctor.most:
+            raise InputError(
+                f"doctor.on_rise=adapt: search.weight_decay={self._decay:g} needs to lie above 0, to be multiplied, "
+                f"and below doctor.most={doctor.most:g}"
+            )
+
+    def look(self, epoch: int, accuracy: float) -> dict[str, float]:
+        """The scalars of this epoch, counted from 0, at whose end the supernet's accuracy was `accuracy`; {} if none.
+
+        To be called with the supernet in training mode, after a closed epoch.
+        """
+        self._findings = None
+        if not self._doctor.looks_after(epoch, self._epochs):
+            return {}
+        device = self._patient.run.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(generator(self._patient.run.seed, _DOCTOR_STREAM, epoch).initial_seed())
+            settings = self._doctor
+            self._findings = examine(
+                self._patient,
+                accuracy,
+                batch_size=settings.batch_size,
+                iterations=settings.iterations,
+                tolerance=settings.tolerance,
+                recalibration=settings.recalibration,
+            )
+        adapting = {"doctor/weight_decay": self._decay} if settings.on_rise == "adapt" else {}
+        return {**self._findings.scalars(), **adapting}
+
+    def conclude(self, epoch: int, step: int) -> bool:
+        """Says what there is to say about the look after this epoch and acts on it; True: all parts were rolled back.
+
+        Then the report is rolled back, too. To be called when the epoch's own report, at `step`, is complete.
+        """
+        found, doctor = self._findings, self._doctor
+        if found is None or found.lambda_max is None:  # without alphas nothing is learnt that could collapse
+            return False
+        if (epoch + 1) / self._epochs >= doctor.since:
+            for sign, words in signs(doctor, found).items():
+                self._tell_once(sign, words, step)
+        self._looks.append((epoch, step, found.lambda_max, found.architecture.to_json()))
+        self._keep_snapshot(epoch)
+        multiple = risen([look[2] for look in self._looks], doctor.window, doctor.delta)
+        at_the_end = epoch == self._epochs - 1  # too late for anything, as in the authors' code
+        if at_the_end or multiple is None or not multiple > doctor.rise:
+            return False
+        number = len(self._looks) - 1 - doctor.reach
+        return self._looks[number][0] >= self._not_before and self._act(number, multiple, step)
+
+    def _act(self, number: int, multiple: float, step: int) -> bool:
+        older, then, _, genotype = self._looks[number]
+        what = f"lambda_max is {multiple:.2f} times what it was around epoch {older + 1}, as before a collapse"
+        if self._doctor.on_rise == "stop":
+            self._stopped = genotype
+            self._tell(f"{what}: the search stops, with the architecture of that epoch", step)
+        elif self._adaptable:
+            self._roll_back(number)
+            self._patient.run.report.resume(then + 1)
+            self._tell(f"{what}: back to that epoch, and on with a weight decay of {self._decay:g}", then)
+            return True
+        elif self._doctor.on_rise == "adapt":
+            self._tell_once("rise", f"{what}; the weight decay is doctor.most already, so the search goes on", step)
+        else:
+            self._tell_once("rise", f"{what}; try doctor.on_rise=stop or adapt, or {_REMEDIES}", step)
+        return False
+
+    @property
+    def _adaptable(self) -> bool:
+        return self._doctor.on_rise == "adapt" and self._decay < self._doctor.most
+
+    @property
+    def stopped(self) -> Architecture | None:
+        """The architecture with which the doctor has stopped the search, if it has."""
+        return Architecture.from_json(self._stopped) if self._stopped else None
+
+    def _keep_snapshot(self, epoch: int) -> None:
+        """Of the epochs that may still be returned to, and of no other."""
+        doctor = self._doctor
+        in_time = epoch >= self._not_before and epoch + doctor.reach * doctor.every < self._epochs - 1
+        if self._adaptable and in_time:
+            self._snapshots[epoch] = {name: copied(part.state_dict()) for name, part in self._parts.items()}
+        recent = {look[0] for look in self._looks[-1 - doctor.reach :]}
+        self._snapshots = {e: snapshot for e, snapshot in self._snapshots.items() if e in recent}
+
+    def _roll_back(self, number: int) -> None:
+        epoch = self._looks[number][0]
+        for name, part in self._parts.items():
+            part.load_state_dict(copied(self._snapshots[epoch][name]))  # a part may go on with what it is given
+        self._looks = self._looks[: number + 1]
+        self._decay = min(self._decay * self._doctor.factor, self._doctor.most)
+        for group in self._optimizer.param_groups:
+            group["weight_decay"] = self._decay
+        self._snapshots = {e: s for e, s in self._snapshots.items() if e <= epoch and self._adaptable}
+
+    def _tell_once(self, sign: str, words: str, step: int) -> None:
+        if sign not in self._told:
+            self._told.append(sign)
+            self._tell(words, step)
+
+    def _tell(self, words: str, step: int) -> None:
+        self._patient.run.report.line(f"doctor: {words}")
+        self._patient.run.report.text("doctor", words, step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "looks": [list(look) for look in self._looks],
+            "told": list(self._told),
+            "snapshots": dict(self._snapshots),
+            "decay": self._decay,
+            "stopped": self._stopped,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        kinds = (int, int, float, str)
+        looks = all([type(value) for value in look] == [*kinds] for look in state["looks"])
+        snapshots = all(type(epoch) is int and type(kept) is dict for epoch, kept in state["snapshots"].items())
+        texts = all(type(text) is str for text in (state["stopped"], *state["told"]))
+        if not (looks and snapshots and texts and type(state["decay"]) is float):
+            raise InputError("its part doctor is not what this run saves")
+        if state["stopped"]:
+            Architecture.from_json(state["stopped"])
+        self._looks = [tuple(look) for look in state["looks"]]
+        self._told, self._snapshots = list(state["told"]), dict(state["snapshots"])
+        self._decay, self._stopped = state["decay"], state["stopped"]
+
+
+_REMEDIES = "method=r_darts_l2, darts_minus or sdarts_rs, or search.weight_decay ten times as large"
+
+
+def signs(doctor: Doctor, found: Findings) -> dict[str, str]:
+    """The signs of a collapse in one look but for the rise of lambda_max: name -> what it is and what to try."""
+    said = {}
+    for kind in (kind for kind in found.skips if kind not in doctor.spared):
+        if (skips := found.skips[kind]) > doctor.many_skips:
+            said[f"skips/{kind}"] = (
+                f"{skips:.0%} of the kept edges of {kind} cells are skip connections, the mark of a collapse; try "
+                f"{_REMEDIES}"
+            )
+        if (weights := found.parametric[kind]) < doctor.few_parametric:
+            said[f"parametric/{kind}"] = (
+                f"{weights:.0%} of the kept edges of {kind} cells have weights to learn, so there is little left to "
+                f"train; try {_REMEDIES}"
+            )
+    if found.accuracy - found.alone > doctor.large_gap * found.accuracy:
+        said["gap"] = (
+            f"the supernet is right on {found.accuracy:.0%}, the architecture that it stands for on {found.alone:.0%}: "
+            "the alphas rank operations that work together only; try a larger search.epochs, optimizer.lr or "
+            "method=gdas or drnas"
+        )
+    return said
+
+
+def copied(state: Any) -> Any:
+    """Plain containers and tensors, all anew and on the CPU."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, Mapping):
+        return {key: copied(value) for key, value in state.items()}
+    return type(state)(copied(value) for value in state) if isinstance(state, list | tuple) else state
+
+
+def risen(values: Sequence[float], window: int, delta: int) -> float | None:
+    """How many times larger the mean of the last `window` values is than it was `delta` values ago.
+
+    The trigger of RobustDARTS (Zela et al. 2020, as its code has it): the older mean is that of the
+    value number len(values) - 1 - window // 2 - delta, in whose middle it lies; before there are so many values, and
+    where the older mean is not positive, so that nothing can be a multiple of it, None.
+    """
+    if len(values) <= window // 2 + delta:
+        return None
+    now, before = values[-window:], values[: len(values) - delta][-window:]
+    older = sum(before) / len(before)
+    return sum(now) / len(now) / older if older > 0 else None

@@ -1,0 +1,251 @@
+"""Search by gradient: logits, a relaxation of them, and an architect that says where they should move.
+
+DARTS, GDAS, SNAS and their kin are this class with other parts; none is a class of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from supernet.estimation.supernet_accuracy import Judge
+from supernet.execution.modes import evaluating, frozen_statistics, running
+from supernet.runtime.checkpoint import check_optimizer
+from supernet.runtime.errors import InputError
+from supernet.runtime.limits import Limit
+from supernet.runtime.seeding import generator
+from supernet.search.differentiable.architects import Architect, Bilevel
+from supernet.search.differentiable.discretisers import Discretiser
+from supernet.search.differentiable.objectives import Relaxed, Term
+from supernet.search.differentiable.relaxations import Relaxation, strength
+from supernet.search.differentiable.weight_transforms import Assistance, Perturbation
+from supernet.search.strategy import Step
+from supernet.space.architecture import Architecture, Decision, Weights
+from supernet.space.cells import reference
+
+Start = Callable[[int, torch.Generator], Tensor]
+"""(number of options, generator) -> the logits of one decision before the first step."""
+
+_INITIAL_STREAM, _NOISE_STREAM = 0xA1FA, 0x0153
+
+
+def small_normal(options: int, generator: torch.Generator) -> Tensor:
+    """1e-3 times a normal draw (DARTS' code): undecided, but for a breath."""
+    return 1e-3 * torch.randn(options, generator=generator)
+
+
+def uniform(options: int, generator: torch.Generator) -> Tensor:
+    """The middle of the simplex (GAEA)."""
+    return torch.full((options,), 1.0 / options)
+
+
+def zero(options: int, generator: torch.Generator) -> Tensor:
+    """Undecided (FairDARTS, whose sigmoids are then 1/2)."""
+    return torch.zeros(options)
+
+
+class GradientStrategy:
+    """Alphas that follow the hypergradient.
+
+    `operations` relaxes operation decisions and `inputs` input decisions (None: every edge counts in full, as in
+    DARTS). Every evaluation within one update sees the same noise, and no two steps do; noise depends on the seed and
+    a count, not on the global generator. `terms`: what is added to the loss the alphas learn from, by name.
+    `perturbation` moves the operations' weights for the network's step only; `assistance` adds to them in both steps,
+    not in the end. `single_level`: the alphas learn from the training batch, too (SNAS). `clip`: largest norm of the
+    alphas' gradient (P-DARTS; None: any).
+    """
+
+    def __init__(
+        self,
+        space: str,
+        decisions: Mapping[str, Decision],
+        *,
+        operations: Relaxation,
+        inputs: Relaxation | None,
+        architect: Architect,
+        optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer],
+        discretiser: Discretiser,
+        terms: Mapping[str, Term] | None = None,
+        perturbation: Perturbation | None = None,
+        assistance: Assistance | None = None,
+        start: Start = small_normal,
+        single_level: bool = False,
+        clip: Limit | None = None,
+        seed: int = 0,
+    ) -> None:
+        if clip is not None and not clip > 0.0:
+            raise InputError(f"strategy.clip={clip}: needs to be above 0, or null for no clipping")
+        if (assistance is None) == any(d.auxiliary for d in decisions.values()):
+            raise InputError(
+                "strategy.assistance: is the weight of what chooser.auxiliary=true adds; set both, as "
+                "method=darts_minus does, or neither (null and false)"
+            )
+        self.space = space
+        self.decisions = dict(decisions)
+        relaxed = {n: d for n, d in decisions.items() if inputs is not None or not d.inputs}
+        stream = generator(seed, _INITIAL_STREAM)
+        self.logits = nn.ParameterDict({n: nn.Parameter(start(len(d.options), stream)) for n, d in relaxed.items()})
+        self._relaxations = {n: inputs if d.inputs and inputs else operations for n, d in relaxed.items()}
+        self._architect, self._discretiser, self._terms = architect, discretiser, tuple((terms or {}).values())
+        self._perturbation, self._assistance, self._single_level = perturbation, assistance, single_level
+        self._clip = clip
+        self.optimizer = optimizer(self.logits.parameters())
+        if not isinstance(self.optimizer, torch.optim.Optimizer):
+            what = type(self.optimizer).__name__
+            raise InputError(f"optimizer: makes a {what} and no optimizer; use one such as torch.optim.Adam")
+        self.seed, self._draws = seed, 0
+
+    def relax(self, progress: float, draw: int) -> Weights:
+        """The weights of draw number `draw`, differentiable in the logits."""
+        return self._assisted(self._relaxed(progress, draw), progress)
+
+    @torch.no_grad()
+    def inherit(self, before: GradientStrategy) -> None:
+        """The logits that `before` has of the same options, to start from; its optimiser's state is left behind."""
+        for name, logits in self.logits.items():
+            places = [before.decisions[name].options.index(option) for option in self.decisions[name].options]
+            logits.copy_(before.logits[name][places])
+
+    def begin_epoch(self, progress: float, judge: Judge) -> None:
+        """Nothing: all is decided in the end."""
+
+    def update(self, step: Step) -> None:
+        """One step of the alphas' optimiser along the architect's gradient."""
+        draw = self._next_draw()
+        judged_by = step.train_loss if self._single_level else step.valid_loss
+
+        def train_loss(inner: Sequence[Tensor]) -> Tensor:
+            return step.train_loss(self.relax(step.progress, draw), inner)
+
+        def valid_loss(inner: Sequence[Tensor]) -> Tensor:
+            weights = self._relaxed(step.progress, draw)
+            at = Relaxed(self.decisions, dict(self.logits.items()), weights, step.progress)
+            return sum((term(at) for term in self._terms), judged_by(self._assisted(weights, step.progress), inner))
+
+        problem = Bilevel(
+            step.supernet.places.now(),
+            list(self.logits.values()),
+            train_loss,
+            valid_loss,
+            twice=partial(_differentiable_twice, step),
+            exact=step.exact,
+            **_sgd(step),
+            everything=step.supernet.everything,
+        )
+        with frozen_statistics(step.supernet):
+            gradients = self._architect(problem)
+        for logits, gradient in zip(self.logits.values(), gradients, strict=True):
+            logits.grad = gradient
+        if self._clip is not None:
+            nn.utils.clip_grad_norm_(self.logits.values(), self._clip)
+        self.optimizer.step()
+
+    @torch.no_grad()
+    def sample(self, step: Step) -> Weights:
+        """The weights of a new draw, perturbed where the method does that, without gradient."""
+        weights = self._relaxed(step.progress, self._next_draw())
+        if self._perturbation is not None:
+            operations = {n: w for n, w in weights.items() if not self.decisions[n].inputs}
+
+            def loss(perturbed: Weights) -> Tensor:
+                return step.train_loss(self._assisted({**weights, **perturbed}, step.progress))
+
+            with self._noise(self._next_draw()), evaluating(step.supernet):
+                weights = {**weights, **self._perturbation(operations, loss, step.progress)}
+        return {n: w.detach() for n, w in self._assisted(weights, step.progress).items()}
+
+    @torch.no_grad()
+    def expected(self) -> Weights:
+        """Each decision's weights without noise."""
+        return self.noiseless()[1]
+
+    def noiseless(self) -> tuple[list[Tensor], Weights]:
+        """The logits, and each decision's weights without noise, differentiable in them."""
+        weights = {n: relaxation.expected(self.logits[n]) for n, relaxation in self._relaxations.items()}
+        return list(self.logits.values()), weights
+
+    def finish(self, judge: Judge | None = None) -> Architecture:
+        """The discretiser's choice."""
+        return self._discretiser(self.space, self.decisions, self.strengths())
+
+    @torch.no_grad()
+    def strengths(self) -> Weights:
+        """By what the options of each decision are ranked in the end: for most relaxations `expected`."""
+        return {n: strength(relaxation, self.logits[n]) for n, relaxation in self._relaxations.items()}
+
+    def measures(self) -> dict[str, float]:
+        """Learning rate and gradient norm of the alphas."""
+        gradients = [p.grad for p in self.logits.values() if p.grad is not None]
+        norm = torch.stack([g.pow(2).sum() for g in gradients]).sum().sqrt().item() if gradients else 0.0
+        return {"lr/alpha": self.optimizer.param_groups[0]["lr"], "alpha/grad_norm": norm}
+
+    def to(self, device: torch.device) -> GradientStrategy:
+        """Moves the logits; to be called before the first step. On a GPU the optimiser is fused."""
+        self.logits.to(device)
+        for group in self.optimizer.param_groups:
+            if device.type == "cuda" and "fused" in group and not group.get("foreach"):
+                group["fused"] = True
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"logits": self.logits.state_dict(), "optimizer": self.optimizer.state_dict(), "draws": self._draws}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        self.logits.load_state_dict(state["logits"])
+        check_optimizer(self.optimizer, state["optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if type(state["draws"]) is not int:
+            raise ValueError("draws is no number")
+        self._draws = state["draws"]
+
+    def _relaxed(self, progress: float, draw: int) -> Weights:
+        with self._noise(draw):
+            return {n: relaxation(self.logits[n], progress) for n, relaxation in self._relaxations.items()}
+
+    def _assisted(self, weights: Weights, progress: float) -> Weights:
+        return weights if self._assistance is None else self._assistance(self.decisions, weights, progress)
+
+    def _next_draw(self) -> int:
+        self._draws += 1
+        return self._draws
+
+    @contextmanager
+    def _noise(self, draw: int) -> Iterator[None]:
+        """Seeds the global generators from the seed and `draw` and gives them back as they were."""
+        device = next(iter(self.logits.values())).device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(generator(self.seed, _NOISE_STREAM, draw).initial_seed())
+            yield
+
+
+@contextmanager
+def _differentiable_twice(step: Step) -> Iterator[None]:
+    with running(step.supernet, reference), step.unrecorded():
+        yield
+
+
+def _sgd(step: Step) -> dict[str, Any]:
+    """What the virtual step of an unrolling architect needs to know of the weights' optimiser; empty if it is no SGD
+    or not the plain one that `Bilevel` describes."""
+    optimizer = step.optimizer
+    if not isinstance(optimizer, torch.optim.SGD) or len(optimizer.param_groups) != 1:
+        return {}
+    (group,) = optimizer.param_groups
+    if group["dampening"] or group["maximize"]:
+        return {}
+    parameters = step.supernet.places.now()
+    buffers = [optimizer.state.get(p, {}).get("momentum_buffer") for p in parameters]
+    return {
+        "learning_rate": group["lr"],
+        "momentum": group["momentum"],
+        "weight_decay": group["weight_decay"],
+        "nesterov": group["nesterov"],
+        "velocity": [torch.zeros_like(p) if b is None else b for p, b in zip(parameters, buffers, strict=True)]
+        if any(b is not None for b in buffers)
+        else None,
+    }

@@ -1,0 +1,137 @@
+"""Objective terms: what else an architecture should be good at, added to the validation loss.
+
+A term maps the alphas as one evaluation sees them to a scalar, differentiable in the logits. To add one, write a
+function or a frozen dataclass and a yaml that names it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from supernet.runtime.devices import constant
+from supernet.runtime.errors import InputError
+from supernet.search.differentiable.relaxations import concentration
+from supernet.space.architecture import Decision, Weights
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """The alphas as one evaluation sees them: `logits` and the `weights` they are relaxed to, (options,) each.
+
+    `progress` in [0, 1) is how far the search is. Where inputs are not relaxed they are in neither.
+    """
+
+    decisions: Mapping[str, Decision]
+    logits: Mapping[str, Tensor]
+    weights: Weights
+    progress: float
+
+    def operations(self) -> list[str]:
+        """The names of the operation decisions: the edges."""
+        return [name for name in self.logits if not self.decisions[name].inputs]
+
+
+Term = Callable[[Relaxed], Tensor]
+
+
+@dataclass(frozen=True)
+class ZeroOne:
+    """-`weight` times the mean of |w - 1/2|^2 or |w - 1/2| over all operations (FairDARTS, Chu et al. 2020).
+
+    Pushes each weight of its own, such as a sigmoid's, to 0 or 1. 10 and "l2" are the authors' settings.
+    """
+
+    weight: float = 10.0
+    form: Literal["l2", "l1"] = "l2"
+
+    def __post_init__(self) -> None:
+        if self.form not in ("l2", "l1"):
+            raise InputError(f"objective.form={self.form}: use l2 or l1")
+
+    def __call__(self, at: Relaxed) -> Tensor:
+        distance = torch.cat([at.weights[name] for name in at.operations()]) - 0.5
+        return -self.weight * (distance**2 if self.form == "l2" else distance.abs()).mean()
+
+
+@dataclass(frozen=True)
+class BetaDecay:
+    """`weight` times epoch / 100 times the mean over edges of logsumexp(alpha) (beta-DARTS, Ye et al. 2022).
+
+    The factor is 0 at first and grows in a line, by `weight` in 100 epochs: as in the authors' code, whose weight is 50
+    however many epochs there are. Of a search of `epochs` epochs the current one is progress times `epochs`, a fraction
+    within an epoch.
+    """
+
+    weight: float = 50.0
+    epochs: int = 100
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise InputError(f"objective.beta_decay.epochs={self.epochs}: needs 1 or more, those of the search")
+
+    def __call__(self, at: Relaxed) -> Tensor:
+        each = torch.stack([at.logits[name].logsumexp(-1) for name in at.operations()])
+        return self.weight * self.epochs / 100 * at.progress * each.mean()
+
+
+@dataclass(frozen=True)
+class DirichletAnchor:
+    """`weight` times the sum over edges of KL(Dir(elu(alpha) + 1) || Dir(1, ..., 1)) (DrNAS, Chen et al. 2021).
+
+    Pulls the Dirichlet distributions towards the uniform one over the simplex.
+    """
+
+    weight: float = 1e-3
+
+    def __call__(self, at: Relaxed) -> Tensor:
+        return self.weight * sum((_from_uniform(concentration(at.logits[n])) for n in at.operations()), torch.tensor(0))
+
+
+def _from_uniform(c: Tensor) -> Tensor:
+    """KL(Dir(c) || Dir(1)) = ln G(C) - sum ln G(c) - ln G(n) + sum (c - 1)(psi(c) - psi(C)), C the sum of c."""
+    total, n = c.sum(), constant((float(len(c)),), c.device, c.dtype)[0]
+    normaliser = total.lgamma() - c.lgamma().sum() - n.lgamma()
+    return normaliser + ((c - 1) * (c.digamma() - total.digamma())).sum()
+
+
+@dataclass(frozen=True)
+class Entropy:
+    """`weight` times the mean entropy of the edges' weights, in nats: above 0 it makes the search decide."""
+
+    weight: float = 1e-3
+
+    def __call__(self, at: Relaxed) -> Tensor:
+        each = [torch.special.entr(at.weights[name]).sum() for name in at.operations()]
+        return self.weight * torch.stack(each).mean()
+
+
+@dataclass(frozen=True)
+class ExpectedCost:
+    """`weight` times the sum over edges and operations of weight times cost (SNAS, Xie et al. 2019).
+
+    `costs`: operation -> its cost in any unit: parameters, multiply-adds, milliseconds.
+    """
+
+    costs: Mapping[str, float]
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, cost in self.costs.items():
+            if not 0.0 <= cost < math.inf:
+                raise InputError(f"objective.costs.{name}={cost}: needs 0 or more")
+
+    def __call__(self, at: Relaxed) -> Tensor:
+        terms = []
+        for name in at.operations():
+            options = at.decisions[name].options
+            if missing := [o for o in options if o not in self.costs]:
+                raise InputError(f"objective.costs: none for {missing[0]!r}; give each of {', '.join(options)} one")
+            weights = at.weights[name]
+            terms.append(weights @ constant(tuple(self.costs[o] for o in options), weights.device, weights.dtype))
+        return self.weight * torch.stack(terms).sum()

@@ -1,0 +1,196 @@
+"""Early stopping of single operations: whose gradients on both halves of the data part ways learns no more.
+
+OLES (Jiang, Ji, Zhu, Yuan and Huang 2023): operations with weights overfit the training half, and so lose to skip
+connections on the other. A wrapper of any strategy; the supernet's weights are its only concern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from supernet.estimation.supernet_accuracy import Judge
+from supernet.execution.modes import frozen_statistics
+from supernet.runtime.devices import constant
+from supernet.runtime.errors import InputError
+from supernet.search.strategy import Step, Strategy
+from supernet.space.architecture import Architecture, Decision, Weights
+from supernet.space.choices import OperationChoice
+from supernet.space.supernet import Supernet
+
+
+class OperationEarlyStopping:
+    """Stops an operation's weights for good once its gradients agree too little between training and validation.
+
+    What is compared, before each step of the alphas and for each operation of each cell by itself: the gradient by
+    which its weights have just been moved (of the last training batch, clipped), and the validation batch's at the
+    weights as they are now, under the strategy's `expected` weights. The agreement is the mean over its tensors of
+    their `cosines`. Where its mean over `every` steps is below `threshold`, the weights stand still from then on.
+
+    `accumulated`: the training gradient is compared with the sum of both. So does the authors' code, which never
+    clears the weights' gradients in between, and to that their 0.4 belongs: gradients of one length that have nothing
+    in common give 0.7. False compares with the validation gradient alone, as the paper defines it; on the digits
+    nearly all operations are below 0.4 there from the start. `exempt` operations never stop: skip connections that
+    halve have weights, too. Costs one more backward pass a step.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        *,
+        threshold: float = 0.4,
+        every: int = 20,
+        accumulated: bool = True,
+        exempt: tuple[str, ...] = ("skip_connect", "auxiliary_skip_connect"),
+    ) -> None:
+        if not -1 <= threshold <= 1:
+            raise InputError(f"stages.wrapper.threshold={threshold}: is a cosine, needs to lie in [-1, 1], such as 0.4")
+        if every < 1:
+            raise InputError(f"stages.wrapper.every={every}: needs 1 step or more, such as 20")
+        self.strategy = strategy
+        self.decisions: Mapping[str, Decision] = strategy.decisions
+        self._threshold, self._every, self._accumulated, self._exempt = threshold, every, accumulated, exempt
+        self._supernet: Supernet | None = None
+        self._operations: dict[str, list[nn.Parameter]] = {}
+        self._stopped: set[str] = set()
+        self._totals: dict[str, Tensor] = {}  # of cosines, since the last judgement
+        self._counts: dict[str, int] = {}
+        self._saved: dict[str, list[Tensor]] | None = None  # gradients of the step before a resume
+
+    def begin_epoch(self, progress: float, judge: Judge) -> None:
+        """The strategy's."""
+        self.strategy.begin_epoch(progress, judge)
+
+    def update(self, step: Step) -> None:
+        """Compares gradients, stops what is to be stopped, and lets the strategy learn."""
+        self._attach(step.supernet)
+        self._compare(step)
+        self.strategy.update(step)
+
+    def sample(self, step: Step) -> Weights:
+        """The strategy's."""
+        self._attach(step.supernet)
+        self._saved = None  # the step that begins here leaves gradients of its own
+        return self.strategy.sample(step)
+
+    def expected(self) -> Weights:
+        """The strategy's."""
+        return self.strategy.expected()
+
+    def noiseless(self) -> tuple[list[Tensor], Weights]:
+        """The strategy's."""
+        return self.strategy.noiseless()
+
+    def finish(self, judge: Judge | None = None) -> Architecture:
+        """The strategy's."""
+        return self.strategy.finish(judge)
+
+    def measures(self) -> dict[str, float]:
+        """Those of the strategy, and the share of operations that have stopped."""
+        share = len(self._stopped) / max(1, len(self._operations))
+        return {**self.strategy.measures(), "early_stopping/stopped": share}
+
+    def to(self, device: torch.device) -> OperationEarlyStopping:
+        """Moves the strategy."""
+        self.strategy.to(device)
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        gradients = {name: [g.clone() for g in own] for name, own in self._training_gradients().items()}
+        return {
+            "strategy": self.strategy.state_dict(),
+            "stopped": sorted(self._stopped),
+            "totals": {name: total.clone() for name, total in self._totals.items()},
+            "counts": dict(self._counts),
+            "gradients": gradients,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        self.strategy.load_state_dict(state["strategy"])
+        self._stopped = set(state["stopped"])
+        self._totals, self._counts = dict(state["totals"]), dict(state["counts"])
+        self._saved = {name: list(own) for name, own in state["gradients"].items()}
+        self._supernet = None  # the next step's is made to stand still where it has to
+
+    def _attach(self, supernet: Supernet) -> None:
+        """Learns to know the network of this search, and stops again what was stopped before."""
+        if self._supernet is supernet:
+            return
+        self._supernet, self._operations = supernet, _operations(supernet, self._exempt)
+        for name, parameters in self._operations.items():
+            for parameter in parameters:
+                parameter.requires_grad_(name not in self._stopped)
+
+    def _training_gradients(self) -> dict[str, list[Tensor]]:
+        """Of each operation that learns, what the last step has left, where there was one and it took part."""
+        if self._saved is not None:
+            return self._saved
+        found = {n: [p.grad for p in own] for n, own in self._operations.items() if n not in self._stopped}
+        return {n: [g for g in own if g is not None] for n, own in found.items() if all(g is not None for g in own)}
+
+    def _compare(self, step: Step) -> None:
+        training = self._training_gradients()
+        if not training:
+            return
+        parameters = [p for name in training for p in self._operations[name]]
+        before = [
+            g.to(p.device) for g, p in zip((g for own in training.values() for g in own), parameters, strict=True)
+        ]
+        now = _validation_gradients(step, self.strategy.expected(), parameters)
+        compared = torch._foreach_add(now, before) if self._accumulated else now
+        values = cosines(before, compared).split([len(own) for own in training.values()])
+        for name, value in zip(training, values, strict=True):
+            self._totals[name] = value.mean() + self._totals.get(name, 0.0)
+            self._counts[name] = self._counts.get(name, 0) + 1
+        self._stop_weak([name for name in training if self._counts[name] == self._every])
+
+    def _stop_weak(self, due: Sequence[str]) -> None:
+        """Stops those of the operations `due` that agree too little; the others begin anew."""
+        if not due:
+            return
+        totals = torch.stack([self._totals[name] for name in due]).tolist()
+        for name, total in zip(due, totals, strict=True):
+            del self._totals[name], self._counts[name]
+            if total / self._every < self._threshold:
+                self._stopped.add(name)
+                for parameter in self._operations[name]:
+                    parameter.requires_grad_(False)
+
+
+def cosines(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+    """(tensors,): of each pair the cosine along the first dimension, the output channels, averaged over the rest.
+
+    That is the authors' code's; 0 where one of both is 0. Tensors of one shape are done together.
+    """
+    places: dict[torch.Size, list[int]] = {}
+    for place, tensor in enumerate(one):
+        places.setdefault(tensor.shape, []).append(place)
+    values = one[0].new_empty(len(one))
+    for shape, group in places.items():
+        wide = (len(group), shape[0], -1) if shape else (len(group), 1, 1)
+        a, b = (torch.stack([tensors[i] for i in group]).reshape(wide) for tensors in (one, other))
+        values[constant(tuple(group), values.device, torch.long)] = nn.functional.cosine_similarity(a, b, dim=1).mean(1)
+    return values
+
+
+def _operations(supernet: Supernet, exempt: Sequence[str]) -> dict[str, list[nn.Parameter]]:
+    """Where each candidate with weights stands in the network, and its parameters."""
+    found = {}
+    for path, module in supernet.named_modules():
+        if isinstance(module, OperationChoice):
+            for option, candidate in module.candidates.items():
+                parameters = list(candidate.parameters())
+                if parameters and option not in exempt:
+                    found[f"{path}.{option}"] = parameters
+    return found
+
+
+def _validation_gradients(step: Step, weights: Weights, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """The validation loss' gradients; statistics, `.grad` and random streams stay as they were."""
+    device = parameters[0].device
+    with frozen_statistics(step.supernet), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        loss = step.valid_loss(weights)
+        return list(torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True))

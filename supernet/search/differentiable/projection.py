@@ -1,0 +1,189 @@
+"""Selection by perturbation: how much the supernet loses without an option says how good it is.
+
+DARTS-PT (Wang, Cheng, Chen, Tang and Hsieh 2021, algorithm 1) trusts no alpha in the end. One decision after the other
+is made, and between two of them the supernet goes on learning with what is decided so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from supernet.estimation.supernet_accuracy import Judge
+from supernet.runtime.devices import constant
+from supernet.runtime.errors import InputError
+from supernet.runtime.seeding import generator
+from supernet.search.differentiable.discretisers import argmax
+from supernet.search.differentiable.gradient import GradientStrategy
+from supernet.search.statistics import kinds
+from supernet.search.strategy import Step
+from supernet.space.architecture import Architecture, Decision, Weights
+
+_ORDER_STREAM = 0x0DE5
+
+Score = Callable[[Weights], float]
+"""Weights -> the supernet's accuracy with them."""
+
+
+class Projection:
+    """A gradient search in which decisions become final, one by one, by what the supernet loses without an option.
+
+    A round decides about one edge of each kind of cell, in random order, and once all have their operation about the
+    inputs of one node of each kind (`kept_operation`, `kept_inputs`): 14 + 3 rounds for the cells of DARTS. They are
+    spread evenly over the search: round r of R takes place before the first epoch with progress r / (R - 1) or more,
+    the last one at the end. The authors' leave five epochs between two, so 80 for DARTS.
+
+    `batches`: so many batches of the architecture's half judge a trial; None: all of it, as the authors do. `seed`: of
+    the order; None: the strategy's.
+    """
+
+    def __init__(self, strategy: GradientStrategy, *, batches: int | None = None, seed: int | None = None) -> None:
+        _check(strategy, batches)
+        self.strategy, self.space, self.decisions = strategy, strategy.space, strategy.decisions
+        self._batches = batches
+        seed = strategy.seed if seed is None else seed
+        streams = [generator(seed, _ORDER_STREAM, number) for number, _ in enumerate(kinds(self.decisions))]
+        pairs = zip(kinds(self.decisions), streams, strict=True)
+        self._queues = [_queue(self.decisions, kind, stream) for kind, stream in pairs]
+        self.rounds = max(map(len, self._queues), default=0)
+        self._done = 0
+        self._decided: dict[str, tuple[str, ...]] = {}
+
+    def begin_epoch(self, progress: float, judge: Judge) -> None:
+        """The rounds that are due. One that is interrupted decides nothing."""
+        self.strategy.begin_epoch(progress, judge)
+        while self._done < self.rounds - 1 and progress >= self._done / (self.rounds - 1):
+            self._round(judge)
+
+    def update(self, step: Step) -> None:
+        """A step of the alphas that are still open; they see what is decided as it is."""
+        self.strategy.update(replace(step, decided=self._project))
+
+    def sample(self, step: Step) -> Weights:
+        """The strategy's weights, but 1 and 0 for what is decided."""
+        return self._project(self.strategy.sample(replace(step, decided=self._project)))
+
+    def expected(self) -> Weights:
+        """The strategy's weights without noise, but 1 and 0 for what is decided."""
+        return self._project(self.strategy.expected())
+
+    def noiseless(self) -> tuple[list[Tensor], Weights]:
+        """None: each round takes alphas out, so how sharp the loss is in them tells nothing over time."""
+        return [], {}
+
+    def finish(self, judge: Judge | None = None) -> Architecture:
+        """What is decided, after the rounds that are left; without a judge `argmax` for what is still open."""
+        while judge is not None and self._done < self.rounds:
+            self._round(judge)
+        # Edges whose operation is decided compare by its old weight while their node is open; 0 is what is out.
+        before = {n: w.clamp_min(torch.finfo(w.dtype).tiny) for n, w in self.strategy.expected().items()}
+        strengths = {
+            name: weight * before[name] if name in self._decided and not self.decisions[name].inputs else weight
+            for name, weight in self._project(before).items()
+        }
+        return argmax(self.space, self.decisions, strengths)
+
+    def measures(self) -> dict[str, float]:
+        """Those of the strategy, and the number of rounds done."""
+        return {**self.strategy.measures(), "projection/rounds": float(self._done)}
+
+    def to(self, device: torch.device) -> Projection:
+        """Moves the strategy."""
+        self.strategy.to(device)
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        decided = {name: list(kept) for name, kept in self._decided.items()}
+        return {"strategy": self.strategy.state_dict(), "rounds": self._done, "decided": decided}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        self.strategy.load_state_dict(state["strategy"])
+        self._done = state["rounds"]
+        self._decided = {name: tuple(kept) for name, kept in state["decided"].items()}
+
+    def _round(self, judge: Judge) -> None:
+        score = partial(judge, batches=self._batches)
+        decided = self._decided
+        for queue in self._queues:
+            if self._done < len(queue):
+                decision = queue[self._done]
+                weights = projected(self.strategy.expected(), self.decisions, decided)
+                choose = kept_inputs if decision.inputs else kept_operation
+                decided = {**decided, decision.name: choose(decision, weights, score)}
+        self._decided, self._done = decided, self._done + 1  # only now: the judge may have raised
+
+    def _project(self, weights: Weights) -> Weights:
+        return projected(weights, self.decisions, self._decided)
+
+
+def kept_operation(decision: Decision, weights: Weights, score: Score) -> tuple[str]:
+    """The operation without which the supernet is worst, the others' weights left alone; of equals the first.
+
+    "none" is tried only where it can be kept.
+    """
+    if len(decision.answers) == 1:
+        return (decision.answers[0],)
+    scores = {option: score(_without(weights, decision, option)) for option in decision.answers}
+    return (min(scores, key=scores.__getitem__),)
+
+
+def kept_inputs(decision: Decision, weights: Weights, score: Score) -> tuple[str, ...]:
+    """The inputs left when, one after the other, that goes without which the supernet is best; of equals the last.
+
+    What has gone stays out while the others are tried; in the authors' code it is on again in each trial.
+    """
+    left = list(decision.options)
+    while len(left) > decision.keep:
+        scores = {source: score(_without(weights, decision, source)) for source in left}
+        out = max(reversed(left), key=scores.__getitem__)
+        weights = _without(weights, decision, out)
+        left.remove(out)
+    return tuple(left)
+
+
+def projected(weights: Weights, decisions: Mapping[str, Decision], decided: Mapping[str, tuple[str, ...]]) -> Weights:
+    """`weights`, but 1 for an operation that is decided and 0 for its rivals, and 0 for inputs that are not kept."""
+    changed = dict(weights)
+    like = next(iter(weights.values()))
+    for name, kept in decided.items():
+        mask = constant(tuple(float(option in kept) for option in decisions[name].options), like.device, like.dtype)
+        changed[name] = weights[name] * mask if decisions[name].inputs and name in weights else mask
+    return changed
+
+
+def _without(weights: Weights, decision: Decision, option: str) -> Weights:
+    """The weights, 0 for one option; inputs that are plainly added have the weight 1."""
+    like = next(iter(weights.values()))
+    own = weights[decision.name] if decision.name in weights else like.new_ones(len(decision.options))
+    mask = constant(tuple(float(other != option) for other in decision.options), like.device, like.dtype)
+    return {**weights, decision.name: own * mask}
+
+
+def _queue(decisions: Mapping[str, Decision], kind: str, stream: torch.Generator) -> list[Decision]:
+    """What is to be decided about a kind of cell: its edges in random order, then its nodes in random order."""
+    own = [d for d in decisions.values() if d.name.split("/")[0] == kind]
+    edges = [d for d in own if not d.inputs and len(d.options) > 1]
+    nodes = [d for d in own if d.inputs and d.keep < len(d.options)]
+    return [group[i] for group in (edges, nodes) for i in torch.randperm(len(group), generator=stream).tolist()]
+
+
+def _check(strategy: GradientStrategy, batches: int | None) -> None:
+    if batches is not None and batches < 1:
+        raise InputError(f"stages.wrapper.batches={batches}: needs 1 or more, or null for all")
+    if not isinstance(strategy, GradientStrategy):
+        raise InputError(
+            "stages.wrapper: selection by perturbation needs strategy=gradient, whose network runs all operations"
+        )
+    with torch.no_grad():
+        drawn = strategy.relax(0.0, 0)
+    open_ones = [n for n, d in strategy.decisions.items() if not d.inputs and len(d.options) > 1]
+    if any(drawn[name].count_nonzero() < 2 for name in open_ones):
+        raise InputError(
+            "stages.wrapper: selection by perturbation leaves one operation out, and this relaxation draws one alone; "
+            "use relaxation=softmax with chooser=full or partial"
+        )

@@ -1,0 +1,134 @@
+"""Weights from one leg's supernet to the next one's, whose edges have fewer operations on as many or more channels.
+
+Operations that see more channels than before are widened as Net2Net does it (Chen, Goodfellow and Shlens 2016, section
+2.3, which DrNAS takes over): channel c of the wide operation is a copy of channel index[c] of the narrow one, and what
+reads copies divides its weights by their number. All layers of all operations of an edge share the index 0, 1, 2, ...,
+0, 1, ..., so that wide(x[index]) = narrow(x)[index] in training and in evaluation, and old channels stay where they
+are. A factorised reduction alone keeps each of its halves together: another index for what comes out. The network is
+another function all the same: the channels that come in new have features of their own, which passed by before.
+
+Where the code of DrNAS differs: it draws its indices, and copies input weights without dividing them, so that what is
+copied counts twice; and it carries over the weights' momentum and the state of the alphas' optimiser, where each of
+our legs has new optimisers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from supernet.runtime.errors import InputError
+from supernet.space.cells import Cell
+from supernet.space.choices import OperationChoice, PartialChannels
+from supernet.space.operations import FactorizedReduce
+from supernet.space.supernet import Supernet
+
+
+def widening(before: int, after: int) -> Tensor:
+    """For each of `after` channels the one of `before` that it copies, (after,)."""
+    return torch.arange(after) % before
+
+
+@torch.no_grad()
+def carry_weights(before: Supernet, now: Supernet) -> None:
+    """Gives `now` the parameters and statistics of `before`: the same cells, whose edges have what is left of them.
+
+    Raises InputError where `now` has something that `before` lacks.
+    """
+    for old, new in zip(_edges(before), _edges(now), strict=True):
+        index, candidates = _index(old, new), _candidates(old)
+        for option, operation in _candidates(new).items():
+            carry_operation(candidates[option], operation, index)
+    known = _others(before)
+    for name, tensor in _others(now).items():
+        if name not in known or known[name].shape != tensor.shape:
+            raise InputError(f"stages.carry=true: the leg before has no {name} of this size; use carry=false")
+        tensor.copy_(known[name])
+
+
+@torch.no_grad()
+def carry_operation(old: nn.Module, new: nn.Module, index: Tensor | None) -> None:
+    """Gives `new` what `old`, the same operation on as many or fewer channels, has.
+
+    `index` as from `widening`; None where there are as many. Raises InputError where a parameter has neither the old
+    size nor that of the channels.
+    """
+    if index is not None and isinstance(old, FactorizedReduce) and isinstance(new, FactorizedReduce):
+        _carry_reduction(old, new, index)
+        return
+    sources = _own(old)
+    for name, tensor in _own(new).items():
+        tensor.copy_(_widened(sources[name], tensor, index))
+    for name, child in new.named_children():
+        carry_operation(old.get_submodule(name), child, index)
+
+
+def _widened(old: Tensor, new: Tensor, index: Tensor | None) -> Tensor:
+    """`old` in the shape of `new`: what comes out of it (dimension 0) copied, what goes in (dimension 1) shared out."""
+    if old.shape == new.shape:
+        return old
+    index = torch.arange(1) if index is None else index.to(old.device)
+    sizes = (int(index.max()) + 1, len(index))
+    changed = [d for d in range(old.dim()) if old.shape[d] != new.shape[d]]
+    if old.dim() != new.dim() or any(d > 1 or (old.shape[d], new.shape[d]) != sizes for d in changed):
+        raise InputError(
+            f"stages.carry=true: weights of {tuple(old.shape)} cannot be widened to {tuple(new.shape)}; "
+            "use the same partial in both legs, or carry=false"
+        )
+    wide = old[index] if 0 in changed else old
+    if 1 in changed:
+        wide = wide[:, index] / index.bincount()[index].view(-1, *[1] * (old.dim() - 2))
+    return wide
+
+
+def _carry_reduction(old: FactorizedReduce, new: FactorizedReduce, index: Tensor) -> None:
+    """The even pixels' convolution gives the first half of the channels and the odd pixels' the second."""
+    first, halves = 0, []
+    for narrow, wide in ((old.even, new.even), (old.odd, new.odd)):
+        half = widening(narrow.out_channels, wide.out_channels).to(narrow.weight.device)
+        wide.weight.copy_(_widened(narrow.weight[half], wide.weight, index))
+        halves.append(first + half)
+        first += narrow.out_channels
+    sources, places = _own(old.norm), torch.cat(halves)
+    for name, tensor in _own(new.norm).items():
+        tensor.copy_(sources[name][places] if tensor.dim() else sources[name])
+
+
+def _own(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers of a module itself."""
+    return {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
+
+
+def _edges(supernet: Supernet) -> list[nn.Module]:
+    return [edge for cell in supernet.modules() if isinstance(cell, Cell) for edge in cell.edges.values()]
+
+
+def _candidates(edge: nn.Module) -> dict[str, nn.Module]:
+    choice = edge.choice if isinstance(edge, PartialChannels) else edge
+    assert isinstance(choice, OperationChoice)
+    return dict(choice.candidates.items())
+
+
+def _index(old: nn.Module, new: nn.Module) -> Tensor | None:
+    whole = [edge.operated * edge.divisor for edge in (old, new) if isinstance(edge, PartialChannels)]
+    if not whole:
+        return None
+    before, after = (edge.operated if isinstance(edge, PartialChannels) else whole[0] for edge in (old, new))
+    if after < before:
+        raise InputError(
+            f"stages.carry=true: {after} channels of an edge are operated on, {before} in the leg before; "
+            "use the same partial or a smaller one, or carry=false"
+        )
+    return None if before == after else widening(before, after)
+
+
+def _others(supernet: Supernet) -> dict[str, Tensor]:
+    """Everything that belongs to no candidate operation."""
+    inside = {
+        id(tensor)
+        for edge in _edges(supernet)
+        for operation in _candidates(edge).values()
+        for tensor in [*operation.parameters(), *operation.buffers()]
+    }
+    everything = [*supernet.named_parameters(), *supernet.named_buffers()]
+    return {name: tensor for name, tensor in everything if id(tensor) not in inside}

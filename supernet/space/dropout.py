@@ -1,0 +1,76 @@
+"""Dropout on skip connections (P-DARTS) and of whole edges (drop path), and how a network's rates are set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from supernet.space.operations import Operation, Site
+
+
+def _thinned(x: Tensor, shape: Sequence[int], probability: float) -> Tensor:
+    """`x` times a mask of `shape` that is 0 with `probability`, and otherwise so large that the mean stays."""
+    mask = torch.empty(shape, dtype=x.dtype, device=x.device).bernoulli_(1.0 - probability)
+    return x * (mask / (1.0 - probability))
+
+
+def _set_probability(network: nn.Module, kind: type[SkipDropout] | type[DropPath], probability: float) -> None:
+    for module in network.modules():
+        if isinstance(module, kind):
+            module.probability = probability
+
+
+class SkipDropout(nn.Module):
+    """An identity whose values are dropped one by one while training, the rest rescaled (P-DARTS, Chen et al. 2019).
+
+    So the operations beside a skip connection have to learn, too. `probability` in [0, 1) is set from outside
+    (`set_skip_dropout`): it is a function of the epoch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.probability = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.probability == 0.0:
+            return x
+        # Drawn in the order of the values, not of their places in memory: all executors drop the same.
+        return _thinned(x, x.shape, self.probability)
+
+
+def dropped(skip: Operation) -> Operation:
+    """`skip` with dropout where it is an identity; where it has convolutions (stride 2), as it is."""
+
+    def build(site: Site) -> nn.Module:
+        operation = skip(site)
+        return SkipDropout() if isinstance(operation, nn.Identity) else operation
+
+    return build
+
+
+def set_skip_dropout(network: nn.Module, probability: float) -> None:
+    """Sets the probability of every SkipDropout in `network`."""
+    _set_probability(network, SkipDropout, probability)
+
+
+class DropPath(nn.Module):
+    """Zeroes its input for a random part of the batch while training and rescales the rest (FractalNet; DARTS 4.1).
+
+    `probability` in [0, 1) is set from outside (`set_drop_path`): it is a function of the epoch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.probability = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.probability == 0.0:
+            return x
+        return _thinned(x, (x.shape[0], 1, 1, 1), self.probability)
+
+
+def set_drop_path(network: nn.Module, probability: float) -> None:
+    """Sets the probability of every DropPath in `network`."""
+    _set_probability(network, DropPath, probability)

@@ -1,0 +1,76 @@
+"""The supernet: a network that holds open decisions, as a function of images and architecture weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from supernet.runtime.errors import InputError
+from supernet.runtime.parameter_slots import Parameters
+from supernet.space.architecture import Decision, Weights
+from supernet.space.choices import Choice, OperationChoice
+
+
+class Supernet(nn.Module):
+    """A network with open decisions: a function of images and architecture weights.
+
+    It holds no architecture parameters: `parameters()` is exactly w of the bilevel problem, and every strategy
+    runs on the same supernet by handing it other weights. `everything`: it is the reference, which does what the
+    original's code does, gradients that nobody needs included.
+    """
+
+    def __init__(self, network: nn.Module, *, everything: bool = False) -> None:
+        super().__init__()
+        self.network = network
+        self.everything = everything
+        self._choices = [module for module in network.modules() if isinstance(module, Choice)]
+        self._operations = [choice for choice in self._choices if isinstance(choice, OperationChoice)]
+        self.norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
+        self.decisions: dict[str, Decision] = {}
+        for choice in self._choices:
+            known = self.decisions.setdefault(choice.decision.name, choice.decision)
+            if known != choice.decision:
+                raise InputError(f"space: {known.name!r} is asked twice with different options; give each its own name")
+
+    def forward(self, images: Tensor, weights: Weights) -> Tensor:
+        """Logits (batch, classes) for images (batch, channels, height, width).
+
+        `weights` needs an entry for each operation decision; where an input decision has none, its node's edges
+        are plainly added.
+        """
+        of_candidates: dict[tuple[str, int], Tensor] = {}
+        for edge in self._operations:
+            if edge.key not in of_candidates:
+                of_candidates[edge.key] = edge.of_candidates(weights[edge.decision.name])
+        on = self._on(of_candidates)
+        try:
+            for choice in self._choices:
+                if isinstance(choice, OperationChoice):
+                    choice.weights, choice.on = of_candidates[choice.key], on.get(choice.key, ())
+                else:
+                    choice.weights = weights.get(choice.decision.name)
+            return self.network(images)
+        finally:
+            for choice in self._choices:
+                choice.weights, choice.on = None, ()
+
+    @cached_property
+    def places(self) -> Parameters:
+        """Where the parameters are, in the order of `parameters()`; from the first use on the structure is to stay."""
+        return Parameters(self)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a pass begins by reading weights from the device: which operations run is decided on the host."""
+        return any(choice.single for choice in self._operations)
+
+    def _on(self, weights: Mapping[tuple[str, int], Tensor]) -> dict[tuple[str, int], list[bool]]:
+        """By key of single paths, which weights are not zero, all read at once: a device is waited for once."""
+        keys = list(dict.fromkeys(choice.key for choice in self._operations if choice.single))
+        if not keys:
+            return {}
+        read = iter(torch.cat([weights[key].detach() for key in keys]).ne(0).tolist())
+        return {key: [next(read) for _ in range(len(weights[key]))] for key in keys}

@@ -1,0 +1,110 @@
+"""supernet-plan: what it says is counted and measured, and mistakes are one line."""
+
+import sys
+
+import pytest
+import torch
+from supernet.experiments.commands import plan as plan_module
+from supernet.experiments.commands.plan import Need, duration, main
+
+from supernet.training.loop import Recipe
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["supernet-plan", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def test_says_what_both_stages_need_and_leaves_nothing(run, tmp_path):
+    code, out, err = run("experiment=quick", "runtime.threads=1")
+    assert code == 0, err
+    rows = [line for line in out.splitlines() if line.startswith("│")]
+    assert [row.split("│")[1].strip() for row in rows] == ["search", "retraining"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_leg_has_a_row(run):
+    stages = "stages=[{width: 1.5, keep: 3}, {partial: 2}]"
+    code, out, err = run("experiment=micro", "table=none", "runtime.threads=1", "search.batch_size=8", stages)
+    assert code == 0, err
+    rows = [[cell.strip() for cell in line.split("│")] for line in out.splitlines() if line.startswith("│")]
+    assert [row[1] for row in rows] == ["search1", "search2", "retraining"]
+    first, second = (int(row[2].replace(",", "")) for row in rows[:2])
+    assert second < first, "fewer operations on fewer channels"
+
+
+def test_a_given_genotype_needs_no_search(run):
+    code, out, err = run("experiment=quick", "genotype=darts_v2", "space.nodes=4")
+    assert code == 0, err
+    assert "search" not in out.replace("research", "")
+
+
+def test_batches_follow_from_few_images_as_in_the_job(run, images):
+    code, out, err = run("data=npz", f"data.path={images}", "space=darts_quick", "retrain.network.darts.channels=4")
+    assert code == 0, err
+    rows = [[cell.strip() for cell in line.split("│")] for line in out.splitlines() if line.startswith("│")]
+    assert [row[3] for row in rows] == ["9", "9"]  # 45 and 81 images
+
+
+def test_the_optimiser_is_that_of_the_loop():
+    recipe = Recipe(weight_decay=0.01, nesterov=True, momentum=0.8)
+    (group,) = plan_module._sgd(torch.nn.Linear(2, 2), recipe).param_groups
+    assert (group["weight_decay"], group["nesterov"], group["momentum"], group["lr"]) == (0.01, True, 0.8, 0.025)
+
+
+def test_a_batch_that_does_not_fit_is_told(run, monkeypatch):
+    monkeypatch.setattr(plan_module, "_free", lambda device: 2_000_000)
+    code, out, _ = run("experiment=quick", "space.channels=8")
+    assert code == 0
+    assert "does not fit; search.batch_size=" in out
+
+
+def test_memory_grows_with_the_batch_as_it_says(run):
+    kept = []
+
+    def forward(batch):
+        x = batch.images.requires_grad_()
+        y = x.relu()
+        kept.append(x.numel() * 4 + 0)
+        return (y * y).sum()
+
+    from supernet.data.batches import Batch
+
+    two = Batch(torch.randn(2, 3, 4, 4), torch.zeros(2, dtype=torch.int64))
+    four = Batch(torch.randn(4, 3, 4, 4), torch.zeros(4, dtype=torch.int64))
+    assert plan_module._kept(forward, four) == 2 * plan_module._kept(forward, two) == 4 * 48 * 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["search.epochs=-3"], 2, "search.epochs=-3: needs at least 1"),
+        (["epochs=3"], 2, "did you mean retrain.epochs, search.epochs"),
+        (["seed=1,2"], 2, "seed=1,2: several values are a sweep"),
+        (["seed=abc"], 2, "seed=abc: Value 'abc'"),
+        (["space=nowhere"], 2, "space=nowhere: no such option; known: darts"),
+        (["data=npz", "data.path=nowhere.npz"], 2, "nowhere.npz"),
+    ],
+)
+def test_mistakes(run, arguments, code, says):
+    got, out, err = run(*arguments)
+    assert got == code
+    assert says in err
+    assert "Traceback" not in out + err
+
+
+def test_durations():
+    assert [duration(s) for s in (0.51, 99.0, 120.0, 7200.0)] == ["0.5 s", "99.0 s", "2 min", "2.0 h"]
+    assert Need("search", 1, 2, 3.0, None, 4.0, 5).fits is None

@@ -1,0 +1,107 @@
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pytest
+from supernet.experiments.conversion import convert
+from supernet.experiments.instantiate import build
+
+from supernet.runtime.errors import InputError
+from supernet.runtime.limits import Limit
+
+
+@dataclass(frozen=True)
+class Part:
+    size: int
+    rate: float = 0.5
+    name: str | None = None
+    kind: Literal["a", "b"] = "a"
+    sides: tuple[int, ...] = ()
+    inner: Any = None
+    limit: Limit = 1.0
+    names: tuple[str, ...] = ()
+    pair: tuple[float, float] = (0.0, 0.0)
+    call: Callable[[int], int] | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.size > 100:
+            raise InputError(f"size={self.size}: too large")
+
+
+HERE = f"{__name__}.Part"
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or __import__(__name__))
+
+
+def test_builds_trees_with_the_types_asked_for():
+    part = build(
+        {"_target_": HERE, "size": 3, "rate": 1, "sides": [1, 2], "inner": [{"_target_": HERE, "size": 1}]}, "p"
+    )
+    assert part == Part(3, 1.0, sides=(1, 2), inner=[Part(1)])
+    assert isinstance(part.rate, float)
+    later = build({"_target_": HERE, "_partial_": True, "rate": 2.5}, "p")
+    assert later(size=4) == Part(4, 2.5)
+    assert build({"plain": [1, {"x": None}]}, "p") == {"plain": [1, {"x": None}]}
+
+
+@pytest.mark.parametrize(
+    ("node", "says"),
+    [
+        ({"size": "x"}, "p.size=x: needs a whole number"),
+        ({"size": True}, "p.size=True: needs a whole number"),
+        ({"size": 1.5}, "p.size=1.5: needs a whole number"),
+        ({"size": 1, "rate": "fast"}, "p.rate=fast: needs a number"),
+        ({"size": 1, "kind": "c"}, "p.kind=c: use one of a, b"),
+        ({"size": 1, "sides": 3}, "p.sides=3: needs a list"),
+        ({"size": 1, "sides": [1, "x"]}, r"p.sides\[1\]=x: needs a whole number"),
+        ({"size": 1, "name": [1]}, r"p.name=\[1\]: needs text"),
+        ({"size": 1, "other": 2}, "p.other: unknown setting; known: size, rate, name"),
+        ({"rate": 1.0}, "p.size: needs a value"),
+        ({"size": "???"}, "p.size: needs a value; give one with p.size="),
+        ({"size": 101}, "size=101: too large"),
+        ({"size": 10**20}, "whole number below 2"),
+        ({"size": 1, "rate": math.nan}, "p.rate=nan: needs a finite number"),
+        ({"size": 1, "rate": math.inf}, "p.rate=inf: needs a finite number"),
+        ({"size": 1, "sides": [], "limit": math.nan}, "p.limit=nan: needs a finite number"),
+        ({"size": 1, "names": ["a", ""]}, "an empty text in it"),
+        ({"size": 1, "pair": [1.0]}, r"p.pair=\[1.0\]: needs a list of 2"),
+        ({"size": 1, "pair": [1.0, math.inf]}, r"p.pair\[1\]=inf: needs a finite"),
+        ({"size": 1, "call": {"a": 1}}, "p.call={'a': 1}: needs an object"),
+        ({"size": 1, "call": []}, r"p.call=\[\]: needs an object"),
+        ({"size": 1, "costs": [1]}, r"p.costs=\[1\]: needs names and values"),
+        ({"size": 1, "_partial_": 5}, "p._partial_=5: needs true or false"),
+    ],
+)
+def test_mistakes_name_key_value_and_way_out(node, says):
+    with pytest.raises(InputError, match=says):
+        build({"_target_": HERE, **node}, "p")
+
+
+def test_what_cannot_be_found_or_must_not_be_used():
+    for name in ("nowhere.Thing", f"{__name__}.Absent", "os.system"):
+        with pytest.raises(InputError, match=r"p\._target_=") as error:
+            build({"_target_": name}, "p")
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("endless", [math.inf, "inf", ".inf"])
+def test_only_a_limit_may_be_infinite(endless):
+    assert build({"_target_": HERE, "size": 1, "limit": endless}, "p").limit == math.inf
+    assert convert(endless, Limit | None, "k") == math.inf
+
+
+def test_convert_knows_the_usual_annotations():
+    assert convert(None, int | None, "k") is None
+    assert convert([3], Sequence[float], "k") == (3.0,)
+    assert convert([1], list[int], "k") == [1]
+    assert convert({"a": [1]}, dict[str, tuple[int, ...]], "k") == {"a": (1,)}
+    assert convert(7, str, "k") == "7"
+    assert convert("yes", bool | str, "k") == "yes"
+    assert convert(object, type, "k") is object
