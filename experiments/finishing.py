@@ -16,7 +16,7 @@ from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
 
 from .job import Job
-from .records.provenance import Asked, _hash, _seconds, settings_hash, training_hash
+from .records.provenance import Invocation, _hash, _seconds, settings_hash, training_hash
 from .records.summary import VERSION, Finalist
 from .searching import leg_name
 
@@ -53,7 +53,7 @@ def complete(
     ]
 
 
-def facts(job: Job, settings: Mapping[str, Any], asked: Asked, found: Finalist) -> dict[str, Any]:
+def facts(job: Job, settings: Mapping[str, Any], asked: Invocation, found: Finalist) -> dict[str, Any]:
     """The head of summary.json. Accuracies in [0, 1], times in seconds, the table's numbers in its own units.
 
     `settings` and `training` are hashes: of all that a search and its cell depend on besides the seed, and of what

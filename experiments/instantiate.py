@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,10 +20,6 @@ from omegaconf.errors import OmegaConfBaseException
 from supernet.runtime.errors import InputError
 
 from .conversion import convert
-from .schema import Config
-
-ConfigStore.instance().store(group="schema", name="config", node=Config)
-
 
 _RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")
 
@@ -52,7 +47,7 @@ def build(node: Any, key: str) -> Any:
         return children
     whole = not convert(node.get("_partial_", False), bool, f"{key}._partial_")
     target = _locate(str(node["_target_"]), key)
-    arguments = _arguments(target, children, key, whole)
+    arguments = checked_arguments(target, children, key, whole)
     try:
         return target(**arguments) if whole else partial(target, **arguments)
     except InputError:
@@ -72,7 +67,7 @@ def _locate(name: str, key: str) -> Callable[..., Any]:
     return function
 
 
-def _arguments(target: Callable[..., Any], given: Mapping[str, Any], key: str, whole: bool) -> dict[str, Any]:
+def checked_arguments(target: Callable[..., Any], given: Mapping[str, Any], key: str, whole: bool) -> dict[str, Any]:
     """`given`, each converted to what the target's signature says."""
     try:
         signature = inspect.signature(target)

@@ -19,8 +19,8 @@ from supernet.runtime.interrupt import Interruption
 from supernet.runtime.report import RunReport
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_everything
-from supernet.search.collapse.monitor import Doctor
-from supernet.search.progressive.stages import Leg, Stage, legs
+from supernet.search.collapse.monitor import MonitorSettings
+from supernet.search.progressive.stages import ResolvedStage, Stage, legs
 from supernet.search.recipe import SearchRecipe
 from supernet.space.architecture import Architecture, random_architecture
 from supernet.space.choosers import Undecided
@@ -58,8 +58,8 @@ class Job:
     retrain_space: Any
     chooser: Any
     strategy: Callable[..., Any]
-    legs: list[Leg]
-    doctor: Doctor
+    legs: list[ResolvedStage]
+    monitor: MonitorSettings
     retrain_recipe: Recipe | None
     table: Callable[[Architecture], Mapping[str, float]] | None
     factories: dict[str, Any]
@@ -148,7 +148,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         chooser=replace(build(settings["chooser"], "chooser"), factories=factories, executor=used.executor),
         strategy=build(settings["strategy"], "strategy"),
         legs=legs(_stages(settings["stages"]), space, recipe, data.shape, len(data.classes)),
-        doctor=build(settings["doctor"], "doctor"),
+        monitor=build(settings["monitor"], "monitor"),
         retrain_recipe=retrain_recipe,
         table=build(settings["table"], "table"),
         factories=factories,

@@ -47,13 +47,13 @@ from .instantiate import plain
 from .job import Job, prepare, random_cell
 from .recorded_words import check_composed
 from .records.environment import environment
-from .records.provenance import Asked, timed
+from .records.provenance import Invocation, timed
 from .records.summary import ENVIRONMENT, SUMMARY, Finalist, show_next, show_table, summarise, write_json
 from .resume import Start
 from .retraining import balanced, keep_model, retrain, test_once
 from .searching import check_legs, leg_name, search_cell
 
-_UNASKED, _TYPED = Asked(), Start([])
+_UNASKED, _TYPED = Invocation(), Start([])
 _LOG = logging.getLogger("supernet")
 _FULL = "the memory is full; lower data.size (an image's height and width), search.batch_size or retrain.batch_size"
 
@@ -106,7 +106,7 @@ def _hydra_main(began: Start, locks: ExitStack) -> None:
                 check_composed(config, began.typed, began.folders)
             with Interruption() as interruption:
                 hydra_config = HydraConfig.get()
-                asked = Asked(dict(hydra_config.runtime.choices), tuple(hydra_config.overrides.task))
+                asked = Invocation(dict(hydra_config.runtime.choices), tuple(hydra_config.overrides.task))
                 return pipeline(plain(config), directory, interruption, OmegaConf.to_yaml(config), asked, began)
         except Interrupted as error:
             _fail(f"{error}; all is saved. Go on with: {resume.command(whole, sys.argv[1:])}")
@@ -162,7 +162,7 @@ def pipeline(
     directory: Path,
     interruption: Interruption,
     yaml: str = "",
-    asked: Asked = _UNASKED,
+    asked: Invocation = _UNASKED,
     began: Start = _TYPED,
 ) -> float | None:
     """Runs the job in `directory` and returns the found cell's validation accuracy, the objective of a sweep.

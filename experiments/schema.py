@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from supernet.runtime.errors import InputError
 
-from .instantiate import _arguments
+from .instantiate import checked_arguments
 
 
 @dataclass
@@ -58,11 +59,13 @@ class Config:
     objective: Any = field(default_factory=dict)
     discretiser: Any = MISSING
     search: Any = MISSING
-    doctor: Any = MISSING
+    monitor: Any = MISSING
     retrain: Any = MISSING
     table: Any = None
     stages: list[Any] = field(default_factory=list)
 
+
+ConfigStore.instance().store(group="schema", name="config", node=Config)
 
 GROUPS = (
     "experiment",
@@ -82,8 +85,11 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises InputError where a setting is of another kind or out of its range, or says what another one forbids.
     """
-    settings = {**settings, **{name: _arguments(kind, settings[name], name, True) for name, kind in _PLAIN.items()}}
-    for group in ("data", "space", "chooser", "strategy", "search", "doctor", *_OPTIONAL):
+    settings = {
+        **settings,
+        **{name: checked_arguments(kind, settings[name], name, True) for name, kind in _PLAIN.items()},
+    }
+    for group in ("data", "space", "chooser", "strategy", "search", "monitor", *_OPTIONAL):
         node = settings[group]
         if not isinstance(node, dict) and not (node is None and group in _OPTIONAL):
             raise InputError(f"{group}={node}: needs an object; {group}=NAME takes one of supernet --help")

@@ -17,8 +17,8 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_everything
 from supernet.search.loop import search
-from supernet.search.progressive.stages import Heir, Leg, Stage, pruned
-from supernet.search.progressive.weight_inheritance import carry_weights
+from supernet.search.progressive.stages import Heir, ResolvedStage, Stage, pruned
+from supernet.search.progressive.weight_inheritance import inherit_weights
 from supernet.search.statistics import kinds
 from supernet.search.strategy import has_alphas
 from supernet.space.architecture import Architecture, Weights
@@ -42,7 +42,7 @@ class Search:
     inner: Any
     strategy: Any
 
-    def kept(self, leg: Leg, weights: Weights | None = None) -> dict[str, tuple[str, ...]]:
+    def kept(self, leg: ResolvedStage, weights: Weights | None = None) -> dict[str, tuple[str, ...]]:
         """The operations of each edge that go on after `leg`, by what its strategy thinks of them now."""
         return pruned(self.supernet.decisions, weights or self.strategy.expected(), leg.stage.keep)
 
@@ -68,8 +68,8 @@ def build_leg(
     network = leg.space.network(_chooser(job, leg, kept or {}), job.data.shape, len(job.data.classes))
     supernet = Supernet(job.engine.lay_out(network), everything=job.engine.everything)
     strategy = make_strategy(job, supernet, seed)
-    if leg.stage.carry and before is not None:
-        carry_weights(before.supernet, supernet)
+    if leg.stage.inherit_weights and before is not None:
+        inherit_weights(before.supernet, supernet)
         strategy.inherit(before.inner)
     return Search(supernet, strategy, strategy if leg.stage.wrapper is None else leg.stage.wrapper(strategy))
 
@@ -86,10 +86,10 @@ def make_strategy(job: Job, supernet: Supernet, seed: int) -> Any:
 
 def check_legs(job: Job) -> None:
     """What a leg's strategy cannot do shows now and not after the legs before."""
-    acts = job.doctor.on_rise != "go_on"
+    acts = job.monitor.on_rise != "go_on"
     if len(job.legs) > 1 and acts:
         raise InputError(
-            f"doctor.on_rise={job.doctor.on_rise}: acts on a search in one leg, stages has {len(job.legs)}; use go_on"
+            f"monitor.on_rise={job.monitor.on_rise}: acts on a search in one leg, stages has {len(job.legs)}; use go_on"
         )
     if job.divided.search is None:
         return
@@ -98,23 +98,24 @@ def check_legs(job: Job) -> None:
             supernet = Supernet(leg.space.network(job.chooser, job.data.shape, len(job.data.classes)))
         strategy = make_strategy(job, supernet, job.seed)
         strategy.finish()  # the discretiser's own settings
-        if unknown := set(job.doctor.spared) - {*kinds(supernet.decisions), "normal", "reduce"}:
+        if unknown := set(job.monitor.spared) - {*kinds(supernet.decisions), "normal", "reduce"}:
             known = ", ".join(kinds(supernet.decisions))
             raise InputError(
-                f"doctor.spared={list(job.doctor.spared)}: no kind of cell is {unknown.pop()!r}; known: {known}"
+                f"monitor.spared={list(job.monitor.spared)}: no kind of cell is {unknown.pop()!r}; known: {known}"
             )
-        if leg.stage.carry and not isinstance(strategy, Heir):
+        if leg.stage.inherit_weights and not isinstance(strategy, Heir):
             raise InputError(
-                f"stages[{number}].carry=true: {type(strategy).__name__} has no 'inherit'; use carry=false"
+                f"stages[{number}].inherit_weights=true: {type(strategy).__name__} has no 'inherit'; "
+                "use inherit_weights=false"
             )
         if leg.stage.keep is not None and not has_alphas(strategy):
             raise InputError(f"stages[{number}].keep={leg.stage.keep}: this search ranks no operations; use keep=null")
         wrapped = _wrapped(leg, number, strategy)
         if acts:
-            job.doctor.check(wrapped)
+            job.monitor.check(wrapped)
 
 
-def _wrapped(leg: Leg, number: int, strategy: Any) -> Any:
+def _wrapped(leg: ResolvedStage, number: int, strategy: Any) -> Any:
     try:
         return strategy if leg.stage.wrapper is None else leg.stage.wrapper(strategy)
     except InputError as error:
@@ -133,12 +134,12 @@ def _seed(job: Job, number: int) -> int:
     return job.seed if number == 0 else generator(job.seed, _LEG_STREAM, number).initial_seed()
 
 
-def _chooser(job: Job, leg: Leg, kept: Mapping[str, Sequence[str]]) -> Any:
+def _chooser(job: Job, leg: ResolvedStage, kept: Mapping[str, Sequence[str]]) -> Any:
     changes: dict[str, Any] = {}
     if kept:
         changes["kept"] = kept
-    if leg.partial is not None:
-        changes["partial"] = leg.partial
+    if leg.channel_divisor is not None:
+        changes["channel_divisor"] = leg.channel_divisor
     if leg.recipe.skip_dropout and _SKIP in job.factories:
         changes["factories"] = {**job.factories, _SKIP: dropped(job.factories[_SKIP])}
     try:
@@ -168,7 +169,7 @@ def _run(job: Job, number: int, made: Search, yaml: str) -> Architecture:
             task=Classification(),
             run=run,
             known=job.table,
-            doctor=job.doctor,
+            monitor=job.monitor,
         )
     finally:
         run.report.close()
@@ -183,14 +184,14 @@ def _run_of(job: Job, number: int) -> Run:
     return replace(run, seed=_seed(job, number), fingerprint={**run.fingerprint, **stage})
 
 
-def describe(leg: Leg, supernet: Supernet) -> str:
+def describe(leg: ResolvedStage, supernet: Supernet) -> str:
     """A leg's size in words, and where it is not what was asked for."""
     most = max(len(d.options) for d in supernet.decisions.values() if not d.inputs)
     sizes = {f.name: getattr(leg.space, f.name) for f in fields(leg.space) if f.name in ("cells", "channels")}
     words = [*(f"{size} {name}" for name, size in sizes.items()), f"{most} operations an edge"]
     words.append(f"{leg.recipe.epochs} epochs")
-    if leg.partial is not None:
-        words.append(f"one channel in {leg.partial}")
-        if leg.partial != leg.stage.partial:
-            words[-1] += f" (not in {leg.stage.partial}: that does not divide all channels into two or more)"
+    if leg.channel_divisor is not None:
+        words.append(f"one channel in {leg.channel_divisor}")
+        if leg.channel_divisor != leg.stage.channel_divisor:
+            words[-1] += f" (not in {leg.stage.channel_divisor}: that does not divide all channels into two or more)"
     return ", ".join(words)

@@ -21,9 +21,9 @@ def composed(*overrides: str) -> dict:
 
 
 def tiny(images, *more: str) -> list[str]:
-    """Words for a run of a second or two; without the doctor, unless asked for."""
+    """Words for a run of a second or two; without the monitor, unless asked for."""
     settings = ["experiment=quick", "data=npz", f"data.path={images}", "search.epochs=1", "search.batch_size=16"]
-    return [*settings, "retrain.epochs=1", "retrain.batch_size=16", "runtime.threads=1", "doctor.every=0", *more]
+    return [*settings, "retrain.epochs=1", "retrain.batch_size=16", "runtime.threads=1", "monitor.every=0", *more]
 
 
 def finalist(name: str, genotype: str, valid, test, **table) -> dict:

@@ -7,7 +7,7 @@ from common import composed
 from supernet.experiments.instantiate import build
 
 from supernet.data.sources import Data
-from supernet.search.collapse.monitor import Doctor
+from supernet.search.collapse.monitor import MonitorSettings
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
 from supernet.space.supernet import Supernet
@@ -30,7 +30,7 @@ def made(settings: dict) -> dict:
     for read in ("data", "table"):
         settings[read] = settings[read] and {**settings[read], "_partial_": True}
     groups = ("relaxation", "inputs", "architect", "optimizer", "objective", "discretiser")
-    parts = ("data", "space", "chooser", "strategy", *groups, "table", "doctor")
+    parts = ("data", "space", "chooser", "strategy", *groups, "table", "monitor")
     return {name: build(settings[name], name) for name in (*parts, "search", "retrain", "operations")}
 
 
@@ -104,7 +104,7 @@ def test_published_settings_of_darts():
 
 
 def test_the_default_doctor_is_the_classs_own():
-    assert build(composed()["doctor"], "doctor") == Doctor()
+    assert build(composed()["monitor"], "monitor") == MonitorSettings()
 
 
 def test_parts_have_the_types_their_constructors_ask_for():

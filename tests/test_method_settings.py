@@ -22,7 +22,7 @@ def fixed(*words: str) -> dict[str, Any]:
     """All that a method decides, by dotted key."""
     settings = composed(*words)
     strategy = {k: v for k, v in settings["strategy"].items() if k not in HANDED_ON}
-    blocks = {name: settings[name] for name in (*PARTS, "search", "doctor", "stages")}
+    blocks = {name: settings[name] for name in (*PARTS, "search", "monitor", "stages")}
     return dict(leaves("", {**blocks, "strategy": strategy}))
 
 
@@ -50,9 +50,9 @@ def leaves(key: str, value: Any):
 # DARTS, first order: Liu et al. 2019, sections 2 and 3.1; cnn/train_search.py and cnn/architect.py.
 DARTS = {
     "chooser._target_": "space.choosers.Undecided",
-    "chooser.partial": 1,
+    "chooser.channel_divisor": 1,
     "chooser.single": False,
-    "chooser.without": [],
+    "chooser.excluded": [],
     "chooser.auxiliary": False,
     "relaxation._target_": "search.relaxations.Softmax",
     "inputs": None,
@@ -90,30 +90,30 @@ DARTS = {
     "strategy.single_level": False,
     "strategy.clip": None,
     "stages": [],
-    "doctor._target_": "search.doctor.Doctor",
-    "doctor.every": 1,
-    "doctor.batch_size": 8,
-    "doctor.iterations": 8,
-    "doctor.tolerance": 0.02,
-    "doctor.recalibration": 4,
-    "doctor.since": 0.5,
-    "doctor.spared": ["reduce"],
-    "doctor.many_skips": 0.5,
-    "doctor.few_parametric": 0.25,
-    "doctor.large_gap": 0.85,
-    "doctor.window": 9,
-    "doctor.delta": 8,
-    "doctor.rise": 1.3,
-    "doctor.not_before": 10,
-    "doctor.on_rise": "go_on",
-    "doctor.factor": 10.0,
-    "doctor.most": 0.03,
+    "monitor._target_": "search.monitor.MonitorSettings",
+    "monitor.every": 1,
+    "monitor.batch_size": 8,
+    "monitor.iterations": 8,
+    "monitor.tolerance": 0.02,
+    "monitor.recalibration": 4,
+    "monitor.since": 0.5,
+    "monitor.spared": ["reduce"],
+    "monitor.many_skips": 0.5,
+    "monitor.few_parametric": 0.25,
+    "monitor.large_gap": 0.85,
+    "monitor.window": 9,
+    "monitor.delta": 8,
+    "monitor.rise": 1.3,
+    "monitor.not_before": 10,
+    "monitor.on_rise": "go_on",
+    "monitor.factor": 10.0,
+    "monitor.most": 0.03,
 }
 SECOND_ORDER = {"architect._target_": "search.architects.unrolled", "architect.epsilon": 0.01}
-SEVEN = {"chooser.without": ["none"]}  # the lists in genotypes.py or spaces.py of these authors' code
+SEVEN = {"chooser.excluded": ["none"]}  # the lists in genotypes.py or spaces.py of these authors' code
 # Xu et al. 2020: train_search.py and model_search.py
 PC_DARTS = {
-    "chooser.partial": 4,
+    "chooser.channel_divisor": 4,
     "search.batch_size": 256,
     "search.schedule.start": 0.1,
     "search.schedule.end": 0.0,
@@ -127,13 +127,13 @@ PC_DARTS_OWN = {
 # Zela et al. 2020: src/search/args.py and the scripts of DARTS-ES and DARTS-ADA
 R_DARTS_ES = {
     **SECOND_ORDER,
-    "doctor.every": 2,
-    "doctor.batch_size": 64,
-    "doctor.iterations": 30,
-    "doctor.tolerance": 0.001,
-    "doctor.window": 5,
-    "doctor.delta": 4,
-    "doctor.on_rise": "stop",
+    "monitor.every": 2,
+    "monitor.batch_size": 64,
+    "monitor.iterations": 30,
+    "monitor.tolerance": 0.001,
+    "monitor.window": 5,
+    "monitor.delta": 4,
+    "monitor.on_rise": "stop",
 }
 # Li et al. 2021: cnn/architect/architect_edarts.py and configs/cnn of gaea_release
 GAEA = {
@@ -150,7 +150,7 @@ DARTS_PT = {
     **SEVEN,
     "stages": GONE,
     "stages.0": {},
-    "stages.1.carry": True,
+    "stages.1.inherit_weights": True,
     "stages.1.rate": 0.1,
     "stages.1.warm_up": 0.0,
     "stages.1.length": 5 * (14 + 3 - 1) / 50,
@@ -242,7 +242,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "r_darts_l2": {**SECOND_ORDER, "search.weight_decay": 81e-4},
     "r_darts_dp": {**SECOND_ORDER, "search.drop_path": 0.2},
     "r_darts_es": R_DARTS_ES,
-    "r_darts_ada": {**R_DARTS_ES, "doctor.on_rise": "adapt"},
+    "r_darts_ada": {**R_DARTS_ES, "monitor.on_rise": "adapt"},
     "sdarts_rs": {**SDARTS, "strategy.perturbation._target_": "search.perturbations.RandomSmoothing"},
     "sdarts_adv": {
         **SDARTS,
@@ -256,8 +256,15 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "search.schedule.end": 0.0,
         "search.warm_up": 20,
         **stages(
-            {"length": 0.5, "depth": 20 / 8, "width": 36 / 16, "partial": 6, "keep": 4, "schedule": "whole"},
-            {"length": 0.5, "depth": 20 / 8, "width": 36 / 16, "partial": 4, "carry": True, "schedule": "whole"},
+            {"length": 0.5, "depth": 20 / 8, "width": 36 / 16, "channel_divisor": 6, "keep": 4, "schedule": "whole"},
+            {
+                "length": 0.5,
+                "depth": 20 / 8,
+                "width": 36 / 16,
+                "channel_divisor": 4,
+                "inherit_weights": True,
+                "schedule": "whole",
+            },
         ),
     },
     "darts_pt": DARTS_PT,
@@ -305,13 +312,13 @@ BENCHMARK = {
 }
 OWN_201 = {"search.epochs": 100, "search.nesterov": False, "search.weight_decay": 3e-4}
 ALPHAS = {"optimizer.lr": 3e-4}
-ALL_FIVE = {"chooser.without": []}
+ALL_FIVE = {"chooser.excluded": []}
 GAEA_201 = {
     "search.epochs": 25,
     "search.schedule.span": 50,
     "search.nesterov": False,
     "search.weight_decay": 3e-4,
-    "chooser.without": ["none"],
+    "chooser.excluded": ["none"],
 }
 DARTS_PT_201 = {**OWN_201, **ALL_FIVE, "stages.1.length": 5 * (6 - 1) / 100}
 NASBENCH201: dict[str, dict[str, Any]] = {
@@ -330,9 +337,9 @@ NASBENCH201: dict[str, dict[str, Any]] = {
         **ALPHAS,
         "search.warm_up": 20,
         **{f"stages.{n}.{size}": GONE for n in (0, 1) for size in ("depth", "width")},
-        "stages.0.partial": 4,
+        "stages.0.channel_divisor": 4,
         "stages.0.keep": 3,
-        "stages.1.partial": 2,
+        "stages.1.channel_divisor": 2,
     },
     "darts_pt": DARTS_PT_201,
     "darts_pt_fixed": DARTS_PT_201,
@@ -387,7 +394,7 @@ def test_few_steps_are_faster_for_alphas_that_adam_moves_and_for_no_other(method
     for key, value in expected.items():
         if key == "optimizer.lr":
             assert found[key] == (0.1 if method.startswith("gaea") else 1e-2)
-        elif key == "chooser.without" and method != "fair_darts":
+        elif key == "chooser.excluded" and method != "fair_darts":
             assert found[key] == (value if experiment == "digits" else [])
         elif key == "objective.beta_decay.epochs":
             assert found[key] == found["search.epochs"]
@@ -408,10 +415,10 @@ def test_few_steps_are_faster_for_alphas_that_adam_moves_and_for_no_other(method
 )
 def test_seven_operations_are_those_of_the_darts_space(space, left):
     """Elsewhere "none" is a candidate on purpose; whoever wants it back in the DARTS space can have it."""
-    assert composed("method=drnas", f"space={space}")["chooser"]["without"] == left
-    assert composed("method=drnas", f"space={space}", "candidates=full")["chooser"]["without"] == []
-    assert composed("method=darts", f"space={space}")["chooser"]["without"] == []
-    assert composed("method=fair_darts", f"space={space}")["chooser"]["without"] == ["none"]
+    assert composed("method=drnas", f"space={space}")["chooser"]["excluded"] == left
+    assert composed("method=drnas", f"space={space}", "candidates=full")["chooser"]["excluded"] == []
+    assert composed("method=darts", f"space={space}")["chooser"]["excluded"] == []
+    assert composed("method=fair_darts", f"space={space}")["chooser"]["excluded"] == ["none"]
 
 
 OTHER_PARTS = {
@@ -449,4 +456,4 @@ def test_other_choices_of_a_part():
     assert composed("relaxation=gumbel")["relaxation"]["start"] == 10.0
     gumbel = composed("relaxation=gumbel")["relaxation"]
     assert (gumbel["hard"], gumbel["start"], gumbel["end"]) == (False, 10.0, 0.1)
-    assert composed("doctor=off")["doctor"]["every"] == 0
+    assert composed("monitor=off")["monitor"]["every"] == 0

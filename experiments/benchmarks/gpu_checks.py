@@ -61,7 +61,7 @@ class Scale:
         return {
             "first_order": Search(self.search),
             "unrolled": Search(self.search, unrolled),
-            "partial_channels": Search(self.search, chooser=Undecided(partial=4)),
+            "partial_channels": Search(self.search, chooser=Undecided(channel_divisor=4)),
         }
 
     @property
@@ -94,7 +94,7 @@ def check_stacked(scale: Scale, device: torch.device) -> Found:
     """The stacked executors against the reference: outputs and every gradient, float64 and (without TF32) float32."""
     for dtype, divisor in product((torch.float64, torch.float32), (1, 4)):
         kind = f"{dtype}{'' if divisor == 1 else ' partial channels'}"
-        supernet = build_supernet(scale.search, device, dtype, Undecided(partial=divisor))
+        supernet = build_supernet(scale.search, device, dtype, Undecided(channel_divisor=divisor))
         weights = random_weights(supernet, device, dtype, inputs=divisor > 1)
         batch = random_batch(scale.check_batch, device, side=scale.side, dtype=dtype)
         expected = passes_of(supernet, batch, weights, Run(device), "reference")

@@ -100,7 +100,7 @@ def run_search(method: str, data: Path, device: torch.device, *more: str) -> Fou
     absent = [name for name in NEEDED if not _is_there(name)]
     require(not absent, f"needs {', '.join(absent)}, not installed here; the other sections do without")
     overrides = ["experiment=none", f"method={method}", "data=npz", f"data.path={data.resolve()}"]
-    overrides += ["data.crop_padding=4", "data.flip=true", "retrain=none", "baseline.random=0", "doctor=off"]
+    overrides += ["data.crop_padding=4", "data.flip=true", "retrain=none", "baseline.random=0", "monitor=off"]
     overrides += [f"runtime.device={device.type}", "runtime.graphs=true", "runtime.precision=bfloat16", *more]
     with tempfile.TemporaryDirectory() as directory:
         run = Path(directory) / "run"

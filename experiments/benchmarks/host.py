@@ -37,7 +37,7 @@ def still(forward: Forward, backward: Backward | None) -> Recorded:
 
 def end_step(step: Step) -> None:
     """The end of a step of the weights, with the gradients that are there."""
-    torch.nn.utils.clip_grad_norm_(step.supernet.places.now(), 5.0)
+    torch.nn.utils.clip_grad_norm_(step.supernet.slots.now(), 5.0)
     step.optimizer.step()
 
 
@@ -54,7 +54,7 @@ def main() -> None:
     kinds = {
         "first order": Search(space),
         "second order": Search(space, unrolled),
-        "partial channels": Search(space, chooser=Undecided(partial=4)),
+        "partial channels": Search(space, chooser=Undecided(channel_divisor=4)),
     }
     searches = {name: SearchSteps(search, graphs, BATCH, SIDE, device) for name, search in kinds.items()}
     final = Darts(channels=4, cells=arguments.training_cells, auxiliary=True)

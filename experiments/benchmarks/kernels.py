@@ -116,7 +116,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("experiments/results/kernels.json"))
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    space, chooser = Darts(channels=arguments.channels, cells=arguments.cells), Undecided(partial=arguments.partial)
+    space, chooser = (
+        Darts(channels=arguments.channels, cells=arguments.cells),
+        Undecided(channel_divisor=arguments.partial),
+    )
     supernet = build_supernet(space, device, chooser=chooser)
     weights = random_weights(supernet, device, inputs=arguments.partial > 1)
     batch = random_batch(arguments.batch, device, side=arguments.side, channels_last=arguments.channels_last)

@@ -51,7 +51,7 @@ def searches(space: Darts) -> dict[str, Search]:
     return {
         "first_order": Search(space),
         "second_order": Search(space, unrolled),
-        "partial_channels": Search(space, chooser=Undecided(partial=4)),
+        "partial_channels": Search(space, chooser=Undecided(channel_divisor=4)),
         "single_path": Search(space, chooser=Undecided(single=True)),
     }
 
@@ -74,7 +74,7 @@ def agreement(space: Darts, chooser: Undecided, side: int) -> dict[str, float]:
 
     def passes(executor: str, dtype: torch.dtype) -> list[torch.Tensor]:
         supernet = build_supernet(space, torch.device("cpu"), dtype, chooser)
-        weights = random_weights(supernet, torch.device("cpu"), dtype, inputs=chooser.partial > 1)
+        weights = random_weights(supernet, torch.device("cpu"), dtype, inputs=chooser.channel_divisor > 1)
         batch = random_batch(8, torch.device("cpu"), side=side, dtype=dtype)
         return passes_of(supernet, batch, weights, Run(), executor)
 

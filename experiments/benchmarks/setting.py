@@ -23,7 +23,7 @@ from supernet.execution.cuda_graphs import Capture
 from supernet.execution.engines import engine
 from supernet.execution.fused.executor import fused
 from supernet.execution.modes import running
-from supernet.execution.precision import Passes, settle_numerics
+from supernet.execution.precision import Accelerated, settle_numerics
 from supernet.execution.recomputation import checkpointed
 from supernet.execution.stacked.executor import Stacked
 from supernet.genotypes.published import published
@@ -65,9 +65,9 @@ class Variant:
     as_product: bool = False
     capture: Capture | None = None
 
-    def passes(self, network: nn.Module, device: torch.device) -> Passes:
+    def passes(self, network: nn.Module, device: torch.device) -> Accelerated:
         """The network's passes, as this variant runs them."""
-        return Passes(network, Run(device, graphs=self.graphs, precision=self.precision), self.capture)
+        return Accelerated(network, Run(device, graphs=self.graphs, precision=self.precision), self.capture)
 
     def numerics(self) -> AbstractContextManager[None]:
         """How PyTorch computes within a step."""
@@ -136,7 +136,7 @@ class Search:
             self.space.name,
             supernet.decisions,
             operations=Gumbel(hard=True) if self.chooser.single else Softmax(),
-            inputs=Softmax() if self.chooser.partial > 1 else None,
+            inputs=Softmax() if self.chooser.channel_divisor > 1 else None,
             architect=self.architect,
             optimizer=partial(torch.optim.Adam, lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3),
             discretiser=argmax,
@@ -163,17 +163,17 @@ class SearchSteps:
         train, valid = (
             random_batch(batch, device, side=side, seed=seed, channels_last=variant.channels_last) for seed in (1, 2)
         )
-        self._passes, self._numerics = variant.passes(self.supernet, device), variant.numerics
-        self.step = Step(self.supernet, train, valid, Classification(), optimizer, 0.0, passes=self._passes)
+        self._accelerated, self._numerics = variant.passes(self.supernet, device), variant.numerics
+        self.step = Step(self.supernet, train, valid, Classification(), optimizer, 0.0, accelerated=self._accelerated)
 
     def __call__(self) -> Tensor:
-        with self._numerics(), self._passes:
+        with self._numerics(), self._accelerated:
             return search_step(self.step, self.strategy, 5.0)[0]
 
     @property
     def recorded(self) -> int:
         """How many CUDA graphs there are of its passes."""
-        return self._passes.recorded
+        return self._accelerated.recorded
 
 
 class TrainingSteps:
@@ -190,10 +190,10 @@ class TrainingSteps:
         self._batch = random_batch(batch, device, side=side, channels_last=variant.channels_last)
         if variant.compiled:
             self.network.compile()
-        self._passes, self._numerics = variant.passes(self.network, device), variant.numerics
+        self._accelerated, self._numerics = variant.passes(self.network, device), variant.numerics
 
     def __call__(self) -> Tensor:
-        with self._numerics(), self._passes:
+        with self._numerics(), self._accelerated:
             return train_step(self.network, self._batch, Classification(0.4), self._optimizer, 5.0)[0]
 
 
@@ -282,7 +282,7 @@ def passes_of(
     """Logits and the gradients of all weights and parameters of one pass."""
     with ExitStack() as stack:
         stack.enter_context(running(supernet, EXECUTORS[executor]))
-        stack.enter_context(Passes(supernet, run, capture))
+        stack.enter_context(Accelerated(supernet, run, capture))
         logits = supernet(batch.images, weights)
     loss = nn.functional.cross_entropy(logits, batch.labels)
     return [logits.detach(), *torch.autograd.grad(loss, [*weights.values(), *supernet.parameters()])]

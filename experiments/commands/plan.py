@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from supernet.data.batches import Batch, Source, steps_per_epoch, training_batches
 from supernet.estimation.costs import parameters
-from supernet.execution.precision import Passes
+from supernet.execution.precision import Accelerated
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
 from supernet.search.loop import search_step
@@ -106,11 +106,13 @@ def _leg(job: Job, number: int, made: Search) -> Need:
     optimizer = _sgd(supernet, recipe)
     assert job.divided.search is not None
     half = job.data.train.subset(job.divided.search[0])
-    passes = Passes(supernet, job.run("plan"))
+    accelerated = Accelerated(supernet, job.run("plan"))
 
     def step(batch: Batch) -> None:
-        with passes:
-            search_step(Step(supernet, batch, batch, task, optimizer, 0.0, passes=passes), strategy, recipe.clip)
+        with accelerated:
+            search_step(
+                Step(supernet, batch, batch, task, optimizer, 0.0, accelerated=accelerated), strategy, recipe.clip
+            )
 
     def forward(batch: Batch) -> Any:
         weights = strategy.sample(Step(supernet, batch, batch, task, optimizer, progress=0.0))
@@ -124,11 +126,11 @@ def _retraining(job: Job, recipe: Recipe) -> Need:
     task = Classification(recipe.auxiliary_weight, recipe.label_smoothing)
     network.to(job.device).train()
     optimizer = _sgd(network, recipe)
-    passes = Passes(network, job.run("plan"))
+    accelerated = Accelerated(network, job.run("plan"))
     kept = job.data.train if job.divided.retrain is None else job.data.train.subset(job.divided.retrain[0])
 
     def step(batch: Batch) -> None:
-        with passes:
+        with accelerated:
             train_step(network, batch, task, optimizer, recipe.clip)
 
     return _need("retraining", job, network, kept, recipe, step, lambda batch: network(batch.images))

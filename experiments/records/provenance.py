@@ -19,7 +19,7 @@ _CLOCK = "seconds.json"
 
 
 @dataclass(frozen=True)
-class Asked:
+class Invocation:
     """What a person asked for: the option of each group ("method" -> "gdas"), and the words of the command line."""
 
     choices: Mapping[str, str | None] = field(default_factory=dict)

@@ -10,7 +10,7 @@ import torch
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Source
 from supernet.execution.modes import frozen_statistics
-from supernet.execution.precision import Passes
+from supernet.execution.precision import Accelerated
 from supernet.runtime.interrupt import Interrupted
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator
@@ -54,7 +54,7 @@ class _Judge:
     recipe: SearchRecipe
     task: Task
     run: Run
-    passes: Passes
+    accelerated: Accelerated
 
     def __call__(self, weights: Weights, batches: int | None = None) -> float:
         if self.run.interruption.requested():
@@ -63,7 +63,7 @@ class _Judge:
         if batches is not None:
             order = torch.randperm(len(images), generator=generator(self.run.seed, _JUDGE_STREAM))
             images = images.subset(order[: batches * self.recipe.batch_size])
-        with self.passes, frozen_statistics(self.supernet):
+        with self.accelerated, frozen_statistics(self.supernet):
             args = (self.augmentation, self.recipe, self.task, self.run)
             return _evaluate(self.supernet, weights, images, *args).accuracy
 

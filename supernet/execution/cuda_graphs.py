@@ -31,7 +31,7 @@ from torch.autograd import Function
 from torch.utils import _pytree as pytree
 
 from supernet.runtime.errors import InputError
-from supernet.runtime.parameter_slots import Parameters, Settings
+from supernet.runtime.parameter_slots import ModuleSettings, ParameterSlots
 
 _WANTED = attrgetter("requires_grad")
 MOST = 8
@@ -104,13 +104,13 @@ class CudaCapture:
 class Graphed:
     """Stands in for `network`'s forward pass, which `plain` runs, and replays it from graphs where that is possible.
 
-    `capture` replaces the recording of CUDA work, for tests. To be used by way of `precision.Passes`.
+    `capture` replaces the recording of CUDA work, for tests. To be used by way of `precision.Accelerated`.
     """
 
     def __init__(self, network: nn.Module, plain: Pass, capture: Capture | None = None, patience: int = 3) -> None:
         capture = capture or CudaCapture(next(network.parameters()).device)
         self._network, self._plain, self._capture, self._patience = network, plain, capture, patience
-        self._parameters, self._settings = Parameters(network), Settings(network)
+        self._parameters, self._settings = ParameterSlots(network), ModuleSettings(network)
         self._own = [parameter.data_ptr() for parameter in self._parameters.now()]
         self._known: dict[int, list[Any]] = {}  # settings that were met, the latest last
         self._numbers = itertools.count()
@@ -126,7 +126,7 @@ class Graphed:
         wanted = torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in leaves + parameters)
         if self._inside or not all(isinstance(leaf, Tensor) for leaf in leaves):
             return self._plain(*args)
-        if getattr(self._network, "waits", False):  # an attempt would leave CUDA's random state in disorder
+        if getattr(self._network, "data_dependent", False):  # an attempt would leave CUDA's random state in disorder
             if wanted:
                 self._give_up("what it runs depends on numbers that are on the device")
             return self._plain(*args)
@@ -262,7 +262,7 @@ class _Graph:
     def __init__(self, forward: Callable[[], Any], inputs: _Inputs, capture: Capture, turn: _Turn) -> None:
         self._mine, self.asked, self.turn = inputs.tensors[: inputs.copied], inputs.asked, turn
         self._wanted = [tensor for tensor in inputs.tensors if tensor.requires_grad]
-        self._places = [tensor.requires_grad for tensor in inputs.asked(inputs.tensors)]
+        self._slots = [tensor.requires_grad for tensor in inputs.asked(inputs.tensors)]
         self._slopes: list[Tensor] = []  # gradients with respect to the outputs
         self.spec: pytree.TreeSpec
 
@@ -292,7 +292,7 @@ class _Graph:
         made = [g for g in self._recorded.gradients if g is not None]
         filled = iter(torch._foreach_mul(made, 1.0) if made else ())  # copies, made by one call
         wanted = iter([None if g is None else next(filled) for g in self._recorded.gradients])
-        return [next(wanted) if place else None for place in self._places]
+        return [next(wanted) if place else None for place in self._slots]
 
 
 def _copy(static: Sequence[Tensor], given: Sequence[Tensor]) -> None:

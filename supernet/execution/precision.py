@@ -27,8 +27,8 @@ def settle_numerics(deterministic: bool) -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
-class Passes:
-    """Within it (`with passes:`, as often as wanted) `network` runs as `run.precision` and `run.graphs` say.
+class Accelerated:
+    """Within it (`with accelerated:`, as often as wanted) `network` runs as `run.precision` and `run.graphs` say.
 
     To be made when the network is on its device. Parameters, architecture weights and losses are float32 always. In
     bfloat16, activations are (autocast), and pictures (batch, channels, height, width) are kept with their channels

@@ -22,7 +22,7 @@ def check_progress(step: Any, epoch: Any, per_epoch: int, epochs: int) -> None:
         raise InputError(f"it says step {step}, epoch {epoch}; this run has {epochs} epochs of {per_epoch} steps")
 
 
-class Saving:
+class Autosave:
     """A run's checkpoint and the rule of when to write it.
 
     `check` is called before each write and raises where the state is not worth keeping, so that the file on disk

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 _PLAIN = (bool, int, float, str, type(None))
 
 
-class Parameters:
+class ParameterSlots:
     """The parameters of a network in the order of `parameters()`, and other tensors in their places."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -26,11 +26,11 @@ class Parameters:
             for key, parameter in module._parameters.items():
                 if parameter is not None:
                     places.setdefault(id(parameter), []).append((module._parameters, key))
-        self._places = list(places.values())  # a shared parameter has several
+        self._slots = list(places.values())  # a shared parameter has several
 
     def now(self) -> list[Tensor]:
         """What is in their places: the parameters themselves, or what stands in for them."""
-        return [place[0][0][place[0][1]] for place in self._places]
+        return [place[0][0][place[0][1]] for place in self._slots]
 
     @contextmanager
     def replaced(self, tensors: Sequence[Tensor]) -> Iterator[None]:
@@ -43,12 +43,12 @@ class Parameters:
             self._put(own)
 
     def _put(self, tensors: Sequence[Tensor]) -> None:
-        for place, tensor in zip(self._places, tensors, strict=True):
+        for place, tensor in zip(self._slots, tensors, strict=True):
             for owner, key in place:
                 owner[key] = tensor
 
 
-class Settings:
+class ModuleSettings:
     """Every plain setting of every module (`training`, a norm's momentum, drop path's probability), and its functions.
 
     Which attributes those are is decided by their values at first, and again whenever a module has one more or less.

@@ -22,10 +22,10 @@ LAYOUT = {
         "alpha entropy": ["Multiline", ["alpha/entropy/.*"]],
         "skip connections": ["Multiline", ["alpha/skip_count/.*"]],
     },
-    "Doctor": {
-        "sharpness": ["Multiline", ["doctor/lambda_max"]],
-        "edges kept": ["Multiline", ["doctor/skip_share/.*", "doctor/parametric_share/.*"]],
-        "gap": ["Multiline", ["doctor/gap"]],
+    "Collapse": {
+        "sharpness": ["Multiline", ["collapse/lambda_max"]],
+        "edges kept": ["Multiline", ["collapse/skip_share/.*", "collapse/parametric_share/.*"]],
+        "gap": ["Multiline", ["collapse/gap"]],
     },
     "Retrain": {
         "loss": ["Multiline", ["retrain/loss/train", "retrain/loss/valid"]],

@@ -16,13 +16,13 @@ from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Source, steps_per_epoch, training_batches
 from supernet.estimation.supernet_accuracy import _evaluate, _Judge
 from supernet.execution.modes import evaluating
-from supernet.execution.precision import Passes
-from supernet.runtime.autosave import Saving
+from supernet.execution.precision import Accelerated
+from supernet.runtime.autosave import Autosave
 from supernet.runtime.checkpoint import Stateful
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator
-from supernet.search.collapse.monitor import Doctor, Watch
-from supernet.search.problem import Patient
+from supernet.search.collapse.monitor import CollapseMonitor, MonitorSettings
+from supernet.search.problem import SearchProblem
 from supernet.search.recipe import SearchRecipe, skip_dropout
 from supernet.search.reporting import SearchState, report_epoch
 from supernet.search.strategy import Step, Strategy
@@ -33,7 +33,7 @@ from supernet.training.meters import Averages, Meter, check_finite
 from supernet.training.sgd import sgd
 from supernet.training.tasks import Task
 
-NO_DOCTOR = Doctor(every=0)
+NO_MONITOR = MonitorSettings(every=0)
 _TRAIN_STREAM, _VALID_STREAM = 1, 2
 
 
@@ -57,35 +57,35 @@ def search(
     task: Task,
     run: Run,
     known: Callable[[Architecture], Mapping[str, float]] | None = None,
-    doctor: Doctor = NO_DOCTOR,
+    monitor: MonitorSettings = NO_MONITOR,
 ) -> Searched:
     """Trains `supernet` on `train` and `strategy` on `valid`; continues from `run.checkpoint` where there is one.
 
     A checkpoint of another recipe is refused. `known` is what a table knows about an architecture: it is logged every
-    epoch for the current one as "table/<name>". `doctor` may stop the search or roll it back.
-    Raises NotFinite where the search diverges, and Interrupted, after saving, where the run was asked to stop.
+    epoch for the current one as "table/<name>". `monitor` may stop the search or roll it back.
+    Raises NotFinite where the search diverges, and Interrupted, after autosave, where the run was asked to stop.
     """
     supernet.to(run.device).train()
     strategy.to(run.device)
     train, valid = train.to(run.device), valid.to(run.device)
     rate = recipe.schedule(0, recipe.epochs)
     optimizer = sgd(supernet, rate, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov)
-    passes = Passes(supernet, run)
+    accelerated = Accelerated(supernet, run)
     per_epoch = steps_per_epoch(train, recipe.batch_size, recipe.least_steps)
     state = SearchState(Meter(run.device), per_epoch, recipe.epochs)
     parts: dict[str, Stateful] = {"supernet": supernet, "strategy": strategy, "optimizer": optimizer, "state": state}
-    patient = Patient(supernet, strategy, train, valid, augmentation, task, recipe.batch_size, run, passes)
-    watch = Watch(doctor, patient, parts, optimizer, recipe.epochs, recipe.warm_up)
-    parts["doctor"] = watch
+    problem = SearchProblem(supernet, strategy, train, valid, augmentation, task, recipe.batch_size, run, accelerated)
+    watch = CollapseMonitor(monitor, problem, parts, optimizer, recipe.epochs, recipe.warm_up)
+    parts["monitor"] = watch
     settings = {f"search.{f.name}": str(getattr(recipe, f.name)) for f in fields(recipe)}
-    settings |= {f"doctor.{f.name}": str(getattr(doctor, f.name)) for f in fields(doctor)}
+    settings |= {f"monitor.{f.name}": str(getattr(monitor, f.name)) for f in fields(monitor)}
     run = replace(run, fingerprint={**run.fingerprint, **settings})
-    saving = Saving(run, parts, lambda: check_finite(state.meter, supernet, state.step, run.checkpoint))
-    saving.restore()
+    autosave = Autosave(run, parts, lambda: check_finite(state.meter, supernet, state.step, run.checkpoint))
+    autosave.restore()
     run.report.resume(state.step + 1)
     total = per_epoch * recipe.epochs
     batches = _batches(train, valid, augmentation, recipe, run, state.step)
-    judge = _Judge(supernet, valid, augmentation, recipe, task, run, passes)
+    judge = _Judge(supernet, valid, augmentation, recipe, task, run, accelerated)
     while (epoch := state.epoch) < recipe.epochs and watch.stopped is None:
         strategy.begin_epoch(epoch / recipe.epochs, judge)
         set_drop_path(supernet, recipe.drop_path * epoch / max(1, recipe.epochs - 1))
@@ -94,10 +94,12 @@ def search(
         for group in optimizer.param_groups:
             group["lr"] = recipe.schedule(epoch, recipe.epochs)
         while state.step < (epoch + 1) * per_epoch:
-            saving.between_steps()
+            autosave.between_steps()
             train_batch, valid_batch = next(batches)
-            step = Step(supernet, train_batch, valid_batch, task, optimizer, state.step / total, passes=passes)
-            with passes:
+            step = Step(
+                supernet, train_batch, valid_batch, task, optimizer, state.step / total, accelerated=accelerated
+            )
+            with accelerated:
                 loss, correct = search_step(step, strategy, recipe.clip, learn_alphas=epoch >= recipe.warm_up)
             state.meter.add(loss, correct, len(train_batch))
             state.step += 1
@@ -106,7 +108,7 @@ def search(
         set_skip_dropout(supernet, 0.0)
         check_finite(state.meter, supernet, state.step, run.checkpoint)  # waits for the device, too
         seconds = (time.monotonic() - began) / max(1, state.step - first)
-        with passes, evaluating(supernet):
+        with accelerated, evaluating(supernet):
             state.end_epoch(_evaluate(supernet, strategy.expected(), valid, augmentation, recipe, task, run))
         seen = watch.look(epoch, state.valid.accuracy)
         report_epoch(state, strategy, recipe, optimizer, seconds, run, seen)
@@ -115,7 +117,7 @@ def search(
             run.report.scalars({f"table/{name}": value for name, value in truth.items()}, state.step)
         if watch.conclude(epoch, state.step):
             batches = _batches(train, valid, augmentation, recipe, run, state.step)
-        saving.save()
+        autosave.save()
     return Searched(watch.stopped or strategy.finish(judge), state.train, state.valid)
 
 
@@ -128,7 +130,7 @@ def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bo
     loss = step.task.loss(output, step.train)
     step.optimizer.zero_grad()
     loss.backward()
-    nn.utils.clip_grad_norm_(step.supernet.places.now(), clip)
+    nn.utils.clip_grad_norm_(step.supernet.slots.now(), clip)
     step.optimizer.step()
     return loss.detach(), step.task.correct(output, step.train)
 

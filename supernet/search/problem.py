@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Source
-from supernet.execution.precision import Passes
+from supernet.execution.precision import Accelerated
 from supernet.runtime.run import Run
 from supernet.search.strategy import Strategy
 from supernet.space.supernet import Supernet
@@ -14,7 +14,7 @@ from supernet.training.tasks import Task
 
 
 @dataclass(frozen=True)
-class Patient:
+class SearchProblem:
     """A search: the supernet, in training mode, its strategy, both halves of the data, and how they are run."""
 
     supernet: Supernet
@@ -25,4 +25,4 @@ class Patient:
     task: Task
     batch_size: int
     run: Run
-    passes: Passes
+    accelerated: Accelerated

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from supernet.data.batches import Batch
 from supernet.estimation.supernet_accuracy import Judge
-from supernet.execution.precision import Passes
+from supernet.execution.precision import Accelerated
 from supernet.space.architecture import Architecture, Decision, Weights
 from supernet.space.supernet import Supernet
 from supernet.training.tasks import Task
@@ -23,8 +23,8 @@ class Step:
     """One step of a search: a batch of each half of the training data, and the supernet with its optimiser.
 
     `progress` in [0, 1) is how far the search is. `decided`: what becomes of weights before the network sees them,
-    where a part of the architecture is decided already (None: nothing). `passes`: in which precision the supernet runs,
-    and whether as CUDA graphs (None: float32, without).
+    where a part of the architecture is decided already (None: nothing). `accelerated`: in which precision the supernet
+    runs, and whether as CUDA graphs (None: float32, without).
     """
 
     supernet: Supernet
@@ -34,7 +34,7 @@ class Step:
     optimizer: torch.optim.Optimizer
     progress: float
     decided: Callable[[Weights], Weights] | None = None
-    passes: Passes | None = None
+    accelerated: Accelerated | None = None
 
     def train_loss(self, weights: Weights, inner: Sequence[Tensor] | None = None) -> Tensor:
         """The loss on the half the network learns from; `inner` stands in for the supernet's parameters."""
@@ -46,24 +46,24 @@ class Step:
 
     def exact(self) -> AbstractContextManager[None]:
         """Within it passes are float32 whatever the precision: for differences that rounding would drown."""
-        return nullcontext() if self.passes is None else self.passes.exact()
+        return nullcontext() if self.accelerated is None else self.accelerated.exact()
 
     def unrecorded(self) -> AbstractContextManager[None]:
         """Within it passes are no CUDA graphs, so that they can be differentiated twice."""
-        return nullcontext() if self.passes is None else self.passes.unrecorded()
+        return nullcontext() if self.accelerated is None else self.accelerated.unrecorded()
 
     def _loss(self, batch: Batch, weights: Weights, inner: Sequence[Tensor] | None) -> Tensor:
         images = self.task.inputs(batch)
         weights = weights if self.decided is None else self.decided(weights)
         if inner is None:
             return self.task.loss(self.supernet(images, weights), batch)
-        with self.supernet.places.replaced(inner):
+        with self.supernet.slots.replaced(inner):
             return self.task.loss(self.supernet(images, weights), batch)
 
 
 def has_alphas(strategy: Strategy) -> bool:
     """Whether a strategy's weights follow alphas: not those of random search, nor weights that are always uniform."""
-    return any(weight.requires_grad for weight in strategy.noiseless()[1].values())
+    return any(weight.requires_grad for weight in strategy.differentiable_weights()[1].values())
 
 
 class Strategy(Protocol):
@@ -90,7 +90,7 @@ class Strategy(Protocol):
         """What the strategy thinks of each option now, without noise."""
         ...
 
-    def noiseless(self) -> tuple[list[Tensor], Weights]:
+    def differentiable_weights(self) -> tuple[list[Tensor], Weights]:
         """The alphas, and the weights of `expected`, differentiable in them; ([], {}) for a strategy without alphas."""
         ...
 

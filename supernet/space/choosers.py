@@ -46,8 +46,8 @@ def _build(name: str, option: str, site: Site, factories: Mapping[str, Operation
 class Undecided:
     """Keeps every option: the network becomes the inside of a supernet.
 
-    `partial`: the operations of an edge see one channel in so many (PC-DARTS; 1: all). `single`: only operations
-    whose weight is not zero run (GDAS, random search); otherwise all do. `without`: operations that are left out on
+    `channel_divisor`: the operations of an edge see one channel in so many (PC-DARTS; 1: all). `single`: only
+    operations whose weight is not zero run (GDAS, random search); otherwise all do. `excluded`: operations that are left out on
     every edge (FairDARTS has no "none"). `auxiliary`: a skip connection runs beside the operations of every edge, also
     where it is none of them, and fades (DARTS-); at stride 2 it has weights of its own. `kept`: what is left of single
     edges ("normal/2/0"), by a leg before.
@@ -55,24 +55,26 @@ class Undecided:
 
     factories: Mapping[str, Operation] = field(default_factory=lambda: OPERATIONS)
     executor: Executor = reference
-    partial: int = 1
+    channel_divisor: int = 1
     single: bool = False
-    without: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
     auxiliary: bool = False
     kept: Mapping[str, Sequence[str]] = field(default_factory=dict)
     searching: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
-        if self.partial < 1:
-            raise InputError(f"chooser.partial={self.partial}: needs 1 (all channels) or more, such as 4")
+        if self.channel_divisor < 1:
+            raise InputError(
+                f"chooser.channel_divisor={self.channel_divisor}: needs 1 (all channels) or more, such as 4"
+            )
 
     def operation(self, name: str, options: Sequence[str], site: Site) -> nn.Module:
         options = self._left(name, options, site)
-        channels = site.channels // self.partial
-        if self.partial > 1 and (site.channels % self.partial or channels < 2):
+        channels = site.channels // self.channel_divisor
+        if self.channel_divisor > 1 and (site.channels % self.channel_divisor or channels < 2):
             raise InputError(
-                f"chooser.partial={self.partial}: {site.channels} channels at {name} cannot be divided by it into "
-                "parts of two or more; choose space.channels accordingly"
+                f"chooser.channel_divisor={self.channel_divisor}: {site.channels} channels at {name} cannot be divided by "
+                "it into parts of two or more; choose space.channels accordingly"
             )
         inner = replace(site, channels=channels)
         candidates = {option: _build(name, option, inner, self.factories) for option in options}
@@ -80,23 +82,25 @@ class Undecided:
         if self.auxiliary and not isinstance(candidates.get(SKIP), nn.Identity):
             candidates[AUXILIARY] = _build(name, SKIP, inner, self.factories)
         choice = OperationChoice(decision, candidates, single=self.single)
-        return choice if self.partial == 1 else PartialChannels(choice, site.channels, site.stride, self.partial)
+        if self.channel_divisor == 1:
+            return choice
+        return PartialChannels(choice, site.channels, site.stride, self.channel_divisor)
 
     def inputs(self, name: str, options: Sequence[str], keep: int) -> tuple[tuple[str, ...], nn.Module]:
         return tuple(options), InputChoice(Decision(name, tuple(options), keep, inputs=True))
 
     def _left(self, name: str, options: Sequence[str], site: Site) -> tuple[str, ...]:
-        if unknown := [option for option in self.without if option not in self.factories]:
+        if unknown := [option for option in self.excluded if option not in self.factories]:
             raise InputError(
-                f"chooser.without={list(self.without)}: no operation is named {unknown[0]!r}; "
+                f"chooser.excluded={list(self.excluded)}: no operation is named {unknown[0]!r}; "
                 f"known: {', '.join(self.factories)}"
             )
         kept = self.kept.get(name, options)
-        left = tuple(option for option in options if option in kept and option not in self.without)
+        left = tuple(option for option in options if option in kept and option not in self.excluded)
         if not (left if site.optional else set(left) - {"none"}):
             raise InputError(
-                f"chooser.without={list(self.without)}: leaves {', '.join(left) or 'nothing'} of {', '.join(kept)} at "
-                f"{name}; keep one of {', '.join(option for option in options if option not in left)}"
+                f"chooser.excluded={list(self.excluded)}: leaves {', '.join(left) or 'nothing'} of {', '.join(kept)} "
+                f"at {name}; keep one of {', '.join(option for option in options if option not in left)}"
             )
         return left
 

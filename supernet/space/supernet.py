@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from supernet.runtime.errors import InputError
-from supernet.runtime.parameter_slots import Parameters
+from supernet.runtime.parameter_slots import ParameterSlots
 from supernet.space.architecture import Decision, Weights
 from supernet.space.choices import Choice, OperationChoice
 
@@ -58,12 +58,12 @@ class Supernet(nn.Module):
                 choice.weights, choice.on = None, ()
 
     @cached_property
-    def places(self) -> Parameters:
+    def slots(self) -> ParameterSlots:
         """Where the parameters are, in the order of `parameters()`; from the first use on the structure is to stay."""
-        return Parameters(self)
+        return ParameterSlots(self)
 
     @property
-    def waits(self) -> bool:
+    def data_dependent(self) -> bool:
         """Whether a pass begins by reading weights from the device: which operations run is decided on the host."""
         return any(choice.single for choice in self._operations)
 

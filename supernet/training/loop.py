@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Source, steps_per_epoch, training_batches
-from supernet.execution.precision import Passes
-from supernet.runtime.autosave import Saving, check_progress
+from supernet.execution.precision import Accelerated
+from supernet.runtime.autosave import Autosave, check_progress
 from supernet.runtime.checkpoint import Stateful
 from supernet.runtime.errors import InputError
 from supernet.runtime.limits import Limit
@@ -95,7 +95,7 @@ def train(
     """Trains `network` in place by SGD and returns how it went; continues from `run.checkpoint` where there is one.
 
     A checkpoint of another recipe is refused. Raises InputError on settings that do not go together, NotFinite where
-    the training diverges, and Interrupted, after saving, where the run was asked to stop.
+    the training diverges, and Interrupted, after autosave, where the run was asked to stop.
     """
     if recipe.keep == "best" and valid is None:
         raise InputError("retrain.keep=best: needs validation images to choose by; use keep=last or hold some out")
@@ -104,14 +104,14 @@ def train(
     task = Classification(recipe.auxiliary_weight, recipe.label_smoothing)
     rate, decay = recipe.schedule(0, recipe.epochs), recipe.weight_decay
     optimizer = sgd(network, rate, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov)
-    passes = Passes(network, run)
+    accelerated = Accelerated(network, run)
     per_epoch = steps_per_epoch(train, recipe.batch_size, recipe.least_steps)
     state = _State(Meter(run.device), per_epoch, recipe.epochs)
     parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer, "state": state}
     settings = {f"retrain.{f.name}": str(getattr(recipe, f.name)) for f in fields(recipe)}
     run = replace(run, fingerprint={**run.fingerprint, **settings})
-    saving = Saving(run, parts, lambda: check_finite(state.meter, network, state.step, run.checkpoint))
-    saving.restore()
+    autosave = Autosave(run, parts, lambda: check_finite(state.meter, network, state.step, run.checkpoint))
+    autosave.restore()
     run.report.resume(state.step + 1)
     total = per_epoch * recipe.epochs
     augmentation = replace(augmentation, cutout=recipe.cutout)
@@ -124,9 +124,9 @@ def train(
             group["lr"] = recipe.schedule(epoch, recipe.epochs)
         set_drop_path(network, recipe.drop_path * epoch / recipe.epochs)
         while state.step < (epoch + 1) * per_epoch:
-            saving.between_steps()
+            autosave.between_steps()
             batch = next(batches)
-            with passes:
+            with accelerated:
                 loss, correct = train_step(network, batch, task, optimizer, recipe.clip)
             state.meter.add(loss, correct, len(batch))
             state.step += 1
@@ -137,11 +137,11 @@ def train(
         averages = None
         if valid is not None:
             size, plain = recipe.batch_size, Classification()  # judged without smoothing
-            with passes:
+            with accelerated:
                 averages = evaluate(network, valid, augmentation, batch_size=size, device=run.device, task=plain)
         state.end_epoch(network, averages, recipe)
         _report_epoch(state, averages, recipe, speed=speed, left=left, run=run)
-        saving.save()
+        autosave.save()
     if state.weights:
         network.load_state_dict(state.weights)
     return state.kept

@@ -11,7 +11,7 @@ from torch import nn
 from torch.func import functional_call
 
 from supernet.execution.cuda_graphs import CudaCapture, Graphed
-from supernet.execution.precision import Passes
+from supernet.execution.precision import Accelerated
 from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
 
@@ -261,7 +261,7 @@ def test_a_failing_capture_warns_once_and_leaves_the_network_running(twins):
 
 def test_what_waits_for_the_device_is_never_tried(twins):
     network, _, capture = twins
-    network.waits = True
+    network.data_dependent = True
     graphed = Graphed(network, network.forward, capture, patience=0)
     x, weights = batch()
     with warnings.catch_warnings(), torch.no_grad():
@@ -290,9 +290,9 @@ def test_hooks_are_called(twins):
 def test_passes_are_graphs_only_within_and_only_where_wanted():
     network, capture = Network(), Replay()
     run = Run(graphs=True)
-    passes = Passes(network, run, capture)
+    accelerated = Accelerated(network, run, capture)
     for _ in range(6):
-        with passes:
+        with accelerated:
             gradients(network, *batch())
     assert capture.recorded == 1
     assert "forward" not in vars(network)
@@ -301,7 +301,7 @@ def test_passes_are_graphs_only_within_and_only_where_wanted():
     assert capture.replayed == replayed
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with Passes(network, run):  # on the CPU, without a capture: as ever
+        with Accelerated(network, run):  # on the CPU, without a capture: as ever
             gradients(network, *batch())
     assert "forward" not in vars(network)
 

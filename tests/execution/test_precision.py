@@ -8,7 +8,7 @@ from replay import Replay
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Resident
-from supernet.execution.precision import Passes, settle_numerics
+from supernet.execution.precision import Accelerated, settle_numerics
 from supernet.runtime.run import Run
 from supernet.search.differentiable.architects import conjugate_gradient, first_order, neumann, unrolled, unrolled_exact
 from supernet.search.differentiable.discretisers import argmax
@@ -78,13 +78,13 @@ def hypergradient(architect, run, capture=None, cells=2):
     supernet = Supernet(Darts(channels=4, cells=cells, nodes=2).network(Undecided(), (3, 8, 8), 3))
     batches = [Batch(torch.randn(8, 3, 8, 8), torch.arange(8) % 3) for _ in range(2)]
     optimizer = torch.optim.SGD(supernet.parameters(), 0.025, 0.9, weight_decay=3e-4)
-    passes = Passes(supernet, run, capture)
-    step = Step(supernet, *batches, Classification(), optimizer, 0.5, passes=passes)
+    accelerated = Accelerated(supernet, run, capture)
+    step = Step(supernet, *batches, Classification(), optimizer, 0.5, accelerated=accelerated)
     strategy = GradientStrategy(
         "darts", supernet.decisions, operations=Softmax(), inputs=None, architect=architect,
         optimizer=partial(torch.optim.SGD, lr=0.0), discretiser=argmax,
     )  # fmt: skip
-    with passes:
+    with accelerated:
         for _ in range(5):
             strategy.update(step)
     return torch.cat([logits.grad for logits in strategy.logits.values()]).double()
@@ -125,15 +125,15 @@ def test_every_architect_gets_with_graphs_what_it_gets_without(architect, precis
 
 def test_one_pass_runs_otherwise_within_the_others():
     network, x = torch.nn.Linear(4, 4), torch.randn(2, 4)
-    passes = Passes(network, Run(precision="bfloat16"))
+    accelerated = Accelerated(network, Run(precision="bfloat16"))
     rounded, plain = lambda: torch.equal(network(x), network(x).bfloat16().float()), network(x)
-    with passes.exact():  # outside, the network is itself
+    with accelerated.exact():  # outside, the network is itself
         assert torch.equal(network(x), plain)
-    with passes:
+    with accelerated:
         assert rounded()
-        with passes.exact():
+        with accelerated.exact():
             assert torch.equal(network(x), plain)
-        with passes.unrecorded():
+        with accelerated.unrecorded():
             assert rounded()
         assert rounded()
     assert "forward" not in vars(network)
@@ -166,7 +166,7 @@ def test_logits_and_losses_are_float32_and_pictures_channels_last():
     weights = {n: torch.full((len(d.options),), 1 / 8) for n, d in supernet.decisions.items() if not d.inputs}
     seen = []
     supernet.network.cells[0].register_forward_hook(lambda _, given, __: seen.extend(given))
-    with Passes(supernet, Run(precision="bfloat16")):
+    with Accelerated(supernet, Run(precision="bfloat16")):
         logits = supernet(torch.randn(4, 3, 8, 8), weights)
     assert logits.dtype == torch.float32
     assert {x.dtype for x in seen} == {torch.bfloat16}

@@ -2,7 +2,7 @@
 
 import pytest
 from common import composed
-from supernet.experiments.records.provenance import Asked, settings_hash, timed, training_hash
+from supernet.experiments.records.provenance import Invocation, settings_hash, timed, training_hash
 
 from supernet.runtime.errors import InputError
 
@@ -38,7 +38,7 @@ def test_a_given_cell_is_part_of_the_settings_under_any_name():
 
 
 def test_options_that_were_not_named_are_empty():
-    asked = Asked({"method": "none", "space": "micro", "table": None})
+    asked = Invocation({"method": "none", "space": "micro", "table": None})
     assert [asked.choice(group) for group in ("method", "space", "table", "data")] == ["", "micro", "", ""]
 
 

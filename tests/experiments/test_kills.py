@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 OFTEN = ["runtime.save_seconds=0", "runtime.progress=false", "seed=1"]
 JOBS = {
-    "darts": ["doctor.every=1", "doctor.iterations=2", "search.epochs=2", "retrain.epochs=3", "retrain.keep=best"],
+    "darts": ["monitor.every=1", "monitor.iterations=2", "search.epochs=2", "retrain.epochs=3", "retrain.keep=best"],
     "pc_darts": ["method=pc_darts", "space.channels=8", "search.epochs=2", "search.warm_up=1"],
     "p_darts": ["method=p_darts", "search.epochs=6", "search.warm_up=1", "baseline.random=0"],
     "gdas": ["method=gdas", "search.epochs=2", "baseline.random=0"],
@@ -36,8 +36,8 @@ JOBS = {
     "darts_pt": ["method=darts_pt", "search.epochs=2", "baseline.random=0"],
     "oles": ["method=oles", "search.epochs=2", "baseline.random=0"],
     "adapt": [
-        *("search.epochs=6", "doctor.every=1", "doctor.on_rise=adapt", "doctor.window=1", "doctor.delta=1"),
-        *("doctor.rise=0.9", "doctor.not_before=0", "doctor.batch_size=8", "doctor.iterations=2"),
+        *("search.epochs=6", "monitor.every=1", "monitor.on_rise=adapt", "monitor.window=1", "monitor.delta=1"),
+        *("monitor.rise=0.9", "monitor.not_before=0", "monitor.batch_size=8", "monitor.iterations=2"),
         "baseline.random=0",
     ],
 }
@@ -64,8 +64,8 @@ def results(run: Path) -> dict:
 
 def words_of(job: str, images: Path) -> list[str]:
     given = JOBS[job]
-    doctor = any(word.startswith("doctor.") for word in given)
-    return [word for word in tiny(images, *OFTEN, *given) if not (doctor and word == "doctor.every=0")]
+    monitor = any(word.startswith("monitor.") for word in given)
+    return [word for word in tiny(images, *OFTEN, *given) if not (monitor and word == "monitor.every=0")]
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ def test_flags_may_stand_anywhere():
 
 def test_values_and_options_pass(tmp_path):
     words = ["experiment=none", "data=npz", "data.path=../a b/x.npz", "genotype=../run", "+search.x=[1,2]", "seed=1"]
-    words.append("stages=[{keep: 3, partial: 4}, {carry: true}]")
+    words.append("stages=[{keep: 3, channel_divisor: 4}, {inherit_weights: true}]")
     run = record(tmp_path / "it's a run", *words)
     given = resume.arguments([f"resume={run}", "runtime.threads=1"])
     assert given[:-1] == [*words, "runtime.threads=1"]

@@ -19,7 +19,10 @@ from supernet.space.architecture import Architecture
 from supernet.space.dropout import SkipDropout
 
 METHODS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "method").glob("*.yaml"))
-WIDENED = "[{partial: 4, keep: 3, schedule: whole}, {partial: 2, keep: 2, carry: true, schedule: whole}]"
+WIDENED = (
+    "[{channel_divisor: 4, keep: 3, schedule: whole}, "
+    "{channel_divisor: 2, keep: 2, inherit_weights: true, schedule: whole}]"
+)
 
 
 class StopAfter(Interruption):
@@ -122,7 +125,7 @@ def test_what_goes_on_to_the_next_leg(tmp_path, images, capsys):
 
 
 def test_a_divisor_that_does_not_fit_is_told(tmp_path, images):
-    job = job_of(tmp_path, images, "stages=[{partial: 6}, {}]")
+    job = job_of(tmp_path, images, "stages=[{channel_divisor: 6}, {}]")
     assert "one channel in 2 (not in 6" in legs_module.describe(job.legs[0], build_leg(job, 0).supernet)
 
 
@@ -138,7 +141,7 @@ def test_a_wrapper_stands_in_for_the_strategy_and_rivals_come_from_the_whole_spa
     (tmp_path / "my_wrapping.py").write_text("def wrap(strategy, word):\n    return [strategy, word]\n")
     monkeypatch.syspath_prepend(tmp_path)
     stages = "stages=[{wrapper: {_target_: my_wrapping.wrap, _partial_: true, word: you}}]"
-    job = job_of(tmp_path, images, stages, "chooser.without=[max_pool_3x3,avg_pool_3x3,skip_connect,sep_conv_3x3]")
+    job = job_of(tmp_path, images, stages, "chooser.excluded=[max_pool_3x3,avg_pool_3x3,skip_connect,sep_conv_3x3]")
     made = build_leg(job, 0)
     assert made.strategy == [made.inner, "you"]
     assert made.supernet.decisions["normal/2/0"].options == ("none", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
@@ -154,7 +157,7 @@ def test_a_wrapper_stands_in_for_the_strategy_and_rivals_come_from_the_whole_spa
         (["stages=[{keep: few}]"], r"stages\[0\].keep=few: needs a whole number"),
         (["stages=[{depth: 0}]"], r"stages\[0\].depth=0.0: multiplies"),
         (["stages=[{warm_up: -1}]"], r"stages\[0\].warm_up=-1.0: multiplies search.warm_up"),
-        (["stages=[{carry: true}]"], "stages.carry=true: there is no leg before the first"),
+        (["stages=[{inherit_weights: true}]"], "stages.inherit_weights=true: there is no leg before the first"),
         (["stages=[{wrapper: 3}]"], r"stages\[0\].wrapper=3: needs an object"),
         (["stages=[{schedule: half}]"], r"stages\[0\].schedule=half: use one of own, whole"),
     ],
@@ -166,9 +169,11 @@ def test_mistakes_are_found_before_anything_runs(tmp_path, images, more, says):
 
 def test_leaving_out_too_much_is_told(tmp_path, images):
     with pytest.raises(
-        InputError, match=r"chooser.without=\['skip_connect'\]: leaves none of none, skip_connect at normal/2/0"
+        InputError, match=r"chooser.excluded=\['skip_connect'\]: leaves none of none, skip_connect at normal/2/0"
     ):
-        build_leg(job_of(tmp_path, images, "space.operations=[none,skip_connect]", "chooser.without=[skip_connect]"), 0)
+        build_leg(
+            job_of(tmp_path, images, "space.operations=[none,skip_connect]", "chooser.excluded=[skip_connect]"), 0
+        )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -177,7 +182,7 @@ def test_every_method_searches_micro(silent, images, tmp_path, method):
     length = ["search.epochs=1", "search.warm_up=0", "search.batch_size=23"]
     few = ["strategy.candidates=3", "strategy.finalists=2"] if method == "random_search" else []
     job = job_of(
-        tmp_path, images, "experiment=micro", "table=none", f"method={method}", "doctor.every=1", *length, *few
+        tmp_path, images, "experiment=micro", "table=none", f"method={method}", "monitor.every=1", *length, *few
     )
     found = search_cell(job, "")
     assert found.space == "nasbench201"
@@ -186,7 +191,7 @@ def test_every_method_searches_micro(silent, images, tmp_path, method):
 
 def test_the_whole_road_in_two_legs(supernet, images, tmp_path):
     """From the command line: each leg reports under its own name, and the model loads."""
-    code, printed = supernet(*tiny(images, "stages=[{keep: 3}, {carry: true}]", "baseline.random=0"))
+    code, printed = supernet(*tiny(images, "stages=[{keep: 3}, {inherit_weights: true}]", "baseline.random=0"))
     assert code == 0, printed
     (run,) = tmp_path.glob("runs/quick/*")
     assert sorted(path.stem for path in (run / "metrics").glob("*.csv")) == ["retrain", "search1", "search2"]

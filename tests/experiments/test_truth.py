@@ -17,7 +17,7 @@ BEST = 96.57  # digits_valid of the best of 125 cells; their mean is 67.95
 def test_a_search_finds_a_cell_that_is_all_but_the_best(monkeypatch, tmp_path, method):
     """The whole job of experiment=micro, shortened: broken searches find cells of 10 to 90 %."""
     monkeypatch.setattr(job_module, "RunReport", lambda directory, name, console: Silent())
-    words = ["experiment=micro", f"method={method}", "search.epochs=12", "doctor.every=0", "runtime.threads=1"]
+    words = ["experiment=micro", f"method={method}", "search.epochs=12", "monitor.every=0", "runtime.threads=1"]
     job = prepare(composed(*words, "runtime.progress=false", "table=none"), tmp_path, Interruption())
     found = search_cell(job, "")
     assert BEST - micro(["digits_valid"])(found)["digits_valid"] < 2.0

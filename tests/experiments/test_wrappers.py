@@ -48,12 +48,12 @@ def test_darts_pt_decides_edge_by_edge_in_its_second_leg(searched):
 @pytest.mark.parametrize("method", ["darts_pt", "darts_pt_fixed"])
 def test_selection_by_perturbation_to_its_end_under_the_doctors_eyes(searched, method):
     """Until every edge is decided, and with alphas that the weights do not depend on: nothing is sharp then."""
-    cell, logged = searched(f"method={method}", "search.epochs=4", "doctor.every=1")
+    cell, logged = searched(f"method={method}", "search.epochs=4", "monitor.every=1")
     assert logged["search2"]["projection/rounds"][-2:] == [2, 2]
     assert len(cell) == 5
-    assert ("doctor/lambda_max" in logged["search1"]) == (method == "darts_pt")
-    assert "doctor/lambda_max" not in logged["search2"]
-    assert len(logged["search2"]["doctor/gap"]) == 6
+    assert ("collapse/lambda_max" in logged["search1"]) == (method == "darts_pt")
+    assert "collapse/lambda_max" not in logged["search2"]
+    assert len(logged["search2"]["collapse/gap"]) == 6
 
 
 def test_oles_stops_operations(searched):
@@ -71,20 +71,23 @@ def test_oles_stops_operations(searched):
         (["method=darts_pt", "stages.1.wrapper.batches=many"], "stages[1].wrapper.batches=many: needs a whole number"),
         (["method=oles", "stages.0.wrapper.threshold=2"], "stages[0].wrapper.threshold=2.0: is a cosine"),
         (
-            ["method=darts_pt", "doctor.on_rise=stop", "doctor.every=1"],
-            "doctor.on_rise=stop: acts on a search in one leg, stages has 2",
+            ["method=darts_pt", "monitor.on_rise=stop", "monitor.every=1"],
+            "monitor.on_rise=stop: acts on a search in one leg, stages has 2",
         ),
         (
-            [f"stages=[{{wrapper: {PROJECTION}}}]", "doctor=early_stop", "doctor.every=1"],
+            [f"stages=[{{wrapper: {PROJECTION}}}]", "monitor=early_stop", "monitor.every=1"],
             "has no alphas and so no lambda_max; use go_on",
         ),
         (
-            ["relaxation=uniform", "doctor=early_stop", "doctor.every=1"],
+            ["relaxation=uniform", "monitor=early_stop", "monitor.every=1"],
             "has no alphas and so no lambda_max; use go_on",
         ),
         (["method=random_search", "stages=[{keep: 2}, {}]"], "stages[0].keep=2: this search ranks no operations"),
         (["method=darts_pt_fixed", "stages=[{keep: 2}, {}]"], "stages[0].keep=2: this search ranks no operations"),
-        ([f"stages=[{{wrapper: {PROJECTION}}}, {{carry: true}}]"], "stages.carry=true: what the wrapper of the leg"),
+        (
+            [f"stages=[{{wrapper: {PROJECTION}}}, {{inherit_weights: true}}]"],
+            "stages.inherit_weights=true: what the wrapper of the leg",
+        ),
         (["stages=[{wrapper: {_target_: pathlib.PurePath, _partial_: true}}]"], "stages[0].wrapper: "),
     ],
 )

@@ -63,7 +63,7 @@ def test_search_network_computes_what_the_original_does(search):
 @pytest.fixture
 def partial_search():
     """PC-DARTS' search network and its alphas and betas."""
-    supernet = Supernet(Darts(channels=16, cells=3).network(Undecided(partial=4), (3, 16, 16), 5)).double()
+    supernet = Supernet(Darts(channels=16, cells=3).network(Undecided(channel_divisor=4), (3, 16, 16), 5)).double()
     shapes = {**FIGURES["search"]["shapes"], **FIGURES["pc_darts"]["shapes"]}
     weights = {name: record.fill(name, tuple(shape)) for name, shape in shapes.items()}
     parameters = [record.fill(f"alphas_{kind}", (14, 8)).requires_grad_() for kind in ("normal", "reduce")]

@@ -2,7 +2,7 @@ import signal
 
 import pytest
 
-from supernet.runtime.autosave import Saving
+from supernet.runtime.autosave import Autosave
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.run import Run
 
@@ -20,26 +20,26 @@ class Counter:
 
 def saved(path):
     counter = Counter()
-    found = Saving(Run(checkpoint=path), {"counter": counter}, lambda: None).restore()
+    found = Autosave(Run(checkpoint=path), {"counter": counter}, lambda: None).restore()
     return counter.value if found else None
 
 
 def test_saves_when_it_is_time_and_not_before(tmp_path):
     counter, path = Counter(), tmp_path / "x.pt"
-    saving = Saving(Run(checkpoint=path, save_seconds=1e9), {"counter": counter}, lambda: None)
-    saving.between_steps()
+    autosave = Autosave(Run(checkpoint=path, save_seconds=1e9), {"counter": counter}, lambda: None)
+    autosave.between_steps()
     assert saved(path) is None
     counter.value = 3
-    Saving(Run(checkpoint=path, save_seconds=0.0), {"counter": counter}, lambda: None).between_steps()
+    Autosave(Run(checkpoint=path, save_seconds=0.0), {"counter": counter}, lambda: None).between_steps()
     assert saved(path) == 3
 
 
 def test_saves_before_it_stops(tmp_path):
     counter, path, interruption = Counter(), tmp_path / "x.pt", Interruption()
-    saving = Saving(Run(checkpoint=path, interruption=interruption), {"counter": counter}, lambda: None)
+    autosave = Autosave(Run(checkpoint=path, interruption=interruption), {"counter": counter}, lambda: None)
     counter.value, interruption.signal = 5, signal.SIGTERM
     with pytest.raises(Interrupted):
-        saving.between_steps()
+        autosave.between_steps()
     assert saved(path) == 5
 
 
@@ -50,10 +50,10 @@ def test_a_bad_state_never_replaces_a_good_one(tmp_path):
         if counter.value < 0:
             raise ValueError("bad")
 
-    saving = Saving(Run(checkpoint=path), {"counter": counter}, check)
+    autosave = Autosave(Run(checkpoint=path), {"counter": counter}, check)
     counter.value = 7
-    saving.save()
+    autosave.save()
     counter.value = -1
     with pytest.raises(ValueError, match="bad"):
-        saving.save()
+        autosave.save()
     assert saved(path) == 7

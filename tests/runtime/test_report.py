@@ -84,7 +84,7 @@ def test_figures_histograms_texts_and_layout_can_be_read_back(tmp_path):
     charts = {category.title: [chart.title for chart in category.chart] for category in layout.category}
     assert charts == {
         "Search": ["loss", "accuracy", "alpha entropy", "skip connections"],
-        "Doctor": ["sharpness", "edges kept", "gap"],
+        "Collapse": ["sharpness", "edges kept", "gap"],
         "Retrain": ["loss", "accuracy"],
     }
     tags = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}

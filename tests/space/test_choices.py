@@ -38,10 +38,10 @@ def test_the_device_is_read_once_a_pass(executor, monkeypatch):
 
 def test_only_single_paths_wait():
     single, whole = (Supernet(SPACE.network(Undecided(single=s), (3, 8, 8), 5)) for s in (True, False))
-    assert (single.waits, whole.waits) == (True, False)
+    assert (single.data_dependent, whole.data_dependent) == (True, False)
     with single_paths(whole):
-        assert whole.waits
-    assert not whole.waits
+        assert whole.data_dependent
+    assert not whole.data_dependent
 
 
 def test_an_edge_without_a_path_is_told_of():

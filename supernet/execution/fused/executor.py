@@ -16,7 +16,7 @@ Why it is the same function (all statements in training mode, per channel, in ex
 6. With partial channels, joining and shuffling are linear and equal for all edges of a node:
    sum_j shuffle(a_j, b_j) = shuffle(sum_j a_j, sum_j b_j).
 7. A norm is a linear function of what it is given, once the statistics are known: all that end at a node are one sum
-   (`norms`), and one that a ReLU and a convolution follow is computed on the way (`passes`).
+   (`norms`), and one that a ReLU and a convolution follow is computed on the way (`accelerated`).
 
 What is not recognised runs by itself, times its weight. Sums are reordered, so float results differ in the last digits.
 The fast kernels cannot be differentiated twice: `cells.running(network, cells.reference)` can.

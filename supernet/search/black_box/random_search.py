@@ -62,7 +62,7 @@ class UniformStrategy:
         """Every option alike."""
         return {n: self._like.new_full((len(d.options),), d.keep / len(d.options)) for n, d in self.decisions.items()}
 
-    def noiseless(self) -> tuple[list[Tensor], Weights]:
+    def differentiable_weights(self) -> tuple[list[Tensor], Weights]:
         """Nothing: there are no alphas."""
         return [], {}
 

@@ -1,4 +1,4 @@
-"""What the doctor looks at: a supernet in the middle of its search, measured without leaving a trace."""
+"""What the monitor looks at: a supernet in the middle of its search, measured without leaving a trace."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from supernet.data.batches import Source, evaluation_batches
 from supernet.execution.modes import evaluating, frozen_statistics, recalibrated, running, single_paths
 from supernet.runtime.seeding import generator
 from supernet.search.collapse.curvature import LinearConvolutions, lambda_max
-from supernet.search.problem import Patient
+from supernet.search.problem import SearchProblem
 from supernet.search.statistics import kinds, parametric, share
 from supernet.space.architecture import Architecture, one_path
 from supernet.space.cells import reference
@@ -21,7 +21,7 @@ _CURVATURE_STREAM, _RECALIBRATION_STREAM = 0xD0C1, 0xD0C2
 
 
 @dataclass(frozen=True)
-class Findings:
+class Measurements:
     """What one look found: the current architecture, shares of its kept edges by kind of cell, and accuracies.
 
     `accuracy` is the supernet's and `alone` that of the architecture by itself, both in [0, 1] on the architecture's
@@ -37,29 +37,29 @@ class Findings:
 
     def scalars(self) -> dict[str, float]:
         """By the tags under which they are reported."""
-        shares = {f"doctor/skip_share/{kind}": value for kind, value in self.skips.items()}
-        shares |= {f"doctor/parametric_share/{kind}": value for kind, value in self.parametric.items()}
-        sharpness = {} if self.lambda_max is None else {"doctor/lambda_max": self.lambda_max}
-        return {**sharpness, **shares, "doctor/gap": self.accuracy - self.alone}
+        shares = {f"collapse/skip_share/{kind}": value for kind, value in self.skips.items()}
+        shares |= {f"collapse/parametric_share/{kind}": value for kind, value in self.parametric.items()}
+        sharpness = {} if self.lambda_max is None else {"collapse/lambda_max": self.lambda_max}
+        return {**sharpness, **shares, "collapse/gap": self.accuracy - self.alone}
 
 
-def examine(
-    patient: Patient, accuracy: float, *, batch_size: int, iterations: int, tolerance: float, recalibration: int
-) -> Findings:
-    """All that is to be found; `accuracy` is the supernet's, known already. The settings are those of `Doctor`."""
-    architecture, decisions = patient.strategy.finish(), patient.strategy.decisions
-    learning = parametric(patient.supernet)
-    return Findings(
+def measure(
+    problem: SearchProblem, accuracy: float, *, batch_size: int, iterations: int, tolerance: float, recalibration: int
+) -> Measurements:
+    """Looks at a search; `accuracy` is the supernet's, known already. The settings are those of `MonitorSettings`."""
+    architecture, decisions = problem.strategy.finish(), problem.strategy.decisions
+    learning = parametric(problem.supernet)
+    return Measurements(
         architecture,
         {kind: share(architecture, decisions, kind, {"skip_connect"}) for kind in kinds(decisions)},
         {kind: share(architecture, decisions, kind, learning) for kind in kinds(decisions)},
         accuracy,
-        accuracy_alone(patient, architecture, recalibration),
-        sharpness(patient, batch_size, iterations, tolerance),
+        accuracy_alone(problem, architecture, recalibration),
+        sharpness(problem, batch_size, iterations, tolerance),
     )
 
 
-def sharpness(patient: Patient, batch_size: int, iterations: int, tolerance: float) -> float | None:
+def sharpness(problem: SearchProblem, batch_size: int, iterations: int, tolerance: float) -> float | None:
     """lambda_max on `batch_size` images of the architecture's half, at every look the same.
 
     None where there are no alphas, or where the weights do not depend on them (`relaxations.Uniform`).
@@ -67,43 +67,43 @@ def sharpness(patient: Patient, batch_size: int, iterations: int, tolerance: flo
     The supernet is in training mode, as in the authors' code, but without noise, augmentation or drop path, and in
     float32 whatever the search runs in. Its weights are constants here.
     """
-    alphas, weights = patient.strategy.noiseless()
+    alphas, weights = problem.strategy.differentiable_weights()
     if not any(weight.requires_grad for weight in weights.values()):
         return None
-    chosen = _some(patient.valid, batch_size, generator(patient.run.seed, _CURVATURE_STREAM))
-    (batch,) = evaluation_batches(chosen, batch_size, patient.augmentation, patient.run.device)
-    supernet, images = patient.supernet, patient.task.inputs(batch)
-    constants = supernet.places.replaced([parameter.detach() for parameter in supernet.parameters()])
+    chosen = _some(problem.valid, batch_size, generator(problem.run.seed, _CURVATURE_STREAM))
+    (batch,) = evaluation_batches(chosen, batch_size, problem.augmentation, problem.run.device)
+    supernet, images = problem.supernet, problem.task.inputs(batch)
+    constants = supernet.slots.replaced([parameter.detach() for parameter in supernet.parameters()])
     with LinearConvolutions(), running(supernet, reference), frozen_statistics(supernet), constants:
-        loss = patient.task.loss(supernet(images, weights), batch)
+        loss = problem.task.loss(supernet(images, weights), batch)
     return lambda_max(loss, alphas, iterations, tolerance)
 
 
-def accuracy_alone(patient: Patient, architecture: Architecture, batches: int) -> float:
+def accuracy_alone(problem: SearchProblem, architecture: Architecture, batches: int) -> float:
     """Accuracy, in [0, 1] on the architecture's half, of the architecture with the supernet's weights.
 
     The norms' statistics are taken anew from `batches` training batches, because those remembered are of the mixture.
     """
-    supernet, size, run = patient.supernet, patient.batch_size, patient.run
+    supernet, size, run = problem.supernet, problem.batch_size, problem.run
     like = next(supernet.parameters())
-    weights = one_path(architecture, patient.strategy.decisions, dtype=like.dtype, device=like.device)
-    count = min(batches, max(1, len(patient.train) // size)) * size
-    chosen = _some(patient.train, count, generator(run.seed, _RECALIBRATION_STREAM))
-    training = evaluation_batches(chosen, size, patient.augmentation, run.device)
-    images = (patient.task.inputs(batch) for batch in training)
+    weights = one_path(architecture, problem.strategy.decisions, dtype=like.dtype, device=like.device)
+    count = min(batches, max(1, len(problem.train) // size)) * size
+    chosen = _some(problem.train, count, generator(run.seed, _RECALIBRATION_STREAM))
+    training = evaluation_batches(chosen, size, problem.augmentation, run.device)
+    images = (problem.task.inputs(batch) for batch in training)
     with (
-        patient.passes,
+        problem.accelerated,
         single_paths(supernet),
         recalibrated(supernet, images, lambda x: supernet(x, weights)),
         evaluating(supernet),
     ):
         return evaluate(
             lambda x: supernet(x, weights),
-            patient.valid,
-            patient.augmentation,
+            problem.valid,
+            problem.augmentation,
             batch_size=size,
             device=run.device,
-            task=patient.task,
+            task=problem.task,
         ).accuracy
 
 

@@ -1,7 +1,7 @@
-"""The collapse doctor: looks for the signs of a search going wrong, says so in words, and stops or rolls back.
+"""The collapse monitor: looks for the signs of a search going wrong, says so in words, and stops or rolls back.
 
 Searches by gradient can collapse: skip connections, which learn fastest, crowd out whatever has weights to learn (Zela
-et al. 2020, "Understanding and Robustifying Differentiable Architecture Search"). The doctor only looks: it draws from
+et al. 2020, "Understanding and Robustifying Differentiable Architecture Search"). The monitor only looks: it draws from
 a stream of its own and leaves weights, statistics and gradients as they are, so a search with it ends where the search
 without it ends, unless it is told to act (`on_rise`).
 """
@@ -18,17 +18,17 @@ import torch
 from supernet.runtime.checkpoint import Stateful
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
-from supernet.search.collapse.measurements import Findings, examine
-from supernet.search.problem import Patient
+from supernet.search.collapse.measurements import Measurements, measure
+from supernet.search.problem import SearchProblem
 from supernet.search.strategy import Strategy, has_alphas
 from supernet.space.architecture import Architecture
 
-_DOCTOR_STREAM = 0xD0C
+_MONITOR_STREAM = 0xD0C
 
 
 @dataclass(frozen=True)
-class Doctor:
-    """When the doctor looks, what counts as a sign, and what follows from one.
+class MonitorSettings:
+    """When the monitor looks, what counts as a sign, and what follows from one.
 
     Looks after every `every`-th epoch, counted from 0, and after the last (0: never). lambda_max is taken on
     `batch_size` validation images with at most `iterations` products with the Hessian, to `tolerance` of itself, and
@@ -86,15 +86,15 @@ class Doctor:
         }
         for name, (right, way_out) in allowed.items():
             if not right:
-                raise InputError(f"doctor.{name}={getattr(self, name)}: {way_out}")
+                raise InputError(f"monitor.{name}={getattr(self, name)}: {way_out}")
         if self.on_rise != "go_on" and self.every == 0:
-            raise InputError(f"doctor.on_rise={self.on_rise}: the doctor never looks (doctor.every=0); use every=1")
+            raise InputError(f"monitor.on_rise={self.on_rise}: the monitor never looks (settings.every=0); use every=1")
 
     def check(self, strategy: Strategy) -> None:
-        """Raises InputError where the doctor is to act on a rise of lambda_max and the strategy has none."""
+        """Raises InputError where the monitor is to act on a rise of lambda_max and the strategy has none."""
         if self.on_rise != "go_on" and not has_alphas(strategy):
             raise InputError(
-                f"doctor.on_rise={self.on_rise}: this strategy has no alphas and so no lambda_max; use go_on"
+                f"monitor.on_rise={self.on_rise}: this strategy has no alphas and so no lambda_max; use go_on"
             )
 
     @property
@@ -103,12 +103,12 @@ class Doctor:
         return self.window // 2 + self.delta
 
     def looks_after(self, epoch: int, epochs: int) -> bool:
-        """Whether the doctor looks after this epoch, counted from 0."""
+        """Whether the monitor looks after this epoch, counted from 0."""
         return self.every > 0 and (epoch % self.every == 0 or epoch == epochs - 1)
 
 
-class Watch:
-    """A doctor at one search: what it has seen so far, what it has said, what it has changed.
+class CollapseMonitor:
+    """A monitor at one search: what it has seen so far, what it has said, what it has changed.
 
     The alphas stand still in the first `warm_up` of the `epochs`. `parts` (the supernet, the strategy, the optimiser
     and the loop's own state) are what is rolled back, with the optimiser's weight decay set anew. All of it is in the
@@ -117,26 +117,26 @@ class Watch:
 
     def __init__(
         self,
-        doctor: Doctor,
-        patient: Patient,
+        settings: MonitorSettings,
+        problem: SearchProblem,
         parts: Mapping[str, Stateful],
         optimizer: torch.optim.Optimizer,
         epochs: int,
         warm_up: int = 0,
     ) -> None:
-        self._doctor, self._patient, self._parts, self._epochs = doctor, patient, dict(parts), epochs
-        self._not_before = max(doctor.not_before, warm_up)  # alphas that have not moved say nothing
+        self._settings, self._problem, self._parts, self._epochs = settings, problem, dict(parts), epochs
+        self._not_before = max(settings.not_before, warm_up)  # alphas that have not moved say nothing
         self._optimizer, self._decay = optimizer, float(optimizer.param_groups[0]["weight_decay"])
         self._looks: list[tuple[int, int, float, str]] = []  # epoch, step, lambda_max, genotype
         self._told: list[str] = []
         self._snapshots: dict[int, dict[str, Any]] = {}
-        self._findings: Findings | None = None
+        self._measurements: Measurements | None = None
         self._stopped = ""
-        doctor.check(patient.strategy)
-        if doctor.on_rise == "adapt" and not 0.0 < self._decay < doctor.most:
+        settings.check(problem.strategy)
+        if settings.on_rise == "adapt" and not 0.0 < self._decay < settings.most:
             raise InputError(
-                f"doctor.on_rise=adapt: search.weight_decay={self._decay:g} needs to lie above 0, to be multiplied, "
-                f"and below doctor.most={doctor.most:g}"
+                f"monitor.on_rise=adapt: search.weight_decay={self._decay:g} needs to lie above 0, to be multiplied, "
+                f"and below monitor.most={settings.most:g}"
             )
 
     def look(self, epoch: int, accuracy: float) -> dict[str, float]:
@@ -144,77 +144,77 @@ class Watch:
 
         To be called with the supernet in training mode, after a closed epoch.
         """
-        self._findings = None
-        if not self._doctor.looks_after(epoch, self._epochs):
+        self._measurements = None
+        if not self._settings.looks_after(epoch, self._epochs):
             return {}
-        device = self._patient.run.device
+        device = self._problem.run.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(generator(self._patient.run.seed, _DOCTOR_STREAM, epoch).initial_seed())
-            settings = self._doctor
-            self._findings = examine(
-                self._patient,
+            torch.manual_seed(generator(self._problem.run.seed, _MONITOR_STREAM, epoch).initial_seed())
+            settings = self._settings
+            self._measurements = measure(
+                self._problem,
                 accuracy,
                 batch_size=settings.batch_size,
                 iterations=settings.iterations,
                 tolerance=settings.tolerance,
                 recalibration=settings.recalibration,
             )
-        adapting = {"doctor/weight_decay": self._decay} if settings.on_rise == "adapt" else {}
-        return {**self._findings.scalars(), **adapting}
+        adapting = {"collapse/weight_decay": self._decay} if settings.on_rise == "adapt" else {}
+        return {**self._measurements.scalars(), **adapting}
 
     def conclude(self, epoch: int, step: int) -> bool:
         """Says what there is to say about the look after this epoch and acts on it; True: all parts were rolled back.
 
         Then the report is rolled back, too. To be called when the epoch's own report, at `step`, is complete.
         """
-        found, doctor = self._findings, self._doctor
+        found, settings = self._measurements, self._settings
         if found is None or found.lambda_max is None:  # without alphas nothing is learnt that could collapse
             return False
-        if (epoch + 1) / self._epochs >= doctor.since:
-            for sign, words in signs(doctor, found).items():
+        if (epoch + 1) / self._epochs >= settings.since:
+            for sign, words in signs(settings, found).items():
                 self._tell_once(sign, words, step)
         self._looks.append((epoch, step, found.lambda_max, found.architecture.to_json()))
         self._keep_snapshot(epoch)
-        multiple = risen([look[2] for look in self._looks], doctor.window, doctor.delta)
+        multiple = risen([look[2] for look in self._looks], settings.window, settings.delta)
         at_the_end = epoch == self._epochs - 1  # too late for anything, as in the authors' code
-        if at_the_end or multiple is None or not multiple > doctor.rise:
+        if at_the_end or multiple is None or not multiple > settings.rise:
             return False
-        number = len(self._looks) - 1 - doctor.reach
+        number = len(self._looks) - 1 - settings.reach
         return self._looks[number][0] >= self._not_before and self._act(number, multiple, step)
 
     def _act(self, number: int, multiple: float, step: int) -> bool:
         older, then, _, genotype = self._looks[number]
         what = f"lambda_max is {multiple:.2f} times what it was around epoch {older + 1}, as before a collapse"
-        if self._doctor.on_rise == "stop":
+        if self._settings.on_rise == "stop":
             self._stopped = genotype
             self._tell(f"{what}: the search stops, with the architecture of that epoch", step)
         elif self._adaptable:
             self._roll_back(number)
-            self._patient.run.report.resume(then + 1)
+            self._problem.run.report.resume(then + 1)
             self._tell(f"{what}: back to that epoch, and on with a weight decay of {self._decay:g}", then)
             return True
-        elif self._doctor.on_rise == "adapt":
-            self._tell_once("rise", f"{what}; the weight decay is doctor.most already, so the search goes on", step)
+        elif self._settings.on_rise == "adapt":
+            self._tell_once("rise", f"{what}; the weight decay is monitor.most already, so the search goes on", step)
         else:
-            self._tell_once("rise", f"{what}; try doctor.on_rise=stop or adapt, or {_REMEDIES}", step)
+            self._tell_once("rise", f"{what}; try monitor.on_rise=stop or adapt, or {_REMEDIES}", step)
         return False
 
     @property
     def _adaptable(self) -> bool:
-        return self._doctor.on_rise == "adapt" and self._decay < self._doctor.most
+        return self._settings.on_rise == "adapt" and self._decay < self._settings.most
 
     @property
     def stopped(self) -> Architecture | None:
-        """The architecture with which the doctor has stopped the search, if it has."""
+        """The architecture with which the monitor has stopped the search, if it has."""
         return Architecture.from_json(self._stopped) if self._stopped else None
 
     def _keep_snapshot(self, epoch: int) -> None:
         """Of the epochs that may still be returned to, and of no other."""
-        doctor = self._doctor
-        in_time = epoch >= self._not_before and epoch + doctor.reach * doctor.every < self._epochs - 1
+        settings = self._settings
+        in_time = epoch >= self._not_before and epoch + settings.reach * settings.every < self._epochs - 1
         if self._adaptable and in_time:
             self._snapshots[epoch] = {name: copied(part.state_dict()) for name, part in self._parts.items()}
-        recent = {look[0] for look in self._looks[-1 - doctor.reach :]}
+        recent = {look[0] for look in self._looks[-1 - settings.reach :]}
         self._snapshots = {e: snapshot for e, snapshot in self._snapshots.items() if e in recent}
 
     def _roll_back(self, number: int) -> None:
@@ -222,7 +222,7 @@ class Watch:
         for name, part in self._parts.items():
             part.load_state_dict(copied(self._snapshots[epoch][name]))  # a part may go on with what it is given
         self._looks = self._looks[: number + 1]
-        self._decay = min(self._decay * self._doctor.factor, self._doctor.most)
+        self._decay = min(self._decay * self._settings.factor, self._settings.most)
         for group in self._optimizer.param_groups:
             group["weight_decay"] = self._decay
         self._snapshots = {e: s for e, s in self._snapshots.items() if e <= epoch and self._adaptable}
@@ -233,8 +233,8 @@ class Watch:
             self._tell(words, step)
 
     def _tell(self, words: str, step: int) -> None:
-        self._patient.run.report.line(f"doctor: {words}")
-        self._patient.run.report.text("doctor", words, step)
+        self._problem.run.report.line(f"monitor: {words}")
+        self._problem.run.report.text("monitor", words, step)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -251,7 +251,7 @@ class Watch:
         snapshots = all(type(epoch) is int and type(kept) is dict for epoch, kept in state["snapshots"].items())
         texts = all(type(text) is str for text in (state["stopped"], *state["told"]))
         if not (looks and snapshots and texts and type(state["decay"]) is float):
-            raise InputError("its part doctor is not what this run saves")
+            raise InputError("its part monitor is not what this run saves")
         if state["stopped"]:
             Architecture.from_json(state["stopped"])
         self._looks = [tuple(look) for look in state["looks"]]
@@ -262,21 +262,21 @@ class Watch:
 _REMEDIES = "method=r_darts_l2, darts_minus or sdarts_rs, or search.weight_decay ten times as large"
 
 
-def signs(doctor: Doctor, found: Findings) -> dict[str, str]:
+def signs(settings: MonitorSettings, found: Measurements) -> dict[str, str]:
     """The signs of a collapse in one look but for the rise of lambda_max: name -> what it is and what to try."""
     said = {}
-    for kind in (kind for kind in found.skips if kind not in doctor.spared):
-        if (skips := found.skips[kind]) > doctor.many_skips:
+    for kind in (kind for kind in found.skips if kind not in settings.spared):
+        if (skips := found.skips[kind]) > settings.many_skips:
             said[f"skips/{kind}"] = (
                 f"{skips:.0%} of the kept edges of {kind} cells are skip connections, the mark of a collapse; try "
                 f"{_REMEDIES}"
             )
-        if (weights := found.parametric[kind]) < doctor.few_parametric:
+        if (weights := found.parametric[kind]) < settings.few_parametric:
             said[f"parametric/{kind}"] = (
                 f"{weights:.0%} of the kept edges of {kind} cells have weights to learn, so there is little left to "
                 f"train; try {_REMEDIES}"
             )
-    if found.accuracy - found.alone > doctor.large_gap * found.accuracy:
+    if found.accuracy - found.alone > settings.large_gap * found.accuracy:
         said["gap"] = (
             f"the supernet is right on {found.accuracy:.0%}, the architecture that it stands for on {found.alone:.0%}: "
             "the alphas rank operations that work together only; try a larger search.epochs, optimizer.lr or "

@@ -21,7 +21,7 @@ from supernet.runtime.limits import Limit
 from supernet.runtime.seeding import generator
 from supernet.search.differentiable.architects import Architect, Bilevel
 from supernet.search.differentiable.discretisers import Discretiser
-from supernet.search.differentiable.objectives import Relaxed, Term
+from supernet.search.differentiable.objectives import RelaxedWeights, Term
 from supernet.search.differentiable.relaxations import Relaxation, strength
 from supernet.search.differentiable.weight_transforms import Assistance, Perturbation
 from supernet.search.strategy import Step
@@ -124,11 +124,11 @@ class GradientStrategy:
 
         def valid_loss(inner: Sequence[Tensor]) -> Tensor:
             weights = self._relaxed(step.progress, draw)
-            at = Relaxed(self.decisions, dict(self.logits.items()), weights, step.progress)
+            at = RelaxedWeights(self.decisions, dict(self.logits.items()), weights, step.progress)
             return sum((term(at) for term in self._terms), judged_by(self._assisted(weights, step.progress), inner))
 
         problem = Bilevel(
-            step.supernet.places.now(),
+            step.supernet.slots.now(),
             list(self.logits.values()),
             train_loss,
             valid_loss,
@@ -162,9 +162,9 @@ class GradientStrategy:
     @torch.no_grad()
     def expected(self) -> Weights:
         """Each decision's weights without noise."""
-        return self.noiseless()[1]
+        return self.differentiable_weights()[1]
 
-    def noiseless(self) -> tuple[list[Tensor], Weights]:
+    def differentiable_weights(self) -> tuple[list[Tensor], Weights]:
         """The logits, and each decision's weights without noise, differentiable in them."""
         weights = {n: relaxation.expected(self.logits[n]) for n, relaxation in self._relaxations.items()}
         return list(self.logits.values()), weights
@@ -238,7 +238,7 @@ def _sgd(step: Step) -> dict[str, Any]:
     (group,) = optimizer.param_groups
     if group["dampening"] or group["maximize"]:
         return {}
-    parameters = step.supernet.places.now()
+    parameters = step.supernet.slots.now()
     buffers = [optimizer.state.get(p, {}).get("momentum_buffer") for p in parameters]
     return {
         "learning_rate": group["lr"],

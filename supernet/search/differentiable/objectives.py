@@ -21,7 +21,7 @@ from supernet.space.architecture import Decision, Weights
 
 
 @dataclass(frozen=True)
-class Relaxed:
+class RelaxedWeights:
     """The alphas as one evaluation sees them: `logits` and the `weights` they are relaxed to, (options,) each.
 
     `progress` in [0, 1) is how far the search is. Where inputs are not relaxed they are in neither.
@@ -37,7 +37,7 @@ class Relaxed:
         return [name for name in self.logits if not self.decisions[name].inputs]
 
 
-Term = Callable[[Relaxed], Tensor]
+Term = Callable[[RelaxedWeights], Tensor]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ZeroOne:
         if self.form not in ("l2", "l1"):
             raise InputError(f"objective.form={self.form}: use l2 or l1")
 
-    def __call__(self, at: Relaxed) -> Tensor:
+    def __call__(self, at: RelaxedWeights) -> Tensor:
         distance = torch.cat([at.weights[name] for name in at.operations()]) - 0.5
         return -self.weight * (distance**2 if self.form == "l2" else distance.abs()).mean()
 
@@ -75,7 +75,7 @@ class BetaDecay:
         if self.epochs < 1:
             raise InputError(f"objective.beta_decay.epochs={self.epochs}: needs 1 or more, those of the search")
 
-    def __call__(self, at: Relaxed) -> Tensor:
+    def __call__(self, at: RelaxedWeights) -> Tensor:
         each = torch.stack([at.logits[name].logsumexp(-1) for name in at.operations()])
         return self.weight * self.epochs / 100 * at.progress * each.mean()
 
@@ -89,7 +89,7 @@ class DirichletAnchor:
 
     weight: float = 1e-3
 
-    def __call__(self, at: Relaxed) -> Tensor:
+    def __call__(self, at: RelaxedWeights) -> Tensor:
         return self.weight * sum((_from_uniform(concentration(at.logits[n])) for n in at.operations()), torch.tensor(0))
 
 
@@ -106,7 +106,7 @@ class Entropy:
 
     weight: float = 1e-3
 
-    def __call__(self, at: Relaxed) -> Tensor:
+    def __call__(self, at: RelaxedWeights) -> Tensor:
         each = [torch.special.entr(at.weights[name]).sum() for name in at.operations()]
         return self.weight * torch.stack(each).mean()
 
@@ -126,7 +126,7 @@ class ExpectedCost:
             if not 0.0 <= cost < math.inf:
                 raise InputError(f"objective.costs.{name}={cost}: needs 0 or more")
 
-    def __call__(self, at: Relaxed) -> Tensor:
+    def __call__(self, at: RelaxedWeights) -> Tensor:
         terms = []
         for name in at.operations():
             options = at.decisions[name].options

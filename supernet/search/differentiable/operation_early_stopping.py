@@ -80,9 +80,9 @@ class OperationEarlyStopping:
         """The strategy's."""
         return self.strategy.expected()
 
-    def noiseless(self) -> tuple[list[Tensor], Weights]:
+    def differentiable_weights(self) -> tuple[list[Tensor], Weights]:
         """The strategy's."""
-        return self.strategy.noiseless()
+        return self.strategy.differentiable_weights()
 
     def finish(self, judge: Judge | None = None) -> Architecture:
         """The strategy's."""

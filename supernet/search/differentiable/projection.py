@@ -72,7 +72,7 @@ class Projection:
         """The strategy's weights without noise, but 1 and 0 for what is decided."""
         return self._project(self.strategy.expected())
 
-    def noiseless(self) -> tuple[list[Tensor], Weights]:
+    def differentiable_weights(self) -> tuple[list[Tensor], Weights]:
         """None: each round takes alphas out, so how sharp the loss is in them tells nothing over time."""
         return [], {}
 

@@ -24,10 +24,10 @@ class Stage:
 
     `depth`, `width`, `length` and `rate` multiply the space's cells and channels, the recipe's epochs (and its epochs
     of warm-up, these by `warm_up`, too) and the weights' learning rate; counts are rounded to whole numbers that can
-    be. Whatever is a function of progress, such as a temperature, runs once in each leg. `partial`: operations see one
-    channel in at most so many (None: what the chooser says). `keep`: so many operations of each edge go on to the next
-    leg, those of the largest weight (None: all). `carry`: weights and alphas of what is left come from the leg before;
-    otherwise both start afresh, as the optimisers always do. `schedule`: "whole" runs the learning rate once over
+    be. Whatever is a function of progress, such as a temperature, runs once in each leg. `channel_divisor`: operations
+    see one channel in at most so many (None: what the chooser says). `keep`: so many operations of each edge go on to
+    the next leg, those of the largest weight (None: all). `inherit_weights`: weights and alphas of what is left come
+    from the leg before; otherwise both start afresh, as the optimisers always do. `schedule`: "whole" runs the learning rate once over
     all legs, "own" once in each. `skip_dropout`: as in `SearchRecipe`, where it is above 0. `wrapper` makes another
     strategy out of the leg's.
     """
@@ -37,9 +37,9 @@ class Stage:
     length: float = 1.0
     rate: float = 1.0
     warm_up: float = 1.0
-    partial: int | None = None
+    channel_divisor: int | None = None
     keep: int | None = None
-    carry: bool = False
+    inherit_weights: bool = False
     schedule: Literal["own", "whole"] = "own"
     skip_dropout: float = 0.0
     wrapper: Callable[[Any], Any] | None = None
@@ -50,7 +50,7 @@ class Stage:
                 raise InputError(f"stages.{name}={value}: multiplies the job's setting; needs a number above 0")
         if not 0.0 <= self.warm_up < float("inf"):
             raise InputError(f"stages.warm_up={self.warm_up}: multiplies search.warm_up; needs 0 or more")
-        for name in ("partial", "keep"):
+        for name in ("channel_divisor", "keep"):
             if (whole := getattr(self, name)) is not None and whole < 1:
                 raise InputError(f"stages.{name}={whole}: needs 1 or more, or null")
         if self.schedule not in ("own", "whole"):
@@ -80,47 +80,53 @@ class Heir(Strategy, Protocol):
 
 
 @dataclass(frozen=True)
-class Leg:
-    """One leg as it will run; `partial`: the divisor of channels, None where the chooser's own counts."""
+class ResolvedStage:
+    """One leg as it will run; `channel_divisor`: the divisor of channels, None where the chooser's own counts."""
 
     stage: Stage
     space: Any
     recipe: SearchRecipe
-    partial: int | None
+    channel_divisor: int | None
 
 
 def legs(
     stages: Sequence[Stage], space: Any, recipe: SearchRecipe, shape: tuple[int, int, int], classes: int
-) -> list[Leg]:
+) -> list[ResolvedStage]:
     """The legs of a search with these stages (none: one leg, as the settings are). Raises InputError.
 
     `space` is a space's dataclass; images have `shape` (channels, height, width).
     """
     stages = stages or (Stage(),)
-    _check_carrying(stages)
+    _check_inheritance(stages)
     epochs = [max(1, _rounded(recipe.epochs * stage.length)) for stage in stages]
     made = []
     for number, stage in enumerate(stages):
         size = _resized(space, stage, shape, classes)
-        partial = None if stage.partial is None else divisor(stage.partial, survey(size, shape, classes))
-        made.append(Leg(stage, size, _recipe(recipe, stage, epochs, number), partial))
+        channels = (
+            None if stage.channel_divisor is None else divisor(stage.channel_divisor, survey(size, shape, classes))
+        )
+        made.append(ResolvedStage(stage, size, _recipe(recipe, stage, epochs, number), channels))
     return made
 
 
-def _check_carrying(stages: Sequence[Stage]) -> None:
+def _check_inheritance(stages: Sequence[Stage]) -> None:
     for before, stage in zip([None, *stages], stages, strict=False):
-        if stage.carry and before is None:
-            raise InputError("stages.carry=true: there is no leg before the first to carry weights from; use false")
-        if stage.carry and before and before.wrapper is not None:
+        if stage.inherit_weights and before is None:
             raise InputError(
-                "stages.carry=true: what the wrapper of the leg before has decided would be lost; use false"
+                "stages.inherit_weights=true: there is no leg before the first to inherit weights from; use false"
             )
-        if stage.carry and before and (before.depth, before.width) != (stage.depth, stage.width):
-            raise InputError("stages.carry=true: needs depth and width of the leg before; or use carry=false")
-        if stage.carry and before and not _widens(before.partial, stage.partial):
+        if stage.inherit_weights and before and before.wrapper is not None:
             raise InputError(
-                f"stages.partial={stage.partial} after {before.partial}, carry=true: needs to be as large or smaller, "
-                "or null in both; or use carry=false"
+                "stages.inherit_weights=true: what the wrapper of the leg before has decided would be lost; use false"
+            )
+        if stage.inherit_weights and before and (before.depth, before.width) != (stage.depth, stage.width):
+            raise InputError(
+                "stages.inherit_weights=true: needs depth and width of the leg before; or use inherit_weights=false"
+            )
+        if stage.inherit_weights and before and not _widens(before.channel_divisor, stage.channel_divisor):
+            raise InputError(
+                f"stages.channel_divisor={stage.channel_divisor} after {before.channel_divisor}, inherit_weights=true: "
+                "needs to be as large or smaller, or null in both; or use inherit_weights=false"
             )
 
 

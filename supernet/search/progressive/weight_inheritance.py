@@ -30,7 +30,7 @@ def widening(before: int, after: int) -> Tensor:
 
 
 @torch.no_grad()
-def carry_weights(before: Supernet, now: Supernet) -> None:
+def inherit_weights(before: Supernet, now: Supernet) -> None:
     """Gives `now` the parameters and statistics of `before`: the same cells, whose edges have what is left of them.
 
     Raises InputError where `now` has something that `before` lacks.
@@ -38,29 +38,31 @@ def carry_weights(before: Supernet, now: Supernet) -> None:
     for old, new in zip(_edges(before), _edges(now), strict=True):
         index, candidates = _index(old, new), _candidates(old)
         for option, operation in _candidates(new).items():
-            carry_operation(candidates[option], operation, index)
+            inherit_operation(candidates[option], operation, index)
     known = _others(before)
     for name, tensor in _others(now).items():
         if name not in known or known[name].shape != tensor.shape:
-            raise InputError(f"stages.carry=true: the leg before has no {name} of this size; use carry=false")
+            raise InputError(
+                f"stages.inherit_weights=true: the leg before has no {name} of this size; use inherit_weights=false"
+            )
         tensor.copy_(known[name])
 
 
 @torch.no_grad()
-def carry_operation(old: nn.Module, new: nn.Module, index: Tensor | None) -> None:
+def inherit_operation(old: nn.Module, new: nn.Module, index: Tensor | None) -> None:
     """Gives `new` what `old`, the same operation on as many or fewer channels, has.
 
     `index` as from `widening`; None where there are as many. Raises InputError where a parameter has neither the old
     size nor that of the channels.
     """
     if index is not None and isinstance(old, FactorizedReduce) and isinstance(new, FactorizedReduce):
-        _carry_reduction(old, new, index)
+        _inherit_reduction(old, new, index)
         return
     sources = _own(old)
     for name, tensor in _own(new).items():
         tensor.copy_(_widened(sources[name], tensor, index))
     for name, child in new.named_children():
-        carry_operation(old.get_submodule(name), child, index)
+        inherit_operation(old.get_submodule(name), child, index)
 
 
 def _widened(old: Tensor, new: Tensor, index: Tensor | None) -> Tensor:
@@ -72,8 +74,8 @@ def _widened(old: Tensor, new: Tensor, index: Tensor | None) -> Tensor:
     changed = [d for d in range(old.dim()) if old.shape[d] != new.shape[d]]
     if old.dim() != new.dim() or any(d > 1 or (old.shape[d], new.shape[d]) != sizes for d in changed):
         raise InputError(
-            f"stages.carry=true: weights of {tuple(old.shape)} cannot be widened to {tuple(new.shape)}; "
-            "use the same partial in both legs, or carry=false"
+            f"stages.inherit_weights=true: weights of {tuple(old.shape)} cannot be widened to {tuple(new.shape)}; "
+            "use the same channel_divisor in both legs, or inherit_weights=false"
         )
     wide = old[index] if 0 in changed else old
     if 1 in changed:
@@ -81,7 +83,7 @@ def _widened(old: Tensor, new: Tensor, index: Tensor | None) -> Tensor:
     return wide
 
 
-def _carry_reduction(old: FactorizedReduce, new: FactorizedReduce, index: Tensor) -> None:
+def _inherit_reduction(old: FactorizedReduce, new: FactorizedReduce, index: Tensor) -> None:
     """The even pixels' convolution gives the first half of the channels and the odd pixels' the second."""
     first, halves = 0, []
     for narrow, wide in ((old.even, new.even), (old.odd, new.odd)):
@@ -116,8 +118,8 @@ def _index(old: nn.Module, new: nn.Module) -> Tensor | None:
     before, after = (edge.operated if isinstance(edge, PartialChannels) else whole[0] for edge in (old, new))
     if after < before:
         raise InputError(
-            f"stages.carry=true: {after} channels of an edge are operated on, {before} in the leg before; "
-            "use the same partial or a smaller one, or carry=false"
+            f"stages.inherit_weights=true: {after} channels of an edge are operated on, {before} in the leg before; "
+            "use the same channel_divisor or a smaller one, or inherit_weights=false"
         )
     return None if before == after else widening(before, after)
 

@@ -198,7 +198,7 @@ def test_a_supernet_of_partial_channels(size, single, monkeypatch):
     torch.manual_seed(0)
     table = {"normal/2/0": ("sep_conv_3x3", "none"), "reduce/3/1": ("dil_conv_5x5", "skip_connect", "avg_pool_3x3")}
     space = Darts(channels=16, cells=3, nodes=2, table=table)
-    exact = Supernet(space.network(Undecided(partial=4, single=single), (3, *size), 5)).double()
+    exact = Supernet(space.network(Undecided(channel_divisor=4, single=single), (3, *size), 5)).double()
     images, stream = drawn(4, 3, *size), torch.Generator().manual_seed(1)
     weights = {}
     for name, decision in exact.decisions.items():

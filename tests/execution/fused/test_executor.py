@@ -24,9 +24,9 @@ from supernet.space.supernet import Supernet
 
 CHOOSERS = {
     "full": Undecided(),
-    "partial": Undecided(partial=2),
+    "partial": Undecided(channel_divisor=2),
     "single": Undecided(single=True),
-    "partial single": Undecided(partial=2, single=True),
+    "partial single": Undecided(channel_divisor=2, single=True),
 }
 
 
@@ -155,7 +155,7 @@ def test_hooks_are_called():
 def test_edges_of_two_kinds_are_left_to_the_reference():
     torch.manual_seed(0)
     network = Supernet(Darts(channels=4, cells=1, nodes=2).network(Undecided(), (3, 6, 6), 5)).double()
-    other = Supernet(Darts(channels=4, cells=1, nodes=2).network(Undecided(partial=2), (3, 6, 6), 5)).double()
+    other = Supernet(Darts(channels=4, cells=1, nodes=2).network(Undecided(channel_divisor=2), (3, 6, 6), 5)).double()
     network.network.cells[0].edges["0-2"] = other.network.cells[0].edges["0-2"]
     mixed = Supernet(network.network)
     weights = weights_of(mixed, single=False, inputs=False)

@@ -136,7 +136,7 @@ def test_partial_channels_are_the_same_function(seed):
     table = {edge: tuple(dict.fromkeys(names)) for edge, names in table.items()}
     height, width = draw.choice(((8, 9), (7, 7), (8, 8)))
     space = Darts(channels=divisor * draw.choice((2, 3)), cells=3, nodes=nodes, table=table)
-    supernet = build(space, (2, height, width), seed, partial=divisor).train(draw.random() < 0.7)
+    supernet = build(space, (2, height, width), seed, channel_divisor=divisor).train(draw.random() < 0.7)
     images = torch.randn(3, 2, height, width).double().to(memory_format=draw.choice(list(FORMATS.values())))
     weights = random_weights(supernet, inputs=draw.random() < 0.7)
     assert_same(supernet, images, weights, Stacked(draw.choice(("convolution", "matmul"))))
@@ -297,11 +297,11 @@ class Counter(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize(("partial", "most"), [(1, 3500), (4, 4800)])
-def test_few_operations(partial, most):
+@pytest.mark.parametrize(("divisor", "most"), [(1, 3500), (4, 4800)])
+def test_few_operations(divisor, most):
     """At most 3,500 tensor operations a pass of the published search network; edge by edge there are 16,000."""
-    supernet = Supernet(Darts().network(Undecided(partial=partial), (3, 32, 32), 10))
-    inputs = partial > 1
+    supernet = Supernet(Darts().network(Undecided(channel_divisor=divisor), (3, 32, 32), 10))
+    inputs = divisor > 1
     weights = {n: w.float().detach().requires_grad_() for n, w in random_weights(supernet, inputs).items()}
     images = torch.randn(1, 3, 8, 8)
     with running(supernet, stacked):

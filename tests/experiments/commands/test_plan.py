@@ -36,7 +36,7 @@ def test_says_what_both_stages_need_and_leaves_nothing(run, tmp_path):
 
 
 def test_each_leg_has_a_row(run):
-    stages = "stages=[{width: 1.5, keep: 3}, {partial: 2}]"
+    stages = "stages=[{width: 1.5, keep: 3}, {channel_divisor: 2}]"
     code, out, err = run("experiment=micro", "table=none", "runtime.threads=1", "search.batch_size=8", stages)
     assert code == 0, err
     rows = [[cell.strip() for cell in line.split("│")] for line in out.splitlines() if line.startswith("│")]

@@ -1,4 +1,4 @@
-"""What the doctor finds, against hand-made references."""
+"""What the monitor finds, against hand-made references."""
 
 import copy
 import math
@@ -12,7 +12,7 @@ from torch import nn
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Resident, evaluation_batches
 from supernet.execution.engines import engine
-from supernet.execution.precision import Passes
+from supernet.execution.precision import Accelerated
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator
 from supernet.search.collapse.curvature import lambda_max
@@ -22,7 +22,7 @@ from supernet.search.differentiable.discretisers import argmax
 from supernet.search.differentiable.gradient import GradientStrategy
 from supernet.search.differentiable.relaxations import Softmax, Uniform
 from supernet.search.loop import search
-from supernet.search.problem import Patient
+from supernet.search.problem import SearchProblem
 from supernet.search.recipe import SearchRecipe
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
@@ -57,10 +57,12 @@ def made(space=SPACE, used="reference"):
     return supernet, strategy
 
 
-def patient(supernet, strategy) -> Patient:
+def problem(supernet, strategy) -> SearchProblem:
     run = Run()
-    passes = Passes(supernet, run)
-    return Patient(supernet.train(), strategy, half(1), half(2), AUGMENTATION, Classification(), 8, run, passes)
+    accelerated = Accelerated(supernet, run)
+    return SearchProblem(
+        supernet.train(), strategy, half(1), half(2), AUGMENTATION, Classification(), 8, run, accelerated
+    )
 
 
 def test_lambda_max_is_that_of_the_whole_hessian():
@@ -70,7 +72,7 @@ def test_lambda_max_is_that_of_the_whole_hessian():
     for name in list(strategy.logits):
         stream = torch.Generator().manual_seed(len(name))
         strategy.logits[name] = nn.Parameter(torch.randn(2, dtype=torch.float64, generator=stream))
-    at = patient(supernet, strategy)
+    at = problem(supernet, strategy)
     (batch,) = evaluation_batches(at.valid, 16, AUGMENTATION)
     images = batch.images.double()
     task = Doubled()
@@ -98,7 +100,7 @@ class Doubled(Classification):
 def test_nothing_is_sharp_in_alphas_without_a_say():
     supernet, strategy = made()
     strategy._relaxations = dict.fromkeys(strategy.logits, Uniform())
-    assert sharpness(patient(supernet, strategy), 4, 8, 0.0) is None
+    assert sharpness(problem(supernet, strategy), 4, 8, 0.0) is None
 
 
 def test_second_derivatives_that_overflow_are_not_a_number():
@@ -111,7 +113,7 @@ def test_the_gap_is_that_of_the_derived_network_with_fresh_statistics(used):
     """Against a plain network with copied weights, whose norms PyTorch averages over the same batches."""
     supernet, strategy = made(used=used)
     run_search_on(supernet, strategy)
-    at = patient(supernet, strategy)
+    at = problem(supernet, strategy)
     architecture, buffers = strategy.finish(), copy.deepcopy(dict(supernet.named_buffers()))
     found = accuracy_alone(at, architecture, 2)
     assert all(torch.equal(value, buffers[name]) for name, value in supernet.named_buffers())

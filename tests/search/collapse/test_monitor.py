@@ -1,4 +1,4 @@
-"""What the doctor says and does, and that it leaves no trace."""
+"""What the monitor says and does, and that it leaves no trace."""
 
 import math
 import signal
@@ -18,8 +18,8 @@ from supernet.runtime.report import Silent
 from supernet.runtime.run import Run
 from supernet.search.black_box.random_search import UniformStrategy
 from supernet.search.collapse import monitor as module
-from supernet.search.collapse.measurements import Findings
-from supernet.search.collapse.monitor import Doctor, signs
+from supernet.search.collapse.measurements import Measurements
+from supernet.search.collapse.monitor import MonitorSettings, signs
 from supernet.search.differentiable.architects import first_order
 from supernet.search.differentiable.discretisers import argmax
 from supernet.search.differentiable.gradient import GradientStrategy
@@ -37,7 +37,7 @@ from supernet.training.tasks import Classification
 AUGMENTATION = Augmentation((0.5,), (0.25,), crop_padding=1)
 SPACE = Darts(channels=4, cells=3, nodes=2, operations=("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3"))
 TINY = replace(SPACE, cells=1, operations=("skip_connect", "sep_conv_3x3"))
-LOOKING = Doctor(every=1, batch_size=6, iterations=3)
+LOOKING = MonitorSettings(every=1, batch_size=6, iterations=3)
 RECIPE = SearchRecipe(epochs=8, batch_size=8, schedule=Cosine(0.1, 0.01), weight_decay=1e-3, drop_path=0.3)
 
 
@@ -55,11 +55,11 @@ class Recorder(Silent):
                 self.values[step, tag] = value
 
     def line(self, message):
-        if message.startswith("doctor"):
+        if message.startswith("monitor"):
             self.lines.append(message)
 
     def text(self, tag, text, step=0):
-        if tag == "doctor":
+        if tag == "monitor":
             self.texts.append((text, step))
 
     def resume(self, step):
@@ -96,10 +96,10 @@ def made(kind="gradient", relaxation=None, space=TINY, used=None):
     return supernet, strategy
 
 
-def run_search(doctor, run=None, recipe=RECIPE, **parts):
+def run_search(monitor, run=None, recipe=RECIPE, **parts):
     supernet, strategy = made(**parts)
     task, run = Classification(), run or Run()
-    result = search(supernet, strategy, half(1), half(2), AUGMENTATION, recipe, task=task, run=run, doctor=doctor)
+    result = search(supernet, strategy, half(1), half(2), AUGMENTATION, recipe, task=task, run=run, monitor=monitor)
     return result, {**supernet.state_dict(), **getattr(strategy, "logits", nn.ParameterDict()).state_dict()}
 
 
@@ -121,17 +121,17 @@ def same(one, other) -> bool:
 def test_a_search_with_the_doctor_ends_where_one_without_ends(parts):
     recipe = replace(RECIPE, epochs=2)
     plain, seen = Recorder(), Recorder()
-    alone = run_search(Doctor(every=0), Run(report=plain), recipe, **parts)
+    alone = run_search(MonitorSettings(every=0), Run(report=plain), recipe, **parts)
     watched = run_search(LOOKING, Run(report=seen), recipe, **parts)
     assert watched[0] == alone[0]
     assert same(watched[1], alone[1])
-    assert plain.values == {key: value for key, value in seen.values.items() if not key[1].startswith("doctor/")}
-    found = {tag for _, tag in seen.values if tag.startswith("doctor/")}
-    assert ("doctor/lambda_max" in found) == ("kind" not in parts)
+    assert plain.values == {key: value for key, value in seen.values.items() if not key[1].startswith("monitor/")}
+    found = {tag for _, tag in seen.values if tag.startswith("monitor/")}
+    assert ("collapse/lambda_max" in found) == ("kind" not in parts)
     kinds = {"cell"} if isinstance(parts.get("space"), NasBench201) else {"normal", "reduce"}
     kinds -= set() if "space" in parts else {"normal"}  # the only cell of a network of one halves the image
-    shares = {f"doctor/{what}_share/{kind}" for what in ("skip", "parametric") for kind in kinds}
-    assert found - {"doctor/lambda_max"} == {"doctor/gap", *shares}
+    shares = {f"collapse/{what}_share/{kind}" for what in ("skip", "parametric") for kind in kinds}
+    assert found - {"collapse/lambda_max"} == {"collapse/gap", *shares}
 
 
 # --- what follows -------------------------------------------------------------------------------------------------
@@ -142,10 +142,10 @@ def scripted(monkeypatch, script):
 
     def look(self, epoch, accuracy):
         architecture = self._patient.strategy.finish()
-        self._findings = Findings(architecture, {}, {}, accuracy, accuracy, script(self._decay, epoch))
-        return self._findings.scalars()
+        self._measurements = Measurements(architecture, {}, {}, accuracy, accuracy, script(self._decay, epoch))
+        return self._measurements.scalars()
 
-    monkeypatch.setattr(module.Watch, "look", look)
+    monkeypatch.setattr(module.CollapseMonitor, "look", look)
 
 
 def rising(decay: float, epoch: int) -> float:
@@ -153,7 +153,7 @@ def rising(decay: float, epoch: int) -> float:
     return 2.0 if epoch >= (4 if decay < 5e-3 else 6) and decay < 0.02 else 1.0
 
 
-ADAPTING = Doctor(every=1, window=3, delta=1, rise=1.3, not_before=1, on_rise="adapt", factor=10.0, most=0.03)
+ADAPTING = MonitorSettings(every=1, window=3, delta=1, rise=1.3, not_before=1, on_rise="adapt", factor=10.0, most=0.03)
 
 
 def test_adapt_goes_back_as_computed_by_hand(monkeypatch):
@@ -169,7 +169,7 @@ def test_adapt_goes_back_as_computed_by_hand(monkeypatch):
     ]
     assert [step for _, step in recorder.texts] == [6, 10]  # two steps an epoch
     assert recorder.calls == 16 + 4 + 4
-    assert {step for step, tag in recorder.values if tag == "doctor/lambda_max"} == set(range(2, 17, 2))
+    assert {step for step, tag in recorder.values if tag == "collapse/lambda_max"} == set(range(2, 17, 2))
 
 
 def test_going_back_ends_as_a_search_that_had_the_decay_from_there_on(monkeypatch):
@@ -178,14 +178,14 @@ def test_going_back_ends_as_a_search_that_had_the_decay_from_there_on(monkeypatc
     scripted(monkeypatch, lambda decay, epoch: 2.0 if epoch >= 4 and decay < 5e-3 else 1.0)
     rolled = run_search(ADAPTING, recipe=recipe)
     scripted(monkeypatch, lambda decay, epoch: 1.0)
-    conclude = module.Watch.conclude
+    conclude = module.CollapseMonitor.conclude
 
     def by_hand(self, epoch, step):
         if epoch == 2:
             self._optimizer.param_groups[0]["weight_decay"] = 1e-2
         return conclude(self, epoch, step)
 
-    monkeypatch.setattr(module.Watch, "conclude", by_hand)
+    monkeypatch.setattr(module.CollapseMonitor, "conclude", by_hand)
     changed = run_search(ADAPTING, recipe=recipe)
     assert rolled[0] == changed[0]
     assert same(rolled[1], changed[1])
@@ -193,7 +193,7 @@ def test_going_back_ends_as_a_search_that_had_the_decay_from_there_on(monkeypatc
 
 @cache
 def straight_through():
-    """What a search comes to that nothing but the doctor stops: result, state and what was reported."""
+    """What a search comes to that nothing but the monitor stops: result, state and what was reported."""
     with pytest.MonkeyPatch.context() as patch:
         scripted(patch, rising)
         recorder = Recorder()
@@ -230,7 +230,7 @@ def test_a_rise_while_the_alphas_stand_still_is_no_rise(monkeypatch):
 
 def test_only_epochs_that_may_be_returned_to_are_kept(monkeypatch):
     scripted(monkeypatch, lambda decay, epoch: 1.0)
-    conclude, kept = module.Watch.conclude, []
+    conclude, kept = module.CollapseMonitor.conclude, []
 
     def watched(self, epoch, step):
         back = conclude(self, epoch, step)
@@ -239,7 +239,7 @@ def test_only_epochs_that_may_be_returned_to_are_kept(monkeypatch):
         assert all(tensor.device.type == "cpu" for tensor in tensors)
         return back
 
-    monkeypatch.setattr(module.Watch, "conclude", watched)
+    monkeypatch.setattr(module.CollapseMonitor, "conclude", watched)
     run_search(ADAPTING)
     # Not before epoch 1; two looks back; after epoch 4 nothing that could be decided before the last, number 7.
     assert kept == [[], [1], [1, 2], [1, 2, 3], [2, 3, 4], [3, 4], [4], []]
@@ -247,21 +247,21 @@ def test_only_epochs_that_may_be_returned_to_are_kept(monkeypatch):
 
 def test_stop_returns_the_older_architecture_and_answers_at_once_when_resumed(monkeypatch, tmp_path):
     scripted(monkeypatch, rising)
-    doctor, path, genotypes = replace(ADAPTING, on_rise="stop"), tmp_path / "search.pt", []
-    conclude = module.Watch.conclude
+    monitor, path, genotypes = replace(ADAPTING, on_rise="stop"), tmp_path / "search.pt", []
+    conclude = module.CollapseMonitor.conclude
 
     def watched(self, epoch, step):
-        genotypes.append(self._findings.architecture)
+        genotypes.append(self._measurements.architecture)
         return conclude(self, epoch, step)
 
-    monkeypatch.setattr(module.Watch, "conclude", watched)
+    monkeypatch.setattr(module.CollapseMonitor, "conclude", watched)
     recorder = Recorder()
-    found, _ = run_search(doctor, Run(report=recorder, checkpoint=path))
+    found, _ = run_search(monitor, Run(report=recorder, checkpoint=path))
     assert len(genotypes) == 5
     assert found.architecture == genotypes[2]
     assert recorder.calls == 10
     again = Recorder()
-    assert run_search(doctor, Run(report=again, checkpoint=path))[0] == found
+    assert run_search(monitor, Run(report=again, checkpoint=path))[0] == found
     assert again.calls == 0
 
 
@@ -271,19 +271,19 @@ def test_without_being_told_to_act_it_warns_once(monkeypatch):
     run_search(replace(ADAPTING, on_rise="go_on"), Run(report=recorder))
     (line,) = recorder.lines
     assert "2.00 times what it was around epoch 2" in line
-    assert "doctor.on_rise=stop" in line
+    assert "monitor.on_rise=stop" in line
     assert len(recorder.texts) == 1
 
 
 def test_signs_are_told_once_and_late_enough():
     architecture = Architecture("darts", {})
-    bad = Findings(architecture, {"normal": 0.75, "reduce": 1.0}, {"normal": 0.0, "reduce": 0.0}, 0.9, 0.1, 1.0)
-    said = signs(Doctor(), bad)
+    bad = Measurements(architecture, {"normal": 0.75, "reduce": 1.0}, {"normal": 0.0, "reduce": 0.0}, 0.9, 0.1, 1.0)
+    said = signs(MonitorSettings(), bad)
     assert set(said) == {"skips/normal", "parametric/normal", "gap"}
     assert "75% of the kept edges of normal cells are skip connections" in said["skips/normal"]
     assert all("try " in words and "=" in words for words in said.values())
-    good = Findings(architecture, {"normal": 0.25}, {"normal": 0.75}, 0.9, 0.2, 1.0)
-    assert signs(Doctor(), good) == {}
+    good = Measurements(architecture, {"normal": 0.25}, {"normal": 0.75}, 0.9, 0.2, 1.0)
+    assert signs(MonitorSettings(), good) == {}
     recorder, eager = Recorder(), replace(LOOKING, few_parametric=1.0, many_skips=1.0, large_gap=1.0, spared=())
     run_search(eager, Run(report=recorder), space=replace(TINY, operations=("skip_connect", "max_pool_3x3")))
     assert recorder.lines == [line for line in recorder.lines if "have weights to learn" in line]
@@ -298,19 +298,19 @@ def test_a_rise_from_nothing_is_none():
 
 
 @pytest.mark.parametrize(
-    ("doctor", "recipe", "says"),
+    ("monitor", "recipe", "says"),
     [
         (replace(ADAPTING), replace(RECIPE, weight_decay=0.0), r"search\.weight_decay=0 needs to lie above 0"),
-        (replace(ADAPTING), replace(RECIPE, weight_decay=0.05), r"below doctor\.most=0\.03"),
+        (replace(ADAPTING), replace(RECIPE, weight_decay=0.05), r"below monitor\.most=0\.03"),
     ],
 )
-def test_a_decay_that_cannot_grow_is_refused(doctor, recipe, says):
+def test_a_decay_that_cannot_grow_is_refused(monitor, recipe, says):
     with pytest.raises(InputError, match=says):
-        run_search(doctor, recipe=recipe)
+        run_search(monitor, recipe=recipe)
 
 
 def test_acting_wants_alphas():
-    with pytest.raises(InputError, match=r"doctor\.on_rise=stop: this strategy has no alphas"):
+    with pytest.raises(InputError, match=r"monitor\.on_rise=stop: this strategy has no alphas"):
         run_search(replace(LOOKING, on_rise="stop"), kind="uniform")
 
 
@@ -336,5 +336,5 @@ def test_acting_wants_alphas():
 )
 def test_refuses_nonsense_by_name(settings):
     name = list(settings)[-1]
-    with pytest.raises(InputError, match=rf"doctor\.{name}="):
-        Doctor(**settings)
+    with pytest.raises(InputError, match=rf"monitor\.{name}="):
+        MonitorSettings(**settings)

@@ -317,7 +317,7 @@ def test_state_goes_round(supernet):
 
 
 class Noise(nn.Module):
-    """Passes on nothing of its input."""
+    """Accelerated on nothing of its input."""
 
     def __init__(self, stride):
         super().__init__()

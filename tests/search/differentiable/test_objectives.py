@@ -12,7 +12,7 @@ from supernet.search.differentiable.objectives import (
     DirichletAnchor,
     Entropy,
     ExpectedCost,
-    Relaxed,
+    RelaxedWeights,
     ZeroOne,
 )
 from supernet.space.architecture import Decision
@@ -33,9 +33,9 @@ LOGITS = {
 EDGES = ("normal/2/0", "normal/2/1")
 
 
-def relaxed(relax=lambda x: x.softmax(-1), progress=0.5, logits=None) -> Relaxed:
+def relaxed(relax=lambda x: x.softmax(-1), progress=0.5, logits=None) -> RelaxedWeights:
     logits = logits or LOGITS
-    return Relaxed(DECISIONS, logits, {n: relax(x) for n, x in logits.items()}, progress)
+    return RelaxedWeights(DECISIONS, logits, {n: relax(x) for n, x in logits.items()}, progress)
 
 
 def gradient(term, relax=lambda x: x.softmax(-1), progress=0.5):

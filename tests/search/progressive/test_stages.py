@@ -44,7 +44,7 @@ def test_p_darts_sizes_are_the_published_ones():
 
 def test_drnas_sizes_are_the_published_ones():
     """Chen et al. 2021: 36 channels, 20 cells, one cosine over both stages."""
-    stages = [Stage(length=0.5, depth=2.5, width=2.25, partial=p, schedule="whole") for p in (6, 4)]
+    stages = [Stage(length=0.5, depth=2.5, width=2.25, channel_divisor=p, schedule="whole") for p in (6, 4)]
     found = of(stages, recipe=replace(RECIPE, epochs=50, warm_up=20))
     assert [(leg.space.channels, leg.space.cells, leg.partial) for leg in found] == [(36, 20, 6), (36, 20, 4)]
     rates = [leg.recipe.schedule(epoch, 25) for leg in found for epoch in range(25)]
@@ -52,7 +52,9 @@ def test_drnas_sizes_are_the_published_ones():
 
 
 def test_the_rate_is_multiplied():
-    _, leg = of([Stage(), Stage(carry=True, rate=0.1, length=1.6)], recipe=replace(RECIPE, epochs=50, warm_up=0))
+    _, leg = of(
+        [Stage(), Stage(inherit_weights=True, rate=0.1, length=1.6)], recipe=replace(RECIPE, epochs=50, warm_up=0)
+    )
     assert leg.recipe.epochs == 80
     assert leg.recipe.schedule(8, 80) == pytest.approx(0.1 * Cosine(0.1, 0.0)(8, 80), rel=1e-15)
 
@@ -136,13 +138,19 @@ class Odd:
         (lambda: Stage(depth=0.0), "stages.depth=0.0: multiplies"),
         (lambda: Stage(rate=math.inf), "stages.rate=inf: multiplies"),
         (lambda: Stage(keep=0), "stages.keep=0: needs 1 or more, or null"),
-        (lambda: Stage(partial=0), "stages.partial=0: needs 1 or more, or null"),
+        (lambda: Stage(channel_divisor=0), "stages.channel_divisor=0: needs 1 or more, or null"),
         (lambda: Stage(schedule="both"), "stages.schedule=both: use own or whole"),
         (lambda: Stage(skip_dropout=1.0), "stages.skip_dropout=1.0: needs to lie in"),
-        (lambda: of([Stage(carry=True)]), "no leg before the first"),
-        (lambda: of([Stage(depth=2.0), Stage(carry=True)]), "needs depth and width of the leg before"),
-        (lambda: of([Stage(partial=2), Stage(partial=4, carry=True)]), "partial=4 after 2, carry=true"),
-        (lambda: of([Stage(), Stage(partial=4, carry=True)]), "partial=4 after None, carry=true"),
+        (lambda: of([Stage(inherit_weights=True)]), "no leg before the first"),
+        (lambda: of([Stage(depth=2.0), Stage(inherit_weights=True)]), "needs depth and width of the leg before"),
+        (
+            lambda: of([Stage(channel_divisor=2), Stage(channel_divisor=4, inherit_weights=True)]),
+            "channel_divisor=4 after 2, inherit_weights=true",
+        ),
+        (
+            lambda: of([Stage(), Stage(channel_divisor=4, inherit_weights=True)]),
+            "channel_divisor=4 after None, inherit_weights=true",
+        ),
         (lambda: of([Stage(depth=2.0)], Odd()), "space 'odd' has no cells"),
     ],
 )

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from supernet.runtime.errors import InputError
-from supernet.search.progressive.weight_inheritance import carry_operation, carry_weights, widening
+from supernet.search.progressive.weight_inheritance import inherit_operation, inherit_weights, widening
 from supernet.space.choices import OperationChoice
 from supernet.space.choosers import Undecided
 from supernet.space.darts import DARTS_OPERATIONS, Darts
@@ -41,7 +41,7 @@ def test_a_widened_operation_computes_the_same_function(option, stride, training
     site = Site(before, stride, affine=option != "sep_conv_3x3", pool_norm=True)
     old, new = (shaken(OPERATIONS[option](s)).train(training) for s in (site, replace(site, channels=after)))
     index = widening(before, after)
-    carry_operation(old, new, index)
+    inherit_operation(old, new, index)
     x = torch.randn(5, before, 7, 6, dtype=torch.float64)
     out = index
     if isinstance(new, FactorizedReduce):  # the halves keep together
@@ -56,7 +56,7 @@ def test_without_the_shares_it_would_not_be_the_same():
     """What the authors' code does: copies count twice."""
     old, new = (shaken(OPERATIONS["nor_conv_1x1"](Site(c))).eval() for c in (2, 3))
     index = widening(2, 3)
-    carry_operation(old, new, index)
+    inherit_operation(old, new, index)
     copied = old[1].weight[index][:, index]
     assert torch.equal(new[1].weight * torch.tensor([2.0, 1.0, 2.0]).view(1, 3, 1, 1), copied)
 
@@ -67,7 +67,7 @@ def supernet_of(chooser, space=None, seed=0):
     return shaken(Supernet(network))
 
 
-@pytest.mark.parametrize("chooser", [Undecided(), Undecided(partial=3)])
+@pytest.mark.parametrize("chooser", [Undecided(), Undecided(channel_divisor=3)])
 @pytest.mark.parametrize("space", [Darts(channels=12, cells=3, nodes=2), NasBench201(12, 1, 2, 2)])
 def test_the_same_supernet_carries_over_to_the_same_logits(chooser, space):
     before, now = supernet_of(chooser, space), supernet_of(chooser, space, seed=1)
@@ -75,7 +75,7 @@ def test_the_same_supernet_carries_over_to_the_same_logits(chooser, space):
     images = torch.randn(4, *SHAPE, dtype=torch.float64)
     before.eval(), now.eval()
     assert not torch.allclose(before(images, weights), now(images, weights))
-    carry_weights(before, now)
+    inherit_weights(before, now)
     assert torch.equal(before(images, weights), now(images, weights))
     assert all(torch.equal(a, b) for a, b in zip(before.state_dict().values(), now.state_dict().values(), strict=True))
 
@@ -87,7 +87,7 @@ def test_fewer_operations_compute_what_they_did_with_zero_weights_elsewhere(spac
     edges = [name for name, d in before.decisions.items() if not d.inputs]
     kept = {name: (operations[1], operations[2 + i % 2]) for i, name in enumerate(edges)}
     now = supernet_of(Undecided(kept=kept), space, seed=1)
-    carry_weights(before, now)
+    inherit_weights(before, now)
     few = {name: torch.rand(2, dtype=torch.float64) for name in edges}
     many = {name: torch.zeros(len(operations), dtype=torch.float64) for name in edges}
     for name in edges:
@@ -96,14 +96,14 @@ def test_fewer_operations_compute_what_they_did_with_zero_weights_elsewhere(spac
     torch.testing.assert_close(now(images, few), before(images, many), rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("partial", [(6, 3), (3, 1)])
-def test_wider_parts_of_channels(partial):
-    before, now = (supernet_of(Undecided(partial=p), seed=p) for p in partial)
-    carry_weights(before, now)
+@pytest.mark.parametrize("divisors", [(6, 3), (3, 1)])
+def test_wider_parts_of_channels(divisors):
+    before, now = (supernet_of(Undecided(channel_divisor=p), seed=p) for p in divisors)
+    inherit_weights(before, now)
     choices = [[m for m in s.modules() if isinstance(m, OperationChoice)] for s in (before, now)]
     for old, new in zip(*choices, strict=True):
         one, other = (c.candidates["sep_conv_3x3"][1].weight for c in (old, new))
-        assert len(other) == len(one) * partial[0] // partial[1]
+        assert len(other) == len(one) * divisors[0] // divisors[1]
         assert torch.equal(other[: len(one)], one)
     assert torch.equal(before.network.classifier.weight, now.network.classifier.weight)
 
@@ -111,11 +111,11 @@ def test_wider_parts_of_channels(partial):
 def test_what_does_not_fit():
     small = Darts(channels=4, cells=3, nodes=2)
     with pytest.raises(InputError, match=r"weights of \(4,\) cannot be widened to \(6,\)"):
-        carry_weights(supernet_of(Undecided(), small), supernet_of(Undecided(), replace(small, channels=6)))
+        inherit_weights(supernet_of(Undecided(), small), supernet_of(Undecided(), replace(small, channels=6)))
     with pytest.raises(InputError, match=r"has no network\.stem\.0\.weight of this size"):
-        carry_weights(supernet_of(Undecided(), small), supernet_of(Undecided(), replace(small, stem_multiplier=2)))
-    with pytest.raises(InputError, match="use the same partial or a smaller one"):
-        carry_weights(supernet_of(Undecided(partial=3)), supernet_of(Undecided(partial=6)))
+        inherit_weights(supernet_of(Undecided(), small), supernet_of(Undecided(), replace(small, stem_multiplier=2)))
+    with pytest.raises(InputError, match="use the same channel_divisor or a smaller one"):
+        inherit_weights(supernet_of(Undecided(channel_divisor=3)), supernet_of(Undecided(channel_divisor=6)))
     odd, wide = nn.Linear(3, 3), nn.Linear(3, 4)
     with pytest.raises(InputError, match="cannot be widened"):
-        carry_operation(odd, wide, widening(2, 5))
+        inherit_operation(odd, wide, widening(2, 5))
