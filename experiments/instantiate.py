@@ -14,24 +14,12 @@ from functools import partial
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from supernet.runtime.errors import InputError
 
 from .conversion import convert
 
 _RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")
-
-
-def plain(config: DictConfig) -> dict[str, Any]:
-    """The configuration as plain containers, interpolations resolved. Raises InputError where that cannot be."""
-    try:
-        container = OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:
-        raise InputError(str(error).splitlines()[0]) from None
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
 
 
 def build(node: Any, key: str) -> Any:

@@ -145,7 +145,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         data=data,
         space=space,
         retrain_space=_retrain_space(settings["space"], network, f"retrain.network.{space.name}"),
-        chooser=replace(build(settings["chooser"], "chooser"), factories=factories, executor=used.executor),
+        chooser=replace(build(settings["chooser"], "chooser"), factories=factories),
         strategy=build(settings["strategy"], "strategy"),
         legs=legs(_stages(settings["stages"]), space, recipe, data.shape, len(data.classes)),
         monitor=build(settings["monitor"], "monitor"),

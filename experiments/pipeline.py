@@ -43,7 +43,6 @@ from . import command_line as words
 from . import resume
 from .console import complain, reader_may_stop, say
 from .finishing import complete, describe, facts, look_up
-from .instantiate import plain
 from .job import Job, prepare, random_cell
 from .recorded_words import check_composed
 from .records.environment import environment
@@ -51,6 +50,7 @@ from .records.provenance import Invocation, timed
 from .records.summary import ENVIRONMENT, SUMMARY, Finalist, show_next, show_table, summarise, write_json
 from .resume import Start
 from .retraining import balanced, keep_model, retrain, test_once
+from .schema import plain
 from .searching import check_legs, leg_name, search_cell
 
 _UNASKED, _TYPED = Invocation(), Start([])

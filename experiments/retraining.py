@@ -59,8 +59,8 @@ def scored(finalist: Finalist, part: Literal["valid", "test"], averages: Average
 def build_network(job: Job, architecture: Architecture) -> nn.Module:
     """The plain network of a genotype, untrained; the same one for the same seed."""
     seed_everything(generator(job.seed, INITIAL_STREAM, 1).initial_seed() % 2**32)
-    choose = Decided(architecture, job.factories, executor=job.engine.executor)
-    return job.engine.lay_out(job.retrain_space.network(choose, job.data.shape, len(job.data.classes)))
+    choose = Decided(architecture, job.factories)
+    return job.engine.apply(job.retrain_space.network(choose, job.data.shape, len(job.data.classes)))
 
 
 def train_from_scratch(job: Job, name: str, architecture: Architecture, run: Run) -> tuple[nn.Module, Trained]:

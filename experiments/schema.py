@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from supernet.runtime.errors import InputError
 
@@ -110,3 +111,13 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _PLAIN: dict[str, Callable[..., Any]] = {"baseline": Baseline, "runtime": Runtime}
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain containers, interpolations resolved. Raises InputError where that cannot be."""
+    try:
+        container = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise InputError(str(error).splitlines()[0]) from None
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}

@@ -19,7 +19,7 @@ from supernet.runtime.seeding import generator, seed_everything
 from supernet.search.loop import search
 from supernet.search.progressive.stages import Heir, ResolvedStage, Stage, pruned
 from supernet.search.progressive.weight_inheritance import inherit_weights
-from supernet.search.statistics import kinds
+from supernet.search.statistics import groups
 from supernet.search.strategy import has_alphas
 from supernet.space.architecture import Architecture, Weights
 from supernet.space.dropout import dropped
@@ -66,7 +66,7 @@ def build_leg(
     leg, seed = job.legs[number], _seed(job, number)
     seed_everything(generator(seed, INITIAL_STREAM).initial_seed() % 2**32)
     network = leg.space.network(_chooser(job, leg, kept or {}), job.data.shape, len(job.data.classes))
-    supernet = Supernet(job.engine.lay_out(network), everything=job.engine.everything)
+    supernet = Supernet(job.engine.apply(network), everything=job.engine.everything)
     strategy = make_strategy(job, supernet, seed)
     if leg.stage.inherit_weights and before is not None:
         inherit_weights(before.supernet, supernet)
@@ -98,8 +98,8 @@ def check_legs(job: Job) -> None:
             supernet = Supernet(leg.space.network(job.chooser, job.data.shape, len(job.data.classes)))
         strategy = make_strategy(job, supernet, job.seed)
         strategy.finish()  # the discretiser's own settings
-        if unknown := set(job.monitor.spared) - {*kinds(supernet.decisions), "normal", "reduce"}:
-            known = ", ".join(kinds(supernet.decisions))
+        if unknown := set(job.monitor.spared) - {*groups(supernet.decisions), "normal", "reduce"}:
+            known = ", ".join(groups(supernet.decisions))
             raise InputError(
                 f"monitor.spared={list(job.monitor.spared)}: no kind of cell is {unknown.pop()!r}; known: {known}"
             )
@@ -186,7 +186,7 @@ def _run_of(job: Job, number: int) -> Run:
 
 def describe(leg: ResolvedStage, supernet: Supernet) -> str:
     """A leg's size in words, and where it is not what was asked for."""
-    most = max(len(d.options) for d in supernet.decisions.values() if not d.inputs)
+    most = max(len(d.options) for d in supernet.decisions.values() if d.role == "operation")
     sizes = {f.name: getattr(leg.space, f.name) for f in fields(leg.space) if f.name in ("cells", "channels")}
     words = [*(f"{size} {name}" for name, size in sizes.items()), f"{most} operations an edge"]
     words.append(f"{leg.recipe.epochs} epochs")

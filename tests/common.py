@@ -2,11 +2,15 @@
 
 import copy
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_module
-from supernet.experiments.instantiate import plain
+from supernet.experiments.schema import plain
+
+from supernet.space.architecture import Decision
 
 
 @cache
@@ -41,3 +45,14 @@ def fabricate(folder: Path, method: str, seed: int, *finalists: dict, **changes)
     folder.mkdir(parents=True)
     (folder / "summary.json").write_text(json.dumps({**facts, "finalists": finalists, **changes}))
     return folder
+
+
+def node_decision(name: str, sources: Sequence[str], keep: int = 1) -> Decision:
+    """The decision about the inputs of a node, such as "normal/2", as a cell asks it."""
+    return Decision(name, tuple(sources), keep, "inputs", name.split("/")[0])
+
+
+def edge_decision(name: str, options: Sequence[str], **more: Any) -> Decision:
+    """The decision about the operation of an edge, such as "normal/2/0", as a cell asks it."""
+    inputs, source = name.rsplit("/", 1)
+    return Decision(name, tuple(options), group=name.split("/")[0], when=((inputs, source),), **more)

@@ -54,9 +54,9 @@ DARTS = {
     "chooser.single": False,
     "chooser.excluded": [],
     "chooser.auxiliary": False,
-    "relaxation._target_": "search.relaxations.Softmax",
+    "relaxation._target_": "search.differentiable.relaxations.Softmax",
     "inputs": None,
-    "architect._target_": "search.architects.first_order",
+    "architect._target_": "search.differentiable.architects.first_order",
     "architect._partial_": True,
     "optimizer._target_": "torch.optim.Adam",
     "optimizer._partial_": True,
@@ -64,9 +64,9 @@ DARTS = {
     "optimizer.betas": [0.5, 0.999],
     "optimizer.weight_decay": 1e-3,
     "objective": {},
-    "discretiser._target_": "search.discretisers.argmax",
+    "discretiser._target_": "search.differentiable.discretisers.argmax",
     "discretiser._partial_": True,
-    "search._target_": "search.loop.SearchRecipe",
+    "search._target_": "search.recipe.SearchRecipe",
     "search.epochs": 50,
     "search.batch_size": 64,
     "search.share": 0.5,
@@ -81,16 +81,16 @@ DARTS = {
     "search.warm_up": 0,
     "search.skip_dropout": 0.0,
     "search.drop_path": 0.0,
-    "strategy._target_": "search.gradient.GradientStrategy",
+    "strategy._target_": "search.differentiable.gradient.GradientStrategy",
     "strategy._partial_": True,
     "strategy.perturbation": None,
     "strategy.assistance": None,
-    "strategy.start._target_": "search.gradient.small_normal",
+    "strategy.start._target_": "search.differentiable.gradient.small_normal",
     "strategy.start._partial_": True,
     "strategy.single_level": False,
     "strategy.clip": None,
     "stages": [],
-    "monitor._target_": "search.monitor.MonitorSettings",
+    "monitor._target_": "search.collapse.monitor.MonitorSettings",
     "monitor.every": 1,
     "monitor.batch_size": 8,
     "monitor.iterations": 8,
@@ -109,7 +109,7 @@ DARTS = {
     "monitor.factor": 10.0,
     "monitor.most": 0.03,
 }
-SECOND_ORDER = {"architect._target_": "search.architects.unrolled", "architect.epsilon": 0.01}
+SECOND_ORDER = {"architect._target_": "search.differentiable.architects.unrolled", "architect.epsilon": 0.01}
 SEVEN = {"chooser.excluded": ["none"]}  # the lists in genotypes.py or spaces.py of these authors' code
 # Xu et al. 2020: train_search.py and model_search.py
 PC_DARTS = {
@@ -120,7 +120,7 @@ PC_DARTS = {
 }
 PC_DARTS_OWN = {
     "inputs": GONE,
-    "inputs._target_": "search.relaxations.Softmax",
+    "inputs._target_": "search.differentiable.relaxations.Softmax",
     "search.warm_up": 15,
     "optimizer.lr": 6e-4,
 }
@@ -137,13 +137,13 @@ R_DARTS_ES = {
 }
 # Li et al. 2021: cnn/architect/architect_edarts.py and configs/cnn of gaea_release
 GAEA = {
-    "relaxation._target_": "search.relaxations.Simplex",
-    "optimizer._target_": "search.optimizers.ExponentiatedGradient",
+    "relaxation._target_": "search.differentiable.relaxations.Simplex",
+    "optimizer._target_": "search.differentiable.optimizers.ExponentiatedGradient",
     "optimizer.lr": 0.1,
     "optimizer.floor": 1e-5,
     "optimizer.betas": GONE,
     "optimizer.weight_decay": GONE,
-    "strategy.start._target_": "search.gradient.uniform",
+    "strategy.start._target_": "search.differentiable.gradient.uniform",
 }
 # Wang et al. 2021: sota/cnn/projection.py and darts-proj-sota.sh: 14 + 3 rounds, five epochs between two of them
 DARTS_PT = {
@@ -154,15 +154,15 @@ DARTS_PT = {
     "stages.1.rate": 0.1,
     "stages.1.warm_up": 0.0,
     "stages.1.length": 5 * (14 + 3 - 1) / 50,
-    "stages.1.wrapper._target_": "search.projection.Projection",
+    "stages.1.wrapper._target_": "search.differentiable.projection.Projection",
     "stages.1.wrapper._partial_": True,
     "stages.1.wrapper.batches": None,
 }
 # Chen and Hsieh 2020: sota/cnn/train_search.py and attacker
 SDARTS = {**SEVEN, "strategy.perturbation": GONE, "strategy.perturbation.start": 0.03, "strategy.perturbation.end": 0.3}
 # Chen et al. 2021: DARTS-space/train_search.py
-DRNAS = {**SEVEN, "relaxation._target_": "search.relaxations.Dirichlet", "optimizer.lr": 6e-4}
-GUMBEL = {"relaxation._target_": "search.relaxations.Gumbel"}
+DRNAS = {**SEVEN, "relaxation._target_": "search.differentiable.relaxations.Dirichlet", "optimizer.lr": 6e-4}
+GUMBEL = {"relaxation._target_": "search.differentiable.relaxations.Gumbel"}
 
 
 def stages(*rows: dict[str, Any]) -> dict[str, Any]:
@@ -172,9 +172,9 @@ def stages(*rows: dict[str, Any]) -> dict[str, Any]:
 PUBLISHED: dict[str, dict[str, Any]] = {
     "darts": {},
     "darts_2nd": SECOND_ORDER,
-    "darts_2nd_exact": {"architect._target_": "search.architects.unrolled_exact"},
+    "darts_2nd_exact": {"architect._target_": "search.differentiable.architects.unrolled_exact"},
     # Zhang et al. 2021: K = 2
-    "idarts": {"architect._target_": "search.architects.neumann", "architect.terms": 3},
+    "idarts": {"architect._target_": "search.differentiable.architects.neumann", "architect.terms": 3},
     "pc_darts": {**PC_DARTS, **PC_DARTS_OWN},
     # Dong and Yang 2019: search-opts/GDAS-NASNet-CIFAR.config and the script's --tau_max 10 --tau_min 0.1
     "gdas": {
@@ -206,9 +206,9 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "search.warm_up": 30,
         "optimizer.lr": 6e-4,
         "strategy.clip": 5.0,
-        "discretiser._target_": "search.discretisers.limit_skips",
+        "discretiser._target_": "search.differentiable.discretisers.limit_skips",
         "discretiser.most": 2,
-        "discretiser.kind": "normal",
+        "discretiser.group": "normal",
         **stages(
             {"length": 0.3333, "depth": 5 / 8, "keep": 5, "skip_dropout": 0.1},
             {"length": 0.3333, "depth": 11 / 8, "keep": 3, "skip_dropout": 0.4},
@@ -218,24 +218,24 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     # Chu, Zhou, Zhang and Li 2020: fairdarts/train_search.py, separate_loss.py, utils.py
     "fair_darts": {
         **SEVEN,
-        "relaxation._target_": "search.relaxations.Sigmoid",
+        "relaxation._target_": "search.differentiable.relaxations.Sigmoid",
         "objective": GONE,
-        "objective.zero_one._target_": "search.objectives.ZeroOne",
+        "objective.zero_one._target_": "search.differentiable.objectives.ZeroOne",
         "objective.zero_one.weight": 10.0,
         "objective.zero_one.form": "l2",
-        "discretiser._target_": "search.discretisers.threshold",
+        "discretiser._target_": "search.differentiable.discretisers.threshold",
         "discretiser.least": 0.85,
         "optimizer.lr": 3e-3,
         "optimizer.betas": [0.9, 0.999],
         "search.batch_size": 128,
         "search.schedule.start": 0.005,
-        "strategy.start._target_": "search.gradient.zero",
+        "strategy.start._target_": "search.differentiable.gradient.zero",
     },
     # Chu, Wang et al. 2021: src/search/model_search.py, scripts/run_darts_minus.sh
     "darts_minus": {
         "chooser.auxiliary": True,
         "strategy.assistance": GONE,
-        "strategy.assistance._target_": "search.perturbations.AuxiliarySkip",
+        "strategy.assistance._target_": "search.differentiable.weight_transforms.AuxiliarySkip",
         "strategy.assistance.start": 1.0,
         "strategy.assistance.decay": "linear",
     },
@@ -243,10 +243,13 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "r_darts_dp": {**SECOND_ORDER, "search.drop_path": 0.2},
     "r_darts_es": R_DARTS_ES,
     "r_darts_ada": {**R_DARTS_ES, "monitor.on_rise": "adapt"},
-    "sdarts_rs": {**SDARTS, "strategy.perturbation._target_": "search.perturbations.RandomSmoothing"},
+    "sdarts_rs": {
+        **SDARTS,
+        "strategy.perturbation._target_": "search.differentiable.weight_transforms.RandomSmoothing",
+    },
     "sdarts_adv": {
         **SDARTS,
-        "strategy.perturbation._target_": "search.perturbations.Adversarial",
+        "strategy.perturbation._target_": "search.differentiable.weight_transforms.Adversarial",
         "strategy.perturbation.steps": 7,
     },
     "drnas": DRNAS,
@@ -268,21 +271,26 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         ),
     },
     "darts_pt": DARTS_PT,
-    "darts_pt_fixed": {**DARTS_PT, "relaxation._target_": "search.relaxations.Uniform"},
+    "darts_pt_fixed": {**DARTS_PT, "relaxation._target_": "search.differentiable.relaxations.Uniform"},
     # Ye et al. 2022: optimizers/darts/architect.py, weights = 0 + 50*epoch/100
     "beta_darts": {
         **SEVEN,
         "objective": GONE,
-        "objective.beta_decay._target_": "search.objectives.BetaDecay",
+        "objective.beta_decay._target_": "search.differentiable.objectives.BetaDecay",
         "objective.beta_decay.weight": 50.0,
         "objective.beta_decay.epochs": 50,
     },
     "gaea": GAEA,
-    "gaea_pc_darts": {**GAEA, **PC_DARTS, "inputs": GONE, "inputs._target_": "search.relaxations.Simplex"},
+    "gaea_pc_darts": {
+        **GAEA,
+        **PC_DARTS,
+        "inputs": GONE,
+        "inputs._target_": "search.differentiable.relaxations.Simplex",
+    },
     # Jiang et al. 2023: train_search.py
     "oles": stages(
         {
-            "wrapper._target_": "search.early_stopping.OperationEarlyStopping",
+            "wrapper._target_": "search.differentiable.operation_early_stopping.OperationEarlyStopping",
             "wrapper._partial_": True,
             "wrapper.threshold": 0.4,
             "wrapper.every": 20,
@@ -292,7 +300,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     # Li and Talwalkar 2019: searchers/random_weight_share.py
     "random_search": {
         "chooser.single": True,
-        "strategy._target_": "search.sampling.UniformStrategy",
+        "strategy._target_": "search.black_box.random_search.UniformStrategy",
         "strategy.candidates": 1000,
         "strategy.batches": 10,
         "strategy.finalists": 10,
@@ -447,9 +455,15 @@ def test_parts_that_no_method_has(word):
     group = word.split("=")[0]
     found, expected = dict(leaves("", composed(word)[group])), dict(leaves("", OTHER_PARTS[word]))
     targets = {key: value for key, value in found.items() if not key.startswith("_")}
-    same({k: v.removeprefix("search.objectives.") if isinstance(v, str) else v for k, v in targets.items()}, expected)
+    same(
+        {
+            k: v.removeprefix("search.differentiable.objectives.") if isinstance(v, str) else v
+            for k, v in targets.items()
+        },
+        expected,
+    )
     if group == "architect":
-        assert (found["_target_"], found["_partial_"]) == ("search.architects.conjugate_gradient", True)
+        assert (found["_target_"], found["_partial_"]) == ("search.differentiable.architects.conjugate_gradient", True)
 
 
 def test_other_choices_of_a_part():

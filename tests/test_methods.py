@@ -108,7 +108,10 @@ def test_published_legs(method, sizes):
     settings = composed(f"method={method}", "experiment=cifar10")
     stages = [Stage(**stage) for stage in settings["stages"]]
     found = legs(stages, build(settings["space"], "space"), build(settings["search"], "search"), (3, 32, 32), 10)
-    made = [(leg.space.cells, leg.space.channels, leg.partial, leg.recipe.epochs, leg.recipe.warm_up) for leg in found]
+    made = [
+        (leg.space.cells, leg.space.channels, leg.channel_divisor, leg.recipe.epochs, leg.recipe.warm_up)
+        for leg in found
+    ]
     assert made == sizes
     rates = [leg.recipe.schedule(0, leg.recipe.epochs) for leg in found]
     assert rates == pytest.approx([0.1, 0.05] if method == "drnas_progressive" else [0.025] * 3)
@@ -118,7 +121,7 @@ def test_fair_darts_has_no_none_in_any_space():
     settings = composed("method=fair_darts", "space=nasbench201")
     chooser, space = build(settings["chooser"], "chooser"), build(settings["space"], "space")
     decisions = Supernet(space.network(chooser, (3, 8, 8), 3)).decisions
-    edges = [d.options for d in decisions.values() if not d.inputs]
+    edges = [d.options for d in decisions.values() if d.role == "operation"]
     assert set(edges) == {("skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")}
 
 
@@ -129,7 +132,7 @@ def test_a_fair_darts_cell_with_single_inputs_is_a_model_that_loads(tmp_path):
         for logits in strategy.logits.values():
             logits.sub_(3.0)  # sigmoids below the threshold: each node keeps its strongest edge alone
     found = strategy.finish()
-    assert {len(found[d.name]) for d in supernet.decisions.values() if d.inputs} == {1}
+    assert {len(found[d.name]) for d in supernet.decisions.values() if d.role == "inputs"} == {1}
     check(found, supernet.decisions)
     network = space.network(Decided(found), SHAPE, 3).eval()
     about = {"space": space, "architecture": found, "classes": ("a", "b", "c"), "shape": SHAPE, "provenance": {}}

@@ -80,7 +80,7 @@ def test_cells_of_another_space_are_not(name):
 
 
 def test_two_operations_on_each_of_the_28_edges_of_s1():
-    edges = [d for d in supernet_of(space("s1")).decisions.values() if not d.inputs]
+    edges = [d for d in supernet_of(space("s1")).decisions.values() if d.role == "operation"]
     assert len(edges) == 28
     assert all(len(d.options) == 2 for d in edges)
     assert {o for d in edges for o in d.options} == set(OPERATION.values())
@@ -96,14 +96,14 @@ def test_two_operations_on_each_of_the_28_edges_of_s1():
     ],
 )
 def test_operations_of_the_others_are_the_same_everywhere(name, operations):
-    decisions = [d for d in supernet_of(space(name)).decisions.values() if not d.inputs]
+    decisions = [d for d in supernet_of(space(name)).decisions.values() if d.role == "operation"]
     assert [d.options for d in decisions] == [operations] * 28
     assert (space(name).channels, space(name).cells, space(name).nodes) == (16, 8, 4)
 
 
 def test_the_right_answer_of_s4_has_its_published_size():
     decisions = supernet_of(space("s4")).decisions
-    weights = {d.name: torch.tensor([0.1, 0.9]) for d in decisions.values() if not d.inputs}
+    weights = {d.name: torch.tensor([0.1, 0.9]) for d in decisions.values() if d.role == "operation"}
     best = argmax("darts", decisions, weights)
     with torch.device("meta"):
         network = Darts(36, 20).network(Decided(best), (3, 32, 32), 10)
@@ -112,7 +112,7 @@ def test_the_right_answer_of_s4_has_its_published_size():
 
 def test_none_of_s3_takes_part_in_the_search_only():
     decisions = supernet_of(space("s3")).decisions
-    weights = {d.name: torch.tensor([0.9, 0.06, 0.04]) for d in decisions.values() if not d.inputs}
+    weights = {d.name: torch.tensor([0.9, 0.06, 0.04]) for d in decisions.values() if d.role == "operation"}
     drawn = random_architecture("darts", decisions, torch.Generator().manual_seed(0))
     for architecture in (argmax("darts", decisions, weights), drawn):
         assert not any("none" in kept for kept in architecture.values())
@@ -121,10 +121,10 @@ def test_none_of_s3_takes_part_in_the_search_only():
 def test_noise_is_normal_whatever_comes_in_and_follows_the_seed():
     x = torch.full((8, 4, 25, 25), math.nan)
     torch.manual_seed(0)
-    one, two = OPERATIONS["noise"](Site(4))(x), OPERATIONS["noise"](Site(4, 2))(x)
+    one, two = OPERATIONS["noise"](Site(4, 4))(x), OPERATIONS["noise"](Site(4, 4, 2))(x)
     assert (one.shape, two.shape) == ((8, 4, 25, 25), (8, 4, 13, 13))
     assert one.mean().abs() < 5 / one.numel() ** 0.5
     assert one.std().item() == pytest.approx(1, abs=5 / (2 * one.numel()) ** 0.5)
     torch.manual_seed(0)
-    assert torch.equal(OPERATIONS["noise"](Site(4)).eval()(x), one)
-    assert not torch.equal(OPERATIONS["noise"](Site(4)).eval()(x), one)
+    assert torch.equal(OPERATIONS["noise"](Site(4, 4)).eval()(x), one)
+    assert not torch.equal(OPERATIONS["noise"](Site(4, 4)).eval()(x), one)

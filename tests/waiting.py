@@ -23,7 +23,7 @@ class Waiting(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def data_dependent(function, *args):
+def waits(function, *args):
     """What a call would wait for that is not the first one: that may send what it keeps."""
     function(*args)
     with Waiting() as waiting:

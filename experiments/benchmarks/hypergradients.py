@@ -65,7 +65,7 @@ def batches(seed: int, count: int, size: int) -> list[Batch]:
 
 def relax(logits: Sequence[Tensor], supernet: Supernet) -> Weights:
     """Softmax weights of the operation decisions; all edges count in full."""
-    names = [name for name, decision in supernet.decisions.items() if not decision.inputs]
+    names = [name for name, decision in supernet.decisions.items() if decision.role == "operation"]
     return {name: each.softmax(0) for name, each in zip(names, logits, strict=True)}
 
 
@@ -100,7 +100,7 @@ def measure(smooth: bool, seed: int, arguments: argparse.Namespace) -> list[dict
     """Distance and cosine to the exact quantity for each epsilon: of the second term, and of the hypergradient."""
     supernet = build(smooth, seed, arguments)
     generator = torch.Generator().manual_seed(seed)
-    decisions = [d for d in supernet.decisions.values() if not d.inputs]
+    decisions = [d for d in supernet.decisions.values() if d.role == "operation"]
     logits = [1e-3 * torch.randn(len(d.options), dtype=torch.float64, generator=generator) for d in decisions]
     logits = [each.requires_grad_() for each in logits]
     step = trained(supernet, logits, batches(seed, arguments.steps + 2, arguments.batch_size))

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from supernet.data.batches import Batch
 from supernet.execution.cuda_graphs import Capture
-from supernet.execution.engines import engine
+from supernet.execution.engines import Engine
 from supernet.execution.fused.executor import fused
 from supernet.execution.modes import running
 from supernet.execution.precision import Accelerated, settle_numerics
@@ -64,6 +64,13 @@ class Variant:
     checkpoint: bool = False
     as_product: bool = False
     capture: Capture | None = None
+
+    def engine(self, device: torch.device) -> Engine:
+        """What evaluates the cells, in the order of values in memory that goes with it."""
+        executor = EXECUTORS[self.executor]
+        on_cpu = self.executor == "fused" and device.type == "cpu"
+        layout = torch.channels_last if on_cpu else torch.contiguous_format
+        return Engine(checkpointed(executor) if self.checkpoint else executor, layout)
 
     def passes(self, network: nn.Module, device: torch.device) -> Accelerated:
         """The network's passes, as this variant runs them."""
@@ -152,12 +159,9 @@ class SearchSteps:
     """
 
     def __init__(self, search: Search, variant: Variant, batch: int, side: int, device: torch.device) -> None:
-        executor = EXECUTORS[variant.executor]
-        chooser = replace(search.chooser, executor=checkpointed(executor) if variant.checkpoint else executor)
-        self.supernet = build_supernet(search.space, device, chooser=chooser)
+        self.supernet = build_supernet(search.space, device, chooser=search.chooser)
         self.supernet.everything = variant.executor == "reference"
-        if variant.executor == "fused":
-            engine("fused", device).lay_out(self.supernet)
+        variant.engine(device).apply(self.supernet)
         self.strategy: Any = search.strategy(self.supernet).to(device)
         optimizer = sgd(self.supernet, 0.025, 0.9, weight_decay=3e-4)
         train, valid = (
@@ -181,10 +185,7 @@ class TrainingSteps:
 
     def __init__(self, space: Darts, variant: Variant, batch: int, side: int, device: torch.device) -> None:
         torch.manual_seed(0)
-        chooser = Decided(published("darts_v2"), executor=EXECUTORS[variant.executor])
-        network = space.network(chooser, (3, side, side), 10)
-        if variant.executor == "fused":
-            engine("fused", device).lay_out(network)
+        network = variant.engine(device).apply(space.network(Decided(published("darts_v2")), (3, side, side), 10))
         self.network: nn.Module = network.to(device).train()
         self._optimizer = sgd(self.network, 0.025, 0.9, weight_decay=3e-4)
         self._batch = random_batch(batch, device, side=side, channels_last=variant.channels_last)
@@ -293,6 +294,6 @@ def random_weights(
 ) -> dict[str, Tensor]:
     """Weights of the operations, and of nodes' inputs if wanted; leaves that want gradients."""
     generator = torch.Generator().manual_seed(3)
-    decisions = {name: d for name, d in supernet.decisions.items() if inputs or not d.inputs}
+    decisions = {name: d for name, d in supernet.decisions.items() if inputs or d.role == "operation"}
     draws = {n: torch.randn(len(d.options), generator=generator, dtype=torch.float64) for n, d in decisions.items()}
     return {n: draw.softmax(0).to(device, dtype).requires_grad_() for n, draw in draws.items()}

@@ -35,10 +35,10 @@ from supernet.space.nasbench201 import to_string
 from supernet.training.evaluation import evaluate
 from supernet.training.tasks import Classification
 
-from ..instantiate import plain
 from ..job import Job, prepare
 from ..records.environment import environment
 from ..retraining import train_from_scratch
+from ..schema import plain
 
 RUN_COLUMNS = ("arch", "seed", "valid", "test", "seconds")
 _LARGEST = 16 << 20  # bytes of the single runs

@@ -39,9 +39,9 @@ from supernet.training.tasks import Classification
 
 from .. import command_line as words
 from ..console import command
-from ..instantiate import plain
 from ..job import Job, prepare, random_cell
 from ..retraining import build_network
+from ..schema import plain
 from ..searching import Search, build_leg, check_legs, leg_name
 
 _STEPS = 3

@@ -28,8 +28,7 @@ from supernet.runtime.files import replacing
 from supernet.runtime.reading import is_file, is_folder
 from supernet.runtime.text import printable
 from supernet.space import SPACES, Space
-from supernet.space.architecture import Architecture
-from supernet.space.cells import Executor
+from supernet.space.architecture import Architecture, Decision
 from supernet.space.choosers import Chooser, Decided
 from supernet.space.operations import OPERATIONS, Operation, Site
 
@@ -149,17 +148,13 @@ class _Bounded:
     def searching(self) -> bool:
         return self.chooser.searching
 
-    @property
-    def executor(self) -> Executor:
-        return self.chooser.executor
-
-    def operation(self, name: str, options: Sequence[str], site: Site) -> nn.Module:
-        made = self.chooser.operation(name, options, site)
+    def operation(self, decision: Decision, site: Site) -> nn.Module:
+        made = self.chooser.operation(decision, site)
         self._count(made)
         return made
 
-    def inputs(self, name: str, options: Sequence[str], keep: int) -> tuple[tuple[str, ...], nn.Module]:
-        kept, made = self.chooser.inputs(name, options, keep)
+    def inputs(self, decision: Decision) -> tuple[tuple[str, ...], nn.Module]:
+        kept, made = self.chooser.inputs(decision)
         self._count(made)
         return kept, made
 

@@ -24,18 +24,24 @@ class Engine:
     memory_format: torch.memory_format = torch.contiguous_format
     everything: bool = False
 
-    def lay_out(self, network: nn.Module) -> nn.Module:
-        """`network`, its weights and so its states in the engine's order.
+    def apply(self, network: nn.Module) -> nn.Module:
+        """Makes the cells of a built network run on this engine.
 
         A network with very narrow convolutions is left to the reference: channels-last, they make the CPU's library
         write beyond its memory (oneDNN under PyTorch 2.14: depthwise ones of two channels, any of one).
+
+        Args:
+            network: any module; its cells get the engine's executor, its weights the engine's order in memory.
+
+        Returns:
+            The same network.
         """
         convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
         narrow = any(m.out_channels < 2 or 1 < m.groups < 4 for m in convolutions)
         if narrow and self.memory_format == torch.channels_last:
-            for cell in (module for module in network.modules() if isinstance(module, Cell)):
-                cell.execute = reference
             return network
+        for cell in (module for module in network.modules() if isinstance(module, Cell)):
+            cell.execute = self.executor
         return network.to(memory_format=self.memory_format)  # type: ignore[call-overload, no-any-return]
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from supernet.genotypes.published import OriginalGenotype
 from supernet.runtime.errors import InputError
-from supernet.space.architecture import Decision
+from supernet.space.architecture import Decision, Role
 from supernet.space.cells import Cell
 from supernet.space.choices import OperationChoice, PartialChannels, Together
 from supernet.space.darts import CellNetwork
@@ -60,7 +60,7 @@ def original_alphas(
     """The original's alphas, each (edges, operations), as a logit vector for each operation decision."""
     logits = {}
     for kind, alphas in (("normal", alphas_normal), ("reduce", alphas_reduce)):
-        edges = _in_order(decisions, kind, inputs=False)
+        edges = _in_order(decisions, kind, role="operation")
         if alphas.shape[0] != len(edges):
             raise InputError(f"alphas_{kind}: {alphas.shape[0]} edges, the space has {len(edges)}")
         for decision, row in zip(edges, alphas, strict=True):
@@ -74,7 +74,7 @@ def original_betas(decisions: Mapping[str, Decision], betas_normal: Tensor, beta
     """PC-DARTS' betas, each (edges,), as a logit vector for each node's input decision."""
     logits: dict[str, Tensor] = {}
     for kind, betas in (("normal", betas_normal), ("reduce", betas_reduce)):
-        nodes = _in_order(decisions, kind, inputs=True)
+        nodes = _in_order(decisions, kind, role="inputs")
         sizes = [len(node.options) for node in nodes]
         if len(betas) != sum(sizes):
             raise InputError(f"betas_{kind}: {len(betas)} edges, the space has {sum(sizes)}")
@@ -130,9 +130,9 @@ def _bare(name: str) -> str:
     return ".".join(parts)
 
 
-def _in_order(decisions: Mapping[str, Decision], kind: str, *, inputs: bool) -> list[Decision]:
+def _in_order(decisions: Mapping[str, Decision], kind: str, *, role: Role) -> list[Decision]:
     """The decisions about a kind's edges or nodes, by numbers, as the original has them."""
-    found = [d for d in decisions.values() if d.inputs == inputs and d.name.startswith(f"{kind}/")]
+    found = [d for d in decisions.values() if d.role == role and d.group == kind]
     found = [d for d in found if d.name != f"{kind}/output"]
     return sorted(found, key=lambda d: tuple(int(part) for part in d.name.split("/")[1:]))
 

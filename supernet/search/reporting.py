@@ -12,7 +12,7 @@ import torch
 from supernet.genotypes.drawing import draw_cell, heat_map
 from supernet.runtime.autosave import check_progress
 from supernet.runtime.run import Run
-from supernet.search.statistics import entropy, kinds, skip_count, table
+from supernet.search.statistics import entropy, groups, skip_count, table
 from supernet.search.strategy import Strategy
 from supernet.training.meters import Averages, Meter, memory_gb
 
@@ -76,15 +76,15 @@ def report_epoch(
         **more,
     }
     changed = state.genotype != architecture.to_json()
-    for kind in kinds(decisions):
+    for kind in groups(decisions):
         edges, options, values = table(decisions, weights, kind)
         if not edges:
             continue
         scalars[f"alpha/entropy/{kind}"] = entropy(decisions, weights, kind)
-        scalars[f"alpha/skip_count/{kind}"] = skip_count(architecture, kind)
+        scalars[f"alpha/skip_count/{kind}"] = skip_count(architecture, decisions, kind)
         run.report.figure(f"alpha/{kind}", partial(heat_map, edges, options, values, kind), state.step)
         run.report.histogram(f"alpha_histogram/{kind}", values, state.step)  # one tag, one kind of data
-        if changed and any(d.inputs for d in decisions.values()):
+        if changed and any(d.role == "inputs" for d in decisions.values()):
             run.report.figure(f"genotype/{kind}", partial(draw_cell, architecture, kind), state.step)
     if changed:
         run.report.text("genotype", f"```json\n{architecture.to_json()}```", state.step)

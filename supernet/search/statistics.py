@@ -14,24 +14,25 @@ from supernet.space.choices import OperationChoice
 from supernet.space.supernet import Supernet
 
 
-def kinds(decisions: Mapping[str, Decision]) -> list[str]:
-    """The groups of decisions that are shown together: what stands before the first slash of their names."""
-    return list(dict.fromkeys(d.name.split("/")[0] for d in decisions.values()))
+def groups(decisions: Mapping[str, Decision]) -> list[str]:
+    """The groups of decisions that are shown together, in order: in spaces of cells the kinds of cells."""
+    return list(dict.fromkeys(d.group for d in decisions.values()))
 
 
-def entropy(decisions: Mapping[str, Decision], weights: Weights, kind: str) -> float:
-    """Mean entropy of operation weights over a kind's edges, relative to the uniform one: 1 undecided, 0 decided."""
+def entropy(decisions: Mapping[str, Decision], weights: Weights, group: str) -> float:
+    """Mean entropy of operation weights over a group's edges, relative to the uniform one: 1 undecided, 0 decided."""
     shares = []
-    for decision in _edges(decisions, weights, kind):
+    for decision in _edges(decisions, weights, group):
         p = weights[decision.name].double()
         p = p / p.sum().clamp_min(1e-12)
         shares.append(-(p * p.clamp_min(1e-12).log()).sum() / math.log(len(decision.options)))
     return torch.stack(shares).mean().item() if shares else 0.0
 
 
-def skip_count(architecture: Architecture, kind: str) -> int:
-    """How many skip connections the architecture keeps in cells of a kind: many are the sign of a collapse."""
-    return sum(kept.count("skip_connect") for name, kept in architecture.items() if name.split("/")[0] == kind)
+def skip_count(architecture: Architecture, decisions: Mapping[str, Decision], group: str) -> int:
+    """How many skip connections the architecture keeps in cells of a group: many are the sign of a collapse."""
+    own = {name for name, decision in decisions.items() if decision.group == group}
+    return sum(kept.count("skip_connect") for name, kept in architecture.items() if name in own)
 
 
 def parametric(supernet: Supernet) -> set[str]:
@@ -47,24 +48,24 @@ def parametric(supernet: Supernet) -> set[str]:
     return {name for name, always in learns.items() if always}
 
 
-def share(architecture: Architecture, decisions: Mapping[str, Decision], kind: str, operations: set[str]) -> float:
-    """Which part of the edges that the architecture keeps in cells of a kind has one of `operations`.
+def share(architecture: Architecture, decisions: Mapping[str, Decision], group: str, operations: set[str]) -> float:
+    """Which part of the edges that the architecture keeps in cells of a group has one of `operations`.
 
     An edge with "none" is not kept; without any edge, 0.
     """
     kept = [
         operation
         for name, options in architecture.items()
-        if name in decisions and not decisions[name].inputs and name.split("/")[0] == kind
+        if name in decisions and decisions[name].role == "operation" and decisions[name].group == group
         for operation in options
         if operation != "none"
     ]
     return sum(operation in operations for operation in kept) / max(1, len(kept))
 
 
-def table(decisions: Mapping[str, Decision], weights: Weights, kind: str) -> tuple[list[str], list[str], Tensor]:
-    """Edge names, operation names and weights (edges, operations) of a kind; NaN where an edge lacks an operation."""
-    edges = _edges(decisions, weights, kind)
+def table(decisions: Mapping[str, Decision], weights: Weights, group: str) -> tuple[list[str], list[str], Tensor]:
+    """Edge names, operation names and weights (edges, operations) of a group; NaN where an edge lacks an operation."""
+    edges = _edges(decisions, weights, group)
     options = list(dict.fromkeys(o for d in edges for o in d.options))
     values = torch.full((len(edges), len(options)), math.nan)
     for row, decision in enumerate(edges):
@@ -72,8 +73,8 @@ def table(decisions: Mapping[str, Decision], weights: Weights, kind: str) -> tup
     return edge_names([d.name for d in edges]), options, values
 
 
-def _edges(decisions: Mapping[str, Decision], weights: Weights, kind: str) -> list[Decision]:
+def _edges(decisions: Mapping[str, Decision], weights: Weights, group: str) -> list[Decision]:
     def wanted(d: Decision) -> bool:
-        return not d.inputs and len(d.options) > 1 and d.name in weights and d.name.split("/")[0] == kind
+        return d.role == "operation" and len(d.options) > 1 and d.name in weights and d.group == group
 
     return [d for d in decisions.values() if wanted(d)]

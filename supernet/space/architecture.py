@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -27,21 +29,37 @@ _LONGEST = 500  # letters of a name
 _MOST = 5_000  # answers: options kept, over all decisions; the published cells have some 50
 
 
+Role = Literal["operation", "inputs", "number"]
+"""What the options of a decision are: operations of an edge, states that may feed a node, or sizes such as a width."""
+
+Condition = tuple[str, str]
+"""(name of a decision, one of its options): met where the architecture keeps that option."""
+
+
 @dataclass(frozen=True)
 class Decision:
     """An open question of a network.
 
-    `options` are the possible answers, of which `keep` survive. `inputs` is true where the options are the
-    states that may feed a node ("normal/2") and false where they are operations ("normal/2/0": the edge from
-    state 0 to node 2 of every normal cell). Places that ask under one name share the decision. `optional`: "none" can
-    be kept like any other option; otherwise it only takes part in the search. `auxiliary`: a skip connection runs
-    beside the options (DARTS-), which is no answer.
+    Places that ask under one name share the decision.
+
+    Args:
+        name: such as "normal/2" (the inputs of node 2 of every normal cell) or "normal/2/0" (the operation of the edge
+            from state 0 to that node).
+        options: the possible answers.
+        keep: how many of them survive.
+        role: what the options are.
+        group: decisions of one group are shown and decided together: the cell's kind, such as "normal".
+        when: what else has to be kept for this decision to matter, such as ("normal/2", "0") for that edge.
+        optional: "none" can be kept like any other option; otherwise it only takes part in the search.
+        auxiliary: a skip connection runs beside the options (DARTS-), which is no answer.
     """
 
     name: str
     options: tuple[str, ...]
     keep: int = 1
-    inputs: bool = False
+    role: Role = "operation"
+    group: str = ""
+    when: tuple[Condition, ...] = ()
     optional: bool = False
     auxiliary: bool = False
 
@@ -146,15 +164,20 @@ def edge_name(inputs: str, source: str) -> str:
     return f"{inputs}/{source}"
 
 
-def kept_operations(architecture: Mapping[str, tuple[str, ...]], decisions: Mapping[str, Decision]) -> list[str]:
-    """The operation decisions that still matter: those of kept edges, and those under no input decision."""
-    under_inputs = {
-        edge_name(d.name, s): s in architecture.get(d.name, ())
-        for d in decisions.values()
-        if d.inputs
-        for s in d.options
+def matters(decision: Decision, architecture: Mapping[str, tuple[str, ...]]) -> bool:
+    """Whether an architecture has to answer a decision: all that it depends on (`Decision.when`) is kept."""
+    return all(option in architecture.get(name, ()) for name, option in decision.when)
+
+
+def edges_into(node: Decision, decisions: Mapping[str, Decision]) -> dict[str, Decision]:
+    """By source: the operation decisions of the edges into a node, of which `node` is the inputs' decision."""
+    conditions = {(node.name, source): source for source in node.options}
+    return {
+        conditions[condition]: decision
+        for decision in decisions.values()
+        for condition in decision.when
+        if decision.role == "operation" and condition in conditions
     }
-    return [name for name, d in decisions.items() if not d.inputs and under_inputs.get(name, True)]
 
 
 def check(architecture: Architecture, decisions: Mapping[str, Decision]) -> None:
@@ -162,15 +185,15 @@ def check(architecture: Architecture, decisions: Mapping[str, Decision]) -> None
 
     A node may have fewer inputs than its decision keeps, but one (FairDARTS leaves out weak edges).
     """
-    needed = [*(n for n, d in decisions.items() if d.inputs), *kept_operations(architecture, decisions)]
-    for name in needed:
-        decision = decisions[name]
+    for name, decision in decisions.items():
+        if not matters(decision, architecture):
+            continue
         if name not in architecture:
             raise InputError(f"genotype: no answer to {name!r}; one of {', '.join(decision.options)} is needed")
         kept = architecture[name]
         if unknown := sorted(set(kept) - set(decision.options)):
             raise InputError(f"genotype: {name}={unknown[0]!r} is unknown; known: {', '.join(decision.options)}")
-        least = 1 if decision.inputs else decision.keep
+        least = 1 if decision.role == "inputs" else decision.keep
         if len(set(kept)) != len(kept) or not least <= len(kept) <= decision.keep:
             number = f"exactly {decision.keep}" if least == decision.keep else f"{least} to {decision.keep}"
             raise InputError(
@@ -215,11 +238,14 @@ def one_path(
 def random_architecture(space: str, decisions: Mapping[str, Decision], generator: torch.Generator) -> Architecture:
     """A uniform draw: `keep` options of each decision, operations only of kept edges, "none" only where it may be."""
 
+    def depth(decision: Decision) -> int:
+        return max((1 + depth(decisions[name]) for name, _ in decision.when if name in decisions), default=0)
+
     def draw(decision: Decision) -> tuple[str, ...]:
         order = torch.randperm(len(decision.answers), generator=generator).tolist()
         return tuple(decision.answers[i] for i in sorted(order[: decision.keep]))
 
-    choices = {name: draw(d) for name, d in decisions.items() if d.inputs}
-    for name in kept_operations(choices, decisions):
-        choices[name] = draw(decisions[name])
+    choices: dict[str, tuple[str, ...]] = {}
+    for _, level in groupby(sorted(decisions.values(), key=depth), key=depth):  # what others depend on comes first
+        choices |= {decision.name: draw(decision) for decision in level if matters(decision, choices)}
     return Architecture(space, choices)

@@ -9,17 +9,14 @@ fast ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from supernet.space.architecture import edge_name
+from supernet.space.architecture import Decision, edge_name
+from supernet.space.choosers import Chooser
 from supernet.space.dropout import DropPath
 from supernet.space.operations import Site
-
-if TYPE_CHECKING:
-    from supernet.space.choosers import Chooser
 
 Place = Callable[[str, int], tuple[Sequence[str], Site]]
 """(edge such as "normal/2/0", its source) -> the operations that it can have and where they stand."""
@@ -31,7 +28,8 @@ class Cell(nn.Module):
     `preprocess` are modules that bring each input to the cell's channels. Nodes are numbered after the inputs and ask
     for their inputs as "kind/node", keeping `keep` of them (None: all), for their edges as "kind/node/source".
     `output` lists the nodes that are concatenated; None asks as "kind/output", and all are kept unless a genotype
-    says otherwise.
+    says otherwise. `optional`: an edge may stay empty, so that "none" can be kept (NAS-Bench-201; DARTS leaves out
+    edges instead).
     """
 
     def __init__(
@@ -45,6 +43,7 @@ class Cell(nn.Module):
         keep: int | None,
         output: Sequence[int] | None = None,
         reduction: bool = False,
+        optional: bool = False,
     ) -> None:
         super().__init__()
         self.kind, self.reduction = kind, reduction
@@ -57,16 +56,18 @@ class Cell(nn.Module):
         self.incoming: list[list[tuple[int, str]]] = []
         first = len(preprocess)
         for node in range(first, first + nodes):
-            sources, total = choose.inputs(f"{kind}/{node}", [str(s) for s in range(node)], keep=keep or node)
+            sources_of = Decision(f"{kind}/{node}", tuple(map(str, range(node))), keep or node, "inputs", kind)
+            sources, total = choose.inputs(sources_of)
             self.totals.append(total)
             self.incoming.append([(int(source), f"{source}-{node}") for source in sources])
             for source in sources:
-                edge = edge_name(f"{kind}/{node}", source)
+                edge, needs = edge_name(sources_of.name, source), ((sources_of.name, source),)
                 options, site = place(edge, int(source))
-                self.edges[f"{source}-{node}"] = choose.operation(edge, options, site)
-        self.execute: Executor = choose.executor
-        everything = [str(node) for node in range(first, first + nodes)]
-        self.output = output or [int(n) for n in choose.inputs(f"{kind}/output", everything, keep=nodes)[0]]
+                asked = Decision(edge, tuple(options), group=kind, when=needs, optional=optional)
+                self.edges[f"{source}-{node}"] = choose.operation(asked, site)
+        self.execute: Executor = reference  # an engine puts a faster one here
+        everything = Decision(f"{kind}/output", tuple(map(str, range(first, first + nodes))), nodes, "inputs", kind)
+        self.output = output or [int(node) for node in choose.inputs(everything)[0]]
 
     def forward(self, *inputs: Tensor) -> Tensor:
         states = self.execute(self, inputs)

@@ -171,7 +171,7 @@ class CellNetwork(nn.Module):
             current, shrunk = (current * 2, shrunk * 2) if reduction else (current, shrunk)
             resize = FactorizedReduce if halved_before else relu_conv_norm
             inputs = (resize(before_last, current, affine), relu_conv_norm(last, current, affine))
-            site = Site(current, 2 if reduction else 1, affine, pool_norm=choose.searching)
+            site = Site(current, current, 2 if reduction else 1, affine, pool_norm=choose.searching)
             cell = _cell(space, choose, site, inputs)
             self.cells.append(cell)
             before_last, last, halved_before = last, len(cell.output) * current, reduction

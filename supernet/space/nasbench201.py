@@ -116,12 +116,12 @@ class StagedNetwork(nn.Module):
 
 def _cell(space: NasBench201, choose: Chooser, channels: int) -> Cell:
     # Pooling has no norm here, in the search either, and an edge may be left out by choosing "none" for it.
-    site = Site(channels, affine=not choose.searching, optional=True)
+    site = Site(channels, channels, affine=not choose.searching)
 
     def place(edge: str, source: int) -> tuple[Sequence[str], Site]:
         return space.operations, site
 
-    return Cell(_KIND, choose, [nn.Identity()], space.nodes, place, keep=None, output=[space.nodes])
+    return Cell(_KIND, choose, [nn.Identity()], space.nodes, place, keep=None, output=[space.nodes], optional=True)
 
 
 def _edges(nodes: int) -> Iterator[tuple[int, int]]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from supernet.space.cells import Executor, reference
+from supernet.space.architecture import Decision
 from supernet.space.operations import Site
 
 
@@ -19,14 +19,13 @@ class _Survey:
 
     channels: dict[str, set[int]] = field(default_factory=dict)
     searching: bool = True
-    executor: Executor = reference
 
-    def operation(self, name: str, options: Sequence[str], site: Site) -> nn.Module:
-        self.channels.setdefault(name, set()).add(site.channels)
+    def operation(self, decision: Decision, site: Site) -> nn.Module:
+        self.channels.setdefault(decision.name, set()).add(site.channels_in)
         return nn.Identity()
 
-    def inputs(self, name: str, options: Sequence[str], keep: int) -> tuple[tuple[str, ...], nn.Module]:
-        return tuple(options), nn.Identity()
+    def inputs(self, decision: Decision) -> tuple[tuple[str, ...], nn.Module]:
+        return decision.options, nn.Identity()
 
 
 def survey(space: Any, shape: tuple[int, int, int], classes: int) -> dict[str, set[int]]:

@@ -163,7 +163,7 @@ def test_float32_is_float32_and_no_memory_is_filled(numerics, deterministic):
 
 def test_logits_and_losses_are_float32_and_pictures_channels_last():
     supernet = Supernet(Darts(channels=4, cells=1, nodes=2).network(Undecided(), (3, 8, 8), 3))
-    weights = {n: torch.full((len(d.options),), 1 / 8) for n, d in supernet.decisions.items() if not d.inputs}
+    weights = {n: torch.full((len(d.options),), 1 / 8) for n, d in supernet.decisions.items() if d.role == "operation"}
     seen = []
     supernet.network.cells[0].register_forward_hook(lambda _, given, __: seen.extend(given))
     with Accelerated(supernet, Run(precision="bfloat16")):

@@ -10,8 +10,8 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from supernet.experiments.command_line import check_options
-from supernet.experiments.instantiate import plain
 from supernet.experiments.job import prepare
+from supernet.experiments.schema import plain
 from supernet.experiments.searching import check_legs
 
 from supernet.runtime.errors import InputError

@@ -66,8 +66,8 @@ def run_search(run, recipe=None, relaxation=None, architect=first_order, train=1
     used = used or engine("reference")
     channels = 4 if used.memory_format == torch.channels_last else 2
     space = Darts(channels=channels, cells=3, nodes=2, operations=OPERATIONS)
-    network = space.network(Undecided(executor=used.executor), (1, 6, 6), 3)
-    supernet = Supernet(used.lay_out(network), everything=used.everything)
+    network = space.network(Undecided(), (1, 6, 6), 3)
+    supernet = Supernet(used.apply(network), everything=used.everything)
     strategy = GradientStrategy(
         "darts",
         supernet.decisions,

@@ -2,11 +2,12 @@ import math
 
 import pytest
 import torch
+from common import edge_decision, node_decision
 
 from supernet.search.collapse.curvature import lambda_max
 from supernet.search.collapse.monitor import risen
-from supernet.search.statistics import entropy, kinds, parametric, share, skip_count, table
-from supernet.space.architecture import Architecture, Decision
+from supernet.search.statistics import entropy, groups, parametric, share, skip_count, table
+from supernet.space.architecture import Architecture
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
 from supernet.space.supernet import Supernet
@@ -14,10 +15,10 @@ from supernet.space.supernet import Supernet
 DECISIONS = {
     d.name: d
     for d in (
-        Decision("normal/2", ("0", "1"), 2, inputs=True),
-        Decision("normal/2/0", ("a", "b")),
-        Decision("normal/2/1", ("a", "c")),
-        Decision("reduce/2/0", ("a", "b")),
+        node_decision("normal/2", ("0", "1"), 2),
+        edge_decision("normal/2/0", ("a", "b")),
+        edge_decision("normal/2/1", ("a", "c")),
+        edge_decision("reduce/2/0", ("a", "b")),
     )
 }
 WEIGHTS = {
@@ -27,8 +28,8 @@ WEIGHTS = {
 }
 
 
-def test_kinds():
-    assert kinds(DECISIONS) == ["normal", "reduce"]
+def test_groups():
+    assert groups(DECISIONS) == ["normal", "reduce"]
 
 
 def test_entropy_is_relative_to_the_uniform():
@@ -45,7 +46,7 @@ def test_skip_count():
         "normal/2/1": ("a",),
         "reduce/2/0": ("skip_connect",),
     }
-    assert skip_count(Architecture("toy", kept), "normal") == 1
+    assert skip_count(Architecture("toy", kept), DECISIONS, "normal") == 1
 
 
 def test_shares_are_of_the_edges_that_are_kept():
@@ -148,7 +149,7 @@ def test_lambda_max_of_a_supernet_is_that_of_differences_of_its_gradient():
     space = Darts(channels=2, cells=1, nodes=2, operations=("skip_connect", "sep_conv_3x3"))
     supernet = Supernet(space.network(Undecided(), (1, 6, 6), 3)).double()
     images, labels = torch.randn(6, 1, 6, 6, dtype=torch.float64), torch.arange(6) % 3
-    names = [n for n, d in supernet.decisions.items() if not d.inputs]
+    names = [n for n, d in supernet.decisions.items() if d.role == "operation"]
     alphas = [torch.randn(2, dtype=torch.float64, requires_grad=True) for _ in names]
 
     def loss(values):

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from common import edge_decision, node_decision
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,10 +12,10 @@ from supernet.space.architecture import Architecture, Decision, check, one_hot, 
 DECISIONS = {
     d.name: d
     for d in (
-        Decision("normal/2", ("0", "1", "x"), keep=2, inputs=True),
-        Decision("normal/2/0", ("none", "a", "b")),
-        Decision("normal/2/1", ("none", "a", "b")),
-        Decision("normal/2/x", ("none", "a", "b")),
+        node_decision("normal/2", ("0", "1", "x"), 2),
+        edge_decision("normal/2/0", ("none", "a", "b")),
+        edge_decision("normal/2/1", ("none", "a", "b")),
+        edge_decision("normal/2/x", ("none", "a", "b")),
         Decision("width", ("8", "16")),
     )
 }
@@ -119,9 +120,9 @@ def test_one_path_has_something_on_everywhere_and_the_cheapest_where_nothing_cou
     assert path["normal/2/1"].tolist() == [1, 0, 0]  # not kept: "none"
     plain = one_hot(ARCHITECTURE, DECISIONS)
     assert all(torch.equal(path[name], plain[name]) for name in path if name != "normal/2/1")
-    edge = Decision("normal/2/1", ("a", "skip_connect"))
+    edge = edge_decision("normal/2/1", ("a", "skip_connect"))
     assert one_path(ARCHITECTURE, {**DECISIONS, edge.name: edge})[edge.name].tolist() == [0, 1]
-    edge = Decision("normal/2/1", ("a", "b"))
+    edge = edge_decision("normal/2/1", ("a", "b"))
     assert one_path(ARCHITECTURE, {**DECISIONS, edge.name: edge})[edge.name].tolist() == [1, 0]
 
 

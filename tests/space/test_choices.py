@@ -17,7 +17,7 @@ SPACE = Darts(channels=4, cells=2, nodes=2)
 
 def one_hot(supernet):
     torch.manual_seed(0)
-    wanted = {n: d for n, d in supernet.decisions.items() if not d.inputs}
+    wanted = {n: d for n, d in supernet.decisions.items() if d.role == "operation"}
     drawn = {n: torch.eye(len(d.options))[torch.randint(1, len(d.options), ())] for n, d in wanted.items()}
     return {n: weight.double().requires_grad_() for n, weight in drawn.items()}
 

@@ -19,7 +19,11 @@ def supernet_of(space: Darts, shape=(3, 8, 8), classes=4) -> Supernet:
 
 def uniform(supernet: Supernet, dtype=torch.float32):
     decisions = supernet.decisions.values()
-    return {d.name: torch.full((len(d.options),), 1 / len(d.options), dtype=dtype) for d in decisions if not d.inputs}
+    return {
+        d.name: torch.full((len(d.options),), 1 / len(d.options), dtype=dtype)
+        for d in decisions
+        if d.role == "operation"
+    }
 
 
 def test_supernet_of_the_paper_has_its_parameter_count():
@@ -28,7 +32,7 @@ def test_supernet_of_the_paper_has_its_parameter_count():
         pdarts_stage_1 = supernet_of(Darts(channels=16, cells=5), (3, 32, 32), 10)
     assert sum(p.numel() for p in supernet.parameters()) == 1_930_618
     assert sum(p.numel() for p in pdarts_stage_1.parameters()) == 1_275_834
-    edges = [d for d in supernet.decisions.values() if not d.inputs]
+    edges = [d for d in supernet.decisions.values() if d.role == "operation"]
     assert len(edges) == 28
     assert all(len(d.options) == 8 for d in edges)
 
@@ -71,7 +75,7 @@ def test_one_hot_supernet_equals_the_derived_network():
 @pytest.mark.parametrize("size", [(8, 8), (7, 5), (1, 1)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_every_operation_halves_as_it_should(operation, size, stride):
-    for site in (Site(6, stride), Site(6, stride, affine=False, pool_norm=True)):
+    for site in (Site(6, 6, stride), Site(6, 6, stride, affine=False, pool_norm=True)):
         out = OPERATIONS[operation](site)(torch.randn(2, 6, *size))
         assert out.shape == (2, 6, *(-(-s // stride) for s in size))
         affine = [
@@ -85,8 +89,8 @@ def test_every_operation_halves_as_it_should(operation, size, stride):
 
 def test_none_is_zero_and_skip_is_identity():
     x = torch.randn(2, 4, 6, 6)
-    assert OPERATIONS["none"](Site(4, 2))(x).abs().sum() == 0
-    assert OPERATIONS["skip_connect"](Site(4))(x) is x
+    assert OPERATIONS["none"](Site(4, 4, 2))(x).abs().sum() == 0
+    assert OPERATIONS["skip_connect"](Site(4, 4))(x) is x
 
 
 def test_supernet_wants_weights_for_operations_only():
@@ -94,9 +98,9 @@ def test_supernet_wants_weights_for_operations_only():
     weights = uniform(supernet)
     images = torch.randn(2, 3, 8, 8)
     plain = supernet(images, weights)
-    ones = {n: torch.ones(len(d.options)) for n, d in supernet.decisions.items() if d.inputs}
+    ones = {n: torch.ones(len(d.options)) for n, d in supernet.decisions.items() if d.role == "inputs"}
     torch.testing.assert_close(plain, supernet(images, weights | ones))
-    halves = {n: torch.full((len(d.options),), 0.5) for n, d in supernet.decisions.items() if d.inputs}
+    halves = {n: torch.full((len(d.options),), 0.5) for n, d in supernet.decisions.items() if d.role == "inputs"}
     assert not torch.allclose(plain, supernet(images, weights | halves))
     missing = next(iter(weights))
     with pytest.raises(KeyError):

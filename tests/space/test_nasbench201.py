@@ -206,7 +206,7 @@ def test_in_the_search_only_the_cells_norms_do_not_learn():
 
 def test_none_is_an_ordinary_answer_here():
     decisions = supernet_of(NasBench201(2, 1, 1)).decisions
-    edges = [name for name, decision in decisions.items() if not decision.inputs]
+    edges = [name for name, decision in decisions.items() if decision.role == "operation"]
     weights = {name: torch.tensor([0.3, 0.2, 0.2, 0.2, 0.1]) for name in edges}
     weights["cell/2/1"] = torch.tensor([0.2, 0.1, 0.1, 0.5, 0.1])
     cell = to_string(argmax("nasbench201", decisions, weights))

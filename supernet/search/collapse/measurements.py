@@ -12,7 +12,7 @@ from supernet.execution.modes import evaluating, frozen_statistics, recalibrated
 from supernet.runtime.seeding import generator
 from supernet.search.collapse.curvature import LinearConvolutions, lambda_max
 from supernet.search.problem import SearchProblem
-from supernet.search.statistics import kinds, parametric, share
+from supernet.search.statistics import groups, parametric, share
 from supernet.space.architecture import Architecture, one_path
 from supernet.space.cells import reference
 from supernet.training.evaluation import evaluate
@@ -51,8 +51,8 @@ def measure(
     learning = parametric(problem.supernet)
     return Measurements(
         architecture,
-        {kind: share(architecture, decisions, kind, {"skip_connect"}) for kind in kinds(decisions)},
-        {kind: share(architecture, decisions, kind, learning) for kind in kinds(decisions)},
+        {kind: share(architecture, decisions, kind, {"skip_connect"}) for kind in groups(decisions)},
+        {kind: share(architecture, decisions, kind, learning) for kind in groups(decisions)},
         accuracy,
         accuracy_alone(problem, architecture, recalibration),
         sharpness(problem, batch_size, iterations, tolerance),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from supernet.runtime.errors import InputError
-from supernet.space.architecture import Architecture, Decision, Weights, edge_name, kept_operations
+from supernet.space.architecture import Architecture, Decision, Weights, edges_into, matters
 
 Discretiser = Callable[[str, Mapping[str, Decision], Weights], Architecture]
 """(space's name, decisions, weights) -> architecture."""
@@ -27,17 +27,18 @@ def argmax(space: str, decisions: Mapping[str, Decision], weights: Weights) -> A
         return max(decisions[name].answers, key=lambda o: strength(name, o))
 
     choices = {}
-    for node in (d for d in decisions.values() if d.inputs):
+    for node in (d for d in decisions.values() if d.role == "inputs"):
+        edges = {source: edge.name for source, edge in edges_into(node, decisions).items()}
 
-        def edge_strength(source: str, node: Decision = node) -> float:
-            edge = edge_name(node.name, source)
+        def edge_strength(source: str, node: Decision = node, edges: Mapping[str, str] = edges) -> float:
             own = strength(node.name, source) if node.name in values else 1.0
-            return own * strength(edge, strongest(edge))
+            return own * strength(edges[source], strongest(edges[source]))
 
         kept = sorted(node.options, key=edge_strength, reverse=True)[: node.keep]  # sorted is stable
         choices[node.name] = tuple(sorted(kept, key=node.options.index))
-    for name in kept_operations(choices, decisions):
-        choices[name] = (strongest(name),)
+    for name, decision in decisions.items():
+        if decision.role == "operation" and matters(decision, choices):
+            choices[name] = (strongest(name),)
     return Architecture(space, choices)
 
 
@@ -55,12 +56,13 @@ def threshold(space: str, decisions: Mapping[str, Decision], weights: Weights, l
         return float(weights[edge][decisions[edge].options.index(chosen[edge][0])])
 
     choices = dict(chosen.choices)
-    for node in (d for d in decisions.values() if d.inputs):
-        strengths = {source: strength(edge_name(node.name, source)) for source in chosen[node.name]}
+    for node in (d for d in decisions.values() if d.role == "inputs"):
+        edges = edges_into(node, decisions)
+        strengths = {source: strength(edges[source].name) for source in chosen[node.name]}
         kept = tuple(source for source, value in strengths.items() if value >= least)
         choices[node.name] = kept or (max(strengths, key=strengths.__getitem__),)
         for source in set(strengths) - set(choices[node.name]):
-            del choices[edge_name(node.name, source)]
+            del choices[edges[source].name]
     return Architecture(space, choices)
 
 
@@ -69,10 +71,10 @@ def limit_skips(
     decisions: Mapping[str, Decision],
     weights: Weights,
     most: int = 2,
-    kind: str = "normal",
+    group: str = "normal",
     option: str = "skip_connect",
 ) -> Architecture:
-    """`argmax` without "none", and with at most `most` skip connections in cells of `kind` (P-DARTS, Chen et al. 2019).
+    """`argmax` without "none", with at most `most` skip connections in cells of `group` (P-DARTS, Chen et al. 2019).
 
     "none" is not chosen where there is anything else, in no space: the authors' code drops it in the end. While there
     are more skip connections (section 3.3), the weakest of those kept counts for nothing and all is chosen anew. 2 in
@@ -81,16 +83,16 @@ def limit_skips(
     if most < 0:
         raise InputError(f"discretiser.most={most}: needs 0 or more, such as 2")
     left = {name: weight.detach().clone() for name, weight in weights.items()}
-    for decision in (d for d in decisions.values() if not d.inputs and "none" in d.options and len(d.options) > 1):
+    for decision in (d for d in decisions.values() if d.role == "operation" and set(d.options) > {"none"}):
         left[decision.name][decision.options.index("none")] = -2.0  # below a skip connection that counts for nothing
     while True:
         chosen = argmax(space, decisions, left)
-        skips = [n for n, kept in chosen.items() if n.split("/")[0] == kind and kept == (option,)]
+        skips = [n for n, kept in chosen.items() if decisions[n].group == group and kept == (option,)]
         if len(skips) <= most:
             return chosen
         position = {name: decisions[name].options.index(option) for name in skips}
         open_ones = [name for name in skips if left[name][position[name]] >= 0]
         if not open_ones:
-            raise InputError(f"discretiser.most={most}: this space needs more {option} in {kind} cells; allow more")
+            raise InputError(f"discretiser.most={most}: this space needs more {option} in {group} cells; allow more")
         weakest = min(open_ones, key=lambda name: float(left[name][position[name]]))
         left[weakest][position[weakest]] = -1.0

@@ -87,10 +87,10 @@ class GradientStrategy:
             )
         self.space = space
         self.decisions = dict(decisions)
-        relaxed = {n: d for n, d in decisions.items() if inputs is not None or not d.inputs}
+        relaxed = {n: d for n, d in decisions.items() if inputs is not None or d.role != "inputs"}
         stream = generator(seed, _INITIAL_STREAM)
         self.logits = nn.ParameterDict({n: nn.Parameter(start(len(d.options), stream)) for n, d in relaxed.items()})
-        self._relaxations = {n: inputs if d.inputs and inputs else operations for n, d in relaxed.items()}
+        self._relaxations = {n: inputs if d.role == "inputs" and inputs else operations for n, d in relaxed.items()}
         self._architect, self._discretiser, self._terms = architect, discretiser, tuple((terms or {}).values())
         self._perturbation, self._assistance, self._single_level = perturbation, assistance, single_level
         self._clip = clip
@@ -150,7 +150,7 @@ class GradientStrategy:
         """The weights of a new draw, perturbed where the method does that, without gradient."""
         weights = self._relaxed(step.progress, self._next_draw())
         if self._perturbation is not None:
-            operations = {n: w for n, w in weights.items() if not self.decisions[n].inputs}
+            operations = {n: w for n, w in weights.items() if self.decisions[n].role != "inputs"}
 
             def loss(perturbed: Weights) -> Tensor:
                 return step.train_loss(self._assisted({**weights, **perturbed}, step.progress))

@@ -34,7 +34,7 @@ class RelaxedWeights:
 
     def operations(self) -> list[str]:
         """The names of the operation decisions: the edges."""
-        return [name for name in self.logits if not self.decisions[name].inputs]
+        return [name for name in self.logits if self.decisions[name].role == "operation"]
 
 
 Term = Callable[[RelaxedWeights], Tensor]

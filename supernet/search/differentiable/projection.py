@@ -20,7 +20,7 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
 from supernet.search.differentiable.discretisers import argmax
 from supernet.search.differentiable.gradient import GradientStrategy
-from supernet.search.statistics import kinds
+from supernet.search.statistics import groups
 from supernet.search.strategy import Step
 from supernet.space.architecture import Architecture, Decision, Weights
 
@@ -47,9 +47,9 @@ class Projection:
         self.strategy, self.space, self.decisions = strategy, strategy.space, strategy.decisions
         self._batches = batches
         seed = strategy.seed if seed is None else seed
-        streams = [generator(seed, _ORDER_STREAM, number) for number, _ in enumerate(kinds(self.decisions))]
-        pairs = zip(kinds(self.decisions), streams, strict=True)
-        self._queues = [_queue(self.decisions, kind, stream) for kind, stream in pairs]
+        streams = [generator(seed, _ORDER_STREAM, number) for number, _ in enumerate(groups(self.decisions))]
+        pairs = zip(groups(self.decisions), streams, strict=True)
+        self._queues = [_queue(self.decisions, group, stream) for group, stream in pairs]
         self.rounds = max(map(len, self._queues), default=0)
         self._done = 0
         self._decided: dict[str, tuple[str, ...]] = {}
@@ -83,7 +83,9 @@ class Projection:
         # Edges whose operation is decided compare by its old weight while their node is open; 0 is what is out.
         before = {n: w.clamp_min(torch.finfo(w.dtype).tiny) for n, w in self.strategy.expected().items()}
         strengths = {
-            name: weight * before[name] if name in self._decided and not self.decisions[name].inputs else weight
+            name: weight * before[name]
+            if name in self._decided and self.decisions[name].role == "operation"
+            else weight
             for name, weight in self._project(before).items()
         }
         return argmax(self.space, self.decisions, strengths)
@@ -113,7 +115,7 @@ class Projection:
             if self._done < len(queue):
                 decision = queue[self._done]
                 weights = projected(self.strategy.expected(), self.decisions, decided)
-                choose = kept_inputs if decision.inputs else kept_operation
+                choose = kept_inputs if decision.role == "inputs" else kept_operation
                 decided = {**decided, decision.name: choose(decision, weights, score)}
         self._decided, self._done = decided, self._done + 1  # only now: the judge may have raised
 
@@ -152,7 +154,7 @@ def projected(weights: Weights, decisions: Mapping[str, Decision], decided: Mapp
     like = next(iter(weights.values()))
     for name, kept in decided.items():
         mask = constant(tuple(float(option in kept) for option in decisions[name].options), like.device, like.dtype)
-        changed[name] = weights[name] * mask if decisions[name].inputs and name in weights else mask
+        changed[name] = weights[name] * mask if decisions[name].role == "inputs" and name in weights else mask
     return changed
 
 
@@ -164,12 +166,12 @@ def _without(weights: Weights, decision: Decision, option: str) -> Weights:
     return {**weights, decision.name: own * mask}
 
 
-def _queue(decisions: Mapping[str, Decision], kind: str, stream: torch.Generator) -> list[Decision]:
+def _queue(decisions: Mapping[str, Decision], group: str, stream: torch.Generator) -> list[Decision]:
     """What is to be decided about a kind of cell: its edges in random order, then its nodes in random order."""
-    own = [d for d in decisions.values() if d.name.split("/")[0] == kind]
-    edges = [d for d in own if not d.inputs and len(d.options) > 1]
-    nodes = [d for d in own if d.inputs and d.keep < len(d.options)]
-    return [group[i] for group in (edges, nodes) for i in torch.randperm(len(group), generator=stream).tolist()]
+    own = [d for d in decisions.values() if d.group == group]
+    edges = [d for d in own if d.role == "operation" and len(d.options) > 1]
+    nodes = [d for d in own if d.role == "inputs" and d.keep < len(d.options)]
+    return [part[i] for part in (edges, nodes) for i in torch.randperm(len(part), generator=stream).tolist()]
 
 
 def _check(strategy: GradientStrategy, batches: int | None) -> None:
@@ -181,7 +183,7 @@ def _check(strategy: GradientStrategy, batches: int | None) -> None:
         )
     with torch.no_grad():
         drawn = strategy.relax(0.0, 0)
-    open_ones = [n for n, d in strategy.decisions.items() if not d.inputs and len(d.options) > 1]
+    open_ones = [n for n, d in strategy.decisions.items() if d.role == "operation" and len(d.options) > 1]
     if any(drawn[name].count_nonzero() < 2 for name in open_ones):
         raise InputError(
             "stages.wrapper: selection by perturbation leaves one operation out, and this relaxation draws one alone; "

@@ -27,9 +27,9 @@ class Stage:
     be. Whatever is a function of progress, such as a temperature, runs once in each leg. `channel_divisor`: operations
     see one channel in at most so many (None: what the chooser says). `keep`: so many operations of each edge go on to
     the next leg, those of the largest weight (None: all). `inherit_weights`: weights and alphas of what is left come
-    from the leg before; otherwise both start afresh, as the optimisers always do. `schedule`: "whole" runs the learning rate once over
-    all legs, "own" once in each. `skip_dropout`: as in `SearchRecipe`, where it is above 0. `wrapper` makes another
-    strategy out of the leg's.
+    from the leg before; otherwise both start afresh, as the optimisers always do. `schedule`: "whole" runs the learning
+    rate once over all legs, "own" once in each. `skip_dropout`: as in `SearchRecipe`, where it is above 0. `wrapper`
+    makes another strategy out of the leg's.
     """
 
     depth: float = 1.0
@@ -180,7 +180,7 @@ def pruned(decisions: Mapping[str, Decision], weights: Weights, keep: int | None
             kept[-1] = next(option for option in ranking if option in decision.answers)
         return tuple(option for option in decision.options if option in kept)
 
-    return {name: strongest(d) for name, d in decisions.items() if not d.inputs}
+    return {name: strongest(d) for name, d in decisions.items() if d.role == "operation"}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from supernet.execution.engines import engine
+from supernet.execution.engines import Engine, engine
 from supernet.execution.fused import executor as fused_module
 from supernet.execution.fused.executor import fused
 from supernet.execution.modes import running
@@ -34,10 +34,10 @@ def weights_of(supernet, *, single, inputs, seed=0):
     stream = torch.Generator().manual_seed(seed)
     weights = {}
     for name, decision in supernet.decisions.items():
-        if name.endswith("output") or (decision.inputs and not inputs):
+        if name.endswith("output") or (decision.role == "inputs" and not inputs):
             continue
         draw = torch.randn(len(decision.options), dtype=torch.double, generator=stream)
-        value = draw.softmax(0) if not single or decision.inputs else (draw == draw.max()).double()
+        value = draw.softmax(0) if not single or decision.role == "inputs" else (draw == draw.max()).double()
         weights[name] = value.requires_grad_()
     return weights
 
@@ -100,16 +100,18 @@ def test_equals_the_reference_for_any_table(seed):
 def test_operations_of_ones_own_run_by_themselves():
     torch.manual_seed(0)
     odd = {
-        "alone": lambda site: nn.Sequential(nn.ReLU(), nn.Conv2d(site.channels, site.channels, 3, site.stride, 1)),
+        "alone": lambda site: nn.Sequential(
+            nn.ReLU(), nn.Conv2d(site.channels_in, site.channels_in, 3, site.stride, 1)
+        ),
         "pool then relu": lambda site: nn.Sequential(nn.AvgPool2d(3, site.stride, 1), nn.ReLU()),
         "affine": lambda site: nn.Sequential(
-            nn.ReLU(), nn.Conv2d(site.channels, site.channels, 1, site.stride), nn.BatchNorm2d(site.channels)
+            nn.ReLU(), nn.Conv2d(site.channels_in, site.channels_in, 1, site.stride), nn.BatchNorm2d(site.channels_in)
         ),
         "biased": lambda site: nn.Sequential(
             nn.ReLU(),
-            nn.Conv2d(site.channels, site.channels, 3, site.stride, 1, groups=site.channels, bias=True),
-            nn.Conv2d(site.channels, site.channels, 1, bias=False),
-            nn.BatchNorm2d(site.channels, affine=False),
+            nn.Conv2d(site.channels_in, site.channels_in, 3, site.stride, 1, groups=site.channels_in, bias=True),
+            nn.Conv2d(site.channels_in, site.channels_in, 1, bias=False),
+            nn.BatchNorm2d(site.channels_in, affine=False),
         ),
     }  # fmt: skip
     space = Darts(channels=4, cells=3, nodes=2, operations=(*odd, "skip_connect"))
@@ -144,7 +146,9 @@ def test_a_node_of_which_nothing_is_on():
 
 
 def test_hooks_are_called():
-    network = Supernet(Darts(channels=4, cells=3, nodes=2).network(Undecided(executor=fused), (3, 6, 6), 5)).double()
+    network = Supernet(
+        Engine(fused).apply(Darts(channels=4, cells=3, nodes=2).network(Undecided(), (3, 6, 6), 5))
+    ).double()
     seen = []
     convolution = network.network.cells[0].edges["0-2"].candidates["sep_conv_3x3"][1]
     convolution.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
@@ -193,7 +197,7 @@ def test_cells_that_are_computed_again_are_the_same(executor, stand_in):
 def test_unneeded_work_is_not_done(monkeypatch):
     """Without weights' gradients nothing is kept for them; with them it is."""
     torch.manual_seed(0)
-    network = Supernet(Darts(channels=4, cells=1, nodes=2).network(Undecided(executor=fused), (3, 6, 6), 5))
+    network = Supernet(Engine(fused).apply(Darts(channels=4, cells=1, nodes=2).network(Undecided(), (3, 6, 6), 5)))
     weights = {
         n: w.float().detach().requires_grad_() for n, w in weights_of(network, single=False, inputs=False).items()
     }
@@ -215,7 +219,7 @@ def test_unneeded_work_is_not_done(monkeypatch):
 
 def test_cannot_be_differentiated_twice_and_says_so():
     torch.manual_seed(0)
-    network = Supernet(Darts(channels=4, cells=1, nodes=2).network(Undecided(executor=fused), (3, 6, 6), 5))
+    network = Supernet(Engine(fused).apply(Darts(channels=4, cells=1, nodes=2).network(Undecided(), (3, 6, 6), 5)))
     weights = {
         n: w.float().detach().requires_grad_() for n, w in weights_of(network, single=False, inputs=False).items()
     }
@@ -234,9 +238,9 @@ def test_engines_by_name():
 
 
 def test_too_narrow_a_network_is_left_to_the_reference():
-    narrow = Darts(channels=2, cells=3, nodes=2).network(Undecided(executor=fused), (3, 8, 8), 5)
-    assert all(cell.execute is reference for cell in engine("fused").lay_out(narrow).cells)
+    narrow = Darts(channels=2, cells=3, nodes=2).network(Undecided(), (3, 8, 8), 5)
+    assert all(cell.execute is reference for cell in engine("fused").apply(narrow).cells)
     assert narrow.stem[0].weight.is_contiguous()
-    wide = Darts(channels=4, cells=3, nodes=2).network(Undecided(executor=fused), (3, 8, 8), 5)
-    assert all(cell.execute is fused for cell in engine("fused").lay_out(wide).cells)
+    wide = Darts(channels=4, cells=3, nodes=2).network(Undecided(), (3, 8, 8), 5)
+    assert all(cell.execute is fused for cell in engine("fused").apply(wide).cells)
     assert wide.stem[0].weight.is_contiguous(memory_format=torch.channels_last)

@@ -23,8 +23,8 @@ FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 
 def own(site):
     """An operation of one's own: not to be recognised."""
-    convolution = nn.Conv2d(site.channels, site.channels, 3, site.stride, 1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(site.channels, affine=False))
+    convolution = nn.Conv2d(site.channels_in, site.channels_in, 3, site.stride, 1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(site.channels_in, affine=False))
 
 
 def triple(site):
@@ -33,9 +33,11 @@ def triple(site):
     for kernel, stride in ((3, site.stride), (5, 1), (7, 1)):
         layers += [
             nn.ReLU(),
-            nn.Conv2d(site.channels, site.channels, kernel, stride, kernel // 2, groups=site.channels, bias=False),
-            nn.Conv2d(site.channels, site.channels, 1, bias=False),
-            nn.BatchNorm2d(site.channels, affine=False),
+            nn.Conv2d(
+                site.channels_in, site.channels_in, kernel, stride, kernel // 2, groups=site.channels_in, bias=False
+            ),
+            nn.Conv2d(site.channels_in, site.channels_in, 1, bias=False),
+            nn.BatchNorm2d(site.channels_in, affine=False),
         ]
     return nn.Sequential(*layers)
 
@@ -55,7 +57,7 @@ def build(space, shape=(2, 9, 9), seed=0, **chooser):
 
 
 def random_weights(supernet, inputs=False):
-    wanted = {n: d for n, d in supernet.decisions.items() if inputs or not d.inputs}
+    wanted = {n: d for n, d in supernet.decisions.items() if inputs or d.role == "operation"}
     return {n: torch.randn(len(d.options)).double().softmax(0).requires_grad_() for n, d in wanted.items()}
 
 

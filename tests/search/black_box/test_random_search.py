@@ -15,7 +15,7 @@ from supernet.search.black_box.random_search import UniformStrategy
 from supernet.search.loop import search, search_step
 from supernet.search.recipe import SearchRecipe
 from supernet.search.strategy import Step
-from supernet.space.architecture import Architecture, check, kept_operations, one_hot, random_architecture
+from supernet.space.architecture import Architecture, check, matters, one_hot, random_architecture
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
 from supernet.space.supernet import Supernet
@@ -46,8 +46,11 @@ def step_of(supernet) -> Step:
 
 def architecture_of(weights, decisions) -> Architecture:
     kept = {n: tuple(o for o, w in zip(decisions[n].options, v, strict=True) if w) for n, v in weights.items()}
-    inputs = {n: k for n, k in kept.items() if decisions[n].inputs}
-    return Architecture("darts", {**inputs, **{n: kept[n] for n in kept_operations(inputs, decisions)}})
+    inputs = {n: k for n, k in kept.items() if decisions[n].role == "inputs"}
+    return Architecture(
+        "darts",
+        {**inputs, **{n: kept[n] for n, d in decisions.items() if d.role == "operation" and matters(d, inputs)}},
+    )
 
 
 def test_each_step_is_one_valid_architecture_and_all_are_as_likely():

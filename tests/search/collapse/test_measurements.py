@@ -44,7 +44,7 @@ def half(seed: int, count: int = 16) -> Resident:
 def made(space=SPACE, used="reference"):
     torch.manual_seed(0)
     used = engine(used)
-    supernet = Supernet(used.lay_out(space.network(Undecided(executor=used.executor), (1, 6, 6), 3)))
+    supernet = Supernet(used.apply(space.network(Undecided(), (1, 6, 6), 3)))
     strategy = GradientStrategy(
         space.name,
         supernet.decisions,

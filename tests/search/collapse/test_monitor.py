@@ -80,8 +80,8 @@ def half(seed: int, count: int = 16) -> Resident:
 def made(kind="gradient", relaxation=None, space=TINY, used=None):
     torch.manual_seed(0)
     used = used or engine("reference")
-    network = space.network(Undecided(executor=used.executor, single=kind == "uniform"), (1, 6, 6), 3)
-    supernet = Supernet(used.lay_out(network))
+    network = space.network(Undecided(single=kind == "uniform"), (1, 6, 6), 3)
+    supernet = Supernet(used.apply(network))
     if kind == "uniform":
         return supernet, UniformStrategy(space.name, supernet.decisions, candidates=3, finalists=1)
     strategy = GradientStrategy(
@@ -125,8 +125,8 @@ def test_a_search_with_the_doctor_ends_where_one_without_ends(parts):
     watched = run_search(LOOKING, Run(report=seen), recipe, **parts)
     assert watched[0] == alone[0]
     assert same(watched[1], alone[1])
-    assert plain.values == {key: value for key, value in seen.values.items() if not key[1].startswith("monitor/")}
-    found = {tag for _, tag in seen.values if tag.startswith("monitor/")}
+    assert plain.values == {key: value for key, value in seen.values.items() if not key[1].startswith("collapse/")}
+    found = {tag for _, tag in seen.values if tag.startswith("collapse/")}
     assert ("collapse/lambda_max" in found) == ("kind" not in parts)
     kinds = {"cell"} if isinstance(parts.get("space"), NasBench201) else {"normal", "reduce"}
     kinds -= set() if "space" in parts else {"normal"}  # the only cell of a network of one halves the image
@@ -141,7 +141,7 @@ def scripted(monkeypatch, script):
     """Looks that find what the script says: (decay of the weights, epoch) -> lambda_max."""
 
     def look(self, epoch, accuracy):
-        architecture = self._patient.strategy.finish()
+        architecture = self._problem.strategy.finish()
         self._measurements = Measurements(architecture, {}, {}, accuracy, accuracy, script(self._decay, epoch))
         return self._measurements.scalars()
 

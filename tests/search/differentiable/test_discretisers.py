@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from common import edge_decision, node_decision
 
 from supernet.runtime.errors import InputError
 from supernet.search.differentiable.discretisers import argmax, limit_skips, threshold
@@ -18,8 +19,8 @@ def decisions(nodes: int) -> dict[str, Decision]:
     found = [Decision("stage/width", ("8", "16"))]
     for node in range(2, 2 + nodes):
         sources = tuple(str(s) for s in range(node))
-        found.append(Decision(f"normal/{node}", sources, 2, inputs=True))
-        found += [Decision(f"normal/{node}/{s}", OPTIONS) for s in sources]
+        found.append(node_decision(f"normal/{node}", sources, 2))
+        found += [edge_decision(f"normal/{node}/{s}", OPTIONS) for s in sources]
     return {d.name: d for d in found}
 
 
@@ -46,7 +47,7 @@ def test_equals_brute_force_over_all_choices():
         weights = {
             d.name: torch.randn(len(d.options), generator=generator).softmax(0)
             for d in every.values()
-            if not d.inputs or seed % 2
+            if d.role == "operation" or seed % 2
         }
         architecture = argmax("toy", every, weights)
         check(architecture, every)
@@ -59,7 +60,9 @@ def test_equals_brute_force_over_all_choices():
 
 def test_none_never_wins_and_ties_go_to_the_first():
     every = decisions(2)
-    weights = {d.name: torch.full((len(d.options),), 1 / len(d.options)) for d in every.values() if not d.inputs}
+    weights = {
+        d.name: torch.full((len(d.options),), 1 / len(d.options)) for d in every.values() if d.role == "operation"
+    }
     for name in weights:
         if name.startswith("normal"):
             weights[name] = torch.tensor([0.9, 0.05, 0.05])
@@ -70,10 +73,12 @@ def test_none_never_wins_and_ties_go_to_the_first():
 
 def test_none_may_win_where_a_decision_is_optional():
     every = {
-        name: d if d.inputs or name != "normal/3/2" else Decision(name, OPTIONS, optional=True)
+        name: d if d.role == "inputs" or name != "normal/3/2" else replace(d, optional=True)
         for name, d in decisions(2).items()
     }
-    weights = {d.name: torch.tensor([0.8, 0.15, 0.05][: len(d.options)]) for d in every.values() if not d.inputs}
+    weights = {
+        d.name: torch.tensor([0.8, 0.15, 0.05][: len(d.options)]) for d in every.values() if d.role == "operation"
+    }
     architecture = argmax("toy", every, weights)
     assert architecture["normal/3/2"] == ("none",)
     assert architecture["normal/2/0"] == ("a",)
@@ -81,7 +86,7 @@ def test_none_may_win_where_a_decision_is_optional():
 
 def test_answers_every_question_of_the_darts_space():
     every = Supernet(Darts(2, 3).network(Undecided(), (1, 8, 8), 2)).decisions
-    weights = {d.name: torch.randn(len(d.options)).softmax(0) for d in every.values() if not d.inputs}
+    weights = {d.name: torch.randn(len(d.options)).softmax(0) for d in every.values() if d.role == "operation"}
     architecture = argmax("darts", every, weights)
     check(architecture, every)
     assert sum(name.count("/") == 2 for name in architecture) == 16
@@ -117,7 +122,7 @@ def test_threshold_counts_equality_and_leaves_no_node_without_input():
 
 def test_networks_are_built_from_what_the_threshold_leaves():
     every = Supernet(Darts(2, 3).network(Undecided(), (1, 8, 8), 2)).decisions
-    weights = {d.name: torch.rand(len(d.options)) for d in every.values() if not d.inputs}
+    weights = {d.name: torch.rand(len(d.options)) for d in every.values() if d.role == "operation"}
     architecture = threshold("darts", every, weights, least=0.97)
     assert sum(name.count("/") == 2 for name in architecture) < 16
     Darts(2, 3).network(Decided(architecture), (1, 8, 8), 2)(torch.zeros(2, 1, 8, 8))
@@ -135,8 +140,8 @@ def skipping(nodes: int, options=SKIPPING):
     for kind in ("normal", "reduce"):
         for node in range(2, 2 + nodes):
             sources = tuple(str(s) for s in range(node))
-            found[f"{kind}/{node}"] = Decision(f"{kind}/{node}", sources, 2, inputs=True)
-            found.update({f"{kind}/{node}/{s}": Decision(f"{kind}/{node}/{s}", options) for s in sources})
+            found[f"{kind}/{node}"] = node_decision(f"{kind}/{node}", sources, 2)
+            found.update({f"{kind}/{node}/{s}": edge_decision(f"{kind}/{node}/{s}", options) for s in sources})
     return found
 
 
@@ -147,7 +152,11 @@ def test_limit_skips_against_a_second_writing_of_the_papers_procedure(most):
     for seed in range(10):
         generator = torch.Generator().manual_seed(seed)
         lean = torch.tensor([0.0, 1.0, 0.0])
-        weights = {n: (torch.randn(3, generator=generator) + lean).softmax(0) for n, d in every.items() if not d.inputs}
+        weights = {
+            n: (torch.randn(3, generator=generator) + lean).softmax(0)
+            for n, d in every.items()
+            if d.role == "operation"
+        }
         architecture = limit_skips("toy", every, weights, most)
         check(architecture, every)
         table = {n: w.clone() for n, w in weights.items() if n.startswith("normal")}
@@ -171,13 +180,13 @@ def test_limit_skips_against_a_second_writing_of_the_papers_procedure(most):
 def test_limit_skips_never_ends_in_none_although_it_is_an_answer():
     """P-DARTS drops Zero in its last stage (get_min_k_no_zero in its train_search.py), whatever the space."""
     every = {n: replace(d, optional=True) for n, d in skipping(2).items()}
-    weights = {n: torch.tensor([0.6, 0.1, 0.3]) for n, d in every.items() if not d.inputs}
+    weights = {n: torch.tensor([0.6, 0.1, 0.3]) for n, d in every.items() if d.role == "operation"}
     assert argmax("toy", every, weights)["normal/2/0"] == ("none",)
     found = limit_skips("toy", every, weights)
-    assert {kept for name, kept in found.items() if not every[name].inputs} == {("conv",)}
-    weights = {n: torch.tensor([0.6, 0.3, 0.1]) for n, d in every.items() if not d.inputs}
+    assert {kept for name, kept in found.items() if every[name].role == "operation"} == {("conv",)}
+    weights = {n: torch.tensor([0.6, 0.3, 0.1]) for n, d in every.items() if d.role == "operation"}
     found = limit_skips("toy", every, weights)  # what a skip connection too many makes room for is no "none", either
-    assert {kept for name, kept in found.items() if name.startswith("normal") and not every[name].inputs} == {
+    assert {kept for name, kept in found.items() if name.startswith("normal") and every[name].role == "operation"} == {
         ("conv",),
         ("skip_connect",),
     }
@@ -187,10 +196,10 @@ def test_limit_skips_never_ends_in_none_although_it_is_an_answer():
 
 def test_limit_skips_leaves_weights_alone_and_says_where_it_cannot_be():
     every = skipping(2)
-    weights = {n: torch.tensor([0.1, 0.6, 0.3]) for n, d in every.items() if not d.inputs}
+    weights = {n: torch.tensor([0.1, 0.6, 0.3]) for n, d in every.items() if d.role == "operation"}
     before = {n: w.clone() for n, w in weights.items()}
     assert len(skips(limit_skips("toy", every, weights))) == 2
     assert all(torch.equal(weights[n], before[n]) for n in weights)
     only = skipping(2, ("skip_connect",))
     with pytest.raises(InputError, match=r"discretiser\.most=2: this space needs more skip_connect in normal cells"):
-        limit_skips("toy", only, {n: torch.ones(1) for n, d in only.items() if not d.inputs})
+        limit_skips("toy", only, {n: torch.ones(1) for n, d in only.items() if d.role == "operation"})

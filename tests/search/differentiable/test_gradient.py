@@ -173,7 +173,7 @@ def test_noise_is_one_draw_an_update_and_new_every_step(supernet):
 
 
 def test_inputs_are_relaxed_only_where_asked(supernet):
-    assert not any(supernet.decisions[n].inputs for n in strategy_of(supernet).sample(step_of(supernet)))
+    assert not any(supernet.decisions[n].role == "inputs" for n in strategy_of(supernet).sample(step_of(supernet)))
     both = strategy_of(supernet, inputs=Softmax())
     assert set(both.sample(step_of(supernet))) == set(supernet.decisions)
     both.update(step_of(supernet))
@@ -295,7 +295,7 @@ def test_the_alphas_gradient_is_clipped_by_its_whole_norm(supernet):
 
 
 def test_what_is_left_is_inherited_by_name(supernet):
-    edges = [name for name, d in supernet.decisions.items() if not d.inputs]
+    edges = [name for name, d in supernet.decisions.items() if d.role == "operation"]
     kept = dict.fromkeys(edges, ("none", "skip_connect", "dil_conv_3x3"))
     small = Supernet(Darts(channels=2, cells=3, nodes=2).network(Undecided(kept=kept), (1, 6, 6), 3)).double()
     before, now = strategy_of(supernet, inputs=Softmax()), strategy_of(small, inputs=Softmax(), seed=1)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from common import edge_decision, node_decision
 from waiting import waits
 
 from supernet.runtime.errors import InputError
@@ -15,14 +16,13 @@ from supernet.search.differentiable.objectives import (
     RelaxedWeights,
     ZeroOne,
 )
-from supernet.space.architecture import Decision
 
 DECISIONS = {
     d.name: d
     for d in (
-        Decision("normal/2", ("0", "1"), 2, inputs=True),
-        Decision("normal/2/0", ("skip", "conv", "pool")),
-        Decision("normal/2/1", ("skip", "conv")),
+        node_decision("normal/2", ("0", "1"), 2),
+        edge_decision("normal/2/0", ("skip", "conv", "pool")),
+        edge_decision("normal/2/1", ("skip", "conv")),
     )
 }
 LOGITS = {

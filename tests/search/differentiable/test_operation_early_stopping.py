@@ -38,8 +38,8 @@ def small(names=NAMES, factories=OPERATIONS, channels=2, used=None, cells=3) -> 
     torch.manual_seed(0)
     used = used or engine("reference")
     space = Darts(channels=channels, cells=cells, nodes=2, operations=names)
-    choose = Undecided(factories, executor=used.executor)
-    return Supernet(used.lay_out(space.network(choose, (1, 6, 6), 3)), everything=used.everything)
+    choose = Undecided(factories)
+    return Supernet(used.apply(space.network(choose, (1, 6, 6), 3)), everything=used.everything)
 
 
 def wrapped(supernet, architect=first_order, **settings):
@@ -174,7 +174,7 @@ def test_comparing_leaves_everything_as_it_was():
     """With dropout among the operations, which would draw from the global stream."""
 
     def dropping(site):
-        return nn.Sequential(nn.Conv2d(site.channels, site.channels, 1, site.stride), nn.Dropout(0.5))
+        return nn.Sequential(nn.Conv2d(site.channels_in, site.channels_in, 1, site.stride), nn.Dropout(0.5))
 
     supernet = small((*NAMES, "dropping"), {**OPERATIONS, "dropping": dropping}).double()
     steps, strategy = steps_of(supernet, 2), wrapped(supernet)

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from common import edge_decision, node_decision
 from waiting import waits
 
 from supernet.data.augmentation import Augmentation
@@ -21,7 +22,7 @@ from supernet.search.differentiable.relaxations import Gumbel, Softmax, Uniform
 from supernet.search.loop import search
 from supernet.search.recipe import SearchRecipe
 from supernet.search.strategy import Step
-from supernet.space.architecture import Decision, check
+from supernet.space.architecture import check
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
 from supernet.space.nasbench201 import NasBench201
@@ -62,7 +63,7 @@ class KnownJudge:
         draws = {name: torch.rand(len(d.options), generator=generator).tolist() for name, d in decisions.items()}
         self.gains = {name: dict(zip(d.options, draws[name], strict=True)) for name, d in decisions.items()}
         for name, d in decisions.items():
-            if not d.inputs and "none" in d.options and not d.optional:
+            if d.role == "operation" and "none" in d.options and not d.optional:
                 self.gains[name]["none"] = 2.0  # it would be kept if it could be
         self.decisions, self.trials, self.batches, self.interrupt_at = decisions, [], set(), interrupt_at
 
@@ -144,7 +145,7 @@ def test_operations_come_before_nodes_in_an_order_that_depends_on_the_seed():
     assert first == again != other
     for number, names in enumerate(first):
         assert {name.split("/")[0] for name in names} == {"normal", "reduce"}
-        assert all(decisions[name].inputs == (number == 9) for name in names)
+        assert all((decisions[name].role == "inputs") == (number == 9) for name in names)
     sequences = [[n for names in first for n in names if n.startswith(kind)][:9] for kind in ("normal", "reduce")]
     assert [n.split("/", 1)[1] for n in sequences[0]] != [n.split("/", 1)[1] for n in sequences[1]]
 
@@ -175,8 +176,8 @@ def test_a_trial_takes_one_option_away_and_leaves_the_rest_alone():
 def test_nothing_waits_for_a_gpu():
     """What is decided is a mask that stays on the device, and so is a trial's."""
     decisions = small(device="cpu").decisions
-    weights = {n: torch.rand(len(d.options)) for n, d in decisions.items() if not d.inputs}
-    decided = {n: (d.options[-1],) for n, d in decisions.items() if not d.inputs}
+    weights = {n: torch.rand(len(d.options)) for n, d in decisions.items() if d.role == "operation"}
+    decided = {n: (d.options[-1],) for n, d in decisions.items() if d.role == "operation"}
     assert not waits(projected, weights, decisions, decided)
     (first, *_) = decided
     assert not waits(kept_operation, decisions[first], weights, lambda _: 0.5)
@@ -184,7 +185,7 @@ def test_nothing_waits_for_a_gpu():
 
 def test_inputs_go_one_by_one_and_are_judged_again_each_time():
     """Two inputs can stand in for each other: either can go, but not both, though each alone seems worth nothing."""
-    node, calls = Decision("normal/4", ("0", "1", "2", "3"), keep=2, inputs=True), []
+    node, calls = node_decision("normal/4", ("0", "1", "2", "3"), 2), []
 
     def score(weights):
         on = [bool(w) for w in weights["normal/4"]]
@@ -197,8 +198,8 @@ def test_inputs_go_one_by_one_and_are_judged_again_each_time():
 
 
 def test_of_equal_operations_the_first_is_kept_and_of_equal_inputs_the_last_goes():
-    edge = Decision("normal/2/0", ("none", "a", "b"))
-    node = Decision("normal/3", ("0", "1", "2"), keep=2, inputs=True)
+    edge = edge_decision("normal/2/0", ("none", "a", "b"))
+    node = node_decision("normal/3", ("0", "1", "2"), 2)
     weights = {"normal/2/0": torch.ones(3)}
     assert kept_operation(edge, weights, lambda weights: 0.5) == ("a",)
     assert kept_inputs(node, weights, lambda weights: 0.5) == ("0", "1")
@@ -208,7 +209,7 @@ def test_what_has_one_answer_needs_no_judge():
     def never(weights):
         raise AssertionError
 
-    assert kept_operation(Decision("normal/2/0", ("none", "a")), {"normal/2/0": torch.ones(2)}, never) == ("a",)
+    assert kept_operation(edge_decision("normal/2/0", ("none", "a")), {"normal/2/0": torch.ones(2)}, never) == ("a",)
 
 
 def test_nasbench201_has_one_kind_no_nodes_and_may_keep_none():
@@ -216,7 +217,7 @@ def test_nasbench201_has_one_kind_no_nodes_and_may_keep_none():
         decisions = Supernet(NasBench201(4, 1).network(Undecided(), (3, 8, 8), 10)).decisions
     projection = Projection(gradient_strategy(decisions, space="nasbench201"))
     judge = KnownJudge(decisions)
-    first = next(name for name, d in decisions.items() if not d.inputs)
+    first = next(name for name, d in decisions.items() if d.role == "operation")
     judge.gains[first]["none"] = 5.0
     assert projection.rounds == 6
     found = projection.finish(judge)
@@ -254,7 +255,7 @@ def test_without_a_judge_what_is_decided_stands_and_argmax_answers_the_rest():
     check(found, decisions)
     assert any(plain[name] != found[name] for name in decided if name in found and name in plain)
     for name in found:
-        if not decisions[name].inputs:
+        if decisions[name].role == "operation":
             assert found[name] == (tuple(decided[name]) if name in decided else argmax_of(strategy, name))
 
 

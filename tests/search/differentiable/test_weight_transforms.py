@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from common import edge_decision, node_decision
 from torch import nn
 from waiting import waits
 
@@ -16,7 +17,6 @@ from supernet.search.differentiable.discretisers import argmax
 from supernet.search.differentiable.gradient import GradientStrategy
 from supernet.search.differentiable.relaxations import Softmax
 from supernet.search.differentiable.weight_transforms import Adversarial, AuxiliarySkip, RandomSmoothing
-from supernet.space.architecture import Decision
 from supernet.space.cells import Cell, reference
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
@@ -133,7 +133,7 @@ def assisted_supernet(options):
 
 def probabilities(supernet):
     generator = torch.Generator().manual_seed(1)
-    edges = {n: d for n, d in supernet.decisions.items() if not d.inputs}
+    edges = {n: d for n, d in supernet.decisions.items() if d.role == "operation"}
     return {n: torch.rand(len(d.options), generator=generator, dtype=torch.float64) for n, d in edges.items()}
 
 
@@ -175,7 +175,7 @@ def test_beside_a_plain_skip_connection_it_is_that_ones_weight_and_has_no_parame
     plain = Supernet(space.network(Undecided(), shape, 3))
     torch.manual_seed(0)
     supernet = Supernet(space.network(Undecided(auxiliary=True), shape, 3))
-    weights = {n: torch.rand(5) for n, d in plain.decisions.items() if not d.inputs}
+    weights = {n: torch.rand(5) for n, d in plain.decisions.items() if d.role == "operation"}
     raised = {n: w + torch.tensor([0.0, 0.625, 0.0, 0.0, 0.0]) for n, w in weights.items()}
     images = torch.randn(4, *shape)
     assisted = AuxiliarySkip()(supernet.decisions, weights, 0.375)
@@ -187,9 +187,9 @@ def test_auxiliary_skip_leaves_other_decisions_alone():
     decisions = {
         d.name: d
         for d in (
-            Decision("normal/2", ("0", "skip_connect"), 2, inputs=True),
-            Decision("normal/2/0", ("none", "sep_conv_3x3"), auxiliary=True),
-            Decision("normal/2/1", ("none", "skip_connect")),
+            node_decision("normal/2", ("0", "skip_connect"), 2),
+            edge_decision("normal/2/0", ("none", "sep_conv_3x3"), auxiliary=True),
+            edge_decision("normal/2/1", ("none", "skip_connect")),
         )
     }
     weights = {n: torch.full((2,), 0.5) for n in decisions}
@@ -200,7 +200,7 @@ def test_auxiliary_skip_leaves_other_decisions_alone():
 
 
 def test_auxiliary_skip_decays_linearly_or_along_a_cosine():
-    decisions = {"normal/2/0": Decision("normal/2/0", ("none", "sep_conv_3x3"), auxiliary=True)}
+    decisions = {"normal/2/0": edge_decision("normal/2/0", ("none", "sep_conv_3x3"), auxiliary=True)}
 
     def beta(decay, progress):
         weights = {"normal/2/0": torch.zeros(2)}
@@ -214,7 +214,7 @@ def test_auxiliary_skip_decays_linearly_or_along_a_cosine():
 
 @pytest.mark.parametrize(("auxiliary", "assistance"), [(True, None), (False, AuxiliarySkip())])
 def test_auxiliary_skips_and_their_weight_go_together(auxiliary, assistance):
-    decisions = {"normal/2/0": Decision("normal/2/0", ("none", "sep_conv_3x3"), auxiliary=auxiliary)}
+    decisions = {"normal/2/0": edge_decision("normal/2/0", ("none", "sep_conv_3x3"), auxiliary=auxiliary)}
     make = partial(GradientStrategy, operations=Softmax(), inputs=None, architect=first_order, discretiser=argmax)
     with pytest.raises(InputError, match=r"strategy\.assistance: .* chooser\.auxiliary=true"):
         make("darts", decisions, optimizer=torch.optim.Adam, assistance=assistance)

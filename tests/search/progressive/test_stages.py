@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from common import edge_decision, node_decision
 
 from supernet.runtime.errors import InputError
 from supernet.search.progressive.stages import Stage, legs, pruned
@@ -28,7 +29,7 @@ def of(stages, space=None, recipe=RECIPE):
 
 def test_no_stages_are_one_leg_as_the_settings_are():
     (leg,) = of([])
-    assert (leg.space, leg.recipe, leg.partial) == (Darts(), RECIPE, None)
+    assert (leg.space, leg.recipe, leg.channel_divisor) == (Darts(), RECIPE, None)
     assert leg.recipe.schedule is RECIPE.schedule
 
 
@@ -46,7 +47,7 @@ def test_drnas_sizes_are_the_published_ones():
     """Chen et al. 2021: 36 channels, 20 cells, one cosine over both stages."""
     stages = [Stage(length=0.5, depth=2.5, width=2.25, channel_divisor=p, schedule="whole") for p in (6, 4)]
     found = of(stages, recipe=replace(RECIPE, epochs=50, warm_up=20))
-    assert [(leg.space.channels, leg.space.cells, leg.partial) for leg in found] == [(36, 20, 6), (36, 20, 4)]
+    assert [(leg.space.channels, leg.space.cells, leg.channel_divisor) for leg in found] == [(36, 20, 6), (36, 20, 4)]
     rates = [leg.recipe.schedule(epoch, 25) for leg in found for epoch in range(25)]
     assert rates == [0.05 * (1 + math.cos(math.pi * epoch / 50)) for epoch in range(50)]
 
@@ -83,7 +84,7 @@ def test_survey_counts_channels_of_every_edge():
 
 
 def decision(*options: str, **more) -> Decision:
-    return Decision("normal/2/0", options, **more)
+    return edge_decision("normal/2/0", options, **more)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def decision(*options: str, **more) -> Decision:
 )
 def test_pruning_by_hand(weights, keep, left):
     question = decision("none", "a", "b", "c")
-    inputs = Decision("normal/2", ("0",), inputs=True)
+    inputs = node_decision("normal/2", ("0",))
     found = pruned({"normal/2": inputs, question.name: question}, {question.name: torch.tensor(weights)}, keep)
     assert found == {question.name: left}
 
@@ -114,7 +115,7 @@ def test_one_operation_can_be_left_of_an_edge():
     chooser = Undecided(kept={"cell/1/0": ("none",), "cell/2/0": ("skip_connect",)})
     supernet = Supernet(NasBench201(4, 1, 1, 2).network(chooser, SHAPE, 3))
     assert supernet.decisions["cell/1/0"].options == ("none",)
-    weights = {n: torch.ones(len(d.options)) for n, d in supernet.decisions.items() if not d.inputs}
+    weights = {n: torch.ones(len(d.options)) for n, d in supernet.decisions.items() if d.role == "operation"}
     assert supernet(torch.zeros(2, *SHAPE), weights).shape == (2, 3)
 
 

@@ -38,8 +38,11 @@ def test_widening_copies_every_channel_about_equally_often():
 @pytest.mark.parametrize(("before", "after"), [(4, 9), (5, 7)])
 def test_a_widened_operation_computes_the_same_function(option, stride, training, before, after):
     torch.manual_seed(0)
-    site = Site(before, stride, affine=option != "sep_conv_3x3", pool_norm=True)
-    old, new = (shaken(OPERATIONS[option](s)).train(training) for s in (site, replace(site, channels=after)))
+    site = Site(before, before, stride, affine=option != "sep_conv_3x3", pool_norm=True)
+    old, new = (
+        shaken(OPERATIONS[option](s)).train(training)
+        for s in (site, replace(site, channels_in=after, channels_out=after))
+    )
     index = widening(before, after)
     inherit_operation(old, new, index)
     x = torch.randn(5, before, 7, 6, dtype=torch.float64)
@@ -54,7 +57,7 @@ def test_a_widened_operation_computes_the_same_function(option, stride, training
 
 def test_without_the_shares_it_would_not_be_the_same():
     """What the authors' code does: copies count twice."""
-    old, new = (shaken(OPERATIONS["nor_conv_1x1"](Site(c))).eval() for c in (2, 3))
+    old, new = (shaken(OPERATIONS["nor_conv_1x1"](Site(c, c))).eval() for c in (2, 3))
     index = widening(2, 3)
     inherit_operation(old, new, index)
     copied = old[1].weight[index][:, index]
@@ -84,7 +87,7 @@ def test_the_same_supernet_carries_over_to_the_same_logits(chooser, space):
 def test_fewer_operations_compute_what_they_did_with_zero_weights_elsewhere(space):
     operations = DARTS_OPERATIONS if isinstance(space, Darts) else NASBENCH201_OPERATIONS
     before = supernet_of(Undecided(), space)
-    edges = [name for name, d in before.decisions.items() if not d.inputs]
+    edges = [name for name, d in before.decisions.items() if d.role == "operation"]
     kept = {name: (operations[1], operations[2 + i % 2]) for i, name in enumerate(edges)}
     now = supernet_of(Undecided(kept=kept), space, seed=1)
     inherit_weights(before, now)
