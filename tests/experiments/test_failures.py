@@ -4,7 +4,7 @@ import pytest
 import torch
 from common import tiny
 from supernet.experiments import pipeline
-from supernet.experiments.records import summary
+from supernet.experiments.records import environment
 
 BASE = ["experiment=quick", "runtime.threads=1", "search.epochs=1", "retrain.epochs=1"]
 
@@ -54,4 +54,4 @@ def test_a_single_run_keeps_its_traceback(supernet, monkeypatch):
 
 def test_a_machine_without_git(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert summary.environment(torch.device("cpu"))["commit"] is None
+    assert environment.environment(torch.device("cpu"))["commit"] is None
