@@ -194,7 +194,9 @@ def _strategy(settings: dict[str, Any]) -> Callable[..., Any]:
     parts = {name: build(settings.get(name), name) for name in _PARTS.values()}
     for name in ("relaxation", "inputs", "architect", "discretiser"):
         if parts[name] is not None and not callable(parts[name]):
-            raise InputError(f"{name}={parts[name]}: needs something that can be called, such as the class in the README")
+            raise InputError(
+                f"{name}={parts[name]}: needs something that can be called, such as the class in the README"
+            )
     node = settings["strategy"]
     shared = {inner: parts[name] for inner, name in _PARTS.items() if inner in node and node[inner] == settings[name]}
     strategy: Callable[..., Any] = build({**node, **shared}, "strategy")

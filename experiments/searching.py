@@ -125,7 +125,7 @@ def check_legs(job: Job) -> None:
 
 
 def _check_functions(job: Job, leg: ResolvedStage, supernet: Supernet) -> None:
-    """Calls once what would be called first in the search, for which a wrong setting is one that does not fit a size."""
+    """Calls once what the search would call later: some settings are wrong only for this size or these operations."""
     with named({"search": leg.recipe}):
         leg.recipe.schedule(0, leg.recipe.epochs)
     if job.settings["strategy"].get("terms") != job.settings["objective"]:

@@ -122,7 +122,9 @@ class Decided:
     def operation(self, decision: Decision, site: Site) -> nn.Module:
         name = decision.name
         if name not in self.architecture:
-            raise InputError(f"the genotype has no operation for {name}; one of {', '.join(decision.options)} is needed")
+            raise InputError(
+                f"the genotype has no operation for {name}; one of {', '.join(decision.options)} is needed"
+            )
         operations = [_build(name, option, site, self.factories) for option in self.architecture[name]]
         return operations[0] if len(operations) == 1 else Together(operations)
 
