@@ -99,7 +99,7 @@ def _best(job: Job, found: Finalist) -> dict[str, float | None]:
     """The largest number of each column; none where the table is somebody's own function, which cannot be searched."""
     if not isinstance(job.table, Table):
         return {}
-    return {c: _plain(job.table(job.table.best(c)))[c] for c, value in found.table.items() if value is not None}
+    return {c: _plain(job.table(job.table.best(c)).values)[c] for c, value in found.table.items() if value is not None}
 
 
 def _search_epochs(job: Job) -> tuple[int, dict[str, float]]:

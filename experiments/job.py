@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from supernet.data.sources import Data
+from supernet.estimation.scores import Measured, Score
 from supernet.execution.engines import Engine, engine
 from supernet.execution.precision import settle_numerics
 from supernet.runtime.checkpoint import IMAGES
@@ -70,7 +71,7 @@ class Job:
     legs: list[ResolvedStage]
     monitor: MonitorSettings
     retrain_recipe: Recipe | None
-    table: Callable[[Architecture], Mapping[str, float]] | None
+    table: Score | None
     factories: dict[str, Any]
     engine: Engine
     save_seconds: float
@@ -231,7 +232,11 @@ def from_table(job: Job, architecture: Architecture) -> Mapping[str, float]:
     if job.table is None:
         return {}
     with named({"table": None}, way_out="; table=none does without it"):
-        return job.table(architecture)
+        known = job.table(architecture)
+    if not isinstance(known, Measured):
+        what = type(known).__name__
+        raise InputError(f"table: gives {what} for an architecture; needs supernet.estimation.scores.Measured")
+    return known.values
 
 
 def random_cell(job: Job, number: int) -> Architecture:
