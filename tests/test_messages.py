@@ -20,12 +20,6 @@ PENDING = {  # still in the old words
     "supernet/data/torchvision_archives.py",
     "supernet/estimation/benchmark_tables.py",
     *(f"supernet/genotypes/{name}.py" for name in ("lookup", "published")),
-    *(f"supernet/search/{name}.py" for name in ("recipe", "black_box/random_search", "collapse/monitor")),
-    *(
-        f"supernet/search/differentiable/{name}.py"
-        for name in ("gradient", "operation_early_stopping", "projection", "weight_transforms")
-    ),
-    "supernet/training/loop.py",
 }
 
 
