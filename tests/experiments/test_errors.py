@@ -34,7 +34,6 @@ BASE = ["experiment=quick", "runtime.threads=1"]
         ("name=../x", "name=../x: runs lie in runs/NAME"),
         ("chooser.excluded=[1,2]", "no operation is named '1'"),
         ("+strategy.transforms={a: 1}", "strategy.transforms.a=1: needs an object"),
-        ("strategy.transforms=[none,none]", "strategy.transforms=['none', 'none']: needs names and values"),
         ("optimizer._target_=builtins.dict", "optimizer._target_: dict does not say which settings it takes"),
         ("+search.speed=3", "search.speed: unknown setting; known: epochs"),
         ("search.drop_path=1", "search.drop_path=1.0: needs to lie in [0, 1)"),
