@@ -123,7 +123,7 @@ def read_image(
         if not resize and (turned.height, turned.width) != (height, width):
             raise InputError(
                 f"{path}: {turned.height} x {turned.width} pixels where others have {height} x {width}; "
-                f"set data.size=[H,W] to resize them all"
+                "give a size to resize them all"
             )
         return as_tensor(turned, shape, path, preparation)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from supernet.genotypes.literature import published
 from supernet.genotypes.parsing import count_genotypes, find_place, read_at
-from supernet.genotypes.published import published
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_file, is_folder, read_text
 from supernet.runtime.text import printable

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from supernet.genotypes.published import OriginalGenotype
+from supernet.genotypes.literature import OriginalGenotype
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Decision, Role
 from supernet.space.cells import Cell

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from supernet.genotypes.literals import EXPECTED, read_call
-from supernet.genotypes.published import OriginalGenotype, Pairs
+from supernet.genotypes.literature import OriginalGenotype, Pairs
 from supernet.runtime.errors import InputError
 from supernet.space.operations import OPERATIONS
 
