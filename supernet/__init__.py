@@ -1,6 +1,6 @@
 """One-shot neural architecture search: a supernet with every operation in it, searched, discretised and retrained."""
 
-from supernet.deployment.bundle import load
+from supernet.deployment.loading import load
 from supernet.genotypes.literature import published
 from supernet.genotypes.parsing import read_genotype
 from supernet.runtime.errors import InputError

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from supernet.deployment.bundle import NAME, load
+from supernet.deployment.bundle import NAME
+from supernet.deployment.loading import load
 from supernet.estimation.costs import macs, parameters
 from supernet.genotypes.drawing import cell_kinds, extent, save_drawings, state_name, to_dot
 from supernet.genotypes.literature import PUBLISHED

@@ -215,13 +215,13 @@ def _check(name: str, parts: Parts) -> tuple[str, ...]:
     given = [s for s in (parts.train, parts.valid, parts.test) if s is not None]
     labels = [s.labels for s in given]
     if any(len(each) == 0 for each in labels) or min(int(each.min()) for each in labels) < 0:
-        raise InputError(f"data set {name}: needs images in every part and labels from 0 on")
+        raise InputError(f"{name}: needs images in every part and labels from 0 on")
     count = _count_classes(name, parts.classes, labels)
     shapes = {s.shape for s in given}
     if len(shapes) > 1:
-        raise InputError(f"data set {name}: images of different shapes in its parts: {sorted(shapes)}")
+        raise InputError(f"{name}: images of different shapes in its parts: {sorted(shapes)}")
     if min(parts.train.shape) < 1:
-        raise InputError(f"data set {name}: images of shape {parts.train.shape} hold no pixels")
+        raise InputError(f"{name}: images of shape {parts.train.shape} hold no pixels")
     return parts.classes or tuple(str(label) for label in range(count))
 
 
@@ -234,7 +234,7 @@ def _hold_out(name: str, parts: Parts, classes: tuple[str, ...]) -> tuple[Source
         else:
             held, kept = split_with_copies(train.labels, parts.copies, *key)
     except InputError as error:
-        raise InputError(f"data set {name}: a fifth is held out to test: {error}") from None
+        raise InputError(f"{name}: a fifth is held out to test: {error}") from None
     return train.subset(kept), train.subset(held)
 
 
@@ -243,16 +243,14 @@ def _count_classes(name: str, classes: Sequence[str], labels: Sequence[Tensor]) 
     count = max(int(each.max()) for each in labels) + 1
     if count < 2 or (classes and len(classes) < count):
         wanted = f"{len(classes)} named" if classes else "at least 2 expected"
-        raise InputError(f"data set {name}: {count} classes by the labels, {wanted}")
+        raise InputError(f"{name}: {count} classes by the labels, {wanted}")
     present = set(labels[0].unique().tolist())
     if len(present) < max(count, len(classes)):
         first = next(label for label in range(count + 1) if label not in present)
         named = f" ({classes[first]})" if first < len(classes) else ""
-        raise InputError(
-            f"data set {name}: no training images of class {first}{named}; labels count from 0 without gaps"
-        )
+        raise InputError(f"{name}: no training images of class {first}{named}; labels count from 0 without gaps")
     if len(set(classes)) != len(classes):
-        raise InputError(f"data set {name}: two classes have one name among {', '.join(classes)}")
+        raise InputError(f"{name}: two classes have one name among {', '.join(classes)}")
     return count
 
 

@@ -105,7 +105,7 @@ def svhn(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Data:
-    """Reads SVHN, house numbers in photos: 99,289 colour images of 32 x 32 pixels in 10 classes, 26,032 of them to test.
+    """Reads SVHN, house numbers: 99,289 colour images of 32 x 32 pixels in 10 classes, 26,032 of them to test.
 
     Args:
         root: the folder that torchvision keeps its data sets in.

@@ -46,7 +46,7 @@ class Table:
         if cell not in self.rows:
             raise InputError(
                 f"{self.origin}: has no cell {cell[:200]}; its {len(self.rows):,} cells are of another space, "
-                f"with cells such as {next(iter(self.rows))}; table=none does without it"
+                f"with cells such as {next(iter(self.rows))}; use the table of its space, or none"
             )
         return dict(zip(self.columns, self.rows[cell], strict=True))
 
@@ -68,9 +68,29 @@ class Table:
         return from_string(max(known, key=lambda cell: known[cell]))
 
 
-def read_table(path: str, columns: Sequence[str]) -> Table:
-    """Reads `columns` of a CSV file as described above. Raises InputError, one line, where it is anything else."""
-    return _parse(_lines(Path(path), f"table.path={path}"), tuple(columns), f"table.path={path}")
+def read_table(path: str | Path, columns: Sequence[str]) -> Table:
+    """Reads columns of a CSV file as described above.
+
+    Args:
+        path: the file, plain or .gz.
+        columns: the names of the columns to read.
+
+    Returns:
+        The table.
+
+    Raises:
+        InputError: there is no such file or column, or the file is not such a table, in one line.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     text = "arch,accuracy\\n|nor_conv_3x3~0|,91.5\\n|none~0|,10\\n"
+        ...     _ = Path(folder, "cells.csv").write_text(text)
+        ...     table = read_table(f"{folder}/cells.csv", ["accuracy"])
+        >>> table(from_string("|nor_conv_3x3~0|"))
+        {'accuracy': 91.5}
+    """
+    return _parse(_lines(Path(path), f"path={path}"), tuple(columns), f"path={path}")
 
 
 def micro(columns: Sequence[str] = ("digits_valid", "digits_test")) -> Table:
@@ -80,7 +100,7 @@ def micro(columns: Sequence[str] = ("digits_valid", "digits_test")) -> Table:
     the single seeds; `params` and `macs` are there, too. The file's head says how it was made.
     """
     text = files("supernet.estimation").joinpath("micro.csv").read_text(encoding="utf-8")
-    return _parse(text.splitlines(), tuple(columns), "table=micro")
+    return _parse(text.splitlines(), tuple(columns), "micro table")
 
 
 def _lines(path: Path, where: str) -> list[str]:
@@ -114,7 +134,7 @@ def _parse(lines: Sequence[str], columns: tuple[str, ...], where: str) -> Table:
         raise InputError(f"{where}: has no rows")
     for place, name in enumerate(columns):
         if all(math.isnan(row[place]) for row in rows.values()):
-            raise InputError(f"{where}: column {name!r} has no number in any row; leave it out of table.columns")
+            raise InputError(f"{where}: column {name!r} has no number in any row; leave it out of columns")
     return Table(where, columns, rows)
 
 

@@ -6,17 +6,18 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
 from supernet.genotypes.edge_routing import HEIGHT, Box, Edge, Layout, Route, lay_out
 from supernet.runtime.files import replacing, write_whole
 from supernet.runtime.text import printable
+
+if TYPE_CHECKING:  # Matplotlib is slow to import; only a drawing itself needs it
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _EDGE = re.compile(r"([^/]+)/([0-9]{1,6})/([0-9]{1,6})")
 _MOST_NODES, _MOST_EDGES = 64, 200  # of a cell that is drawn: a larger picture cannot be looked at, or even written
@@ -52,8 +53,7 @@ def heat_map(edges: Sequence[str], options: Sequence[str], values: Tensor, title
     The scale runs from 0 to 1, 1/2, 1/4, ...: the least of these that holds all weights. So eight undecided options
     show their differences, and the colours of pictures from one search can still be compared.
     """
-    figure = Figure(figsize=(1.8 + 0.62 * len(options), 1.5 + 0.3 * len(edges)), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(1.8 + 0.62 * len(options), 1.5 + 0.3 * len(edges), layout="constrained")
     axes = figure.add_subplot()
     numbers = values.detach().float().cpu().numpy()
     largest = np.nanmax(numbers, initial=0.0)
@@ -159,12 +159,21 @@ def _draw(architecture: Mapping[str, tuple[str, ...]], cells: Sequence[str]) -> 
         lay_out(_edges(architecture, cell), _outputs(architecture, cell), *extent(architecture, cell)) for cell in cells
     ]
     width = max(layout.width for layout in layouts)
-    figure = Figure(figsize=(width, HEIGHT * len(cells)), dpi=100)
-    FigureCanvasAgg(figure)
+    figure = _figure(width, HEIGHT * len(cells))
     share = 1 / len(cells)
     for number, (cell, layout) in enumerate(zip(cells, layouts, strict=True), start=1):
         axes = figure.add_axes((0, 1 - number * share, layout.width / width, share))
         _paint(axes, layout, cell if cell == "cell" else f"{cell} cell", extent(architecture, cell)[0])
+    return figure
+
+
+def _figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
+    """An empty figure of this size in inches, outside pyplot's list of figures."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=100, layout=layout)
+    FigureCanvasAgg(figure)
     return figure
 
 
@@ -196,6 +205,8 @@ def _colour(operation: str) -> str:
 
 
 def _paint(axes: Axes, layout: Layout, title: str, inputs: int) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
     axes.set(xlim=(0, layout.width), ylim=(0, HEIGHT))
     axes.axis("off")
     axes.text(0.2, HEIGHT - 0.2, printable(title), fontsize=12, va="center", parse_math=False)
