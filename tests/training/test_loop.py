@@ -9,7 +9,7 @@ from torch import nn
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Resident, training_batches
-from supernet.genotypes.published import published
+from supernet.genotypes.literature import published
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.report import Silent
