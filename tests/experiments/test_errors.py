@@ -33,7 +33,7 @@ BASE = ["experiment=quick", "runtime.threads=1"]
         ("genotype=''", "genotype=: an empty text"),
         ("name=../x", "name=../x: runs lie in runs/NAME"),
         ("chooser.excluded=[1,2]", "no operation is named '1'"),
-        ("+strategy.transforms.a={b: 1}", "strategy.transforms={'a': {'b': 1}}: "),
+        ("+strategy.transforms.a={b: 1}", "strategy.transforms.a={'b': 1}: needs an object"),
         ("strategy.transforms=[none,none]", "strategy.transforms=[none,none]"),
         ("optimizer._target_=builtins.dict", "optimizer._target_: dict does not say which settings it takes"),
         ("+search.speed=3", "search.speed: unknown setting; known: epochs"),
