@@ -33,7 +33,8 @@ BASE = ["experiment=quick", "runtime.threads=1"]
         ("genotype=''", "genotype=: an empty text"),
         ("name=../x", "name=../x: runs lie in runs/NAME"),
         ("chooser.excluded=[1,2]", "no operation is named '1'"),
-        ("+strategy.transforms={a: 1}", "strategy.transforms.a=1: needs an object"),
+        ("+strategy.transforms.a={b: 1}", "strategy.transforms.a={'b': 1}: needs an object"),
+        ("strategy.transforms=[none,none]", "strategy.transforms=[none,none]"),
         ("optimizer._target_=builtins.dict", "optimizer._target_: dict does not say which settings it takes"),
         ("+search.speed=3", "search.speed: unknown setting; known: epochs"),
         ("search.drop_path=1", "search.drop_path=1.0: needs to lie in [0, 1)"),
@@ -127,7 +128,7 @@ def test_one_line_and_exit_code_two(supernet, override, says):
         (["data=npz"], "data.path: needs a value; give one with data.path=..."),
         (["data=npz", "data.path=absent.npz"], "data.path=absent.npz: no such file"),
         (["data=image_folder", "data.path=absent"], "data.path=absent: no such folder"),
-        (["data=cifar10"], "data.download=true, or data=digits"),
+        (["data=cifar10"], "; use download=True, or digits()"),
         (["runtime.device=cuda:99"], "CUDA devices are visible; use auto or cpu"),
         (["+operations={odd: {_target_: nowhere.to.be.found}}"], "operations.odd._target_=nowhere.to.be.found"),
         (["genotype=genotype.json"], "is unknown; known: none, max_pool_3x3"),
@@ -191,7 +192,7 @@ def test_resume_refuses_a_checkpoint_of_something_else(supernet, tmp_path):
             return {}
 
     run = recorded(tmp_path, BASE)
-    parts = {name: Part() for name in ("supernet", "strategy", "optimizer", "state")}
+    parts = {name: Part() for name in ("supernet", "strategy", "optimizer", "epochs")}
     Checkpoint(run / "checkpoints" / "search.pt", {"space": "nasbench201", "data": "digits", "seed": 0}, parts).save()
     before = (run / "checkpoints" / "search.pt").read_bytes()
     code, printed = supernet(f"resume={run}")
