@@ -313,10 +313,10 @@ class _Replay(Function):
     def backward(ctx: Any, *slopes: Tensor) -> Any:
         if torch.is_grad_enabled():
             raise InputError(
-                "runtime.graphs=true: this architect differentiates twice, which a CUDA graph cannot; use false"
+                "graphs=True: this architect differentiates twice, which a CUDA graph cannot; use False"
             )
         if ctx.turn != ctx.graph.turn.number:
             raise InputError(
-                "runtime.graphs=true: backward of a pass that is not the last one, or a second time; use false"
+                "graphs=True: backward of a pass that is not the last one, or a second time; use False"
             )
         return None, *ctx.graph.backward(slopes)
