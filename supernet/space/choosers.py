@@ -46,7 +46,7 @@ class Undecided:
     operations whose weight is not zero run (GDAS, random search); otherwise all do. `excluded`: operations that are
     left out on every edge (FairDARTS has no "none"). `auxiliary`: a skip connection runs beside the operations of every
     edge, also where it is none of them, and fades (DARTS-); at stride 2 it has weights of its own. `kept`: what is left
-    of single edges ("normal/2/0"), by a leg before.
+    of single edges ("normal/2/0"), by an earlier stage.
     """
 
     factories: Mapping[str, Operation] = field(default_factory=lambda: OPERATIONS)
@@ -122,7 +122,9 @@ class Decided:
     def operation(self, decision: Decision, site: Site) -> nn.Module:
         name = decision.name
         if name not in self.architecture:
-            raise InputError(f"the genotype has no operation for {name}; one of {', '.join(decision.options)} is needed")
+            raise InputError(
+                f"the genotype has no operation for {name}; one of {', '.join(decision.options)} is needed"
+            )
         operations = [_build(name, option, site, self.factories) for option in self.architecture[name]]
         return operations[0] if len(operations) == 1 else Together(operations)
 
