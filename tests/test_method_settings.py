@@ -160,12 +160,8 @@ DARTS_PT = {
 
 
 # Chen and Hsieh 2020: sota/cnn/train_search.py and attacker
-def sdarts(kind: str, name: str, **more: Any) -> dict[str, Any]:
-    key = f"strategy.transforms.{name}"
-    values = {"_target_": f"search.differentiable.weight_transforms.{kind}", "start": 0.03, "end": 0.3, **more}
-    return {**SEVEN, "strategy.transforms": GONE, **{f"{key}.{setting}": value for setting, value in values.items()}}
-
-
+SDARTS_RS, SDARTS_ADV = "strategy.transforms.random_smoothing", "strategy.transforms.adversarial"
+SDARTS = {**SEVEN, "strategy.transforms": GONE}
 # Chen et al. 2021: DARTS-space/train_search.py
 DRNAS = {**SEVEN, "relaxation._target_": "search.differentiable.relaxations.Dirichlet", "optimizer.lr": 6e-4}
 GUMBEL = {"relaxation._target_": "search.differentiable.relaxations.Gumbel"}
@@ -249,8 +245,19 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "r_darts_dp": {**SECOND_ORDER, "search.drop_path": 0.2},
     "r_darts_es": R_DARTS_ES,
     "r_darts_ada": {**R_DARTS_ES, "monitor.on_rise": "adapt"},
-    "sdarts_rs": sdarts("RandomSmoothing", "random_smoothing"),
-    "sdarts_adv": sdarts("Adversarial", "adversarial", steps=7),
+    "sdarts_rs": {
+        **SDARTS,
+        f"{SDARTS_RS}._target_": "search.differentiable.weight_transforms.RandomSmoothing",
+        f"{SDARTS_RS}.start": 0.03,
+        f"{SDARTS_RS}.end": 0.3,
+    },
+    "sdarts_adv": {
+        **SDARTS,
+        f"{SDARTS_ADV}._target_": "search.differentiable.weight_transforms.Adversarial",
+        f"{SDARTS_ADV}.start": 0.03,
+        f"{SDARTS_ADV}.end": 0.3,
+        f"{SDARTS_ADV}.steps": 7,
+    },
     "drnas": DRNAS,
     "drnas_progressive": {
         **DRNAS,
