@@ -233,9 +233,9 @@ def from_table(job: Job, architecture: Architecture) -> Mapping[str, float]:
         return {}
     with named({"table": None}, way_out="; table=none does without it"):
         known = job.table(architecture)
-        if not isinstance(known, Measured):
-            what = type(known).__name__
-            raise InputError(f"gives {what} for an architecture; needs supernet.estimation.scores.Measured")
+    if not isinstance(known, Measured):
+        what = type(known).__name__
+        raise InputError(f"table: gives {what} for an architecture; needs supernet.estimation.scores.Measured")
     return known.values
 
 

@@ -157,8 +157,6 @@ DARTS_PT = {
     "stages.1.wrapper._partial_": True,
     "stages.1.wrapper.batches": None,
 }
-
-
 # Chen and Hsieh 2020: sota/cnn/train_search.py and attacker
 SDARTS_RS, SDARTS_ADV = "strategy.transforms.random_smoothing", "strategy.transforms.adversarial"
 SDARTS = {**SEVEN, "strategy.transforms": GONE}

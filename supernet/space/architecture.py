@@ -197,7 +197,7 @@ def check(architecture: Architecture, decisions: Mapping[str, Decision]) -> None
         if len(set(kept)) != len(kept) or not least <= len(kept) <= decision.keep:
             number = f"exactly {decision.keep}" if least == decision.keep else f"{least} to {decision.keep}"
             raise InputError(
-                f"the genotype keeps of {name} {', '.join(kept) or 'nothing'}; {number} different ones are needed"
+                f"the genotype's {name} keeps {', '.join(kept) or 'nothing'}; {number} different ones are needed"
             )
 
 

@@ -186,7 +186,7 @@ def to_string(architecture: Architecture) -> str:
         nodes += 1
     if architecture.space != NasBench201.name or not nodes:
         raise InputError(
-            f"genotype: of space {architecture.space!r}; only cells of {NasBench201.name!r} can be written so"
+            f"the genotype is of space {architecture.space!r}; only cells of {NasBench201.name!r} can be written so"
         )
 
     def term(node: int, source: int) -> str:

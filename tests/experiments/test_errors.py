@@ -21,7 +21,7 @@ BASE = ["experiment=quick", "runtime.threads=1"]
         ("search.warm_up=99", "search.warm_up=99"),
         ("search.batch_size=1", "search.batch_size=1"),
         ("search.share=1.5", "search.share=1.5"),
-        ("search.schedule.start=-1", "schedule.start=-1"),
+        ("search.schedule.start=-1", "search.schedule.start=-1"),
         ("retrain.auxiliary_weight=inf", "retrain.auxiliary_weight=inf: needs a finite number"),
         ("runtime.deterministic=-1", "runtime.deterministic=-1: needs true or false"),
         ("architect._partial_=5", "architect._partial_=5: needs true or false"),
@@ -53,14 +53,14 @@ BASE = ["experiment=quick", "runtime.threads=1"]
         ),
         ("relaxation._target_=pathlib.Path", "relaxation=.: needs something that can be called"),
         ("architect._target_=os.system", "_target_=os.system"),
-        ("optimizer.lr=fast", "strategy.optimizer.lr=fast: needs a number"),
+        ("optimizer.lr=fast", "supernet: optimizer.lr=fast: needs a number"),
         ("seed=-1", "seed=-1: needs to lie between 0"),
         ("runtime.device=tpu9", "runtime.device=tpu9"),
         ("runtime.threads=0", "runtime.threads=0"),
         ("runtime.precision=float8", "runtime.precision=float8: use float32 or bfloat16"),
         ("retrain_valid=1.5", "retrain_valid=1.5"),
         ("baseline.random=-1", "baseline.random=-1"),
-        ("optimizer.betas=0.5", "strategy.optimizer.betas=0.5: needs a list"),
+        ("optimizer.betas=0.5", "supernet: optimizer.betas=0.5: needs a list"),
         ("retrain.network.darts.cells=0", "retrain.network.darts.cells=0: needs to be at least 1"),
         ("retrain.auxiliary_weight=-1", "retrain.auxiliary_weight=-1.0: needs 0 or more"),
         ("retrain.label_smoothing=1", "retrain.label_smoothing=1.0: needs to lie in"),
@@ -71,6 +71,14 @@ BASE = ["experiment=quick", "runtime.threads=1"]
         ("architect={_target_: mine.best}", "needs the name of an option"),
         ("runtime=3", "needs the name of an option"),
         ("genotype=nothing", "genotype=nothing: neither a file nor a published name; names: nasnet_a"),
+        # what shows only when a part is called
+        (
+            "chooser.channel_divisor=3",
+            "supernet: chooser.channel_divisor=3: 4 channels at normal/2/0 cannot be divided",
+        ),
+        ("chooser.auxiliary=true", "supernet: strategy"),
+        ("optimizer.lr=-1", "supernet: optimizer: Invalid learning rate: -1.0"),
+        ("+discretiser.kind=normal", "supernet: discretiser.kind: unknown setting; known: space, decisions, weights"),
         # what Hydra and OmegaConf find
         ("relaxation=nope", "relaxation=nope: no such option; known: dirichlet, gumbel"),
         ("seed=abc", "seed=abc: Value 'abc' of type 'str' could not be converted to Integer"),
@@ -94,6 +102,29 @@ def test_one_line_and_exit_code_two(supernet, override, says):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (
+            ["optimizer=exponentiated_gradient", "relaxation=simplex", "optimizer.lr=-1"],
+            "supernet: optimizer.lr=-1.0: needs 0 or more",
+        ),
+        (["discretiser=limit_skips", "discretiser.most=-1"], "supernet: discretiser.most=-1: needs 0 or more"),
+        (
+            ["objective=expected_cost", "~objective.expected_cost.costs.skip_connect"],
+            "supernet: objective.expected_cost.costs: none for 'skip_connect'; give each of none, max_pool_3x3",
+        ),
+        (
+            ["objective=[beta_decay,entropy]", "objective.beta_decay.epochs=0"],
+            "supernet: objective.beta_decay.epochs=0: needs 1 or more",
+        ),
+        (["architect=unrolled", "architect.epsilon=0"], "supernet: architect.epsilon=0.0: needs to be above 0"),
+        (
+            ["search.schedule._target_=supernet.training.schedules.Linear", "+search.schedule.tail=99"],
+            "needs more than tail=99; lower the tail or train longer",
+        ),
+        (
+            ["retrain.keep=best", "retrain_valid=0"],
+            "supernet: retrain.keep=best: needs validation images to choose by; use retrain.keep=last",
+        ),
+        (["space=micro", "table=micro", "space.nodes=3"], "; table=none does without it"),
         (["data=npz"], "data.path: needs a value; give one with data.path=..."),
         (["data=npz", "data.path=absent.npz"], "data.path=absent.npz: no such file"),
         (["data=image_folder", "data.path=absent"], "data.path=absent: no such folder"),
