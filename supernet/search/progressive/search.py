@@ -208,7 +208,7 @@ def check_stages(planned: StagedSearch) -> list[Mapping[str, Decision]]:
             decisions = Supernet(stage.space.network(planned.chooser, planned.shape, planned.classes)).decisions
         strategy = planned.make_strategy(stage.space.name, decisions, seed=planned.seed)
         strategy.finish()  # the settings of the discretiser
-        _check_stage(stage.stage, number, strategy)
+        _check_stage(planned.stages, number, strategy)
         if unknown := set(planned.monitor.spared) - {*groups(decisions), "normal", "reduce"}:
             raise InputError(
                 f"spared={list(planned.monitor.spared)}: no kind of cell is {unknown.pop()!r}; known: "
@@ -242,7 +242,8 @@ def size_in_words(stage: ResolvedStage, supernet: Supernet) -> str:
     return ", ".join(words)
 
 
-def _check_stage(stage: Stage, number: int, strategy: Strategy) -> None:
+def _check_stage(stages: Sequence[ResolvedStage], number: int, strategy: Strategy) -> None:
+    stage = stages[number].stage
     if stage.inherit_weights and not strategy.inherits:
         raise InputError(
             f"stages[{number}].inherit_weights=True: {type(strategy).__name__} learns nothing that a later stage can "
