@@ -44,8 +44,8 @@ def named(
     last key and a colon. A message that has its key already keeps it.
 
     Args:
-        parts: by their keys: classes, functions, or objects made of them; None where the key says all. An empty key at
-            the end leaves the messages alone that name no parameter.
+        parts: by their keys: classes, functions, or objects made of them; None where the key says all. What stands at
+            an empty key calls its parameters as the person does, and a message that names no parameter stays as it is.
         kinds: the errors that are mistakes of the person; `UNFIT` where something is made. Others pass as they are.
         way_out: what a person at the command line can do, put after the message.
 
@@ -68,19 +68,18 @@ def named(
         raise
     except kinds as error:
         key = _key_of(str(error), parts)
-        if not key:
+        if key is None:
             raise
         raise NamedError(f"{key}{error}{way_out}") from error
 
 
-def _key_of(message: str, parts: Mapping[str, Any]) -> str:
+def _key_of(message: str, parts: Mapping[str, Any]) -> str | None:
     """What stands before a message: the key of the part whose parameter it begins with, or the last key."""
     begins = _PARAMETER.match(message)
     for key, part in parts.items():
         if begins and begins[1] in _parameters(part):
-            return f"{key}."
-    last = list(parts)[-1]
-    return f"{last}: " if last else ""
+            return f"{key}." if key else ""
+    return None if "" in parts else f"{list(parts)[-1]}: "
 
 
 def _parameters(part: Any) -> Collection[str]:

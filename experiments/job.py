@@ -21,7 +21,7 @@ from supernet.runtime.report import RunReport
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_everything
 from supernet.search.collapse.monitor import MonitorSettings
-from supernet.search.progressive.stages import ResolvedStage, Stage, legs
+from supernet.search.progressive.stages import ResolvedStage, Stage, resolve_stages
 from supernet.search.recipe import SearchRecipe
 from supernet.space.architecture import Architecture, random_architecture
 from supernet.space.choosers import Undecided
@@ -49,10 +49,10 @@ _PARTS = {  # what a strategy calls its parts -> the groups in which a person ch
 
 @dataclass(frozen=True)
 class Job:
-    """What all stages share.
+    """What all steps of the job share.
 
     `settings` are those that were given, with numbers where they left a size to the data; `divided` says which training
-    images which stage gets. There are more than twelve fields, one for each part: every stage needs a few of them, no
+    images which step gets. There are more than twelve fields, one for each part: every stage needs a few of them, no
     two stages the same ones, so that groups of them would only make each way to them longer.
     """
 
@@ -68,7 +68,7 @@ class Job:
     retrain_space: Any
     chooser: Any
     strategy: Callable[..., Any]
-    legs: list[ResolvedStage]
+    stages: list[ResolvedStage]
     monitor: MonitorSettings
     retrain_recipe: Recipe | None
     table: Score | None
@@ -142,7 +142,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         retrain_space=_retrain_space(settings, space.name),
         chooser=chooser,
         strategy=strategy,
-        legs=legs(stages, space, recipe, data.shape, len(data.classes)),
+        stages=resolve_stages(stages, space, recipe, data.shape, len(data.classes)),
         monitor=monitor,
         retrain_recipe=retrain_recipe,
         table=table,
@@ -207,7 +207,7 @@ def _strategy(settings: dict[str, Any]) -> Callable[..., Any]:
 def _stages(nodes: list[Any]) -> list[Stage]:
     for number, node in enumerate(nodes):
         if not isinstance(node, dict):
-            raise InputError(f"stages[{number}]={node}: needs settings of a leg, such as {{keep: 4}}, or {{}}")
+            raise InputError(f"stages[{number}]={node}: needs settings of a stage, such as {{keep: 4}}, or {{}}")
     target = f"{Stage.__module__}.{Stage.__qualname__}"
     stages: list[Stage] = build([{**node, "_target_": target} for node in nodes], "stages")
     return stages

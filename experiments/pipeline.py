@@ -52,7 +52,7 @@ from .records.summary import ENVIRONMENT, SUMMARY, Finalist, show_next, show_tab
 from .resume import Start
 from .retraining import balanced, keep_model, retrain, test_once
 from .schema import plain
-from .searching import check_legs, leg_name, search_cell
+from .searching import check_search, search_cell, search_name
 
 _UNASKED, _TYPED = Invocation(), Start([])
 _LOG = logging.getLogger("supernet")
@@ -173,7 +173,7 @@ def pipeline(
     own = resume.for_the_parts(settings, began)
     job = prepare(own, directory, interruption)
     _note_start(job, began)
-    check_legs(job)
+    check_search(job)
     say(f"supernet: {job.data.name}, seed {job.seed}, on {job.device}, in {directory}", job.console)
     for line in job.data.reading.lines():
         say(line, job.console)
@@ -191,7 +191,7 @@ def pipeline(
     finalists = [describe(job, *cell) for cell in cells.items()] if untrained else _finals(job, cells)
     finalists = complete(job, cells, truths, finalists)
     head = facts(job, settings, asked, finalists[0])
-    last = leg_name(job, len(job.legs) - 1)
+    last = search_name(job, len(job.stages) - 1)
     hparams(directory / "tb" / (last if untrained else "retrain"), _flat(job.settings), _metrics(finalists[0]))
     summarise(directory, finalists, head)
     show_table(job.console, finalists, head["table_best"], balanced(job.data))

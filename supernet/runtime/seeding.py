@@ -6,6 +6,8 @@ import random
 import numpy as np
 import torch
 
+_INITIAL_STREAM = 0x1417
+
 
 def seed_everything(seed: int) -> None:
     """Seeds the global generators of Python, NumPy and torch (the CPU and every CUDA device).
@@ -38,3 +40,8 @@ def generator(*key: int) -> torch.Generator:
     """
     digest = hashlib.blake2b(",".join(str(int(part)) for part in key).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+
+
+def seed_initial_weights(seed: int, *key: int) -> None:
+    """Seed the global generators for a network that is built next: the same key gives the same initial weights."""
+    seed_everything(generator(seed, _INITIAL_STREAM, *key).initial_seed() % 2**32)

@@ -46,7 +46,7 @@ class Undecided:
     operations whose weight is not zero run (GDAS, random search); otherwise all do. `excluded`: operations that are
     left out on every edge (FairDARTS has no "none"). `auxiliary`: a skip connection runs beside the operations of every
     edge, also where it is none of them, and fades (DARTS-); at stride 2 it has weights of its own. `kept`: what is left
-    of single edges ("normal/2/0"), by a leg before.
+    of single edges ("normal/2/0"), by an earlier stage.
     """
 
     factories: Mapping[str, Operation] = field(default_factory=lambda: OPERATIONS)

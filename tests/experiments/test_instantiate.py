@@ -144,8 +144,14 @@ def test_of_several_parts_the_one_that_has_the_parameter_is_named():
     assert told("size=1: too few", parts) == "p.size=1: too few"
     assert told("all wrong", parts) == "p: all wrong"
     assert told("all wrong", {"s": small}, way_out="; leave it") == "s: all wrong; leave it"
-    assert told("most=1: too few", {"s": small, "": None}) == "s.most=1: too few"
-    assert told("all wrong", {"s": small, "": None}) == "all wrong"
+    assert told("most=1: too few", {"": Part, "s": small}) == "s.most=1: too few"
+    assert told("all wrong", {"": Part, "s": small}) == "all wrong"
+
+
+def test_a_part_at_an_empty_key_has_the_names_that_a_person_gives():
+    with pytest.raises(NamedError) as error, named({"q": small}), named({"": Part, "r": Part}):
+        raise InputError("sides[1]=0: too small")
+    assert str(error.value) == "sides[1]=0: too small"
 
 
 def test_what_has_its_key_keeps_it():

@@ -143,7 +143,7 @@ class GradientStrategy(Strategy):
 
         def valid_loss(inner: Sequence[Tensor]) -> Tensor:
             weights = self._relaxed(step.progress, draw)
-            at = RelaxedWeights(self.decisions, dict(self.logits.items()), weights, step.progress)
+            at = RelaxedWeights(self.decisions, dict(self.logits.items()), weights, step.progress, step.epochs)
             return sum((term(at) for term in self._terms), judged_by(self._transformed(weights, step.progress), inner))
 
         weights = step.supernet.slots.now()

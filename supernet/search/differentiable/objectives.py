@@ -24,13 +24,14 @@ from supernet.space.architecture import Decision, Weights
 class RelaxedWeights:
     """The alphas as one evaluation sees them: `logits` and the `weights` they are relaxed to, (options,) each.
 
-    `progress` in [0, 1) is how far the search is. Where inputs are not relaxed they are in neither.
+    `progress` in [0, 1) is how far the search of `epochs` epochs is. Where inputs are not relaxed they are in neither.
     """
 
     decisions: Mapping[str, Decision]
     logits: Mapping[str, Tensor]
     weights: Weights
     progress: float
+    epochs: int
 
     def operations(self) -> list[str]:
         """The names of the operation decisions: the edges."""
@@ -64,20 +65,14 @@ class BetaDecay:
     """`weight` times epoch / 100 times the mean over edges of logsumexp(alpha) (beta-DARTS, Ye et al. 2022).
 
     The factor is 0 at first and grows in a line, by `weight` in 100 epochs: as in the authors' code, whose weight is 50
-    however many epochs there are. Of a search of `epochs` epochs the current one is progress times `epochs`, a fraction
-    within an epoch.
+    however many epochs there are. The current epoch is the progress times the number of epochs, a fraction within one.
     """
 
     weight: float = 50.0
-    epochs: int = 100
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise InputError(f"epochs={self.epochs}: needs 1 or more, those of the search")
 
     def __call__(self, at: RelaxedWeights) -> Tensor:
         each = torch.stack([at.logits[name].logsumexp(-1) for name in at.operations()])
-        return self.weight * self.epochs / 100 * at.progress * each.mean()
+        return self.weight * at.epochs / 100 * at.progress * each.mean()
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,19 @@
-"""Searches in several legs, each a plain `search()`: what changes from one leg to the next.
+"""The stages of a search: what changes from one stage to the next. Each of them is a plain `search()`.
 
 P-DARTS and progressive DrNAS begin with many operations in a small network and go on with fewer in a larger one. What
-a stage says is relative to the job's settings, so that one list of stages goes with any space and any data.
+a stage says is relative to the space and the recipe, so that the same stages go with any space and any data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, Literal
 
 from supernet.runtime.errors import InputError
 from supernet.search.recipe import SearchRecipe
+from supernet.search.strategy import Strategy
 from supernet.space.architecture import Decision, Weights
 from supernet.space.survey import divisor, survey
 from supernet.training.schedules import Schedule
@@ -19,16 +21,30 @@ from supernet.training.schedules import Schedule
 
 @dataclass(frozen=True)
 class Stage:
-    """What one leg of a search changes in the job's settings.
+    """What one stage of a search changes. Counts are rounded to whole numbers that can be.
 
-    `depth`, `width`, `length` and `rate` multiply the space's cells and channels, the recipe's epochs (and its epochs
-    of warm-up, these by `warm_up`, too) and the weights' learning rate; counts are rounded to whole numbers that can
-    be. Whatever is a function of progress, such as a temperature, runs once in each leg. `channel_divisor`: operations
-    see one channel in at most so many (None: what the chooser says). `keep`: so many operations of each edge go on to
-    the next leg, those of the largest weight (None: all). `inherit_weights`: weights and alphas of what is left come
-    from the leg before; otherwise both start afresh, as the optimisers always do. `schedule`: "whole" runs the learning
-    rate once over all legs, "own" once in each. `skip_dropout`: as in `SearchRecipe`, where it is above 0. `wrapper`
-    makes another strategy out of the leg's.
+    Whatever is a function of progress, such as a temperature, runs once in each stage. Optimisers always start afresh.
+
+    Args:
+        depth: multiplies the cells of the space.
+        width: multiplies the channels of the space.
+        length: multiplies the epochs of the recipe, and its epochs of warm-up.
+        rate: multiplies the learning rate of the weights.
+        warm_up: multiplies the epochs of warm-up once more.
+        channel_divisor: operations see one channel in at most so many; None: what the chooser says.
+        keep: so many operations of each edge go on to the next stage, those of the largest weight; None: all.
+        inherit_weights: weights and alphas of what is left come from the stage before; False: both start afresh.
+        schedule: "whole" runs the learning rate once over all stages, "own" once in each.
+        skip_dropout: as in `SearchRecipe`; 0: what the recipe says.
+        wrapper: makes another strategy out of the stage's; None: none.
+
+    Raises:
+        InputError: where a number is out of its range.
+
+    Example:
+        >>> first, second = Stage(length=0.5, keep=4), Stage(length=0.5, inherit_weights=True)
+        >>> first.keep, second.keep
+        (4, None)
     """
 
     depth: float = 1.0
@@ -41,7 +57,7 @@ class Stage:
     inherit_weights: bool = False
     schedule: Literal["own", "whole"] = "own"
     skip_dropout: float = 0.0
-    wrapper: Callable[[Any], Any] | None = None
+    wrapper: Callable[[Any], Strategy] | None = None
 
     def __post_init__(self) -> None:
         for name in ("depth", "width", "length", "rate"):
@@ -63,15 +79,23 @@ class Stage:
         return ", ".join([*plain, f"wrapper={_words(self.wrapper)}"])
 
 
-def _words(wrapper: Callable[[Any], Any] | None) -> str:
-    function = getattr(wrapper, "func", wrapper)  # what a yaml names is a partial of it
-    settings = sorted(getattr(wrapper, "keywords", {}).items())
-    return f"{getattr(function, '__qualname__', type(function).__name__)}({settings})" if wrapper else "None"
+def _words(wrapper: Callable[[Any], Strategy] | None) -> str:
+    if wrapper is None:
+        return "None"
+    function, settings = (wrapper.func, wrapper.keywords) if isinstance(wrapper, partial) else (wrapper, {})
+    return f"{getattr(function, '__qualname__', type(function).__name__)}({sorted(settings.items())})"
 
 
 @dataclass(frozen=True)
 class ResolvedStage:
-    """One leg as it will run; `channel_divisor`: the divisor of channels, None where the chooser's own counts."""
+    """A stage as it will run.
+
+    Args:
+        stage: what was asked for.
+        space: in the size of this stage.
+        recipe: in the length of this stage.
+        channel_divisor: operations see one channel in so many; None: what the chooser says.
+    """
 
     stage: Stage
     space: Any
@@ -79,12 +103,30 @@ class ResolvedStage:
     channel_divisor: int | None
 
 
-def legs(
+def resolve_stages(
     stages: Sequence[Stage], space: Any, recipe: SearchRecipe, shape: tuple[int, int, int], classes: int
 ) -> list[ResolvedStage]:
-    """The legs of a search with these stages (none: one leg, as the settings are). Raises InputError.
+    """The stages of a search, in numbers of this space and this recipe.
 
-    `space` is a space's dataclass; images have `shape` (channels, height, width).
+    Args:
+        stages: what each of them changes; none: one stage that changes nothing.
+        space: a frozen dataclass of settings, such as `Darts()`.
+        recipe: of all stages together.
+        shape: of an image: channels, height, width.
+        classes: how many.
+
+    Returns:
+        The stages as they will run, one or more.
+
+    Raises:
+        InputError: where a stage asks for what the space or the stage before cannot give.
+
+    Example:
+        >>> from supernet.space.darts import Darts
+        >>> stages = [Stage(length=0.5), Stage(length=0.5, depth=2.0)]
+        >>> found = resolve_stages(stages, Darts(), SearchRecipe(epochs=50), (3, 32, 32), 10)
+        >>> [(stage.recipe.epochs, stage.space.cells) for stage in found]
+        [(25, 8), (25, 16)]
     """
     stages = stages or (Stage(),)
     _check_inheritance(stages)
@@ -103,11 +145,11 @@ def _check_inheritance(stages: Sequence[Stage]) -> None:
     for number, (before, stage) in enumerate(zip([None, *stages], stages, strict=False)):
         inherits = f"stages[{number}].inherit_weights=True"
         if stage.inherit_weights and before is None:
-            raise InputError(f"{inherits}: there is no leg before the first to inherit weights from; use False")
+            raise InputError(f"{inherits}: there is no stage before the first to inherit weights from; use False")
         if stage.inherit_weights and before and before.wrapper is not None:
-            raise InputError(f"{inherits}: what the wrapper of the leg before has decided would be lost; use False")
+            raise InputError(f"{inherits}: what the wrapper of the stage before has decided would be lost; use False")
         if stage.inherit_weights and before and (before.depth, before.width) != (stage.depth, stage.width):
-            raise InputError(f"{inherits}: needs depth and width of the leg before; or use False")
+            raise InputError(f"{inherits}: needs depth and width of the stage before; or use False")
         if stage.inherit_weights and before and not _widens(before.channel_divisor, stage.channel_divisor):
             raise InputError(
                 f"stages[{number}].channel_divisor={stage.channel_divisor} after {before.channel_divisor}, "
