@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 
-from supernet.data.sources import Data
+from supernet.data.dataset import Data
 from supernet.estimation.scores import Measured, Score
 from supernet.execution.engines import Engine, engine
 from supernet.execution.precision import settle_numerics

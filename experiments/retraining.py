@@ -11,8 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from supernet.data.dataset import Data
 from supernet.data.reading import hashed
-from supernet.data.sources import Data
 from supernet.deployment.bundle import NAME, save_bundle
 from supernet.estimation.costs import macs, parameters
 from supernet.runtime.checkpoint import CELL

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from supernet.data.sources import Data
+from supernet.data.dataset import Data
 from supernet.data.splits import stratified_split
 from supernet.runtime.seeding import generator
 from supernet.search.recipe import SearchRecipe

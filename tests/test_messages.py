@@ -15,18 +15,6 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 GLOBAL = "# @package _global_"
-PENDING = {  # still in the old words
-    *(f"supernet/data/{name}.py" for name in ("folders", "idx", "images", "listing", "npz", "sources")),
-    "supernet/data/torchvision_archives.py",
-    "supernet/estimation/benchmark_tables.py",
-    *(f"supernet/genotypes/{name}.py" for name in ("lookup", "published")),
-    *(f"supernet/search/{name}.py" for name in ("recipe", "black_box/random_search", "collapse/monitor")),
-    *(
-        f"supernet/search/differentiable/{name}.py"
-        for name in ("gradient", "operation_early_stopping", "projection", "weight_transforms")
-    ),
-    "supernet/training/loop.py",
-}
 
 
 def read_settings() -> tuple[set[str], set[tuple[str, str]]]:
@@ -106,12 +94,7 @@ def keys_in(source: str) -> list[str]:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "supernet").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_library_names_no_setting_by_its_key(path):
-    found = keys_in(path.read_text())
-    name = str(path.relative_to(ROOT))
-    if name in PENDING:
-        assert found, "nothing is pending here any more"
-        pytest.skip("pending")
-    assert not found
+    assert not keys_in(path.read_text())
 
 
 def test_the_keys_follow_the_yaml():

@@ -76,7 +76,7 @@ BASE = ["experiment=quick", "runtime.threads=1"]
             "chooser.channel_divisor=3",
             "supernet: chooser.channel_divisor=3: 4 channels at normal/2/0 cannot be divided",
         ),
-        ("chooser.auxiliary=true", "supernet: strategy"),
+        ("chooser.auxiliary=true", "supernet: strategy.transforms: AuxiliarySkip gives"),
         ("optimizer.lr=-1", "supernet: optimizer: Invalid learning rate: -1.0"),
         ("+discretiser.kind=normal", "supernet: discretiser.kind: unknown setting; known: space, decisions, weights"),
         # what Hydra and OmegaConf find
@@ -128,7 +128,7 @@ def test_one_line_and_exit_code_two(supernet, override, says):
         (["data=npz"], "data.path: needs a value; give one with data.path=..."),
         (["data=npz", "data.path=absent.npz"], "data.path=absent.npz: no such file"),
         (["data=image_folder", "data.path=absent"], "data.path=absent: no such folder"),
-        (["data=cifar10"], "data.download=true, or data=digits"),
+        (["data=cifar10"], "; use download=True, or digits()"),
         (["runtime.device=cuda:99"], "CUDA devices are visible; use auto or cpu"),
         (["+operations={odd: {_target_: nowhere.to.be.found}}"], "operations.odd._target_=nowhere.to.be.found"),
         (["genotype=genotype.json"], "is unknown; known: none, max_pool_3x3"),

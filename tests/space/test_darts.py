@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from supernet.genotypes.published import published
+from supernet.genotypes.literature import published
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import check, one_hot, random_architecture
 from supernet.space.choices import Choice
