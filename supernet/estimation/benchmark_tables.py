@@ -130,7 +130,7 @@ def micro(columns: Sequence[str] = ("digits_valid", "digits_test")) -> Table:
         {'params': 194.0}
     """
     text = files("supernet.estimation").joinpath("micro.csv").read_text(encoding="utf-8")
-    return _parse(text.splitlines(), tuple(columns), "micro table")
+    return _parse(text.splitlines(), tuple(columns), "micro")
 
 
 def _lines(path: Path, where: str) -> list[str]:
