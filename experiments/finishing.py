@@ -15,7 +15,7 @@ from supernet.estimation.costs import macs, parameters
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
 
-from .job import Job
+from .job import Job, from_table
 from .records.provenance import Invocation, _hash, _seconds, settings_hash, training_hash
 from .records.summary import VERSION, Finalist
 from .searching import leg_name
@@ -31,7 +31,7 @@ def describe(job: Job, name: str, architecture: Architecture) -> Finalist:
 
 def look_up(job: Job, cells: Mapping[str, Architecture]) -> dict[str, dict[str, float | None]]:
     """What the table knows of each cell, by name. Raises InputError where it lacks one."""
-    return {name: {} if job.table is None else _plain(job.table(cell).values) for name, cell in cells.items()}
+    return {name: _plain(from_table(job, cell)) for name, cell in cells.items()}
 
 
 def complete(

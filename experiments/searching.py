@@ -12,11 +12,13 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from supernet.estimation.problem import SearchProblem
 from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_everything
+from supernet.search.differentiable.objectives import RelaxedWeights
 from supernet.search.loop import search
 from supernet.search.progressive.stages import ResolvedStage, Stage, pruned
 from supernet.search.progressive.weight_inheritance import inherit_weights
@@ -27,6 +29,7 @@ from supernet.space.dropout import dropped
 from supernet.space.supernet import Supernet
 
 from . import sizes
+from .instantiate import UNFIT, build, named
 from .job import Job
 from .retraining import INITIAL_STREAM
 
@@ -65,23 +68,27 @@ def build_leg(
     """A leg's supernet, of the operations `kept` of each edge, and its strategy, both at their start."""
     leg, seed = job.legs[number], _seed(job, number)
     seed_everything(generator(seed, INITIAL_STREAM).initial_seed() % 2**32)
-    network = leg.space.network(_chooser(job, leg, kept or {}), job.data.shape, len(job.data.classes))
+    network = _network(job, leg, _chooser(job, leg, kept or {}))
     supernet = Supernet(job.engine.apply(network))
     strategy = make_strategy(job, supernet, seed)
     if leg.stage.inherit_weights and before is not None:
-        inherit_weights(before.supernet, supernet)
+        with named({f"stages[{number}].inherit_weights": None}):
+            inherit_weights(before.supernet, supernet)
         strategy.inherit(before.inner)
-    return Search(supernet, strategy, strategy if leg.stage.wrapper is None else leg.stage.wrapper(strategy))
+    return Search(supernet, strategy, _wrapped(leg, number, strategy))
+
+
+def _network(job: Job, leg: ResolvedStage, chooser: Any) -> nn.Module:
+    """A leg's network. What its chooser does not take has the chooser's key, anything else that of the space."""
+    with named({"chooser": chooser, "space": leg.space}):
+        network: nn.Module = leg.space.network(chooser, job.data.shape, len(job.data.classes))
+    return network
 
 
 def make_strategy(job: Job, supernet: Supernet, seed: int) -> Any:
     """The job's strategy for the decisions of a supernet, at its start."""
-    try:
+    with named({"strategy": job.strategy}, UNFIT):
         return job.strategy(job.space.name, supernet.decisions, seed=seed)
-    except InputError:
-        raise
-    except (TypeError, ValueError) as error:  # a part that is made only now, such as an optimiser
-        raise InputError(f"strategy: {error}") from error
 
 
 def check_legs(job: Job) -> None:
@@ -95,7 +102,8 @@ def check_legs(job: Job) -> None:
         return
     for number, leg in enumerate(job.legs):
         with torch.device("meta"):
-            supernet = Supernet(leg.space.network(job.chooser, job.data.shape, len(job.data.classes)))
+            supernet = Supernet(_network(job, leg, job.chooser))
+        _check_functions(job, leg, supernet)
         strategy = make_strategy(job, supernet, job.seed)
         strategy.finish()  # the discretiser's own settings
         if unknown := set(job.monitor.spared) - {*groups(supernet.decisions), "normal", "reduce"}:
@@ -112,16 +120,28 @@ def check_legs(job: Job) -> None:
             raise InputError(f"stages[{number}].keep={leg.stage.keep}: this search ranks no operations; use keep=null")
         wrapped = _wrapped(leg, number, strategy)
         if acts:
-            job.monitor.check(wrapped)
+            with named({"monitor": job.monitor}):
+                job.monitor.check(wrapped)
+
+
+def _check_functions(job: Job, leg: ResolvedStage, supernet: Supernet) -> None:
+    """Calls once what the search would call later: some settings are wrong only for this size or these operations."""
+    with named({"search": leg.recipe}):
+        leg.recipe.schedule(0, leg.recipe.epochs)
+    if job.settings["strategy"].get("terms") != job.settings["objective"]:
+        return  # the strategy has no terms, or others
+    logits = {name: torch.zeros(len(decision.options)) for name, decision in supernet.decisions.items()}
+    even = {name: alphas.softmax(-1) for name, alphas in logits.items()}
+    for name, term in build(job.settings["objective"], "objective").items():
+        with named({f"objective.{name}": term}):
+            term(RelaxedWeights(supernet.decisions, logits, even, 0.0))
 
 
 def _wrapped(leg: ResolvedStage, number: int, strategy: Any) -> Any:
-    try:
-        return strategy if leg.stage.wrapper is None else leg.stage.wrapper(strategy)
-    except InputError as error:
-        raise InputError(str(error).replace("stages.wrapper", f"stages[{number}].wrapper", 1)) from None
-    except (TypeError, ValueError) as error:
-        raise InputError(f"stages[{number}].wrapper: {error}") from error
+    if leg.stage.wrapper is None:
+        return strategy
+    with named({f"stages[{number}].wrapper": leg.stage.wrapper}, UNFIT):
+        return leg.stage.wrapper(strategy)
 
 
 def leg_name(job: Job, number: int) -> str:
@@ -160,7 +180,8 @@ def _run(job: Job, number: int, made: Search, yaml: str) -> Architecture:
         run.report.line(f"{name}: {length}")
     try:
         problem = SearchProblem(made.supernet, train, valid, job.data.augmentation, run)
-        found = search(problem, made.strategy, leg.recipe, monitor=job.monitor, truth=job.table)
+        with named({"monitor": job.monitor, "": None}):
+            found = search(problem, made.strategy, leg.recipe, monitor=job.monitor, truth=job.table)
     finally:
         run.report.close()
     return found.architecture

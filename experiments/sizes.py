@@ -11,10 +11,11 @@ import torch
 from supernet.data.batches import Source, steps_per_epoch
 from supernet.data.dataset import Data
 from supernet.data.splits import stratified_split
-from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
 from supernet.search.recipe import SearchRecipe
 from supernet.training.loop import Recipe
+
+from .instantiate import named
 
 _HALVES_STREAM, _CHOICE_STREAM = 0x4A1F, 0xC401
 _LARGEST, _SMALLEST = 64, 8  # images in a batch; fewer than 8 make the norms' statistics noise
@@ -38,21 +39,17 @@ def parts(data: Data, search: SearchRecipe | None, held: float, seed: int) -> Pa
     """
     halves = retrain = None
     if search is not None:
-        way_out = "or take a known cell: genotype=darts_v2"
-        halves = _split(data, search.share, seed, _HALVES_STREAM, "search.share", way_out)
+        with named({f"search.share={search.share}": None}, way_out=", or take a known cell: genotype=darts_v2"):
+            halves = _split(data, search.share, seed, _HALVES_STREAM)
     if data.valid is None and held != 0:
-        valid, kept = _split(data, held, seed, _CHOICE_STREAM, "retrain_valid", "or hold nothing out: retrain_valid=0")
+        with named({f"retrain_valid={held}": None}, way_out=", or hold nothing out: retrain_valid=0"):
+            valid, kept = _split(data, held, seed, _CHOICE_STREAM)
         retrain = kept, valid
     return Parts(halves, retrain)
 
 
-def _split(
-    data: Data, share: float, seed: int, stream: int, key: str, way_out: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    try:
-        return stratified_split(data.train.labels, share, generator(seed, stream).initial_seed(), data.classes)
-    except InputError as error:
-        raise InputError(f"{key}={share}: {error}, {way_out}") from None
+def _split(data: Data, share: float, seed: int, stream: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return stratified_split(data.train.labels, share, generator(seed, stream).initial_seed(), data.classes)
 
 
 def with_batches(settings: Mapping[str, Any], data: Data, divided: Parts | None = None) -> dict[str, Any]:

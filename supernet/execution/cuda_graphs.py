@@ -312,11 +312,7 @@ class _Replay(Function):
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> Any:
         if torch.is_grad_enabled():
-            raise InputError(
-                "runtime.graphs=true: this architect differentiates twice, which a CUDA graph cannot; use false"
-            )
+            raise InputError("graphs=True: this architect differentiates twice, which a CUDA graph cannot; use False")
         if ctx.turn != ctx.graph.turn.number:
-            raise InputError(
-                "runtime.graphs=true: backward of a pass that is not the last one, or a second time; use false"
-            )
+            raise InputError("graphs=True: backward of a pass that is not the last one, or a second time; use False")
         return None, *ctx.graph.backward(slopes)

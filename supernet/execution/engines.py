@@ -51,7 +51,7 @@ def engine(name: str, device: torch.device | str = "cpu", *, checkpoint_cells: b
     more time (`cells.checkpointed`).
     """
     if name not in NAMES:
-        raise InputError(f"runtime.engine={name}: use one of {', '.join(NAMES)}")
+        raise InputError(f"{name!r} is no engine; use one of {', '.join(NAMES)}")
     on_cpu = torch.device(device).type == "cpu"
     executor: Executor = reference if name == "reference" else fused if on_cpu else stacked
     executor = checkpointed(executor) if checkpoint_cells else executor

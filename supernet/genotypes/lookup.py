@@ -41,12 +41,13 @@ def find_genotype(genotype: str) -> Architecture:
     if is_folder(genotype):
         if not is_file(Path(genotype) / "genotype.json"):
             raise InputError(f"genotype={genotype}: no genotype.json in this folder; a run writes it after its search")
-        return _read(str(Path(genotype) / "genotype.json"), None)
+        inner = str(Path(genotype) / "genotype.json")
+        return _read(inner, None, f"genotype={inner}")
     if is_file(genotype):
-        return _read(genotype, None)
+        return _read(genotype, None, f"genotype={genotype}")
     file, _, inside = genotype.rpartition(":")
     if file and is_file(file):
-        return _read(file, inside)
+        return _read(file, inside, f"genotype={file}")
     if "Genotype" in genotype or is_cell(genotype):
         return _parse(genotype, None, "genotype")
     if genotype.lower() not in PUBLISHED:
@@ -55,8 +56,7 @@ def find_genotype(genotype: str) -> Architecture:
     return published(genotype)
 
 
-def _read(file: str, inside: str | None) -> Architecture:
-    where = f"genotype={file}"
+def _read(file: str, inside: str | None, where: str) -> Architecture:
     text = read_text(file, where, _LONGEST)
     if inside is None and text.lstrip().startswith("{"):
         return Architecture.from_json(text, origin=where)

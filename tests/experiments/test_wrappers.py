@@ -86,7 +86,7 @@ def test_oles_stops_operations(searched):
         (["method=darts_pt_fixed", "stages=[{keep: 2}, {}]"], "stages[0].keep=2: this search ranks no operations"),
         (
             [f"stages=[{{wrapper: {PROJECTION}}}, {{inherit_weights: true}}]"],
-            "stages.inherit_weights=true: what the wrapper of the leg",
+            "stages[1].inherit_weights=True: what the wrapper of the leg",
         ),
         (["stages=[{wrapper: {_target_: pathlib.PurePath, _partial_: true}}]"], "stages[0].wrapper: "),
     ],

@@ -230,5 +230,5 @@ def test_best_needs_validation_images():
     ],
 )
 def test_recipe_refuses_nonsense_by_name(settings):
-    with pytest.raises(InputError, match=f"retrain.{next(iter(settings))}="):
+    with pytest.raises(InputError, match=f"^{next(iter(settings))}="):
         Recipe(**settings)

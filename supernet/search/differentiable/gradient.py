@@ -95,7 +95,7 @@ class GradientStrategy(Strategy):
         seed: int = 0,
     ) -> None:
         if clip is not None and not clip > 0.0:
-            raise InputError(f"strategy.clip={clip}: needs to be above 0, or null for no clipping")
+            raise InputError(f"clip={clip}: needs to be above 0; leave it out for no clipping")
         self.transforms = tuple((transforms or {}).values())
         if any(t.auxiliary for t in self.transforms) != any(d.auxiliary for d in decisions.values()):
             raise InputError(

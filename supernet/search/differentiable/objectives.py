@@ -52,7 +52,7 @@ class ZeroOne:
 
     def __post_init__(self) -> None:
         if self.form not in ("l2", "l1"):
-            raise InputError(f"objective.form={self.form}: use l2 or l1")
+            raise InputError(f"form={self.form}: use l2 or l1")
 
     def __call__(self, at: RelaxedWeights) -> Tensor:
         distance = torch.cat([at.weights[name] for name in at.operations()]) - 0.5
@@ -73,7 +73,7 @@ class BetaDecay:
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
-            raise InputError(f"objective.beta_decay.epochs={self.epochs}: needs 1 or more, those of the search")
+            raise InputError(f"epochs={self.epochs}: needs 1 or more, those of the search")
 
     def __call__(self, at: RelaxedWeights) -> Tensor:
         each = torch.stack([at.logits[name].logsumexp(-1) for name in at.operations()])
@@ -124,14 +124,14 @@ class ExpectedCost:
     def __post_init__(self) -> None:
         for name, cost in self.costs.items():
             if not 0.0 <= cost < math.inf:
-                raise InputError(f"objective.costs.{name}={cost}: needs 0 or more")
+                raise InputError(f"costs.{name}={cost}: needs 0 or more")
 
     def __call__(self, at: RelaxedWeights) -> Tensor:
         terms = []
         for name in at.operations():
             options = at.decisions[name].options
             if missing := [o for o in options if o not in self.costs]:
-                raise InputError(f"objective.costs: none for {missing[0]!r}; give each of {', '.join(options)} one")
+                raise InputError(f"costs: none for {missing[0]!r}; give each of {', '.join(options)} one")
             weights = at.weights[name]
             terms.append(weights @ constant(tuple(self.costs[o] for o in options), weights.device, weights.dtype))
         return self.weight * torch.stack(terms).sum()

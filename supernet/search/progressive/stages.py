@@ -46,16 +46,16 @@ class Stage:
     def __post_init__(self) -> None:
         for name in ("depth", "width", "length", "rate"):
             if not 0.0 < (value := getattr(self, name)) < float("inf"):
-                raise InputError(f"stages.{name}={value}: multiplies the job's setting; needs a number above 0")
+                raise InputError(f"{name}={value}: multiplies what the search has; needs a number above 0")
         if not 0.0 <= self.warm_up < float("inf"):
-            raise InputError(f"stages.warm_up={self.warm_up}: multiplies search.warm_up; needs 0 or more")
+            raise InputError(f"warm_up={self.warm_up}: multiplies the warm-up of the recipe; needs 0 or more")
         for name in ("channel_divisor", "keep"):
             if (whole := getattr(self, name)) is not None and whole < 1:
-                raise InputError(f"stages.{name}={whole}: needs 1 or more, or null")
+                raise InputError(f"{name}={whole}: needs 1 or more where it is given")
         if self.schedule not in ("own", "whole"):
-            raise InputError(f"stages.schedule={self.schedule}: use own or whole")
+            raise InputError(f"schedule={self.schedule}: use own or whole")
         if not 0.0 <= self.skip_dropout < 1.0:
-            raise InputError(f"stages.skip_dropout={self.skip_dropout}: needs to lie in [0, 1), such as 0.1")
+            raise InputError(f"skip_dropout={self.skip_dropout}: needs to lie in [0, 1), such as 0.1")
 
     def __str__(self) -> str:
         """For a checkpoint to tell one stage from another."""
@@ -91,7 +91,7 @@ def legs(
     epochs = [max(1, _rounded(recipe.epochs * stage.length)) for stage in stages]
     made = []
     for number, stage in enumerate(stages):
-        size = _resized(space, stage, shape, classes)
+        size = _resized(stages, number, space, shape, classes)
         channels = (
             None if stage.channel_divisor is None else divisor(stage.channel_divisor, survey(size, shape, classes))
         )
@@ -100,23 +100,18 @@ def legs(
 
 
 def _check_inheritance(stages: Sequence[Stage]) -> None:
-    for before, stage in zip([None, *stages], stages, strict=False):
+    for number, (before, stage) in enumerate(zip([None, *stages], stages, strict=False)):
+        inherits = f"stages[{number}].inherit_weights=True"
         if stage.inherit_weights and before is None:
-            raise InputError(
-                "stages.inherit_weights=true: there is no leg before the first to inherit weights from; use false"
-            )
+            raise InputError(f"{inherits}: there is no leg before the first to inherit weights from; use False")
         if stage.inherit_weights and before and before.wrapper is not None:
-            raise InputError(
-                "stages.inherit_weights=true: what the wrapper of the leg before has decided would be lost; use false"
-            )
+            raise InputError(f"{inherits}: what the wrapper of the leg before has decided would be lost; use False")
         if stage.inherit_weights and before and (before.depth, before.width) != (stage.depth, stage.width):
-            raise InputError(
-                "stages.inherit_weights=true: needs depth and width of the leg before; or use inherit_weights=false"
-            )
+            raise InputError(f"{inherits}: needs depth and width of the leg before; or use False")
         if stage.inherit_weights and before and not _widens(before.channel_divisor, stage.channel_divisor):
             raise InputError(
-                f"stages.channel_divisor={stage.channel_divisor} after {before.channel_divisor}, inherit_weights=true: "
-                "needs to be as large or smaller, or null in both; or use inherit_weights=false"
+                f"stages[{number}].channel_divisor={stage.channel_divisor} after {before.channel_divisor}, "
+                "inherit_weights=True: needs to be as large or smaller, or none in both; or use inherit_weights=False"
             )
 
 
@@ -139,11 +134,12 @@ def _recipe(recipe: SearchRecipe, stage: Stage, epochs: Sequence[int], number: i
     return replace(recipe, epochs=length, warm_up=warm_up, schedule=schedule, skip_dropout=dropout)
 
 
-def _resized(space: Any, stage: Stage, shape: tuple[int, int, int], classes: int) -> Any:
+def _resized(stages: Sequence[Stage], number: int, space: Any, shape: tuple[int, int, int], classes: int) -> Any:
     """The space in the stage's size, but with no fewer cells than it takes to ask all of its questions."""
+    stage = stages[number]
     for name, factor, setting in (("depth", stage.depth, "cells"), ("width", stage.width, "channels")):
         if factor != 1.0 and setting not in {f.name for f in fields(space)}:
-            raise InputError(f"stages.{name}={factor}: space {space.name!r} has no {setting}; leave it at 1")
+            raise InputError(f"stages[{number}].{name}={factor}: space {space.name!r} has no {setting}; leave it at 1")
     size = space
     if stage.width != 1.0:
         size = replace(size, channels=max(1, _rounded(space.channels * stage.width)))
