@@ -35,7 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernet.execution.stacked.packing import fold, mix, reorder, repeat, scale, spread, stack
-from supernet.execution.stacked.plan import Group, Plan, Run, Tower, make_plan, open_choice
+from supernet.execution.stacked.plan import EdgeGroup, Plan, SharedRead, Tower, make_plan, open_choice
 from supernet.space.cells import Cell, one_by_one
 from supernet.space.choices import InputChoice, PartialChannels
 
@@ -67,7 +67,7 @@ class Stacked:
         return states.whole
 
     def _evaluate(
-        self, group: Group, states: dict[int, Tensor], supply: _Supply, terms: dict[int, list[Tensor]]
+        self, group: EdgeGroup, states: dict[int, Tensor], supply: _Supply, terms: dict[int, list[Tensor]]
     ) -> None:
         """Adds what the edges of one group bring to the `terms` of their nodes."""
         rectified = {source: F.relu(states[source]) for source in group.rectified}
@@ -75,14 +75,14 @@ class Stacked:
         for tower in group.towers:
             pieces += self._separable(tower, rectified, supply)
         if group.normed:
-            made = [_pooled_or_reduced(run, states, rectified) for run in group.normed]
-            counts = [1 if run.reductions else len(run.targets) for run in group.normed]
-            targets = tuple(target for run in group.normed for target in run.targets)
+            made = [_pooled_or_reduced(read, states, rectified) for read in group.normed]
+            counts = [1 if read.reductions else len(read.targets) for read in group.normed]
+            targets = tuple(target for read in group.normed for target in read.targets)
             pieces.append((supply.normalise(repeat(made, counts)), targets))
         if group.plain:
-            made = [states[run.source] if run.alone is None else run.alone(states[run.source]) for run in group.plain]
-            counts = [len(run.targets) for run in group.plain]
-            targets = tuple(target for run in group.plain for target in run.targets)
+            made = [states[r.source] if r.alone is None else r.alone(states[r.source]) for r in group.plain]
+            counts = [len(read.targets) for read in group.plain]
+            targets = tuple(target for read in group.plain for target in read.targets)
             pieces.append((scale(repeat(made, counts), next(supply.scales)), targets))
         _hand_out(pieces, group.targets, terms)
 
@@ -90,29 +90,32 @@ class Stacked:
         self, tower: Tower, rectified: dict[int, Tensor], supply: _Supply
     ) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
         """Stacked separable convolutions; those with fewer layers leave earlier."""
-        sources, counts = zip(*tower.runs, strict=True)
+        sources, counts = zip(*tower.reads, strict=True)
         x = repeat([rectified[source] for source in sources], counts)
-        for stage in tower.stages:
-            side, dilation = stage.bucket
+        for layer in tower.layers:
+            side, dilation = layer.bucket
             padding = dilation * (side - 1) // 2
-            kernels = next(supply.depthwise[stage.bucket])
-            x = F.conv2d(x, kernels, None, stage.stride, padding, dilation, groups=x.shape[1])
+            kernels = next(supply.depthwise[layer.bucket])
+            x = F.conv2d(x, kernels, None, layer.stride, padding, dilation, groups=x.shape[1])
             x = supply.normalise(self._mix_channels(x, next(supply.pointwise)))
-            going_on = x.shape[1] // stage.units * (stage.units - len(stage.targets))
-            if stage.targets and going_on:
+            going_on = x.shape[1] // layer.branches * (layer.branches - len(layer.targets))
+            if layer.targets and going_on:
                 x, done = x.split([going_on, x.shape[1] - going_on], dim=1)
-                yield done, stage.targets
-            elif stage.targets:
-                yield x, stage.targets
+                yield done, layer.targets
+            elif layer.targets:
+                yield x, layer.targets
                 return
             x = F.relu(x)
 
     def _mix_channels(self, x: Tensor, kernels: Tensor) -> Tensor:
-        """1x1 convolutions (units x channels, channels, 1, 1) of a stack (batch, units x channels, height, width)."""
-        units = len(kernels) // kernels.shape[1]
-        if self.pointwise == "convolution" or units == 1:
-            return F.conv2d(x, kernels, groups=units)
-        return mix(x, kernels.view(units, -1, kernels.shape[1]))
+        """1x1 convolutions of a stack x (batch, branches x channels, height, width).
+
+        kernels: (branches x channels, channels, 1, 1).
+        """
+        branches = len(kernels) // kernels.shape[1]
+        if self.pointwise == "convolution" or branches == 1:
+            return F.conv2d(x, kernels, groups=branches)
+        return mix(x, kernels.view(branches, -1, kernels.shape[1]))
 
 
 stacked = Stacked()
@@ -178,8 +181,10 @@ def _plan_of(cell: Cell, inputs: Sequence[Tensor]) -> Plan | None:
 
 
 def _is_plain(cell: Cell) -> bool:
-    """Whether all questions of the cell are open, and in the plain way."""
+    """Whether all questions of the cell are open, in the plain way, and all states are equally wide."""
     edges = cell.edges.values()
+    if not cell.keeps_width:  # stacks are split by one number of channels
+        return False
     if len({edge.divisor if isinstance(edge, PartialChannels) else 1 for edge in edges}) > 1:
         return False
     return all(open_choice(edge) for edge in edges) and all(type(total) is InputChoice for total in cell.totals)
@@ -196,9 +201,9 @@ def _as_planned(plan: Plan, cell: Cell) -> bool:
         choice = open_choice(edge)
         if choice is None or choice.single or choice.weights is None or len(choice.weights) != options:
             return False
-    if any(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks for module in plan.modules):
+    if plan.structure.hooked():
         return False
-    return len({(norm.training, norm.track_running_stats) for norm in plan.norms}) <= 1
+    return len({(norm.training, norm.track_running_stats, norm.momentum) for norm in plan.norms}) <= 1
 
 
 class _Supply:
@@ -241,7 +246,7 @@ class _Supply:
         torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)  # type: ignore[misc,arg-type,return-value]
 
     def _kernels(self, bucket: tuple[int, int]) -> Iterator[Tensor]:
-        """The depthwise kernels of one frame, one tensor (units x channels, 1, side, side) for each convolution."""
+        """The depthwise kernels of one frame, one tensor (branches x channels, 1, side, side) for each convolution."""
         kernels, channels, side = self._plan.kernels[bucket], self._plan.channels, bucket[0]
         rows = [stack([m.weight for m in kind.modules]) for kind in kernels.kinds]
         if len(rows) > 1 or kernels.kinds[0].kernel != bucket:
@@ -273,26 +278,29 @@ def _weights(cell: Cell, plan: Plan) -> list[Tensor]:
     return [stack(weights) * stack(shares).index_select(0, plan.edge_of(one.device))]  # type: ignore[arg-type]
 
 
-def _pooled_or_reduced(run: Run, states: dict[int, Tensor], rectified: dict[int, Tensor]) -> Tensor:
+def _pooled_or_reduced(read: SharedRead, states: dict[int, Tensor], rectified: dict[int, Tensor]) -> Tensor:
     """(batch, channels, ...) for a pooling, to be repeated; (batch, targets x channels, ...) for reductions."""
-    if not run.reductions:
-        assert run.alone is not None
-        return run.alone(states[run.source])
-    x, units = rectified[run.source], len(run.reductions)
+    if not read.reductions:
+        assert read.alone is not None
+        return read.alone(states[read.source])
+    x, branches = rectified[read.source], len(read.reductions)
     pad = (0, x.shape[-1] % 2, 0, x.shape[-2] % 2)
     odd = x if pad == (0, 0, 0, 0) else F.pad(x, pad, mode="replicate")
     halves = [
-        F.conv2d(x, stack([m.even.weight for m in run.reductions]), stride=2),
-        F.conv2d(odd[:, :, 1:, 1:], stack([m.odd.weight for m in run.reductions]), stride=2),
+        F.conv2d(x, stack([m.even.weight for m in read.reductions]), stride=2),
+        F.conv2d(odd[:, :, 1:, 1:], stack([m.odd.weight for m in read.reductions]), stride=2),
     ]
-    return torch.cat([half.unflatten(1, (units, -1)) for half in halves], dim=2).flatten(1, 2)
+    return torch.cat([half.unflatten(1, (branches, -1)) for half in halves], dim=2).flatten(1, 2)
 
 
 def _hand_out(
     pieces: Sequence[tuple[Tensor, tuple[int, ...]]], targets: tuple[int, ...], terms: dict[int, list[Tensor]]
 ) -> None:
-    """Adds up what goes to the same node. A piece is a stack (batch, units x channels, height, width) and the node of
-    each unit; where those are all `targets` over and over, they are added at once."""
+    """Adds up what goes to the same node.
+
+    A piece is a stack (batch, branches x channels, height, width) and the node of each branch; where those are all
+    `targets` over and over, they are added at once.
+    """
     together = []
     for x, nodes in pieces:
         rounds = len(nodes) // len(targets)
