@@ -27,6 +27,7 @@ from supernet.execution.fused.norms import line, norm_gradients, serves_norm, st
 
 def serves(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> bool:
     """Whether a separable convolution of x runs compiled: kernels of 3 or 5 that keep their centre, stride 1 or 2."""
+    # The compiled part has one number of channels for all three, and a frame of zeros as wide as half the kernel.
     channels, (_, _, kernel, _) = x.shape[1], depthwise.shape
     centred = window.padding[0] == window.dilation[0] * (kernel - 1) // 2
     fits = channels in CHANNELS and channels == len(depthwise) == len(pointwise) and pointwise.dtype == x.dtype
@@ -68,6 +69,7 @@ def norm_relu_separable(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """`separable` of the ReLU of the norm of x, and what the gradients need: statistics, and the norm as a line."""
     statistics = statistics_of(x, norm.eps)
+    # Moved here, as PyTorch's norm would do it: nobody else sees the statistics of a norm within a chain.
     if norm.mean is not None and norm.variance is not None:
         norm.mean.lerp_(statistics[0], norm.momentum)
         norm.variance.lerp_(unbiased(statistics[1], x), norm.momentum)
@@ -127,6 +129,7 @@ def _forward(
     """The convolutions of x, or of ReLU(slope x + level)."""
     rows, columns = ((size - 1) // window.stride[0] + 1 for size in x.shape[2:])
     out = torch.empty_like(x) if window.stride[0] == 1 else room(x, (*x.shape[:2], rows, columns))
+    # The compiled part reads weights in the order (out, in, rows, columns), and the engine has them channels-last.
     taps, across = depthwise.detach().contiguous(), pointwise.detach().contiguous()
     numbers = sizes(tuple(x.shape), tuple(out.shape), window)
     kernel = depthwise.shape[2]
@@ -148,6 +151,7 @@ def _gradients(
     """By slope x + level, or x, of `shape`, and both weights. x is needed for the weights' and the ReLU alone."""
     taps, across = depthwise.contiguous(), pointwise.contiguous()
     dx = room(gradient, shape) if wanted[0] else None
+    # Both weights' gradients or none: they come out of one pass, and the second costs next to nothing.
     dw = gradient.new_empty(taps.numel() + across.numel()) if any(wanted[1:]) else None
     numbers, kernel = sizes(tuple(shape), tuple(gradient.shape), window), depthwise.shape[2]
     parts = (at(part) for part in (gradient, x, slope, level, taps, across, dx, dw))
