@@ -31,7 +31,7 @@ def describe(job: Job, name: str, architecture: Architecture) -> Finalist:
 
 def look_up(job: Job, cells: Mapping[str, Architecture]) -> dict[str, dict[str, float | None]]:
     """What the table knows of each cell, by name. Raises InputError where it lacks one."""
-    return {name: {} if job.table is None else _plain(job.table(cell)) for name, cell in cells.items()}
+    return {name: {} if job.table is None else _plain(job.table(cell).values) for name, cell in cells.items()}
 
 
 def complete(
@@ -99,7 +99,7 @@ def _best(job: Job, found: Finalist) -> dict[str, float | None]:
     """The largest number of each column; none where the table is somebody's own function, which cannot be searched."""
     if not isinstance(job.table, Table):
         return {}
-    return {c: _plain(job.table(job.table.best(c)))[c] for c, value in found.table.items() if value is not None}
+    return {c: _plain(job.table(job.table.best(c)).values)[c] for c, value in found.table.items() if value is not None}
 
 
 def _search_epochs(job: Job) -> tuple[int, dict[str, float]]:

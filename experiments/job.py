@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from supernet.data.sources import Data
+from supernet.estimation.scores import Measured, Score
 from supernet.execution.engines import Engine, engine
 from supernet.execution.precision import settle_numerics
 from supernet.runtime.checkpoint import IMAGES
@@ -61,7 +62,7 @@ class Job:
     legs: list[ResolvedStage]
     monitor: MonitorSettings
     retrain_recipe: Recipe | None
-    table: Callable[[Architecture], Mapping[str, float]] | None
+    table: Score | None
     factories: dict[str, Any]
     engine: Engine
     save_seconds: float
@@ -158,7 +159,10 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         graphs=runtime["graphs"],
     )
     if job.table is not None:
-        job.table(random_cell(job, 0))  # a table of another space shows now and not after an epoch
+        known = job.table(random_cell(job, 0))  # a table of another space shows now and not after an epoch
+        if not isinstance(known, Measured):
+            what = type(known).__name__
+            raise InputError(f"table: gives {what} for an architecture; needs supernet.estimation.scores.Measured")
     return job
 
 

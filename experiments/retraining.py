@@ -42,16 +42,16 @@ def retrain(job: Job, name: str, architecture: Architecture) -> tuple[nn.Module,
         network, result = train_from_scratch(job, name, architecture, run)
     finally:
         run.report.close()
-    finalist = Finalist(name, parameters(network), macs(network, job.data.shape), result.train.accuracy, None)
+    finalist = Finalist(name, parameters(network), macs(network, job.data.shape), result.train.score, None)
     return network, finalist if result.valid is None else scored(finalist, "valid", result.valid)
 
 
 def scored(finalist: Finalist, part: Literal["valid", "test"], averages: Averages) -> Finalist:
     """The finalist with what it scores on a part of the data."""
     scores: dict[str, Any] = {
-        f"{part}_accuracy": averages.accuracy,
-        f"{part}_balanced_accuracy": averages.balanced,
-        f"{part}_majority": averages.majority,
+        f"{part}_accuracy": averages.score,
+        f"{part}_balanced_accuracy": averages.others.get("balanced_accuracy"),
+        f"{part}_majority": averages.chance,
     }
     return replace(finalist, **scores)
 
@@ -100,8 +100,10 @@ def _tested(record: Path, names: Collection[str]) -> dict[str, Averages]:
     try:
         read = json.loads(record.read_text(encoding="utf-8"))
         scores = {name: Averages(**read[name]) for name in names}
-        sound = all(convert(asdict(scores[name]), dict[str, float | int | None], name) for name in names)
-        if not sound or any(not 0.0 <= averages.accuracy <= 1.0 for averages in scores.values()):
+        sound = all(
+            convert(asdict(scores[name]), dict[str, float | int | dict[str, float] | None], name) for name in names
+        )
+        if not sound or any(not 0.0 <= averages.score <= 1.0 for averages in scores.values()):
             raise ValueError
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         raise InputError(

@@ -13,18 +13,18 @@ from typing import Any
 
 import torch
 
+from supernet.estimation.problem import SearchProblem
 from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_everything
 from supernet.search.loop import search
-from supernet.search.progressive.stages import Heir, ResolvedStage, Stage, pruned
+from supernet.search.progressive.stages import ResolvedStage, Stage, pruned
 from supernet.search.progressive.weight_inheritance import inherit_weights
 from supernet.search.statistics import groups
 from supernet.search.strategy import has_alphas
 from supernet.space.architecture import Architecture, Weights
 from supernet.space.dropout import dropped
 from supernet.space.supernet import Supernet
-from supernet.training.tasks import Classification
 
 from . import sizes
 from .job import Job
@@ -66,7 +66,7 @@ def build_leg(
     leg, seed = job.legs[number], _seed(job, number)
     seed_everything(generator(seed, INITIAL_STREAM).initial_seed() % 2**32)
     network = leg.space.network(_chooser(job, leg, kept or {}), job.data.shape, len(job.data.classes))
-    supernet = Supernet(job.engine.apply(network), everything=job.engine.everything)
+    supernet = Supernet(job.engine.apply(network))
     strategy = make_strategy(job, supernet, seed)
     if leg.stage.inherit_weights and before is not None:
         inherit_weights(before.supernet, supernet)
@@ -103,10 +103,10 @@ def check_legs(job: Job) -> None:
             raise InputError(
                 f"monitor.spared={list(job.monitor.spared)}: no kind of cell is {unknown.pop()!r}; known: {known}"
             )
-        if leg.stage.inherit_weights and not isinstance(strategy, Heir):
+        if leg.stage.inherit_weights and not strategy.inherits:
             raise InputError(
-                f"stages[{number}].inherit_weights=true: {type(strategy).__name__} has no 'inherit'; "
-                "use inherit_weights=false"
+                f"stages[{number}].inherit_weights=true: {type(strategy).__name__} learns nothing that a later stage "
+                "can start with; use inherit_weights=false"
             )
         if leg.stage.keep is not None and not has_alphas(strategy):
             raise InputError(f"stages[{number}].keep={leg.stage.keep}: this search ranks no operations; use keep=null")
@@ -159,18 +159,8 @@ def _run(job: Job, number: int, made: Search, yaml: str) -> Architecture:
     if length := sizes.described(leg.recipe, train):
         run.report.line(f"{name}: {length}")
     try:
-        found = search(
-            made.supernet,
-            made.strategy,
-            train,
-            valid,
-            job.data.augmentation,
-            leg.recipe,
-            task=Classification(),
-            run=run,
-            known=job.table,
-            monitor=job.monitor,
-        )
+        problem = SearchProblem(made.supernet, train, valid, job.data.augmentation, run)
+        found = search(problem, made.strategy, leg.recipe, monitor=job.monitor, truth=job.table)
     finally:
         run.report.close()
     return found.architecture

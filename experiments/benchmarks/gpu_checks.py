@@ -69,8 +69,8 @@ class Scale:
         """Methods that do something of their own with weights or gradients in every step, by name."""
         costs = dict.fromkeys(self.search.operations, 1.0)
         return {
-            "darts_minus": Search(self.search, parts={"assistance": AuxiliarySkip()}),
-            "sdarts_adv": Search(self.search, parts={"perturbation": Adversarial()}),
+            "darts_minus": Search(self.search, parts={"transforms": {"skip": AuxiliarySkip()}}),
+            "sdarts_adv": Search(self.search, parts={"transforms": {"attack": Adversarial()}}),
             "expected_cost": Search(self.search, parts={"terms": {"cost": ExpectedCost(costs)}}),
             "dirichlet_anchor": Search(self.search, parts={"terms": {"anchor": DirichletAnchor()}}),
             "darts_pt": Search(self.search, wrapper=_half_decided),
@@ -81,7 +81,8 @@ class Scale:
 def _half_decided(strategy: GradientStrategy) -> Projection:
     """A selection by perturbation half of whose rounds are over."""
     projection = Projection(strategy)
-    projection.begin_epoch(0.5, lambda weights, batches=None: 0.5)
+    halves = {name: tuple(decision.options[:1]) for name, decision in list(strategy.decisions.items())[::2]}
+    projection.load_state_dict({**projection.state_dict(), "rounds": projection.rounds // 2, "decided": halves})
     return projection
 
 

@@ -29,7 +29,7 @@ from supernet.space.architecture import Weights
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
 from supernet.space.supernet import Supernet
-from supernet.training.sgd import sgd
+from supernet.training.sgd import SgdStep, sgd
 from supernet.training.tasks import Classification
 
 PUBLISHED = 1e-2
@@ -83,16 +83,12 @@ def trained(supernet: Supernet, logits: Sequence[Tensor], data: Sequence[Batch])
 def problem_of(step: Step, logits: Sequence[Tensor]) -> Bilevel:
     """The bilevel problem of one step."""
     parameters = list(step.supernet.parameters())
-    buffers = [step.optimizer.state.get(p, {}).get("momentum_buffer") for p in parameters]
     return Bilevel(
         parameters,
         logits,
         lambda inner: step.train_loss(relax(logits, step.supernet), inner),
         lambda inner: step.valid_loss(relax(logits, step.supernet), inner),
-        RATE,
-        MOMENTUM,
-        DECAY,
-        [torch.zeros_like(p) if b is None else b for p, b in zip(parameters, buffers, strict=True)],
+        SgdStep.of(step.optimizer, parameters),
     )
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -160,8 +160,9 @@ class SearchSteps:
 
     def __init__(self, search: Search, variant: Variant, batch: int, side: int, device: torch.device) -> None:
         self.supernet = build_supernet(search.space, device, chooser=search.chooser)
-        self.supernet.everything = variant.executor == "reference"
         variant.engine(device).apply(self.supernet)
+        if variant.executor == "reference" and search.architect is first_order:
+            search = replace(search, architect=partial(first_order, everything=True))
         self.strategy: Any = search.strategy(self.supernet).to(device)
         optimizer = sgd(self.supernet, 0.025, 0.9, weight_decay=3e-4)
         train, valid = (

@@ -105,7 +105,7 @@ def accuracies(job: Job, architecture: Architecture, images: Source) -> tuple[fl
     assert job.retrain_recipe is not None
     size, task = job.retrain_recipe.batch_size, Classification()
     test = evaluate(network, images, job.data.augmentation, batch_size=size, device=torch.device("cpu"), task=task)
-    return result.valid.accuracy, test.accuracy
+    return result.valid.score, test.score
 
 
 def table(job: Job, tested: int, runs: Path, seeds: int) -> Iterator[str]:

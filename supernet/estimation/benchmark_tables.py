@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from supernet.estimation.scores import Measured
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import read_text
 from supernet.space.architecture import Architecture
@@ -41,14 +42,14 @@ class Table:
     columns: tuple[str, ...]
     rows: Mapping[str, tuple[float, ...]]
 
-    def __call__(self, architecture: Architecture) -> dict[str, float]:
+    def __call__(self, architecture: Architecture) -> Measured:
         cell = to_string(architecture)
         if cell not in self.rows:
             raise InputError(
                 f"{self.origin}: has no cell {cell[:200]}; its {len(self.rows):,} cells are of another space, "
                 f"with cells such as {next(iter(self.rows))}; table=none does without it"
             )
-        return dict(zip(self.columns, self.rows[cell], strict=True))
+        return Measured(dict(zip(self.columns, self.rows[cell], strict=True)))
 
     def __iter__(self) -> Iterator[Architecture]:
         return map(from_string, self.rows)

@@ -1,79 +1,126 @@
-"""How well a supernet does under given architecture weights: the estimate that one-shot methods decide by."""
+"""How good an architecture is by the supernet's own weights: the estimate that one-shot methods decide by."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
 
 import torch
 
-from supernet.data.augmentation import Augmentation
-from supernet.data.batches import Source
-from supernet.execution.modes import frozen_statistics
-from supernet.execution.precision import Accelerated
+from supernet.data.batches import Source, evaluation_batches
+from supernet.estimation.problem import SearchProblem
+from supernet.estimation.scores import Measured
+from supernet.execution.modes import evaluating, frozen_statistics, recalibrated, single_paths
 from supernet.runtime.interrupt import Interrupted
-from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator
-from supernet.search.recipe import SearchRecipe
-from supernet.space.architecture import Weights
-from supernet.space.supernet import Supernet
+from supernet.space.architecture import Architecture, Weights, one_path
 from supernet.training.evaluation import evaluate
 from supernet.training.meters import Averages
-from supernet.training.tasks import Task
 
-_JUDGE_STREAM = 3
+_BATCHES_STREAM, _RECALIBRATION_STREAM = 3, 0xD0C2
 
 
-def _evaluate(
-    supernet: Supernet,
-    weights: Weights,
-    valid: Source,
-    augmentation: Augmentation,
-    recipe: SearchRecipe,
-    task: Task,
-    run: Run,
+def supernet_averages(
+    problem: SearchProblem, weights: Weights, batch_size: int, valid: Source | None = None
 ) -> Averages:
-    """The supernet, with these weights and in the mode it is in, on the architecture's half of the data."""
+    """Measures the supernet, in the mode it is in, under given weights.
+
+    Args:
+        problem: whose supernet and task.
+        weights: for each decision (options,), as `Supernet` takes them.
+        batch_size: images at once.
+        valid: the images; None: the architecture's half of the data.
+
+    Returns:
+        The averages over all these images.
+    """
     return evaluate(
-        lambda images: supernet(images, weights),
-        valid,
-        augmentation,
-        batch_size=recipe.batch_size,
-        device=run.device,
-        task=task,
+        lambda images: problem.supernet(images, weights),
+        problem.valid if valid is None else valid,
+        problem.augmentation,
+        batch_size=batch_size,
+        device=problem.run.device,
+        task=problem.task,
     )
 
 
 @dataclass(frozen=True)
-class _Judge:
-    """`supernet.estimation.supernet_accuracy.Judge` of a supernet that is in training mode. May raise Interrupted."""
+class SupernetScore:
+    """Judges by the supernet, which is in training mode, with each batch's own statistics in the norms.
 
-    supernet: Supernet
-    valid: Source
-    augmentation: Augmentation
-    recipe: SearchRecipe
-    task: Task
-    run: Run
-    accelerated: Accelerated
+    The statistics that norms remember are of all paths together, so they are not those of one.
 
-    def __call__(self, weights: Weights, batches: int | None = None) -> float:
-        if self.run.interruption.requested():
-            raise Interrupted(self.run.interruption.signal or 0)
-        images = self.valid
-        if batches is not None:
-            order = torch.randperm(len(images), generator=generator(self.run.seed, _JUDGE_STREAM))
-            images = images.subset(order[: batches * self.recipe.batch_size])
-        with self.accelerated, frozen_statistics(self.supernet):
-            args = (self.augmentation, self.recipe, self.task, self.run)
-            return _evaluate(self.supernet, weights, images, *args).accuracy
+    Args:
+        problem: its supernet, its half of the data to judge by, its task.
+        batch_size: images at once.
+        batches: how many batches judge, the same at every call; None: all of that half.
+    """
 
+    problem: SearchProblem
+    batch_size: int
+    batches: int | None = None
 
-class Judge(Protocol):
-    """Says how well the supernet does with given weights on the half of the data the architecture is judged by."""
+    def __call__(self, architecture: Architecture) -> Measured:
+        """The task's score of an architecture, each of whose edges alone runs."""
+        like = next(self.problem.supernet.parameters())
+        weights = one_path(architecture, self.problem.supernet.decisions, dtype=like.dtype, device=like.device)
+        averages = self._averages(weights)
+        return Measured({self.problem.task.score: averages.score}, {"images": float(averages.count)})
 
-    def __call__(self, weights: Weights, batches: int | None = None) -> float:
-        """Accuracy, in [0, 1], on all of it, or on `batches` batches, the same at every call.
+    def on(self, batches: int | None) -> SupernetScore:
+        """The same judge on so many batches; None: on all of its half."""
+        return replace(self, batches=batches)
 
-        Batch norms use each batch's own statistics: those remembered are of all paths together.
+    def of_weights(self, weights: Weights) -> float:
+        """The task's score of the mixture under any weights, such as those without one operation.
+
+        Raises:
+            Interrupted: where the run was asked to stop.
         """
-        ...
+        return self._averages(weights).score
+
+    def _averages(self, weights: Weights) -> Averages:
+        run, images = self.problem.run, self.problem.valid
+        if run.interruption.requested():
+            raise Interrupted(run.interruption.signal or 0)
+        if self.batches is not None:
+            images = _some(images, self.batches * self.batch_size, generator(run.seed, _BATCHES_STREAM))
+        with self.problem.accelerated, frozen_statistics(self.problem.supernet):
+            return supernet_averages(self.problem, weights, self.batch_size, images)
+
+
+@dataclass(frozen=True)
+class RecalibratedScore:
+    """Judges an architecture by itself with the supernet's weights: its norms' statistics are taken anew.
+
+    Args:
+        problem: its supernet, in training mode; `train` recalibrates and `valid` judges.
+        batch_size: images at once.
+        batches: how many training batches the statistics are taken from, at most.
+    """
+
+    problem: SearchProblem
+    batch_size: int
+    batches: int = 4
+
+    def __call__(self, architecture: Architecture) -> Measured:
+        """The task's score on the architecture's half of the data."""
+        problem, size, run = self.problem, self.batch_size, self.problem.run
+        supernet, like = problem.supernet, next(problem.supernet.parameters())
+        weights = one_path(architecture, supernet.decisions, dtype=like.dtype, device=like.device)
+        count = min(self.batches, max(1, len(problem.train) // size)) * size
+        chosen = _some(problem.train, count, generator(run.seed, _RECALIBRATION_STREAM))
+        training = evaluation_batches(chosen, size, problem.augmentation, run.device)
+        images = (problem.task.inputs(batch) for batch in training)
+        with (
+            problem.accelerated,
+            single_paths(supernet),
+            recalibrated(supernet, images, lambda x: supernet(x, weights)),
+            evaluating(supernet),
+        ):
+            averages = supernet_averages(problem, weights, size)
+        return Measured({problem.task.score: averages.score}, {"images": float(averages.count + count)})
+
+
+def _some(source: Source, count: int, stream: torch.Generator) -> Source:
+    """So many images of a source, drawn anew for each stream."""
+    return source.subset(torch.randperm(len(source), generator=stream)[:count])

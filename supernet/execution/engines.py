@@ -18,11 +18,10 @@ NAMES = ("fused", "reference")
 
 @dataclass(frozen=True)
 class Engine:
-    """What evaluates cells, the order of values in memory, and whether gradients that nobody needs are computed too."""
+    """What evaluates cells, and the order of values in memory."""
 
     executor: Executor
     memory_format: torch.memory_format = torch.contiguous_format
-    everything: bool = False
 
     def apply(self, network: nn.Module) -> nn.Module:
         """Makes the cells of a built network run on this engine.
@@ -57,4 +56,4 @@ def engine(name: str, device: torch.device | str = "cpu", *, checkpoint_cells: b
     executor: Executor = reference if name == "reference" else fused if on_cpu else stacked
     executor = checkpointed(executor) if checkpoint_cells else executor
     layout = torch.channels_last if name == "fused" and on_cpu else torch.contiguous_format
-    return Engine(executor, layout, everything=name == "reference")
+    return Engine(executor, layout)

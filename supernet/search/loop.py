@@ -6,32 +6,28 @@ weights and statistics, bit for bit on one CPU.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from supernet.data.augmentation import Augmentation
-from supernet.data.batches import Batch, Source, steps_per_epoch, training_batches
-from supernet.estimation.supernet_accuracy import _evaluate, _Judge
+from supernet.data.batches import Batch, Source, training_batches
+from supernet.estimation.problem import SearchProblem
+from supernet.estimation.scores import Score
+from supernet.estimation.supernet_accuracy import SupernetScore, supernet_averages
 from supernet.execution.modes import evaluating
-from supernet.execution.precision import Accelerated
-from supernet.runtime.autosave import Autosave
 from supernet.runtime.checkpoint import Stateful
-from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator
 from supernet.search.collapse.monitor import CollapseMonitor, MonitorSettings
-from supernet.search.problem import SearchProblem
 from supernet.search.recipe import SearchRecipe, skip_dropout
-from supernet.search.reporting import SearchState, report_epoch
+from supernet.search.reporting import SearchRecord, report_epoch
 from supernet.search.strategy import Step, Strategy
 from supernet.space.architecture import Architecture
 from supernet.space.dropout import set_drop_path, set_skip_dropout
 from supernet.space.supernet import Supernet
-from supernet.training.meters import Averages, Meter, check_finite
-from supernet.training.sgd import sgd
-from supernet.training.tasks import Task
+from supernet.training.epochs import Epochs
+from supernet.training.meters import Averages
 
 NO_MONITOR = MonitorSettings(every=0)
 _TRAIN_STREAM, _VALID_STREAM = 1, 2
@@ -47,82 +43,74 @@ class Searched:
 
 
 def search(
-    supernet: Supernet,
+    problem: SearchProblem,
     strategy: Strategy,
-    train: Source,
-    valid: Source,
-    augmentation: Augmentation,
     recipe: SearchRecipe,
     *,
-    task: Task,
-    run: Run,
-    known: Callable[[Architecture], Mapping[str, float]] | None = None,
     monitor: MonitorSettings = NO_MONITOR,
+    truth: Score | None = None,
 ) -> Searched:
-    """Trains `supernet` on `train` and `strategy` on `valid`; continues from `run.checkpoint` where there is one.
+    """Trains the problem's supernet and, in turns with it, the strategy; continues from the run's checkpoint, if any.
 
-    A checkpoint of another recipe is refused. `known` is what a table knows about an architecture: it is logged every
-    epoch for the current one as "table/<name>". `monitor` may stop the search or roll it back.
-    Raises NotFinite where the search diverges, and Interrupted, after autosave, where the run was asked to stop.
+    Args:
+        problem: supernet, both halves of the data, task and run.
+        strategy: says which weights the supernet runs with, and chooses in the end.
+        recipe: epochs, batches, learning rate of the weights.
+        monitor: looks for the signs of a collapse, and may stop the search or roll it back.
+        truth: what is known of an architecture, such as a table: it is reported every epoch for the current one, as
+            "table/<name>".
+
+    Returns:
+        The architecture found, and how the supernet did in the last epoch.
+
+    Raises:
+        InputError: where settings do not go together, or the checkpoint is of other settings.
+        NotFinite: where the search diverges.
+        Interrupted: after saving, where the run was asked to stop.
     """
-    supernet.to(run.device).train()
+    problem = problem.on_device()
+    supernet, run = problem.supernet, problem.run
     strategy.to(run.device)
-    train, valid = train.to(run.device), valid.to(run.device)
-    rate = recipe.schedule(0, recipe.epochs)
-    optimizer = sgd(supernet, rate, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov)
-    accelerated = Accelerated(supernet, run)
-    per_epoch = steps_per_epoch(train, recipe.batch_size, recipe.least_steps)
-    state = SearchState(Meter(run.device), per_epoch, recipe.epochs)
-    parts: dict[str, Stateful] = {"supernet": supernet, "strategy": strategy, "optimizer": optimizer, "state": state}
-    problem = SearchProblem(supernet, strategy, train, valid, augmentation, task, recipe.batch_size, run, accelerated)
-    watch = CollapseMonitor(monitor, problem, parts, optimizer, recipe.epochs, recipe.warm_up)
-    parts["monitor"] = watch
-    settings = {f"search.{f.name}": str(getattr(recipe, f.name)) for f in fields(recipe)}
-    settings |= {f"monitor.{f.name}": str(getattr(monitor, f.name)) for f in fields(monitor)}
-    run = replace(run, fingerprint={**run.fingerprint, **settings})
-    autosave = Autosave(run, parts, lambda: check_finite(state.meter, supernet, state.step, run.checkpoint))
-    autosave.restore()
-    run.report.resume(state.step + 1)
-    total = per_epoch * recipe.epochs
-    batches = _batches(train, valid, augmentation, recipe, run, state.step)
-    judge = _Judge(supernet, valid, augmentation, recipe, task, run, accelerated)
-    while (epoch := state.epoch) < recipe.epochs and watch.stopped is None:
-        strategy.begin_epoch(epoch / recipe.epochs, judge)
-        set_drop_path(supernet, recipe.drop_path * epoch / max(1, recipe.epochs - 1))
-        set_skip_dropout(supernet, skip_dropout(recipe.skip_dropout, epoch, recipe.epochs, recipe.warm_up))
-        began, first = time.monotonic(), state.step
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.schedule(epoch, recipe.epochs)
-        while state.step < (epoch + 1) * per_epoch:
-            autosave.between_steps()
-            train_batch, valid_batch = next(batches)
-            step = Step(
-                supernet, train_batch, valid_batch, task, optimizer, state.step / total, accelerated=accelerated
-            )
-            with accelerated:
-                loss, correct = search_step(step, strategy, recipe.clip, learn_alphas=epoch >= recipe.warm_up)
-            state.meter.add(loss, correct, len(train_batch))
-            state.step += 1
-            run.report.progress(state.step, total, f"search: epoch {epoch + 1} of {recipe.epochs}")
-        set_drop_path(supernet, 0.0)  # whoever judges the supernet does so without
-        set_skip_dropout(supernet, 0.0)
-        check_finite(state.meter, supernet, state.step, run.checkpoint)  # waits for the device, too
-        seconds = (time.monotonic() - began) / max(1, state.step - first)
-        with accelerated, evaluating(supernet):
-            state.end_epoch(_evaluate(supernet, strategy.expected(), valid, augmentation, recipe, task, run))
-        seen = watch.look(epoch, state.valid.accuracy)
-        report_epoch(state, strategy, recipe, optimizer, seconds, run, seen)
-        if known is not None:
-            truth = known(strategy.finish())
-            run.report.scalars({f"table/{name}": value for name, value in truth.items()}, state.step)
-        if watch.conclude(epoch, state.step):
-            batches = _batches(train, valid, augmentation, recipe, run, state.step)
-        autosave.save()
-    return Searched(watch.stopped or strategy.finish(judge), state.train, state.valid)
+    epochs, record = Epochs(supernet, problem.train, recipe, run, name="search"), SearchRecord()
+    parts: dict[str, Stateful] = {"supernet": supernet, "strategy": strategy, "record": record}
+    watch = CollapseMonitor(monitor, problem, strategy, recipe, epochs, parts)
+    epochs.resume({**parts, "monitor": watch}, monitor=monitor)
+    batches, score = _batches(problem, recipe, epochs.step), SupernetScore(problem, recipe.batch_size)
+    while (epoch := epochs.epoch) < recipe.epochs and watch.stopped is None:
+        strategy.begin_epoch(epoch / recipe.epochs, score)
+        with _dropping(supernet, recipe, epoch):
+            for _ in epochs.steps():
+                train, valid = next(batches)
+                step = Step(
+                    supernet, train, valid, problem.task, epochs.optimizer, epochs.progress, problem.accelerated
+                )
+                with problem.accelerated:
+                    taken = search_step(step, strategy, recipe.clip, learn_alphas=epoch >= recipe.warm_up)
+                epochs.count(*taken, len(train))
+        with problem.accelerated, evaluating(supernet):
+            record.close(epochs.close(), supernet_averages(problem, strategy.expected(), recipe.batch_size))
+        report_epoch(record, epochs, strategy, problem, watch.look(epoch, record.valid.score))
+        if truth is not None:
+            known = truth(strategy.finish()).values
+            run.report.scalars({f"table/{name}": value for name, value in known.items()}, epochs.step)
+        if watch.conclude(epoch, epochs.step):
+            batches = _batches(problem, recipe, epochs.step)
+        epochs.save()
+    return Searched(watch.stopped or strategy.finish(score), record.train, record.valid)
 
 
 def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bool = True) -> tuple[Tensor, Tensor]:
-    """One step of the alphas, then one of the weights; the loss and the right answers of the latter's batch."""
+    """Takes one step of the alphas, then one of the weights.
+
+    Args:
+        step: the batches, the supernet and its optimiser.
+        strategy: learns from the step and says which weights the supernet runs with.
+        clip: largest norm of the weights' gradient.
+        learn_alphas: False: the alphas stand still.
+
+    Returns:
+        The training batch's mean loss and the sum of its images' scores, both 0-dimensional and without gradient.
+    """
     if learn_alphas:
         strategy.update(step)
     weights = strategy.sample(step)
@@ -132,16 +120,29 @@ def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bo
     loss.backward()
     nn.utils.clip_grad_norm_(step.supernet.slots.now(), clip)
     step.optimizer.step()
-    return loss.detach(), step.task.correct(output, step.train)
+    return loss.detach(), step.task.score_sum(output, step.train)
 
 
-def _batches(
-    train: Source, valid: Source, augmentation: Augmentation, recipe: SearchRecipe, run: Run, start: int
-) -> Iterator[tuple[Batch, Batch]]:
+def _batches(problem: SearchProblem, recipe: SearchRecipe, start: int) -> Iterator[tuple[Batch, Batch]]:
     """Endless pairs of batches, one of each half, from step `start` on."""
+    run = problem.run
 
     def half(source: Source, stream: int) -> Iterator[Batch]:
         seed = generator(run.seed, stream).initial_seed()
-        return training_batches(source, recipe.batch_size, augmentation, seed=seed, start=start, device=run.device)
+        return training_batches(
+            source, recipe.batch_size, problem.augmentation, seed=seed, start=start, device=run.device
+        )
 
-    return zip(half(train, _TRAIN_STREAM), half(valid, _VALID_STREAM), strict=True)
+    return zip(half(problem.train, _TRAIN_STREAM), half(problem.valid, _VALID_STREAM), strict=True)
+
+
+@contextmanager
+def _dropping(supernet: Supernet, recipe: SearchRecipe, epoch: int) -> Iterator[None]:
+    """Within it edges and skip connections drop what this epoch's rates say; whoever judges does so without."""
+    set_drop_path(supernet, recipe.drop_path * epoch / max(1, recipe.epochs - 1))
+    set_skip_dropout(supernet, skip_dropout(recipe.skip_dropout, epoch, recipe.epochs, recipe.warm_up))
+    try:
+        yield
+    finally:
+        set_drop_path(supernet, 0.0)
+        set_skip_dropout(supernet, 0.0)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from supernet.data.batches import Batch
-from supernet.estimation.supernet_accuracy import Judge
+from supernet.estimation.supernet_accuracy import SupernetScore
 from supernet.execution.precision import Accelerated
+from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture, Decision, Weights
 from supernet.space.supernet import Supernet
 from supernet.training.tasks import Task
@@ -22,9 +24,14 @@ from supernet.training.tasks import Task
 class Step:
     """One step of a search: a batch of each half of the training data, and the supernet with its optimiser.
 
-    `progress` in [0, 1) is how far the search is. `decided`: what becomes of weights before the network sees them,
-    where a part of the architecture is decided already (None: nothing). `accelerated`: in which precision the supernet
-    runs, and whether as CUDA graphs (None: float32, without).
+    Args:
+        supernet: the network that is searched.
+        train: a batch of the half that the weights learn from.
+        valid: a batch of the half that the architecture is judged by.
+        task: what is learnt.
+        optimizer: of the supernet's weights.
+        progress: how far the search is, in [0, 1).
+        accelerated: in which precision the supernet runs, and whether as CUDA graphs (None: float32, without).
     """
 
     supernet: Supernet
@@ -33,7 +40,6 @@ class Step:
     task: Task
     optimizer: torch.optim.Optimizer
     progress: float
-    decided: Callable[[Weights], Weights] | None = None
     accelerated: Accelerated | None = None
 
     def train_loss(self, weights: Weights, inner: Sequence[Tensor] | None = None) -> Tensor:
@@ -45,65 +51,123 @@ class Step:
         return self._loss(self.valid, weights, inner)
 
     def exact(self) -> AbstractContextManager[None]:
-        """Within it passes are float32 whatever the precision: for differences that rounding would drown."""
+        """Within it the supernet computes in float32 whatever the precision: for differences that rounding drowns."""
         return nullcontext() if self.accelerated is None else self.accelerated.exact()
 
     def unrecorded(self) -> AbstractContextManager[None]:
-        """Within it passes are no CUDA graphs, so that they can be differentiated twice."""
+        """Within it the supernet runs without CUDA graphs, so that losses can be differentiated twice."""
         return nullcontext() if self.accelerated is None else self.accelerated.unrecorded()
 
     def _loss(self, batch: Batch, weights: Weights, inner: Sequence[Tensor] | None) -> Tensor:
         images = self.task.inputs(batch)
-        weights = weights if self.decided is None else self.decided(weights)
         if inner is None:
             return self.task.loss(self.supernet(images, weights), batch)
         with self.supernet.slots.replaced(inner):
             return self.task.loss(self.supernet(images, weights), batch)
 
 
-def has_alphas(strategy: Strategy) -> bool:
-    """Whether a strategy's weights follow alphas: not those of random search, nor weights that are always uniform."""
-    return any(weight.requires_grad for weight in strategy.differentiable_weights()[1].values())
+class Strategy(ABC):
+    """Decides which weights the supernet runs with, and in the end which architecture is best.
 
+    A strategy says at least `sample`, `expected` and `finish`; the other hooks do nothing by themselves. `inherits`:
+    whether a later stage of a search can start with what this strategy has learnt (`inherit`).
+    """
 
-class Strategy(Protocol):
-    """Decides which weights the supernet runs with, and in the end which architecture is best."""
-
+    space: str
     decisions: Mapping[str, Decision]
+    inherits: ClassVar[bool] = False
 
-    def begin_epoch(self, progress: float, judge: Judge) -> None:
-        """Called before the first step of each epoch, and again where a search goes on within one.
+    def begin_epoch(self, progress: float, score: SupernetScore) -> None:
+        """Is called before the first step of each epoch, and again where a search goes on within one.
 
-        `judge` is there for strategies that decide something as they go. May raise Interrupted.
+        Args:
+            progress: how far the search is, in [0, 1).
+            score: judges by the supernet, for strategies that decide something while it learns.
+
+        Raises:
+            Interrupted: by `score`, where the run was asked to stop.
         """
-        ...
+        return
 
     def update(self, step: Step) -> None:
         """Learns about the architecture. Leaves the network's weights, gradients and statistics as they were."""
-        ...
+        return
 
+    @abstractmethod
     def sample(self, step: Step) -> Weights:
         """Weights, without gradient, with which the network's next step is taken. Leaves the network as it was."""
-        ...
 
+    @abstractmethod
     def expected(self) -> Weights:
         """What the strategy thinks of each option now, without noise."""
-        ...
 
     def differentiable_weights(self) -> tuple[list[Tensor], Weights]:
         """The alphas, and the weights of `expected`, differentiable in them; ([], {}) for a strategy without alphas."""
-        ...
+        return [], {}
 
-    def finish(self, judge: Judge | None = None) -> Architecture:
-        """The architecture it would choose now; at the end of the search `judge` is there to try some."""
-        ...
+    @abstractmethod
+    def finish(self, score: SupernetScore | None = None) -> Architecture:
+        """The architecture it would choose now; at the end of the search `score` is there to try some."""
 
     def measures(self) -> Mapping[str, float]:
-        """Scalars worth plotting once an epoch."""
-        ...
+        """Scalars worth plotting once an epoch, by tag."""
+        return {}
 
-    def to(self, device: torch.device) -> Any: ...
+    def inherit(self, before: Strategy) -> None:
+        """Starts with what `before`, a strategy of the same kind, has learnt about the options that are left."""
+        raise InputError(f"{type(self).__name__} cannot start with what an earlier stage has learnt")
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def to(self, device: torch.device) -> Self:
+        """Moves what the strategy learns to a device, before the first step."""
+        return self
 
-    def load_state_dict(self, state: dict[str, Any], /) -> Any: ...
+    def state_dict(self) -> dict[str, Any]:
+        """All that the strategy has learnt and drawn, for a checkpoint."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        """Takes over what `state_dict` gave."""
+        return
+
+
+class Wrapper(Strategy):
+    """A strategy around another one, which it asks for all that it does not do itself."""
+
+    def __init__(self, strategy: Strategy) -> None:
+        self.strategy, self.space, self.decisions = strategy, strategy.space, strategy.decisions
+
+    def begin_epoch(self, progress: float, score: SupernetScore) -> None:
+        self.strategy.begin_epoch(progress, score)
+
+    def update(self, step: Step) -> None:
+        self.strategy.update(step)
+
+    def sample(self, step: Step) -> Weights:
+        return self.strategy.sample(step)
+
+    def expected(self) -> Weights:
+        return self.strategy.expected()
+
+    def differentiable_weights(self) -> tuple[list[Tensor], Weights]:
+        return self.strategy.differentiable_weights()
+
+    def finish(self, score: SupernetScore | None = None) -> Architecture:
+        return self.strategy.finish(score)
+
+    def measures(self) -> Mapping[str, float]:
+        return self.strategy.measures()
+
+    def to(self, device: torch.device) -> Self:
+        self.strategy.to(device)
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"strategy": self.strategy.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        self.strategy.load_state_dict(state["strategy"])
+
+
+def has_alphas(strategy: Strategy) -> bool:
+    """Whether a strategy's weights follow alphas: not those of random search, nor weights that are always uniform."""
+    return any(weight.requires_grad for weight in strategy.differentiable_weights()[1].values())

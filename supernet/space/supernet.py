@@ -18,14 +18,12 @@ class Supernet(nn.Module):
     """A network with open decisions: a function of images and architecture weights.
 
     It holds no architecture parameters: `parameters()` is exactly w of the bilevel problem, and every strategy
-    runs on the same supernet by handing it other weights. `everything`: it is the reference, which does what the
-    original's code does, gradients that nobody needs included.
+    runs on the same supernet by handing it other weights.
     """
 
-    def __init__(self, network: nn.Module, *, everything: bool = False) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.everything = everything
         self._choices = [module for module in network.modules() if isinstance(module, Choice)]
         self._operations = [choice for choice in self._choices if isinstance(choice, OperationChoice)]
         self.norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -23,17 +24,32 @@ def evaluate(
     device: torch.device,
     task: Task,
 ) -> Averages:
-    """Loss, accuracy and its balanced form over all of `source`, without gradients, every image weighted alike.
+    """Measures loss and scores over all images of a source, without gradients, every image weighted alike.
 
-    A module is evaluated in evaluation mode; for any other function the caller chooses (`evaluating`).
+    Args:
+        forward: maps images (batch, channels, height, width) to what the task expects. A module is evaluated in
+            evaluation mode; for any other function the caller chooses the mode (`evaluating`).
+        source: the labelled images.
+        augmentation: only its normalisation is applied.
+        batch_size: images at once; the result does not depend on it but for rounding.
+        device: where `forward` computes.
+        task: what is measured.
+
+    Returns:
+        The averages, with all of the task's scores.
+
+    Raises:
+        InputError: where the source has no images or an image cannot be read.
     """
     if isinstance(forward, nn.Module) and any(module.training for module in forward.modules()):
         with evaluating(forward):
             return evaluate(forward, source, augmentation, batch_size=batch_size, device=device, task=task)
-    meter = Meter(device)
+    meter, tallies = Meter(device), []
     with torch.inference_mode():
         for batch in evaluation_batches(source, batch_size, augmentation, device):
             output = forward(task.inputs(batch))
-            meter.add(task.loss(output, batch), task.correct(output, batch), len(batch))
-            meter.add_classes(task.by_class(output, batch))
-    return meter.read()
+            meter.add(task.loss(output, batch), task.score_sum(output, batch), len(batch))
+            tallies.append(task.tally(output, batch))
+        tally = sum(tallies[1:], tallies[0])
+    scores = dict(task.scores(tally))
+    return replace(meter.read(), score=scores.pop(task.score), others=scores, chance=task.chance(tally))

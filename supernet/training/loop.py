@@ -1,4 +1,4 @@
-"""Training of a chosen network from scratch, and the evaluation of any.
+"""Training of a chosen network from scratch.
 
 A training that is stopped at any step and started again with the same arguments ends with the same weights.
 """
@@ -6,27 +6,24 @@ A training that is stopped at any step and started again with the same arguments
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from supernet.data.augmentation import Augmentation
-from supernet.data.batches import Batch, Source, steps_per_epoch, training_batches
+from supernet.data.batches import Batch, Source, training_batches
 from supernet.execution.precision import Accelerated
-from supernet.runtime.autosave import Autosave, check_progress
-from supernet.runtime.checkpoint import Stateful
 from supernet.runtime.errors import InputError
 from supernet.runtime.limits import Limit
 from supernet.runtime.run import Run
 from supernet.space.dropout import set_drop_path
+from supernet.training.epochs import Epochs
 from supernet.training.evaluation import evaluate
-from supernet.training.meters import Averages, Meter, check_finite, memory_gb
+from supernet.training.meters import Averages, memory_gb
 from supernet.training.schedules import Cosine, Schedule
-from supernet.training.sgd import sgd
-from supernet.training.tasks import Classification, Task
+from supernet.training.tasks import CLASSIFICATION, Task
 
 
 @dataclass(frozen=True)
@@ -91,134 +88,121 @@ def train(
     recipe: Recipe,
     *,
     run: Run,
+    task: Task = CLASSIFICATION,
 ) -> Trained:
-    """Trains `network` in place by SGD and returns how it went; continues from `run.checkpoint` where there is one.
+    """Trains a network from scratch by SGD; continues from the run's checkpoint where there is one.
 
-    A checkpoint of another recipe is refused. Raises InputError on settings that do not go together, NotFinite where
-    the training diverges, and Interrupted, after autosave, where the run was asked to stop.
+    Args:
+        network: any module for the images; it is trained in place and moved to the run's device.
+        train: the images that it learns from.
+        valid: the images that it is judged by after each epoch; None: it is not.
+        augmentation: what is done to the images of a training batch; the recipe says how large a cut-out is.
+        recipe: epochs, batches, learning rate, regularisation.
+        run: device, seed, report, checkpoint.
+        task: what is learnt and judged.
+
+    Returns:
+        How the training went.
+
+    Raises:
+        InputError: where settings do not go together, or the checkpoint is of another recipe.
+        NotFinite: where the training diverges.
+        Interrupted: after saving, where the run was asked to stop.
     """
     if recipe.keep == "best" and valid is None:
         raise InputError("retrain.keep=best: needs validation images to choose by; use keep=last or hold some out")
     network.to(run.device).train()
     train, valid = train.to(run.device), None if valid is None else valid.to(run.device)
-    task = Classification(recipe.auxiliary_weight, recipe.label_smoothing)
-    rate, decay = recipe.schedule(0, recipe.epochs), recipe.weight_decay
-    optimizer = sgd(network, rate, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov)
+    learning, size = task.regularised(recipe.auxiliary_weight, recipe.label_smoothing), recipe.batch_size
     accelerated = Accelerated(network, run)
-    per_epoch = steps_per_epoch(train, recipe.batch_size, recipe.least_steps)
-    state = _State(Meter(run.device), per_epoch, recipe.epochs)
-    parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer, "state": state}
-    settings = {f"retrain.{f.name}": str(getattr(recipe, f.name)) for f in fields(recipe)}
-    run = replace(run, fingerprint={**run.fingerprint, **settings})
-    autosave = Autosave(run, parts, lambda: check_finite(state.meter, network, state.step, run.checkpoint))
-    autosave.restore()
-    run.report.resume(state.step + 1)
-    total = per_epoch * recipe.epochs
+    epochs, record = Epochs(network, train, recipe, run, name="retrain"), _Record()
+    epochs.resume({"network": network, "record": record})
     augmentation = replace(augmentation, cutout=recipe.cutout)
-    batches = training_batches(
-        train, recipe.batch_size, augmentation, seed=run.seed, start=state.step, device=run.device
-    )
-    for epoch in range(state.epoch, recipe.epochs):
-        began, first, seen = time.monotonic(), state.step, state.meter.count
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.schedule(epoch, recipe.epochs)
+    batches = training_batches(train, size, augmentation, seed=run.seed, start=epochs.step, device=run.device)
+    while (epoch := epochs.epoch) < recipe.epochs:
         set_drop_path(network, recipe.drop_path * epoch / recipe.epochs)
-        while state.step < (epoch + 1) * per_epoch:
-            autosave.between_steps()
+        for _ in epochs.steps():
             batch = next(batches)
             with accelerated:
-                loss, correct = train_step(network, batch, task, optimizer, recipe.clip)
-            state.meter.add(loss, correct, len(batch))
-            state.step += 1
-            run.report.progress(state.step, total, f"retrain: epoch {epoch + 1} of {recipe.epochs}")
-        check_finite(state.meter, network, state.step, run.checkpoint)  # waits for the device, so before the clock
-        seconds = max(time.monotonic() - began, 1e-9)
-        speed, left = (state.meter.count - seen) / seconds, seconds / (state.step - first) * (total - state.step)
+                epochs.count(*train_step(network, batch, learning, epochs.optimizer, recipe.clip), len(batch))
         averages = None
         if valid is not None:
-            size, plain = recipe.batch_size, Classification()  # judged without smoothing
             with accelerated:
-                averages = evaluate(network, valid, augmentation, batch_size=size, device=run.device, task=plain)
-        state.end_epoch(network, averages, recipe)
-        _report_epoch(state, averages, recipe, speed=speed, left=left, run=run)
-        autosave.save()
-    if state.weights:
-        network.load_state_dict(state.weights)
-    return state.kept
+                averages = evaluate(network, valid, augmentation, batch_size=size, device=run.device, task=task)
+        record.add(Trained(epoch + 1, epochs.close(), averages), network, recipe.keep)
+        _report_epoch(record.last, epochs, recipe, task, run)
+        epochs.save()
+    if record.weights:
+        network.load_state_dict(record.weights)
+    return record.kept
 
 
 def train_step(
     network: nn.Module, batch: Batch, task: Task, optimizer: torch.optim.Optimizer, clip: float
 ) -> tuple[Tensor, Tensor]:
-    """One step of the weights; the loss and the right answers of its batch."""
+    """Takes one step of the weights.
+
+    Args:
+        network: in training mode.
+        batch: images (batch, channels, height, width) and labels (batch,) on the network's device.
+        task: what is minimised.
+        optimizer: of the network's parameters.
+        clip: largest norm of the gradient.
+
+    Returns:
+        The batch's mean loss and the sum of its images' scores, both 0-dimensional and without gradient.
+    """
     output = network(task.inputs(batch))
     loss = task.loss(output, batch)
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
     optimizer.step()
-    return loss.detach(), task.correct(output, batch)
+    return loss.detach(), task.score_sum(output, batch)
 
 
 @dataclass
-class _State:
-    """How far a training is, what it would return, and the weights to return where they are not the last.
+class _Record:
+    """What a training has come to: the epoch that it would return, and its weights where they are not the last."""
 
-    It has `epochs` of `per_epoch` steps.
-    """
-
-    meter: Meter
-    per_epoch: int
-    epochs: int
-    step: int = 0
-    epoch: int = 0
-    train: Averages = field(default_factory=lambda: Averages(0.0, 0.0, 0))
+    last: Trained = field(default_factory=lambda: Trained(0, Averages(0.0, 0.0, 0), None))
     kept: Trained = field(default_factory=lambda: Trained(0, Averages(0.0, 0.0, 0), None))
     weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def end_epoch(self, network: nn.Module, valid: Averages | None, recipe: Recipe) -> None:
-        self.epoch += 1
-        self.train = self.meter.read()
-        best = self.kept.valid.accuracy if self.kept.valid is not None else -1.0
-        if recipe.keep == "last" or (valid is not None and valid.accuracy > best):
-            self.kept = Trained(self.epoch, self.train, valid)
-            if recipe.keep == "best":
+    def add(self, epoch: Trained, network: nn.Module, keep: Literal["last", "best"]) -> None:
+        self.last = epoch
+        best = self.kept.valid.score if self.kept.valid is not None else -math.inf
+        if keep == "last" or (epoch.valid is not None and epoch.valid.score > best):
+            self.kept = epoch
+            if keep == "best":
                 self.weights = {name: value.clone() for name, value in network.state_dict().items()}
 
     def state_dict(self) -> dict[str, Any]:
-        counts = {"step": self.step, "epoch": self.epoch}
-        return {"meter": self.meter.state_dict(), "kept": asdict(self.kept), "weights": self.weights, **counts}
+        return {"kept": asdict(self.kept), "weights": self.weights}
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
-        check_progress(state["step"], state["epoch"], self.per_epoch, self.epochs)
-        self.meter.load_state_dict(state["meter"])
         kept = state["kept"]
         valid = None if kept["valid"] is None else Averages(**kept["valid"])
-        self.kept = Trained(kept["epochs"], Averages(**kept["train"]), valid)
-        self.step, self.epoch, self.weights = state["step"], state["epoch"], state["weights"]
+        self.kept, self.weights = Trained(kept["epochs"], Averages(**kept["train"]), valid), state["weights"]
 
 
-def _report_epoch(
-    state: _State, valid: Averages | None, recipe: Recipe, *, speed: float, left: float, run: Run
-) -> None:
-    """Scalars and a line about the epoch that has just ended, and a fresh meter for the next."""
+def _report_epoch(ended: Trained, epochs: Epochs, recipe: Recipe, task: Task, run: Run) -> None:
+    """Sends scalars and a line about the epoch that has just ended."""
+    valid, epoch = ended.valid, ended.epochs
     scalars = {
-        "retrain/loss/train": state.train.loss,
-        "retrain/accuracy/train": state.train.accuracy,
-        "retrain/drop_path": recipe.drop_path * (state.epoch - 1) / recipe.epochs,
-        "lr/weights": recipe.schedule(state.epoch - 1, recipe.epochs),
-        "sys/images_per_second": speed,
+        "retrain/loss/train": ended.train.loss,
+        f"retrain/{task.score}/train": ended.train.score,
+        "retrain/drop_path": recipe.drop_path * (epoch - 1) / recipe.epochs,
+        "lr/weights": recipe.schedule(epoch - 1, recipe.epochs),
+        "sys/images_per_second": epochs.images_per_second,
         "sys/memory_gb": memory_gb(run.device),
     }
     if valid is not None:
-        scalars |= {"retrain/loss/valid": valid.loss, "retrain/accuracy/valid": valid.accuracy}
-        if valid.balanced is not None:
-            scalars["retrain/balanced_accuracy/valid"] = valid.balanced
-    run.report.scalars(scalars, state.step)
+        scalars |= {"retrain/loss/valid": valid.loss, f"retrain/{task.score}/valid": valid.score}
+        scalars |= {f"retrain/{name}/valid": value for name, value in valid.others.items()}
+    run.report.scalars(scalars, epochs.step)
     run.report.line(
-        f"retrain {state.epoch:>3}/{recipe.epochs}  train loss {state.train.loss:.3f} "
-        f"accuracy {state.train.accuracy:.3f}"
-        + ("" if valid is None else f"  valid {valid.accuracy:.3f}")
-        + f"  {left:.0f} s left"
+        f"retrain {epoch:>3}/{recipe.epochs}  train loss {ended.train.loss:.3f} {task.score} {ended.train.score:.3f}"
+        + ("" if valid is None else f"  valid {valid.score:.3f}")
+        + f"  {epochs.seconds_left:.0f} s left"
     )
-    state.meter.reset()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,25 @@ class NotFinite(InputError):
 
 @dataclass(frozen=True)
 class Averages:
-    """Means over `count` images: the loss, and the share answered rightly in [0, 1].
+    """What was measured over `count` images.
 
-    Where the images are counted by class: `balanced` is the mean, over the classes there are, of the share of each that
-    is answered rightly, and `majority` the share of the largest class, which is the accuracy of saying nothing else.
+    Args:
+        loss: mean over the images.
+        score: what the task compares networks by (`Task.score`), such as the accuracy in [0, 1].
+        count: number of images.
+        others: further scores by name, where the images were tallied.
+        chance: the score of the best answer that does not look at the image; None where the images were not tallied.
     """
 
     loss: float
-    accuracy: float
+    score: float
     count: int
-    balanced: float | None = None
-    majority: float | None = None
+    others: Mapping[str, float] = field(default_factory=dict)
+    chance: float | None = None
 
 
 class Meter:
-    """Sums of loss and right answers over images, weighted by the size of each batch.
+    """Sums of loss and score over images, weighted by the size of each batch.
 
     `add` does not wait for the device; `read` does. The sums are part of a checkpoint (`state_dict`).
     """
@@ -42,34 +46,24 @@ class Meter:
     def __init__(self, device: torch.device | str = "cpu") -> None:
         precision = torch.float32 if torch.device(device).type == "mps" else torch.float64
         self._loss = torch.zeros((), dtype=precision, device=device)
-        self._correct = torch.zeros((), dtype=torch.int64, device=device)
+        self._score = torch.zeros((), dtype=precision, device=device)
         # Once the sum is not finite it stays so: this counts the batches before the first bad one.
         self._finite = torch.zeros((), dtype=torch.int64, device=device)
-        self._classes: Tensor | None = None
         self._count = 0
         self._batches = 0
 
-    def add(self, loss: Tensor, correct: Tensor, n: int) -> None:
-        """Adds a batch of n images: its mean loss and its number of right answers, 0-dimensional tensors."""
+    def add(self, loss: Tensor, score_sum: Tensor, n: int) -> None:
+        """Adds a batch of n images: its mean loss and the sum of its images' scores, 0-dimensional tensors."""
         self._loss += loss.detach().to(self._loss.dtype) * n
-        self._correct += correct.detach()
+        self._score += score_sum.detach()
         self._finite += self._loss.isfinite()
         self._count += n
         self._batches += 1
 
-    def add_classes(self, counts: Tensor) -> None:
-        """Adds a batch by class: (2, classes) whole numbers, right answers and images of each (`Task.by_class`)."""
-        self._classes = counts.detach() if self._classes is None else self._classes + counts.detach()
-
     def read(self) -> Averages:
         """The means since the last reset; all 0 where nothing was added."""
         n = max(self._count, 1)
-        balanced = majority = None
-        if self._classes is not None:
-            right, images = self._classes.tolist()
-            shares = [of_it / all_of_it for of_it, all_of_it in zip(right, images, strict=True) if all_of_it]
-            balanced, majority = sum(shares) / max(len(shares), 1), max(images) / n
-        return Averages(self._loss.item() / n, int(self._correct.item()) / n, self._count, balanced, majority)
+        return Averages(self._loss.item() / n, self._score.item() / n, self._count)
 
     @property
     def count(self) -> int:
@@ -78,9 +72,8 @@ class Meter:
 
     def reset(self) -> None:
         """Starts anew."""
-        for total in (self._loss, self._correct, self._finite):
+        for total in (self._loss, self._score, self._finite):
             total.zero_()
-        self._classes = None
         self._count = self._batches = 0
 
     def bad_batches(self) -> int:
@@ -88,12 +81,12 @@ class Meter:
         return self._batches - int(self._finite.item())
 
     def state_dict(self) -> dict[str, Any]:
-        sums = {"loss": self._loss, "correct": self._correct, "finite": self._finite}
+        sums = {"loss": self._loss, "score": self._score, "finite": self._finite}
         return {**{k: v.cpu().clone() for k, v in sums.items()}, "count": self._count, "batches": self._batches}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._loss.copy_(state["loss"])
-        self._correct.copy_(state["correct"])
+        self._score.copy_(state["score"])
         self._finite.copy_(state["finite"])
         self._count, self._batches = int(state["count"]), int(state["batches"])
 

@@ -1,9 +1,12 @@
-"""The optimiser of a network's weights, in a search and in a training alike."""
+"""The optimiser of a network's weights, in a search and in a training alike, and the step that it would take next."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def sgd(
@@ -38,3 +41,40 @@ def sgd(
     complete(optimizer)
     optimizer.register_load_state_dict_post_hook(complete)
     return optimizer
+
+
+@dataclass(frozen=True)
+class SgdStep:
+    """The step of plain SGD that weights would take next, for those who unroll it.
+
+    Args:
+        learning_rate: of the weights.
+        momentum: share of the old velocity that is kept.
+        weight_decay: times the weights, added to the gradient.
+        nesterov: whether the momentum looks ahead (Sutskever et al. 2013).
+        velocity: the momentum buffers, one for each tensor of weights; None before the first step.
+    """
+
+    learning_rate: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+    velocity: Sequence[Tensor] | None = None
+
+    @classmethod
+    def of(cls, optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> SgdStep | None:
+        """The next step of `parameters` by `optimizer`; None if it is no SGD or not a plain one."""
+        if not isinstance(optimizer, torch.optim.SGD) or len(optimizer.param_groups) != 1:
+            return None
+        (group,) = optimizer.param_groups
+        if group["dampening"] or group["maximize"]:
+            return None
+        buffers = [optimizer.state.get(p, {}).get("momentum_buffer") for p in parameters]
+        velocity = [torch.zeros_like(p) if b is None else b for p, b in zip(parameters, buffers, strict=True)]
+        return cls(
+            learning_rate=group["lr"],
+            momentum=group["momentum"],
+            weight_decay=group["weight_decay"],
+            nesterov=group["nesterov"],
+            velocity=velocity if any(b is not None for b in buffers) else None,
+        )

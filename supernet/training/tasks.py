@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -18,31 +19,66 @@ Output = Tensor | tuple[Tensor, Tensor]
 
 
 class Task(Protocol):
-    """What the loops ask of a problem."""
+    """What the loops ask of a problem, and what everybody who judges a network asks.
+
+    `score` names what networks are compared by, the larger the better: it stands in tags and lines, too.
+    """
+
+    @property
+    def score(self) -> str: ...
 
     def inputs(self, batch: Batch) -> Tensor:
-        """What of the batch goes into the network."""
+        """What of the batch goes into the network, (batch, channels, height, width)."""
         ...
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
         """The mean loss over the batch, a scalar."""
         ...
 
-    def correct(self, output: Output, batch: Batch) -> Tensor:
-        """How many of the batch are answered rightly, a 0-dimensional tensor."""
+    def score_sum(self, output: Output, batch: Batch) -> Tensor:
+        """The sum of the scores of the batch's images, 0-dimensional: the running score of a training."""
         ...
 
-    def by_class(self, output: Output, batch: Batch) -> Tensor:
-        """(2, classes): how many of each class in the batch are answered rightly, and how many there are."""
+    def tally(self, output: Output, batch: Batch) -> Tensor:
+        """What the scores of a whole set are computed of: tallies of its batches are added up."""
+        ...
+
+    def scores(self, tally: Tensor) -> Mapping[str, float]:
+        """The scores of a whole set by name, that of `score` among them."""
+        ...
+
+    def chance(self, tally: Tensor) -> float:
+        """The score of an answer that does not look at the image, as good as such an answer can be."""
+        ...
+
+    def regularised(self, auxiliary_weight: float, label_smoothing: float) -> Task:
+        """The same task with the loss that a training from scratch minimises."""
         ...
 
 
 @dataclass(frozen=True)
 class Classification:
-    """One label an image: cross entropy, smoothed or not, plus `auxiliary_weight` times that of an auxiliary head."""
+    """One label an image, judged by accuracy.
+
+    Args:
+        auxiliary_weight: the loss is the cross entropy plus so many times that of an auxiliary head.
+        label_smoothing: share of a label that is spread over all classes, in [0, 1).
+
+    Raises:
+        InputError: where a setting is out of its range.
+
+    Example:
+        >>> batch = Batch(torch.zeros(2, 1, 4, 4), torch.tensor([0, 1]))
+        >>> logits = torch.tensor([[3.0, 1.0], [2.0, 0.0]])  # both say class 0
+        >>> task = Classification()
+        >>> task.scores(task.tally(logits, batch))[task.score]
+        0.5
+    """
 
     auxiliary_weight: float = 0.0
     label_smoothing: float = 0.0
+
+    score: ClassVar[str] = "accuracy"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.auxiliary_weight < math.inf:
@@ -64,17 +100,37 @@ class Classification:
             auxiliary, batch.labels, label_smoothing=self.label_smoothing
         )
 
-    def correct(self, output: Output, batch: Batch) -> Tensor:
+    def score_sum(self, output: Output, batch: Batch) -> Tensor:
         """The number of images whose largest logit is their label's, a 0-dimensional integer tensor."""
         return self._right(output, batch).sum()
 
-    def by_class(self, output: Output, batch: Batch) -> Tensor:
+    def tally(self, output: Output, batch: Batch) -> Tensor:
         """(2, classes) whole numbers: images of each label whose largest logit is their label's, and all of them."""
         logits = output[0] if isinstance(output, tuple) else output
         own = batch.labels[:, None] == torch.arange(logits.shape[1], device=logits.device)  # no wait for the device
         return torch.stack(((own & self._right(output, batch)[:, None]).sum(0), own.sum(0)))
 
+    def scores(self, tally: Tensor) -> dict[str, float]:
+        """Accuracy, and its mean over the classes that there are, in which each class counts alike."""
+        right, images = tally.tolist()
+        shares = [of_it / all_of_it for of_it, all_of_it in zip(right, images, strict=True) if all_of_it]
+        balanced = sum(shares) / max(len(shares), 1)
+        return {self.score: sum(right) / max(sum(images), 1), "balanced_accuracy": balanced}
+
+    def chance(self, tally: Tensor) -> float:
+        """The share of the largest class: the accuracy of always naming it."""
+        _, images = tally.tolist()
+        return max(images) / max(sum(images), 1)
+
+    def regularised(self, auxiliary_weight: float, label_smoothing: float) -> Classification:
+        """The same task with an auxiliary loss and smoothed labels."""
+        return replace(self, auxiliary_weight=auxiliary_weight, label_smoothing=label_smoothing)
+
     def _right(self, output: Output, batch: Batch) -> Tensor:
         """(batch,) whether each image's largest logit is its label's."""
         logits = output[0] if isinstance(output, tuple) else output
         return logits.detach().argmax(dim=1) == batch.labels
+
+
+CLASSIFICATION = Classification()
+"""The task where nobody says another."""

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
 
-from supernet.estimation.supernet_accuracy import Judge
+from supernet.estimation.supernet_accuracy import SupernetScore
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
-from supernet.search.strategy import Step
+from supernet.search.strategy import Step, Strategy
 from supernet.space.architecture import Architecture, Decision, Weights, one_path, random_architecture
 
 _PATH_STREAM, _CANDIDATE_STREAM = 0x5A17, 0xCA2D
 
 
-class UniformStrategy:
+class UniformStrategy(Strategy):
     """Random search with shared weights (Li and Talwalkar 2019), the baseline every method has to beat.
 
     Each step of the network is one of a uniformly drawn architecture. In the end `candidates` further ones run with the
     trained weights on `batches` batches of validation data, the best `finalists` of them on all of it, and the best of
     those is the answer. The figures are the authors'; their draws have "none" among the operations, ours do not.
     """
+
+    inherits: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -44,14 +45,8 @@ class UniformStrategy:
         self._seed, self._draws = seed, 0
         self._like = torch.zeros(())
 
-    def inherit(self, before: UniformStrategy) -> None:
-        """Nothing: nothing is learnt."""
-
-    def begin_epoch(self, progress: float, judge: Judge) -> None:
-        """Nothing: all is decided in the end."""
-
-    def update(self, step: Step) -> None:
-        """Nothing: there is nothing to learn about the architecture before the end."""
+    def inherit(self, before: Strategy) -> None:
+        """Takes over nothing, for nothing is learnt before the end."""
 
     def sample(self, step: Step) -> Weights:
         """One for the options of a uniformly drawn architecture, zero for the others; another at each step."""
@@ -62,29 +57,22 @@ class UniformStrategy:
         """Every option alike."""
         return {n: self._like.new_full((len(d.options),), d.keep / len(d.options)) for n, d in self.decisions.items()}
 
-    def differentiable_weights(self) -> tuple[list[Tensor], Weights]:
-        """Nothing: there are no alphas."""
-        return [], {}
-
-    def finish(self, judge: Judge | None = None) -> Architecture:
-        """The best of the candidates; without a judge the first, of which nothing is known."""
-        if judge is None:
+    def finish(self, score: SupernetScore | None = None) -> Architecture:
+        """The best of the candidates; without a score the first, of which nothing is known."""
+        if score is None:
             return self._drawn(_CANDIDATE_STREAM, 0)
 
-        def best(architectures: list[Architecture], keep: int, batches: int | None) -> list[Architecture]:
-            scores = [judge(self._weights(a), batches) for a in architectures]
-            order = sorted(range(len(architectures)), key=lambda i: -scores[i])  # stable: of equals the first
+        def best(architectures: list[Architecture], keep: int, judge: SupernetScore) -> list[Architecture]:
+            values = [judge(a).values[judge.problem.task.score] for a in architectures]
+            order = sorted(range(len(architectures)), key=lambda i: -values[i])  # stable: of equals the first
             return [architectures[i] for i in order[:keep]]
 
         drawn = dict.fromkeys(self._drawn(_CANDIDATE_STREAM, number) for number in range(self._candidates))
-        return best(best(list(drawn), self._finalists, self._batches), 1, None)[0]
+        finalists = best(list(drawn), self._finalists, score.on(self._batches))
+        return best(finalists, 1, score.on(None))[0]
 
-    def measures(self) -> dict[str, float]:
-        """None."""
-        return {}
-
-    def to(self, device: torch.device) -> UniformStrategy:
-        """Where weights are made."""
+    def to(self, device: torch.device) -> Self:
+        """Says where weights are made."""
         self._like = self._like.to(device)
         return self
 

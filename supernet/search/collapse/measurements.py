@@ -1,23 +1,38 @@
-"""What the monitor looks at: a supernet in the middle of its search, measured without leaving a trace."""
+"""What the collapse monitor looks at: a supernet in the middle of its search, measured without leaving a trace."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
-from supernet.data.batches import Source, evaluation_batches
-from supernet.execution.modes import evaluating, frozen_statistics, recalibrated, running, single_paths
+from supernet.data.batches import evaluation_batches
+from supernet.estimation.problem import SearchProblem
+from supernet.estimation.supernet_accuracy import RecalibratedScore
+from supernet.execution.modes import frozen_statistics, running
 from supernet.runtime.seeding import generator
 from supernet.search.collapse.curvature import LinearConvolutions, lambda_max
-from supernet.search.problem import SearchProblem
 from supernet.search.statistics import groups, parametric, share
-from supernet.space.architecture import Architecture, one_path
+from supernet.search.strategy import Strategy
+from supernet.space.architecture import Architecture
 from supernet.space.cells import reference
-from supernet.training.evaluation import evaluate
 
-_CURVATURE_STREAM, _RECALIBRATION_STREAM = 0xD0C1, 0xD0C2
+_CURVATURE_STREAM = 0xD0C1
+
+
+class MeasurementSettings(Protocol):
+    """How much is measured; `MonitorSettings` says what each is."""
+
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def iterations(self) -> int: ...
+    @property
+    def tolerance(self) -> float: ...
+    @property
+    def recalibration(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -44,68 +59,60 @@ class Measurements:
 
 
 def measure(
-    problem: SearchProblem, accuracy: float, *, batch_size: int, iterations: int, tolerance: float, recalibration: int
+    problem: SearchProblem, strategy: Strategy, accuracy: float, batch_size: int, settings: MeasurementSettings
 ) -> Measurements:
-    """Looks at a search; `accuracy` is the supernet's, known already. The settings are those of `MonitorSettings`."""
-    architecture, decisions = problem.strategy.finish(), problem.strategy.decisions
+    """Looks at a search without leaving a trace.
+
+    Args:
+        problem: its supernet is in training mode.
+        strategy: whose current architecture is looked at.
+        accuracy: the supernet's score on the architecture's half of the data, known already.
+        batch_size: images at once.
+        settings: how much is measured.
+
+    Returns:
+        What was found.
+    """
+    architecture, decisions = strategy.finish(), strategy.decisions
     learning = parametric(problem.supernet)
+    alone = RecalibratedScore(problem, batch_size, settings.recalibration)(architecture)
     return Measurements(
         architecture,
-        {kind: share(architecture, decisions, kind, {"skip_connect"}) for kind in groups(decisions)},
-        {kind: share(architecture, decisions, kind, learning) for kind in groups(decisions)},
+        {group: share(architecture, decisions, group, {"skip_connect"}) for group in groups(decisions)},
+        {group: share(architecture, decisions, group, learning) for group in groups(decisions)},
         accuracy,
-        accuracy_alone(problem, architecture, recalibration),
-        sharpness(problem, batch_size, iterations, tolerance),
+        alone.values[problem.task.score],
+        sharpness(problem, strategy, settings.batch_size, settings.iterations, settings.tolerance),
     )
 
 
-def sharpness(problem: SearchProblem, batch_size: int, iterations: int, tolerance: float) -> float | None:
-    """lambda_max on `batch_size` images of the architecture's half, at every look the same.
-
-    None where there are no alphas, or where the weights do not depend on them (`relaxations.Uniform`).
+def sharpness(
+    problem: SearchProblem, strategy: Strategy, batch_size: int, iterations: int, tolerance: float
+) -> float | None:
+    """The largest eigenvalue of the validation loss' Hessian in the alphas (Zela et al. 2020, section 4).
 
     The supernet is in training mode, as in the authors' code, but without noise, augmentation or drop path, and in
     float32 whatever the search runs in. Its weights are constants here.
+
+    Args:
+        problem: its supernet, its half of the data to judge by, its task.
+        strategy: whose alphas.
+        batch_size: images of the architecture's half, at every look the same.
+        iterations: products with the Hessian, at most.
+        tolerance: relative change of the eigenvalue at which it is taken for found.
+
+    Returns:
+        The eigenvalue; None where there are no alphas, or where the weights do not depend on them
+        (`relaxations.Uniform`).
     """
-    alphas, weights = problem.strategy.differentiable_weights()
+    alphas, weights = strategy.differentiable_weights()
     if not any(weight.requires_grad for weight in weights.values()):
         return None
-    chosen = _some(problem.valid, batch_size, generator(problem.run.seed, _CURVATURE_STREAM))
+    order = torch.randperm(len(problem.valid), generator=generator(problem.run.seed, _CURVATURE_STREAM))
+    chosen = problem.valid.subset(order[:batch_size])
     (batch,) = evaluation_batches(chosen, batch_size, problem.augmentation, problem.run.device)
     supernet, images = problem.supernet, problem.task.inputs(batch)
     constants = supernet.slots.replaced([parameter.detach() for parameter in supernet.parameters()])
     with LinearConvolutions(), running(supernet, reference), frozen_statistics(supernet), constants:
         loss = problem.task.loss(supernet(images, weights), batch)
     return lambda_max(loss, alphas, iterations, tolerance)
-
-
-def accuracy_alone(problem: SearchProblem, architecture: Architecture, batches: int) -> float:
-    """Accuracy, in [0, 1] on the architecture's half, of the architecture with the supernet's weights.
-
-    The norms' statistics are taken anew from `batches` training batches, because those remembered are of the mixture.
-    """
-    supernet, size, run = problem.supernet, problem.batch_size, problem.run
-    like = next(supernet.parameters())
-    weights = one_path(architecture, problem.strategy.decisions, dtype=like.dtype, device=like.device)
-    count = min(batches, max(1, len(problem.train) // size)) * size
-    chosen = _some(problem.train, count, generator(run.seed, _RECALIBRATION_STREAM))
-    training = evaluation_batches(chosen, size, problem.augmentation, run.device)
-    images = (problem.task.inputs(batch) for batch in training)
-    with (
-        problem.accelerated,
-        single_paths(supernet),
-        recalibrated(supernet, images, lambda x: supernet(x, weights)),
-        evaluating(supernet),
-    ):
-        return evaluate(
-            lambda x: supernet(x, weights),
-            problem.valid,
-            problem.augmentation,
-            batch_size=size,
-            device=run.device,
-            task=problem.task,
-        ).accuracy
-
-
-def _some(source: Source, count: int, stream: torch.Generator) -> Source:
-    return source.subset(torch.randperm(len(source), generator=stream)[:count])

@@ -15,13 +15,15 @@ from typing import Any, Literal
 
 import torch
 
+from supernet.estimation.problem import SearchProblem
 from supernet.runtime.checkpoint import Stateful
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
 from supernet.search.collapse.measurements import Measurements, measure
-from supernet.search.problem import SearchProblem
+from supernet.search.recipe import SearchRecipe
 from supernet.search.strategy import Strategy, has_alphas
 from supernet.space.architecture import Architecture
+from supernet.training.epochs import Epochs
 
 _MONITOR_STREAM = 0xD0C
 
@@ -108,31 +110,42 @@ class MonitorSettings:
 
 
 class CollapseMonitor:
-    """A monitor at one search: what it has seen so far, what it has said, what it has changed.
+    """The monitor of one search: what it has seen so far, what it has said, what it has changed.
 
-    The alphas stand still in the first `warm_up` of the `epochs`. `parts` (the supernet, the strategy, the optimiser
-    and the loop's own state) are what is rolled back, with the optimiser's weight decay set anew. All of it is in the
-    state, so a search resumes bitwise.
+    All of it is in the state, so a search resumes bitwise.
+
+    Args:
+        settings: when it looks, and what follows.
+        problem: its supernet is looked at.
+        strategy: its architecture is looked at.
+        recipe: of the search; the alphas stand still while it warms up.
+        epochs: the loop, whose optimiser gets another weight decay where the search is rolled back.
+        parts: what else has a state and is rolled back, by name.
+
+    Raises:
+        InputError: where the monitor is to act and cannot.
     """
 
     def __init__(
         self,
         settings: MonitorSettings,
         problem: SearchProblem,
+        strategy: Strategy,
+        recipe: SearchRecipe,
+        epochs: Epochs,
         parts: Mapping[str, Stateful],
-        optimizer: torch.optim.Optimizer,
-        epochs: int,
-        warm_up: int = 0,
     ) -> None:
-        self._settings, self._problem, self._parts, self._epochs = settings, problem, dict(parts), epochs
-        self._not_before = max(settings.not_before, warm_up)  # alphas that have not moved say nothing
-        self._optimizer, self._decay = optimizer, float(optimizer.param_groups[0]["weight_decay"])
+        self._settings, self._problem, self._strategy, self._recipe = settings, problem, strategy, recipe
+        self._optimizer, self._epochs = epochs.optimizer, recipe.epochs
+        self._parts: dict[str, Stateful] = {**parts, "optimizer": epochs.optimizer, "epochs": epochs}
+        self._not_before = max(settings.not_before, recipe.warm_up)  # alphas that have not moved say nothing
+        self._decay = float(epochs.optimizer.param_groups[0]["weight_decay"])
         self._looks: list[tuple[int, int, float, str]] = []  # epoch, step, lambda_max, genotype
         self._told: list[str] = []
         self._snapshots: dict[int, dict[str, Any]] = {}
         self._measurements: Measurements | None = None
         self._stopped = ""
-        settings.check(problem.strategy)
+        settings.check(strategy)
         if settings.on_rise == "adapt" and not 0.0 < self._decay < settings.most:
             raise InputError(
                 f"monitor.on_rise=adapt: search.weight_decay={self._decay:g} needs to lie above 0, to be multiplied, "
@@ -150,16 +163,10 @@ class CollapseMonitor:
         device = self._problem.run.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(generator(self._problem.run.seed, _MONITOR_STREAM, epoch).initial_seed())
-            settings = self._settings
             self._measurements = measure(
-                self._problem,
-                accuracy,
-                batch_size=settings.batch_size,
-                iterations=settings.iterations,
-                tolerance=settings.tolerance,
-                recalibration=settings.recalibration,
+                self._problem, self._strategy, accuracy, self._recipe.batch_size, self._settings
             )
-        adapting = {"collapse/weight_decay": self._decay} if settings.on_rise == "adapt" else {}
+        adapting = {"collapse/weight_decay": self._decay} if self._settings.on_rise == "adapt" else {}
         return {**self._measurements.scalars(), **adapting}
 
     def conclude(self, epoch: int, step: int) -> bool:

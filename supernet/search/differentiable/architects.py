@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from supernet.runtime.errors import InputError
+from supernet.training.sgd import SgdStep
 
 Loss = Callable[[Sequence[Tensor]], Tensor]
 """Weights w -> scalar loss, differentiable in them and in the alphas."""
@@ -25,35 +26,36 @@ Loss = Callable[[Sequence[Tensor]], Tensor]
 class Bilevel:
     """A bilevel problem at one point.
 
-    `inner`: the weights w, of which those that want no gradient are constants; `outer`: the alphas. The rest describes
-    the SGD step that w would take next: its `learning_rate` (None where w is not trained by plain SGD), `momentum`,
-    `nesterov` (whether that looks ahead), `weight_decay`, and `velocity`, the momentum buffers (None before the first
-    step). `twice` makes a context within which losses are built so that they can be differentiated twice; where the
-    fast way to compute them cannot be, it takes another. `exact` makes one within which they are float32 at least.
-    `everything`: the first-order architect computes the weights' gradients, too, and drops them, as the original's code
-    does.
+    Args:
+        inner: the weights w, of which those that want no gradient are constants.
+        outer: the alphas.
+        train_loss: of w and the alphas, on the half that w learns from.
+        valid_loss: of w and the alphas, on the half that the architecture is judged by.
+        inner_step: the SGD step that w would take next; None where w is not trained by plain SGD.
+        twice: makes a context within which losses are built so that they can be differentiated twice; where the fast
+            way to compute them cannot be, it takes another.
+        exact: makes a context within which losses are float32 at least.
     """
 
     inner: Sequence[Tensor]
     outer: Sequence[Tensor]
     train_loss: Loss
     valid_loss: Loss
-    learning_rate: float | None = None
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    velocity: Sequence[Tensor] | None = None
+    inner_step: SgdStep | None = None
     twice: Callable[[], AbstractContextManager[None]] = nullcontext
     exact: Callable[[], AbstractContextManager[None]] = nullcontext
-    everything: bool = False
-    nesterov: bool = False
 
 
 Architect = Callable[[Bilevel], list[Tensor]]
 
 
-def first_order(problem: Bilevel) -> list[Tensor]:
-    """The gradient at w itself, as if w did not depend on alpha (DARTS, section 2.3, xi = 0)."""
-    if problem.everything:
+def first_order(problem: Bilevel, everything: bool = False) -> list[Tensor]:
+    """The gradient at w itself, as if w did not depend on alpha (DARTS, section 2.3, xi = 0).
+
+    `everything`: the weights' gradients are computed, too, and dropped, as the original's code does; the benchmarks'
+    reference does so, too.
+    """
+    if everything:
         return _gradients(problem.valid_loss(problem.inner), [*problem.outer, *problem.inner])[: len(problem.outer)]
     inner = [w.detach() for w in problem.inner]  # no gradient of theirs is wanted
     return _gradients(problem.valid_loss(inner), problem.outer)
@@ -102,7 +104,7 @@ def neumann(problem: Bilevel, terms: int = 3) -> list[Tensor]:
     """
     if terms < 1:
         raise InputError(f"architect.terms={terms}: needs 1 or more")
-    rate = _learning_rate(problem)
+    rate = _inner_step(problem).learning_rate
     direct, vector = _validation_gradients(problem, problem.inner)
     inner, slope = _inner_slope(problem)
     term, total = vector, vector
@@ -144,13 +146,13 @@ def conjugate_gradient(problem: Bilevel, iterations: int = 10, damping: float = 
     return [d - m for d, m in zip(direct, mixed, strict=True)]
 
 
-def _learning_rate(problem: Bilevel) -> float:
-    if problem.learning_rate is None:
+def _inner_step(problem: Bilevel) -> SgdStep:
+    if problem.inner_step is None:
         raise InputError(
             "architect: differentiates through a plain SGD step; train the weights with SGD (one group, no dampening) "
             "or use first_order"
         )
-    return problem.learning_rate
+    return problem.inner_step
 
 
 def _virtual_step(problem: Bilevel) -> tuple[float, list[Tensor]]:
@@ -159,20 +161,20 @@ def _virtual_step(problem: Bilevel) -> tuple[float, list[Tensor]]:
     This is PyTorch's SGD. With Nesterov momentum the new velocity counts once more, times the momentum, in place of the
     old one: a gradient then moves w by rate (1 + momentum).
     """
-    rate = _learning_rate(problem)
+    step = _inner_step(problem)
     slope = _gradients(problem.train_loss(problem.inner), problem.inner)
-    velocity = problem.velocity or [torch.zeros_like(w) for w in problem.inner]
+    velocity = step.velocity or [torch.zeros_like(w) for w in problem.inner]
     with torch.no_grad():  # in all tensors at once: one by one they would be thousands of kernels
         inner = list(problem.inner)
-        change = torch._foreach_mul(list(velocity), problem.momentum)
+        change = torch._foreach_mul(list(velocity), step.momentum)
         torch._foreach_add_(change, slope)
-        torch._foreach_add_(change, inner, alpha=problem.weight_decay)
-        if problem.nesterov:
-            torch._foreach_mul_(change, problem.momentum)
+        torch._foreach_add_(change, inner, alpha=step.weight_decay)
+        if step.nesterov:
+            torch._foreach_mul_(change, step.momentum)
             torch._foreach_add_(change, slope)
-            torch._foreach_add_(change, inner, alpha=problem.weight_decay)
-        moved = torch._foreach_add(inner, change, alpha=-rate)
-        reach = rate * (1 + problem.momentum) if problem.nesterov else rate
+            torch._foreach_add_(change, inner, alpha=step.weight_decay)
+        moved = torch._foreach_add(inner, change, alpha=-step.learning_rate)
+        reach = step.learning_rate * (1 + step.momentum if step.nesterov else 1)
         return reach, [v if w.requires_grad else w for v, w in zip(moved, inner, strict=True)]
 
 
@@ -194,7 +196,8 @@ def _hessian_product(
 ) -> list[Tensor]:
     """H . `vector`, H the Hessian of the training loss plus half the weight decay times |w|^2."""
     product = _product(slope, vector, inner)
-    return [p + problem.weight_decay * v for p, v in zip(product, vector, strict=True)]
+    decay = problem.inner_step.weight_decay if problem.inner_step else 0.0
+    return [p + decay * v for p, v in zip(product, vector, strict=True)]
 
 
 def _dot(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from supernet.estimation.supernet_accuracy import Judge
+from supernet.estimation.supernet_accuracy import SupernetScore
 from supernet.execution.modes import evaluating, frozen_statistics, running
 from supernet.runtime.checkpoint import check_optimizer
 from supernet.runtime.errors import InputError
@@ -23,10 +23,11 @@ from supernet.search.differentiable.architects import Architect, Bilevel
 from supernet.search.differentiable.discretisers import Discretiser
 from supernet.search.differentiable.objectives import RelaxedWeights, Term
 from supernet.search.differentiable.relaxations import Relaxation, strength
-from supernet.search.differentiable.weight_transforms import Assistance, Perturbation
-from supernet.search.strategy import Step
+from supernet.search.differentiable.weight_transforms import TransformContext, WeightTransform, transformed
+from supernet.search.strategy import Step, Strategy
 from supernet.space.architecture import Architecture, Decision, Weights
 from supernet.space.cells import reference
+from supernet.training.sgd import SgdStep
 
 Start = Callable[[int, torch.Generator], Tensor]
 """(number of options, generator) -> the logits of one decision before the first step."""
@@ -49,16 +50,32 @@ def zero(options: int, generator: torch.Generator) -> Tensor:
     return torch.zeros(options)
 
 
-class GradientStrategy:
+class GradientStrategy(Strategy):
     """Alphas that follow the hypergradient.
 
-    `operations` relaxes operation decisions and `inputs` input decisions (None: every edge counts in full, as in
-    DARTS). Every evaluation within one update sees the same noise, and no two steps do; noise depends on the seed and
-    a count, not on the global generator. `terms`: what is added to the loss the alphas learn from, by name.
-    `perturbation` moves the operations' weights for the network's step only; `assistance` adds to them in both steps,
-    not in the end. `single_level`: the alphas learn from the training batch, too (SNAS). `clip`: largest norm of the
-    alphas' gradient (P-DARTS; None: any).
+    Every evaluation within one update sees the same noise, and no two steps do; noise depends on the seed and a count,
+    not on the global generator.
+
+    Args:
+        space: name of the space, for the architectures that are found.
+        decisions: those of the supernet, by name.
+        operations: relaxes the decisions about operations.
+        inputs: relaxes those about inputs; None: every edge counts in full, as in DARTS.
+        architect: says where the alphas should move.
+        optimizer: the logits -> the alphas' optimiser.
+        discretiser: chooses the architecture in the end.
+        terms: what is added to the loss the alphas learn from, by name.
+        transforms: what happens to weights between relaxation and network, by name and in this order.
+        start: the logits before the first step.
+        single_level: the alphas learn from the training batch, too (SNAS).
+        clip: largest norm of the alphas' gradient (P-DARTS); None: any.
+        seed: of the start and of all noise.
+
+    Raises:
+        InputError: where the parts do not go together.
     """
+
+    inherits: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -71,8 +88,7 @@ class GradientStrategy:
         optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer],
         discretiser: Discretiser,
         terms: Mapping[str, Term] | None = None,
-        perturbation: Perturbation | None = None,
-        assistance: Assistance | None = None,
+        transforms: Mapping[str, WeightTransform] | None = None,
         start: Start = small_normal,
         single_level: bool = False,
         clip: Limit | None = None,
@@ -80,10 +96,11 @@ class GradientStrategy:
     ) -> None:
         if clip is not None and not clip > 0.0:
             raise InputError(f"strategy.clip={clip}: needs to be above 0, or null for no clipping")
-        if (assistance is None) == any(d.auxiliary for d in decisions.values()):
+        self.transforms = tuple((transforms or {}).values())
+        if any(t.auxiliary for t in self.transforms) != any(d.auxiliary for d in decisions.values()):
             raise InputError(
-                "strategy.assistance: is the weight of what chooser.auxiliary=true adds; set both, as "
-                "method=darts_minus does, or neither (null and false)"
+                "transforms: AuxiliarySkip gives the weights of what a chooser with auxiliary=True builds; use both or "
+                "neither"
             )
         self.space = space
         self.decisions = dict(decisions)
@@ -92,8 +109,7 @@ class GradientStrategy:
         self.logits = nn.ParameterDict({n: nn.Parameter(start(len(d.options), stream)) for n, d in relaxed.items()})
         self._relaxations = {n: inputs if d.role == "inputs" and inputs else operations for n, d in relaxed.items()}
         self._architect, self._discretiser, self._terms = architect, discretiser, tuple((terms or {}).values())
-        self._perturbation, self._assistance, self._single_level = perturbation, assistance, single_level
-        self._clip = clip
+        self._single_level, self._clip = single_level, clip
         self.optimizer = optimizer(self.logits.parameters())
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             what = type(self.optimizer).__name__
@@ -102,17 +118,20 @@ class GradientStrategy:
 
     def relax(self, progress: float, draw: int) -> Weights:
         """The weights of draw number `draw`, differentiable in the logits."""
-        return self._assisted(self._relaxed(progress, draw), progress)
+        return self._transformed(self._relaxed(progress, draw), progress)
+
+    def add_transform(self, transform: WeightTransform) -> None:
+        """Lets the network see weights through one more transform, after all others; before the first step."""
+        self.transforms = (*self.transforms, transform)
 
     @torch.no_grad()
-    def inherit(self, before: GradientStrategy) -> None:
-        """The logits that `before` has of the same options, to start from; its optimiser's state is left behind."""
+    def inherit(self, before: Strategy) -> None:
+        """Starts with the logits that `before` has of the same options; its optimiser's state is left behind."""
+        if not isinstance(before, GradientStrategy):
+            raise InputError(f"alphas cannot be inherited from {type(before).__name__}, which has none")
         for name, logits in self.logits.items():
             places = [before.decisions[name].options.index(option) for option in self.decisions[name].options]
             logits.copy_(before.logits[name][places])
-
-    def begin_epoch(self, progress: float, judge: Judge) -> None:
-        """Nothing: all is decided in the end."""
 
     def update(self, step: Step) -> None:
         """One step of the alphas' optimiser along the architect's gradient."""
@@ -125,17 +144,17 @@ class GradientStrategy:
         def valid_loss(inner: Sequence[Tensor]) -> Tensor:
             weights = self._relaxed(step.progress, draw)
             at = RelaxedWeights(self.decisions, dict(self.logits.items()), weights, step.progress)
-            return sum((term(at) for term in self._terms), judged_by(self._assisted(weights, step.progress), inner))
+            return sum((term(at) for term in self._terms), judged_by(self._transformed(weights, step.progress), inner))
 
+        weights = step.supernet.slots.now()
         problem = Bilevel(
-            step.supernet.slots.now(),
+            weights,
             list(self.logits.values()),
             train_loss,
             valid_loss,
+            inner_step=SgdStep.of(step.optimizer, weights),
             twice=partial(_differentiable_twice, step),
             exact=step.exact,
-            **_sgd(step),
-            everything=step.supernet.everything,
         )
         with frozen_statistics(step.supernet):
             gradients = self._architect(problem)
@@ -149,19 +168,15 @@ class GradientStrategy:
     def sample(self, step: Step) -> Weights:
         """The weights of a new draw, perturbed where the method does that, without gradient."""
         weights = self._relaxed(step.progress, self._next_draw())
-        if self._perturbation is not None:
-            operations = {n: w for n, w in weights.items() if self.decisions[n].role != "inputs"}
-
-            def loss(perturbed: Weights) -> Tensor:
-                return step.train_loss(self._assisted({**weights, **perturbed}, step.progress))
-
-            with self._noise(self._next_draw()), evaluating(step.supernet):
-                weights = {**weights, **self._perturbation(operations, loss, step.progress)}
-        return {n: w.detach() for n, w in self._assisted(weights, step.progress).items()}
+        context = TransformContext(self.decisions, step.progress, step.train_loss)
+        if not any(transform.network_only for transform in self.transforms):
+            return {n: w.detach() for n, w in transformed(self.transforms, weights, context).items()}
+        with self._noise(self._next_draw()), evaluating(step.supernet):  # a perturbation draws and judges
+            return {n: w.detach() for n, w in transformed(self.transforms, weights, context).items()}
 
     @torch.no_grad()
     def expected(self) -> Weights:
-        """Each decision's weights without noise."""
+        """Each decision's weights without noise and without transforms."""
         return self.differentiable_weights()[1]
 
     def differentiable_weights(self) -> tuple[list[Tensor], Weights]:
@@ -169,7 +184,7 @@ class GradientStrategy:
         weights = {n: relaxation.expected(self.logits[n]) for n, relaxation in self._relaxations.items()}
         return list(self.logits.values()), weights
 
-    def finish(self, judge: Judge | None = None) -> Architecture:
+    def finish(self, score: SupernetScore | None = None) -> Architecture:
         """The discretiser's choice."""
         return self._discretiser(self.space, self.decisions, self.strengths())
 
@@ -184,7 +199,7 @@ class GradientStrategy:
         norm = torch.stack([g.pow(2).sum() for g in gradients]).sum().sqrt().item() if gradients else 0.0
         return {"lr/alpha": self.optimizer.param_groups[0]["lr"], "alpha/grad_norm": norm}
 
-    def to(self, device: torch.device) -> GradientStrategy:
+    def to(self, device: torch.device) -> Self:
         """Moves the logits; to be called before the first step. On a GPU the optimiser is fused."""
         self.logits.to(device)
         for group in self.optimizer.param_groups:
@@ -207,8 +222,10 @@ class GradientStrategy:
         with self._noise(draw):
             return {n: relaxation(self.logits[n], progress) for n, relaxation in self._relaxations.items()}
 
-    def _assisted(self, weights: Weights, progress: float) -> Weights:
-        return weights if self._assistance is None else self._assistance(self.decisions, weights, progress)
+    def _transformed(self, weights: Weights, progress: float) -> Weights:
+        """The weights as the alphas' step hands them to the network."""
+        both = [transform for transform in self.transforms if not transform.network_only]
+        return transformed(both, weights, TransformContext(self.decisions, progress))
 
     def _next_draw(self) -> int:
         self._draws += 1
@@ -227,25 +244,3 @@ class GradientStrategy:
 def _differentiable_twice(step: Step) -> Iterator[None]:
     with running(step.supernet, reference), step.unrecorded():
         yield
-
-
-def _sgd(step: Step) -> dict[str, Any]:
-    """What the virtual step of an unrolling architect needs to know of the weights' optimiser; empty if it is no SGD
-    or not the plain one that `Bilevel` describes."""
-    optimizer = step.optimizer
-    if not isinstance(optimizer, torch.optim.SGD) or len(optimizer.param_groups) != 1:
-        return {}
-    (group,) = optimizer.param_groups
-    if group["dampening"] or group["maximize"]:
-        return {}
-    parameters = step.supernet.slots.now()
-    buffers = [optimizer.state.get(p, {}).get("momentum_buffer") for p in parameters]
-    return {
-        "learning_rate": group["lr"],
-        "momentum": group["momentum"],
-        "weight_decay": group["weight_decay"],
-        "nesterov": group["nesterov"],
-        "velocity": [torch.zeros_like(p) if b is None else b for p, b in zip(parameters, buffers, strict=True)]
-        if any(b is not None for b in buffers)
-        else None,
-    }

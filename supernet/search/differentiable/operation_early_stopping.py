@@ -6,23 +6,22 @@ connections on the other. A wrapper of any strategy; the supernet's weights are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from supernet.estimation.supernet_accuracy import Judge
 from supernet.execution.modes import frozen_statistics
 from supernet.runtime.devices import constant
 from supernet.runtime.errors import InputError
-from supernet.search.strategy import Step, Strategy
-from supernet.space.architecture import Architecture, Decision, Weights
+from supernet.search.strategy import Step, Strategy, Wrapper
+from supernet.space.architecture import Weights
 from supernet.space.choices import OperationChoice
 from supernet.space.supernet import Supernet
 
 
-class OperationEarlyStopping:
+class OperationEarlyStopping(Wrapper):
     """Stops an operation's weights for good once its gradients agree too little between training and validation.
 
     What is compared, before each step of the alphas and for each operation of each cell by itself: the gradient by
@@ -50,8 +49,7 @@ class OperationEarlyStopping:
             raise InputError(f"stages.wrapper.threshold={threshold}: is a cosine, needs to lie in [-1, 1], such as 0.4")
         if every < 1:
             raise InputError(f"stages.wrapper.every={every}: needs 1 step or more, such as 20")
-        self.strategy = strategy
-        self.decisions: Mapping[str, Decision] = strategy.decisions
+        super().__init__(strategy)
         self._threshold, self._every, self._accumulated, self._exempt = threshold, every, accumulated, exempt
         self._supernet: Supernet | None = None
         self._operations: dict[str, list[nn.Parameter]] = {}
@@ -60,10 +58,6 @@ class OperationEarlyStopping:
         self._counts: dict[str, int] = {}
         self._saved: dict[str, list[Tensor]] | None = None  # gradients of the step before a resume
 
-    def begin_epoch(self, progress: float, judge: Judge) -> None:
-        """The strategy's."""
-        self.strategy.begin_epoch(progress, judge)
-
     def update(self, step: Step) -> None:
         """Compares gradients, stops what is to be stopped, and lets the strategy learn."""
         self._attach(step.supernet)
@@ -71,37 +65,20 @@ class OperationEarlyStopping:
         self.strategy.update(step)
 
     def sample(self, step: Step) -> Weights:
-        """The strategy's."""
+        """Lets the strategy draw; the step that follows leaves gradients of its own."""
         self._attach(step.supernet)
-        self._saved = None  # the step that begins here leaves gradients of its own
+        self._saved = None
         return self.strategy.sample(step)
-
-    def expected(self) -> Weights:
-        """The strategy's."""
-        return self.strategy.expected()
-
-    def differentiable_weights(self) -> tuple[list[Tensor], Weights]:
-        """The strategy's."""
-        return self.strategy.differentiable_weights()
-
-    def finish(self, judge: Judge | None = None) -> Architecture:
-        """The strategy's."""
-        return self.strategy.finish(judge)
 
     def measures(self) -> dict[str, float]:
         """Those of the strategy, and the share of operations that have stopped."""
         share = len(self._stopped) / max(1, len(self._operations))
         return {**self.strategy.measures(), "early_stopping/stopped": share}
 
-    def to(self, device: torch.device) -> OperationEarlyStopping:
-        """Moves the strategy."""
-        self.strategy.to(device)
-        return self
-
     def state_dict(self) -> dict[str, Any]:
         gradients = {name: [g.clone() for g in own] for name, own in self._training_gradients().items()}
         return {
-            "strategy": self.strategy.state_dict(),
+            **super().state_dict(),
             "stopped": sorted(self._stopped),
             "totals": {name: total.clone() for name, total in self._totals.items()},
             "counts": dict(self._counts),
@@ -109,7 +86,7 @@ class OperationEarlyStopping:
         }
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
-        self.strategy.load_state_dict(state["strategy"])
+        super().load_state_dict(state)
         self._stopped = set(state["stopped"])
         self._totals, self._counts = dict(state["totals"]), dict(state["counts"])
         self._saved = {name: list(own) for name, own in state["gradients"].items()}

@@ -7,30 +7,30 @@ is made, and between two of them the supernet goes on learning with what is deci
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from supernet.estimation.supernet_accuracy import Judge
+from supernet.estimation.supernet_accuracy import SupernetScore
 from supernet.runtime.devices import constant
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
 from supernet.search.differentiable.discretisers import argmax
 from supernet.search.differentiable.gradient import GradientStrategy
+from supernet.search.differentiable.weight_transforms import TransformContext, WeightTransform
 from supernet.search.statistics import groups
-from supernet.search.strategy import Step
+from supernet.search.strategy import Wrapper
 from supernet.space.architecture import Architecture, Decision, Weights
 
 _ORDER_STREAM = 0x0DE5
 
-Score = Callable[[Weights], float]
-"""Weights -> the supernet's accuracy with them."""
+Judge = Callable[[Weights], float]
+"""Weights -> the supernet's score with them."""
 
 
-class Projection:
+class Projection(Wrapper):
     """A gradient search in which decisions become final, one by one, by what the supernet loses without an option.
 
     A round decides about one edge of each kind of cell, in random order, and once all have their operation about the
@@ -44,7 +44,8 @@ class Projection:
 
     def __init__(self, strategy: GradientStrategy, *, batches: int | None = None, seed: int | None = None) -> None:
         _check(strategy, batches)
-        self.strategy, self.space, self.decisions = strategy, strategy.space, strategy.decisions
+        super().__init__(strategy)
+        self.strategy: GradientStrategy = strategy
         self._batches = batches
         seed = strategy.seed if seed is None else seed
         streams = [generator(seed, _ORDER_STREAM, number) for number, _ in enumerate(groups(self.decisions))]
@@ -53,33 +54,26 @@ class Projection:
         self.rounds = max(map(len, self._queues), default=0)
         self._done = 0
         self._decided: dict[str, tuple[str, ...]] = {}
+        strategy.add_transform(_Projected(self._decided))
 
-    def begin_epoch(self, progress: float, judge: Judge) -> None:
-        """The rounds that are due. One that is interrupted decides nothing."""
-        self.strategy.begin_epoch(progress, judge)
+    def begin_epoch(self, progress: float, score: SupernetScore) -> None:
+        """Decides in the rounds that are due. One that is interrupted decides nothing."""
+        self.strategy.begin_epoch(progress, score)
         while self._done < self.rounds - 1 and progress >= self._done / (self.rounds - 1):
-            self._round(judge)
-
-    def update(self, step: Step) -> None:
-        """A step of the alphas that are still open; they see what is decided as it is."""
-        self.strategy.update(replace(step, decided=self._project))
-
-    def sample(self, step: Step) -> Weights:
-        """The strategy's weights, but 1 and 0 for what is decided."""
-        return self._project(self.strategy.sample(replace(step, decided=self._project)))
+            self._round(score)
 
     def expected(self) -> Weights:
         """The strategy's weights without noise, but 1 and 0 for what is decided."""
         return self._project(self.strategy.expected())
 
     def differentiable_weights(self) -> tuple[list[Tensor], Weights]:
-        """None: each round takes alphas out, so how sharp the loss is in them tells nothing over time."""
+        """No alphas: each round takes some out, so how sharp the loss is in them tells nothing over time."""
         return [], {}
 
-    def finish(self, judge: Judge | None = None) -> Architecture:
-        """What is decided, after the rounds that are left; without a judge `argmax` for what is still open."""
-        while judge is not None and self._done < self.rounds:
-            self._round(judge)
+    def finish(self, score: SupernetScore | None = None) -> Architecture:
+        """What is decided, after the rounds that are left; without a score `argmax` for what is still open."""
+        while score is not None and self._done < self.rounds:
+            self._round(score)
         # Edges whose operation is decided compare by its old weight while their node is open; 0 is what is out.
         before = {n: w.clamp_min(torch.finfo(w.dtype).tiny) for n, w in self.strategy.expected().items()}
         strengths = {
@@ -94,54 +88,60 @@ class Projection:
         """Those of the strategy, and the number of rounds done."""
         return {**self.strategy.measures(), "projection/rounds": float(self._done)}
 
-    def to(self, device: torch.device) -> Projection:
-        """Moves the strategy."""
-        self.strategy.to(device)
-        return self
-
     def state_dict(self) -> dict[str, Any]:
         decided = {name: list(kept) for name, kept in self._decided.items()}
-        return {"strategy": self.strategy.state_dict(), "rounds": self._done, "decided": decided}
+        return {**super().state_dict(), "rounds": self._done, "decided": decided}
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
-        self.strategy.load_state_dict(state["strategy"])
+        super().load_state_dict(state)
         self._done = state["rounds"]
-        self._decided = {name: tuple(kept) for name, kept in state["decided"].items()}
+        self._decided.clear()
+        self._decided.update({name: tuple(kept) for name, kept in state["decided"].items()})
 
-    def _round(self, judge: Judge) -> None:
-        score = partial(judge, batches=self._batches)
-        decided = self._decided
+    def _round(self, score: SupernetScore) -> None:
+        judge, decided = score.on(self._batches).of_weights, dict(self._decided)
         for queue in self._queues:
             if self._done < len(queue):
                 decision = queue[self._done]
                 weights = projected(self.strategy.expected(), self.decisions, decided)
                 choose = kept_inputs if decision.role == "inputs" else kept_operation
-                decided = {**decided, decision.name: choose(decision, weights, score)}
-        self._decided, self._done = decided, self._done + 1  # only now: the judge may have raised
+                decided = {**decided, decision.name: choose(decision, weights, judge)}
+        self._decided.update(decided)  # only now: the judge may have raised
+        self._done += 1
 
     def _project(self, weights: Weights) -> Weights:
         return projected(weights, self.decisions, self._decided)
 
 
-def kept_operation(decision: Decision, weights: Weights, score: Score) -> tuple[str]:
+@dataclass(frozen=True)
+class _Projected(WeightTransform):
+    """1 and 0 for what is decided; `decided` grows with the rounds."""
+
+    decided: Mapping[str, tuple[str, ...]]
+
+    def __call__(self, weights: Weights, at: TransformContext) -> Weights:
+        return projected(weights, at.decisions, self.decided)
+
+
+def kept_operation(decision: Decision, weights: Weights, judge: Judge) -> tuple[str]:
     """The operation without which the supernet is worst, the others' weights left alone; of equals the first.
 
     "none" is tried only where it can be kept.
     """
     if len(decision.answers) == 1:
         return (decision.answers[0],)
-    scores = {option: score(_without(weights, decision, option)) for option in decision.answers}
+    scores = {option: judge(_without(weights, decision, option)) for option in decision.answers}
     return (min(scores, key=scores.__getitem__),)
 
 
-def kept_inputs(decision: Decision, weights: Weights, score: Score) -> tuple[str, ...]:
+def kept_inputs(decision: Decision, weights: Weights, judge: Judge) -> tuple[str, ...]:
     """The inputs left when, one after the other, that goes without which the supernet is best; of equals the last.
 
     What has gone stays out while the others are tried; in the authors' code it is on again in each trial.
     """
     left = list(decision.options)
     while len(left) > decision.keep:
-        scores = {source: score(_without(weights, decision, source)) for source in left}
+        scores = {source: judge(_without(weights, decision, source)) for source in left}
         out = max(reversed(left), key=scores.__getitem__)
         weights = _without(weights, decision, out)
         left.remove(out)

@@ -1,14 +1,16 @@
-"""What happens to weights between relaxation and network: perturbations (SDARTS) and an auxiliary skip (DARTS-).
+"""What happens to weights between relaxation and network: perturbations (SDARTS), an auxiliary skip (DARTS-), ...
 
-The alphas themselves are never written to, so there is nothing to restore.
+The alphas themselves are never written to, so there is nothing to restore. To add one, write a frozen dataclass here or
+in a file of your own and a yaml that names it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -16,15 +18,54 @@ from torch import Tensor
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Decision, Weights
 
-Perturbation = Callable[[Weights, Callable[[Weights], Tensor], float], Weights]
-"""(operations' weights, weights -> training loss in evaluation mode, progress) -> other weights, for one step."""
 
-Assistance = Callable[[Mapping[str, Decision], Weights, float], Weights]
-"""(decisions, weights, progress) -> weights with something added that is not there in the end."""
+@dataclass(frozen=True)
+class TransformContext:
+    """What a transform of weights may look at.
+
+    Args:
+        decisions: the supernet's, by name.
+        progress: how far the search is, in [0, 1).
+        loss: weights -> training loss, a scalar, in evaluation mode, with the transforms that follow applied; None
+            where the weights are not those of the network's step.
+    """
+
+    decisions: Mapping[str, Decision]
+    progress: float
+    loss: Callable[[Weights], Tensor] | None = None
+
+    def operations(self, weights: Weights) -> Weights:
+        """The weights of the operations alone, without those of inputs."""
+        return {name: weight for name, weight in weights.items() if self.decisions[name].role != "inputs"}
+
+
+class WeightTransform(ABC):
+    """Maps weights, (options,) for each decision, to those that the network is given.
+
+    `network_only`: only the network's step sees it, the alphas' step does not. `auxiliary`: it hands out weights of the
+    auxiliary skip connections, with which the supernet has to be built.
+    """
+
+    network_only: ClassVar[bool] = False
+    auxiliary: ClassVar[bool] = False
+
+    @abstractmethod
+    def __call__(self, weights: Weights, at: TransformContext) -> Weights:
+        """Other weights for this step."""
+
+
+def transformed(transforms: Sequence[WeightTransform], weights: Weights, at: TransformContext) -> Weights:
+    """The weights after all transforms, one after the other."""
+    for number, transform in enumerate(transforms):
+        context, rest = at, transforms[number + 1 :]
+        if at.loss is not None:
+            context = replace(at, loss=lambda changed, rest=rest: at.loss(transformed(rest, changed, at)))  # type: ignore[misc]
+        weights = transform(weights, context)
+    return weights
 
 
 @dataclass(frozen=True)
-class RandomSmoothing:
+class RandomSmoothing(WeightTransform):
     """SDARTS-RS (Chen and Hsieh 2020, section 3.2): uniform noise of up to epsilon on the weights of each operation.
 
     Then they are clamped to [0, 1] and made to add up to one again, as in the authors' code. Epsilon goes from `start`
@@ -34,16 +75,18 @@ class RandomSmoothing:
     start: float = 0.03
     end: float = 0.3
 
+    network_only: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         _check(self.start, self.end)
 
-    def __call__(self, weights: Weights, loss: Callable[[Weights], Tensor], progress: float) -> Weights:
-        epsilon = self.start + (self.end - self.start) * progress
-        return _on_simplex(_uniform_noise(weights, epsilon))
+    def __call__(self, weights: Weights, at: TransformContext) -> Weights:
+        epsilon = self.start + (self.end - self.start) * at.progress
+        return {**weights, **_on_simplex(_uniform_noise(at.operations(weights), epsilon))}
 
 
 @dataclass(frozen=True)
-class Adversarial:
+class Adversarial(WeightTransform):
     """SDARTS-ADV (Chen and Hsieh 2020, section 3.2): the weights within epsilon at which the training loss is high.
 
     Projected gradient ascent from a random start: `steps` steps of 2 epsilon / `steps` along the gradient's sign, each
@@ -55,23 +98,33 @@ class Adversarial:
     end: float = 0.3
     steps: int = 7
 
+    network_only: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         _check(self.start, self.end)
         if self.steps < 1:
             raise InputError(f"perturbation.steps={self.steps}: needs 1 or more")
 
-    def __call__(self, weights: Weights, loss: Callable[[Weights], Tensor], progress: float) -> Weights:
-        epsilon = self.start + (self.end - self.start) * progress
+    def __call__(self, weights: Weights, at: TransformContext) -> Weights:
+        if at.loss is None:
+            raise InputError("Adversarial: attacks the training loss of the network's step, and there is none here")
+        loss, operations = at.loss, at.operations(weights)
+
+        def attacked_loss(changed: Weights) -> Tensor:
+            return loss({**weights, **changed})
+
+        epsilon = self.start + (self.end - self.start) * at.progress
         stride = 2 * epsilon / self.steps
-        attacked = _on_simplex(_uniform_noise(weights, epsilon))
+        attacked = _on_simplex(_uniform_noise(operations, epsilon))
         for _ in range(self.steps):
-            slope = _gradient(loss, attacked)
+            slope = _gradient(attacked_loss, attacked)
             moved = {n: w + stride * slope[n].sign() for n, w in attacked.items()}  # up: an adversary
-            boxed = {n: weights[n] + (m - weights[n]).clamp(-epsilon, epsilon) for n, m in moved.items()}
+            boxed = {n: operations[n] + (m - operations[n]).clamp(-epsilon, epsilon) for n, m in moved.items()}
             attacked = _on_simplex(boxed)
         with torch.no_grad():  # chosen on the device: to ask would be to wait for it
-            harmful = loss(attacked) >= loss(weights)
-            return {n: torch.where(harmful, w, weights[n]) for n, w in attacked.items()}
+            harmful = attacked_loss(attacked) >= attacked_loss(operations)
+            chosen = {n: torch.where(harmful, w, operations[n]) for n, w in attacked.items()}
+        return {**weights, **chosen}
 
 
 def _check(start: float, end: float) -> None:
@@ -96,7 +149,7 @@ def _gradient(loss: Callable[[Weights], Tensor], at: Weights) -> Weights:
 
 
 @dataclass(frozen=True)
-class AuxiliarySkip:
+class AuxiliarySkip(WeightTransform):
     """DARTS- (Chu et al. 2021, equation 5): an edge computes beta skip(x) + sum_o p_o o(x), beta falling to 0.
 
     Beta starts at `start` and falls in a line or in half a cosine; it follows the weights of each decision that is
@@ -107,17 +160,19 @@ class AuxiliarySkip:
     start: float = 1.0
     decay: Literal["linear", "cosine"] = "linear"
 
+    auxiliary: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if self.decay not in ("linear", "cosine"):
             raise InputError(f"assistance.decay={self.decay}: use linear or cosine")
         if not 0.0 <= self.start < math.inf:
             raise InputError(f"assistance.start={self.start}: needs 0 or more, such as 1")
 
-    def __call__(self, decisions: Mapping[str, Decision], weights: Weights, progress: float) -> Weights:
-        left = 1 - progress if self.decay == "linear" else (1 + math.cos(math.pi * progress)) / 2
+    def __call__(self, weights: Weights, at: TransformContext) -> Weights:
+        left = 1 - at.progress if self.decay == "linear" else (1 + math.cos(math.pi * at.progress)) / 2
 
         def assisted(name: str, weight: Tensor) -> Tensor:
-            if not decisions[name].auxiliary:
+            if not at.decisions[name].auxiliary:
                 return weight
             return torch.cat([weight, weight.new_full((1,), self.start * left)])
 

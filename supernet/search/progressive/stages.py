@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 from supernet.runtime.errors import InputError
 from supernet.search.recipe import SearchRecipe
-from supernet.search.strategy import Strategy
 from supernet.space.architecture import Decision, Weights
 from supernet.space.survey import divisor, survey
 from supernet.training.schedules import Schedule
@@ -68,15 +67,6 @@ def _words(wrapper: Callable[[Any], Any] | None) -> str:
     function = getattr(wrapper, "func", wrapper)  # what a yaml names is a partial of it
     settings = sorted(getattr(wrapper, "keywords", {}).items())
     return f"{getattr(function, '__qualname__', type(function).__name__)}({settings})" if wrapper else "None"
-
-
-@runtime_checkable
-class Heir(Strategy, Protocol):
-    """A strategy that a later leg can be started with."""
-
-    def inherit(self, before: Any) -> None:
-        """Takes over what `before`, a strategy of the same kind, has learnt about the options that are left."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,140 @@
+"""What a search and a training share: optimiser, learning rate, meter, clock, checkpoint and progress of a loop.
+
+A loop that is stopped at any step and started again with the same arguments ends as if it had never been stopped. The
+loop itself says what a step is, what is reported of an epoch and what else has a state:
+
+    epochs = Epochs(network, train, recipe, run, name="retrain")
+    epochs.resume({"network": network}, settings)
+    while epochs.epoch < recipe.epochs:
+        for _ in epochs.steps():
+            epochs.count(loss, score_sum, images)
+        averages = epochs.close()
+        epochs.save()
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from supernet.data.batches import Source, steps_per_epoch
+from supernet.runtime.autosave import Autosave, check_progress
+from supernet.runtime.checkpoint import Stateful
+from supernet.runtime.run import Run
+from supernet.training.meters import Averages, Meter, check_finite
+from supernet.training.schedules import Schedule
+from supernet.training.sgd import sgd
+
+
+class LoopRecipe(Protocol):
+    """What the recipes of a search and of a training have in common."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def least_steps(self) -> int: ...
+    @property
+    def schedule(self) -> Schedule: ...
+    @property
+    def momentum(self) -> float: ...
+    @property
+    def nesterov(self) -> bool: ...
+    @property
+    def weight_decay(self) -> float: ...
+
+
+class Epochs:
+    """How far a loop over epochs of steps is, and all that it does between steps and between epochs.
+
+    Args:
+        network: on its device already; its parameters get an SGD optimiser as the recipe says.
+        source: the images that an epoch goes over.
+        recipe: epochs, batches, learning rate and optimiser.
+        run: where the loop reports and saves.
+        name: of the loop, in its lines and its checkpoint's settings.
+    """
+
+    def __init__(self, network: nn.Module, source: Source, recipe: LoopRecipe, run: Run, *, name: str) -> None:
+        self._network, self._recipe, self._run, self._name = network, recipe, run, name
+        rate, decay = recipe.schedule(0, recipe.epochs), recipe.weight_decay
+        self.optimizer = sgd(network, rate, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov)
+        self.per_epoch = steps_per_epoch(source, recipe.batch_size, recipe.least_steps)
+        self.step, self.epoch, self.epochs = 0, 0, recipe.epochs
+        self.images_per_second, self.seconds_left = 0.0, 0.0  # of the epoch that has just ended
+        self._meter = Meter(run.device)
+        self._autosave = Autosave(run, {}, self._check)
+
+    @property
+    def progress(self) -> float:
+        """How far the loop is, in [0, 1)."""
+        return self.step / (self.per_epoch * self.epochs)
+
+    def resume(self, parts: Mapping[str, Stateful], **settings: Any) -> None:
+        """Continues from the checkpoint, where there is one.
+
+        Args:
+            parts: what has a state besides the loop and its optimiser, by name.
+            settings: frozen dataclasses by name; a checkpoint of other settings, or of another recipe, is refused.
+
+        Raises:
+            InputError: where the checkpoint is damaged or belongs to something else.
+        """
+        used = {self._name: self._recipe, **settings}
+        said = {f"{name}.{f.name}": str(getattr(node, f.name)) for name, node in used.items() for f in fields(node)}
+        run = replace(self._run, fingerprint={**self._run.fingerprint, **said})
+        self._autosave = Autosave(run, {**parts, "optimizer": self.optimizer, "epochs": self}, self._check)
+        self._autosave.restore()
+        self._run.report.resume(self.step + 1)
+
+    def steps(self) -> Iterator[None]:
+        """The steps that the current epoch still has; between two of them the loop saves, or stops where it was asked.
+
+        Raises:
+            Interrupted: after saving, where the run was asked to stop.
+            NotFinite: where the loss or a weight became infinite or not a number.
+        """
+        began, first, seen = time.monotonic(), self.step, self._meter.count
+        total = self.per_epoch * self.epochs
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._recipe.schedule(self.epoch, self.epochs)
+        while self.step < (self.epoch + 1) * self.per_epoch:
+            self._autosave.between_steps()
+            yield
+            self.step += 1
+            self._run.report.progress(self.step, total, f"{self._name}: epoch {self.epoch + 1} of {self.epochs}")
+        self._check()  # waits for the device, so before the clock
+        seconds = max(time.monotonic() - began, 1e-9)
+        self.images_per_second = (self._meter.count - seen) / seconds
+        self.seconds_left = seconds / max(1, self.step - first) * (total - self.step)
+
+    def count(self, loss: Tensor, score_sum: Tensor, images: int) -> None:
+        """Adds a step's mean loss, sum of scores and number of images to the epoch's averages."""
+        self._meter.add(loss, score_sum, images)
+
+    def close(self) -> Averages:
+        """Ends the epoch and gives its averages."""
+        averages = self._meter.read()
+        self._meter.reset()
+        self.epoch += 1
+        return averages
+
+    def save(self) -> None:
+        """Writes the checkpoint now."""
+        self._autosave.save()
+
+    def _check(self) -> None:
+        check_finite(self._meter, self._network, self.step, self._run.checkpoint)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"meter": self._meter.state_dict(), "step": self.step, "epoch": self.epoch}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        check_progress(state["step"], state["epoch"], self.per_epoch, self.epochs)
+        self._meter.load_state_dict(state["meter"])
+        self.step, self.epoch = state["step"], state["epoch"]
