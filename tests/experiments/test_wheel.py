@@ -165,14 +165,17 @@ def test_settings_of_ones_own_can_be_resumed(supernet, monkeypatch, images, tmp_
     assert sys.modules.pop("mine").Sharp
 
 
-def test_a_space_of_ones_own(supernet, monkeypatch, images, tmp_path):
-    (command,) = follow("A space", tmp_path)
+@pytest.mark.parametrize(("heading", "names"), [("A strategy", "normal/2"), ("A space", "chain/2")])
+def test_a_strategy_and_a_space_of_ones_own(heading, names, supernet, monkeypatch, images, tmp_path):
+    (command,) = follow(heading, tmp_path)
+    command = command.replace("my_conf", str(tmp_path / "my_conf"))  # this process knows another my_conf by now
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     code, printed = supernet(*shlex.split(command)[2:], *TINY, f"data.path={images}")
     assert code == 0, printed
-    predictor = load(tmp_path / "run", space=sys.modules.pop("mine").Chain)
-    assert list(predictor.architecture) == ["chain/0", "chain/1", "chain/2"]
+    mine = sys.modules.pop("mine")
+    space = mine.Chain if heading == "A space" else None
+    assert names in load(tmp_path / "run", space=space).architecture
 
 
 def test_every_command_is_installed_and_says_what_it_takes(user):
