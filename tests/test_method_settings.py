@@ -83,8 +83,7 @@ DARTS = {
     "search.drop_path": 0.0,
     "strategy._target_": "search.differentiable.gradient.GradientStrategy",
     "strategy._partial_": True,
-    "strategy.perturbation": None,
-    "strategy.assistance": None,
+    "strategy.transforms": {},
     "strategy.start._target_": "search.differentiable.gradient.small_normal",
     "strategy.start._partial_": True,
     "strategy.single_level": False,
@@ -159,7 +158,8 @@ DARTS_PT = {
     "stages.1.wrapper.batches": None,
 }
 # Chen and Hsieh 2020: sota/cnn/train_search.py and attacker
-SDARTS = {**SEVEN, "strategy.perturbation": GONE, "strategy.perturbation.start": 0.03, "strategy.perturbation.end": 0.3}
+SDARTS_RS, SDARTS_ADV = "strategy.transforms.random_smoothing", "strategy.transforms.adversarial"
+SDARTS = {**SEVEN, "strategy.transforms": GONE}
 # Chen et al. 2021: DARTS-space/train_search.py
 DRNAS = {**SEVEN, "relaxation._target_": "search.differentiable.relaxations.Dirichlet", "optimizer.lr": 6e-4}
 GUMBEL = {"relaxation._target_": "search.differentiable.relaxations.Gumbel"}
@@ -234,10 +234,10 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     # Chu, Wang et al. 2021: src/search/model_search.py, scripts/run_darts_minus.sh
     "darts_minus": {
         "chooser.auxiliary": True,
-        "strategy.assistance": GONE,
-        "strategy.assistance._target_": "search.differentiable.weight_transforms.AuxiliarySkip",
-        "strategy.assistance.start": 1.0,
-        "strategy.assistance.decay": "linear",
+        "strategy.transforms": GONE,
+        "strategy.transforms.auxiliary_skip._target_": "search.differentiable.weight_transforms.AuxiliarySkip",
+        "strategy.transforms.auxiliary_skip.start": 1.0,
+        "strategy.transforms.auxiliary_skip.decay": "linear",
     },
     "r_darts_l2": {**SECOND_ORDER, "search.weight_decay": 81e-4},
     "r_darts_dp": {**SECOND_ORDER, "search.drop_path": 0.2},
@@ -245,12 +245,16 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "r_darts_ada": {**R_DARTS_ES, "monitor.on_rise": "adapt"},
     "sdarts_rs": {
         **SDARTS,
-        "strategy.perturbation._target_": "search.differentiable.weight_transforms.RandomSmoothing",
+        f"{SDARTS_RS}._target_": "search.differentiable.weight_transforms.RandomSmoothing",
+        f"{SDARTS_RS}.start": 0.03,
+        f"{SDARTS_RS}.end": 0.3,
     },
     "sdarts_adv": {
         **SDARTS,
-        "strategy.perturbation._target_": "search.differentiable.weight_transforms.Adversarial",
-        "strategy.perturbation.steps": 7,
+        f"{SDARTS_ADV}._target_": "search.differentiable.weight_transforms.Adversarial",
+        f"{SDARTS_ADV}.start": 0.03,
+        f"{SDARTS_ADV}.end": 0.3,
+        f"{SDARTS_ADV}.steps": 7,
     },
     "drnas": DRNAS,
     "drnas_progressive": {

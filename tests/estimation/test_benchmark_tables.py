@@ -25,7 +25,7 @@ def test_look_ups_plain_and_compressed(tmp_path, name, pack):
     path = tmp_path / name
     path.write_bytes(pack(TEXT.encode()))
     table = read_table(str(path), ["top"])
-    assert table(from_string(CELL)) == {"top": 91.5}
+    assert table(from_string(CELL)).values == {"top": 91.5}
     assert [to_string(a) for a in table] == [CELL, "|none~0|+|none~0|none~1|"]
     assert (len(table), table.index(from_string("|none~0|+|none~0|none~1|"))) == (2, 1)
     assert to_string(table.best("top")) == CELL
@@ -34,7 +34,7 @@ def test_look_ups_plain_and_compressed(tmp_path, name, pack):
 def test_an_empty_field_is_not_known(tmp_path):
     (tmp_path / "t.csv").write_text(TEXT.replace(",x,", ",3,"))
     table = read_table(str(tmp_path / "t.csv"), ["other"])
-    assert math.isnan(table(from_string(CELL))["other"])
+    assert math.isnan(table(from_string(CELL)).values["other"])
     assert to_string(table.best("other")) == "|none~0|+|none~0|none~1|"
 
 
@@ -91,7 +91,7 @@ def test_cells_are_compared_as_cells(tmp_path):
     cells = [CELL.replace("+", " + "), "Structure(3 nodes with |none~0|+|none~0|none~1|)"]
     (tmp_path / "t.csv").write_text("arch,top\n" + "".join(f"{cell},{n}\n" for n, cell in enumerate(cells)))
     table = read_table(str(tmp_path / "t.csv"), ["top"])
-    assert table(from_string(CELL)) == {"top": 0}
+    assert table(from_string(CELL)).values == {"top": 0}
     assert table.index(from_string("|none~0|+|none~0|none~1|")) == 1
 
 
@@ -112,14 +112,14 @@ def test_micro_knows_every_cell_of_its_space_and_what_it_costs():
     assert {to_string(a) for a in MICRO.architectures()} == set(table.rows)
     for architecture in list(table)[::25]:
         network = MICRO.network(Decided(architecture), (1, 8, 8), 10)
-        assert table(architecture) == {"params": parameters(network), "macs": macs(network, (1, 8, 8))}
+        assert table(architecture).values == {"params": parameters(network), "macs": macs(network, (1, 8, 8))}
 
 
 def test_micro_means_are_those_of_its_single_runs():
     each = [f"digits_{part}_{seed}" for part in ("valid", "test") for seed in range(3)]
     table = micro(["digits_valid", "digits_valid_std", "digits_test", "digits_test_std", *each])
     for architecture in table:
-        row = table(architecture)
+        row = table(architecture).values
         for part in ("valid", "test"):
             runs = [row[f"digits_{part}_{seed}"] for seed in range(3)]
             assert row[f"digits_{part}"] == pytest.approx(statistics.mean(runs), abs=2e-3)
@@ -129,7 +129,7 @@ def test_micro_means_are_those_of_its_single_runs():
 def test_micro_tells_cells_apart_and_has_a_trap():
     """Cells differ by far more than seeds do, and those without a convolution are far behind."""
     table = micro(["digits_valid", "digits_test", "digits_test_std"])
-    scores = {to_string(a): table(a) for a in table}
+    scores = {to_string(a): table(a).values for a in table}
     noise = math.sqrt(statistics.mean(row["digits_test_std"] ** 2 for row in scores.values()))
     spread = statistics.stdev(row["digits_test"] for row in scores.values())
     assert spread > 5 * noise / math.sqrt(3)

@@ -8,6 +8,7 @@ from replay import Replay
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Resident
+from supernet.estimation.problem import SearchProblem
 from supernet.execution.precision import Accelerated, settle_numerics
 from supernet.runtime.run import Run
 from supernet.search.differentiable.architects import conjugate_gradient, first_order, neumann, unrolled, unrolled_exact
@@ -42,7 +43,7 @@ def found(run, architect=first_order):
         optimizer=partial(torch.optim.Adam, lr=0.01), discretiser=argmax,
     )  # fmt: skip
     recipe = SearchRecipe(epochs=1, batch_size=8)
-    result = search(supernet, strategy, images(1), images(2), AUGMENTATION, recipe, task=Classification(), run=run)
+    result = search(SearchProblem(supernet, images(1), images(2), AUGMENTATION, run), strategy, recipe)
     return result, supernet, torch.cat([p.detach() for p in strategy.logits.values()])
 
 

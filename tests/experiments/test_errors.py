@@ -33,8 +33,8 @@ BASE = ["experiment=quick", "runtime.threads=1"]
         ("genotype=''", "genotype=: an empty text"),
         ("name=../x", "name=../x: runs lie in runs/NAME"),
         ("chooser.excluded=[1,2]", "no operation is named '1'"),
-        ("strategy.perturbation={a: 1}", "strategy.perturbation={'a': 1}: needs an object"),
-        ("strategy.assistance=[none,none]", "strategy.assistance=['none', 'none']: needs an object"),
+        ("+strategy.transforms.a={b: 1}", "strategy.transforms.a={'b': 1}: needs an object"),
+        ("strategy.transforms=[none,none]", "strategy.transforms=[none,none]"),
         ("optimizer._target_=builtins.dict", "optimizer._target_: dict does not say which settings it takes"),
         ("+search.speed=3", "search.speed: unknown setting; known: epochs"),
         ("search.drop_path=1", "search.drop_path=1.0: needs to lie in [0, 1)"),
@@ -161,7 +161,7 @@ def test_resume_refuses_a_checkpoint_of_something_else(supernet, tmp_path):
             return {}
 
     run = recorded(tmp_path, BASE)
-    parts = {name: Part() for name in ("supernet", "strategy", "optimizer", "state")}
+    parts = {name: Part() for name in ("supernet", "strategy", "optimizer", "epochs")}
     Checkpoint(run / "checkpoints" / "search.pt", {"space": "nasbench201", "data": "digits", "seed": 0}, parts).save()
     before = (run / "checkpoints" / "search.pt").read_bytes()
     code, printed = supernet(f"resume={run}")

@@ -115,7 +115,7 @@ def test_other_data_are_refused(supernet, late, monkeypatch, change):
 def test_a_checkpoint_whose_progress_cannot_be_is_refused(supernet, late, stage, step, epoch):
     path = late / "run" / "checkpoints" / f"{stage}.pt"
     content = torch.load(path, weights_only=True)
-    content["parts"]["state"] |= {"step": step, "epoch": epoch}
+    content["parts"]["epochs"] |= {"step": step, "epoch": epoch}
     torch.save(content, path)
     refused(supernet, late / "run", f"it says step {step}, epoch {epoch}; this run has 1 epochs of")
 

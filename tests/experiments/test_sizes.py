@@ -108,7 +108,7 @@ def test_an_unbalanced_set_has_the_row_to_beat(supernet, tmp_path):
     row = next(line for line in said.splitlines() if "always the largest" in line or "always" in line)
     assert "0.9250" in row
     tested = json.loads((tmp_path / "run" / "test.json").read_text())["searched"]
-    assert tested["balanced"] == found["test_balanced_accuracy"]
+    assert tested["others"]["balanced_accuracy"] == found["test_balanced_accuracy"]
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_micro_logs_the_truth_that_comes_with_it(supernet, tmp_path):
     assert code == 0, printed
     run = the_run(tmp_path)
     known = micro()(Architecture.load(run / "genotype.json"))
-    assert logged(run) == {name: [pytest.approx(value)] for name, value in known.items()}
+    assert logged(run) == {name: [pytest.approx(value)] for name, value in known.values.items()}
 
 
 @pytest.mark.parametrize(

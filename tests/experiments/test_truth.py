@@ -20,4 +20,4 @@ def test_a_search_finds_a_cell_that_is_all_but_the_best(monkeypatch, tmp_path, m
     words = ["experiment=micro", f"method={method}", "search.epochs=12", "monitor.every=0", "runtime.threads=1"]
     job = prepare(composed(*words, "runtime.progress=false", "table=none"), tmp_path, Interruption())
     found = search_cell(job, "")
-    assert BEST - micro(["digits_valid"])(found)["digits_valid"] < 2.0
+    assert BEST - micro(["digits_valid"])(found).values["digits_valid"] < 2.0

@@ -9,6 +9,8 @@ import torch
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Resident, training_batches
+from supernet.estimation.problem import SearchProblem
+from supernet.estimation.scores import Measured
 from supernet.execution.engines import engine
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted, Interruption
@@ -61,13 +63,13 @@ def half(seed: int, count: int = 20) -> Resident:
     return Resident(images, torch.arange(count) % 3)
 
 
-def run_search(run, recipe=None, relaxation=None, architect=first_order, train=1, known=None, used=None):
+def run_search(run, recipe=None, relaxation=None, architect=first_order, train=1, truth=None, used=None):
     torch.manual_seed(run.seed)
     used = used or engine("reference")
     channels = 4 if used.memory_format == torch.channels_last else 2
     space = Darts(channels=channels, cells=3, nodes=2, operations=OPERATIONS)
     network = space.network(Undecided(), (1, 6, 6), 3)
-    supernet = Supernet(used.apply(network), everything=used.everything)
+    supernet = Supernet(used.apply(network))
     strategy = GradientStrategy(
         "darts",
         supernet.decisions,
@@ -79,9 +81,8 @@ def run_search(run, recipe=None, relaxation=None, architect=first_order, train=1
         seed=run.seed,
     )
     recipe = recipe or SearchRecipe(epochs=3, batch_size=8, schedule=Cosine(0.1, 0.01))
-    result = search(
-        supernet, strategy, half(train), half(2), AUGMENTATION, recipe, task=Classification(), run=run, known=known
-    )
+    problem = SearchProblem(supernet, half(train), half(2), AUGMENTATION, run)
+    result = search(problem, strategy, recipe, truth=truth)
     state = {**supernet.state_dict(), **{f"alpha {n}": p.detach() for n, p in strategy.logits.items()}}
     return result, state
 
@@ -231,7 +232,7 @@ def test_who_judges_candidates_runs_as_the_search_does():
 
     supernet.network.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
     recipe, run = SearchRecipe(epochs=1, batch_size=8), Run(precision="bfloat16", report=Last())
-    search(supernet, strategy, half(1), half(2), AUGMENTATION, recipe, task=Classification(), run=run)
+    search(SearchProblem(supernet, half(1), half(2), AUGMENTATION, run), strategy, recipe)
     assert len(seen) > 3
     assert all(seen)
 
@@ -263,9 +264,9 @@ def test_what_a_table_knows_is_logged_every_epoch():
 
     def known(architecture):
         asked.append(architecture)
-        return {"top": float(len(asked)), "unknown": math.nan}
+        return Measured({"top": float(len(asked)), "unknown": math.nan})
 
-    found, _ = run_search(Run(report=recorder), known=known)
+    found, _ = run_search(Run(report=recorder), truth=known)
     assert [recorder.values[step, "table/top"] for step in (3, 6, 9)] == [1.0, 2.0, 3.0]
     assert math.isnan(recorder.values[3, "table/unknown"])
     assert asked[-1] == found.architecture

@@ -121,10 +121,10 @@ def test_keep_best_returns_the_weights_of_the_best_epoch():
     recorder, trained = Recorder(), network()
     result = train(trained, images(1), images(2), AUGMENTATION, recipe, run=Run(report=recorder))
     accuracies = [recorder.values[3 * e, "retrain/accuracy/valid"] for e in range(1, 7)]
-    assert result.valid.accuracy == max(accuracies)
+    assert result.valid.score == max(accuracies)
     assert result.epochs == accuracies.index(max(accuracies)) + 1
     settings = {"batch_size": 8, "device": torch.device("cpu"), "task": Classification()}
-    assert evaluate(trained, images(2), AUGMENTATION, **settings).accuracy == max(accuracies)
+    assert evaluate(trained, images(2), AUGMENTATION, **settings).score == max(accuracies)
 
 
 def test_evaluate_weighs_every_image_alike_and_leaves_the_network_alone():
@@ -135,13 +135,13 @@ def test_evaluate_weighs_every_image_alike_and_leaves_the_network_alone():
         for size in (20, 7)
     )
     assert whole.loss == pytest.approx(pieces.loss)
-    assert (whole.accuracy, whole.count) == (pieces.accuracy, 20)
+    assert (whole.score, whole.count) == (pieces.score, 20)
     assert net.training
     assert all(torch.equal(before[n], v) for n, v in net.state_dict().items())
     net.eval()
     with torch.no_grad():
         logits = net(AUGMENTATION.normalise(images(2).images))
-    assert whole.accuracy == (logits.argmax(1) == images(2).labels).double().mean().item()
+    assert whole.score == (logits.argmax(1) == images(2).labels).double().mean().item()
     assert whole.loss == pytest.approx(F.cross_entropy(logits, images(2).labels).item())
 
 
@@ -172,7 +172,7 @@ def test_divergence_is_named_by_its_step_before_anything_is_written(tmp_path):
     recipe = Recipe(epochs=4, batch_size=8, schedule=Cosine(0.01))
     with pytest.raises(NotFinite, match=f"loss is not finite at step 5; the last good checkpoint is {path}"):
         train(Poisoned(), images(1), images(2), AUGMENTATION, recipe, run=Run(report=recorder, checkpoint=path))
-    assert torch.load(path)["parts"]["state"]["step"] == 3
+    assert torch.load(path)["parts"]["epochs"]["step"] == 3
     assert {step for step, _ in recorder.values} == {3}
 
 
@@ -189,7 +189,7 @@ def test_speed_counts_the_images_there_were(monkeypatch):
     seen, clock = {}, iter(range(1000))
     recorder = Recorder()
     recorder.scalars = lambda values, step: seen.update(values)
-    monkeypatch.setattr("supernet.training.loop.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("supernet.training.epochs.time.monotonic", lambda: next(clock))
     recipe = Recipe(epochs=1, batch_size=16, schedule=Cosine(0.01), drop_path=0.0, cutout=0)
     train(network(), images(1), None, AUGMENTATION, recipe, run=Run(report=recorder))
     ticks = 20 / seen["sys/images_per_second"]

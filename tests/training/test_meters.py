@@ -19,17 +19,6 @@ def test_averages_weigh_images_not_batches():
     assert Meter().read() == Averages(0.0, 0.0, 0)
 
 
-def test_balanced_accuracy_weighs_classes_alike():
-    meter = Meter()
-    for right, images in (([3, 0, 0], [4, 1, 0]), ([4, 1, 0], [4, 1, 0])):
-        meter.add(torch.tensor(1.0), torch.tensor(sum(right)), sum(images))
-        meter.add_classes(torch.tensor([right, images]))
-    read = meter.read()
-    assert (read.accuracy, read.balanced, read.majority) == (0.8, (7 / 8 + 1 / 2) / 2, 0.8)  # a class without images
-    meter.reset()
-    assert meter.read() == Averages(0.0, 0.0, 0)
-
-
 def test_state_goes_round_and_reset_forgets():
     twin, meter = Meter(), filled()
     twin.load_state_dict(meter.state_dict())

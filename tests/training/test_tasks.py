@@ -25,9 +25,9 @@ def test_loss_against_the_formula():
     torch.testing.assert_close(Classification().loss((LOGITS, AUXILIARY), BATCH), by_hand(LOGITS))
 
 
-def test_correct_counts_the_main_logits():
-    assert Classification().correct(LOGITS, BATCH) == 1
-    assert Classification().correct((LOGITS, AUXILIARY), BATCH) == 1
+def test_the_score_counts_the_main_logits():
+    assert Classification().score_sum(LOGITS, BATCH) == 1
+    assert Classification().score_sum((LOGITS, AUXILIARY), BATCH) == 1
     assert Classification().inputs(BATCH) is BATCH.images
 
 
@@ -35,7 +35,21 @@ def test_right_answers_by_class():
     logits = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.4, 0.3], [0.0, 0.0, 9.0]])
     batch = Batch(torch.zeros(3, 1, 2, 2), torch.tensor([0, 2, 2]))
     for output in (logits, (logits, -logits)):
-        assert Classification().by_class(output, batch).tolist() == [[1, 0, 1], [1, 0, 2]]
+        assert Classification().tally(output, batch).tolist() == [[1, 0, 1], [1, 0, 2]]
+
+
+def test_balanced_accuracy_weighs_classes_alike():
+    parts = [([3, 0, 0], [4, 1, 0]), ([4, 1, 0], [4, 1, 0])]
+    tally = sum(torch.tensor(part) for part in parts)
+    found = Classification().scores(tally)
+    assert found == {"accuracy": 0.8, "balanced_accuracy": (7 / 8 + 1 / 2) / 2}  # a class without images counts not
+    assert Classification().chance(tally) == 0.8
+
+
+def test_a_training_smooths_and_judges_plainly():
+    task = Classification().regularised(0.4, 0.1)
+    assert task == Classification(0.4, 0.1)
+    assert task.score == Classification().score == "accuracy"
 
 
 @pytest.mark.parametrize("weight", [-1.0, math.inf, math.nan])

@@ -231,8 +231,6 @@ def test_cannot_be_differentiated_twice_and_says_so():
 def test_engines_by_name():
     assert engine("fused").executor is fused
     assert engine("reference").executor is reference
-    assert engine("reference").everything
-    assert not engine("fused").everything
     assert engine("fused", checkpoint_cells=True).executor is not fused
     assert engine("fused", "cuda").executor is stacked
 

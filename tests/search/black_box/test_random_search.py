@@ -1,10 +1,13 @@
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Resident, evaluation_batches
+from supernet.estimation.problem import SearchProblem
+from supernet.estimation.scores import Measured
 from supernet.execution.modes import frozen_statistics
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted, Interruption
@@ -108,13 +111,20 @@ def test_finish_is_the_best_of_all_candidates_in_two_rounds():
     strategy = UniformStrategy("darts", decisions, candidates=40, finalists=3, batches=7)
     calls = []
 
-    def judge(weights, batches=None):
-        architecture = architecture_of(weights, decisions)
-        calls.append((architecture, batches))
-        skips = sum(kept == ("skip_connect",) for kept in architecture.values())
-        return -float(skips) if batches else float(skips)  # the full data disagree with the batches
+    class Judge:
+        problem, batches = SimpleNamespace(task=Classification()), None
 
-    found = strategy.finish(judge)
+        def on(self, batches):
+            judge = Judge()
+            judge.batches = batches
+            return judge
+
+        def __call__(self, architecture):
+            calls.append((architecture, self.batches))
+            skips = float(sum(kept == ("skip_connect",) for kept in architecture.values()))
+            return Measured({"accuracy": -skips if self.batches else skips})  # the full data disagree with the batches
+
+    found = strategy.finish(Judge())
     first, second = [a for a, b in calls if b == 7], [a for a, b in calls if b is None]
     assert len(first) == len(set(first)) > 30
     assert len(second) == 3
@@ -133,7 +143,7 @@ def run_search(run, strategy_seed=0):
     supernet = small()
     strategy = UniformStrategy("darts", supernet.decisions, candidates=6, finalists=2, batches=1, seed=strategy_seed)
     recipe = SearchRecipe(epochs=2, batch_size=8, schedule=Cosine(0.1, 0.01))
-    result = search(supernet, strategy, half(1), half(2), AUGMENTATION, recipe, task=Classification(), run=run)
+    result = search(SearchProblem(supernet, half(1), half(2), AUGMENTATION, run), strategy, recipe)
     return result, supernet
 
 

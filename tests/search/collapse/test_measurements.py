@@ -11,18 +11,18 @@ from torch import nn
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Resident, evaluation_batches
+from supernet.estimation.problem import SearchProblem
+from supernet.estimation.supernet_accuracy import RecalibratedScore
 from supernet.execution.engines import engine
-from supernet.execution.precision import Accelerated
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator
 from supernet.search.collapse.curvature import lambda_max
-from supernet.search.collapse.measurements import accuracy_alone, sharpness
+from supernet.search.collapse.measurements import sharpness
 from supernet.search.differentiable.architects import first_order
 from supernet.search.differentiable.discretisers import argmax
 from supernet.search.differentiable.gradient import GradientStrategy
 from supernet.search.differentiable.relaxations import Softmax, Uniform
 from supernet.search.loop import search
-from supernet.search.problem import SearchProblem
 from supernet.search.recipe import SearchRecipe
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
@@ -57,12 +57,8 @@ def made(space=SPACE, used="reference"):
     return supernet, strategy
 
 
-def problem(supernet, strategy) -> SearchProblem:
-    run = Run()
-    accelerated = Accelerated(supernet, run)
-    return SearchProblem(
-        supernet.train(), strategy, half(1), half(2), AUGMENTATION, Classification(), 8, run, accelerated
-    )
+def problem(supernet) -> SearchProblem:
+    return SearchProblem(supernet.train(), half(1), half(2), AUGMENTATION, Run())
 
 
 def test_lambda_max_is_that_of_the_whole_hessian():
@@ -72,11 +68,11 @@ def test_lambda_max_is_that_of_the_whole_hessian():
     for name in list(strategy.logits):
         stream = torch.Generator().manual_seed(len(name))
         strategy.logits[name] = nn.Parameter(torch.randn(2, dtype=torch.float64, generator=stream))
-    at = problem(supernet, strategy)
+    at = problem(supernet)
     (batch,) = evaluation_batches(at.valid, 16, AUGMENTATION)
     images = batch.images.double()
     task = Doubled()
-    found = sharpness(replace(at, task=task), 16, 100, 0.0)
+    found = sharpness(replace(at, task=task), strategy, 16, 100, 0.0)
     names = list(strategy.logits)
     flat = torch.cat([strategy.logits[n].detach() for n in names])
     twin = copy.deepcopy(supernet)
@@ -100,7 +96,7 @@ class Doubled(Classification):
 def test_nothing_is_sharp_in_alphas_without_a_say():
     supernet, strategy = made()
     strategy._relaxations = dict.fromkeys(strategy.logits, Uniform())
-    assert sharpness(problem(supernet, strategy), 4, 8, 0.0) is None
+    assert sharpness(problem(supernet), strategy, 4, 8, 0.0) is None
 
 
 def test_second_derivatives_that_overflow_are_not_a_number():
@@ -113,9 +109,9 @@ def test_the_gap_is_that_of_the_derived_network_with_fresh_statistics(used):
     """Against a plain network with copied weights, whose norms PyTorch averages over the same batches."""
     supernet, strategy = made(used=used)
     run_search_on(supernet, strategy)
-    at = problem(supernet, strategy)
+    at = problem(supernet)
     architecture, buffers = strategy.finish(), copy.deepcopy(dict(supernet.named_buffers()))
-    found = accuracy_alone(at, architecture, 2)
+    found = RecalibratedScore(at, 8, 2)(architecture).values["accuracy"]
     assert all(torch.equal(value, buffers[name]) for name, value in supernet.named_buffers())
     network = SPACE.network(Decided(architecture, searching=True), (1, 6, 6), 3)
     mapped = {}
@@ -144,4 +140,4 @@ def test_the_gap_is_that_of_the_derived_network_with_fresh_statistics(used):
 
 
 def run_search_on(supernet, strategy):
-    search(supernet, strategy, half(1), half(2), AUGMENTATION, RECIPE, task=Classification(), run=Run())
+    search(SearchProblem(supernet, half(1), half(2), AUGMENTATION, Run()), strategy, RECIPE)

@@ -11,6 +11,7 @@ from torch import nn
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Resident
+from supernet.estimation.problem import SearchProblem
 from supernet.execution.engines import engine
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted, Interruption
@@ -32,7 +33,6 @@ from supernet.space.darts import Darts
 from supernet.space.nasbench201 import NasBench201
 from supernet.space.supernet import Supernet
 from supernet.training.schedules import Cosine
-from supernet.training.tasks import Classification
 
 AUGMENTATION = Augmentation((0.5,), (0.25,), crop_padding=1)
 SPACE = Darts(channels=4, cells=3, nodes=2, operations=("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3"))
@@ -98,8 +98,8 @@ def made(kind="gradient", relaxation=None, space=TINY, used=None):
 
 def run_search(monitor, run=None, recipe=RECIPE, **parts):
     supernet, strategy = made(**parts)
-    task, run = Classification(), run or Run()
-    result = search(supernet, strategy, half(1), half(2), AUGMENTATION, recipe, task=task, run=run, monitor=monitor)
+    run = run or Run()
+    result = search(SearchProblem(supernet, half(1), half(2), AUGMENTATION, run), strategy, recipe, monitor=monitor)
     return result, {**supernet.state_dict(), **getattr(strategy, "logits", nn.ParameterDict()).state_dict()}
 
 
@@ -141,7 +141,7 @@ def scripted(monkeypatch, script):
     """Looks that find what the script says: (decay of the weights, epoch) -> lambda_max."""
 
     def look(self, epoch, accuracy):
-        architecture = self._problem.strategy.finish()
+        architecture = self._strategy.finish()
         self._measurements = Measurements(architecture, {}, {}, accuracy, accuracy, script(self._decay, epoch))
         return self._measurements.scalars()
 

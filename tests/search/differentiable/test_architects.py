@@ -16,6 +16,7 @@ from supernet.search.differentiable.architects import (
     unrolled,
     unrolled_exact,
 )
+from supernet.training.sgd import SgdStep
 
 RATE, MOMENTUM, DECAY = 0.3, 0.9, 0.1
 
@@ -27,6 +28,12 @@ def randn(*shape: int, seed: int) -> torch.Tensor:
 A, B, C, D = randn(5, 5, seed=1), randn(5, 3, seed=2), randn(4, 5, seed=3), randn(4, seed=4)
 A = A @ A.T / 5
 W, ALPHA, VELOCITY = randn(5, seed=5), randn(3, seed=6), randn(5, seed=7)
+STEP = SgdStep(RATE, MOMENTUM, DECAY, velocity=[VELOCITY[:2], VELOCITY[2:]])
+
+
+def stepping(problem: Bilevel, **changes) -> Bilevel:
+    """The problem with another step of the weights."""
+    return replace(problem, inner_step=replace(problem.inner_step, **changes))
 
 
 def quadratic() -> Bilevel:
@@ -42,7 +49,7 @@ def quadratic() -> Bilevel:
         return ((C @ w - D) ** 2).sum() / 2 + (alpha**2).sum() / 2
 
     inner = [W[:2].clone().requires_grad_(), W[2:].clone().requires_grad_()]
-    return Bilevel(inner, [alpha], train_loss, valid_loss, RATE, MOMENTUM, DECAY, [VELOCITY[:2], VELOCITY[2:]])
+    return Bilevel(inner, [alpha], train_loss, valid_loss, STEP)
 
 
 def closed_form(momentum=MOMENTUM, decay=DECAY, sign=-1.0) -> torch.Tensor:
@@ -63,7 +70,7 @@ def test_no_difference_over_no_step(epsilon):
 def test_unrolled_equals_the_closed_form(architect):
     (gradient,) = architect(quadratic())
     torch.testing.assert_close(gradient, closed_form(), rtol=1e-9, atol=1e-11)
-    looks_ahead = replace(quadratic(), nesterov=True)  # a quadratic problem's differences are exact
+    looks_ahead = stepping(quadratic(), nesterov=True)  # a quadratic problem's differences are exact
     torch.testing.assert_close(architect(looks_ahead), unrolled_exact(looks_ahead), rtol=1e-9, atol=1e-11)
     assert (architect(looks_ahead)[0] - gradient).abs().max() > 0.01
 
@@ -77,14 +84,14 @@ def test_the_closed_form_tells_the_known_mistakes_apart(mistake):
 def test_first_order_is_the_partial_gradient():
     (gradient,) = first_order(quadratic())
     torch.testing.assert_close(gradient, ALPHA)
-    without_step = replace(quadratic(), learning_rate=0.0)
+    without_step = stepping(quadratic(), learning_rate=0.0)
     torch.testing.assert_close(unrolled(without_step)[0], gradient)
 
 
 def test_first_step_has_no_velocity():
     zeros = [torch.zeros(2, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)]
-    before = unrolled(replace(quadratic(), velocity=None))
-    torch.testing.assert_close(before, unrolled(replace(quadratic(), velocity=zeros)))
+    before = unrolled(stepping(quadratic(), velocity=None))
+    torch.testing.assert_close(before, unrolled(stepping(quadratic(), velocity=zeros)))
 
 
 @pytest.mark.parametrize("architect", [first_order, unrolled, unrolled_exact, neumann, conjugate_gradient])
@@ -114,11 +121,10 @@ def test_weights_that_stand_still_are_constants(architect):
         inner=[free],
         train_loss=without(problem.train_loss),
         valid_loss=without(problem.valid_loss),
-        velocity=[VELOCITY[2:]],
+        inner_step=replace(STEP, velocity=[VELOCITY[2:]]),
     )
     torch.testing.assert_close(architect(problem), architect(alone), rtol=1e-12, atol=1e-14)
-    everything = replace(problem, everything=True)
-    torch.testing.assert_close(architect(everything), architect(problem), rtol=0, atol=0)
+    torch.testing.assert_close(first_order(problem, everything=True), first_order(problem), rtol=0, atol=0)
     free.requires_grad_(False)
     torch.testing.assert_close(architect(problem), first_order(problem), rtol=0, atol=0)
 
@@ -139,7 +145,7 @@ def smooth(seed: int) -> tuple[Bilevel, torch.Tensor]:
         return value
 
     velocity = [0.1 * randn(6, 4, seed=seed + 7), 0.1 * randn(2, 6, seed=seed + 8)]
-    return Bilevel(inner, [alpha], loss(0), loss(1), RATE, MOMENTUM, DECAY, velocity), alpha
+    return Bilevel(inner, [alpha], loss(0), loss(1), SgdStep(RATE, MOMENTUM, DECAY, velocity=velocity)), alpha
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -148,14 +154,15 @@ def smooth(seed: int) -> tuple[Bilevel, torch.Tensor]:
 def test_exact_equals_brute_force(seed, started, nesterov):
     """Against central differences of alpha -> L_valid(w'(alpha), alpha), one alpha at a time; w' is torch's own."""
     problem, alpha = smooth(seed)
-    problem = replace(problem, nesterov=nesterov, velocity=problem.velocity if started else None)
+    velocity = problem.inner_step.velocity if started else None
+    problem = stepping(problem, nesterov=nesterov, velocity=velocity)
 
     def outer_value() -> float:
         moved = [w.detach().clone() for w in problem.inner]
         for w, g in zip(moved, torch.autograd.grad(problem.train_loss(problem.inner), problem.inner), strict=True):
             w.grad = g
         sgd = torch.optim.SGD(moved, RATE, MOMENTUM, weight_decay=DECAY, nesterov=nesterov)
-        for w, v in zip(moved, problem.velocity or (), strict=False):
+        for w, v in zip(moved, velocity or (), strict=False):
             sgd.state[w]["momentum_buffer"] = v.clone()
         sgd.step()
         return problem.valid_loss(moved).item()
@@ -197,7 +204,7 @@ def test_flat_validation_loss_has_no_second_term():
 @pytest.mark.parametrize("architect", [unrolled, unrolled_exact, neumann])
 def test_unrolling_wants_sgd(architect):
     with pytest.raises(InputError, match="train the weights with SGD"):
-        architect(replace(quadratic(), learning_rate=None))
+        architect(replace(quadratic(), inner_step=None))
 
 
 def test_two_sided_step_has_the_published_length():
@@ -298,8 +305,8 @@ def test_known_mistakes_of_the_series_are_far_away():
 
 
 def test_neumann_of_one_term_is_the_unrolled_gradient_without_the_virtual_step():
-    still = replace(quadratic(), momentum=0.0, weight_decay=0.0, velocity=None)
-    tiny = replace(still, learning_rate=1e-7)
+    still = stepping(quadratic(), momentum=0.0, weight_decay=0.0, velocity=None)
+    tiny = stepping(still, learning_rate=1e-7)
     first = [(unrolled_exact(tiny)[0] - ALPHA) / 1e-7, (neumann(tiny, 1)[0] - ALPHA) / 1e-7]
     torch.testing.assert_close(*first, rtol=1e-5, atol=1e-5)
 

@@ -230,10 +230,10 @@ def test_gaea_stays_on_the_simplex_and_is_mirror_descent_on_the_validation_loss(
 @pytest.mark.parametrize("start", [None, 1.0])
 def test_perturbed_samples_leave_network_and_alphas_as_they_were(supernet, perturbation, start):
     """The known mistake writes the perturbed weights into the alphas; modes and statistics must survive, too."""
-    assistance = None if start is None else AuxiliarySkip(start)
+    skip = {} if start is None else {"skip": AuxiliarySkip(start)}
     supernet = supernet if start is None else made(auxiliary=True)
-    strategy = strategy_of(supernet, perturbation=perturbation, assistance=assistance)
-    plain = strategy_of(supernet, assistance=assistance)
+    strategy = strategy_of(supernet, transforms={"noise": perturbation, **skip})
+    plain = strategy_of(supernet, transforms=skip)
     state, before, noise = copy.deepcopy(supernet.state_dict()), logits(strategy), torch.get_rng_state()
     step = step_of(supernet, progress=0.5)
     perturbed, usual = strategy.sample(step), plain.sample(step)
@@ -252,15 +252,15 @@ def test_perturbed_samples_leave_network_and_alphas_as_they_were(supernet, pertu
 def test_the_alphas_learn_without_perturbation(supernet):
     """SDARTS perturbs the inner problem only: the outer loss is that of the weights as they are."""
     moved = []
-    for perturbation in (None, RandomSmoothing(0.3, 0.3)):
-        strategy = strategy_of(supernet, perturbation=perturbation)
+    for transforms in ({}, {"noise": RandomSmoothing(0.3, 0.3)}):
+        strategy = strategy_of(supernet, transforms=transforms)
         strategy.update(step_of(supernet))
         moved.append(logits(strategy))
     assert torch.equal(*moved)
 
 
 def test_the_adversary_raises_the_training_loss_of_a_real_supernet(supernet):
-    strategy, step = strategy_of(supernet, perturbation=Adversarial(0.3, 0.3)), step_of(supernet)
+    strategy, step = strategy_of(supernet, transforms={"attack": Adversarial(0.3, 0.3)}), step_of(supernet)
     plain, attacked = strategy.relax(0.25, 1), strategy.sample(step)
     assert max((attacked[n] - plain[n]).abs().max().item() for n in plain) > 0.01
     with torch.no_grad():
@@ -270,7 +270,7 @@ def test_the_adversary_raises_the_training_loss_of_a_real_supernet(supernet):
 
 def test_the_auxiliary_skip_is_in_both_steps_and_not_in_the_end():
     supernet = made(auxiliary=True)
-    strategy = strategy_of(supernet, assistance=AuxiliarySkip())
+    strategy = strategy_of(supernet, transforms={"skip": AuxiliarySkip()})
     twin = {n: p.detach().clone().requires_grad_() for n, p in strategy.logits.items()}
     weights = {n: torch.cat([p.softmax(0), torch.tensor([0.75])]).double() for n, p in twin.items()}
     with frozen_statistics(supernet):

@@ -10,6 +10,7 @@ from waiting import waits
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Resident
+from supernet.estimation.problem import SearchProblem
 from supernet.execution.engines import engine
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted, Interruption
@@ -39,7 +40,7 @@ def small(names=NAMES, factories=OPERATIONS, channels=2, used=None, cells=3) -> 
     used = used or engine("reference")
     space = Darts(channels=channels, cells=cells, nodes=2, operations=names)
     choose = Undecided(factories)
-    return Supernet(used.apply(space.network(choose, (1, 6, 6), 3)), everything=used.everything)
+    return Supernet(used.apply(space.network(choose, (1, 6, 6), 3)))
 
 
 def wrapped(supernet, architect=first_order, **settings):
@@ -236,8 +237,7 @@ def run_search(run, architect):
     supernet = small(used=engine("fused"), channels=4, cells=2)
     strategy = wrapped(supernet, architect, every=3, threshold=0.45)
     recipe = SearchRecipe(epochs=4, batch_size=8, schedule=Cosine(0.1, 0.01), warm_up=1)
-    task = Classification()
-    result = search(supernet, strategy, half(1), half(2), AUGMENTATION, recipe, task=task, run=run)
+    result = search(SearchProblem(supernet, half(1), half(2), AUGMENTATION, run), strategy, recipe)
     state = {**supernet.state_dict(), **{f"alpha {n}": p.detach() for n, p in strategy.strategy.logits.items()}}
     return result, state, strategy.state_dict()["stopped"]
 

@@ -9,6 +9,7 @@ from waiting import waits
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Resident
+from supernet.estimation.problem import SearchProblem
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.report import Silent
@@ -67,11 +68,14 @@ class KnownJudge:
                 self.gains[name]["none"] = 2.0  # it would be kept if it could be
         self.decisions, self.trials, self.batches, self.interrupt_at = decisions, [], set(), interrupt_at
 
-    def __call__(self, weights, batches=None):
+    def on(self, batches):
+        self.batches.add(batches)
+        return self
+
+    def of_weights(self, weights):
         if len(self.trials) == self.interrupt_at:
             raise Interrupted(signal.SIGTERM)
         self.trials.append({name: weight.clone() for name, weight in weights.items()})
-        self.batches.add(batches)
         total = 0.0
         for name, decision in self.decisions.items():
             on = weights.get(name, torch.ones(len(decision.options)))
@@ -125,7 +129,7 @@ def test_darts_has_seventeen_rounds_five_epochs_apart_in_eighty():
         decisions = Supernet(Darts(channels=4, cells=3).network(Undecided(), (3, 8, 8), 10)).decisions
     projection = Projection(gradient_strategy(decisions))
     assert projection.rounds == 17
-    assert run_through(projection, lambda weights, batches=None: 0.5, 80) == [1 + epoch // 5 for epoch in range(80)]
+    assert run_through(projection, KnownJudge(decisions), 80) == [1 + epoch // 5 for epoch in range(80)]
 
 
 def test_operations_come_before_nodes_in_an_order_that_depends_on_the_seed():
@@ -340,8 +344,7 @@ def run_search(run):
     supernet = small(2, "cpu")
     projection = Projection(gradient_strategy(supernet.decisions))
     recipe = SearchRecipe(epochs=3, batch_size=8, schedule=Cosine(0.1, 0.01))
-    task = Classification()
-    result = search(supernet, projection, half(1), half(2), AUGMENTATION, recipe, task=task, run=run)
+    result = search(SearchProblem(supernet, half(1), half(2), AUGMENTATION, run), projection, recipe)
     state = {**supernet.state_dict(), **{f"alpha {n}": p.detach() for n, p in projection.strategy.logits.items()}}
     return result, state, projection.state_dict()["decided"]
 
