@@ -1,4 +1,4 @@
-"""Crop, flip, normalise and cut out a whole batch at once, on the device where it lies."""
+"""Crops, flips, normalises and cuts out a whole batch at once, on its device."""
 
 import math
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Where images come from, batch after batch, so that batch k depends on nothing but the seed and k."""
+"""Sets of images and their batches. Batch k depends only on the seed and on k."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Images in folders, one folder a class."""
+"""Reads images from folders, one folder for each class."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class _Seen:
     grey: int
 
     def shape(self, asked: tuple[int, int] | None) -> tuple[tuple[int, int, int], bool]:
-        """(channels, height, width) of all images, and whether they are resized to it."""
+        """The (channels, height, width) of all images, and whether they are resized to it."""
         channels = 3 if self.colour else 1
         if asked is not None:
             return (channels, *asked), True
@@ -165,7 +165,7 @@ class _Seen:
         return (channels, *usual), set(self.sizes) != {usual}
 
     def notes(self, shape: tuple[int, int, int], asked: tuple[int, int] | None, preparation: Preparation) -> list[str]:
-        """What happens to the pictures on their way."""
+        """Notes on how the pictures are changed."""
         told = []
         sizes = sorted(set(self.sizes), key=lambda size: (size[0] * size[1], size))
         if asked is None and sizes != [shape[1:]]:

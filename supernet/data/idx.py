@@ -1,4 +1,4 @@
-"""The gzipped IDX files in which MNIST's family is published."""
+"""Reads the gzipped IDX files in which MNIST and data sets like it are published."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays of many kinds of numbers as levels from 0 to 255."""
+"""Turns arrays of many kinds of numbers into levels from 0 to 255."""
 
 from __future__ import annotations
 

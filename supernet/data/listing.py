@@ -1,4 +1,4 @@
-"""Which files of a folder are images of which class and part, and what is left out."""
+"""Finds out which files of a folder are images of which class and part, and which files are left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labelled images in .npz files with the keys of MedMNIST (Yang et al. 2023)."""
+"""Reads labelled images from .npz files with the keys of MedMNIST (Yang et al. 2023)."""
 
 from __future__ import annotations
 

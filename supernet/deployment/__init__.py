@@ -1,4 +1,4 @@
-"""A trained network in use: load it, call it with images, save it."""
+"""Uses a trained network: loads it, calls it with images, saves it."""
 
 from supernet.deployment.bundle import save_bundle
 from supernet.deployment.loading import load

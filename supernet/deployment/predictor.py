@@ -1,4 +1,4 @@
-"""A trained network in use: images of many forms in, named probabilities out."""
+"""Uses a trained network: it takes images in many forms and returns the probabilities of named classes."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A table is a CSV file, plain or compressed (.gz), in UTF-8. Lines that begin with "#" are comments. The first other line
 names the columns; one is `arch`, a cell as NAS-Bench-201 writes it (`supernet.space.nasbench201.to_string`), all
-different; blanks in it play no part. The others are numbers; an empty field (or nan) is not known. Columns that nobody
+different; blanks in it are ignored. The others are numbers; an empty field (or nan) is not known. Columns that nobody
 asks for are not looked at.
 
     # accuracies in percent
@@ -62,7 +62,7 @@ class Table:
         if cell not in self.rows:
             raise InputError(
                 f"{self.origin}: has no cell {cell[:200]}; its {len(self.rows):,} cells are of another space, "
-                f"with cells such as {next(iter(self.rows))}; use the table of its space, or none"
+                f"with cells such as {next(iter(self.rows))}; use the table of its space"
             )
         return Measured(dict(zip(self.columns, self.rows[cell], strict=True)))
 
@@ -130,7 +130,7 @@ def micro(columns: Sequence[str] = ("digits_valid", "digits_test")) -> Table:
         {'params': 194.0}
     """
     text = files("supernet.estimation").joinpath("micro.csv").read_text(encoding="utf-8")
-    return _parse(text.splitlines(), tuple(columns), "micro table")
+    return _parse(text.splitlines(), tuple(columns), "micro")
 
 
 def _lines(path: Path, where: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiply-adds."""
+"""Counts what a network costs: parameters and multiply-adds."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def test_names_that_no_table_can_have_are_refused_in_one_line(tmp_path, monkeypa
 
 
 def test_cells_of_another_space_are_refused_in_one_line():
-    with pytest.raises(InputError, match=r"^micro table: has no cell .*; its 125 cells are of another space"):
+    with pytest.raises(InputError, match=r"^micro: has no cell .*; its 125 cells are of another space"):
         micro()(from_string("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"))
 
 

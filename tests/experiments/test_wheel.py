@@ -1,4 +1,4 @@
-"""The README's recipes, word for word, with an installed wheel, from a folder that is not the project."""
+"""The recipes of docs/extending.md, word for word, with an installed wheel, from a folder that is not the project."""
 
 import csv
 import importlib.util
@@ -22,6 +22,7 @@ from supernet.space.operations import OPERATIONS
 
 PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
+EXTENDING = (PROJECT / "docs" / "extending.md").read_text(encoding="utf-8")
 BASH = shutil.which("bash")
 TINY = ["experiment=quick", "data=npz", "search.epochs=1", "search.batch_size=16", "retrain.epochs=1"]
 TINY += ["retrain.batch_size=16", "baseline.random=0", "runtime.threads=1", "hydra.run.dir=run"]
@@ -53,19 +54,19 @@ def wheel(tmp_path_factory) -> Path:
     return folder / "installed"
 
 
-def follow(heading: str, home: Path) -> str:
-    """Writes the files of one of the README's recipes, behind what they hold already, and returns its command."""
-    recipe = README.split(f"**{heading}**")[1].split("\n**")[0]
-    command = ""
-    for text in re.findall(r"```\w*\n(.*?)```", recipe, re.DOTALL):
-        if not (named := re.match(r"# (\S+\.\w+)\n", text)):
-            command = text.strip()
-            continue
-        path = home / named[1]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
-    return command
+def follow(heading: str, home: Path) -> list[str]:
+    """Writes the files of a section of docs/extending.md, behind what they hold already, and returns its commands."""
+    section = EXTENDING.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    commands = []
+    for language, text in re.findall(r"```(\w*)\n(.*?)```", section, re.DOTALL):
+        if named := re.match(r"# (\S+\.\w+)\n", text):
+            path = home / named[1]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(text)
+        elif not language:
+            commands.append(text.strip())
+    return commands
 
 
 class User:
@@ -78,8 +79,8 @@ class User:
         self._environment = {**kept, "PATH": path, "PYTHONPATH": str(wheel), "OMP_NUM_THREADS": "1"}
 
     def follow(self, heading: str) -> str:
-        """As the function; the file of Python code also tells which package it runs in."""
-        command = follow(heading, self.home)
+        """As the function, the first command; the file of Python code also tells which package it runs in."""
+        command = follow(heading, self.home)[0]
         with (self.home / "mine.py").open("a", encoding="utf-8") as file:
             file.write("\n\nimport supernet\n\nprint('the package is', supernet.__file__)\n")
         return command
@@ -105,7 +106,7 @@ def user(wheel, tmp_path) -> User:
 
 
 def test_a_relaxation_of_ones_own(user, images, tmp_path):
-    command = user.follow("Your own relaxation.")
+    command = user.follow("A relaxation")
     printed = user.types(command, *TINY, f"data.path={images}", "relaxation.power=40")
     assert f"the package is {user.wheel / 'supernet' / '__init__.py'}" in printed
     run = tmp_path / "run"
@@ -133,7 +134,7 @@ def test_a_relaxation_of_ones_own(user, images, tmp_path):
 
 def test_an_operation_of_ones_own(user, images, tmp_path):
     words = [*TINY, f"data.path={images}", "space.operations=[none,blur]"]
-    printed = user.types(user.follow("Your own operation."), *words)
+    printed = user.types(user.follow("An operation"), *words)
     assert f"the package is {user.wheel / 'supernet' / '__init__.py'}" in printed
     spec = importlib.util.spec_from_file_location("mine", tmp_path / "mine.py")
     mine = importlib.util.module_from_spec(spec)
@@ -146,14 +147,11 @@ def test_an_operation_of_ones_own(user, images, tmp_path):
 
 def test_settings_of_ones_own_can_be_resumed(supernet, monkeypatch, images, tmp_path):
     """Both recipes at once, as yamls, stopped after the search; the wheel has no part in this."""
-    for heading in ("Your own relaxation.", "Your own operation."):
-        follow(heading, tmp_path)
-    content, path = re.search(r"`(blur: .*?)` in a file `(\S+)`", README).groups()
-    (tmp_path / path).parent.mkdir(parents=True)
-    (tmp_path / path).write_text(content)
+    follow("A relaxation", tmp_path)
+    command = follow("An operation", tmp_path)[1]
     monkeypatch.delitem(sys.modules, "mine", raising=False)  # another test's
     monkeypatch.syspath_prepend(tmp_path)
-    given = re.search(r"`supernet (--config-dir \S+ \+operations=blur) \.\.\.`", README)[1].split()
+    given = shlex.split(command)[2:]  # behind PYTHONPATH=. and the command
     words = [*given, "relaxation=sharp", *TINY, f"data.path={images}", "space.operations=[none,blur]"]
     code, printed = supernet(*words)
     assert code == 0, printed
@@ -165,6 +163,19 @@ def test_settings_of_ones_own_can_be_resumed(supernet, monkeypatch, images, tmp_
     assert "search   1/1" not in printed
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == model
     assert sys.modules.pop("mine").Sharp
+
+
+@pytest.mark.parametrize(("heading", "names"), [("A strategy", "normal/2"), ("A space", "chain/2")])
+def test_a_strategy_and_a_space_of_ones_own(heading, names, supernet, monkeypatch, images, tmp_path):
+    (command,) = follow(heading, tmp_path)
+    command = command.replace("my_conf", str(tmp_path / "my_conf"))  # this process knows another my_conf by now
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    code, printed = supernet(*shlex.split(command)[2:], *TINY, f"data.path={images}")
+    assert code == 0, printed
+    mine = sys.modules.pop("mine")
+    space = mine.Chain if heading == "A space" else None
+    assert names in load(tmp_path / "run", space=space).architecture
 
 
 def test_every_command_is_installed_and_says_what_it_takes(user):
