@@ -22,9 +22,14 @@ from supernet.space.architecture import Decision, Weights
 
 @dataclass(frozen=True)
 class RelaxedWeights:
-    """The alphas as one evaluation sees them: `logits` and the `weights` they are relaxed to, (options,) each.
+    """The alphas as one evaluation sees them.
 
-    `progress` in [0, 1) is how far the search of `epochs` epochs is. Where inputs are not relaxed they are in neither.
+    Args:
+        decisions: by name.
+        logits: of each relaxed decision, (options,); inputs that are not relaxed are left out.
+        weights: what the logits are relaxed to, (options,) each.
+        progress: how far the search is, in [0, 1).
+        epochs: of the whole search.
     """
 
     decisions: Mapping[str, Decision]
