@@ -4,6 +4,7 @@ from supernet.deployment.loading import load
 from supernet.genotypes.literature import published
 from supernet.genotypes.parsing import read_genotype
 from supernet.runtime.errors import InputError
+from supernet.search import methods
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
@@ -19,6 +20,7 @@ __all__ = [
     "Supernet",
     "Undecided",
     "load",
+    "methods",
     "published",
     "read_genotype",
 ]
