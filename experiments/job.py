@@ -52,8 +52,8 @@ class Job:
     """What all steps of the job share.
 
     `settings` are those that were given, with numbers where they left a size to the data; `divided` says which training
-    images which step gets. There are more than twelve fields, one for each part: every stage needs a few of them, no
-    two stages the same ones, so that groups of them would only make each way to them longer.
+    images which step gets. There are more than twelve fields, one for each part: every step needs a few of them, no
+    two steps the same ones, so that groups of them would only make each way to them longer.
     """
 
     settings: Mapping[str, Any]

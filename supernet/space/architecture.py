@@ -73,7 +73,16 @@ class Decision:
 class Architecture(Mapping[str, tuple[str, ...]]):
     """A genotype: for each decision the options kept, and the name of the space whose questions it answers.
 
-    Decisions about edges that lead into nothing are absent. `save` and `load` write and read `genotype.json`.
+    `save` and `load` write and read `genotype.json`.
+
+    Args:
+        space: the name of the space.
+        choices: the options kept, by decision. Decisions about edges that lead into nothing are absent.
+
+    Example:
+        >>> cell = Architecture("nasbench201", {"cell/1": ("0",), "cell/1/0": ("skip_connect",)})
+        >>> cell["cell/1/0"], Architecture.from_json(cell.to_json()) == cell
+        (('skip_connect',), True)
     """
 
     space: str
@@ -92,14 +101,29 @@ class Architecture(Mapping[str, tuple[str, ...]]):
         return hash((self.space, frozenset(self.choices.items())))
 
     def to_json(self) -> str:
-        """The genotype as JSON text, one decision a line, sorted: two equal genotypes are equal texts."""
+        """Writes the genotype as JSON text, one decision a line, sorted: two equal genotypes are equal texts.
+
+        Returns:
+            The text.
+        """
         rows = ",\n".join(f"    {json.dumps(name)}: {json.dumps(list(self.choices[name]))}" for name in sorted(self))
         head = f'{{\n  "format": "{FORMAT}",\n  "version": {VERSION},\n  "space": {json.dumps(self.space)},\n'
         return f'{head}  "choices": {{\n{rows}\n  }}\n}}\n'
 
     @classmethod
     def from_json(cls, text: str, origin: str = "genotype") -> Architecture:
-        """Reads `to_json`'s text; `origin` names the source in error messages. Raises InputError."""
+        """Reads what `to_json` has written.
+
+        Args:
+            text: the JSON text.
+            origin: names the source in messages.
+
+        Returns:
+            The genotype.
+
+        Raises:
+            InputError: the text is anything else.
+        """
         try:
             data = json.loads(text, object_pairs_hook=_once)
         except InputError as error:
@@ -131,12 +155,26 @@ class Architecture(Mapping[str, tuple[str, ...]]):
         return cls(str(space), {name: tuple(kept) for name, kept in choices.items()})
 
     def save(self, path: str | Path) -> None:
-        """Writes the genotype to `path` as JSON; an older file is replaced by a whole one."""
+        """Writes the genotype as JSON; an older file is replaced by a whole one.
+
+        Args:
+            path: of the file.
+        """
         write_whole(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | Path) -> Architecture:
-        """Reads a genotype written by `save`. Raises InputError where the file is missing or is anything else."""
+        """Reads a genotype written by `save`.
+
+        Args:
+            path: of the file.
+
+        Returns:
+            The genotype.
+
+        Raises:
+            InputError: the file is missing or is anything else.
+        """
         where = str(path)
         return cls.from_json(read_text(path, where, _LARGEST), origin=where)
 
@@ -160,17 +198,50 @@ def _is_text(word: str) -> bool:
 
 
 def edge_name(inputs: str, source: str) -> str:
-    """The operation decision of the edge from `source` into the node whose input decision is `inputs`."""
+    """The name of the operation decision of an edge.
+
+    Args:
+        inputs: the name of the input decision of its node.
+        source: the state from which it comes.
+
+    Returns:
+        The name.
+
+    Example:
+        >>> edge_name("normal/2", "0")
+        'normal/2/0'
+    """
     return f"{inputs}/{source}"
 
 
 def matters(decision: Decision, architecture: Mapping[str, tuple[str, ...]]) -> bool:
-    """Whether an architecture has to answer a decision: all that it depends on (`Decision.when`) is kept."""
+    """Whether an architecture has to answer a decision: all that it depends on (`Decision.when`) is kept.
+
+    Args:
+        decision: the question.
+        architecture: the options kept, by decision.
+
+    Returns:
+        Whether its answer has an effect.
+
+    Example:
+        >>> edge = Decision("normal/2/0", ("none", "skip_connect"), when=(("normal/2", "0"),))
+        >>> matters(edge, {"normal/2": ("0", "1")}), matters(edge, {"normal/2": ("1",)})
+        (True, False)
+    """
     return all(option in architecture.get(name, ()) for name, option in decision.when)
 
 
 def edges_into(node: Decision, decisions: Mapping[str, Decision]) -> dict[str, Decision]:
-    """By source: the operation decisions of the edges into a node, of which `node` is the inputs' decision."""
+    """Finds the operation decisions of the edges into a node.
+
+    Args:
+        node: the decision on the inputs of the node.
+        decisions: all of the network, by name.
+
+    Returns:
+        The decisions, by the state from which the edge comes.
+    """
     conditions = {(node.name, source): source for source in node.options}
     return {
         conditions[condition]: decision
@@ -181,9 +252,16 @@ def edges_into(node: Decision, decisions: Mapping[str, Decision]) -> dict[str, D
 
 
 def check(architecture: Architecture, decisions: Mapping[str, Decision]) -> None:
-    """Raises InputError, naming the first misfit, unless the architecture answers each decision with known options.
+    """Checks that an architecture answers each decision with known options.
 
     A node may have fewer inputs than its decision keeps, but one (FairDARTS leaves out weak edges).
+
+    Args:
+        architecture: the options kept, by decision.
+        decisions: all of the network, by name.
+
+    Raises:
+        InputError: names the first misfit.
     """
     for name, decision in decisions.items():
         if not matters(decision, architecture):
@@ -208,7 +286,22 @@ def one_hot(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Weights:
-    """Weights under which the supernet computes what the architecture alone would: 1 for options kept, 0 elsewhere."""
+    """Weights under which the supernet computes what the architecture alone would: 1 for options kept, 0 elsewhere.
+
+    Args:
+        architecture: the options kept, by decision.
+        decisions: of the supernet, by name.
+        dtype: of the weights.
+        device: where they lie.
+
+    Returns:
+        The weights of each decision, (options,).
+
+    Example:
+        >>> edge = Decision("a", ("none", "skip_connect"))
+        >>> one_hot(Architecture("mine", {"a": ("skip_connect",)}), {"a": edge})
+        {'a': tensor([0., 1.])}
+    """
     return {
         name: torch.tensor([float(o in architecture.get(name, ())) for o in d.options], dtype=dtype, device=device)
         for name, d in decisions.items()
@@ -226,6 +319,15 @@ def one_path(
 
     Under these weights a supernet that runs one operation an edge (`choices.single_path`) runs, too: there something
     has to be on everywhere.
+
+    Args:
+        architecture: the options kept, by decision.
+        decisions: of the supernet, by name.
+        dtype: of the weights.
+        device: where they lie.
+
+    Returns:
+        The weights of each decision, (options,).
     """
     weights = one_hot(architecture, decisions, dtype=dtype, device=device)
     for name, decision in decisions.items():
@@ -236,7 +338,23 @@ def one_path(
 
 
 def random_architecture(space: str, decisions: Mapping[str, Decision], generator: torch.Generator) -> Architecture:
-    """A uniform draw: `keep` options of each decision, operations only of kept edges, "none" only where it may be."""
+    """Draws an architecture uniformly: of each decision as many options as it keeps, operations only of kept edges.
+
+    "none" is drawn only where it can be an answer.
+
+    Args:
+        space: the name of the space.
+        decisions: all of the network, by name.
+        generator: draws.
+
+    Returns:
+        The architecture.
+
+    Example:
+        >>> edges = {"a": Decision("a", ("none", "skip_connect"))}
+        >>> random_architecture("mine", edges, torch.Generator().manual_seed(0)).choices
+        {'a': ('skip_connect',)}
+    """
 
     def depth(decision: Decision) -> int:
         return max((1 + depth(decisions[name]) for name, _ in decision.when if name in decisions), default=0)

@@ -25,11 +25,20 @@ Place = Callable[[str, int], tuple[Sequence[str], Site]]
 class Cell(nn.Module):
     """Maps input states (batch, any channels, height, width) to (batch, output nodes x channels, height, width).
 
-    `preprocess` are modules that bring each input to the cell's channels. Nodes are numbered after the inputs and ask
-    for their inputs as "kind/node", keeping `keep` of them (None: all), for their edges as "kind/node/source".
-    `output` lists the nodes that are concatenated; None asks as "kind/output", and all are kept unless a genotype
-    says otherwise. `optional`: an edge may stay empty, so that "none" can be kept (NAS-Bench-201; DARTS leaves out
-    edges instead).
+    Nodes are numbered after the inputs. They ask for their inputs as "kind/node" and for the operations of their edges
+    as "kind/node/source".
+
+    Args:
+        kind: such as "normal"; cells of one kind share their decisions.
+        choose: answers what is asked.
+        preprocess: modules that bring each input to the channels of the cell.
+        nodes: how many states the cell computes.
+        place: which operations an edge can have, and where they stand.
+        keep: how many inputs a node keeps (None: all).
+        output: the nodes that are concatenated. None asks as "kind/output", and all are kept unless a genotype says
+            otherwise.
+        reduction: the cell halves height and width; what reports and drawings call it.
+        optional: an edge may stay empty, so that "none" can be kept (NAS-Bench-201; DARTS leaves out edges instead).
     """
 
     def __init__(
@@ -76,7 +85,14 @@ class Cell(nn.Module):
         return torch.cat([states[node] for node in self.output], dim=1)
 
     def preprocessed(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """The input states, with this cell's channels and size."""
+        """Brings the inputs to the channels and the size of this cell.
+
+        Args:
+            inputs: (batch, any channels, height, width) each.
+
+        Returns:
+            The first states, (batch, channels, height, width) each.
+        """
         return [self.get_submodule(name)(x) for name, x in zip(self.preprocess, inputs, strict=True)]
 
 
@@ -85,12 +101,28 @@ Executor = Callable[[Cell, Sequence[Tensor]], list[Tensor]]
 
 
 def reference(cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Every edge by itself, node after node: the definition that a faster executor must equal."""
+    """Evaluates every edge by itself, node after node: the definition that a faster executor must equal.
+
+    Args:
+        cell: whose edges and nodes are evaluated.
+        inputs: (batch, any channels, height, width) each.
+
+    Returns:
+        All states: the inputs, preprocessed, and the nodes.
+    """
     return one_by_one(cell, cell.preprocessed(inputs))
 
 
 def one_by_one(cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """`reference`, from inputs that are preprocessed."""
+    """As `reference`, from inputs that are preprocessed.
+
+    Args:
+        cell: whose edges and nodes are evaluated.
+        inputs: its first states, (batch, channels, height, width) each.
+
+    Returns:
+        All states: the inputs and the nodes.
+    """
     states = list(inputs)
     for total, incoming in zip(cell.totals, cell.incoming, strict=True):
         arriving = []

@@ -18,6 +18,9 @@ class Choice(nn.Module):
 
     `weights`, one for each option, are there only while the supernet runs; so is `on`, which of them are not zero,
     where only those options are to run.
+
+    Args:
+        decision: the open question.
     """
 
     def __init__(self, decision: Decision) -> None:
@@ -28,7 +31,20 @@ class Choice(nn.Module):
 
 
 def weighted_sum(weights: Tensor, candidates: Sequence[nn.Module], x: Tensor) -> Tensor:
-    """The sum of all candidates, each times its weight (DARTS, equation 2)."""
+    """The sum of all candidates, each times its weight (DARTS, equation 2).
+
+    Args:
+        weights: (candidates,).
+        candidates: modules that give tensors of one shape.
+        x: what each is given.
+
+    Returns:
+        A tensor of the shape that the candidates give.
+
+    Example:
+        >>> weighted_sum(torch.tensor([0.5, 2.0]), [nn.Identity(), nn.Identity()], torch.ones(2))
+        tensor([2.5000, 2.5000])
+    """
     terms = [w * op(x) for w, op in zip(weights, candidates, strict=True)]
     return sum(terms[1:], terms[0])
 
@@ -38,6 +54,22 @@ def single_path(weights: Tensor, on: Sequence[bool], candidates: Sequence[nn.Mod
 
     The zero weights are added as they are: that leaves the sum alone, and gives each of them the sum of the incoming
     gradient (GDAS, Dong and Yang 2019, its code), where the full derivative would need the operation to run.
+
+    Args:
+        weights: (candidates,).
+        on: which of them are not zero.
+        candidates: modules that give tensors of one shape.
+        x: what each is given.
+
+    Returns:
+        A tensor of the shape that the candidates give.
+
+    Raises:
+        InputError: no candidate is on.
+
+    Example:
+        >>> single_path(torch.tensor([0.0, 1.0]), [False, True], [nn.Identity(), nn.ReLU()], torch.tensor([-3.0, 3.0]))
+        tensor([0., 3.])
     """
     terms = [w * op(x) for w, op, runs in zip(weights, candidates, on, strict=True) if runs]
     off = [w for w, runs in zip(weights, on, strict=True) if not runs]
@@ -48,10 +80,13 @@ def single_path(weights: Tensor, on: Sequence[bool], candidates: Sequence[nn.Mod
 
 
 class OperationChoice(Choice):
-    """A mixed operation: all candidates weighted, or, if it is `single`, those alone whose weights are not zero.
+    """A mixed operation: all candidates weighted, or those alone whose weights are not zero.
 
-    The candidates are the decision's options in their order, and last, where the decision is auxiliary, `AUXILIARY`.
-    There it can be left out if the skip connection among the options is a plain one, which does the same.
+    Args:
+        decision: the open question.
+        candidates: the modules of the options in their order, and last, where the decision is auxiliary, `AUXILIARY`.
+            That one can be left out if the skip connection among the options is a plain one, which does the same.
+        single: only candidates whose weight is not zero run.
     """
 
     def __init__(self, decision: Decision, candidates: Mapping[str, nn.Module], *, single: bool = False) -> None:
@@ -65,7 +100,14 @@ class OperationChoice(Choice):
         return self.decision.name, len(self.candidates)
 
     def of_candidates(self, weights: Tensor) -> Tensor:
-        """The weights of the candidates, of those that are given: without the auxiliary one's it is 0."""
+        """The weights of the candidates, made of the weights of the options.
+
+        Args:
+            weights: (options,), or (options + 1,) with that of the auxiliary skip connection, which is 0 otherwise.
+
+        Returns:
+            (candidates,). Where the auxiliary one is left out, its weight is added to that of the skip connection.
+        """
         options, given = self.decision.options, len(weights)
         if not self.decision.auxiliary or given == len(self.candidates):
             return weights
@@ -88,6 +130,17 @@ class PartialChannels(nn.Module):
 
     At stride 2 the others are max-pooled. Both parts are shuffled together, so that other channels come first on the
     next edge.
+
+    Args:
+        choice: operates on the first channels.
+        channels: all that come in.
+        stride: of the edge, 1 or 2.
+        divisor: one channel in so many is operated on.
+
+    Example:
+        >>> edge = PartialChannels(nn.Identity(), channels=4, stride=1, divisor=2)
+        >>> edge(torch.arange(4.0).view(1, 4, 1, 1)).flatten().tolist()
+        [0.0, 2.0, 1.0, 3.0]
     """
 
     def __init__(self, choice: nn.Module, channels: int, stride: int, divisor: int) -> None:
@@ -121,14 +174,18 @@ class InputChoice(Choice):
 
 
 class Total(nn.Module):
-    """Adds a list of tensors."""
+    """Adds the tensors that come in over the edges of a node."""
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         return sum(inputs[1:], inputs[0])
 
 
 class Together(nn.Module):
-    """Several operations on one edge, added (published cells that join two states twice have them)."""
+    """Several operations on one edge, added (published cells that join two states twice have them).
+
+    Args:
+        operations: modules that give tensors of one shape.
+    """
 
     def __init__(self, operations: Sequence[nn.Module]) -> None:
         super().__init__()

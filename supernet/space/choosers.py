@@ -15,20 +15,34 @@ from supernet.space.operations import OPERATIONS, Operation, Site
 
 
 class Chooser(Protocol):
-    """Answers a network builder's questions.
-
-    `searching`: the network is a supernet, normalised as one.
-    """
+    """Answers the questions of a network builder."""
 
     @property
-    def searching(self) -> bool: ...
+    def searching(self) -> bool:
+        """Whether the network is a supernet, and normalised as one."""
+        ...
 
     def operation(self, decision: Decision, site: Site) -> nn.Module:
-        """The module for an edge, whose operation is one of the decision's options."""
+        """Answers which operation an edge has.
+
+        Args:
+            decision: the question; its options are names of operations.
+            site: what the operation is given and has to make.
+
+        Returns:
+            The module of the edge.
+        """
         ...
 
     def inputs(self, decision: Decision) -> tuple[tuple[str, ...], nn.Module]:
-        """Which of the decision's options feed a node, and the module that joins a list of them."""
+        """Answers which states feed a node.
+
+        Args:
+            decision: the question; its options are the states.
+
+        Returns:
+            The states that feed it, and the module that joins a list of what comes from them.
+        """
         ...
 
 
@@ -42,11 +56,23 @@ def _build(name: str, option: str, site: Site, factories: Mapping[str, Operation
 class Undecided:
     """Keeps every option: the network becomes the inside of a supernet.
 
-    `channel_divisor`: the operations of an edge see one channel in so many (PC-DARTS; 1: all). `single`: only
-    operations whose weight is not zero run (GDAS, random search); otherwise all do. `excluded`: operations that are
-    left out on every edge (FairDARTS has no "none"). `auxiliary`: a skip connection runs beside the operations of every
-    edge, also where it is none of them, and fades (DARTS-); at stride 2 it has weights of its own. `kept`: what is left
-    of single edges ("normal/2/0"), by an earlier stage.
+    Args:
+        factories: the operations by name.
+        channel_divisor: the operations of an edge see one channel in so many (PC-DARTS). 1: all.
+        single: only operations whose weight is not zero run (GDAS, random search); otherwise all do.
+        excluded: operations that are left out on every edge (FairDARTS has no "none").
+        auxiliary: a skip connection runs beside the operations of every edge, also where it is none of them, and fades
+            (DARTS-). At stride 2 it has weights of its own.
+        kept: what an earlier stage of the search has left of single edges, such as "normal/2/0".
+
+    Raises:
+        InputError: a setting is out of its range; and, while a network is built, where the settings leave an edge
+            without operations or do not fit its channels.
+
+    Example:
+        >>> edge = Undecided(excluded=("none",)).operation(Decision("a", ("none", "skip_connect")), Site(8, 8))
+        >>> edge.decision.options
+        ('skip_connect',)
     """
 
     factories: Mapping[str, Operation] = field(default_factory=lambda: OPERATIONS)
@@ -112,7 +138,17 @@ class Undecided:
 class Decided:
     """Keeps what the architecture says: the network is a plain one, with nothing of the search in it.
 
-    `searching=True` builds it normalised as in the supernet, so that the supernet's parameters fit.
+    Args:
+        architecture: the options that are kept, by decision.
+        factories: the operations by name.
+        searching: True builds it normalised as in the supernet, so that the parameters of the supernet fit.
+
+    Raises:
+        InputError: while a network is built, where the architecture has no answer or an unknown one.
+
+    Example:
+        >>> Decided({"a": ("skip_connect",)}).operation(Decision("a", ("none", "skip_connect")), Site(8, 8))
+        Identity()
     """
 
     architecture: Mapping[str, tuple[str, ...]]

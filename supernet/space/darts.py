@@ -35,9 +35,24 @@ DARTS_OPERATIONS = (
 class Darts:
     """The settings of a DARTS network, and its builder.
 
-    `channels`: of the first cells (36 in the paper's CIFAR-10 evaluation, 16 in its search). `table` gives single
-    edges ("normal/2/0") operations of their own. `stem`: "cifar" keeps the image size, "imagenet" divides it by
-    eight. `auxiliary`: a second classifier at two thirds of the depth, for training only.
+    Args:
+        channels: of the first cells (36 in the paper's CIFAR-10 evaluation, 16 in its search), two or more.
+        cells: how many are stacked.
+        nodes: states that a cell computes, two or more.
+        operations: the candidates of every edge.
+        table: single edges, such as "normal/2/0", and the candidates that they have instead.
+        stem: "cifar" keeps the image size, "imagenet" divides it by eight.
+        stem_multiplier: the CIFAR stem has so many times `channels`.
+        auxiliary: a second classifier at two thirds of the depth, for training only.
+
+    Raises:
+        InputError: a setting is out of its range.
+
+    Example:
+        >>> from supernet.space.choosers import Undecided
+        >>> network = Darts(channels=4, cells=3, nodes=2).network(Undecided(), (1, 8, 8), classes=10)
+        >>> len(network.cells)
+        3
     """
 
     channels: int = 16
@@ -65,11 +80,30 @@ class Darts:
                 raise InputError(f"{place}={list(options)}: needs different operations, and one besides 'none'")
 
     def operations_of(self, edge: str) -> tuple[str, ...]:
-        """The candidate operations of one edge, such as "normal/2/0"."""
+        """The candidate operations of one edge.
+
+        Args:
+            edge: such as "normal/2/0".
+
+        Returns:
+            Their names.
+        """
         return tuple(self.table.get(edge, self.operations))
 
     def network(self, choose: Chooser, shape: tuple[int, int, int], classes: int) -> CellNetwork:
-        """Builds the network for images of `shape` (channels, height, width), asking `choose` at each open place."""
+        """Builds the network.
+
+        Args:
+            choose: answers at each open place.
+            shape: of an image: channels, height, width.
+            classes: how many.
+
+        Returns:
+            The network, a supernet's inside or a plain one, as `choose` answers.
+
+        Raises:
+            InputError: `choose` has no answer.
+        """
         return CellNetwork(self, choose, shape, classes)
 
 

@@ -41,7 +41,19 @@ class SkipDropout(nn.Module):
 
 
 def dropped(skip: Operation) -> Operation:
-    """`skip` with dropout where it is an identity; where it has convolutions (stride 2), as it is."""
+    """`skip` with dropout where it is an identity; where it has convolutions (stride 2), as it is.
+
+    Args:
+        skip: makes a skip connection for a site.
+
+    Returns:
+        Makes the same with dropout.
+
+    Example:
+        >>> from supernet.space.operations import OPERATIONS
+        >>> dropped(OPERATIONS["skip_connect"])(Site(8, 8))
+        SkipDropout()
+    """
 
     def build(site: Site) -> nn.Module:
         operation = skip(site)
@@ -51,7 +63,12 @@ def dropped(skip: Operation) -> Operation:
 
 
 def set_skip_dropout(network: nn.Module, probability: float) -> None:
-    """Sets the probability of every SkipDropout in `network`."""
+    """Sets the probability of every SkipDropout in a network.
+
+    Args:
+        network: any module.
+        probability: of a value to be dropped, in [0, 1).
+    """
     _set_probability(network, SkipDropout, probability)
 
 
@@ -72,5 +89,10 @@ class DropPath(nn.Module):
 
 
 def set_drop_path(network: nn.Module, probability: float) -> None:
-    """Sets the probability of every DropPath in `network`."""
+    """Sets the probability of every DropPath in a network.
+
+    Args:
+        network: any module.
+        probability: of an image to do without an edge, in [0, 1).
+    """
     _set_probability(network, DropPath, probability)

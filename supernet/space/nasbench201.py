@@ -36,9 +36,22 @@ _MOST_NODES = 64
 class NasBench201:
     """The settings of a NAS-Bench-201 network, and its builder; the defaults are the benchmark's.
 
-    `channels`: of the first stage. `cells`: of each stage. `nodes`: states that the cell computes. In the search as in
-    the end a stage's residual block, the stem and the last norm learn scale and shift; the cells' norms do so in the
-    end only.
+    In the search as in the end a stage's residual block, the stem and the last norm learn scale and shift; the norms of
+    the cells do so in the end only.
+
+    Args:
+        channels: of the first stage.
+        cells: of each stage.
+        stages: how many; from one to the next the channels double.
+        nodes: states that the cell computes.
+        operations: the candidates of every edge.
+
+    Raises:
+        InputError: a setting is out of its range.
+
+    Example:
+        >>> len(list(NasBench201(nodes=2).architectures()))
+        125
     """
 
     channels: int = 16
@@ -57,7 +70,19 @@ class NasBench201:
             raise InputError(f"operations={list(self.operations)}: needs different operations")
 
     def network(self, choose: Chooser, shape: tuple[int, int, int], classes: int) -> StagedNetwork:
-        """Builds the network for images of `shape` (channels, height, width), asking `choose` at each open place."""
+        """Builds the network.
+
+        Args:
+            choose: answers at each open place.
+            shape: of an image: channels, height, width.
+            classes: how many.
+
+        Returns:
+            The network, a supernet's inside or a plain one, as `choose` answers.
+
+        Raises:
+            InputError: `choose` has no answer.
+        """
         return StagedNetwork(self, choose, shape[0], classes)
 
     def architectures(self) -> Iterator[Architecture]:
@@ -139,21 +164,56 @@ def _architecture(operations: Mapping[tuple[int, int], str]) -> Architecture:
 
 
 def is_cell(text: str) -> bool:
-    """Whether a text looks like a cell that `from_string` knows or has a word for."""
+    """Whether a text looks like a cell that `from_string` knows or has a word for.
+
+    Args:
+        text: any.
+
+    Returns:
+        True for a cell and for what is meant as one.
+
+    Example:
+        >>> is_cell("|none~0|"), is_cell("darts_v2")
+        (True, False)
+    """
     text = text.strip()
     return text.startswith(("|", "Structure(")) or _INDICES.fullmatch(text[:400]) is not None
 
 
 def find_cells(text: str) -> list[re.Match[str]]:
-    """The cells that a longer text, such as a log, has in it."""
+    """Finds the cells that a longer text, such as a log, has in it.
+
+    Args:
+        text: any.
+
+    Returns:
+        A match for each, in their order.
+
+    Example:
+        >>> [cell[0] for cell in find_cells("epoch 1: |none~0|, epoch 2: |skip_connect~0|")]
+        ['|none~0|', '|skip_connect~0|']
+    """
     return list(_CELL.finditer(text))
 
 
 def from_string(text: str) -> Architecture:
     """Reads a cell as the benchmark writes it: |op~0|+|op~0|op~1|+|op~0|op~1|op~2|, a node between two plus signs.
 
-    Blanks play no part, and `Structure(4 nodes with |op~0|+...)`, as AutoDL-Projects prints it, is read, too. Raises
-    InputError where the text is anything else. Which operations there are is for the space to say.
+    Blanks play no part, and `Structure(4 nodes with |op~0|+...)`, as AutoDL-Projects prints it, is read, too. Which
+    operations there are is for the space to say.
+
+    Args:
+        text: the cell.
+
+    Returns:
+        The architecture.
+
+    Raises:
+        InputError: the text is anything else.
+
+    Example:
+        >>> from_string("|nor_conv_3x3~0|")["cell/1/0"]
+        ('nor_conv_3x3',)
     """
     given = text.strip()
     if _INDICES.fullmatch(given[:400]):
@@ -180,7 +240,21 @@ def from_string(text: str) -> Architecture:
 
 
 def to_string(architecture: Architecture) -> str:
-    """Writes a cell as the benchmark does. Raises InputError where the architecture is of another space."""
+    """Writes a cell as the benchmark does.
+
+    Args:
+        architecture: of this space.
+
+    Returns:
+        The text, which `from_string` reads.
+
+    Raises:
+        InputError: the architecture is of another space.
+
+    Example:
+        >>> to_string(from_string("|none~0| + |none~0|skip_connect~1|"))
+        '|none~0|+|none~0|skip_connect~1|'
+    """
     nodes = 0
     while f"{_KIND}/{nodes + 1}" in architecture:
         nodes += 1

@@ -40,7 +40,16 @@ Operation = Callable[[Site], nn.Module]
 
 
 class Zero(nn.Module):
-    """The operation "none": zeros of the right size. `channels`: of what goes out (None: as many as come in)."""
+    """The operation "none": zeros of the right size.
+
+    Args:
+        stride: by what height and width are divided.
+        channels: of what goes out (None: as many as come in).
+
+    Example:
+        >>> Zero(stride=2)(torch.ones(1, 3, 8, 8)).shape
+        torch.Size([1, 3, 4, 4])
+    """
 
     def __init__(self, stride: int, channels: int | None = None) -> None:
         super().__init__()
@@ -54,6 +63,10 @@ class Noise(nn.Module):
     """Standard normal noise of the right size, whatever comes in (RobustDARTS, Zela et al. 2020, space S4).
 
     It is drawn from torch's global generator, in training and in evaluation.
+
+    Args:
+        stride: by what height and width are divided.
+        channels: of what goes out (None: as many as come in).
     """
 
     def __init__(self, stride: int, channels: int | None = None) -> None:
@@ -71,7 +84,17 @@ def _of_the_size(x: Tensor, stride: int, channels: int | None) -> Tensor:
 
 
 class FactorizedReduce(nn.Module):
-    """Halves height and width with two 1x1 convolutions on the even and the odd pixels, half the channels each."""
+    """Halves height and width with two 1x1 convolutions on the even and the odd pixels, half the channels each.
+
+    Args:
+        channels_in: of what comes in.
+        channels_out: of what goes out, two or more.
+        affine: the batch norm learns scale and shift.
+
+    Example:
+        >>> FactorizedReduce(4, 6)(torch.ones(1, 4, 7, 7)).shape
+        torch.Size([1, 6, 4, 4])
+    """
 
     def __init__(self, channels_in: int, channels_out: int, affine: bool = True) -> None:
         super().__init__()
@@ -92,7 +115,16 @@ class FactorizedReduce(nn.Module):
 
 
 def relu_conv_norm(channels_in: int, channels_out: int, affine: bool = True) -> nn.Sequential:
-    """ReLU, 1x1 convolution, batch norm: what a cell does to each of its two inputs first."""
+    """ReLU, 1x1 convolution, batch norm: what a cell does to each of its two inputs first.
+
+    Args:
+        channels_in: of what comes in.
+        channels_out: of what goes out.
+        affine: the batch norm learns scale and shift.
+
+    Returns:
+        The module; height and width stay.
+    """
     return nn.Sequential(
         nn.ReLU(),
         nn.Conv2d(channels_in, channels_out, 1, bias=False),

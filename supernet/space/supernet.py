@@ -19,6 +19,22 @@ class Supernet(nn.Module):
 
     It holds no architecture parameters: `parameters()` is exactly w of the bilevel problem, and every strategy
     runs on the same supernet by handing it other weights.
+
+    Args:
+        network: built by a chooser that keeps places open.
+
+    Raises:
+        InputError: a decision is asked twice with different options.
+
+    Example:
+        >>> from supernet.space.architecture import Architecture, one_hot
+        >>> from supernet.space.choosers import Undecided
+        >>> from supernet.space.nasbench201 import NasBench201
+        >>> space = NasBench201(channels=4, cells=1, stages=1, nodes=1)
+        >>> supernet = Supernet(space.network(Undecided(), (3, 8, 8), classes=10))
+        >>> cell = Architecture(space.name, {"cell/1": ("0",), "cell/1/0": ("skip_connect",)})
+        >>> supernet(torch.zeros(2, 3, 8, 8), one_hot(cell, supernet.decisions)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -34,10 +50,15 @@ class Supernet(nn.Module):
                 raise InputError(f"{known.name!r} is asked twice with different options; give each its own name")
 
     def forward(self, images: Tensor, weights: Weights) -> Tensor:
-        """Logits (batch, classes) for images (batch, channels, height, width).
+        """Runs the network with these weights.
 
-        `weights` needs an entry for each operation decision; where an input decision has none, its node's edges
-        are plainly added.
+        Args:
+            images: (batch, channels, height, width).
+            weights: an entry for each operation decision; where an input decision has none, the edges of its node are
+                plainly added.
+
+        Returns:
+            Logits, (batch, classes).
         """
         of_candidates: dict[tuple[str, int], Tensor] = {}
         for edge in self._operations:

@@ -29,7 +29,22 @@ class _Survey:
 
 
 def survey(space: Any, shape: tuple[int, int, int], classes: int) -> dict[str, set[int]]:
-    """The names of the operation decisions of a space, and on how many channels each is asked."""
+    """Finds out which operations a space asks for, without weights.
+
+    Args:
+        space: whose network is walked through.
+        shape: of an image: channels, height, width.
+        classes: how many.
+
+    Returns:
+        By the name of each operation decision, on how many channels it is asked.
+
+    Example:
+        >>> from supernet.space.nasbench201 import NasBench201
+        >>> asked = survey(NasBench201(channels=4, cells=1, stages=2, nodes=1), (3, 8, 8), classes=10)
+        >>> {name: sorted(channels) for name, channels in asked.items()}
+        {'cell/1/0': [4, 8]}
+    """
     asked = _Survey()
     with torch.device("meta"):
         space.network(asked, shape, classes)
@@ -37,7 +52,19 @@ def survey(space: Any, shape: tuple[int, int, int], classes: int) -> dict[str, s
 
 
 def divisor(most: int, asked: Mapping[str, set[int]]) -> int:
-    """The largest divisor of all numbers of channels, `most` at most, that leaves two channels or more; else 1."""
+    """The largest divisor of all numbers of channels that leaves two channels or more.
+
+    Args:
+        most: the largest that it may be.
+        asked: the channels of each decision, as `survey` finds them.
+
+    Returns:
+        The divisor; 1 where there is no other.
+
+    Example:
+        >>> divisor(4, {"a": {16, 32}}), divisor(4, {"a": {6, 12}}), divisor(4, {"a": {4, 5}})
+        (4, 3, 1)
+    """
     channels = set().union(*asked.values())
     fitting = (d for d in range(most, 1, -1) if all(c % d == 0 and c // d >= 2 for c in channels))
     return next(fitting, 1)

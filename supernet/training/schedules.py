@@ -33,7 +33,21 @@ def _check_end(start: float, end: float) -> None:
 class Cosine:
     """Half a cosine from `start` to `end` (SGDR, Loshchilov & Hutter 2017, equation 5, without restarts).
 
-    `span`: epochs of the whole curve, of which a shorter training sees the beginning (None: as long as the training).
+    Args:
+        start: the learning rate at first, above 0.
+        end: the learning rate after the last epoch, 0 to `start`.
+        warm_up: epochs in which the rate climbs to `start`.
+        span: epochs of the whole curve, of which a shorter training sees the beginning. None: as long as the training.
+
+    Raises:
+        InputError: a setting is out of its range.
+
+    Example:
+        >>> rate = Cosine(0.1)
+        >>> [round(rate(epoch, 4), 3) for epoch in range(5)]
+        [0.1, 0.085, 0.05, 0.015, 0.0]
+        >>> [round(Cosine(0.1, warm_up=2)(epoch, 4), 3) for epoch in range(4)]
+        [0.05, 0.1, 0.05, 0.015]
     """
 
     start: float
@@ -59,7 +73,21 @@ class Linear:
     """A line from `start` to `end`, whose last step down is divided among the last `tail` epochs.
 
     P-DARTS and PC-DARTS train on ImageNet with tail=5, because one step of the line is large near its end. The line
-    then spans epochs - tail epochs, and needs at least one. Raises InputError where epochs <= tail.
+    then spans epochs - tail epochs, and needs at least one.
+
+    Args:
+        start: the learning rate at first, above 0.
+        end: the learning rate after the last epoch, 0 to `start`.
+        warm_up: epochs in which the rate climbs to `start`.
+        tail: epochs among which the last step of the line is divided.
+
+    Raises:
+        InputError: a setting is out of its range, or a training has no more epochs than `tail`.
+
+    Example:
+        >>> rate = Linear(0.5, tail=2)
+        >>> [round(rate(epoch, 7), 3) for epoch in range(8)]
+        [0.5, 0.4, 0.3, 0.2, 0.1, 0.1, 0.05, 0.0]
     """
 
     start: float
@@ -85,7 +113,21 @@ class Linear:
 
 @dataclass(frozen=True)
 class Exponential:
-    """`start` times `factor` to the power of the epoch (DARTS on ImageNet: 0.1 and 0.97)."""
+    """`start` times `factor` to the power of the epoch (DARTS on ImageNet: 0.1 and 0.97).
+
+    Args:
+        start: the learning rate at first, above 0.
+        factor: by what it is multiplied every epoch, in (0, 1].
+        warm_up: epochs in which the rate climbs to `start`.
+
+    Raises:
+        InputError: a setting is out of its range.
+
+    Example:
+        >>> rate = Exponential(0.1, 0.5)
+        >>> [rate(epoch, 3) for epoch in range(3)]
+        [0.1, 0.05, 0.025]
+    """
 
     start: float
     factor: float

@@ -111,10 +111,6 @@ def test_one_line_and_exit_code_two(supernet, override, says):
             ["objective=expected_cost", "~objective.expected_cost.costs.skip_connect"],
             "supernet: objective.expected_cost.costs: none for 'skip_connect'; give each of none, max_pool_3x3",
         ),
-        (
-            ["objective=[beta_decay,entropy]", "objective.beta_decay.epochs=0"],
-            "supernet: objective.beta_decay.epochs=0: needs 1 or more",
-        ),
         (["architect=unrolled", "architect.epsilon=0"], "supernet: architect.epsilon=0.0: needs to be above 0"),
         (
             ["search.schedule._target_=supernet.training.schedules.Linear", "+search.schedule.tail=99"],

@@ -17,6 +17,20 @@ def argmax(space: str, decisions: Mapping[str, Decision], weights: Weights) -> A
     "none" is chosen only where a decision is optional (NAS-Bench-201), and never in DARTS (Liu et al. 2019, section
     2.4). Where inputs have weights of their own, they multiply their edge's (PC-DARTS, Xu et al. 2020, section 3.3).
     Of equals the first wins.
+
+    Args:
+        space: the name of the space.
+        decisions: by name.
+        weights: of the options, (options,) each; inputs may have none.
+
+    Returns:
+        The architecture.
+
+    Example:
+        >>> import torch
+        >>> edge = Decision("edge", ("none", "skip_connect", "sep_conv_3x3"))
+        >>> argmax("mine", {"edge": edge}, {"edge": torch.tensor([0.5, 0.2, 0.3])})["edge"]
+        ('sep_conv_3x3',)
     """
     values = {name: weight.tolist() for name, weight in weights.items()}
 
@@ -46,7 +60,27 @@ def threshold(space: str, decisions: Mapping[str, Decision], weights: Weights, l
     """`argmax`, less the edges whose operation is weaker than `least` (FairDARTS, Chu et al. 2020).
 
     A node may so get fewer inputs than its decision keeps, but keeps its strongest: the authors' code would leave a
-    node that nothing feeds. 0.85 is their threshold for sigmoids.
+    node that nothing feeds.
+
+    Args:
+        space: the name of the space.
+        decisions: by name.
+        weights: of the options, (options,) each; inputs may have none.
+        least: the least weight of an operation that stays, in [0, 1]. 0.85 is the authors' threshold for sigmoids.
+
+    Returns:
+        The architecture.
+
+    Raises:
+        InputError: `least` is out of its range.
+
+    Example:
+        >>> import torch
+        >>> node = Decision("node", ("0", "1"), keep=2, role="inputs")
+        >>> edges = [Decision(f"node/{s}", ("skip_connect", "sep_conv_3x3"), when=(("node", s),)) for s in "01"]
+        >>> weights = {"node/0": torch.tensor([0.9, 0.1]), "node/1": torch.tensor([0.5, 0.4])}
+        >>> threshold("mine", {d.name: d for d in (node, *edges)}, weights).choices
+        {'node': ('0',), 'node/0': ('skip_connect',)}
     """
     if not 0.0 <= least <= 1.0:
         raise InputError(f"least={least}: needs to lie in [0, 1], such as 0.85")
@@ -77,8 +111,28 @@ def limit_skips(
     """`argmax` without "none", with at most `most` skip connections in cells of `group` (P-DARTS, Chen et al. 2019).
 
     "none" is not chosen where there is anything else, in no space: the authors' code drops it in the end. While there
-    are more skip connections (section 3.3), the weakest of those kept counts for nothing and all is chosen anew. 2 in
-    normal cells is the paper's. Raises InputError where the space leaves no other choice.
+    are more skip connections (section 3.3), the weakest of those kept counts for nothing and all is chosen anew.
+
+    Args:
+        space: the name of the space.
+        decisions: by name.
+        weights: of the options, (options,) each; inputs may have none.
+        most: how many edges may keep `option`; 2 in the paper.
+        group: of which group of decisions; the normal cells in the paper.
+        option: the operation that is limited.
+
+    Returns:
+        The architecture.
+
+    Raises:
+        InputError: `most` is below 0, or the space leaves no other choice.
+
+    Example:
+        >>> import torch
+        >>> edges = [Decision(name, ("skip_connect", "sep_conv_3x3"), group="normal") for name in "ab"]
+        >>> weights = {"a": torch.tensor([0.9, 0.1]), "b": torch.tensor([0.8, 0.2])}
+        >>> limit_skips("mine", {d.name: d for d in edges}, weights, most=1).choices
+        {'a': ('skip_connect',), 'b': ('sep_conv_3x3',)}
     """
     if most < 0:
         raise InputError(f"most={most}: needs 0 or more, such as 2")

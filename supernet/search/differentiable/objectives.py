@@ -22,9 +22,14 @@ from supernet.space.architecture import Decision, Weights
 
 @dataclass(frozen=True)
 class RelaxedWeights:
-    """The alphas as one evaluation sees them: `logits` and the `weights` they are relaxed to, (options,) each.
+    """The alphas as one evaluation sees them.
 
-    `progress` in [0, 1) is how far the search of `epochs` epochs is. Where inputs are not relaxed they are in neither.
+    Args:
+        decisions: by name.
+        logits: of each relaxed decision, (options,); inputs that are not relaxed are left out.
+        weights: what the logits are relaxed to, (options,) each.
+        progress: how far the search is, in [0, 1).
+        epochs: of the whole search.
     """
 
     decisions: Mapping[str, Decision]
@@ -45,7 +50,19 @@ Term = Callable[[RelaxedWeights], Tensor]
 class ZeroOne:
     """-`weight` times the mean of |w - 1/2|^2 or |w - 1/2| over all operations (FairDARTS, Chu et al. 2020).
 
-    Pushes each weight of its own, such as a sigmoid's, to 0 or 1. 10 and "l2" are the authors' settings.
+    It pushes weights that are independent of each other, such as sigmoids, to 0 or 1.
+
+    Args:
+        weight: by what the mean is multiplied; 10 is the authors' setting.
+        form: the distance from 1/2: "l2", squared, as the authors have it, or "l1".
+
+    Raises:
+        InputError: `form` is another word.
+
+    Example:
+        >>> edge, sure = Decision("edge", ("a", "b")), {"edge": torch.tensor([1.0, 0.0])}
+        >>> ZeroOne()(RelaxedWeights({"edge": edge}, sure, sure, progress=0.0, epochs=50))
+        tensor(-2.5000)
     """
 
     weight: float = 10.0
@@ -66,6 +83,14 @@ class BetaDecay:
 
     The factor is 0 at first and grows in a line, by `weight` in 100 epochs: as in the authors' code, whose weight is 50
     however many epochs there are. The current epoch is the progress times the number of epochs, a fraction within one.
+
+    Args:
+        weight: by how much the factor grows in 100 epochs.
+
+    Example:
+        >>> edge, logits = Decision("edge", ("a", "b")), {"edge": torch.zeros(2)}
+        >>> BetaDecay()(RelaxedWeights({"edge": edge}, logits, logits, progress=0.5, epochs=100))
+        tensor(17.3287)
     """
 
     weight: float = 50.0
@@ -79,7 +104,15 @@ class BetaDecay:
 class DirichletAnchor:
     """`weight` times the sum over edges of KL(Dir(elu(alpha) + 1) || Dir(1, ..., 1)) (DrNAS, Chen et al. 2021).
 
-    Pulls the Dirichlet distributions towards the uniform one over the simplex.
+    It pulls the Dirichlet distributions towards the uniform one over the simplex.
+
+    Args:
+        weight: by what the sum is multiplied.
+
+    Example:
+        >>> edge, logits = Decision("edge", ("a", "b")), {"edge": torch.zeros(2)}
+        >>> DirichletAnchor()(RelaxedWeights({"edge": edge}, logits, logits, progress=0.5, epochs=100))
+        tensor(0.)
     """
 
     weight: float = 1e-3
@@ -97,7 +130,16 @@ def _from_uniform(c: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Entropy:
-    """`weight` times the mean entropy of the edges' weights, in nats: above 0 it makes the search decide."""
+    """`weight` times the mean entropy of the edges' weights, in nats.
+
+    Args:
+        weight: by what the mean is multiplied; above 0 it makes the search decide.
+
+    Example:
+        >>> edge, even = Decision("edge", ("a", "b")), {"edge": torch.tensor([0.5, 0.5])}
+        >>> Entropy(weight=1.0)(RelaxedWeights({"edge": edge}, even, even, progress=0.5, epochs=100))
+        tensor(0.6931)
+    """
 
     weight: float = 1e-3
 
@@ -110,7 +152,17 @@ class Entropy:
 class ExpectedCost:
     """`weight` times the sum over edges and operations of weight times cost (SNAS, Xie et al. 2019).
 
-    `costs`: operation -> its cost in any unit: parameters, multiply-adds, milliseconds.
+    Args:
+        costs: operation -> its cost in any unit: parameters, multiply-adds, milliseconds.
+        weight: by what the sum is multiplied.
+
+    Raises:
+        InputError: a cost is below 0, or an operation of an edge has none.
+
+    Example:
+        >>> edge, even = Decision("edge", ("a", "b")), {"edge": torch.tensor([0.5, 0.5])}
+        >>> ExpectedCost({"a": 1.0, "b": 3.0})(RelaxedWeights({"edge": edge}, even, even, progress=0.0, epochs=50))
+        tensor(2.)
     """
 
     costs: Mapping[str, float]

@@ -14,7 +14,23 @@ class ExponentiatedGradient(torch.optim.Optimizer):
     """Steps that stay on the simplex: theta <- normalise(max(theta exp(-lr g), floor)) (GAEA, Li et al. 2021).
 
     Parameters lie on the simplex along their last dimension, (options,) or (decisions, options), and stay there. No
-    momentum, no decay. The floor of 1e-5 is that of the authors' code: nothing can vanish for good.
+    momentum, no decay.
+
+    Args:
+        params: tensors of weights, each row of which is above 0 and sums to 1.
+        lr: the learning rate, 0 or more.
+        floor: the least weight before a row is normalised, in (0, 1). 1e-5 is that of the authors' code: nothing can
+            vanish for good.
+
+    Raises:
+        InputError: a setting is out of its range.
+
+    Example:
+        >>> weights = torch.tensor([0.5, 0.5], requires_grad=True)
+        >>> weights.grad = torch.tensor([0.0, 1.0986])
+        >>> ExponentiatedGradient([weights], lr=1.0).step()
+        >>> weights.detach()
+        tensor([0.7500, 0.2500])
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float = 0.1, floor: float = 1e-5) -> None:
@@ -26,7 +42,14 @@ class ExponentiatedGradient(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One step along the parameters' `.grad`; a parameter without one stays."""
+        """Takes one step against the parameters' `.grad`; a parameter without one stays as it is.
+
+        Args:
+            closure: computes the loss and the gradients anew (None: they are there).
+
+        Returns:
+            What `closure` returned.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
