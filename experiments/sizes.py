@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from supernet.data.dataset import Data
-from supernet.data.division import search_halves, training_and_validation
+from supernet.data.splits import hold_out, search_halves
 from supernet.search.recipe import SearchRecipe
 from supernet.training.lengths import batch_size_for
 
@@ -35,10 +35,10 @@ def parts(data: Data, search: SearchRecipe | None, held: float, seed: int) -> Pa
     halves = retrain = None
     if search is not None:
         with named({f"search.share={search.share}": None}, way_out=", or take a known cell: genotype=darts_v2"):
-            halves = search_halves(data, search.share, seed)
+            halves = search_halves(data.train.labels, search.share, seed, data.classes)
     if data.valid is None and held != 0:
         with named({f"retrain_valid={held}": None}, way_out=", or hold nothing out: retrain_valid=0"):
-            retrain = training_and_validation(data, held, seed)
+            retrain = hold_out(data.train.labels, held, seed, data.classes)
     return Parts(halves, retrain)
 
 

@@ -20,7 +20,7 @@ import torch
 from rich.console import Console
 
 from supernet.data.dataset import Data
-from supernet.data.division import search_halves, training_and_validation
+from supernet.data.splits import hold_out, search_halves
 from supernet.deployment.bundle import NAME
 from supernet.deployment.predictor import Predictor
 from supernet.estimation.scores import Score
@@ -99,7 +99,9 @@ def find(
         raise InputError(f"epochs={epochs}: the recipe says them, too (epochs={recipe.epochs}); give one of both")
     method, shape, classes = method or darts(), data.shape, len(data.classes)
     share = SearchRecipe().share if recipe is None else recipe.share
-    weights, architecture = (data.train.subset(half) for half in search_halves(data, share, seed))
+    weights, architecture = (
+        data.train.subset(half) for half in search_halves(data.train.labels, share, seed, data.classes)
+    )
     if epochs is not None:
         method = method.few_steps(epochs=epochs, batch_size=batch_size_for(len(weights), 11))
     elif recipe is not None:
@@ -170,7 +172,7 @@ def train(
         raise InputError(f"epochs={epochs}: the recipe says them, too (epochs={recipe.epochs}); give one of both")
     images, valid = data.train, data.valid
     if valid is None and held_out:
-        images, valid = (data.train.subset(part) for part in training_and_validation(data, held_out, seed))
+        images, valid = (data.train.subset(part) for part in hold_out(data.train.labels, held_out, seed, data.classes))
     if epochs is not None:
         recipe = replace(_FEW_STEPS, epochs=epochs, batch_size=batch_size_for(len(images), _FEW_STEPS.least_steps))
     used = Recipe() if recipe is None else recipe
