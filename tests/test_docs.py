@@ -219,7 +219,7 @@ def test_methods_are_all_in_their_table():
 
 # The walks: `file:function` steps of CONTRIBUTING.md
 
-STEP = re.compile(r"^\d+\. .*$", re.MULTILINE)
+STEP = re.compile(r"^\d+\. .*(?:\n   .*)*", re.MULTILINE)
 PLACE = re.compile(r"`([\w/.]+\.(?:py|yaml)):([\w.]+)`")
 
 
@@ -260,9 +260,9 @@ def test_places_of_the_walks_are_there():
 
 def test_the_steps_of_the_walks_are_counted_rightly():
     for title, text in walks().items():
-        now, before = map(int, re.search(r"(\d+) steps; (\d+) before", text).groups())
-        assert now == len(STEP.findall(text)), title
-        assert now < before, title
+        said = re.search(r"(\d+) steps; (\d+) before", text)
+        assert said, title
+        assert int(said[1]) == len(STEP.findall(text)), title
 
 
 # The pages themselves
