@@ -6,7 +6,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union
 
 from supernet.runtime.errors import InputError
@@ -14,6 +14,31 @@ from supernet.runtime.limits import INFINITE
 
 _ENDLESS = ("inf", ".inf")
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def leaves(node: Any, key: str = "", *, lists: bool = False) -> Iterator[tuple[str, Any]]:
+    """The values of nested settings by their full names, in order.
+
+    Args:
+        node: mappings in mappings, as a yaml has them.
+        key: what the names begin with.
+        lists: whether lists are gone into, too; otherwise each is a value.
+
+    Example:
+        >>> dict(leaves({"search": {"epochs": 8, "betas": [0.5, 1]}}))
+        {'search.epochs': 8, 'search.betas': [0.5, 1]}
+        >>> dict(leaves({"betas": [0.5, 1]}, lists=True))
+        {'betas.0': 0.5, 'betas.1': 1}
+    """
+    if isinstance(node, Mapping):
+        items = [(str(name), value) for name, value in node.items()]
+    elif isinstance(node, list) and lists:
+        items = [(str(number), value) for number, value in enumerate(node)]
+    else:
+        yield key, node
+        return
+    for name, value in items:
+        yield from leaves(value, f"{key}.{name}" if key else name, lists=lists)
 
 
 def convert(value: Any, hint: Any, key: str) -> Any:

@@ -15,10 +15,10 @@ from supernet.estimation.costs import macs, parameters
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
 
-from .job import Job
+from .job import Job, from_table
 from .records.provenance import Invocation, _hash, _seconds, settings_hash, training_hash
 from .records.summary import VERSION, Finalist
-from .searching import leg_name
+from .searching import search_name
 
 
 def describe(job: Job, name: str, architecture: Architecture) -> Finalist:
@@ -31,7 +31,7 @@ def describe(job: Job, name: str, architecture: Architecture) -> Finalist:
 
 def look_up(job: Job, cells: Mapping[str, Architecture]) -> dict[str, dict[str, float | None]]:
     """What the table knows of each cell, by name. Raises InputError where it lacks one."""
-    return {name: {} if job.table is None else _plain(job.table(cell).values) for name, cell in cells.items()}
+    return {name: _plain(from_table(job, cell)) for name, cell in cells.items()}
 
 
 def complete(
@@ -103,10 +103,10 @@ def _best(job: Job, found: Finalist) -> dict[str, float | None]:
 
 
 def _search_epochs(job: Job) -> tuple[int, dict[str, float]]:
-    """The epochs that the record of the search has, all legs together, and the last accuracies on both halves."""
+    """The epochs that the record of the search has, all stages together, and the last accuracies on both halves."""
     epochs, last = 0, {}
-    for number in range(len(job.legs)):
-        path = job.directory / "metrics" / f"{leg_name(job, number)}.csv"
+    for number in range(len(job.stages)):
+        path = job.directory / "metrics" / f"{search_name(job, number)}.csv"
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 if row["tag"].startswith("search/accuracy/"):

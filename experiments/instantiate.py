@@ -3,13 +3,19 @@
 A yaml names a class or function (`_target_`) and its arguments. Before anything is made, each argument is held
 against the annotation of the parameter it is for, so that a mistake is one line with its full key, for our own
 classes and for anybody's.
+
+The library does not know the yaml: its messages name the parameters of its own classes and functions (`epochs=0: needs
+at least 1`). Where the job calls a part of it, `named` puts the key of the part before the message
+(`search.epochs=0: needs at least 1`). What a yaml makes with `_partial_` does so by itself whenever it is called.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -20,6 +26,84 @@ from supernet.runtime.errors import InputError
 from .conversion import convert
 
 _RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")
+_PARAMETER = re.compile(r"(\w+)(\[\d+\]|\.[\w/]+)*[=:]")  # "epochs=0: ...", "costs.none=-1: ...", "path: ..."
+UNFIT = (InputError, TypeError, ValueError)  # how a class says that it cannot be made of what it was given
+
+
+class NamedError(InputError):
+    """A mistake whose message says the full key already."""
+
+
+@contextmanager
+def named(
+    parts: Mapping[str, Any], kinds: tuple[type[Exception], ...] = (InputError,), *, way_out: str = ""
+) -> Iterator[None]:
+    """Within it the job calls `parts` of it, and what they find wrong reaches the person with its full key.
+
+    A message that begins with a parameter of a part continues the key of that part. Any other message is put after the
+    last key and a colon. A message that has its key already keeps it.
+
+    Args:
+        parts: by their keys: classes, functions, or objects made of them; None where the key says all. What stands at
+            an empty key calls its parameters as the person does, and a message that names no parameter stays as it is.
+        kinds: the errors that are mistakes of the person; `UNFIT` where something is made. Others pass as they are.
+        way_out: what a person at the command line can do, put after the message.
+
+    Raises:
+        NamedError: in place of an error of these kinds.
+
+    Example:
+        >>> from supernet.runtime.errors import InputError
+        >>> from supernet.training.schedules import Cosine
+        >>> try:
+        ...     with named({"search.schedule": Cosine}):
+        ...         Cosine(-1.0)
+        ... except InputError as error:
+        ...     print(error)
+        search.schedule.start=-1.0: needs to be positive and finite, such as 0.025
+    """
+    try:
+        yield
+    except NamedError:
+        raise
+    except kinds as error:
+        key = _key_of(str(error), parts)
+        if key is None:
+            raise
+        raise NamedError(f"{key}{error}{way_out}") from error
+
+
+def _key_of(message: str, parts: Mapping[str, Any]) -> str | None:
+    """What stands before a message: the key of the part whose parameter it begins with, or the last key."""
+    begins = _PARAMETER.match(message)
+    for key, part in parts.items():
+        if begins and begins[1] in _parameters(part):
+            return f"{key}." if key else ""
+    return None if "" in parts else f"{list(parts)[-1]}: "
+
+
+def _parameters(part: Any) -> Collection[str]:
+    """The names of what a class or function takes; of an object: its class."""
+    if isinstance(part, partial):
+        part = part.func
+    try:
+        return inspect.signature(part if inspect.isclass(part) or inspect.isroutine(part) else type(part)).parameters
+    except (ValueError, TypeError):
+        return ()
+
+
+class NamedPartial(partial[Any]):
+    """What a yaml makes with `_partial_`: its later calls put its key before what they find wrong.
+
+    A class is made by such a call, and all that it does not take is a mistake of the person. A function may fail for
+    other reasons: of it only what it says itself is one.
+    """
+
+    key: str
+
+    def __call__(self, /, *args: Any, **keywords: Any) -> Any:
+        with named({self.key: self}, UNFIT if inspect.isclass(self.func) else (InputError,)):
+            return super().__call__(*args, **keywords)
 
 
 def build(node: Any, key: str) -> Any:
@@ -36,12 +120,12 @@ def build(node: Any, key: str) -> Any:
     whole = not convert(node.get("_partial_", False), bool, f"{key}._partial_")
     target = _locate(str(node["_target_"]), key)
     arguments = checked_arguments(target, children, key, whole)
-    try:
-        return target(**arguments) if whole else partial(target, **arguments)
-    except InputError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{key}: {error}") from error
+    if whole:
+        with named({key: target}, UNFIT):
+            return target(**arguments)
+    later = NamedPartial(target, **arguments)
+    later.key = key
+    return later
 
 
 def _locate(name: str, key: str) -> Callable[..., Any]:

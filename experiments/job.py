@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 
-from supernet.data.sources import Data
+from supernet.data.dataset import Data
 from supernet.estimation.scores import Measured, Score
 from supernet.execution.engines import Engine, engine
 from supernet.execution.precision import settle_numerics
@@ -21,7 +21,7 @@ from supernet.runtime.report import RunReport
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_everything
 from supernet.search.collapse.monitor import MonitorSettings
-from supernet.search.progressive.stages import ResolvedStage, Stage, legs
+from supernet.search.progressive.stages import ResolvedStage, Stage, resolve_stages
 from supernet.search.recipe import SearchRecipe
 from supernet.space.architecture import Architecture, random_architecture
 from supernet.space.choosers import Undecided
@@ -30,21 +30,30 @@ from supernet.space.supernet import Supernet
 from supernet.training.loop import Recipe
 
 from . import sizes
-from .instantiate import build
+from .conversion import leaves
+from .instantiate import build, named
 from .schema import checked
 
 _RANDOM_STREAM = 0x4A4D
 _DECIDE = ("operations", "chooser", "relaxation", "inputs", "architect", "optimizer", "objective", "discretiser")
 _ELSEWHERE = ("path", "root", "source", "download", "workers", "resident_gib")  # where images lie, how they are read
-_ASIDE = ("operations", "inputs", "architect", "optimizer", "terms", "discretiser")  # a strategy's names of the above
+_PARTS = {  # what a strategy calls its parts -> the groups in which a person chooses them
+    "operations": "relaxation",
+    "inputs": "inputs",
+    "architect": "architect",
+    "optimizer": "optimizer",
+    "terms": "objective",
+    "discretiser": "discretiser",
+}
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all stages share.
+    """What all steps of the job share.
 
     `settings` are those that were given, with numbers where they left a size to the data; `divided` says which training
-    images which stage gets.
+    images which step gets. There are more than twelve fields, one for each part: every stage needs a few of them, no
+    two stages the same ones, so that groups of them would only make each way to them longer.
     """
 
     settings: Mapping[str, Any]
@@ -59,7 +68,7 @@ class Job:
     retrain_space: Any
     chooser: Any
     strategy: Callable[..., Any]
-    legs: list[ResolvedStage]
+    stages: list[ResolvedStage]
     monitor: MonitorSettings
     retrain_recipe: Recipe | None
     table: Score | None
@@ -99,42 +108,27 @@ def _images(data: Data) -> str:
 def _recorded(settings: Mapping[str, Any]) -> dict[str, str]:
     """The settings, by their full names, that a run shares with its checkpoints besides those of its recipes."""
     data = {name: value for name, value in settings["data"].items() if name not in _ELSEWHERE}
-    strategy = {name: value for name, value in settings["strategy"].items() if name not in _ASIDE}
+    strategy = {name: value for name, value in settings["strategy"].items() if name not in _PARTS}
     groups = {name: settings[name] for name in ("space", "retrain_valid", *_DECIDE)}
     network = {"network": (settings["retrain"] or {}).get("network")}
-    return dict(_named({**groups, "data": data, "strategy": strategy, "retrain": network}))
-
-
-def _named(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in node.items():
-        if isinstance(value, dict):
-            yield from _named(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", str(value)
+    given = {**groups, "data": data, "strategy": strategy, "retrain": network}
+    return {name: str(value) for name, value in leaves(given)}
 
 
 def prepare(settings: dict[str, Any], directory: Path, interruption: Interruption) -> Job:
-    """Makes every part the job needs, so that mistakes show before anything runs."""
+    """Makes every part the job needs, so that mistakes show before anything runs; the images are read last."""
     settings = checked(settings)
     runtime = settings["runtime"]
-    device = _device(runtime["device"])
-    if runtime["threads"] is not None:
-        if runtime["threads"] < 1:
-            raise InputError(f"runtime.threads={runtime['threads']}: needs at least 1")
-        torch.set_num_threads(runtime["threads"])
-    _check_parts(settings)
-    if device.type == "cuda":
-        torch.cuda.set_device(device.index or 0)  # where PyTorch makes what is not told where, CUDA graphs among it
-    settle_numerics(runtime["deterministic"])
-    seed_everything(_seed(settings["seed"]))
-    used = engine(runtime["engine"], device, checkpoint_cells=runtime["checkpoint_cells"])
-    if runtime["save_seconds"] < 0:
-        raise InputError(f"runtime.save_seconds={runtime['save_seconds']}: needs 0 or more seconds, such as 60")
+    device = _settle(runtime, settings["seed"])
+    with named({f"runtime.engine={runtime['engine']}": None}):
+        used = engine(runtime["engine"], device, checkpoint_cells=runtime["checkpoint_cells"])
     factories = {**OPERATIONS, **_own_operations(settings["operations"])}
-    space = build(settings["space"], "space")
+    strategy, space = _strategy(settings), build(settings["space"], "space")
+    chooser = replace(build(settings["chooser"], "chooser"), factories=factories)
+    stages, monitor = _stages(settings["stages"]), build(settings["monitor"], "monitor")
+    table = build(settings["table"], "table")
     data = build(settings["data"], "data")
     settings, recipe, retrain_recipe, divided = _recipes(settings, data)
-    network = ((settings["retrain"] or {}).get("network") or {}).get(space.name, {})
     job = Job(
         settings=settings,
         divided=divided,
@@ -145,25 +139,37 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         interruption=interruption,
         data=data,
         space=space,
-        retrain_space=_retrain_space(settings["space"], network, f"retrain.network.{space.name}"),
-        chooser=replace(build(settings["chooser"], "chooser"), factories=factories),
-        strategy=build(settings["strategy"], "strategy"),
-        legs=legs(_stages(settings["stages"]), space, recipe, data.shape, len(data.classes)),
-        monitor=build(settings["monitor"], "monitor"),
+        retrain_space=_retrain_space(settings, space.name),
+        chooser=chooser,
+        strategy=strategy,
+        stages=resolve_stages(stages, space, recipe, data.shape, len(data.classes)),
+        monitor=monitor,
         retrain_recipe=retrain_recipe,
-        table=build(settings["table"], "table"),
+        table=table,
         factories=factories,
         engine=used,
         save_seconds=runtime["save_seconds"],
         precision=_precision(runtime["precision"]),
         graphs=runtime["graphs"],
     )
-    if job.table is not None:
-        known = job.table(random_cell(job, 0))  # a table of another space shows now and not after an epoch
-        if not isinstance(known, Measured):
-            what = type(known).__name__
-            raise InputError(f"table: gives {what} for an architecture; needs supernet.estimation.scores.Measured")
+    from_table(job, random_cell(job, 0))  # a table of another space shows now and not after an epoch
     return job
+
+
+def _settle(runtime: Mapping[str, Any], seed: int) -> torch.device:
+    """Checks what is said of the machine and sets what PyTorch keeps for the whole process; the device."""
+    device = _device(runtime["device"])
+    if runtime["threads"] is not None:
+        if runtime["threads"] < 1:
+            raise InputError(f"runtime.threads={runtime['threads']}: needs at least 1")
+        torch.set_num_threads(runtime["threads"])
+    if runtime["save_seconds"] < 0:
+        raise InputError(f"runtime.save_seconds={runtime['save_seconds']}: needs 0 or more seconds, such as 60")
+    if device.type == "cuda":
+        torch.cuda.set_device(device.index or 0)  # where PyTorch makes what is not told where, CUDA graphs among it
+    settle_numerics(runtime["deterministic"])
+    seed_everything(_seed(seed))
+    return device
 
 
 def _recipes(settings: dict[str, Any], data: Data) -> tuple[dict[str, Any], SearchRecipe, Recipe | None, sizes.Parts]:
@@ -176,32 +182,35 @@ def _recipes(settings: dict[str, Any], data: Data) -> tuple[dict[str, Any], Sear
     search, retrained = made(sizes.with_batches(settings, data))  # mistakes in them come first
     held = 0.0 if retrained is None else settings["retrain_valid"]
     divided = sizes.parts(data, None if settings["genotype"] else search, held, settings["seed"])
+    if retrained is not None and retrained.keep == "best" and divided.retrain is None and data.valid is None:
+        raise InputError(
+            "retrain.keep=best: needs validation images to choose by; use retrain.keep=last or retrain_valid=0.1"
+        )
     settings = sizes.with_batches(settings, data, divided)
     return settings, *made(settings), divided
 
 
-def _check_parts(settings: dict[str, Any]) -> None:
-    """The strategy's parts by the names a person gives them; in the strategy they have others."""
+def _strategy(settings: dict[str, Any]) -> Callable[..., Any]:
+    """The strategy, of parts that have a group of their own: they are made under the key that a person gives them."""
+    parts = {name: build(settings.get(name), name) for name in _PARTS.values()}
     for name in ("relaxation", "inputs", "architect", "discretiser"):
-        part = build(settings.get(name), name)
-        if part is not None and not callable(part):
-            raise InputError(f"{name}={part}: needs something that can be called, such as the class in the README")
+        if parts[name] is not None and not callable(parts[name]):
+            raise InputError(
+                f"{name}={parts[name]}: needs something that can be called, such as the class in the README"
+            )
+    node = settings["strategy"]
+    shared = {inner: parts[name] for inner, name in _PARTS.items() if inner in node and node[inner] == settings[name]}
+    strategy: Callable[..., Any] = build({**node, **shared}, "strategy")
+    return strategy
 
 
 def _stages(nodes: list[Any]) -> list[Stage]:
     for number, node in enumerate(nodes):
         if not isinstance(node, dict):
-            raise InputError(f"stages[{number}]={node}: needs settings of a leg, such as {{keep: 4}}, or {{}}")
+            raise InputError(f"stages[{number}]={node}: needs settings of a stage, such as {{keep: 4}}, or {{}}")
     target = f"{Stage.__module__}.{Stage.__qualname__}"
-    return [_stage({**node, "_target_": target}, number) for number, node in enumerate(nodes)]
-
-
-def _stage(node: dict[str, Any], number: int) -> Stage:
-    try:
-        stage: Stage = build(node, f"stages[{number}]")
-    except InputError as error:
-        raise InputError(str(error).replace("stages.", f"stages[{number}].", 1)) from None
-    return stage
+    stages: list[Stage] = build([{**node, "_target_": target} for node in nodes], "stages")
+    return stages
 
 
 def _own_operations(nodes: dict[str, Any]) -> dict[str, Any]:
@@ -212,11 +221,22 @@ def _own_operations(nodes: dict[str, Any]) -> dict[str, Any]:
     return {name: build({**node, "_partial_": True}, f"operations.{name}") for name, node in nodes.items()}
 
 
-def _retrain_space(space: dict[str, Any], changes: dict[str, Any], key: str) -> Any:
-    try:
-        return build({**space, **changes}, key)
-    except InputError as error:  # the space itself is sound: what is wrong is among the changes
-        raise InputError(str(error).replace("space.", f"{key}.", 1)) from None
+def _retrain_space(settings: dict[str, Any], name: str) -> Any:
+    """The space in the size of the final network. The space itself is sound, so what is wrong is among the changes."""
+    changes = ((settings["retrain"] or {}).get("network") or {}).get(name, {})
+    return build({**settings["space"], **changes}, f"retrain.network.{name}")
+
+
+def from_table(job: Job, architecture: Architecture) -> Mapping[str, float]:
+    """What the table knows of a cell; nothing where there is no table. Raises InputError where it lacks the cell."""
+    if job.table is None:
+        return {}
+    with named({"table": None}, way_out="; table=none does without it"):
+        known = job.table(architecture)
+    if not isinstance(known, Measured):
+        what = type(known).__name__
+        raise InputError(f"table: gives {what} for an architecture; needs supernet.estimation.scores.Measured")
+    return known.values
 
 
 def random_cell(job: Job, number: int) -> Architecture:

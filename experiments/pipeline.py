@@ -42,6 +42,7 @@ from supernet.space.architecture import Architecture
 from . import command_line as words
 from . import resume
 from .console import complain, reader_may_stop, say
+from .conversion import leaves
 from .finishing import complete, describe, facts, look_up
 from .job import Job, prepare, random_cell
 from .recorded_words import check_composed
@@ -51,7 +52,7 @@ from .records.summary import ENVIRONMENT, SUMMARY, Finalist, show_next, show_tab
 from .resume import Start
 from .retraining import balanced, keep_model, retrain, test_once
 from .schema import plain
-from .searching import check_legs, leg_name, search_cell
+from .searching import check_search, search_cell, search_name
 
 _UNASKED, _TYPED = Invocation(), Start([])
 _LOG = logging.getLogger("supernet")
@@ -172,7 +173,7 @@ def pipeline(
     own = resume.for_the_parts(settings, began)
     job = prepare(own, directory, interruption)
     _note_start(job, began)
-    check_legs(job)
+    check_search(job)
     say(f"supernet: {job.data.name}, seed {job.seed}, on {job.device}, in {directory}", job.console)
     for line in job.data.reading.lines():
         say(line, job.console)
@@ -190,8 +191,8 @@ def pipeline(
     finalists = [describe(job, *cell) for cell in cells.items()] if untrained else _finals(job, cells)
     finalists = complete(job, cells, truths, finalists)
     head = facts(job, settings, asked, finalists[0])
-    last = leg_name(job, len(job.legs) - 1)
-    hparams(directory / "tb" / (last if untrained else "retrain"), _flat({**job.settings}), _metrics(finalists[0]))
+    last = search_name(job, len(job.stages) - 1)
+    hparams(directory / "tb" / (last if untrained else "retrain"), _flat(job.settings), _metrics(finalists[0]))
     summarise(directory, finalists, head)
     show_table(job.console, finalists, head["table_best"], balanced(job.data))
     show_next(job.console, directory, [NAME, "genotype.json", "genotype.svg", "summary.json", "supernet.log", "tb"])
@@ -228,18 +229,15 @@ def _finals(job: Job, cells: Mapping[str, Architecture]) -> list[Finalist]:
     return finalists
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str | float | int | bool]:
-    """Settings as one level of names, for TensorBoard's table."""
+def _flat(settings: Mapping[str, Any]) -> dict[str, str | float | int | bool]:
+    """Settings as one level of names, for TensorBoard's table; a class stands at the name of its group."""
     flat: dict[str, str | float | int | bool] = {}
-    for key, value in settings.items():
-        if key == "_target_":
-            flat[prefix.removesuffix(".")] = str(value).rsplit(".", 1)[-1]
-        elif key == "_partial_":
-            continue
-        elif isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value if isinstance(value, str | float | int | bool) else str(value)
+    for key, value in leaves(settings):
+        group, _, name = key.rpartition(".")
+        if name == "_target_":
+            flat[group] = str(value).rsplit(".", 1)[-1]
+        elif name != "_partial_":
+            flat[key] = value if isinstance(value, str | float | int | bool) else str(value)
     return flat
 
 

@@ -21,7 +21,7 @@ import contextlib
 import itertools
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import fields
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -36,6 +36,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from supernet.runtime.errors import InputError
 
+from .conversion import leaves
 from .schema import GROUPS, Config
 
 _NAME = re.compile(r"[A-Za-z0-9][\w-]*", re.ASCII)  # of a setting: none of Hydra's own begins so
@@ -118,8 +119,8 @@ def check_composed(config: DictConfig, typed: Iterable[str], folders: Iterable[P
     known = {text for content in _yamls(folders) for text in texts(content)}
     for override in filter(None, map(parse, typed)):
         known |= set(texts(list(values_of(override))))
-    for key, value in _leaves(OmegaConf.to_container(config, resolve=False), ""):
-        hidden = key.endswith("._target_") or (isinstance(value, str) and "${" in value)
+    for key, value in leaves(OmegaConf.to_container(config, resolve=False), lists=True):
+        hidden = key.split(".")[-1] == "_target_" or (isinstance(value, str) and "${" in value)
         if hidden and value not in known:
             raise InputError(
                 f"{key}={value}: this run's directory could run code with it; if you trust it, give it again"
@@ -209,18 +210,6 @@ def _yamls(folders: Iterable[Path]) -> Iterator[Any]:
 
 def texts(node: Any) -> Iterator[str]:
     """All texts in plain containers, keys left out."""
-    for _, value in _leaves(node, ""):
+    for _, value in leaves(node, lists=True):
         if isinstance(value, str):
             yield value
-
-
-def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    items: Iterable[tuple[Any, Any]] = ()
-    if isinstance(node, Mapping):
-        items = node.items()
-    elif isinstance(node, list):
-        items = enumerate(node)
-    else:
-        yield key, node
-    for name, value in items:
-        yield from _leaves(value, f"{key}.{name}")

@@ -11,28 +11,27 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from supernet.data.dataset import Data
 from supernet.data.reading import hashed
-from supernet.data.sources import Data
 from supernet.deployment.bundle import NAME, save_bundle
 from supernet.estimation.costs import macs, parameters
 from supernet.runtime.checkpoint import CELL
 from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
-from supernet.runtime.seeding import generator, seed_everything
+from supernet.runtime.seeding import seed_initial_weights
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
 from supernet.training.evaluation import evaluate
+from supernet.training.lengths import length_in_words
 from supernet.training.loop import Trained, train
 from supernet.training.meters import Averages
 from supernet.training.tasks import Classification
 
-from . import sizes
 from .conversion import convert
 from .job import Job
 from .records.summary import Finalist, write_json
 
 _UNBALANCED = 1.5  # times the smallest class
-INITIAL_STREAM = 0x1417
 
 
 def retrain(job: Job, name: str, architecture: Architecture) -> tuple[nn.Module, Finalist]:
@@ -58,7 +57,7 @@ def scored(finalist: Finalist, part: Literal["valid", "test"], averages: Average
 
 def build_network(job: Job, architecture: Architecture) -> nn.Module:
     """The plain network of a genotype, untrained; the same one for the same seed."""
-    seed_everything(generator(job.seed, INITIAL_STREAM, 1).initial_seed() % 2**32)
+    seed_initial_weights(job.seed, 1)
     choose = Decided(architecture, job.factories)
     return job.engine.apply(job.retrain_space.network(choose, job.data.shape, len(job.data.classes)))
 
@@ -73,7 +72,7 @@ def train_from_scratch(job: Job, name: str, architecture: Architecture, run: Run
     else:
         training, valid = (data.train.subset(part) for part in job.divided.retrain)
     run.report.line(f"{name}: {parameters(network):,} parameters")
-    if length := sizes.described(job.retrain_recipe, training):
+    if length := length_in_words(job.retrain_recipe, training):
         run.report.line(f"{name}: {length}" + ("" if valid is None else f", {len(valid)} more to choose by"))
     return network, train(network, training, valid, data.augmentation, job.retrain_recipe, run=run)
 

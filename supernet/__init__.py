@@ -1,8 +1,8 @@
 """One-shot neural architecture search: a supernet with every operation in it, searched, discretised and retrained."""
 
-from supernet.deployment.bundle import load
+from supernet.deployment.loading import load
+from supernet.genotypes.literature import published
 from supernet.genotypes.parsing import read_genotype
-from supernet.genotypes.published import published
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided, Undecided

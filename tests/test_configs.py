@@ -6,7 +6,7 @@ import pytest
 from common import composed
 from supernet.experiments.instantiate import build
 
-from supernet.data.sources import Data
+from supernet.data.dataset import Data
 from supernet.search.collapse.monitor import MonitorSettings
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts

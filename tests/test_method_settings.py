@@ -282,7 +282,6 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "objective": GONE,
         "objective.beta_decay._target_": "search.differentiable.objectives.BetaDecay",
         "objective.beta_decay.weight": 50.0,
-        "objective.beta_decay.epochs": 50,
     },
     "gaea": GAEA,
     "gaea_pc_darts": {
@@ -355,7 +354,7 @@ NASBENCH201: dict[str, dict[str, Any]] = {
     },
     "darts_pt": DARTS_PT_201,
     "darts_pt_fixed": DARTS_PT_201,
-    "beta_darts": {**OWN_201, **ALL_FIVE, "objective.beta_decay.epochs": 100},
+    "beta_darts": {**OWN_201, **ALL_FIVE},
     "gaea": GAEA_201,
     "gaea_pc_darts": GAEA_201,
 }
@@ -408,8 +407,6 @@ def test_few_steps_are_faster_for_alphas_that_adam_moves_and_for_no_other(method
             assert found[key] == (0.1 if method.startswith("gaea") else 1e-2)
         elif key == "chooser.excluded" and method != "fair_darts":
             assert found[key] == (value if experiment == "digits" else [])
-        elif key == "objective.beta_decay.epochs":
-            assert found[key] == found["search.epochs"]
         elif not key.startswith("search."):
             assert found[key] == value, key
     sizes = {"search.epochs": 8 if experiment == "digits" else 20, "search.warm_up": 1, "search.schedule.start": 0.05}

@@ -13,7 +13,7 @@ from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch
 from supernet.deployment.bundle import save_bundle
 from supernet.search.loop import search_step
-from supernet.search.progressive.stages import Stage, legs
+from supernet.search.progressive.stages import Stage, resolve_stages
 from supernet.search.strategy import Step
 from supernet.space.architecture import check
 from supernet.space.choosers import Decided
@@ -75,7 +75,7 @@ def test_every_method_takes_steps_resumes_and_ends_in_a_network(method):
         each.update(third)
         results.append([*values(each.state_dict()), *each.sample(third).values()])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
-    found = strategy.finish(lambda weights, batches=None: 0.5)
+    found = strategy.finish()
     assert isinstance(space, Darts)
     space.network(Decided(found), SHAPE, 3)(torch.zeros(2, *SHAPE))
 
@@ -103,17 +103,19 @@ def test_a_method_on_the_command_line_beats_that_of_an_experiment():
         ("drnas_progressive", [(20, 36, 6, 25, 10), (20, 36, 4, 25, 10)]),
     ],
 )
-def test_published_legs(method, sizes):
+def test_published_stages(method, sizes):
     """Cells, channels, divisor of channels, epochs and epochs without the alphas."""
     settings = composed(f"method={method}", "experiment=cifar10")
     stages = [Stage(**stage) for stage in settings["stages"]]
-    found = legs(stages, build(settings["space"], "space"), build(settings["search"], "search"), (3, 32, 32), 10)
+    found = resolve_stages(
+        stages, build(settings["space"], "space"), build(settings["search"], "search"), (3, 32, 32), 10
+    )
     made = [
-        (leg.space.cells, leg.space.channels, leg.channel_divisor, leg.recipe.epochs, leg.recipe.warm_up)
-        for leg in found
+        (stage.space.cells, stage.space.channels, stage.channel_divisor, stage.recipe.epochs, stage.recipe.warm_up)
+        for stage in found
     ]
     assert made == sizes
-    rates = [leg.recipe.schedule(0, leg.recipe.epochs) for leg in found]
+    rates = [stage.recipe.schedule(0, stage.recipe.epochs) for stage in found]
     assert rates == pytest.approx([0.1, 0.05] if method == "drnas_progressive" else [0.025] * 3)
 
 

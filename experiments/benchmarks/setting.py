@@ -26,7 +26,7 @@ from supernet.execution.modes import running
 from supernet.execution.precision import Accelerated, settle_numerics
 from supernet.execution.recomputation import checkpointed
 from supernet.execution.stacked.executor import Stacked
-from supernet.genotypes.published import published
+from supernet.genotypes.literature import published
 from supernet.runtime.files import write_whole
 from supernet.runtime.run import Run
 from supernet.search.differentiable.architects import Architect, first_order

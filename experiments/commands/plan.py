@@ -1,7 +1,7 @@
 """What a job will need, before it runs: supernet-plan with the overrides that supernet would get.
 
 Parameters are counted; memory and time are measured on the machine at hand with a few steps and no file is written. A
-search in several legs (settings: stages) has a row for each.
+search in several stages has a row for each.
 
     supernet-plan experiment=darts_cifar10 data.download=true
     supernet-plan runtime.engine=reference search.batch_size=32
@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from supernet.execution.precision import Accelerated
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
 from supernet.search.loop import search_step
+from supernet.search.progressive.search import BuiltStage, build_stage
 from supernet.search.recipe import SearchRecipe
 from supernet.search.strategy import Step
 from supernet.training.loop import Recipe, train_step
@@ -42,7 +43,7 @@ from ..console import command
 from ..job import Job, prepare, random_cell
 from ..retraining import build_network
 from ..schema import plain
-from ..searching import Search, build_leg, check_legs, leg_name
+from ..searching import check_search, named_parts, planned_search, search_name
 
 _STEPS = 3
 _MARGIN = 0.7  # of the free memory: gradients, optimisers and what is computed on the way need the rest
@@ -82,25 +83,26 @@ def plan(settings: dict[str, Any]) -> list[Need]:
     """What the search and the retraining of one cell (a random one stands in for the found one) will need."""
     with tempfile.TemporaryDirectory() as directory:
         job = prepare(settings, Path(directory), Interruption())
-        check_legs(job)
+        check_search(job)
     needs = [] if settings["genotype"] else list(_search(job))
     return needs if job.retrain_recipe is None else [*needs, _retraining(job, job.retrain_recipe)]
 
 
 def _search(job: Job) -> Iterator[Need]:
-    """Each leg. Which operations are left after the first is not known: an edge's last ones stand in, in the spaces
+    """Each stage. Which operations are left after the first is not known: an edge's last ones stand in, in the spaces
     here its convolutions."""
-    kept: Mapping[str, tuple[str, ...]] = {}
-    for number, leg in enumerate(job.legs):
-        made = build_leg(job, number, kept)
-        decisions = made.supernet.decisions.values()
-        kept = made.kept(leg, {d.name: torch.arange(float(len(d.options))) for d in decisions})
-        yield _leg(job, number, made)
+    planned, kept = planned_search(job), dict[str, tuple[str, ...]]()
+    for number, stage in enumerate(planned.stages):
+        with named_parts(job):
+            built = build_stage(planned, number, kept)
+        decisions = built.supernet.decisions.values()
+        kept = built.kept(stage.stage.keep, {d.name: torch.arange(float(len(d.options))) for d in decisions})
+        yield _stage(job, number, built)
 
 
-def _leg(job: Job, number: int, made: Search) -> Need:
-    supernet, strategy = made.supernet, made.inner
-    recipe, task = job.legs[number].recipe, Classification()
+def _stage(job: Job, number: int, built: BuiltStage) -> Need:
+    supernet, strategy = built.supernet, built.inner
+    recipe, task = job.stages[number].recipe, Classification()
     supernet.to(job.device).train()
     strategy.to(job.device)
     optimizer = _sgd(supernet, recipe)
@@ -118,7 +120,7 @@ def _leg(job: Job, number: int, made: Search) -> Need:
         weights = strategy.sample(Step(supernet, batch, batch, task, optimizer, progress=0.0))
         return supernet(batch.images, weights)
 
-    return _need(leg_name(job, number), job, supernet, half, recipe, step, forward)
+    return _need(search_name(job, number), job, supernet, half, recipe, step, forward)
 
 
 def _retraining(job: Job, recipe: Recipe) -> Need:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from supernet.deployment.bundle import load
+from supernet.deployment.loading import load
 from supernet.deployment.predictor import labelled
 from supernet.runtime.text import printable
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import torch
 
-from supernet.deployment.bundle import NAME, load
+from supernet.deployment.bundle import NAME
+from supernet.deployment.loading import load
 from supernet.estimation.costs import macs, parameters
 from supernet.genotypes.drawing import cell_kinds, extent, save_drawings, state_name, to_dot
+from supernet.genotypes.literature import PUBLISHED
 from supernet.genotypes.lookup import find_genotype
-from supernet.genotypes.published import PUBLISHED
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_file, is_folder
 from supernet.runtime.text import printable

@@ -1,0 +1,40 @@
+"""Labelled images: a function for each kind of data that people have, and what the functions return.
+
+>>> import supernet
+>>> supernet.data.digits().shape
+(1, 8, 8)
+"""
+
+from supernet.data.augmentation import Augmentation
+from supernet.data.batches import Batch, Files, Resident, Source, evaluation_batches, training_batches
+from supernet.data.dataset import CommonSettings, Data, Parts, Sealed, assemble
+from supernet.data.folders import image_folder
+from supernet.data.images import Preparation
+from supernet.data.npz_files import npz
+from supernet.data.reading import Reading
+from supernet.data.sklearn_digits import digits
+from supernet.data.torchvision_archives import cifar10, cifar100, fashion_mnist, svhn
+
+__all__ = [
+    "Augmentation",
+    "Batch",
+    "CommonSettings",
+    "Data",
+    "Files",
+    "Parts",
+    "Preparation",
+    "Reading",
+    "Resident",
+    "Sealed",
+    "Source",
+    "assemble",
+    "cifar10",
+    "cifar100",
+    "digits",
+    "evaluation_batches",
+    "fashion_mnist",
+    "image_folder",
+    "npz",
+    "svhn",
+    "training_batches",
+]

@@ -1,4 +1,4 @@
-"""Crop, flip, normalise and cut out a whole batch at once, on the device where it lies."""
+"""Crops, flips, normalises and cuts out a whole batch at once, on its device."""
 
 import math
 from dataclasses import dataclass, replace
@@ -14,11 +14,16 @@ from supernet.runtime.errors import InputError
 
 @dataclass(frozen=True)
 class Draws:
-    """What chance decided for each image of a batch: five int64 tensors of shape (B,).
+    """The random numbers of a batch of B images: what `Augmentation.draw` draws and `Augmentation.apply` uses.
 
-    `top` and `left` are the crop's corner in the padded image, `flip` is 0 or 1, `centre_y` and `centre_x` are the
-    middle of the cutout square in the cropped image. `box` (4, B), where crops are resized, has numbers in [0, 1): the
-    crop's area, its aspect, and its place from the left and from the top.
+    Args:
+        top: (B,) int64, the row where the crop begins in the padded image.
+        left: (B,) int64, its column.
+        flip: (B,) int64, 1 where the image is mirrored and 0 elsewhere.
+        centre_y: (B,) int64, the row of the middle of the cutout square in the cropped image.
+        centre_x: (B,) int64, its column.
+        box: (4, B) numbers in [0, 1), where crops are resized: the area of the crop, its aspect, and its place from the
+            left and from the top.
     """
 
     top: Tensor
@@ -29,7 +34,7 @@ class Draws:
     box: Tensor | None = None
 
     def to(self, device: torch.device) -> "Draws":
-        """Move all five to the device in one transfer, and the box in another."""
+        """Moves the five integers to the device in one transfer, and the box in another."""
         together = torch.stack((self.top, self.left, self.flip, self.centre_y, self.centre_x))
         moved = Draws(*send(together, device).unbind())
         return moved if self.box is None else replace(moved, box=send(self.box, device))
@@ -37,15 +42,33 @@ class Draws:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random crop of the zero-padded image, horizontal flip, normalisation, cutout (DeVries & Taylor 2017).
+    """Changes training images at random and normalises them, a whole batch at once.
 
-    `mean` and `std` are per channel, for pixels scaled to [0, 1]. `cutout` is the side of the square in pixels; the
-    square is clipped at the borders, and an odd side gives one pixel less, as in the DARTS code. `preparation` says how
-    picture files became the pixels that are normalised here; what uses a trained model prepares its images alike.
+    The order is: crop of the zero-padded image, horizontal flip, normalisation, cutout (DeVries & Taylor 2017).
 
-    `scale`: instead of the padded crop, a part of the image with an area between these two shares of the whole and an
-    aspect between 3:4 and 4:3, resized (Szegedy et al. 2015). The images then come with the preparation's border on
-    every side: training crops draw on it, and `normalise` cuts it away.
+    Args:
+        mean: (channels,) of pixels in [0, 1].
+        std: (channels,) the standard deviation of pixels in [0, 1].
+        crop_padding: pixels of zeros on every side, from which a crop of the image's size is taken.
+        flip: whether half of the images are mirrored left to right.
+        cutout: the side in pixels of a square of zeros at a random place. It is clipped at the borders, and an odd side
+            gives one pixel less, as in the DARTS code.
+        preparation: how pictures became the pixels that are given here, so that a trained model prepares its images in
+            the same way.
+        scale: in place of the padded crop, a part of the image with an area between these two shares of the whole and
+            an aspect between 3:4 and 4:3 is resized (Szegedy et al. 2015). The images then have the preparation's
+            border on every side: training crops draw on it, and `normalise` cuts it away.
+
+    Raises:
+        InputError: a setting is out of its range.
+
+    Example:
+        >>> augmentation = Augmentation(mean=(0.5,), std=(0.25,), crop_padding=1, flip=True)
+        >>> white = torch.full((2, 1, 4, 4), 255, dtype=torch.uint8)
+        >>> augmentation(white, torch.Generator().manual_seed(0)).shape
+        torch.Size([2, 1, 4, 4])
+        >>> augmentation.normalise(white)[0, 0, 0]
+        tensor([2., 2., 2., 2.])
     """
 
     mean: tuple[float, ...]
@@ -58,29 +81,33 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
-            raise InputError(f"mean {self.mean} and std {self.std} need one number per channel each")
+            raise InputError(f"mean={self.mean} and std={self.std}: each needs one number per channel")
         if min(self.std) <= 0:
             raise InputError(f"std={self.std}: every channel's standard deviation must be above 0")
-        if self.crop_padding < 0 or self.cutout < 0:
-            raise InputError(f"crop_padding={self.crop_padding} and cutout={self.cutout} must be 0 or more pixels")
+        for name, pixels in (("crop_padding", self.crop_padding), ("cutout", self.cutout)):
+            if pixels < 0:
+                raise InputError(f"{name}={pixels}: needs 0 or more pixels")
         if self.scale is not None and (len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 1):
             raise InputError(f"scale={list(self.scale)}: needs two shares of the area, such as [0.08, 1.0]")
         if self.scale is not None and self.crop_padding:
             raise InputError(f"crop_padding={self.crop_padding} and scale={list(self.scale)}: use one of them")
 
     def output(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """The shape (channels, height, width) of what comes out for images of this shape."""
+        """Returns the shape (channels, height, width) of the result for images of this shape."""
         channels, height, width = shape
         border = 0 if self.scale is None else 2 * self.preparation.border
         return channels, height - border, width - border
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the augmented float images (B, C, H, W) of uint8 ones; `generator` is a CPU generator."""
+        """Augments images (B, C, H, W) of uint8, with random numbers of a CPU generator; returns floats."""
         count, _, height, width = images.shape
         return self.apply(images, self.draw(count, height, width, generator))
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> Draws:
-        """Draw for `count` images of this size; parts that are switched off still draw, so the others do not move."""
+        """Draws the random numbers of `count` images of this size.
+
+        What is switched off draws, too, so that each part has the same numbers whatever the others are.
+        """
 
         def below(limit: int) -> Tensor:
             return torch.randint(limit, (count,), generator=generator)
@@ -91,7 +118,7 @@ class Augmentation:
         return Draws(*draws, None if self.scale is None else torch.rand(4, count, generator=generator))
 
     def apply(self, images: Tensor, draws: Draws) -> Tensor:
-        """Return the float images (B, C, H, W) that these draws make of the uint8 ones."""
+        """Returns the float images (B, C, H, W) that these random numbers make of images of uint8."""
         draws = draws.to(images.device)
         if self.scale is not None:
             images = self._crop_and_resize(images, draws, self.scale)
@@ -101,7 +128,7 @@ class Augmentation:
         return self._cut_out(result, draws) if self.cutout else result
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Return uint8 images (B, C, H, W) as floats with the mean taken off, divided by the standard deviation."""
+        """Returns images (B, C, H, W) of uint8 as floats, minus the mean and divided by the standard deviation."""
         border = 0 if self.scale is None else self.preparation.border
         return self._standardise(images[..., border : images.shape[2] - border, border : images.shape[3] - border])
 
@@ -148,6 +175,6 @@ class Augmentation:
         return images.masked_fill_(inside_rows & inside_columns, 0.0)
 
     def _inside(self, centres: Tensor, size: int) -> Tensor:
-        """(B, size): whether a place along one axis lies in the square's span."""
+        """Whether each place along one axis lies within the square, (B, size)."""
         distance = torch.arange(size, device=centres.device) - centres[:, None]
         return (distance >= -(self.cutout // 2)) & (distance < self.cutout // 2)

@@ -1,4 +1,4 @@
-"""Where images come from, batch after batch, so that batch k depends on nothing but the seed and k."""
+"""Sets of images and their batches. Batch k depends only on the seed and on k."""
 
 import os
 import signal
@@ -25,7 +25,12 @@ _MEASURED = 20_000  # files up to which a digest asks for the size of each
 
 @dataclass(frozen=True)
 class Batch:
-    """Normalised float images (B, C, H, W) and int64 labels (B,) on one device."""
+    """A batch of B images on one device.
+
+    Args:
+        images: (B, C, H, W) normalised floats.
+        labels: (B,) int64.
+    """
 
     images: Tensor
     labels: Tensor
@@ -35,81 +40,95 @@ class Batch:
 
 
 class Source(Protocol):
-    """A labelled set of equally large uint8 images."""
+    """A set of labelled images of uint8, all of one shape. `Resident` and `Files` are two."""
 
     @property
     def labels(self) -> Tensor:
-        """(N,) int64 on the CPU."""
+        """The labels (N,) int64, on the CPU."""
         ...
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of every image."""
+        """The shape (channels, height, width) of every image."""
         ...
 
     def __len__(self) -> int: ...
 
     def subset(self, indices: Tensor) -> "Source":
-        """The images at these indices, in this order."""
+        """Returns the images at these indices, in this order."""
         ...
 
     def to(self, device: torch.device) -> "Source":
-        """The same set held on the device, if it is held in memory at all."""
+        """Returns the set with its images on the device, or the set itself where they are not in memory."""
         ...
 
     def raw(self, indices: Tensor) -> Tensor:
-        """Images as uint8 (B, C, H, W)."""
+        """Returns the images at these indices as uint8 (B, C, H, W)."""
         ...
 
     def fetch(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """`raw` of each index tensor in turn, perhaps read ahead by other processes."""
+        """Yields the `raw` images of each index tensor in turn; other processes may read them ahead."""
         ...
 
     def digest(self) -> str:
-        """A hash by which another set is recognised: of count, shape, labels and sampled pixels, or files."""
+        """Returns a hash of shape, labels, and pixels or files, by which other sets are told apart."""
         ...
 
 
 @dataclass(frozen=True)
 class Resident:
-    """A set held in memory as one uint8 tensor (N, C, H, W), on any device, with its labels (N,) on the CPU."""
+    """A set of images held in memory.
+
+    Args:
+        images: (N, C, H, W) uint8, on any device.
+        labels: (N,) int64, on the CPU.
+
+    Raises:
+        InputError: the tensors are of other kinds or shapes.
+
+    Example:
+        >>> images = torch.zeros(6, 1, 8, 8, dtype=torch.uint8)
+        >>> source = Resident(images, torch.tensor([0, 1, 2, 0, 1, 2]))
+        >>> len(source), source.shape, source.subset(torch.tensor([4, 5])).labels.tolist()
+        (6, (1, 8, 8), [1, 2])
+    """
 
     images: Tensor
     labels: Tensor
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.dim() != 4:
-            raise InputError(f"images must be uint8 of shape (N, C, H, W), not {_described(self.images)}")
+            raise InputError(f"images: must be uint8 of shape (N, C, H, W), not {_described(self.images)}")
         if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
-            raise InputError(f"labels must be int64 of shape ({len(self.images)},), not {_described(self.labels)}")
+            raise InputError(f"labels: must be int64 of shape ({len(self.images)},), not {_described(self.labels)}")
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width)."""
+        """The shape (channels, height, width) of every image."""
         _, channels, height, width = self.images.shape
         return channels, height, width
 
     def subset(self, indices: Tensor) -> "Resident":
-        """Copy out the images at these indices."""
+        """Copies the images at these indices."""
         return Resident(self.raw(indices), self.labels[indices])
 
     def to(self, device: torch.device) -> "Resident":
-        """Move the images; the labels stay."""
+        """Returns the set with its images on the device; the labels stay on the CPU."""
         return replace(self, images=self.images.to(device))
 
     def raw(self, indices: Tensor) -> Tensor:
-        """Gather images as uint8 (B, C, H, W)."""
+        """Gathers the images at these indices as uint8 (B, C, H, W)."""
         return self.images.index_select(0, send(indices, self.images.device))
 
     def fetch(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Gather one batch after the other."""
+        """Gathers one batch after the other."""
         return map(self.raw, batches)
 
     def digest(self) -> str:
-        """Hash the shape, all labels, and the pixels of all images of a small set or of 64 of a large one."""
+        """Hashes the shape, all labels and the pixels: all in a small set, those of 64 images in a large one."""
         small = self.images.numel() <= _WHOLLY_HASHED
         pixels = self.images if small or len(self) == 0 else self.raw(sampled(len(self)))
         return hashed((str(self.shape), self.labels.numpy().tobytes(), pixels.cpu().numpy().tobytes()))
@@ -117,9 +136,15 @@ class Resident:
 
 @dataclass(frozen=True)
 class Files:
-    """A set of image files decoded when asked for; with `workers` > 0 that many processes read ahead.
+    """A set of image files, which are decoded when they are asked for.
 
-    `shape` is what every image becomes, as `preparation` says; `resize=False` refuses images of another size instead.
+    Args:
+        paths: the files.
+        labels: (N,) int64.
+        shape: the (channels, height, width) that every image becomes.
+        resize: whether images of another size are resized; otherwise they are refused.
+        workers: how many processes read ahead; 0 reads in this process.
+        preparation: how a picture becomes pixels.
     """
 
     paths: tuple[str, ...]
@@ -133,23 +158,23 @@ class Files:
         return len(self.paths)
 
     def subset(self, indices: Tensor) -> "Files":
-        """The files at these indices."""
+        """Returns the set of the files at these indices."""
         return replace(self, paths=tuple(self.paths[i] for i in indices.tolist()), labels=self.labels[indices])
 
     def to(self, device: torch.device) -> "Files":
-        """Return the set itself: its images reach the device batch by batch."""
+        """Returns the set itself, because its images reach the device batch by batch."""
         return self
 
     def raw(self, indices: Tensor) -> Tensor:
-        """Decode images as uint8 (B, C, H, W)."""
+        """Decodes the images at these indices as uint8 (B, C, H, W)."""
         return torch.stack([self.read(i) for i in indices.tolist()])
 
     def read(self, index: int) -> Tensor:
-        """Decode one image as uint8 (C, H, W)."""
+        """Decodes one image as uint8 (C, H, W)."""
         return read_image(self.paths[index], self.shape, resize=self.resize, preparation=self.preparation)
 
     def fetch(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Decode one batch after the other, ahead of their use if there are workers."""
+        """Decodes one batch after the other, ahead of its use if there are workers."""
         if not self.workers:
             yield from map(self.raw, batches)
             return
@@ -167,7 +192,7 @@ class Files:
             yield images
 
     def digest(self) -> str:
-        """Hash the shape, all labels and names below the common folder, and sizes (of 64 files of a very large set)."""
+        """Hashes the shape, all labels, names below the common folder, and sizes of files (64 of a very large set)."""
         ends = (min(self.paths), max(self.paths)) if self.paths else ("",)  # what these share, all others do
         top = os.path.commonpath([os.path.dirname(path) for path in ends])
         names = "\0".join(path.removeprefix(top) for path in self.paths)
@@ -178,7 +203,7 @@ class Files:
 
 @dataclass(frozen=True)
 class _Reader(Dataset[tuple[Tensor, str]]):
-    """What a worker process runs; it hands a mistake back as text, for an exception would arrive as a traceback."""
+    """What a worker process runs. It returns a mistake as text, because an exception would arrive as a traceback."""
 
     files: Files
 
@@ -195,9 +220,22 @@ def _leave_signals_to_the_parent(_: int) -> None:
 
 
 def steps_per_epoch(source: Source, batch_size: int, least: int = 0) -> int:
-    """Return the number of batches in one pass: the last, smaller one counts unless it is a single image.
+    """Counts the batches of an epoch: those of one pass, or of as many whole passes as `least` batches take.
 
-    Where that is fewer than `least`, an epoch is as many whole passes as it takes.
+    The last, smaller batch of a pass counts, unless it is a single image.
+
+    Args:
+        source: the images.
+        batch_size: images in a batch.
+        least: how many batches an epoch has at least.
+
+    Returns:
+        The number of batches.
+
+    Example:
+        >>> source = Resident(torch.zeros(10, 1, 4, 4, dtype=torch.uint8), torch.zeros(10, dtype=torch.int64))
+        >>> steps_per_epoch(source, 4), steps_per_epoch(source, 3), steps_per_epoch(source, 4, least=7)
+        (3, 3, 9)
     """
     whole, left = divmod(len(source), batch_size)
     once = max(1, whole + (left > 1))
@@ -213,10 +251,33 @@ def training_batches(
     start: int = 0,
     device: torch.device | str = "cpu",
 ) -> Iterator[Batch]:
-    """Return augmented batches number `start`, `start + 1`, ... without end.
+    """Yields augmented batches number `start`, `start + 1` and so on, without end.
 
-    Batch k depends on (seed, k) only, so the position in the data is one integer. Every pass is a new permutation; a
-    single image left over at its end is dropped, for batch normalisation needs two.
+    Batch k depends on (seed, k) only, so that the position in the data is one integer. Every pass has a new order. A
+    single image at the end of a pass is dropped, because batch normalisation needs two.
+
+    Args:
+        source: the images.
+        batch_size: images in a batch.
+        augmentation: how they are changed and normalised.
+        seed: the seed of the order and of the augmentation.
+        start: the number of the first batch, from 0.
+        device: where the batches are made.
+
+    Returns:
+        The batches, each (batch_size, C, H, W) or, at the end of a pass, fewer images.
+
+    Raises:
+        InputError: `batch_size` or `start` is out of its range, or there is no image.
+
+    Example:
+        >>> source = Resident(torch.zeros(10, 1, 4, 4, dtype=torch.uint8), torch.arange(10))
+        >>> batches = training_batches(source, 4, Augmentation((0.5,), (0.5,)), seed=0)
+        >>> [len(next(batches)) for _ in range(4)]
+        [4, 4, 2, 4]
+        >>> fifth = next(training_batches(source, 4, Augmentation((0.5,), (0.5,)), seed=0, start=4))
+        >>> bool((fifth.labels == next(batches).labels).all())
+        True
     """
     _check_batches(source, batch_size)
     if start < 0:
@@ -228,7 +289,20 @@ def training_batches(
 def evaluation_batches(
     source: Source, batch_size: int, augmentation: Augmentation, device: torch.device | str = "cpu"
 ) -> Iterator[Batch]:
-    """Return one pass over all images in their order, normalised and nothing else."""
+    """Yields all images once in their order, normalised and otherwise unchanged.
+
+    Args:
+        source: the images.
+        batch_size: images in a batch; the last one may have fewer.
+        augmentation: whose normalisation is used.
+        device: where the batches are made.
+
+    Yields:
+        The batches.
+
+    Raises:
+        InputError: `batch_size` is below 1, or there is no image.
+    """
     _check_batches(source, batch_size)
     plan, ahead = tee(torch.arange(len(source)).split(batch_size))
     for indices, images in zip(plan, source.fetch(ahead), strict=True):
@@ -236,7 +310,7 @@ def evaluation_batches(
 
 
 def _plan(count: int, batch_size: int, steps: int, seed: int, start: int) -> Iterator[Tensor]:
-    """Index tensors of batch `start` and all that follow."""
+    """The indices of batch `start` and of all that follow."""
     number, skipped = divmod(start, steps)
     while True:
         order = torch.randperm(count, generator=generator(seed, _ORDER_STREAM, number))

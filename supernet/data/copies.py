@@ -1,4 +1,4 @@
-"""Files with the same content under several names."""
+"""Finds files that have the same content under several names."""
 
 from __future__ import annotations
 
@@ -16,9 +16,18 @@ _BEGINNING = 4096  # bytes; enough to tell most files of one size apart
 
 
 def copy_groups(paths: Sequence[str]) -> Tensor:
-    """Return (N,) int64: for each file the place of the first one with the same bytes, its own place if it is alone.
+    """Groups files that have the same bytes.
 
-    Files of different sizes are not opened, and those that differ early are not read to their ends.
+    A file whose size no other has is not opened, and files that differ early are not read to their ends.
+
+    Args:
+        paths: N files.
+
+    Returns:
+        (N,) int64: for each file the place of the first file with the same bytes, which can be its own.
+
+    Raises:
+        InputError: a file cannot be read.
     """
     groups = torch.arange(len(paths))
     for same_size in _alike(range(len(paths)), lambda i: os.stat(paths[i]).st_size, paths):
@@ -29,7 +38,7 @@ def copy_groups(paths: Sequence[str]) -> Tensor:
 
 
 def _alike(places: Iterable[int], key: Callable[[int], Hashable], paths: Sequence[str]) -> list[list[int]]:
-    """The places that share a key, without those that are alone."""
+    """Groups of two places or more that share a key."""
     found: defaultdict[Hashable, list[int]] = defaultdict(list)
     for place in places:
         try:

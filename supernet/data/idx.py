@@ -1,4 +1,4 @@
-"""The gzipped IDX files in which MNIST's family is published."""
+"""Reads the gzipped IDX files in which MNIST and data sets like it are published."""
 
 from __future__ import annotations
 
@@ -18,19 +18,28 @@ from supernet.runtime.reading import why_no_file
 
 
 def read_idx(folder: Path, prefix: str) -> Resident:
-    """The images (1, H, W) and labels of `prefix`, "train" or "t10k". Raises InputError naming the file."""
+    """Reads the images and labels of one part of a data set.
+
+    Args:
+        folder: where the four .gz files are.
+        prefix: the part, "train" or "t10k".
+
+    Returns:
+        The images, each (1, height, width), and their labels.
+
+    Raises:
+        InputError: a file is missing, damaged or something else; the message names it.
+    """
     images = _array(folder / f"{prefix}-images-idx3-ubyte.gz", 3)
     labels = _array(folder / f"{prefix}-labels-idx1-ubyte.gz", 1).long()
     if len(images) != len(labels):
-        raise InputError(
-            f"data.source={folder}: {len(images)} images and {len(labels)} labels of {prefix}; fetch again"
-        )
+        raise InputError(f"source={folder}: {len(images)} images and {len(labels)} labels of {prefix}; fetch again")
     return Resident(images.unsqueeze(1), labels)
 
 
 def _array(path: Path, dimensions: int) -> Tensor:
     """The uint8 array of a file: two zero bytes, type 8, the number of dimensions, their sizes, the values."""
-    where = f"data.source={path.parent}: {path.name}"
+    where = f"source={path.parent}: {path.name}"
     if reason := why_no_file(path):
         raise InputError(f"{where} cannot be read ({reason})")
     start = 4 + 4 * dimensions

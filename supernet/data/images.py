@@ -1,4 +1,4 @@
-"""Image files as uint8 tensors: the one way a picture becomes what a network is given, in training and in use."""
+"""Image files as uint8 tensors. Training and use turn a picture into pixels by these functions alone."""
 
 from __future__ import annotations
 
@@ -38,11 +38,15 @@ _BROKEN = (
 class Preparation:
     """How a picture becomes pixels. It belongs to a model as its normalisation does.
 
-    `white`: the value of a 16-bit grey picture that becomes 255; what is brighter becomes 255, too.
-    `ground`: the level, 0 (black) to 255 (white), that stands behind transparent pictures.
-    `fit`: "squash" resizes without keeping the aspect; "crop" keeps it and takes the middle.
-    `border` ("crop" only): pixels on every side that are cut away after resizing; 16 with 224 x 224 is the usual
-    evaluation on ImageNet, which resizes the shorter side to 256.
+    Args:
+        white: the value of a 16-bit grey picture that becomes 255; what is brighter becomes 255, too.
+        ground: the level behind transparent pictures, from 0 (black) to 255 (white).
+        fit: "squash" resizes without keeping the aspect; "crop" keeps it and takes the middle.
+        border: pixels on every side that are cut away after resizing, with fit "crop". 16 with 224 x 224 is the usual
+            evaluation on ImageNet, which resizes the shorter side to 256.
+
+    Raises:
+        InputError: a setting is out of its range.
     """
 
     white: int = 65535
@@ -62,7 +66,7 @@ class Preparation:
 
     @classmethod
     def from_plain(cls, values: Mapping[str, object]) -> Preparation:
-        """The preparation that a model's file describes. Raises TypeError or InputError where it describes none."""
+        """Returns the preparation that a model's file describes. Raises TypeError or InputError where it has none."""
         for name, value in values.items():
             if type(value) is not (str if name == "fit" else int):
                 raise TypeError(f"preparation: {name}={value!r}")
@@ -74,10 +78,15 @@ PLAIN = Preparation()
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its picture: `channels` is 1 (grey) or 3.
+    """What a file says of its picture.
 
-    `wide`: grey of 16 bits; `cut`: colour of 16 bits, of which the upper 8 are read; `transparent`: it has an alpha
-    channel or a transparent colour.
+    Args:
+        channels: 1 (grey) or 3 (colour).
+        height: in pixels, as the picture is shown.
+        width: in pixels, as the picture is shown.
+        wide: whether it is grey of 16 bits.
+        cut: whether it is colour of 16 bits, of which the upper 8 are read.
+        transparent: whether it has an alpha channel or a transparent colour.
     """
 
     channels: int
@@ -89,9 +98,16 @@ class Header:
 
 
 def read_header(path: str | Path) -> Header:
-    """Return what an image file says of itself, without decoding its pixels where that can be avoided.
+    """Reads what an image file says of itself, without decoding its pixels where that can be avoided.
 
-    Raises InputError naming the file if it is no image.
+    Args:
+        path: the file.
+
+    Returns:
+        Its header.
+
+    Raises:
+        InputError: it is no image; the message names it.
     """
     with _opened(path) as image:
         width, height = image.size
@@ -103,7 +119,7 @@ def read_header(path: str | Path) -> Header:
 
 
 def brightest(path: str | Path) -> int:
-    """Return the largest value in a grey image file of 16 bits."""
+    """Returns the largest value in a grey image file of 16 bits. Raises InputError where it cannot be read."""
     with _opened(path) as image:
         return int(_grey_values(image, path).max())
 
@@ -111,11 +127,27 @@ def brightest(path: str | Path) -> int:
 def read_image(
     path: str | Path, shape: tuple[int, int, int], *, resize: bool = True, preparation: Preparation = PLAIN
 ) -> Tensor:
-    """Return an image file as uint8 of `shape` (channels 1 or 3, height, width).
+    """Reads an image file, resized by bilinear interpolation with antialiasing.
 
-    Another size is resized (bilinear, antialiased) or, with `resize=False`, refused. Transparent pictures are laid
-    on the preparation's ground, 16-bit grey is scaled to 8 bits by its white. Raises InputError naming the file if it
-    cannot be read.
+    Args:
+        path: the file.
+        shape: the (channels, height, width) of the result; channels are 1 or 3.
+        resize: whether an image of another size is resized; otherwise it is refused.
+        preparation: what stands behind transparent pictures, which value of 16-bit grey is white, and how to resize.
+
+    Returns:
+        The image as uint8 of `shape`.
+
+    Raises:
+        InputError: the file cannot be read or has another size; the message names it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.new("RGB", (6, 4), "white").save(f"{folder}/white.png")
+        ...     pixels = read_image(f"{folder}/white.png", (1, 2, 3))
+        >>> pixels.tolist()
+        [[[255, 255, 255], [255, 255, 255]]]
     """
     _, height, width = shape
     with _opened(path) as image:
@@ -123,7 +155,7 @@ def read_image(
         if not resize and (turned.height, turned.width) != (height, width):
             raise InputError(
                 f"{path}: {turned.height} x {turned.width} pixels where others have {height} x {width}; "
-                f"set data.size=[H,W] to resize them all"
+                "give a size to resize them all"
             )
         return as_tensor(turned, shape, path, preparation)
 
@@ -131,7 +163,20 @@ def read_image(
 def as_tensor(
     image: Image.Image, shape: tuple[int, int, int], origin: str | Path, preparation: Preparation = PLAIN
 ) -> Tensor:
-    """Return an opened image as `read_image` would; `origin` names it in error messages."""
+    """Turns an opened image into pixels as `read_image` does.
+
+    Args:
+        image: the image.
+        shape: the (channels, height, width) of the result; channels are 1 or 3.
+        origin: how messages name the image.
+        preparation: as in `read_image`.
+
+    Returns:
+        The image as uint8 of `shape`.
+
+    Raises:
+        InputError: its pixels are of a kind that is not read.
+    """
     channels, height, width = shape
     image = ImageOps.exif_transpose(image)
     converted = _opaque_eight_bits(image, origin, preparation).convert("L" if channels == 1 else "RGB")
@@ -142,7 +187,7 @@ def as_tensor(
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[ImageFile.ImageFile]:
-    """The image as it is in the file; whatever a damaged file raises becomes one line."""
+    """The image as it is in the file. Any error that a damaged file causes becomes one line."""
     try:
         if reason := why_no_file(path):
             raise InputError(f"{path}: {reason}{', not an image file' * (reason == 'a folder')}")

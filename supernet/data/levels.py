@@ -1,4 +1,4 @@
-"""Arrays of many kinds of numbers as levels from 0 to 255."""
+"""Turns arrays of many kinds of numbers into levels from 0 to 255."""
 
 from __future__ import annotations
 
@@ -14,20 +14,37 @@ _BRIGHT = 128  # fractions that reach this are levels of 255; below they may be 
 
 
 def bits_white(value: int) -> int:
-    """The largest number of as many bits as `value` has, at least 8: 4,000 -> 4,095, the white of 12 bits."""
+    """Returns the largest number of as many bits as a value has, at least 8.
+
+    Args:
+        value: the brightest value of some images.
+
+    Returns:
+        The value that is white in images of so many bits.
+
+    Example:
+        >>> bits_white(4000)  # 12 bits
+        4095
+    """
     return int(2 ** max(8, int(value).bit_length()) - 1)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How the numbers of all parts become levels: `white` becomes 255. `kind` is NumPy's: "b", "i" or "f"."""
+    """How the numbers of all parts of a data set become levels.
+
+    Args:
+        kind: NumPy's kind of the numbers: "b" (bool), "i" (whole) or "f" (float).
+        white: the number that becomes 255.
+        note: what a person should know of it, or "".
+    """
 
     kind: str
     white: float
     note: str = ""
 
     def apply(self, images: np.ndarray, name: str) -> np.ndarray:
-        """The images (N, ...) as uint8. Raises InputError, led by `name`, where they do not fit this scale."""
+        """Returns images (N, ...) as uint8. Raises InputError, begun by `name`, where they do not fit this scale."""
         if _kind(images) != self.kind:
             raise InputError(f"{name} is {images.dtype}, train_images of another kind; save all parts in one way")
         if images.dtype == np.uint8 and self.white == 255:
@@ -45,7 +62,22 @@ class Scale:
 
 
 def scale_of(images: np.ndarray, name: str) -> Scale:
-    """The scale that training images ask for. Raises InputError, led by `name`, where it is not clear."""
+    """Finds the scale of training images.
+
+    Args:
+        images: (N, ...) numbers of any kind.
+        name: how messages name them.
+
+    Returns:
+        The scale.
+
+    Raises:
+        InputError: the numbers are of another kind, or their range leaves a doubt.
+
+    Example:
+        >>> scale_of(np.array([[0.0, 0.5, 1.0]]), "train_images").white
+        1
+    """
     kind = _kind(images)
     if images.dtype == np.uint8:
         return Scale(kind, 255)

@@ -1,4 +1,4 @@
-"""Which files of a folder are images of which class and part, and what is left out."""
+"""Finds out which files of a folder are images of which class and part, and which files are left out."""
 
 from __future__ import annotations
 
@@ -33,7 +33,14 @@ _SYSTEM = frozenset(
 
 @dataclass
 class LeftOut:
-    """What was seen and not read, counted."""
+    """Counts of what lies in the folders and was not read.
+
+    Args:
+        endings: how many files there are of each ending that no image has.
+        folders: how many hidden folders and folders of the system there are.
+        special: how many broken links and files that are not regular there are.
+        loose: how many images lie outside the folders of the classes.
+    """
 
     endings: Counter[str] = field(default_factory=Counter)
     folders: int = 0
@@ -41,7 +48,7 @@ class LeftOut:
     loose: int = 0
 
     def notes(self) -> list[str]:
-        """At most one line: "left out: 3 .heic, 1 hidden or system folder"."""
+        """At most one line, such as "left out: 3 .heic, 1 hidden or system folder"."""
         counts = [f"{n} {ending or 'without an ending'}" for ending, n in self.endings.most_common(5)]
         if others := sum(n for _, n in self.endings.most_common()[5:]):
             counts.append(f"{others} with other endings")
@@ -58,16 +65,29 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Listed:
-    """The image files of one part, sorted within each class, and their labels (N,)."""
+    """The image files of one part.
+
+    Args:
+        paths: the files, class after class, sorted within each.
+        labels: (N,) int64.
+    """
 
     paths: tuple[str, ...]
     labels: Tensor
 
 
 def find_parts(root: Path) -> tuple[dict[str, Path], list[str]]:
-    """The folders of the parts, at least "train", by usual names in any case; the root itself where none has one.
+    """Finds the folders of the parts by their usual names, in upper or lower case.
 
-    Also notes about folders beside them that hold no pictures. Raises InputError where names leave a doubt.
+    Args:
+        root: the folder of the data set.
+
+    Returns:
+        The folders of "train", "val" and "test" that are there, or the root as "train" where no folder has such a
+        name; and notes about folders beside them that hold no pictures.
+
+    Raises:
+        InputError: the names leave a doubt, or there is no folder to train on.
     """
     folders = _folders(root)
     named = {part: [f for f in folders if f.name.casefold() in names] for part, names in PARTS.items()}
@@ -77,7 +97,7 @@ def find_parts(root: Path) -> tuple[dict[str, Path], list[str]]:
         return {"train": root}, []
     for group in named.values():
         if len(group) > 1:
-            raise InputError(f"data.path={root}: {_names(group)} are one part by their names; keep one of them")
+            raise InputError(f"path={root}: {_names(group)} are one part by their names; keep one of them")
     others = [f for f in folders if f not in found]
     if pictured := [f for f in others if next(_images(f), None)]:
         first = pictured[0].name
@@ -86,42 +106,62 @@ def find_parts(root: Path) -> tuple[dict[str, Path], list[str]]:
             way_out = (
                 f"keep the parts train, val and test alone in {root}, each with class folders, or rename {first!r}"
             )
-        raise InputError(f"data.path={root}: {_names(pictured)} beside {_names(found)}: a part or a class? {way_out}")
+        raise InputError(f"path={root}: {_names(pictured)} beside {_names(found)}: a part or a class? {way_out}")
     if not named["train"]:
-        raise InputError(f"data.path={root}: {_names(found)} and no train; expected train/<class>/<image>")
+        raise InputError(f"path={root}: {_names(found)} and no train; expected train/<class>/<image>")
     notes = [f"not read, without images: {_names(others)}"] if others else []
     return {part: group[0] for part, group in named.items() if group}, notes
 
 
 def find_classes(folder: Path, path: str) -> dict[str, list[Path]]:
-    """The class folders by name, sorted. Names that differ in their Unicode form alone are one class.
+    """Finds the folders of the classes. Names that differ in their Unicode form alone are one class.
 
-    Raises InputError, led by `path`, where there are fewer than two.
+    Args:
+        folder: the folder of the training images.
+        path: the folder of the data set, for messages.
+
+    Returns:
+        The folders by the name of their class, sorted.
+
+    Raises:
+        InputError: there are fewer than two.
     """
     classes = _by_class(folder)
     if not classes:
         loose = sum(1 for _ in _images(folder))
         there = f"{loose} images and no folder" if loose else "no folder"
-        raise InputError(f"data.path={path}: {there} for a class in it; expected train/<class>/<image>")
+        raise InputError(f"path={path}: {there} for a class in it; expected train/<class>/<image>")
     if len(classes) == 1:
         (name, (only, *_)) = next(iter(classes.items()))
         below = _folders(only)
-        deeper = f"; one level down are {_names(below)}: data.path={only}" if len(below) > 1 else ""
-        raise InputError(f"data.path={path}: needs two class folders in {folder.name}, found one ({name}){deeper}")
+        deeper = f"; one level down are {_names(below)}: path={only}" if len(below) > 1 else ""
+        raise InputError(f"path={path}: needs two class folders in {folder.name}, found one ({name}){deeper}")
     return classes
 
 
 def list_images(folder: Path, classes: Sequence[str], left_out: LeftOut) -> Listed:
-    """All images of a part, class after class. Counts what it passes over. Raises InputError."""
+    """Lists the images of one part.
+
+    Args:
+        folder: the folder of the part.
+        classes: the names of the classes by label.
+        left_out: counts what is passed over; it is added to.
+
+    Returns:
+        The files and their labels, class after class.
+
+    Raises:
+        InputError: a class is not among those, or images have no class, or there are none.
+    """
     found = _by_class(folder)
     if extra := sorted(set(found) - set(classes)):
         alike = next((c for c in classes if c.casefold() == extra[0].casefold()), None)
         hint = f"; it differs from {alike!r} in upper and lower case" if alike else ""
-        raise InputError(f"data.path: class {extra[0]!r} in {folder} is not among the training classes{hint}")
+        raise InputError(f"path: class {extra[0]!r} in {folder} is not among the training classes{hint}")
     loose = sum(1 for _ in _images(folder, deep=False, left_out=left_out))
     if loose and not found:
         raise InputError(
-            f"data.path: {loose} images in {folder} without class folders, so unlabelled; sort them into "
+            f"path: {loose} images in {folder} without class folders, so unlabelled; sort them into "
             f"{folder.name}/<class>, or move the folder away: a fifth of the training images is held out then"
         )
     left_out.loose += loose
@@ -132,12 +172,12 @@ def list_images(folder: Path, classes: Sequence[str], left_out: LeftOut) -> List
         paths += files
         labels += [label] * len(files)
     if not paths:
-        raise InputError(f"data.path: no images in {folder} (looked for {', '.join(sorted(SUFFIXES))})")
+        raise InputError(f"path: no images in {folder} (looked for {', '.join(sorted(SUFFIXES))})")
     return Listed(tuple(paths), torch.tensor(labels))
 
 
 def _images(folder: Path, *, deep: bool = True, left_out: LeftOut | None = None) -> Iterator[str]:
-    """Image files at every depth, through links; a folder that was entered is not entered again (links can circle)."""
+    """Image files at every depth, through links. No folder is entered twice, because links can lead in a circle."""
     counts = left_out or LeftOut()
     entered: set[tuple[int, int]] = set()
     waiting = [str(folder)]
@@ -158,7 +198,7 @@ def _images(folder: Path, *, deep: bool = True, left_out: LeftOut | None = None)
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """What a name stands for, through links: "folder", "file", or "special" (broken links, pipes, devices)."""
+    """What an entry is, through links: "folder", "file", or "special" (a broken link, a pipe, a device)."""
     try:
         return "folder" if entry.is_dir() else "file" if entry.is_file() else "special"
     except OSError:  # a link to itself
@@ -174,11 +214,11 @@ def _entries(place: str, entered: set[tuple[int, int]]) -> list[os.DirEntry[str]
         with os.scandir(place) as entries:
             return list(entries)
     except OSError as error:
-        raise InputError(f"data.path: {place} cannot be read ({error.strerror})") from None
+        raise InputError(f"path: {place} cannot be read ({error.strerror})") from None
 
 
 def _folders(folder: Path) -> list[Path]:
-    """The sub-folders, sorted, without hidden ones and a system's own."""
+    """The sub-folders, sorted, without hidden ones and those of a system."""
     entries = _entries(str(folder), set())
     return sorted(Path(entry.path) for entry in entries if _kind(entry) == "folder" and not _hidden(entry.name))
 
@@ -201,8 +241,8 @@ def _names(folders: Sequence[Path]) -> str:
 
 
 def _refuse_look_alikes(root: Path, folders: Sequence[Path]) -> None:
-    """seg_train beside seg_test, training_set beside test_set: parts, and no classes."""
+    """Raises InputError where folders look like parts and not like classes, such as seg_train beside seg_test."""
     words = {word for folder in folders for word in re.split(r"[^a-z]+", folder.name.casefold())}
     words |= {word.removesuffix("set") for word in words}
     if words & set(PARTS["train"]) and words & {*PARTS["val"], *PARTS["test"], *_UNCLEAR}:
-        raise InputError(f"data.path={root}: {_names(folders)} look like parts; name them train, val and test")
+        raise InputError(f"path={root}: {_names(folders)} look like parts; name them train, val and test")

@@ -1,4 +1,4 @@
-"""A look at the machine's memory before something large is made in it."""
+"""Asks for the size of the machine's memory before something large is made in it."""
 
 import os
 
@@ -6,7 +6,7 @@ from supernet.runtime.errors import InputError
 
 
 def require_memory(size: int, where: str) -> None:
-    """Raise InputError, led by `where`, if `size` bytes are more than this machine's whole memory."""
+    """Raises InputError, begun by `where`, if `size` bytes are more than this machine's whole memory."""
     try:
         whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # a system that does not say

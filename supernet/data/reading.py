@@ -1,4 +1,4 @@
-"""What was read: the classes, the images of each part, and what was left out, converted or held out."""
+"""Describes what was read: the classes, the images of each part, and what was left out, converted or held out."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ _SAMPLED = 64  # images of each part whose pixels are in the fingerprint
 
 @dataclass(frozen=True)
 class Reading:
-    """What a data set turned out to be, for a person's eyes and for summary.json.
+    """What a reader found in a data set, for people and for summary.json.
 
-    `counts`: for each of "train", "valid" and "test" that exists, the number of images of each class.
-    `held_out`: the test images were drawn from the training images by this program.
-    `notes`: what was left out, resized, converted or found twice, a short line each.
+    Args:
+        classes: the names of the classes.
+        counts: for each of "train", "valid" and "test" that exists, the number of images of each class.
+        shape: the (channels, height, width) of every image.
+        held_out: whether the test images were drawn from the training images because the data have none.
+        notes: what was left out, resized, converted or found twice, a short line each.
     """
 
     classes: tuple[str, ...]
@@ -32,7 +35,7 @@ class Reading:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """A few short lines, printable: the images, the classes, and each note."""
+        """Returns a few short printable lines: the images, the classes, and each note."""
         parts = {part: sum(counts) for part, counts in self.counts.items()}
         shown = [f"{part} {parts[part]:,}" if part in parts else f"{part} -" for part in ("train", "valid", "test")]
         held = " (held out)" if self.held_out else ""
@@ -44,7 +47,7 @@ class Reading:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """The same as plain values: images of each part and class."""
+        """Returns the same as plain values, with the images of each part and class."""
         return {
             "images": {part: sum(counts) for part, counts in self.counts.items()},
             "held_out": self.held_out,
@@ -65,22 +68,27 @@ class Reading:
 
 
 def class_counts(labels: Tensor, classes: int) -> tuple[int, ...]:
-    """How many of the labels (N,) are of each class."""
+    """Counts how many of the labels (N,) are of each class, a number for each of `classes` classes."""
     return tuple(torch.bincount(labels, minlength=classes).tolist())
 
 
 def majority(counts: Sequence[int]) -> float:
-    """The share of the largest class: the accuracy of always naming it."""
+    """Returns the share of the largest class, which is the accuracy of always naming it.
+
+    Example:
+        >>> majority((30, 10))
+        0.75
+    """
     return max(counts) / sum(counts)
 
 
 def sampled(count: int) -> Tensor:
-    """Places of at most 64 images, spread evenly over `count`."""
+    """Returns the places of at most 64 images, spread evenly over `count` images."""
     return torch.linspace(0, count - 1, min(count, _SAMPLED), dtype=torch.float64).round().long()
 
 
 def hashed(parts: Iterable[str | bytes]) -> str:
-    """SHA-256 of the parts, each with its length, in hexadecimal digits."""
+    """Returns the SHA-256 of the parts, each with its length before it, in hexadecimal digits."""
     whole = hashlib.sha256()
     for part in parts:
         content = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part

@@ -12,10 +12,27 @@ _SPLIT_STREAM = 0x5711
 
 
 def stratified_split(labels: Tensor, fraction: float, seed: int, classes: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
-    """Split (N,) labels into two sorted index tensors: the first has `fraction` of each class, the second the rest.
+    """Splits a set in two so that every class keeps its share on both sides.
 
-    The first has round(fraction * N) indices (largest remainder), and more or fewer only where a class would else be
-    empty on one side. Raises InputError where a class has one image; `classes` are their names, for that message.
+    The first side has round(fraction * N) images, spread over the classes by largest remainder. It has more or fewer
+    only where a class would be empty on one side otherwise.
+
+    Args:
+        labels: (N,) int64.
+        fraction: the share of the first side, between 0 and 1.
+        seed: of the random choice.
+        classes: the names of the classes, for messages.
+
+    Returns:
+        The places of the first side and those of the second, two sorted int64 tensors.
+
+    Raises:
+        InputError: there is no image, a class has only one, or `fraction` is out of its range.
+
+    Example:
+        >>> first, second = stratified_split(torch.tensor([0, 1] * 5), 0.2, seed=0)
+        >>> len(first), len(second)
+        (2, 8)
     """
     if not 0 < fraction < 1:
         raise InputError(f"fraction={fraction}: a split needs a number between 0 and 1, both excluded")
@@ -40,11 +57,23 @@ def stratified_split(labels: Tensor, fraction: float, seed: int, classes: Sequen
 def split_with_copies(
     labels: Tensor, groups: Tensor, fraction: float, seed: int, classes: Sequence[str] = ()
 ) -> tuple[Tensor, Tensor]:
-    """Split as `stratified_split` does, but keep images of one group and class on one side.
+    """Splits a set as `stratified_split` does, with all copies of an image on one side.
 
-    `groups` (N,) has one number for all copies of an image. Without copies this is `stratified_split`; with them the
-    different images are split, at least one of each class goes to each side, and copies follow. Raises InputError
-    where all images of a class are copies of one.
+    The different images are split, at least one of each class to each side, and their copies follow. Without copies the
+    result is that of `stratified_split`.
+
+    Args:
+        labels: (N,) int64.
+        groups: (N,) int64, one number for all copies of an image.
+        fraction: the share of the first side, between 0 and 1.
+        seed: of the random choice.
+        classes: the names of the classes, for messages.
+
+    Returns:
+        The places of the first side and those of the second, two sorted int64 tensors.
+
+    Raises:
+        InputError: all images of a class are copies of one, or as in `stratified_split`.
     """
     owners = groups * (int(labels.max()) + 1) + labels
     different, member = owners.unique(return_inverse=True)
@@ -65,9 +94,19 @@ def split_with_copies(
 
 
 def stratified_subset(labels: Tensor, size: int, seed: int, classes: Sequence[str] = ()) -> Tensor:
-    """Return `size` sorted indices in which every class keeps its share; all of them if there are no more.
+    """Chooses a part of a set in which every class keeps its share.
 
-    Raises InputError where a class would be left without images; `classes` are their names, for that message.
+    Args:
+        labels: (N,) int64.
+        size: how many images; all of them if there are no more.
+        seed: of the random choice.
+        classes: the names of the classes, for messages.
+
+    Returns:
+        (min(size, N),) int64, the sorted places of the chosen images.
+
+    Raises:
+        InputError: a class would have no image, or `size` is below 1.
     """
     if size < 1:
         raise InputError(f"a subset of {size} images: need at least 1")
@@ -98,7 +137,7 @@ def _shares(counts: Tensor, total: int) -> Tensor:
 
 
 def _draw(labels: Tensor, counts: Tensor, shares: Tensor, seed: int) -> Tensor:
-    """Sorted indices of `shares[c]` random images of each class c."""
+    """The sorted places of `shares[c]` random images of each class c."""
     order = torch.randperm(len(labels), generator=generator(seed, _SPLIT_STREAM))
     order = order[torch.argsort(labels[order], stable=True)]
     sorted_labels = labels[order]

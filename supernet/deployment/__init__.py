@@ -1,0 +1,7 @@
+"""Uses a trained network: loads it, calls it with images, saves it."""
+
+from supernet.deployment.bundle import save_bundle
+from supernet.deployment.loading import load
+from supernet.deployment.predictor import Predictor, Probabilities, Result, image_files, labelled
+
+__all__ = ["Predictor", "Probabilities", "Result", "image_files", "labelled", "load", "save_bundle"]

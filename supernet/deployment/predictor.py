@@ -1,4 +1,4 @@
-"""A trained network in use: images of many forms in, named probabilities out."""
+"""Uses a trained network: it takes images in many forms and returns the probabilities of named classes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from torch.nn.functional import interpolate
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.images import SUFFIXES, as_tensor, read_image
+from supernet.deployment.bundle import NAME, save_bundle
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder
+from supernet.space import Space
 from supernet.space.architecture import Architecture
 
 Images = str | Path | Image.Image | np.ndarray | Tensor
@@ -27,34 +29,49 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class Probabilities:
-    """How probable each class is: `data` (classes,) sums to 1."""
+    """How probable each class is.
+
+    Args:
+        data: (classes,), which sum to 1.
+
+    Example:
+        >>> probabilities = Probabilities(torch.tensor([0.25, 0.75]))
+        >>> probabilities.top1, float(probabilities.top1conf), probabilities.top5
+        (1, 0.75, [1, 0])
+    """
 
     data: Tensor
 
     @property
     def top1(self) -> int:
-        """The most probable class."""
+        """The number of the most probable class."""
         return int(self.data.argmax())
 
     @property
     def top1conf(self) -> Tensor:
-        """Its probability, a tensor of one value: `.item()` gives, and `float()` and formats take, the number."""
+        """The probability of the most probable class, a tensor of one value; `float()` makes it a number."""
         return self.data.max()
 
     @property
     def top5(self) -> list[int]:
-        """The five most probable classes (fewer where there are fewer), the most probable first."""
+        """The numbers of the five most probable classes, or of all if there are fewer, the most probable first."""
         return [int(i) for i in self.data.topk(min(5, len(self.data))).indices]
 
     @property
     def top5conf(self) -> list[float]:
-        """Their probabilities."""
+        """The probabilities of `top5`."""
         return [float(self.data[i]) for i in self.top5]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a network says of one image. `names`: class number -> name; `path`: the file, if there was one."""
+    """What a network says of one image.
+
+    Args:
+        names: the name of each class by its number.
+        probs: how probable each class is.
+        path: the file of the image, if it was one.
+    """
 
     names: dict[int, str]
     probs: Probabilities
@@ -62,36 +79,100 @@ class Result:
 
 
 class Predictor:
-    """A network with all that is needed to use it: call it with images.
+    """A trained network with all that is needed to use it: call it with images. `supernet.load` returns one.
 
-    `network` is a plain module in evaluation mode for normalised images; `shape` is what it wants
-    (channels, height, width).
+    Args:
+        network: a module in evaluation mode, from normalised images (N, channels, height, width) to (N, classes).
+        space: the space that built the network, a frozen dataclass of settings.
+        architecture: the network's genotype.
+        classes: the names of the classes, in the order of the network's outputs.
+        shape: the (channels, height, width) of the images that the network is given.
+        augmentation: how images are normalised.
+        provenance: facts about the model's making, such as the seed and its accuracies.
+
+    Example:
+        >>> import tempfile, torch, supernet
+        >>> space, cell = supernet.Darts(channels=4, cells=3), supernet.published("darts_v2")
+        >>> network = space.network(supernet.Decided(cell), (1, 8, 8), 2).eval()
+        >>> model = Predictor(
+        ...     network,
+        ...     space=space,
+        ...     architecture=cell,
+        ...     classes=("cat", "dog"),
+        ...     shape=(1, 8, 8),
+        ...     augmentation=supernet.data.Augmentation(mean=(0.5,), std=(0.5,)),
+        ...     provenance={},
+        ... )
+        >>> image = torch.zeros(1, 8, 8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save(f"{folder}/model.safetensors")
+        ...     again = supernet.load(f"{folder}/model.safetensors")
+        >>> torch.equal(again(image)[0].probs.data, model(image)[0].probs.data)
+        True
     """
 
     def __init__(
         self,
         network: nn.Module,
+        *,
+        space: Space,
         architecture: Architecture,
         classes: tuple[str, ...],
         shape: tuple[int, int, int],
         augmentation: Augmentation,
         provenance: Mapping[str, str | float | int | None],
     ) -> None:
-        self.network, self.architecture, self.classes, self.shape = network, architecture, classes, shape
+        self.network, self.space, self.architecture = network, space, architecture
+        self.classes, self.shape = classes, shape
         self.augmentation, self.provenance = augmentation, dict(provenance)
 
     def to(self, device: str | torch.device) -> Predictor:
-        """Moves the network; images follow it."""
+        """Moves the network to a device, where images will follow it; returns the predictor itself."""
         self.network.to(device)
         return self
 
+    def save(self, path: str | Path) -> None:
+        """Writes the model to one file, which `supernet.load` reads. An older file is replaced by a whole one.
+
+        Args:
+            path: the file, by custom with the ending .safetensors; its folder must exist.
+
+        Raises:
+            InputError: the path is a folder, or its folder does not exist.
+            OSError: the file cannot be written.
+        """
+        path = Path(path)
+        if is_folder(path):
+            raise InputError(f"path={path}: a folder; give a file, such as {path / NAME}")
+        if not is_folder(path.parent):
+            raise InputError(f"path={path}: there is no folder {path.parent}; make it first")
+        save_bundle(
+            path,
+            self.network,
+            space=self.space,
+            architecture=self.architecture,
+            classes=self.classes,
+            augmentation=self.augmentation,
+            shape=self.shape,
+            provenance=self.provenance,
+        )
+
     @torch.inference_mode()
     def __call__(self, images: Images | Sequence[Images]) -> list[Result]:
-        """One result an image.
+        """Classifies images.
 
-        Takes a file's path, a folder's (all images in it, see `image_files`), a PIL image, an array (H, W), (H, W, C)
-        or (N, H, W, C) of uint8, a tensor (C, H, W) or (N, C, H, W) of uint8 or of floats in [0, 1], or a sequence of
-        such. Grey and colour, and other sizes, are converted. Raises InputError where an image cannot be understood.
+        Grey becomes colour where the network needs it, colour becomes grey, and other sizes are resized.
+
+        Args:
+            images: the path of a file or of a folder (all images in it, see `image_files`), a PIL image, an array
+                (H, W), (H, W, C) or (N, H, W, C) of uint8, a tensor (C, H, W) or (N, C, H, W) of uint8 or of floats in
+                [0, 1], or a list of such.
+
+        Returns:
+            One result for each image, in their order.
+
+        Raises:
+            InputError: an image is not understood, in one line.
         """
         given: list[Any] = list(images) if isinstance(images, list | tuple) else [images]
         given = [one for item in given for one in _spread(item)]
@@ -106,14 +187,14 @@ class Predictor:
         return results
 
     def _each(self, given: Sequence[Any], device: torch.device) -> Iterator[tuple[str | None, Tensor]]:
-        """(path, pixels in [0, 255]) of each single image, on the device."""
+        """The path and the pixels in [0, 255] of each image, on the device."""
         for item in given:
             path = str(item) if isinstance(item, str | Path) else None
             for pixels in self._pixels(item).split(_BATCH):
                 yield from ((path, image) for image in pixels.to(device).float())
 
     def _pixels(self, image: Images) -> Tensor:
-        """(N, channels, height, width) as the network wants them, uint8 or in [0, 255]."""
+        """The pixels (N, channels, height, width) of the size that the network wants, uint8 or floats in [0, 255]."""
         if isinstance(image, str | Path):
             if self.shape[0] not in (1, 3):
                 return _refuse_file(image)
@@ -152,10 +233,18 @@ class Predictor:
 
 
 def image_files(folder: str | Path) -> list[Path]:
-    """The image files in a folder and in the folders below it, sorted by path.
+    """Finds the image files in a folder and in the folders below it.
 
-    Hidden files and folders (a name that begins with a dot) and linked folders are left out. Raises InputError where
-    there is none.
+    Hidden files and folders (a name that begins with a dot) and linked folders are left out.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        The files, sorted by path.
+
+    Raises:
+        InputError: there is no image in it.
     """
     folder = Path(folder)
     found: list[Path] = []
@@ -189,7 +278,7 @@ def _from_array(array: np.ndarray) -> Tensor:
 
 
 def _levels(pixels: Tensor) -> Tensor:
-    """Pixels in [0, 255]."""
+    """The pixels as levels from 0 to 255."""
     if pixels.dtype == torch.uint8:
         return pixels
     if not pixels.is_floating_point():
@@ -204,6 +293,19 @@ def _levels(pixels: Tensor) -> Tensor:
 
 
 def labelled(result: Result, count: int = 5) -> Iterator[tuple[str, float]]:
-    """(name, probability) of the most probable classes."""
+    """Yields the names and the probabilities of the most probable classes.
+
+    Args:
+        result: what a network says of one image.
+        count: how many classes, at most 5.
+
+    Yields:
+        (name, probability), the most probable first.
+
+    Example:
+        >>> names, shares = {0: "cat", 1: "dog"}, torch.tensor([0.25, 0.75])
+        >>> list(labelled(Result(names, Probabilities(shares))))
+        [('dog', 0.75), ('cat', 0.25)]
+    """
     for index in result.probs.top5[:count]:
         yield result.names[index], float(result.probs.data[index])

@@ -2,7 +2,7 @@
 
 A table is a CSV file, plain or compressed (.gz), in UTF-8. Lines that begin with "#" are comments. The first other line
 names the columns; one is `arch`, a cell as NAS-Bench-201 writes it (`supernet.space.nasbench201.to_string`), all
-different; blanks in it play no part. The others are numbers; an empty field (or nan) is not known. Columns that nobody
+different; blanks in it are ignored. The others are numbers; an empty field (or nan) is not known. Columns that nobody
 asks for are not looked at.
 
     # accuracies in percent
@@ -32,10 +32,25 @@ _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 @dataclass(frozen=True)
 class Table:
-    """What is known about architectures. Called with one it gives column -> number, NaN where that is not known.
+    """What a benchmark knows about its architectures. It is a `Score`: called with an architecture it returns its row.
 
-    `rows`: the cell's string -> the numbers, in the order of the file and of `columns`. Iterating gives the
-    architectures. Look-ups raise InputError where there is no such row.
+    Iterating gives the architectures in the order of the file. A number that is not known is NaN.
+
+    Args:
+        origin: how messages name the table.
+        columns: the names of the columns.
+        rows: the numbers of each architecture, in the order of `columns`, by the text of its cell.
+
+    Raises:
+        InputError: in a look-up, where the table has no such architecture.
+
+    Example:
+        >>> table = micro()
+        >>> len(table), table.columns
+        (125, ('digits_valid', 'digits_test'))
+        >>> best = table.best("digits_valid")
+        >>> to_string(best), table(best).values["digits_test"] > 90
+        ('|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|', True)
     """
 
     origin: str
@@ -47,7 +62,7 @@ class Table:
         if cell not in self.rows:
             raise InputError(
                 f"{self.origin}: has no cell {cell[:200]}; its {len(self.rows):,} cells are of another space, "
-                f"with cells such as {next(iter(self.rows))}; table=none does without it"
+                f"with cells such as {next(iter(self.rows))}; use the table of its space"
             )
         return Measured(dict(zip(self.columns, self.rows[cell], strict=True)))
 
@@ -58,7 +73,7 @@ class Table:
         return len(self.rows)
 
     def index(self, architecture: Architecture) -> int:
-        """The row of an architecture from 0: the benchmark's index, if the file is in the benchmark's order."""
+        """The number of an architecture's row, from 0: its index in the benchmark, if the file has the same order."""
         self(architecture)
         return list(self.rows).index(to_string(architecture))
 
@@ -69,19 +84,53 @@ class Table:
         return from_string(max(known, key=lambda cell: known[cell]))
 
 
-def read_table(path: str, columns: Sequence[str]) -> Table:
-    """Reads `columns` of a CSV file as described above. Raises InputError, one line, where it is anything else."""
-    return _parse(_lines(Path(path), f"table.path={path}"), tuple(columns), f"table.path={path}")
+def read_table(path: str | Path, columns: Sequence[str]) -> Table:
+    """Reads columns of a CSV file as described above.
+
+    Args:
+        path: the file, plain or .gz.
+        columns: the names of the columns to read.
+
+    Returns:
+        The table.
+
+    Raises:
+        InputError: there is no such file or column, or the file is not such a table, in one line.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     text = "arch,accuracy\\n|nor_conv_3x3~0|,91.5\\n|none~0|,10\\n"
+        ...     _ = Path(folder, "cells.csv").write_text(text)
+        ...     table = read_table(f"{folder}/cells.csv", ["accuracy"])
+        >>> table(from_string("|nor_conv_3x3~0|")).values
+        {'accuracy': 91.5}
+    """
+    return _parse(_lines(Path(path), f"path={path}"), tuple(columns), f"path={path}")
 
 
 def micro(columns: Sequence[str] = ("digits_valid", "digits_test")) -> Table:
-    """The table of space=micro: all 125 networks trained on digits, three seeds, accuracies in percent.
+    """Reads the table of the micro space: all 125 cells of `NasBench201(channels=8, cells=1, stages=1, nodes=2)`.
 
-    `digits_valid` and `digits_test` are means over seeds, `..._std` the sample standard deviations, `..._0` to `..._2`
-    the single seeds; `params` and `macs` are there, too. The file's head says how it was made.
+    Each was trained on the digits with three seeds. Accuracies are in percent. The head of the file micro.csv says how
+    it was made.
+
+    Args:
+        columns: of `digits_valid` and `digits_test` (means over the seeds), each with `_std` (the sample standard
+            deviation) and `_0`, `_1`, `_2` (the single seeds) behind it, and of `params` and `macs`.
+
+    Returns:
+        The table.
+
+    Raises:
+        InputError: there is no such column.
+
+    Example:
+        >>> micro(["params"])(from_string("|none~0|+|none~0|none~1|")).values
+        {'params': 194.0}
     """
     text = files("supernet.estimation").joinpath("micro.csv").read_text(encoding="utf-8")
-    return _parse(text.splitlines(), tuple(columns), "table=micro")
+    return _parse(text.splitlines(), tuple(columns), "micro")
 
 
 def _lines(path: Path, where: str) -> list[str]:
@@ -115,12 +164,12 @@ def _parse(lines: Sequence[str], columns: tuple[str, ...], where: str) -> Table:
         raise InputError(f"{where}: has no rows")
     for place, name in enumerate(columns):
         if all(math.isnan(row[place]) for row in rows.values()):
-            raise InputError(f"{where}: column {name!r} has no number in any row; leave it out of table.columns")
+            raise InputError(f"{where}: column {name!r} has no number in any row; leave it out of columns")
     return Table(where, columns, rows)
 
 
 def _cell(field: str, where: str) -> str:
-    """A cell as `to_string` writes it, however the file does: rows are compared as cells, not as text."""
+    """The text of a cell as `to_string` writes it, so that rows are compared as cells and not as text."""
     try:
         return to_string(from_string(field))
     except InputError as error:

@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiply-adds."""
+"""Counts what a network costs: parameters and multiply-adds."""
 
 from __future__ import annotations
 
@@ -11,15 +11,37 @@ from supernet.space.cells import reference
 
 
 def parameters(network: nn.Module) -> int:
-    """The number of learnt values, without an auxiliary head, which serves training only."""
+    """Counts the learnt values of a network, without an auxiliary head, which only serves training.
+
+    Args:
+        network: the network.
+
+    Returns:
+        Their number.
+
+    Example:
+        >>> parameters(nn.Linear(3, 2))
+        8
+    """
     return sum(p.numel() for name, p in network.named_parameters() if not name.startswith("auxiliary."))
 
 
 def macs(network: nn.Module, shape: tuple[int, int, int]) -> int:
-    """Multiply-adds for one image of `shape` (channels, height, width): those of convolutions and linear layers.
+    """Counts the multiply-adds of a network's convolutions and linear layers for one image.
 
     Norms, pooling and additions are not counted. Published "mult-adds" of cells follow various conventions and are
     up to 8 % higher.
+
+    Args:
+        network: the network.
+        shape: the (channels, height, width) of the image.
+
+    Returns:
+        Their number.
+
+    Example:
+        >>> macs(nn.Conv2d(2, 6, kernel_size=3, padding=1), (2, 4, 4))  # 4 x 4 places, 6 x 2 x 9 weights
+        1728
     """
     training = network.training
     like = next(network.parameters())

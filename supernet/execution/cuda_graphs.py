@@ -1,17 +1,17 @@
 """Forward and backward passes as CUDA graphs: a pass costs two launches instead of thousands.
 
-A graph replays the kernels that one pass launched, on the same memory. So it holds for one signature: shapes, types
-and strides of the inputs, which of them want gradients, and every plain setting of every module (training or not,
-whether norms keep statistics, drop path's probability), and for passes with gradients or without. Anything else, the
-CPU, and passes in small numbers, such as an epoch's last batch, run as ever; so does a network that says that it
-`waits` for numbers on the device to know what to run.
+A graph replays the kernels that one pass launched, on the same memory. So it holds for one *signature*: shapes, types
+and strides of the inputs, which of them want gradients, every plain setting of every module (training or not, whether
+norms keep statistics, drop path's probability), and whether there is a backward pass. A pass of any other signature is
+computed without a graph, and so are passes on a CPU, passes that come too seldom to be recorded (an epoch's last
+batch), and networks that are `data_dependent`: they read numbers from the device to know what to run.
 
-Whatever is not exactly a replay is refused or copied: results and gradients are copies, so that a later pass cannot
-change them; a backward pass that is not that of the last forward pass, or the second of one, raises. Batch norms
-update their statistics and dropout draws anew at each replay. Where one pass cannot be recorded, no other is tried.
-`torch.cuda.make_graphed_callables` is the model, but for two things: what an architect does, namely running the same
-network with other tensors in place of its parameters, is possible, and nothing is captured before it was seen
-`patience` times among the last passes.
+Results and gradients are copies, so that a later replay cannot change them. A backward pass that is not that of the
+last forward pass, or the second one of a forward pass, raises, because its memory is overwritten. Batch norms update
+their statistics and dropout draws anew at each replay. After a failed recording no other is tried.
+
+`torch.cuda.make_graphed_callables` is the model, with two differences. An architect can run the same network with other
+tensors in place of its parameters, and nothing is recorded before it was seen `patience` times among the last passes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from supernet.runtime.parameter_slots import ModuleSettings, ParameterSlots
 
 _WANTED = attrgetter("requires_grad")
 MOST = 8
-"""So many graphs are kept of one network; a new one takes the place of the oldest."""
+"""How many graphs are kept of one network; a new one takes the place of the oldest."""
 
 Pass = Callable[..., Any]
 Forward = Callable[[], list[Tensor]]
@@ -44,7 +44,7 @@ Backward = Callable[[list[Tensor]], list[Tensor | None]]
 
 @dataclass(frozen=True)
 class Recorded:
-    """One pass or two on memory of their own: replaying one writes `outputs` or `gradients` anew."""
+    """A recorded forward pass, and its backward pass if there is one; a replay writes `outputs` or `gradients` anew."""
 
     outputs: list[Tensor]
     forward: Callable[[], None]
@@ -81,6 +81,7 @@ class CudaCapture:
 
     def _record(self, forward: Forward, backward: Backward | None) -> Recorded:
         torch.cuda.synchronize()
+        # Trial runs: libraries set themselves up at first use, which cannot be recorded.
         with torch.cuda.stream(self._stream):
             for _ in range(self._trials):
                 outputs = forward()
@@ -93,6 +94,7 @@ class CudaCapture:
                 outputs = forward()
             if backward is None:
                 return Recorded(outputs, forth.replay)
+            # The same pool: what the forward pass keeps for the gradient lies in it and must stay where it is.
             with torch.cuda.graph(back, pool=self._pool, stream=self._stream):
                 gradients = backward(outputs)
         except RuntimeError:
@@ -116,7 +118,8 @@ class Graphed:
         self._numbers = itertools.count()
         self._graphs: dict[Hashable, _Graph | None] = {}  # None: could not be recorded
         self._recent: deque[int] = deque(maxlen=8 * patience)  # hashes of the signatures of the last passes
-        self._inside = self._warned = self._failed = False
+        self._inside = False  # while a recording calls the network, which must not replay itself
+        self._warned = self._failed = False
         self._turn = _Turn()
 
     def __call__(self, *args: Any) -> Any:
@@ -131,6 +134,7 @@ class Graphed:
                 self._give_up("what it runs depends on numbers that are on the device")
             return self._plain(*args)
         key = wanted, self._signature(leaves, parameters, spec)
+        # To count, hashes are enough; a key has an entry for each of thousands of parameters.
         seen = self._recent.count(hash(key))
         self._recent.append(hash(key))
         if key not in self._graphs:
@@ -142,6 +146,7 @@ class Graphed:
         graph = self._graphs[key]
         if graph is None:
             return self._plain(*args)
+        # An autograd function only where a gradient is wanted: it costs the host time.
         asked = graph.asked([*leaves, *parameters])
         outputs = list(_Replay.apply(graph, *asked)) if wanted else graph.forward(asked)
         return pytree.tree_unflatten(outputs, graph.spec)
@@ -188,6 +193,8 @@ class Graphed:
             self._give_up("a graph does not call the hooks that the network has")
             return None
         owned = self._owned(parameters)
+        # A graph reads addresses. The network's own parameters stay where they are and are read there, so that an
+        # optimiser's step is seen; everything else gets memory of the graph's, into which each pass copies.
         static = [t.detach().clone() for t in given] + [p.detach() if owned else p.detach().clone() for p in parameters]
         for mine, theirs in zip(static, (*given, *parameters), strict=True) if wanted else ():
             mine.requires_grad_(theirs.requires_grad)
@@ -235,7 +242,7 @@ def _untouched(network: nn.Module) -> Iterator[None]:
 
 
 class _Turn:
-    """Counts the passes of graphs that share their memory: only the last forward pass can be differentiated."""
+    """Counts the passes of graphs that share one memory: only the last forward pass can be differentiated."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -271,6 +278,7 @@ class _Graph:
             return outputs
 
         def back(outputs: list[Tensor]) -> list[Tensor | None]:
+            # Made at the first trial, of the outputs' sizes, and then kept: the graph will read from this memory.
             self._slopes = self._slopes or [torch.zeros_like(output) for output in outputs]
             return list(torch.autograd.grad(outputs, self._wanted, self._slopes, allow_unused=True))
 
@@ -312,11 +320,7 @@ class _Replay(Function):
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> Any:
         if torch.is_grad_enabled():
-            raise InputError(
-                "runtime.graphs=true: this architect differentiates twice, which a CUDA graph cannot; use false"
-            )
+            raise InputError("graphs=True: this architect differentiates twice, which a CUDA graph cannot; use False")
         if ctx.turn != ctx.graph.turn.number:
-            raise InputError(
-                "runtime.graphs=true: backward of a pass that is not the last one, or a second time; use false"
-            )
+            raise InputError("graphs=True: backward of a pass that is not the last one, or a second time; use False")
         return None, *ctx.graph.backward(slopes)

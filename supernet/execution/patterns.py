@@ -1,37 +1,21 @@
-"""What an operation is made of, read from its modules: what can be evaluated together with others of its kind.
+"""What an operation is made of, read from its modules: the one place that recognises structures, for all executors.
 
 Nothing is known by name. An operation of one's own that is built like a separable convolution or a normalised pooling
-is recognised as one, and anything that is not exactly so is not recognised.
+is recognised as one, and anything that is not exactly so, a subclass with a `forward` of its own among them, is not.
+Widths play no part: a block that changes the number of channels is recognised like any other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from supernet.space.operations import FactorizedReduce, Zero
-
-
-@dataclass(frozen=True)
-class Layer:
-    """ReLU, depthwise convolution, 1x1 convolution, batch norm."""
-
-    depthwise: nn.Conv2d
-    pointwise: nn.Conv2d
-    norm: nn.BatchNorm2d
-
-    @property
-    def kernel(self) -> tuple[int, int]:
-        """Side and dilation of the depthwise kernel."""
-        return self.depthwise.kernel_size[0], self.depthwise.dilation[0]
-
-    @property
-    def frame(self) -> int:
-        """Side of the square of pixels that the depthwise kernel spans."""
-        side, dilation = self.kernel
-        return (side - 1) * dilation + 1
 
 
 @dataclass(frozen=True)
@@ -45,18 +29,11 @@ class Skip:
 
 
 @dataclass(frozen=True)
-class Separable:
-    """One or more `Layer`s, one after the other."""
-
-    layers: tuple[Layer, ...]
-
-
-@dataclass(frozen=True)
 class Pooling:
-    """Pooling and a batch norm; poolings with one `key` compute the same."""
+    """Pooling, and a batch norm without scale and shift if `norm` is given; poolings of one `key` compute the same."""
 
     pool: nn.Module
-    norm: nn.BatchNorm2d
+    norm: nn.BatchNorm2d | None
     key: Hashable
 
 
@@ -72,112 +49,208 @@ class Reduction:
 
 
 @dataclass(frozen=True)
+class Pointwise:
+    """ReLU, 1x1 convolution of stride 1, batch norm."""
+
+    convolution: nn.Conv2d
+    norm: nn.BatchNorm2d
+
+
+@dataclass(frozen=True)
+class SeparableStep:
+    """A depthwise convolution and a 1x1 convolution; where `norm` is given, after that batch norm and a ReLU."""
+
+    norm: nn.BatchNorm2d | None
+    depthwise: nn.Conv2d
+    pointwise: nn.Conv2d
+
+
+@dataclass(frozen=True)
+class Chain:
+    """ReLU, then `steps` one after the other, some of them modules of any kind, then a batch norm."""
+
+    steps: tuple[SeparableStep | nn.Module, ...]
+    norm: nn.BatchNorm2d
+
+
+@dataclass(frozen=True)
 class Unknown:
-    """Anything else."""
+    """Anything else: it has to be called."""
 
     module: nn.Module
 
 
-Known = Nothing | Skip | Separable | Pooling | Reduction
-Operation = Known | Unknown
+Operation = Nothing | Skip | Pooling | Reduction | Pointwise | Chain | Unknown
 
 
-def recognise(module: nn.Module, channels: int) -> Operation:
-    """What `module`, an operation on `channels` channels, is made of."""
+def recognise(module: nn.Module) -> Operation:
+    """Says what an operation is made of, so that an executor can compute it in a cheaper way than by calling it.
+
+    Args:
+        module: an operation of an edge, or what a cell does to one of its inputs.
+
+    Returns:
+        The structure, which holds the module's own parts. `Unknown` where it is none of those above.
+
+    Example:
+        >>> from supernet.space.operations import OPERATIONS, Site
+        >>> separable = recognise(OPERATIONS["sep_conv_3x3"](Site(channels_in=8, channels_out=16)))
+        >>> [step.pointwise.out_channels for step in separable.steps]
+        [8, 16]
+        >>> recognise(nn.Conv2d(8, 8, 3))
+        Unknown(module=Conv2d(8, 8, kernel_size=(3, 3), stride=(1, 1)))
+    """
     if type(module) is Zero:
         return Nothing()
     if type(module) is nn.Identity:
         return Skip()
-    if type(module) is FactorizedReduce and _reduces(module, channels):
+    if type(module) is FactorizedReduce and _reduces(module):
         return Reduction(module)
-    if type(module) is nn.Sequential:
-        parts = list(module)
-        layers = [_layer(parts[i : i + 4], channels) for i in range(0, len(parts), 4)]
-        if layers and all(layers):
-            return Separable(tuple(layer for layer in layers if layer))
-        if len(parts) == 2 and type(parts[0]) in (nn.MaxPool2d, nn.AvgPool2d) and (norm := _norm(parts[1], channels)):
-            settings = {k: v for k, v in vars(parts[0]).items() if not k.startswith("_") and k != "training"}
-            if not settings.get("return_indices"):
-                return Pooling(parts[0], norm, (type(parts[0]), *sorted((k, str(v)) for k, v in settings.items())))
-    return Unknown(module)
+    parts = list(module) if type(module) is nn.Sequential else [module]
+    return _pooling(parts) or _chain(parts) or Unknown(module)
 
 
-def norms_of(operation: Operation) -> list[nn.BatchNorm2d]:
-    """The batch norms of an operation, in the order in which they are used."""
-    if isinstance(operation, Separable):
-        return [layer.norm for layer in operation.layers]
-    return [operation.norm] if isinstance(operation, Pooling | Reduction) else []
-
-
-def stride_of(operation: Operation) -> int | None:
-    """How much smaller an operation makes a picture; None where it is not known."""
-    if isinstance(operation, Skip):
-        return 1
-    if isinstance(operation, Reduction):
-        return 2
-    if isinstance(operation, Pooling):
-        return int(operation.pool.stride) if isinstance(operation.pool.stride, int) else None
-    if isinstance(operation, Separable):
-        first, *others = (layer.depthwise.stride[0] for layer in operation.layers)
-        return first if all(stride == 1 for stride in others) else None
-    return None
-
-
-def _layer(parts: list[nn.Module], channels: int) -> Layer | None:
-    if len(parts) != 4 or type(parts[0]) is not nn.ReLU or parts[0].inplace:
+def _pooling(parts: Sequence[nn.Module]) -> Pooling | None:
+    if not 1 <= len(parts) <= 2 or type(parts[0]) not in (nn.MaxPool2d, nn.AvgPool2d):
         return None
-    _, depthwise, pointwise, last = parts
-    norm = _norm(last, channels)
-    if norm is None or not (_plain(depthwise, channels) and _plain(pointwise, channels)):
+    settings = {k: v for k, v in vars(parts[0]).items() if not k.startswith("_") and k != "training"}
+    norm = _norm(parts[-1])
+    if settings.get("return_indices") or (len(parts) == 2 and (norm is None or norm.affine)):
         return None
-    assert isinstance(depthwise, nn.Conv2d)
-    assert isinstance(pointwise, nn.Conv2d)
-    (side, width), (dilation, across), (stride, sideways) = (
-        depthwise.kernel_size,
-        depthwise.dilation,
-        depthwise.stride,
-    )
-    keeps_its_centre = side % 2 == 1 and depthwise.padding == (dilation * (side - 1) // 2,) * 2
-    square = side == width and dilation == across and stride == sideways
-    if not (keeps_its_centre and square and depthwise.groups == channels and _one_by_one(pointwise, channels, 1)):
+    # Not `repr`: that of an average pooling leaves out how it counts the padding.
+    return Pooling(parts[0], norm, (type(parts[0]), *sorted((k, str(v)) for k, v in settings.items())))
+
+
+def _chain(parts: Sequence[nn.Module]) -> Pointwise | Chain | None:
+    # A ReLU in place would overwrite the state, which other edges read, too.
+    if len(parts) < 2 or type(parts[0]) is not nn.ReLU or parts[0].inplace or (norm := _norm(parts[-1])) is None:
         return None
-    return Layer(depthwise, pointwise, norm)
+    if len(parts) == 3 and (convolution := _one_by_one(parts[1], stride=1)):
+        return Pointwise(convolution, norm)
+    return Chain(_steps(parts[1:-1]), norm)
 
 
-def _plain(module: nn.Module, channels: int) -> bool:
-    return (
-        type(module) is nn.Conv2d
-        and module.bias is None
-        and module.padding_mode == "zeros"
-        and module.in_channels == channels == module.out_channels
-    )
+def _steps(modules: Sequence[nn.Module]) -> tuple[SeparableStep | nn.Module, ...]:
+    steps: list[SeparableStep | nn.Module] = []
+    left = list(modules)
+    while left:
+        norm = _norm(left[0])
+        if pair := _separable(left[:2]):
+            steps.append(SeparableStep(None, *pair))
+            left = left[2:]
+        elif norm and [type(module) for module in left[1:2]] == [nn.ReLU] and (pair := _separable(left[2:4])):
+            steps.append(SeparableStep(norm, *pair))
+            left = left[4:]
+        else:
+            steps.append(left.pop(0))
+    return tuple(steps)
 
 
-def _one_by_one(convolution: nn.Conv2d, channels: int, stride: int) -> bool:
-    return (
-        type(convolution) is nn.Conv2d
-        and convolution.bias is None
-        and convolution.kernel_size == (1, 1)
-        and convolution.stride == (stride, stride)
-        and convolution.padding == (0, 0)
-        and convolution.groups == 1
-        and convolution.in_channels == channels
-    )
-
-
-def _reduces(module: FactorizedReduce, channels: int) -> bool:
-    halves = [module.even, module.odd]
-    return (
-        all(_one_by_one(half, channels, 2) for half in halves)
-        and sum(half.out_channels for half in halves) == channels
-        and type(module.relu) is nn.ReLU
-        and not module.relu.inplace
-        and _norm(module.norm, channels) is not None
-    )
-
-
-def _norm(module: nn.Module, channels: int) -> nn.BatchNorm2d | None:
-    """`module` if it is a batch norm without scale and shift that averages its statistics exponentially."""
-    if type(module) is not nn.BatchNorm2d or module.affine or module.momentum is None:
+def _separable(modules: Sequence[nn.Module]) -> tuple[nn.Conv2d, nn.Conv2d] | None:
+    """These two, where they are a depthwise convolution and a 1x1 convolution, both without bias."""
+    if len(modules) != 2 or type(modules[0]) is not nn.Conv2d or not (second := _one_by_one(modules[1], stride=1)):
         return None
-    return module if module.running_mean is not None and module.num_features == channels else None
+    first = modules[0]
+    depthwise = first.groups == first.in_channels == first.out_channels and first.padding_mode == "zeros"
+    return (first, second) if depthwise and first.bias is None and not isinstance(first.padding, str) else None
+
+
+def _one_by_one(module: nn.Module, stride: int) -> nn.Conv2d | None:
+    """`module` if it is a 1x1 convolution of all channels, without bias."""
+    if type(module) is not nn.Conv2d or module.bias is not None:
+        return None
+    plain = module.kernel_size == (1, 1) and module.padding == (0, 0) and module.groups == 1
+    return module if plain and module.stride == (stride, stride) else None
+
+
+def _reduces(module: FactorizedReduce) -> bool:
+    convolutions = _one_by_one(module.even, stride=2) and _one_by_one(module.odd, stride=2)
+    plain = type(module.relu) is nn.ReLU and not module.relu.inplace and _norm(module.norm) is not None
+    return convolutions is not None and plain
+
+
+def _norm(module: nn.Module) -> nn.BatchNorm2d | None:
+    """`module` if it is a batch norm that averages its statistics exponentially."""
+    return module if type(module) is nn.BatchNorm2d and module.momentum is not None else None
+
+
+_POOLED = ("kernel_size", "stride", "padding", "ceil_mode")
+_READ: dict[type[nn.Module], Callable[[dict[str, Any]], Any]] = {
+    nn.Conv2d: itemgetter(
+        *("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+    ),
+    nn.BatchNorm2d: itemgetter("num_features", "eps", "affine"),
+    nn.ReLU: itemgetter("inplace"),
+    nn.MaxPool2d: itemgetter(*_POOLED, "dilation", "return_indices"),
+    nn.AvgPool2d: itemgetter(*_POOLED, "count_include_pad", "divisor_override"),
+}
+"""The settings that recognition depends on. Executors read all others (training, momentum) anew in every pass."""
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def _hooks(module: nn.Module) -> Sequence[Mapping[int, Any]]:
+    return module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+
+
+class Structure:
+    """What a module is built of: whether it still is so, and whether anyone listens to its parts.
+
+    What was recognised of a module is right only as long as nobody puts a part in place of another, or changes a
+    setting of one. Reading all that again takes less time than recognising it again.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        # Without the module itself: what a weak dictionary keeps for a key must not keep the key alive.
+        self._modules = list(module.modules())[1:]
+        self._types = list(map(type, self._modules))
+        holders = [m for m in self._modules if m._modules or isinstance(m, _CONTAINERS)]
+        self._children = [(m._modules, tuple(m._modules.values())) for m in (module, *holders)]
+        self._places = [(vars(m), _READ[type(m)]) for m in self._modules if type(m) in _READ]
+        self._settings = [get(place) for place, get in self._places]
+        # Of these, `None` means something: no bias, or another average of the statistics.
+        self._unbiased = [vars(m) for m in self._modules if type(m) is nn.Conv2d and m.bias is None]
+        self._exponential = [vars(m) for m in self._modules if _norm(m)]
+        self._hooks = [hooks for m in self._modules for hooks in _hooks(m)]
+
+    def unchanged(self) -> bool:
+        """Whether the module still consists of the same parts with the same settings."""
+        return (
+            list(map(type, self._modules)) == self._types  # a parametrised module changes its class
+            and all(tuple(now.values()) == then for now, then in self._children)
+            and [get(place) for place, get in self._places] == self._settings
+            and all(place["_parameters"]["bias"] is None for place in self._unbiased)
+            and all(place["momentum"] is not None for place in self._exponential)
+        )
+
+    def hooked(self) -> list[nn.Module]:
+        """The parts that have hooks, which only fire where the part itself is called."""
+        return [m for m in self._modules if any(_hooks(m))] if any(self._hooks) else []
+
+
+class Recognised:
+    """The operations of one module, such as a cell, each recognised when it is asked for first."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.structure = Structure(module)
+        self._operations: dict[nn.Module, Operation] = {}
+        self._hooked: list[nn.Module] = []
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Recognised:
+        """For one pass: what is known of `module`, or a new one where it has changed since."""
+        known = _KNOWN.get(module)
+        if known is None or not known.structure.unchanged():
+            known = _KNOWN[module] = cls(module)
+        known._hooked = known.structure.hooked()
+        return known
+
+    def operation(self, part: nn.Module) -> Operation:
+        """What `part` is made of; `Unknown` where it has hooks, so that it is called."""
+        if self._hooked and any(module in self._hooked for module in part.modules()):
+            return Unknown(part)
+        if part not in self._operations:
+            self._operations[part] = recognise(part)
+        return self._operations[part]
+
+
+_KNOWN: WeakKeyDictionary[nn.Module, Recognised] = WeakKeyDictionary()

@@ -1,4 +1,4 @@
-"""How a network's passes run: in which precision and memory format, repeatably or not, and whether as CUDA graphs."""
+"""How a network computes: in which precision and memory format, repeatably or not, and whether from CUDA graphs."""
 
 from __future__ import annotations
 
@@ -15,26 +15,54 @@ from supernet.runtime.run import Run
 
 
 def settle_numerics(deterministic: bool) -> None:
-    """Says for the whole process how PyTorch computes: `deterministic` gives the same numbers every time.
+    """Says for the whole process how PyTorch computes.
 
-    With that PyTorch would fill all memory before use, 60 to 160 % more kernels a step on a GPU, for those who read
-    what they have not written; nothing here does, so it is off. Float32 is float32 in convolutions, too, and not TF32,
-    PyTorch's default, with 10 of its 23 bits: the finite differences of second order do not survive such rounding.
+    Args:
+        deterministic: the same numbers every time; otherwise cuDNN may try which of its kernels are the fastest.
+
+    Example:
+        >>> settle_numerics(deterministic=True)
+        >>> torch.are_deterministic_algorithms_enabled()
+        True
+        >>> settle_numerics(deterministic=False)
     """
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    # On, PyTorch fills all memory before use, for programs that read what they have not written. Nothing here does,
+    # and it is 60 to 160 % more kernels a step on a GPU.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic
+    # TF32, PyTorch's default in convolutions, keeps 10 of float32's 23 bits: the finite differences of second order
+    # do not survive such rounding.
     torch.backends.cudnn.allow_tf32 = False
 
 
 class Accelerated:
-    """Within it (`with accelerated:`, as often as wanted) `network` runs as `run.precision` and `run.graphs` say.
+    """Makes a network compute in the precision of a run, and replay CUDA graphs if the run says so.
 
-    To be made when the network is on its device. Parameters, architecture weights and losses are float32 always. In
-    bfloat16, activations are (autocast), and pictures (batch, channels, height, width) are kept with their channels
-    side by side (channels_last); what comes out is float32 again. Graphs are for GPUs; elsewhere passes run as ever,
-    unless a test's `capture` stands in for CUDA's. Within `exact` and `unrecorded`, which are for use inside, some
-    passes run otherwise.
+    It is a context manager that may be entered many times: within it `network` runs so, outside as itself. Parameters,
+    architecture weights and losses are always float32. With `run.precision` "bfloat16" only activations are bfloat16
+    (autocast), images are kept with the channels of a pixel side by side (channels_last), and outputs are float32
+    again. With `run.graphs` passes on a GPU are replayed from CUDA graphs (`cuda_graphs`); a CPU has none and computes
+    as without.
+
+    Two more context managers are for use inside it: `exact`, for passes that need float32, and `unrecorded`, for
+    passes that are differentiated twice.
+
+    Args:
+        network: on its device already; its first argument is images (batch, channels, height, width).
+        run: its device, precision and graphs count.
+        capture: records a pass in place of CUDA, for tests.
+
+    Example:
+        >>> network = nn.Conv2d(3, 4, 1)
+        >>> accelerated = Accelerated(network, Run(precision="bfloat16"))
+        >>> images = torch.randn(2, 3, 8, 8)
+        >>> with accelerated:
+        ...     rounded = network(images)
+        ...     with accelerated.exact():
+        ...         exact = network(images)
+        >>> rounded.dtype, torch.equal(rounded, exact), torch.equal(exact, network(images))
+        (torch.float32, False, True)
     """
 
     def __init__(self, network: nn.Module, run: Run, capture: Capture | None = None) -> None:
@@ -42,17 +70,18 @@ class Accelerated:
         plain: Callable[..., Any] = network.forward
         rounded = _in_bfloat16(plain, run.device) if run.precision == "bfloat16" else plain
 
-        def recorded(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def replayed(forward: Callable[..., Any]) -> Callable[..., Any]:
             on = run.graphs and (capture or run.device.type == "cuda")
             return Graphed(network, forward, capture) if on else forward
 
-        self._forward = recorded(rounded)
-        self._exact = self._forward if rounded is plain else recorded(plain)
+        self._forward = replayed(rounded)
+        self._exact = self._forward if rounded is plain else replayed(plain)
         self._unrecorded = rounded
         self._changes = self._forward is not plain
 
     def __enter__(self) -> None:
         if self._changes:
+            # An attribute of the instance hides the method of its class, until it is deleted again.
             self._network.forward = self._forward  # type: ignore[method-assign]
 
     def __exit__(self, *_: object) -> None:
@@ -65,17 +94,17 @@ class Accelerated:
         return sum(each.recorded for each in {self._forward, self._exact} if isinstance(each, Graphed))
 
     def exact(self) -> AbstractContextManager[None]:
-        """Within it passes are float32 whatever the run's precision."""
+        """Within it passes are float32, whatever the run's precision is."""
         return self._instead(self._exact)
 
     def unrecorded(self) -> AbstractContextManager[None]:
-        """Within it passes are no graphs, which cannot be differentiated twice."""
+        """Within it passes are not replayed from graphs, so that they can be differentiated twice."""
         return self._instead(self._unrecorded)
 
     @contextmanager
     def _instead(self, forward: Callable[..., Any]) -> Iterator[None]:
         before = vars(self._network).get("forward")
-        if before is None:  # outside: the network runs as itself
+        if before is None:  # not within `with accelerated`: the network runs as itself
             yield
             return
         self._network.forward = forward  # type: ignore[method-assign]

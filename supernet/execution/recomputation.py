@@ -15,15 +15,36 @@ from supernet.space.choices import Choice
 
 
 def checkpointed(executor: Executor) -> Executor:
-    """`executor`, keeping of each cell its inputs alone and computing the rest again for the gradient.
+    """Makes of an executor one that keeps only a cell's inputs and computes the rest again for the gradient.
 
-    Trades about a third more time for the memory of all cells but one (Chen et al. 2016). Parameters, architecture
-    weights and drop path are those of the first time; running statistics move once.
+    That trades about a third more time for the memory of all cells but one (Chen et al. 2016, "Training Deep Nets with
+    Sublinear Memory Cost"). Parameters, architecture weights and random numbers are those of the first time, and
+    running statistics move once.
+
+    Args:
+        executor: what evaluates a cell, both times.
+
+    Returns:
+        An executor that computes the same.
+
+    Example:
+        >>> from supernet.execution.modes import running
+        >>> from supernet.space.cells import reference
+        >>> from supernet.space.choosers import Undecided
+        >>> from supernet.space.darts import Darts
+        >>> from supernet.space.supernet import Supernet
+        >>> supernet = Supernet(Darts(channels=4, cells=1, nodes=2).network(Undecided(), (3, 8, 8), 10))
+        >>> weights = {name: torch.rand(len(d.options)) for name, d in supernet.decisions.items()}
+        >>> with running(supernet, checkpointed(reference)):
+        ...     supernet(torch.randn(2, 3, 8, 8), weights).sum().backward()
+        >>> supernet.network.stem[0].weight.grad.abs().sum() > 0
+        tensor(True)
     """
 
     def execute(cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
         if not torch.is_grad_enabled():
             return executor(cell, inputs)
+        # The backward pass comes later: by then other parameters or weights may be in their places.
         first_time = _State.of(cell)
 
         @contextmanager

@@ -1,4 +1,4 @@
-"""Pictures of a genotype and of architecture weights, with matplotlib alone (no graphviz program, no pyplot)."""
+"""Draws genotypes and architecture weights with Matplotlib (neither the graphviz program nor pyplot is needed)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
 from supernet.genotypes.edge_routing import HEIGHT, Box, Edge, Layout, Route, lay_out
 from supernet.runtime.files import replacing, write_whole
 from supernet.runtime.text import printable
+
+if TYPE_CHECKING:  # Matplotlib is slow to import; only a drawing itself needs it
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _EDGE = re.compile(r"([^/]+)/([0-9]{1,6})/([0-9]{1,6})")
 _MOST_NODES, _MOST_EDGES = 64, 200  # of a cell that is drawn: a larger picture cannot be looked at, or even written
@@ -37,23 +38,45 @@ _WAY_OUT = "#BBBBBB"
 
 
 def draw_cell(architecture: Mapping[str, tuple[str, ...]], cell: str) -> Figure:
-    """Draws one kind of cell ("normal", "reduce") of a genotype as a graph from left to right.
+    """Draws one kind of cell of a genotype as a graph from left to right.
 
     Inputs are the outputs of the cells before, c(k-2) and c(k-1), or c(k-1) alone; nodes count from 0, as in the
-    papers. Edges without an operation ("none") are not there. Where the genotype does not name the nodes that leave
-    the cell, they are all nodes of a cell of two inputs (DARTS), and the last of a cell of one (NAS-Bench-201).
+    papers. Edges without an operation ("none") are left out. Where the genotype does not name the nodes that leave
+    the cell, they are all nodes of a cell with two inputs (DARTS), and the last node of a cell with one
+    (NAS-Bench-201).
+
+    Args:
+        architecture: the genotype.
+        cell: the kind of cell, such as "normal" or "reduce".
+
+    Returns:
+        The figure, which `savefig` writes.
+
+    Example:
+        >>> from supernet import published
+        >>> figure = draw_cell(published("darts_v2"), "normal")
+        >>> [axes.texts[0].get_text() for axes in figure.axes]
+        ['normal cell']
     """
     return _draw(architecture, [cell])
 
 
 def heat_map(edges: Sequence[str], options: Sequence[str], values: Tensor, title: str = "") -> Figure:
-    """Draws weights (edges, options) in [0, 1] as annotated colours; NaN stays blank.
+    """Draws weights in [0, 1] as colours with their numbers.
 
-    The scale runs from 0 to 1, 1/2, 1/4, ...: the least of these that holds all weights. So eight undecided options
-    show their differences, and the colours of pictures from one search can still be compared.
+    The scale runs from 0 to 1, 1/2, 1/4 and so on: the least of these that holds all weights. So eight undecided
+    options show their differences, and the colours of pictures from one search can still be compared.
+
+    Args:
+        edges: the names of the rows.
+        options: the names of the columns.
+        values: (edges, options); NaN stays blank.
+        title: the title of the picture.
+
+    Returns:
+        The figure, which `savefig` writes.
     """
-    figure = Figure(figsize=(1.8 + 0.62 * len(options), 1.5 + 0.3 * len(edges)), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(1.8 + 0.62 * len(options), 1.5 + 0.3 * len(edges), layout="constrained")
     axes = figure.add_subplot()
     numbers = values.detach().float().cpu().numpy()
     largest = np.nanmax(numbers, initial=0.0)
@@ -72,7 +95,18 @@ def heat_map(edges: Sequence[str], options: Sequence[str], values: Tensor, title
 
 
 def edge_names(decisions: Sequence[str]) -> list[str]:
-    """What the picture of a cell calls its edges: "c(k-2) → 1" for "normal/3/0"; other names lose their kind only."""
+    """Names edges as the picture of their cell does.
+
+    Args:
+        decisions: the names of decisions, such as "normal/3/0".
+
+    Returns:
+        The names in the same order. A name that is not an edge of a cell only loses its kind of cell.
+
+    Example:
+        >>> edge_names(["normal/2/0", "normal/3/0", "normal/3/2"])
+        ['c(k-2) → 0', 'c(k-2) → 1', '0 → 1']
+    """
     asked: dict[str, tuple[str, ...]] = dict.fromkeys(decisions, ())
     cells = cell_kinds(asked)
     names = []
@@ -89,7 +123,7 @@ def edge_names(decisions: Sequence[str]) -> list[str]:
 
 
 def cell_to_dot(architecture: Mapping[str, tuple[str, ...]], cell: str) -> str:
-    """The same graph in the language of graphviz."""
+    """Returns the graph that `draw_cell` draws in the language of graphviz."""
     edges, outputs = _edges(architecture, cell), _outputs(architecture, cell)
     inputs, last = extent(architecture, cell)
     heads = [f'  s{state} [label="{state_name(state, inputs)}"];' for state in range(last + 1)]
@@ -100,19 +134,25 @@ def cell_to_dot(architecture: Mapping[str, tuple[str, ...]], cell: str) -> str:
 
 
 def to_dot(architecture: Mapping[str, tuple[str, ...]]) -> str:
-    """All cells of a genotype in the language of graphviz: what genotype.dot holds."""
+    """Returns all cells of a genotype in the language of graphviz, as genotype.dot has them."""
     return "\n".join(cell_to_dot(architecture, cell) for cell in cell_kinds(architecture))
 
 
 def _dot(text: str) -> str:
-    """A text as a string of that language, which it cannot end: graphviz shows it as it is."""
+    """A text as a string of graphviz's language; no character in it can end the string."""
     return '"' + printable(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def save_drawings(architecture: Mapping[str, tuple[str, ...]], directory: Path) -> list[Path]:
-    """Writes genotype.svg, .png and .dot with all cells of the genotype.
+    """Writes genotype.svg, genotype.png and genotype.dot with all cells of a genotype.
 
-    Nothing where it has no cells, or edges by the hundreds, which take minutes to place and cannot be told apart.
+    Args:
+        architecture: the genotype.
+        directory: where to write; it is made if it is not there.
+
+    Returns:
+        The files. There are none where the genotype has no cells, or hundreds of edges, which would take minutes to
+        place and could not be told apart.
     """
     cells = cell_kinds(architecture)
     if not cells or max(len(_edges(architecture, cell)) for cell in cells) > _MOST_EDGES:
@@ -129,7 +169,19 @@ def save_drawings(architecture: Mapping[str, tuple[str, ...]], directory: Path) 
 
 
 def cell_kinds(architecture: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """The kinds of cell ("normal", "reduce") a genotype describes: one or two inputs, edges from lower states."""
+    """Lists the kinds of cell of a genotype that can be drawn: with one or two inputs, and edges from lower states.
+
+    Args:
+        architecture: the genotype.
+
+    Returns:
+        Their names, sorted.
+
+    Example:
+        >>> from supernet import published
+        >>> cell_kinds(published("darts_v2"))
+        ['normal', 'reduce']
+    """
     sound: dict[str, bool] = {}
     for name in architecture:
         if match := _EDGE.fullmatch(name):
@@ -143,13 +195,13 @@ def _is_drawn(inputs: int, last: int) -> bool:
 
 
 def extent(architecture: Mapping[str, tuple[str, ...]], cell: str) -> tuple[int, int]:
-    """How many inputs a cell has and the number of its last node: nodes are numbered after the inputs."""
+    """Returns how many inputs a cell has and the number of its last node; nodes are numbered after the inputs."""
     nodes = [node for _, node, _ in _matches(architecture, cell)]
     return min(nodes, default=2), max(nodes, default=1)
 
 
 def state_name(state: int, inputs: int) -> str:
-    """c(k-2) and c(k-1) for two inputs, c(k-1) for one, then the nodes from 0."""
+    """Names a state of a cell: c(k-2) and c(k-1) for two inputs, c(k-1) for one, then the nodes from 0."""
     return f"c(k-{inputs - state})" if state < inputs else str(state - inputs)
 
 
@@ -159,8 +211,7 @@ def _draw(architecture: Mapping[str, tuple[str, ...]], cells: Sequence[str]) -> 
         lay_out(_edges(architecture, cell), _outputs(architecture, cell), *extent(architecture, cell)) for cell in cells
     ]
     width = max(layout.width for layout in layouts)
-    figure = Figure(figsize=(width, HEIGHT * len(cells)), dpi=100)
-    FigureCanvasAgg(figure)
+    figure = _figure(width, HEIGHT * len(cells))
     share = 1 / len(cells)
     for number, (cell, layout) in enumerate(zip(cells, layouts, strict=True), start=1):
         axes = figure.add_axes((0, 1 - number * share, layout.width / width, share))
@@ -168,8 +219,18 @@ def _draw(architecture: Mapping[str, tuple[str, ...]], cells: Sequence[str]) -> 
     return figure
 
 
+def _figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
+    """An empty figure of this size in inches, outside pyplot's list of figures."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=100, layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def _matches(architecture: Mapping[str, tuple[str, ...]], cell: str) -> list[tuple[int, int, tuple[str, ...]]]:
-    """(source, node, operations) of each edge that the genotype names."""
+    """The source, the node and the operations of each edge that the genotype names."""
     matches = ((_EDGE.fullmatch(name), kept) for name, kept in architecture.items())
     return [(int(m[3]), int(m[2]), kept) for m, kept in matches if m and m[1] == cell]
 
@@ -196,6 +257,8 @@ def _colour(operation: str) -> str:
 
 
 def _paint(axes: Axes, layout: Layout, title: str, inputs: int) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
     axes.set(xlim=(0, layout.width), ylim=(0, HEIGHT))
     axes.axis("off")
     axes.text(0.2, HEIGHT - 0.2, printable(title), fontsize=12, va="center", parse_math=False)

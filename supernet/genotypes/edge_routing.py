@@ -1,4 +1,4 @@
-"""Where the parts of a cell's picture stand, in inches: curves and labels that keep out of each other's way."""
+"""Places the parts of a cell's picture, in inches, so that curves and labels do not cover each other."""
 
 from __future__ import annotations
 
@@ -30,7 +30,13 @@ _PATTERNS = (
 
 @dataclass(frozen=True)
 class Edge:
-    """An operation that takes a state to a node; no operation ("") where a node enters the cell's output."""
+    """An edge of a cell.
+
+    Args:
+        source: the state that it reads.
+        node: the node that it leads to.
+        operation: the name of its operation; "" where a node enters the cell's output.
+    """
 
     source: int
     node: int
@@ -39,7 +45,14 @@ class Edge:
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle by its middle."""
+    """A rectangle, in inches.
+
+    Args:
+        x: its middle, from the left.
+        y: its middle, from the bottom.
+        width: its width.
+        height: its height.
+    """
 
     x: float
     y: float
@@ -49,7 +62,13 @@ class Box:
 
 @dataclass(frozen=True)
 class Route:
-    """The curve of an edge, from middle to middle of its ends (points, 2), and the box of its label."""
+    """The way of an edge through the picture.
+
+    Args:
+        edge: the edge.
+        curve: (points, 2) from the middle of its source to the middle of its node.
+        label: the box of its label; None where it has no operation.
+    """
 
     edge: Edge
     curve: Points
@@ -58,7 +77,13 @@ class Route:
 
 @dataclass(frozen=True)
 class Layout:
-    """A whole picture: its width, the boxes of the states by number (the last is the output) and the routes."""
+    """A whole picture.
+
+    Args:
+        width: its width in inches.
+        states: the boxes of the states by number; the last one is the output.
+        routes: the ways of all edges.
+    """
 
     width: float
     states: dict[int, Box]
@@ -66,7 +91,17 @@ class Layout:
 
 
 def lay_out(edges: Sequence[Edge], outputs: Sequence[int], inputs: int, last: int) -> Layout:
-    """Places one or two inputs at the left, the nodes up to `last` in between and the output at the right."""
+    """Places the inputs at the left, the nodes in the middle and the output at the right.
+
+    Args:
+        edges: the edges of the cell.
+        outputs: the nodes that enter the output.
+        inputs: how many inputs there are, one or two.
+        last: the number of the last node.
+
+    Returns:
+        Of several layouts the one whose curves and labels are least in each other's way.
+    """
     ways = [*edges, *(Edge(node, last + 1, "") for node in outputs)]
     ways.sort(key=lambda way: (not way.operation, way.node - way.source))
     candidates = [_routed(_states(inputs, last, pattern), ways) for pattern in _PATTERNS]

@@ -1,6 +1,6 @@
 """The grammar of Genotype(...): a call whose fields are lists, tuples, texts, numbers, None and range(...).
 
-Python's own parser would do, but neither long nor deep texts are safe with it.
+Python's own parser is not used, because long or deep texts are not safe with it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,32 @@ _TOKEN = re.compile(
 
 
 def read_call(text: str) -> Call:
-    """Reads the call that a text begins with; what follows it plays no part. Raises InputError, one line."""
+    """Reads the call that a text begins with. What follows the call is ignored.
+
+    Args:
+        text: the text, which begins with "Genotype".
+
+    Returns:
+        The fields of the call.
+
+    Raises:
+        InputError: it is no such call, in one line.
+
+    Example:
+        >>> read_call("Genotype(normal=[('skip_connect', 0)], normal_concat=range(2, 6))").named
+        [('normal', [['skip_connect', 0]]), ('normal_concat', range(2, 6))]
+    """
     return _Reader(text).call()
 
 
 @dataclass(frozen=True)
 class Call:
-    """The fields between the parentheses: values in their order, and those with a name."""
+    """The fields of a call.
+
+    Args:
+        positional: the values without a name, in their order.
+        named: (name, value) of the others, in their order.
+    """
 
     positional: list[Any]
     named: list[tuple[str, Any]]
@@ -84,7 +103,7 @@ class _Reader:
         raise InputError(f"genotype text: holds more than lists, names and numbers ({(word or 'its end')[:40]!r})")
 
     def _items(self, end: str) -> tuple[list[Any], bool]:
-        """What stands between brackets, and whether no comma follows the last of it."""
+        """The values between brackets, and whether no comma follows the last one."""
         self._depth += 1
         if self._depth > _DEEPEST:
             raise InputError("genotype text: its lists are nested too deep")
@@ -100,7 +119,7 @@ class _Reader:
         return items, False
 
     def _comma(self, end: str) -> bool:
-        """Goes over a comma, or over the end: whether more may follow."""
+        """Passes a comma or the end; returns whether more may follow."""
         if self.kind == "mark" and self.word == end:
             self._next()
             return False
@@ -116,7 +135,7 @@ class _Reader:
         while self._at < len(self._text):
             match = _TOKEN.match(self._text, self._at)
             if match is None:
-                # What stands behind the last parenthesis is another's: it is only a mistake if it is asked for.
+                # The text behind the last parenthesis is not ours: it is a mistake only where it is asked for.
                 self.kind, self.word = "other", self._text[self._at]
                 return
             self._at = match.end()

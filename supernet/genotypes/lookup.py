@@ -1,12 +1,12 @@
-"""A genotype from whatever a person names it by."""
+"""Finds a genotype by any of the names that people have for one: a file, a run, a text, a published name."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
 
+from supernet.genotypes.literature import PUBLISHED, published, shortened
 from supernet.genotypes.parsing import count_genotypes, find_place, read_at
-from supernet.genotypes.published import published
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_file, is_folder, read_text
 from supernet.runtime.text import printable
@@ -17,35 +17,46 @@ _LOG = logging.getLogger("supernet")
 _LONGEST = 16 << 20  # bytes of a log or a genotypes.py
 
 
-def find_genotype(name: str) -> Architecture:
-    """The genotype that a person names.
+def find_genotype(genotype: str) -> Architecture:
+    """Finds the genotype that a person names.
 
     Args:
-        name: a genotype.json; a run directory; a text file (a log, a genotypes.py) with Genotype(...) or with a cell as
-            NAS-Bench-201 writes it; FILE:NAME for one of several in a file; such a text itself; or a published name.
+        genotype: a genotype.json; a run directory; a text file (a log, a genotypes.py) with Genotype(...) or with a
+            cell as NAS-Bench-201 writes it; FILE:NAME for one of several in a file; such a text itself; or a published
+            name.
 
     Returns:
-        The genotype. Where a log holds several it is the last, which is said.
+        The genotype. Where a file holds several without names it is the last, and a warning says so.
 
     Raises:
-        InputError: one line, where it is none of these.
+        InputError: it is none of these, in one line.
+
+    Example:
+        >>> cell = find_genotype("|nor_conv_3x3~0|+|none~0|skip_connect~1|")
+        >>> cell.space, cell["cell/2/1"]
+        ('nasbench201', ('skip_connect',))
+        >>> find_genotype("darts_v2") == published("darts_v2")
+        True
     """
-    if is_folder(name):
-        if not is_file(Path(name) / "genotype.json"):
-            raise InputError(f"genotype={name}: no genotype.json in this folder; a run writes it after its search")
-        return Architecture.load(Path(name) / "genotype.json")
-    if is_file(name):
-        return _read(name, None)
-    file, _, inside = name.rpartition(":")
+    if is_folder(genotype):
+        if not is_file(Path(genotype) / "genotype.json"):
+            raise InputError(f"genotype={genotype}: no genotype.json in this folder; a run writes it after its search")
+        inner = str(Path(genotype) / "genotype.json")
+        return _read(inner, None, f"genotype={inner}")
+    if is_file(genotype):
+        return _read(genotype, None, f"genotype={genotype}")
+    file, _, inside = genotype.rpartition(":")
     if file and is_file(file):
-        return _read(file, inside)
-    if "Genotype" in name or is_cell(name):
-        return _parse(name, None, "genotype")
-    return published(name)
+        return _read(file, inside, f"genotype={file}")
+    if "Genotype" in genotype or is_cell(genotype):
+        return _parse(genotype, None, "genotype")
+    if genotype.lower() not in PUBLISHED:
+        names = ", ".join(PUBLISHED)
+        raise InputError(f"genotype={shortened(genotype)}: neither a file nor a published name; names: {names}")
+    return published(genotype)
 
 
-def _read(file: str, inside: str | None) -> Architecture:
-    where = f"genotype={file}"
+def _read(file: str, inside: str | None, where: str) -> Architecture:
     text = read_text(file, where, _LONGEST)
     if inside is None and text.lstrip().startswith("{"):
         return Architecture.from_json(text, origin=where)
@@ -56,7 +67,7 @@ def _read(file: str, inside: str | None) -> Architecture:
 
 
 def _parse(text: str, inside: str | None, where: str) -> Architecture:
-    """From a text, where `inside` names one of several."""
+    """The genotype in a text. `inside` is the name of one of several, `where` names the text in a warning."""
     if inside is None and is_cell(text):
         return from_string(text)
     if inside is None and (cells := find_cells(text)) and not count_genotypes(text):

@@ -1,4 +1,4 @@
-"""Loads what the original DARTS code saved: state dicts of its search network and of its final networks.
+"""Loads state dicts that the original DARTS code has saved, of its search network and of its final networks.
 
 The original (quark0/darts, and the forks that kept its names, such as PC-DARTS') numbers a cell's edges and an edge's
 operations in the order in which it makes them; ours have names. Only names differ: the functions computed are the
@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from supernet.genotypes.published import OriginalGenotype
+from supernet.genotypes.literature import OriginalGenotype
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Decision, Role
 from supernet.space.cells import Cell
@@ -28,14 +28,19 @@ _PARTS = (("conv_1", "even"), ("conv_2", "odd"), ("bn", "norm"))  # of a factori
 
 
 def load_original_search(supernet: Supernet, state: Mapping[str, Any]) -> None:
-    """Copies a state dict of the original's search network into `supernet` (a DARTS space of the same settings).
+    """Copies a state dict of the original's search network, DARTS' or PC-DARTS', into a supernet.
 
-    A checkpoint that holds one ("state_dict", "model", ... beside epoch and optimizer) is opened, and the prefixes of
-    wrappers ("module.", "_orig_mod.", "model.") are taken off the names.
+    A checkpoint that holds a state dict ("state_dict", "model", ... beside epoch and optimizer) is opened, and the
+    prefixes of wrappers ("module.", "_orig_mod.", "model.") are taken off the names. Some forks keep alphas and betas
+    among the parameters ("alphas_normal", "betas_normal", ...). They are ignored here; `original_alphas` and
+    `original_betas` read them.
 
-    DARTS' or PC-DARTS', the supernet being built with as many partial channels. Alphas and betas that some forks keep
-    among the parameters ("alphas_normal", "betas_normal", ...) are ignored here: `original_alphas` and
-    `original_betas` read them. Raises InputError listing the names that do not fit.
+    Args:
+        supernet: of a DARTS space with the original's settings; for PC-DARTS with the same partial channels.
+        state: the state dict, or a checkpoint that holds one.
+
+    Raises:
+        InputError: names or shapes do not fit; the message lists them.
     """
     network = supernet.network
     assert isinstance(network, CellNetwork)
@@ -45,11 +50,18 @@ def load_original_search(supernet: Supernet, state: Mapping[str, Any]) -> None:
 
 
 def load_original_final(network: CellNetwork, state: Mapping[str, Any], genotype: OriginalGenotype) -> None:
-    """Copies a state dict of the original's final network (CIFAR or ImageNet) into `network`, built from `genotype`.
+    """Copies a state dict of the original's final network (CIFAR or ImageNet) into a network.
 
-    Checkpoints (train_imagenet.py's checkpoint.pth.tar) and wrappers' prefixes as in `load_original_search`.
-    The genotype is needed in its original form because the checkpoint numbers operations in its order. Raises
-    InputError listing the names that do not fit.
+    Checkpoints (train_imagenet.py's checkpoint.pth.tar) and the prefixes of wrappers are treated as in
+    `load_original_search`.
+
+    Args:
+        network: built from `genotype` with the original's settings.
+        state: the state dict, or a checkpoint that holds one.
+        genotype: in its original form, because the checkpoint numbers operations in its order.
+
+    Raises:
+        InputError: names or shapes do not fit; the message lists them.
     """
     _load(network, _unwrapped(state), dict(_final_edges(network, genotype)))
 
@@ -57,7 +69,19 @@ def load_original_final(network: CellNetwork, state: Mapping[str, Any], genotype
 def original_alphas(
     decisions: Mapping[str, Decision], alphas_normal: Tensor, alphas_reduce: Tensor
 ) -> dict[str, Tensor]:
-    """The original's alphas, each (edges, operations), as a logit vector for each operation decision."""
+    """Converts the original's alphas.
+
+    Args:
+        decisions: those of the supernet, by name.
+        alphas_normal: (edges, operations) of the normal cell.
+        alphas_reduce: (edges, operations) of the reduction cell.
+
+    Returns:
+        For each operation decision its logits (operations,).
+
+    Raises:
+        InputError: the space has another number of edges or operations.
+    """
     logits = {}
     for kind, alphas in (("normal", alphas_normal), ("reduce", alphas_reduce)):
         edges = _in_order(decisions, kind, role="operation")
@@ -71,7 +95,19 @@ def original_alphas(
 
 
 def original_betas(decisions: Mapping[str, Decision], betas_normal: Tensor, betas_reduce: Tensor) -> dict[str, Tensor]:
-    """PC-DARTS' betas, each (edges,), as a logit vector for each node's input decision."""
+    """Converts PC-DARTS' betas.
+
+    Args:
+        decisions: those of the supernet, by name.
+        betas_normal: (edges,) of the normal cell.
+        betas_reduce: (edges,) of the reduction cell.
+
+    Returns:
+        For each node's decision about its inputs its logits (inputs,).
+
+    Raises:
+        InputError: the space has another number of edges.
+    """
     logits: dict[str, Tensor] = {}
     for kind, betas in (("normal", betas_normal), ("reduce", betas_reduce)):
         nodes = _in_order(decisions, kind, role="inputs")
@@ -114,7 +150,7 @@ def _opened(state: Any, depth: int = 3) -> Mapping[str, Tensor]:
 
 
 def _is_state_dict(value: Any) -> bool:
-    """Whether names are given tensors and nothing else."""
+    """Whether it is a mapping from names to tensors."""
     return (
         isinstance(value, Mapping)
         and bool(value)
@@ -131,14 +167,14 @@ def _bare(name: str) -> str:
 
 
 def _in_order(decisions: Mapping[str, Decision], kind: str, *, role: Role) -> list[Decision]:
-    """The decisions about a kind's edges or nodes, by numbers, as the original has them."""
+    """The decisions about the edges or nodes of a kind of cell, in the original's order."""
     found = [d for d in decisions.values() if d.role == role and d.group == kind]
     found = [d for d in found if d.name != f"{kind}/output"]
     return sorted(found, key=lambda d: tuple(int(part) for part in d.name.split("/")[1:]))
 
 
 def _search_edges(network: CellNetwork) -> Iterator[tuple[str, str]]:
-    """(the original's prefix, ours) of every candidate operation."""
+    """The original's prefix and ours of every candidate operation."""
     for index, cell in enumerate(network.cells):
         assert isinstance(cell, Cell)
         for number, (edge, module) in enumerate(cell.edges.items()):
@@ -151,7 +187,7 @@ def _search_edges(network: CellNetwork) -> Iterator[tuple[str, str]]:
 
 
 def _final_edges(network: CellNetwork, genotype: OriginalGenotype) -> Iterator[tuple[str, str]]:
-    """(the original's prefix, ours) of every kept operation."""
+    """The original's prefix and ours of every kept operation."""
     for index, cell in enumerate(network.cells):
         assert isinstance(cell, Cell)
         number = 0
@@ -167,7 +203,7 @@ def _final_edges(network: CellNetwork, genotype: OriginalGenotype) -> Iterator[t
 
 
 def _rename(name: str, prefixes: Mapping[str, str]) -> str:
-    """Our name for the original's."""
+    """Our name for a name of the original."""
     edge = next((old for old in (_prefix(name, 6), _prefix(name, 4)) if old in prefixes), None)
     if edge is not None:
         name = prefixes[edge] + name.removeprefix(edge)

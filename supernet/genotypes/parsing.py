@@ -1,8 +1,9 @@
 """Reads Genotype(...) from the texts that people have: the line itself, a log of a search, a genotypes.py.
 
-The forms of these repositories: quark0/darts and its forks (flat pairs), khanrc/pt.darts and D-X-Y/AutoDL-Projects (one
-list a node; GDAS' connectN and connects), xiaomi-automl/FairDARTS (triples). Nothing is run, and a text is read by a
-grammar that knows lists, names and numbers only, so that neither its size nor its depth can do harm.
+It knows the forms of these repositories: quark0/darts and its forks (flat pairs), khanrc/pt.darts and
+D-X-Y/AutoDL-Projects (one list for each node; GDAS' connectN and connects), xiaomi-automl/FairDARTS (triples). Nothing
+is run. The text is read by a grammar that knows only lists, names and numbers, so that neither its size nor its depth
+can do harm.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from supernet.genotypes.literals import EXPECTED, read_call
-from supernet.genotypes.published import OriginalGenotype, Pairs
+from supernet.genotypes.literature import OriginalGenotype, Pairs
 from supernet.runtime.errors import InputError
 from supernet.space.operations import OPERATIONS
 
@@ -29,7 +30,13 @@ _IGNORED = ("connectN", "connects")  # GDAS': always None in its genotypes
 
 @dataclass(frozen=True)
 class Place:
-    """Where a text has a Genotype(...): the name it is given there, or "", its line from 1 and its first character."""
+    """Where a text has a Genotype(...).
+
+    Args:
+        name: the name that it is given there, or "".
+        line: its line, from 1.
+        at: the place of its first character, from 0.
+    """
 
     name: str
     line: int
@@ -40,8 +47,8 @@ def read_genotype(text: str, name: str | None = None) -> OriginalGenotype:
     """Reads the `Genotype(normal=[...], normal_concat=..., reduce=[...], reduce_concat=...)` in a text.
 
     The lists hold (operation, source) pairs, flat with two a node (the original) or one list a node (pt.darts);
-    (operation, source, weight), whose weight is left out; or (operation, node, source) (FairDARTS). The cells are held
-    against their concat: a lost pair would move all later ones to other nodes.
+    (operation, source, weight), whose weight is left out; or (operation, node, source) (FairDARTS). The cells are
+    compared with their concat, because a lost pair would move all later ones to other nodes.
 
     Args:
         text: the genotype, with anything around it, such as a log. It is parsed, never run.
@@ -51,13 +58,19 @@ def read_genotype(text: str, name: str | None = None) -> OriginalGenotype:
         The one of that name; without a name the only one, or the last of those that all have the same name (a log).
 
     Raises:
-        InputError: one line, where there is none, where the name is not there or needed, or where it is malformed.
+        InputError: there is none, the name is not there, a name is needed, or it is malformed, in one line.
+
+    Example:
+        >>> nodes = "('skip_connect', 0), ('sep_conv_3x3', 1)"
+        >>> found = read_genotype(f"epoch 50 Genotype(normal=[{nodes}], reduce=[{nodes}])")
+        >>> found.normal
+        ((('skip_connect', 0), ('sep_conv_3x3', 1)),)
     """
     return read_at(text, find_place(text, name))
 
 
 def find_place(text: str, name: str | None = None) -> Place:
-    """Where the Genotype(...) is that `read_genotype` reads. Raises InputError as it does."""
+    """Finds the Genotype(...) that `read_genotype` reads, with the same arguments and errors."""
     places = list(_places(text))
     if not places:
         raise InputError(f"genotype text: {EXPECTED}; there is no Genotype(...) in it")
@@ -79,7 +92,7 @@ def find_place(text: str, name: str | None = None) -> Place:
 
 
 def count_genotypes(text: str) -> int:
-    """How many Genotype(...) a text has."""
+    """Counts the Genotype(...) of a text."""
     return sum(1 for _ in _places(text))
 
 
@@ -96,7 +109,7 @@ def _places(text: str) -> Iterator[Place]:
 
 
 def read_at(text: str, place: Place) -> OriginalGenotype:
-    """Reads the Genotype(...) that begins at a place of the text. Raises InputError where it is malformed."""
+    """Reads the Genotype(...) that begins at a place of a text. Raises InputError where it is malformed."""
     call = read_call(text[place.at : place.at + _LONGEST])
     fields: dict[str, Any] = {}
     if len(call.positional) > len(_FIELDS):
@@ -120,7 +133,7 @@ def read_at(text: str, place: Place) -> OriginalGenotype:
 
 
 def _concat(field: str, value: Any) -> tuple[int, ...] | None:
-    """The nodes that leave the cell; None where the text does not say: all."""
+    """The nodes whose states leave the cell, or None (all of them) where the text does not say."""
     if value is None:
         return None
     nodes = tuple(value) if isinstance(value, list | range) and len(value) <= _MOST_NODES else ()
@@ -132,7 +145,7 @@ def _concat(field: str, value: Any) -> tuple[int, ...] | None:
 
 
 def _nodes(kind: str, value: Any, concat: Sequence[int] | None) -> tuple[Pairs, ...]:
-    """The pairs of each node, from one of the three forms, held against the concat."""
+    """The pairs of each node from one of the three forms, compared with the concat."""
     wrong = InputError(f"genotype text: {kind} must be a list of (operation, source) pairs")
     if not isinstance(value, list) or not value:
         raise wrong

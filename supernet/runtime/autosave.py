@@ -1,4 +1,4 @@
-"""When a loop saves: now and then, where it says so, and before a signal stops it."""
+"""Saves a loop's state from time to time, when the loop asks for it, and before a signal stops it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,22 @@ from supernet.runtime.run import Run
 
 
 def check_progress(step: Any, epoch: Any, per_epoch: int, epochs: int) -> None:
-    """Raises InputError where a loop of `epochs` of `per_epoch` steps cannot be at this step and epoch.
+    """Checks that a loop can be at a step and an epoch that a checkpoint says.
 
-    `epoch` counts the closed ones; `step` is among those of the next one, or where no epoch is left, at the end.
+    Args:
+        step: how many steps are done.
+        epoch: how many epochs are complete.
+        per_epoch: the steps of an epoch.
+        epochs: the epochs of the loop.
+
+    Raises:
+        InputError: they are no whole numbers, or the step is not in the epoch that follows the complete ones.
+
+    Example:
+        >>> check_progress(25, 2, per_epoch=10, epochs=5)
+        >>> check_progress(35, 2, per_epoch=10, epochs=5)
+        Traceback (most recent call last):
+        supernet.runtime.errors.InputError: it says step 35, epoch 2; this run has 5 epochs of 10 steps
     """
     counts = type(step) is int and type(epoch) is int
     if not (counts and 0 <= epoch <= epochs and epoch * per_epoch <= step <= min(epochs, epoch + 1) * per_epoch):
@@ -23,10 +36,12 @@ def check_progress(step: Any, epoch: Any, per_epoch: int, epochs: int) -> None:
 
 
 class Autosave:
-    """A run's checkpoint and the rule of when to write it.
+    """The checkpoint of a run and the rule of when it is written.
 
-    `check` is called before each write and raises where the state is not worth keeping, so that the file on disk
-    stays good.
+    Args:
+        run: its checkpoint file, its fingerprint and how often it saves.
+        parts: what is saved, by name.
+        check: called before each saving. It raises where the state is not worth keeping, so that the file stays good.
     """
 
     def __init__(self, run: Run, parts: Mapping[str, Stateful], check: Callable[[], None]) -> None:
@@ -35,17 +50,17 @@ class Autosave:
         self._last = time.monotonic()
 
     def restore(self) -> bool:
-        """Takes over the state on disk, if there is one."""
+        """Restores the state on disk; returns whether there is one."""
         return self._checkpoint.load()
 
     def save(self) -> None:
-        """Checks and writes now."""
+        """Checks the state and writes it now."""
         self._check()
         self._checkpoint.save()
         self._last = time.monotonic()
 
     def between_steps(self) -> None:
-        """Writes if it is time to; writes and raises Interrupted if a signal asked for a stop."""
+        """Writes if it is time to. If a signal asked for a stop it writes and raises Interrupted."""
         if self._run.interruption.requested():
             self.save()
             raise Interrupted(self._run.interruption.signal or 0)

@@ -1,4 +1,4 @@
-"""Checkpoints: everything a loop needs to continue as if it had never stopped."""
+"""Checkpoints: all that a loop needs to continue as if it had never stopped."""
 
 import pickle
 import random
@@ -23,20 +23,32 @@ _SCALARS = {type(None), bool, int, float, str, bytes, torch.Tensor, torch.nn.Par
 
 
 class Stateful(Protocol):
-    """Anything with a state: a module, an optimiser, a strategy, a meter."""
+    """An object with a state, such as a module, an optimiser, a strategy or a meter."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as plain containers, numbers, strings and tensors."""
+        """Returns the state as plain containers, numbers, strings and tensors."""
 
     def load_state_dict(self, state: dict[str, Any], /) -> Any:
-        """Take over a state that state_dict returned."""
+        """Takes over a state that `state_dict` has returned."""
 
 
 class Checkpoint:
-    """One file with the state of several parts and of every random generator; path None saves nothing.
+    """One file with the states of several parts and of every random generator.
 
-    The file is plain data that is read without running code. The fingerprint names the settings a resumed run must
-    share with the saved one.
+    The file is plain data, and reading it runs no code.
+
+    Args:
+        path: the file; None saves and loads nothing.
+        fingerprint: the settings, by name, that a run must share with the saved one to continue from it.
+        parts: what is saved, by name.
+
+    Example:
+        >>> import tempfile
+        >>> layer = torch.nn.Linear(1, 1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     checkpoint = Checkpoint(Path(folder, "search.pt"), {"seed": 0}, {"network": layer})
+        ...     checkpoint.load(), checkpoint.save(), checkpoint.load()
+        (False, None, True)
     """
 
     def __init__(
@@ -47,7 +59,7 @@ class Checkpoint:
         self._parts = dict(parts)
 
     def save(self) -> None:
-        """Write the file, replacing an older one only once the new one is whole; TypeError if a state is not plain."""
+        """Writes the file. It replaces an older one only when it is whole. Raises TypeError if a state is not plain."""
         if self._path is None:
             return
         content = {
@@ -63,10 +75,14 @@ class Checkpoint:
             torch.save(content, file)
 
     def load(self) -> bool:
-        """Restore all parts and generators and return True, or return False where there is no file yet.
+        """Restores all parts and all random generators.
 
-        InputError, before anything is changed, on a file that is not a whole checkpoint of this version, or that
-        belongs to a run with another fingerprint or other parts; and where a part does not take its state over.
+        Returns:
+            Whether there is a file.
+
+        Raises:
+            InputError: the file is not a whole checkpoint of this version, or belongs to a run with another fingerprint
+                or other parts, all of which is found before anything is changed; or a part does not accept its state.
         """
         if self._path is None or not self._path.exists():
             return False
@@ -86,7 +102,15 @@ class Checkpoint:
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Raises ValueError where `state` cannot be one of `optimizer`, which itself would take it and fail at a step."""
+    """Checks the state of an optimiser, which would itself accept a wrong one and fail at a later step.
+
+    Args:
+        optimizer: the optimiser.
+        state: what its `load_state_dict` shall be given.
+
+    Raises:
+        ValueError: a setting is no number, or a mean has another shape than its parameter.
+    """
     for group, given in zip(optimizer.param_groups, state["param_groups"], strict=True):
         wrong = [n for n, value in group.items() if type(value) in (int, float) and type(given[n]) not in (int, float)]
         if wrong:
@@ -111,7 +135,7 @@ _PUT_BACK = {  # ways out that no setting is
 
 @contextmanager
 def _wrong_content(path: Path, name: str) -> Iterator[None]:
-    """A part says in its own way that a state is none of its own; here it becomes one line."""
+    """Makes one line of the various errors by which a part refuses a state."""
     try:
         yield
     except InputError as error:

@@ -1,18 +1,22 @@
-"""The live bar of a terminal."""
+"""The progress bar of a terminal."""
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
 class Bar:
-    """A progress bar that exists on a terminal only and leaves no trace when it is closed."""
+    """A progress bar that is only shown on a terminal and leaves no trace when it is closed.
+
+    Args:
+        console: where it is shown.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._progress: Progress | None = None
 
     def update(self, done: int, total: int, message: str) -> None:
-        """Show done of total; the first call draws the bar, so that time left is counted from there."""
+        """Shows how many of all steps are done. The time left is counted from the first call."""
         if not self._console.is_terminal:
             return
         if self._progress is None:
@@ -31,7 +35,7 @@ class Bar:
         self._progress.update(self._progress.task_ids[0], completed=done, total=total, description=message)
 
     def close(self) -> None:
-        """Take the bar away and give the terminal back."""
+        """Removes the bar."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None

@@ -1,4 +1,4 @@
-"""Small tensors on a device, without waiting for it."""
+"""Brings small tensors to a device without waiting for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from torch import Tensor
 
 
 def send(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """`tensor` on `device`. To a GPU it goes from page-locked memory, so that neither side waits for the other."""
+    """Copies a tensor to a device; to a GPU from page-locked memory, so that neither side waits for the other.
+
+    Args:
+        tensor: any tensor.
+        device: where it is needed.
+
+    Returns:
+        The tensor on `device`; the same one if it is there already.
+    """
     if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
@@ -17,9 +25,19 @@ def send(tensor: Tensor, device: torch.device | str) -> Tensor:
 
 @lru_cache(maxsize=4096)
 def constant(numbers: tuple[float, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
-    """(len(numbers),): these numbers on `device`, sent there the first time they are wanted. Not to be written to.
+    """Returns numbers as a tensor on a device. They are sent there once, so that a step need not wait for the GPU.
 
-    A step that writes a number of the host's into a tensor of a GPU waits until that has done all it was told.
+    Args:
+        numbers: the numbers.
+        device: where they are needed.
+        dtype: the type of the tensor.
+
+    Returns:
+        (len(numbers),), shared by all who ask for it. It must not be written to.
+
+    Example:
+        >>> constant((1.0, 2.0), torch.device("cpu"))
+        tensor([1., 2.])
     """
     with torch.inference_mode(False):  # to be used in training, too, wherever it is made
         return send(torch.tensor(numbers, dtype=dtype), device)

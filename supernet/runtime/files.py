@@ -1,4 +1,4 @@
-"""Files that we write: whole or not at all, inside a run's directory only, and by one process at a time."""
+"""Writes files whole or not at all, only inside a run's directory, and by one process at a time."""
 
 from __future__ import annotations
 
@@ -22,10 +22,27 @@ LOCK = ".lock"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Opens `path` + ".partial" for bytes and, when all is written, puts it in the place of `path`.
+    """Writes a file so that it is whole at every moment: it is the old one until the new one is complete.
 
-    `path` is whole at every moment: the old file, or the new one. The partial file is always a new one: a link that
-    lies in its place is removed and never followed.
+    The bytes go to `path` + ".partial", which then takes the place of `path`. The partial file is always a new one: a
+    link in its place is removed and never followed.
+
+    Args:
+        path: the file; its folder must exist.
+
+    Yields:
+        The partial file, open for bytes.
+
+    Raises:
+        OSError: the file cannot be written. The old file stays as it was.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(Path(folder, "a.txt")) as file:
+        ...         _ = file.write(b"whole")
+        ...     Path(folder, "a.txt").read_text()
+        'whole'
     """
     partial = path.with_name(path.name + ".partial")
     partial.unlink(missing_ok=True)
@@ -46,11 +63,19 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def check_directory(directory: Path, files: Collection[str] = (), folders: Collection[str] = ()) -> None:
-    """Raises InputError where anything below `directory` is a link that leads out of it, or no file and no folder.
+    """Checks that a run can write below a directory without writing anywhere else.
 
-    A run that goes on writes to files that are there already. Where the directory came from somewhere else, such a
-    link would make it write to any file of the person. What is called as one of `files` must not be a folder, and what
-    is called as one of `folders` no file.
+    A run that goes on writes to files that are there already. Where the directory came from somewhere else, a link in
+    it could make the run write to any file of the person.
+
+    Args:
+        directory: the directory of the run.
+        files: names that no folder below it may have.
+        folders: names that no file below it may have.
+
+    Raises:
+        InputError: there is a link that leads out of the directory or to nothing, something that is neither a file nor
+            a folder, or one of these names is of the other kind.
     """
     root = os.path.realpath(directory)
     for folder, inner, here in os.walk(root, onerror=_refuse):
@@ -79,13 +104,18 @@ def _refuse(error: OSError) -> None:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[str]:
-    """Keeps `directory` for this process; gives "", or why the file system could not do so.
+    """Reserves a directory for this process.
 
-    The lock is one of POSIX's: it ends with the process, however that ends, and workers that it has forked do not
-    hold it.
+    It is a lock of POSIX: it ends with the process in every case, and forked workers do not hold it.
+
+    Args:
+        directory: the directory of a run.
+
+    Yields:
+        "", or the reason why the file system has no locks.
 
     Raises:
-        InputError: another process has it, or nothing can be written there.
+        InputError: another process has reserved it, or nothing can be written there.
     """
     try:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -115,7 +145,18 @@ _WORDS = ("No space left on device", "Read-only file system", "Disk quota exceed
 
 
 def disk_fault(error: BaseException) -> str:
-    """Why a disk took no more, in a few words, where that is what `error` comes from; else ""."""
+    """Says why a disk could not be written to.
+
+    Args:
+        error: any error; those that it comes from are looked at, too.
+
+    Returns:
+        The reason in a few words, or "" where the disk is not the reason.
+
+    Example:
+        >>> disk_fault(OSError(errno.ENOSPC, "No space left on device", "a.txt"))
+        'No space left on device: a.txt'
+    """
     seen: Any = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in _DISK:

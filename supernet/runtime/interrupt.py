@@ -1,4 +1,4 @@
-"""Interruption: a signal becomes a question that a loop asks at every step, so that it can save and stop cleanly."""
+"""Turns a signal into a question that a loop asks at every step, so that the loop can save and stop cleanly."""
 
 import signal
 import threading
@@ -10,7 +10,15 @@ _Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | N
 
 
 class Interrupted(Exception):
-    """Raised by a loop that has saved its state because of a signal; exit_code is the shell's 128 + signal."""
+    """A loop has saved its state because of a signal, and stops.
+
+    Args:
+        number: the number of the signal.
+
+    Example:
+        >>> Interrupted(signal.SIGTERM).exit_code
+        143
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -18,15 +26,21 @@ class Interrupted(Exception):
 
     @property
     def exit_code(self) -> int:
-        """The exit status a shell expects of a process that a signal ended."""
+        """The exit status of a process that a signal has ended, as shells have it: 128 + signal."""
         return 128 + self.signal
 
 
 class Interruption:
-    """Remember SIGINT and SIGTERM while the context is open; outside of it, nothing is ever requested.
+    """Remembers SIGINT and SIGTERM while its context is open. Outside the context nothing is requested.
 
-    A SIGINT that follows an earlier signal raises KeyboardInterrupt at once. Handlers can be set on the main thread
-    only; on other threads the context does nothing.
+    A SIGINT that follows an earlier signal raises KeyboardInterrupt at once. Handlers can only be set on the main
+    thread; on other threads the context does nothing.
+
+    Example:
+        >>> with Interruption() as interruption:
+        ...     signal.raise_signal(signal.SIGTERM)
+        ...     interruption.requested()
+        True
     """
 
     def __init__(self) -> None:
@@ -34,7 +48,7 @@ class Interruption:
         self._previous: dict[int, _Handler] = {}
 
     def requested(self) -> bool:
-        """Whether a signal has asked for a stop."""
+        """Returns whether a signal has asked for a stop."""
         return self.signal is not None
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Scalars as a CSV file in long format: step, tag, value."""
+"""Writes scalars to a CSV file in long format: step, tag, value."""
 
 import csv
 import io
@@ -13,9 +13,22 @@ HEADER = ("step", "tag", "value")
 
 
 class MetricsFile:
-    """A CSV file that grows by whole batches of rows and can be cut back to an earlier step.
+    """A CSV file of scalars that can be cut back to an earlier step.
 
-    Values are written so that reading them back gives the same float, "nan" and "inf" included.
+    Values are written so that reading them gives the same float, "nan" and "inf" included.
+
+    Args:
+        path: the file; its folder is made when it is needed.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     metrics = MetricsFile(Path(folder, "search.csv"))
+        ...     metrics.append({"loss": 0.5}, step=1)
+        ...     metrics.close()
+        ...     print(Path(folder, "search.csv").read_text(), end="")
+        step,tag,value
+        1,loss,0.5
     """
 
     def __init__(self, path: Path) -> None:
@@ -23,13 +36,13 @@ class MetricsFile:
         self._file: TextIO | None = None
 
     def append(self, values: Mapping[str, float], step: int) -> None:
-        """Add one row per tag and flush."""
+        """Adds one row for each tag and flushes the file."""
         file = self._open()
         csv.writer(file, lineterminator="\n").writerows((step, tag, repr(value)) for tag, value in values.items())
         file.flush()
 
     def resume(self, step: int) -> None:
-        """Drop the rows of this step and later, and a row that a crash cut short; the file is replaced whole."""
+        """Drops the rows of this step and of later ones, and a row that a crash has cut short."""
         self.close()
         if self._path.exists():
             text = io.StringIO(newline="")
@@ -38,7 +51,7 @@ class MetricsFile:
         self._open()
 
     def close(self) -> None:
-        """Close the file; a later append opens it again."""
+        """Closes the file; a later `append` opens it again."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -1,8 +1,8 @@
-"""Where a network keeps its parameters and settings, found once.
+"""Finds once where a network keeps its parameters and settings.
 
-A search network has thousands of modules. To walk through them at every step takes the host tens of milliseconds,
-longer than a GPU needs for the step itself. So the walk is made once, and the places it found are read; the network's
-structure has to stay as it is from then on.
+A search network has thousands of modules. A walk through them at every step takes the host tens of milliseconds, longer
+than a GPU needs for the step itself. So the walk is made once, and the places that it found are read at every step. The
+structure of the network must not change after that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,21 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 class ParameterSlots:
-    """The parameters of a network in the order of `parameters()`, and other tensors in their places."""
+    """The places of a network's parameters, in the order of `parameters()`, to read and to replace them.
+
+    Args:
+        network: the network; its structure must not change any more.
+
+    Example:
+        >>> import torch
+        >>> layer = nn.Linear(1, 1, bias=False)
+        >>> slots = ParameterSlots(layer)
+        >>> with slots.replaced([torch.full((1, 1), 3.0)]):
+        ...     layer(torch.ones(1))
+        tensor([3.])
+        >>> slots.now()[0] is layer.weight
+        True
+    """
 
     def __init__(self, network: nn.Module) -> None:
         places: dict[int, list[tuple[dict[str, Any], str]]] = {}
@@ -29,12 +43,16 @@ class ParameterSlots:
         self._slots = list(places.values())  # a shared parameter has several
 
     def now(self) -> list[Tensor]:
-        """What is in their places: the parameters themselves, or what stands in for them."""
+        """Returns the tensors in these places: the parameters, or what has replaced them."""
         return [place[0][0][place[0][1]] for place in self._slots]
 
     @contextmanager
     def replaced(self, tensors: Sequence[Tensor]) -> Iterator[None]:
-        """Within it the network computes with these tensors (`torch.func.functional_call`, without its search)."""
+        """Lets the network compute with other tensors, as `torch.func.functional_call` does, without its walk.
+
+        Args:
+            tensors: one for each parameter, in their order.
+        """
         own = self.now()
         try:
             self._put(tensors)
@@ -49,10 +67,22 @@ class ParameterSlots:
 
 
 class ModuleSettings:
-    """Every plain setting of every module (`training`, a norm's momentum, drop path's probability), and its functions.
+    """The plain settings and the functions of all modules of a network, to notice that one has changed.
 
-    Which attributes those are is decided by their values at first, and again whenever a module has one more or less.
-    A module's `forward` is none of them.
+    Settings are such as `training`, the momentum of a norm or the probability of drop path. Which attributes are
+    settings is decided by their values at first, and again when a module has one more or less. The `forward` of a
+    module is not one.
+
+    Args:
+        network: the network; its modules must not change any more.
+
+    Example:
+        >>> network = nn.Dropout(0.5)
+        >>> settings = ModuleSettings(network)
+        >>> before = settings.now()
+        >>> network.p = 0.25
+        >>> settings.now() == before
+        False
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -61,7 +91,7 @@ class ModuleSettings:
         self._look: list[tuple[dict[str, Any], Callable[[dict[str, Any]], Any]]] = []
 
     def now(self) -> list[Any]:
-        """Their values; equal lists, equal settings."""
+        """Returns their values. Equal lists mean equal settings."""
         if (count := sum(map(len, self._modules))) != self._count:
             self._count, self._look = count, list(self._find())
         try:

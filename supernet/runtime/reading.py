@@ -1,4 +1,4 @@
-"""Files that a person names: asked for and read without a surprise, whatever the name and whatever is in them."""
+"""Reads files that a person names, safely for every name and every content."""
 
 from __future__ import annotations
 
@@ -12,10 +12,19 @@ from supernet.runtime.errors import InputError
 
 
 def why_no_file(path: str | Path) -> str:
-    """Why `path` is no regular file, in a few words; "" where it is one.
+    """Says why a path is no regular file.
 
-    A name that no file can have (too long, a NUL in it) is "no such file": no exception. What is not regular, such as
-    a pipe, must not be opened: a program waits for it without end.
+    A file that is not regular, such as a pipe, must not be opened, because a program could wait for it without end.
+
+    Args:
+        path: any name. One that no file can have (too long, with a NUL in it) is "no such file" and no exception.
+
+    Returns:
+        The reason in a few words, or "" where it is a regular file.
+
+    Example:
+        >>> why_no_file("/"), why_no_file("/no/such/name")
+        ('a folder', 'no such file')
     """
     try:
         mode = os.stat(path).st_mode
@@ -27,28 +36,28 @@ def why_no_file(path: str | Path) -> str:
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether `path` is a regular file; no exception, whatever the name."""
+    """Says whether `path` is a regular file; no name causes an exception."""
     return not why_no_file(path)
 
 
 def is_folder(path: str | Path) -> bool:
-    """Whether `path` is a folder; no exception, whatever the name."""
+    """Says whether `path` is a folder; no name causes an exception."""
     return why_no_file(path) == "a folder"
 
 
 def read_text(path: str | Path, where: str, most: int) -> str:
-    """The text (UTF-8) of a regular file, unpacked if its name ends in .gz.
+    """Reads the text (UTF-8) of a regular file, and unpacks it if its name ends in .gz.
 
     Args:
         path: the file.
-        where: what names it in messages, such as "genotype=FILE".
-        most: bytes of text at most; no more is ever read or unpacked.
+        where: how messages name it, such as "path=FILE".
+        most: how many bytes of text it may have; no more are read or unpacked.
 
     Returns:
         The text, without a byte order mark.
 
     Raises:
-        InputError: one line, where it is no such file, larger, or not text.
+        InputError: there is no such file, or it is larger or not text, in one line.
     """
     path = Path(path)
     if reason := why_no_file(path):

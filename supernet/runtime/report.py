@@ -1,4 +1,4 @@
-"""Reports: what a loop tells about itself, in one protocol."""
+"""Reports: where a loop sends its scalars, figures, texts and lines."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -20,35 +20,35 @@ if TYPE_CHECKING:
 
 
 class Report(Protocol):
-    """Where a loop sends what it measures; tags are paths such as "search/loss/train"."""
+    """Where a loop sends what it measures. Tags are paths such as "search/loss/train"."""
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Record several scalars of one step; values that are not finite are recorded too."""
+        """Records several scalars of one step, also those that are not finite."""
 
     def figure(self, tag: str, draw: "Callable[[], Figure]", step: int) -> None:
-        """Record the drawing that `draw` makes; it is not called where nobody looks."""
+        """Records the drawing that `draw` makes. A report without figures does not call `draw`."""
 
     def histogram(self, tag: str, values: Tensor, step: int) -> None:
-        """Record the distribution of the finite values of a tensor of any shape."""
+        """Records the distribution of the finite values of a tensor of any shape."""
 
     def text(self, tag: str, text: str, step: int = 0) -> None:
-        """Record a text, read as Markdown."""
+        """Records a text in Markdown."""
 
     def progress(self, done: int, total: int, message: str) -> None:
-        """Show how far the loop is; called at every step, visible on a terminal only."""
+        """Shows how far the loop is. A loop calls it at every step; only a terminal shows it."""
 
     def line(self, message: str) -> None:
-        """Print one line for a person."""
+        """Prints one line."""
 
     def resume(self, step: int) -> None:
-        """Forget what was recorded at this step and later, and continue from there."""
+        """Forgets what was recorded at this step and at later ones, and continues from there."""
 
     def close(self) -> None:
-        """Write out everything and let go of files and terminal."""
+        """Writes everything that is pending and closes all files."""
 
 
 class Silent:
-    """The report that does nothing."""
+    """A report that does nothing."""
 
     def scalars(self, values: Mapping[str, float], step: int) -> None: ...
     def figure(self, tag: str, draw: "Callable[[], Figure]", step: int) -> None: ...
@@ -61,9 +61,14 @@ class Silent:
 
 
 class RunReport:
-    """Report to TensorBoard (directory/tb/name), a CSV file (directory/metrics/name.csv) and a console.
+    """A report to TensorBoard (directory/tb/name), a CSV file (directory/metrics/name.csv) and a console.
 
-    Files are opened at the first write, or by resume.
+    Files are opened when they are first written to, or by `resume`.
+
+    Args:
+        directory: the directory of the run.
+        name: the name of the loop, such as "search".
+        console: where lines and progress are shown.
     """
 
     def __init__(self, directory: Path, name: str, console: Console) -> None:
@@ -74,29 +79,29 @@ class RunReport:
         self._bar = Bar(console)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Record several scalars of one step in both places; one flush of the CSV file per call."""
+        """Records several scalars of one step in both places and flushes the CSV file once."""
         numbers = {tag: float(value) for tag, value in values.items()}
         self._metrics.append(numbers, step)
         for tag, number in numbers.items():
             self._events.writer().add_scalar(tag, number, step)
 
     def figure(self, tag: str, draw: "Callable[[], Figure]", step: int) -> None:
-        """Record a drawing as a TensorBoard image, then clear it."""
+        """Records a drawing as an image in TensorBoard."""
         figure = draw()
         self._events.add_figure(tag, figure, step)
         figure.clear()
 
     def histogram(self, tag: str, values: Tensor, step: int) -> None:
-        """Record the distribution of the finite values, in TensorBoard."""
+        """Records the distribution of the finite values in TensorBoard."""
         finite = values.detach().float().cpu()
         finite = finite[finite.isfinite()]
         if len(finite):
             self._events.writer().add_histogram(tag, finite, step)
 
     def text(self, tag: str, text: str, step: int = 0) -> None:
-        """Record a text in TensorBoard, which reads it as Markdown.
+        """Records a text in Markdown in TensorBoard.
 
-        One of step 0 is about the whole run: a run that goes on has it already.
+        A text of step 0 is about the whole run, and a run that continues has it already.
         """
         if step == 0 and self._continues:
             return
@@ -105,22 +110,22 @@ class RunReport:
             self._events.writer().flush()
 
     def progress(self, done: int, total: int, message: str) -> None:
-        """Move the live bar of a terminal; nothing on any other console."""
+        """Moves the progress bar of a terminal; on another console it does nothing."""
         self._bar.update(done, total, message)
 
     def line(self, message: str) -> None:
-        """Print one plain line, above the bar if there is one, and log it."""
+        """Prints one plain line, above the bar if there is one, and logs it."""
         message = printable(message)
         _LOG.info(message)
         self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def resume(self, step: int) -> None:
-        """Drop what was recorded at this step and later, in both places."""
+        """Drops what was recorded at this step and at later ones, in both places."""
         self._events.resume(step)
         self._metrics.resume(step)
 
     def close(self) -> None:
-        """Write out and close both files and take the bar away; a later write opens them again."""
+        """Closes both files and removes the bar; a later record opens the files again."""
         self._bar.close()
         self._events.close()
         self._metrics.close()

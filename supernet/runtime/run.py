@@ -1,4 +1,4 @@
-"""Run: where and how a loop runs."""
+"""Where and how a loop runs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,11 +13,18 @@ from supernet.runtime.report import Report, Silent
 
 @dataclass(frozen=True)
 class Run:
-    """Where and how a loop runs; the defaults are a silent run on the CPU that saves nothing.
+    """Where and how a loop runs. The defaults are a silent run on the CPU that saves nothing.
 
-    checkpoint is the file to continue from and to save to (at least save_seconds apart), and fingerprint names the
-    settings that must be equal for that to make sense. precision is that of the activations, and graphs replays
-    passes as CUDA graphs where it can.
+    Args:
+        device: where the networks are.
+        seed: the seed of all random streams.
+        report: where the loop reports.
+        checkpoint: the file to continue from and to save to; None saves nothing.
+        fingerprint: the settings, by name, that a run must share with a checkpoint to continue from it.
+        save_seconds: the least time in seconds from one saving to the next.
+        interruption: tells of a signal that asks the loop to stop.
+        precision: the number type of the activations.
+        graphs: whether passes are replayed as CUDA graphs where that is possible.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))

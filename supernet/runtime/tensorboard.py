@@ -1,4 +1,4 @@
-"""TensorBoard event files: one folder per run, cut back on resume, with a layout for the curves of a search."""
+"""TensorBoard's event files: one folder for each run, with a layout for the curves of a search."""
 
 import io
 import time
@@ -38,34 +38,38 @@ _HPARAMS = ".hparams"  # the end of the name of the file that has them
 
 
 class EventFiles:
-    """The event files of one folder, opened at the first use of writer() or by resume."""
+    """The event files of one folder. They are opened by the first use of `writer` or by `resume`.
+
+    Args:
+        directory: the folder.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._writer: SummaryWriter | None = None
 
     def writer(self) -> SummaryWriter:
-        """Return the open writer; it continues after what the folder already holds."""
+        """Returns the open writer, which continues after what the folder holds already."""
         return self._writer or self._open(None)
 
     def fresh(self) -> bool:
-        """Whether nothing has been written to the folder yet."""
+        """Returns whether nothing has been written to the folder yet."""
         return not any(self._directory.glob("events.out.tfevents.*"))
 
     def resume(self, step: int) -> None:
-        """Make TensorBoard forget the points at this step and later; steps count from 1."""
+        """Makes TensorBoard forget the points at this step and at later ones; steps count from 1."""
         self.close()
         self._open(step)
 
     def add_figure(self, tag: str, figure: "Figure", step: int) -> None:
-        """Write a drawing as an image, without pyplot and its global list of figures."""
+        """Writes a drawing as an image, without pyplot and its global list of figures."""
         png = io.BytesIO()
         figure.savefig(png, format="png")
         pixels = np.asarray(Image.open(png).convert("RGB"))
         self.writer().add_image(tag, pixels, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Write out what is pending; a later use opens a further file in the same folder."""
+        """Writes what is pending and closes the file; a later use opens another file in the folder."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -101,9 +105,15 @@ class EventFiles:
 def hparams(
     directory: Path, values: Mapping[str, str | float | int | bool], metrics: Mapping[str, float], step: int = 0
 ) -> None:
-    """Record hyper-parameters and final metrics in the run of this folder (TensorBoard's "HParams" page), once.
+    """Records hyper-parameters and final metrics of a run for TensorBoard's "HParams" page.
 
-    The metrics become scalars of the same run, so their names must differ from the tags of its curves.
+    Those of an earlier call are replaced.
+
+    Args:
+        directory: the folder of the run's event files.
+        values: the hyper-parameters by name.
+        metrics: the metrics by name. They become scalars of the run, so their names must not be tags of its curves.
+        step: the step of the metrics.
     """
     for earlier in directory.glob(f"events.out.tfevents.*{_HPARAMS}"):  # of a run that was stopped right after it
         earlier.unlink()

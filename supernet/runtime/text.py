@@ -1,13 +1,13 @@
-"""Text that came from somewhere else (a file's name, a class, a recorded word), made safe to show."""
+"""Makes text that came from somewhere else (a file's name, a class, a recorded word) safe to show."""
 
 from __future__ import annotations
 
 
 def printable(text: object) -> str:
-    """`text` as one line that a terminal, a log and a table show as it is.
+    """Returns a text as one line that a terminal, a log and a table show unchanged.
 
-    Control characters (line ends, escape sequences, what hides or reorders other characters) are written as Python
-    would write them in a string: a name from a stranger can neither move the cursor nor fake a second line.
+    Control characters (line ends, escape sequences, characters that hide or reorder others) are written as Python
+    writes them in a string. So a name from a stranger can neither move the cursor nor fake a second line.
 
     Args:
         text: anything; its `str()` is taken.

@@ -82,7 +82,14 @@ def search(
             for _ in epochs.steps():
                 train, valid = next(batches)
                 step = Step(
-                    supernet, train, valid, problem.task, epochs.optimizer, epochs.progress, problem.accelerated
+                    supernet,
+                    train,
+                    valid,
+                    problem.task,
+                    epochs.optimizer,
+                    epochs.progress,
+                    problem.accelerated,
+                    recipe.epochs,
                 )
                 with problem.accelerated:
                     taken = search_step(step, strategy, recipe.clip, learn_alphas=epoch >= recipe.warm_up)

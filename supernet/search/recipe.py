@@ -41,17 +41,17 @@ class SearchRecipe:
             "batch_size": (self.batch_size >= 2, "needs at least 2, batch norm cannot do with less"),
             "share": (0.0 < self.share < 1.0, "needs to lie between 0 and 1, such as 0.5"),
             "momentum": (0.0 <= self.momentum < 1.0, "needs to lie in [0, 1), such as 0.9"),
-            "nesterov": (not self.nesterov or self.momentum > 0.0, "needs a search.momentum above 0"),
+            "nesterov": (not self.nesterov or self.momentum > 0.0, "needs a momentum above 0"),
             "weight_decay": (0.0 <= self.weight_decay < math.inf, "needs 0 or more, such as 3e-4"),
             "clip": (self.clip > 0.0, "needs to be above 0, or inf for no clipping"),
             "skip_dropout": (0.0 <= self.skip_dropout < 1.0, "needs to lie in [0, 1), such as 0.1"),
-            "warm_up": (0 <= self.warm_up < self.epochs, f"needs 0 to {self.epochs - 1}, fewer than search.epochs"),
+            "warm_up": (0 <= self.warm_up < self.epochs, f"needs 0 to {self.epochs - 1}, fewer than epochs"),
             "drop_path": (0.0 <= self.drop_path < 1.0, "needs to lie in [0, 1), such as 0.2"),
             "least_steps": (self.least_steps >= 0, "needs 0 steps an epoch or more"),
         }
         for name, (right, way_out) in allowed.items():
             if not right:
-                raise InputError(f"search.{name}={getattr(self, name)}: {way_out}")
+                raise InputError(f"{name}={getattr(self, name)}: {way_out}")
 
 
 def skip_dropout(most: float, epoch: int, epochs: int, warm_up: int) -> float:

@@ -32,6 +32,7 @@ class Step:
         optimizer: of the supernet's weights.
         progress: how far the search is, in [0, 1).
         accelerated: in which precision the supernet runs, and whether as CUDA graphs (None: float32, without).
+        epochs: how many the search has.
     """
 
     supernet: Supernet
@@ -41,6 +42,7 @@ class Step:
     optimizer: torch.optim.Optimizer
     progress: float
     accelerated: Accelerated | None = None
+    epochs: int = 1
 
     def train_loss(self, weights: Weights, inner: Sequence[Tensor] | None = None) -> Tensor:
         """The loss on the half the network learns from; `inner` stands in for the supernet's parameters."""

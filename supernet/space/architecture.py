@@ -137,7 +137,7 @@ class Architecture(Mapping[str, tuple[str, ...]]):
     @classmethod
     def load(cls, path: str | Path) -> Architecture:
         """Reads a genotype written by `save`. Raises InputError where the file is missing or is anything else."""
-        where = f"genotype={path}"
+        where = str(path)
         return cls.from_json(read_text(path, where, _LARGEST), origin=where)
 
 
@@ -189,15 +189,15 @@ def check(architecture: Architecture, decisions: Mapping[str, Decision]) -> None
         if not matters(decision, architecture):
             continue
         if name not in architecture:
-            raise InputError(f"genotype: no answer to {name!r}; one of {', '.join(decision.options)} is needed")
+            raise InputError(f"the genotype has no answer to {name!r}; one of {', '.join(decision.options)} is needed")
         kept = architecture[name]
         if unknown := sorted(set(kept) - set(decision.options)):
-            raise InputError(f"genotype: {name}={unknown[0]!r} is unknown; known: {', '.join(decision.options)}")
+            raise InputError(f"{name}={unknown[0]!r} is unknown; known: {', '.join(decision.options)}")
         least = 1 if decision.role == "inputs" else decision.keep
         if len(set(kept)) != len(kept) or not least <= len(kept) <= decision.keep:
             number = f"exactly {decision.keep}" if least == decision.keep else f"{least} to {decision.keep}"
             raise InputError(
-                f"genotype: {name} keeps {', '.join(kept) or 'nothing'}; {number} different ones are needed"
+                f"the genotype's {name} keeps {', '.join(kept) or 'nothing'}; {number} different ones are needed"
             )
 
 

@@ -54,6 +54,7 @@ class Cell(nn.Module):
         self.totals = nn.ModuleList()
         self.drop_path = DropPath()
         self.incoming: list[list[tuple[int, str]]] = []
+        self.keeps_width = True  # whether all edges make as many channels as they are given
         first = len(preprocess)
         for node in range(first, first + nodes):
             sources_of = Decision(f"{kind}/{node}", tuple(map(str, range(node))), keep or node, "inputs", kind)
@@ -63,6 +64,7 @@ class Cell(nn.Module):
             for source in sources:
                 edge, needs = edge_name(sources_of.name, source), ((sources_of.name, source),)
                 options, site = place(edge, int(source))
+                self.keeps_width &= site.channels_in == site.channels_out
                 asked = Decision(edge, tuple(options), group=kind, when=needs, optional=optional)
                 self.edges[f"{source}-{node}"] = choose.operation(asked, site)
         self.execute: Executor = reference  # an engine puts a faster one here

@@ -46,7 +46,7 @@ class Undecided:
     operations whose weight is not zero run (GDAS, random search); otherwise all do. `excluded`: operations that are
     left out on every edge (FairDARTS has no "none"). `auxiliary`: a skip connection runs beside the operations of every
     edge, also where it is none of them, and fades (DARTS-); at stride 2 it has weights of its own. `kept`: what is left
-    of single edges ("normal/2/0"), by a leg before.
+    of single edges ("normal/2/0"), by an earlier stage.
     """
 
     factories: Mapping[str, Operation] = field(default_factory=lambda: OPERATIONS)
@@ -59,9 +59,7 @@ class Undecided:
 
     def __post_init__(self) -> None:
         if self.channel_divisor < 1:
-            raise InputError(
-                f"chooser.channel_divisor={self.channel_divisor}: needs 1 (all channels) or more, such as 4"
-            )
+            raise InputError(f"channel_divisor={self.channel_divisor}: needs 1 (all channels) or more, such as 4")
 
     def operation(self, decision: Decision, site: Site) -> nn.Module:
         name, decision = decision.name, self._left(decision)
@@ -82,12 +80,12 @@ class Undecided:
         channels, divisor = site.channels_in, self.channel_divisor
         if channels % divisor or channels // divisor < 2:
             raise InputError(
-                f"chooser.channel_divisor={divisor}: {channels} channels at {name} cannot be divided by it into parts "
-                "of two or more; choose space.channels accordingly"
+                f"channel_divisor={divisor}: {channels} channels at {name} cannot be divided by it into parts "
+                "of two or more; choose the channels of the space accordingly"
             )
         if channels != site.channels_out:
             raise InputError(
-                f"chooser.channel_divisor={divisor}: what passes by {name} keeps its {channels} channels, and "
+                f"channel_divisor={divisor}: what passes by {name} keeps its {channels} channels, and "
                 f"{site.channels_out} are to come out; use 1"
             )
         return replace(site, channels_in=channels // divisor, channels_out=channels // divisor)
@@ -97,14 +95,14 @@ class Undecided:
         name, options = decision.name, decision.options
         if unknown := [option for option in self.excluded if option not in self.factories]:
             raise InputError(
-                f"chooser.excluded={list(self.excluded)}: no operation is named {unknown[0]!r}; "
+                f"excluded={list(self.excluded)}: no operation is named {unknown[0]!r}; "
                 f"known: {', '.join(self.factories)}"
             )
         kept = self.kept.get(name, options)
         left = tuple(option for option in options if option in kept and option not in self.excluded)
         if not (left if decision.optional else set(left) - {"none"}):
             raise InputError(
-                f"chooser.excluded={list(self.excluded)}: leaves {', '.join(left) or 'nothing'} of {', '.join(kept)} "
+                f"excluded={list(self.excluded)}: leaves {', '.join(left) or 'nothing'} of {', '.join(kept)} "
                 f"at {name}; keep one of {', '.join(option for option in options if option not in left)}"
             )
         return replace(decision, options=left, auxiliary=self.auxiliary)
@@ -124,7 +122,9 @@ class Decided:
     def operation(self, decision: Decision, site: Site) -> nn.Module:
         name = decision.name
         if name not in self.architecture:
-            raise InputError(f"genotype: no operation for {name}; one of {', '.join(decision.options)} is needed")
+            raise InputError(
+                f"the genotype has no operation for {name}; one of {', '.join(decision.options)} is needed"
+            )
         operations = [_build(name, option, site, self.factories) for option in self.architecture[name]]
         return operations[0] if len(operations) == 1 else Together(operations)
 
@@ -133,7 +133,7 @@ class Decided:
         kept = self.architecture.get(name, options)
         if (unknown := sorted(set(kept) - set(options))) or not kept:
             raise InputError(
-                f"genotype: {name} takes {', '.join(unknown) or 'nothing'}; it can take {', '.join(options)}; "
-                "does the space have as many nodes (space.nodes) as the genotype?"
+                f"the genotype gives {name} {', '.join(unknown) or 'no input'}; it can take {', '.join(options)}; "
+                "does the space have as many nodes as the genotype?"
             )
         return tuple(kept), Total()

@@ -56,10 +56,11 @@ class Darts:
         least = {"channels": 2, "cells": 1, "nodes": 2, "stem_multiplier": 1}
         for setting, minimum in least.items():
             if (value := getattr(self, setting)) < minimum:
-                raise InputError(f"space.{setting}={value}: needs to be at least {minimum}")
+                raise InputError(f"{setting}={value}: needs to be at least {minimum}")
         if self.stem not in ("cifar", "imagenet"):
-            raise InputError(f"space.stem={self.stem}: use cifar (small images) or imagenet (large ones)")
-        for place, options in (("space.operations", self.operations), *self.table.items()):
+            raise InputError(f"stem={self.stem}: use cifar (small images) or imagenet (large ones)")
+        of_edges = {f"table.{edge}": options for edge, options in self.table.items()}
+        for place, options in {"operations": self.operations, **of_edges}.items():
             if len(set(options)) != len(options) or not set(options) - {"none"}:
                 raise InputError(f"{place}={list(options)}: needs different operations, and one besides 'none'")
 

@@ -52,9 +52,9 @@ class NasBench201:
     def __post_init__(self) -> None:
         for setting in ("channels", "cells", "stages", "nodes"):
             if (value := getattr(self, setting)) < 1:
-                raise InputError(f"space.{setting}={value}: needs to be at least 1")
+                raise InputError(f"{setting}={value}: needs to be at least 1")
         if len(set(self.operations)) != len(self.operations) or not self.operations:
-            raise InputError(f"space.operations={list(self.operations)}: needs different operations")
+            raise InputError(f"operations={list(self.operations)}: needs different operations")
 
     def network(self, choose: Chooser, shape: tuple[int, int, int], classes: int) -> StagedNetwork:
         """Builds the network for images of `shape` (channels, height, width), asking `choose` at each open place."""
@@ -186,7 +186,7 @@ def to_string(architecture: Architecture) -> str:
         nodes += 1
     if architecture.space != NasBench201.name or not nodes:
         raise InputError(
-            f"genotype: of space {architecture.space!r}; only cells of {NasBench201.name!r} can be written so"
+            f"the genotype is of space {architecture.space!r}; only cells of {NasBench201.name!r} can be written so"
         )
 
     def term(node: int, source: int) -> str:

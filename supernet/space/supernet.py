@@ -31,7 +31,7 @@ class Supernet(nn.Module):
         for choice in self._choices:
             known = self.decisions.setdefault(choice.decision.name, choice.decision)
             if known != choice.decision:
-                raise InputError(f"space: {known.name!r} is asked twice with different options; give each its own name")
+                raise InputError(f"{known.name!r} is asked twice with different options; give each its own name")
 
     def forward(self, images: Tensor, weights: Weights) -> Tensor:
         """Logits (batch, classes) for images (batch, channels, height, width).

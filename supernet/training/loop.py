@@ -67,7 +67,7 @@ class Recipe:
         }
         for name, (right, way_out) in allowed.items():
             if not right:
-                raise InputError(f"retrain.{name}={getattr(self, name)}: {way_out}")
+                raise InputError(f"{name}={getattr(self, name)}: {way_out}")
         self.schedule(0, self.epochs)  # a schedule may refuse a number of epochs
 
 
@@ -110,7 +110,7 @@ def train(
         Interrupted: after saving, where the run was asked to stop.
     """
     if recipe.keep == "best" and valid is None:
-        raise InputError("retrain.keep=best: needs validation images to choose by; use keep=last or hold some out")
+        raise InputError("keep=best: needs validation images to choose by; use keep=last or hold some out")
     network.to(run.device).train()
     train, valid = train.to(run.device), None if valid is None else valid.to(run.device)
     learning, size = task.regularised(recipe.auxiliary_weight, recipe.label_smoothing), recipe.batch_size

@@ -19,14 +19,14 @@ Schedule = Callable[[float, int], float]
 
 def _check(start: float, warm_up: int) -> None:
     if not 0.0 < start < math.inf:
-        raise InputError(f"schedule.start={start}: the learning rate must be positive and finite, such as 0.025")
+        raise InputError(f"start={start}: needs to be positive and finite, such as 0.025")
     if warm_up < 0:
-        raise InputError(f"schedule.warm_up={warm_up}: needs 0 epochs or more")
+        raise InputError(f"warm_up={warm_up}: needs 0 epochs or more")
 
 
 def _check_end(start: float, end: float) -> None:
     if not 0.0 <= end <= start:
-        raise InputError(f"schedule.end={end}: needs to lie between 0 and schedule.start={start}")
+        raise InputError(f"end={end}: needs to lie between 0 and start={start}")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Cosine:
         _check(self.start, self.warm_up)
         _check_end(self.start, self.end)
         if self.span is not None and self.span < 1:
-            raise InputError(f"schedule.span={self.span}: needs 1 epoch or more, or null")
+            raise InputError(f"span={self.span}: needs 1 epoch or more; leave it out for the length of the training")
 
     def __call__(self, epoch: float, epochs: int) -> float:
         if epoch < self.warm_up:
@@ -71,14 +71,12 @@ class Linear:
         _check(self.start, self.warm_up)
         _check_end(self.start, self.end)
         if self.tail < 0:
-            raise InputError(f"schedule.tail={self.tail}: needs 0 epochs or more")
+            raise InputError(f"tail={self.tail}: needs 0 epochs or more")
 
     def __call__(self, epoch: float, epochs: int) -> float:
         span = epochs - self.tail
         if span < 1:
-            raise InputError(
-                f"epochs={epochs}: needs more than schedule.tail={self.tail}; lower the tail or train longer"
-            )
+            raise InputError(f"epochs={epochs}: needs more than tail={self.tail}; lower the tail or train longer")
         if epoch < self.warm_up:
             return self.start * min(1.0, (epoch + 1) / self.warm_up)
         left = (span - epoch) / span if epoch < span else (epochs - epoch) / (span * self.tail)
@@ -96,7 +94,7 @@ class Exponential:
     def __post_init__(self) -> None:
         _check(self.start, self.warm_up)
         if not 0.0 < self.factor <= 1.0:
-            raise InputError(f"schedule.factor={self.factor}: needs to lie in (0, 1], such as 0.97")
+            raise InputError(f"factor={self.factor}: needs to lie in (0, 1], such as 0.97")
 
     def __call__(self, epoch: float, epochs: int) -> float:
         if epoch < self.warm_up:

@@ -73,8 +73,8 @@ def test_switched_off_it_only_normalises():
         ({"mean": (0.5,)}, "one number per channel"),
         ({"mean": (), "std": ()}, "one number per channel"),
         ({"std": (0.1, 0.0, 0.1)}, "above 0"),
-        ({"crop_padding": -1}, "0 or more"),
-        ({"cutout": -2}, "0 or more"),
+        ({"crop_padding": -1}, "^crop_padding=-1: needs 0 or more"),
+        ({"cutout": -2}, "^cutout=-2: needs 0 or more"),
     ],
 )
 def test_nonsense_is_refused(settings, says):

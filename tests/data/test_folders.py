@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
+from supernet.data import image_folder
 from supernet.data.batches import Files, evaluation_batches, training_batches
-from supernet.data.folders import image_folder
 from supernet.data.images import read_image
 from supernet.runtime.errors import InputError
 
@@ -31,7 +31,7 @@ def noise(root, part="", count=10, size=(12, 10), classes=("cat", "dog"), first=
     [
         ([(30, 20)], (30, 20), None),
         ([(96, 96)], (96, 96), None),
-        ([(97, 96)], (64, 64), "images of 97 x 96: resized to 64 x 64; data.size"),
+        ([(97, 96)], (64, 64), "images of 97 x 96: resized to 64 x 64; size="),
         ([(30, 20), (34, 22), (40, 30)], (34, 22), "images of 3 sizes, 30 x 20 to 40 x 30: resized to 34 x 22"),
         ([(30, 20), (300, 200), (400, 300)], (64, 64), "images of 3 sizes, 30 x 20 to 400 x 300: resized to 64 x 64"),
     ],
@@ -46,7 +46,7 @@ def test_a_size_for_any_photos(tmp_path, sizes, shape, says):
 
 @pytest.mark.parametrize("size", [[1_000_000, 1_000_000], [0, 5], [5], ["a", "b"], [8.0, 8.0], True, 0])
 def test_nonsense_sizes_are_refused(tmp_path, size):
-    with pytest.raises(InputError, match=r"data.size=\["):
+    with pytest.raises(InputError, match=r"^size=\["):
         image_folder(noise(tmp_path, count=5), size=size)
 
 

@@ -42,7 +42,7 @@ def test_sixteen_bits_are_scaled(tmp_path):
 def test_other_sizes_are_resized_or_refused(tmp_path):
     path = save(tmp_path, np.full((8, 6), 77, dtype=np.uint8))
     assert read_image(path, (1, 4, 4)).unique().tolist() == [77]
-    with pytest.raises(InputError, match=r"8 x 6 pixels where others have 4 x 4; set data.size"):
+    with pytest.raises(InputError, match=r"8 x 6 pixels where others have 4 x 4; give a size"):
         read_image(path, (1, 4, 4), resize=False)
 
 

@@ -74,12 +74,10 @@ def test_classes_that_only_resemble_parts(tmp_path):
 
 def test_too_few_class_folders(tmp_path):
     part(tmp_path, "PetImages")
-    with pytest.raises(
-        InputError, match=r"found one \(PetImages\); one level down are cat, dog: data.path=.*PetImages"
-    ):
+    with pytest.raises(InputError, match=r"found one \(PetImages\); one level down are cat, dog: path=.*PetImages"):
         find_classes(tmp_path, "x")
     place(tmp_path / "flat", "1.png", "2.jpg")
-    with pytest.raises(InputError, match=r"data.path=x: 2 images and no folder for a class"):
+    with pytest.raises(InputError, match=r"path=x: 2 images and no folder for a class"):
         find_classes(tmp_path / "flat", "x")
 
 

@@ -14,8 +14,7 @@ import scipy.io
 from mutations import mutated
 from PIL import Image
 
-from supernet.data.folders import image_folder
-from supernet.data.sources import npz, torchvision_set
+from supernet.data import cifar10, fashion_mnist, image_folder, npz, svhn
 from supernet.runtime.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -115,7 +114,7 @@ def test_idx(tmp_path):
         name, inside = rng.choice(list(sound)), number % 2
         content = mutated(sound[name] if inside else gzip.compress(sound[name]), rng, early=True)
         (tmp_path / name).write_bytes(gzip.compress(content) if inside else content)
-        read += answers(lambda: torchvision_set("FashionMNIST", source=str(tmp_path)))
+        read += answers(lambda: fashion_mnist(source=str(tmp_path)))
     assert 0 < read < 600
 
 
@@ -145,7 +144,7 @@ def test_cifar(tmp_path, monkeypatch):
         for name in names:
             (folder / name).write_bytes(sound)
         (folder / rng.choice(names)).write_bytes(harmless(other_contents(rng, sound), sound))
-        read += answers(lambda: torchvision_set("CIFAR10", root=str(tmp_path)))
+        read += answers(lambda: cifar10(root=str(tmp_path)))
     assert 0 < read < 200
 
 
@@ -178,4 +177,4 @@ def test_svhn(tmp_path, monkeypatch, content):
     monkeypatch.setattr(datasets.svhn, "check_integrity", lambda *_: True)
     for part in ("train", "test"):
         scipy.io.savemat(tmp_path / f"{part}_32x32.mat", content)
-    assert not answers(lambda: torchvision_set("SVHN", root=str(tmp_path)))
+    assert not answers(lambda: svhn(root=str(tmp_path)))

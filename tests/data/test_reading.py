@@ -2,8 +2,8 @@ import json
 
 import numpy as np
 
+from supernet.data import digits, npz
 from supernet.data.reading import Reading, hashed, majority, sampled
-from supernet.data.sources import digits, npz
 
 
 def test_lines_say_what_was_read():

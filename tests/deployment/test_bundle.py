@@ -63,6 +63,41 @@ def test_goes_round(model):
     assert not any("auxiliary" in name for name in predictor.network.state_dict())
 
 
+@pytest.mark.parametrize("space", [Darts(4, 3, auxiliary=True, stem="imagenet"), NasBench201(4, 1, 1, nodes=2)])
+def test_a_predictor_saves_itself(tmp_path, space):
+    """The same outputs to the bit, the same description and the same bytes, also for the third file."""
+    cell = published("darts_v2") if space.name == "darts" else from_string("|nor_conv_3x3~0|+|none~0|skip_connect~1|")
+    make(tmp_path / "one.safetensors", (3, 32, 32), space, cell)
+    first = load(tmp_path / "one.safetensors")
+    first.save(str(tmp_path / "two.safetensors"))
+    again = load(tmp_path / "two.safetensors")
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    for one, two in zip(first(images), again(images), strict=True):
+        assert torch.equal(one.probs.data, two.probs.data)
+    for name in ("space", "architecture", "classes", "shape", "augmentation", "provenance"):
+        assert getattr(first, name) == getattr(again, name)
+    again.save(tmp_path / "three.safetensors")
+    written = [(tmp_path / f"{n}.safetensors").read_bytes() for n in ("one", "two", "three")]
+    assert written[0] == written[1] == written[2]
+
+
+def test_a_predictor_saves_what_it_has_become(model):
+    predictor, path = load(model[1]), model[1] / "other.safetensors"
+    with torch.no_grad():
+        predictor.network.classifier.bias.add_(1)
+    predictor.save(path)
+    assert torch.equal(load(path).network.classifier.bias, predictor.network.classifier.bias)
+
+
+def test_a_place_that_no_file_can_have_is_one_line(model):
+    predictor = load(model[1])
+    for place, says in ((model[1], r"^path=.*: a folder; give a file"), (model[1] / "a" / "b", "there is no folder")):
+        with pytest.raises(InputError, match=says) as error:
+            predictor.save(place)
+        assert "\n" not in str(error.value)
+    assert [path.name for path in model[1].iterdir()] == ["model.safetensors"]
+
+
 def test_results_have_the_familiar_shape(model):
     predictor = load(model[1])  # a run directory
     result = predictor(pictures(1))[0]

@@ -10,6 +10,7 @@ from supernet.data.augmentation import Augmentation
 from supernet.deployment.predictor import Predictor
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture
+from supernet.space.darts import Darts
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -28,7 +29,15 @@ class Recorder(nn.Module):
 def predictor(shape=(3, 4, 5)):
     channels = shape[0]
     augmentation = Augmentation((0.0,) * channels, (1.0,) * channels)
-    return Predictor(Recorder(), Architecture("toy", {}), ("dark", "light"), shape, augmentation, {})
+    return Predictor(
+        Recorder(),
+        space=Darts(4, 3),
+        architecture=Architecture("toy", {}),
+        classes=("dark", "light"),
+        shape=shape,
+        augmentation=augmentation,
+        provenance={},
+    )
 
 
 def picture(height=4, width=5):

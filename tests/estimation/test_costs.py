@@ -4,7 +4,7 @@ from torch import nn
 
 from supernet.estimation.costs import macs, parameters
 from supernet.execution.engines import Engine, engine
-from supernet.genotypes.published import published
+from supernet.genotypes.literature import published
 from supernet.space.cells import reference
 from supernet.space.choosers import Decided
 from supernet.space.darts import Darts

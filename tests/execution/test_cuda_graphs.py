@@ -212,7 +212,7 @@ def test_a_validation_between_a_pass_and_its_gradient_is_refused(twins):
     loss = other(*batch())[0].sum()
     with torch.no_grad():
         other(*batch())
-    with pytest.raises(InputError, match=r"runtime\.graphs"):
+    with pytest.raises(InputError, match=r"^graphs=True"):
         loss.backward()
 
 
@@ -222,7 +222,7 @@ def test_a_pass_that_is_overwritten_is_refused(twins):
         gradients(other, *batch())
     first, _ = other(*batch())
     other(*batch())
-    with pytest.raises(InputError, match=r"runtime\.graphs"):
+    with pytest.raises(InputError, match=r"^graphs=True"):
         first.sum().backward()
     last, _ = other(*batch())
     last.sum().backward(retain_graph=True)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pytest
 from supernet.experiments.conversion import convert
-from supernet.experiments.instantiate import build
+from supernet.experiments.instantiate import UNFIT, NamedError, build, named
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.limits import Limit
@@ -28,6 +28,12 @@ class Part:
     def __post_init__(self):
         if self.size > 100:
             raise InputError(f"size={self.size}: too large")
+
+
+def small(number: int, most: int = 3) -> int:
+    if number > most:
+        raise InputError(f"most={most}: {number} is more")
+    return int(1 / number)
 
 
 HERE = f"{__name__}.Part"
@@ -65,7 +71,7 @@ def test_builds_trees_with_the_types_asked_for():
         ({"size": 1, "other": 2}, "p.other: unknown setting; known: size, rate, name"),
         ({"rate": 1.0}, "p.size: needs a value"),
         ({"size": "???"}, "p.size: needs a value; give one with p.size="),
-        ({"size": 101}, "size=101: too large"),
+        ({"size": 101}, "^p.size=101: too large"),
         ({"size": 10**20}, "whole number below 2"),
         ({"size": 1, "rate": math.nan}, "p.rate=nan: needs a finite number"),
         ({"size": 1, "rate": math.inf}, "p.rate=inf: needs a finite number"),
@@ -105,3 +111,69 @@ def test_convert_knows_the_usual_annotations():
     assert convert(7, str, "k") == "7"
     assert convert("yes", bool | str, "k") == "yes"
     assert convert(object, type, "k") is object
+
+
+def told(message: str, parts: dict[str, object], kind: type[Exception] = InputError, **how: Any) -> str:
+    with pytest.raises(InputError) as error, named(parts, UNFIT, **how):
+        raise kind(message)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        ("size=101: too large", "p.size=101: too large"),
+        ("costs.none=-1: needs 0 or more", "p.costs.none=-1: needs 0 or more"),
+        ("sides[1]=0: too small", "p.sides[1]=0: too small"),
+        ("costs: none for 'a'", "p.costs: none for 'a'"),
+        ("length=3: too long", "p: length=3: too long"),  # no parameter of this part
+        ("size matters", "p: size matters"),
+        ("the sky is blue", "p: the sky is blue"),
+        ("", "p: "),
+    ],
+)
+def test_the_key_stands_before_what_a_part_says(message, says):
+    assert told(message, {"p": Part}) == says
+    assert told(message, {"p": Part(1)}) == says  # an object is known by its class
+    assert told(message, {"p": Part}, TypeError) == says
+
+
+def test_of_several_parts_the_one_that_has_the_parameter_is_named():
+    parts = {"s": small, "p": Part}
+    assert told("most=1: too few", parts) == "s.most=1: too few"
+    assert told("size=1: too few", parts) == "p.size=1: too few"
+    assert told("all wrong", parts) == "p: all wrong"
+    assert told("all wrong", {"s": small}, way_out="; leave it") == "s: all wrong; leave it"
+    assert told("most=1: too few", {"": Part, "s": small}) == "s.most=1: too few"
+    assert told("all wrong", {"": Part, "s": small}) == "all wrong"
+
+
+def test_a_part_at_an_empty_key_has_the_names_that_a_person_gives():
+    with pytest.raises(NamedError) as error, named({"q": small}), named({"": Part, "r": Part}):
+        raise InputError("sides[1]=0: too small")
+    assert str(error.value) == "sides[1]=0: too small"
+
+
+def test_what_has_its_key_keeps_it():
+    assert told("p.size=1: too few", {"q": Part}, NamedError) == "p.size=1: too few"
+
+
+def test_other_errors_pass():
+    with pytest.raises(ZeroDivisionError), named({"p": Part}, UNFIT):
+        small(0)
+    with pytest.raises(TypeError), named({"p": Part}):
+        raise TypeError("a bug")
+
+
+def test_what_is_called_later_says_its_key_then():
+    later = build({"_target_": f"{__name__}.small", "_partial_": True, "most": 2}, "p")
+    assert (later(1), later.func, later.keywords) == (1, small, {"most": 2})
+    with pytest.raises(NamedError, match=r"^p\.most=2: 3 is more"), named({"q": Part}):
+        later(3)
+    with pytest.raises(TypeError, match="unexpected"):  # a function may have bugs
+        later(1, other=1)
+    made = build({"_target_": HERE, "_partial_": True}, "p")
+    with pytest.raises(NamedError, match=r"^p\.size=101: too large"):
+        made(101)
+    with pytest.raises(NamedError, match=r"^p: .*unexpected"):  # a class is made of what a person gave
+        made(1, other=1)

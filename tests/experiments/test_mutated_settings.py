@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from supernet.experiments.command_line import check_options
 from supernet.experiments.job import prepare
 from supernet.experiments.schema import plain
-from supernet.experiments.searching import check_legs
+from supernet.experiments.searching import check_search
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
@@ -96,7 +96,7 @@ def test_settings_are_taken_or_refused_in_one_line(base, tmp_path):
                 check_options(words)
                 settings = plain(compose("config", words))
                 job = prepare(settings, tmp_path, Interruption())
-                check_legs(job)
+                check_search(job)
                 if any(math.isnan(n) for n in numbers(settings)):
                     wrong.append(f"{key}={bad}: accepted although it is not a number")
             except InputError as error:

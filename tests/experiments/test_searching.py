@@ -1,4 +1,4 @@
-"""Searches in several legs: what goes from one to the next, and stopping and going on anywhere."""
+"""Searches in several stages: what goes from one to the next, and stopping and going on anywhere."""
 
 from pathlib import Path
 
@@ -6,15 +6,15 @@ import pytest
 import torch
 from common import composed, tiny
 from supernet.experiments import job as job_module
-from supernet.experiments import searching as legs_module
 from supernet.experiments.job import prepare, random_cell
 from supernet.experiments.retraining import build_network
-from supernet.experiments.searching import build_leg, search_cell
+from supernet.experiments.searching import named_parts, planned_search, search_cell
 
 from supernet import load
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.report import Silent
+from supernet.search.progressive.search import build_stage, size_in_words
 from supernet.space.architecture import Architecture
 from supernet.space.dropout import SkipDropout
 
@@ -42,6 +42,11 @@ def job_of(directory, images, *more, steps=10**9):
     settings = composed(*tiny(images), "runtime.progress=false", *more)
     directory.mkdir(exist_ok=True)
     return prepare(settings, directory, StopAfter(steps))
+
+
+def built(job, number, kept=None, before=None):
+    with named_parts(job):
+        return build_stage(planned_search(job), number, kept, before)
 
 
 @pytest.fixture
@@ -80,13 +85,13 @@ def same(one: list, other: list) -> bool:
         ["stages=[{keep: 3, skip_dropout: 0.5}, {depth: 2, skip_dropout: 0.3}]", "relaxation=gumbel"],
     ],
 )
-def test_stopped_in_any_leg_and_resumed_is_bitwise_the_same(silent, tmp_path, images, settings):
+def test_stopped_in_any_stage_and_resumed_is_bitwise_the_same(silent, tmp_path, images, settings):
     settings = ["space=micro", *settings]
     whole, found = tmp_path / "whole", search_cell(job_of(tmp_path / "whole", images, *settings), "")
     straight = state_of(whole)
     assert list(straight) == ["search1.pt", "search2.pt"]
     parts = tmp_path / "parts"
-    for steps in (1, 2, 2):  # 3 steps a leg: in the first, then at the start and in the middle of the second
+    for steps in (1, 2, 2):  # 3 steps a stage: in the first, then at the start and in the middle of the second
         with pytest.raises(Interrupted):
             search_cell(job_of(parts, images, *settings, steps=steps), "")
         torch.manual_seed(steps)  # whatever has happened to the process in between
@@ -104,34 +109,34 @@ def test_a_checkpoint_of_another_stage_is_refused(silent, tmp_path, images):
         search_cell(job_of(tmp_path, images, "space=micro", stages % 4), "")
 
 
-def test_what_goes_on_to_the_next_leg(tmp_path, images, capsys):
+def test_what_goes_on_to_the_next_stage(tmp_path, images, capsys):
     job = job_of(tmp_path, images, "space.channels=8", f"stages={WIDENED}")
-    first = build_leg(job, 0)
+    first = built(job, 0)
     with torch.no_grad():
         for logits in first.inner.logits.values():
             logits.copy_(torch.tensor([0.0, 0.1, 0.2, 0.9, 0.8, 0.3, 0.7, 0.4]))
-    kept = first.kept(job.legs[0])
+    kept = first.kept(3)
     assert set(kept.values()) == {("skip_connect", "sep_conv_3x3", "dil_conv_3x3")}
-    second = build_leg(job, 1, kept, first)
+    second = built(job, 1, kept, first)
     assert all(torch.equal(p.detach(), torch.tensor([0.9, 0.8, 0.7])) for p in second.inner.logits.values())
     names = ["network.stem.0.weight", "network.classifier.weight"]
     states = [made.supernet.state_dict() for made in (first, second)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in names)
     edge = "network.cells.0.edges.0-2.choice.candidates.sep_conv_3x3.1.weight"
     assert [len(state[edge]) for state in states] == [2, 4]
-    afresh = build_leg(job_of(tmp_path, images, "stages=[{keep: 3}, {}]"), 1, kept, first)
+    afresh = built(job_of(tmp_path, images, "stages=[{keep: 3}, {}]"), 1, kept, first)
     assert not any(torch.equal(p.detach(), torch.tensor([0.9, 0.8, 0.7])) for p in afresh.inner.logits.values())
-    assert "one channel in 2" in legs_module.describe(job.legs[1], second.supernet)
+    assert "one channel in 2" in size_in_words(job.stages[1], second.supernet)
 
 
 def test_a_divisor_that_does_not_fit_is_told(tmp_path, images):
     job = job_of(tmp_path, images, "stages=[{channel_divisor: 6}, {}]")
-    assert "one channel in 2 (not in 6" in legs_module.describe(job.legs[0], build_leg(job, 0).supernet)
+    assert "one channel in 2 (not in 6" in size_in_words(job.stages[0], built(job, 0).supernet)
 
 
 def test_dropout_follows_identity_skips_alone(tmp_path, images):
     job = job_of(tmp_path, images, "stages=[{skip_dropout: 0.5}, {}]", "runtime.engine=fused")
-    dropped, plain_ = (build_leg(job, n).supernet for n in (0, 1))
+    dropped, plain_ = (built(job, n).supernet for n in (0, 1))
     skips = {n: m for n, m in dropped.named_modules() if n.endswith("candidates.skip_connect")}
     assert {type(m).__name__ for m in skips.values()} == {"SkipDropout", "FactorizedReduce"}
     assert not any(isinstance(m, SkipDropout) for m in plain_.modules())
@@ -142,7 +147,7 @@ def test_a_wrapper_stands_in_for_the_strategy_and_rivals_come_from_the_whole_spa
     monkeypatch.syspath_prepend(tmp_path)
     stages = "stages=[{wrapper: {_target_: my_wrapping.wrap, _partial_: true, word: you}}]"
     job = job_of(tmp_path, images, stages, "chooser.excluded=[max_pool_3x3,avg_pool_3x3,skip_connect,sep_conv_3x3]")
-    made = build_leg(job, 0)
+    made = built(job, 0)
     assert made.strategy == [made.inner, "you"]
     assert made.supernet.decisions["normal/2/0"].options == ("none", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
     drawn = {o for n in range(8) for name, kept in random_cell(job, n).items() if name.count("/") == 2 for o in kept}
@@ -152,12 +157,12 @@ def test_a_wrapper_stands_in_for_the_strategy_and_rivals_come_from_the_whole_spa
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["stages=[3]"], r"stages\[0\]=3: needs settings of a leg, such as {keep: 4}"),
+        (["stages=[3]"], r"stages\[0\]=3: needs settings of a stage, such as {keep: 4}"),
         (["stages=[{},{kept: 4}]"], r"stages\[1\].kept: unknown setting; known: depth"),
         (["stages=[{keep: few}]"], r"stages\[0\].keep=few: needs a whole number"),
         (["stages=[{depth: 0}]"], r"stages\[0\].depth=0.0: multiplies"),
-        (["stages=[{warm_up: -1}]"], r"stages\[0\].warm_up=-1.0: multiplies search.warm_up"),
-        (["stages=[{inherit_weights: true}]"], "stages.inherit_weights=true: there is no leg before the first"),
+        (["stages=[{warm_up: -1}]"], r"stages\[0\].warm_up=-1.0: multiplies the warm-up"),
+        (["stages=[{inherit_weights: true}]"], r"stages\[0\].inherit_weights=True: there is no stage before the first"),
         (["stages=[{wrapper: 3}]"], r"stages\[0\].wrapper=3: needs an object"),
         (["stages=[{schedule: half}]"], r"stages\[0\].schedule=half: use one of own, whole"),
     ],
@@ -171,14 +176,12 @@ def test_leaving_out_too_much_is_told(tmp_path, images):
     with pytest.raises(
         InputError, match=r"chooser.excluded=\['skip_connect'\]: leaves none of none, skip_connect at normal/2/0"
     ):
-        build_leg(
-            job_of(tmp_path, images, "space.operations=[none,skip_connect]", "chooser.excluded=[skip_connect]"), 0
-        )
+        built(job_of(tmp_path, images, "space.operations=[none,skip_connect]", "chooser.excluded=[skip_connect]"), 0)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_searches_micro(silent, images, tmp_path, method):
-    """Two steps a leg, and a network of what was found."""
+    """Two steps a stage, and a network of what was found."""
     length = ["search.epochs=1", "search.warm_up=0", "search.batch_size=23"]
     few = ["strategy.candidates=3", "strategy.finalists=2"] if method == "random_search" else []
     job = job_of(
@@ -189,8 +192,8 @@ def test_every_method_searches_micro(silent, images, tmp_path, method):
     assert build_network(job, found)(torch.zeros(2, *job.data.shape)).shape == (2, 3)
 
 
-def test_the_whole_road_in_two_legs(supernet, images, tmp_path):
-    """From the command line: each leg reports under its own name, and the model loads."""
+def test_the_whole_road_in_two_stages(supernet, images, tmp_path):
+    """From the command line: each stage reports under its own name, and the model loads."""
     code, printed = supernet(*tiny(images, "stages=[{keep: 3}, {inherit_weights: true}]", "baseline.random=0"))
     assert code == 0, printed
     (run,) = tmp_path.glob("runs/quick/*")

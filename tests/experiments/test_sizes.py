@@ -9,11 +9,11 @@ from common import composed, tiny
 from PIL import Image
 from supernet.experiments.job import prepare
 from supernet.experiments.retraining import balanced
-from supernet.experiments.searching import check_legs
-from supernet.experiments.sizes import batch_size, described
+from supernet.experiments.searching import check_search
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
+from supernet.training.lengths import length_in_words
 
 
 def folder(root, counts: dict[str, int], size: int = 8):
@@ -31,40 +31,36 @@ def job_of(tmp_path, *words):
     return prepare(composed(*words, "runtime.threads=1"), tmp_path, Interruption())
 
 
-@pytest.mark.parametrize("images", [1294, 1438, 719, 5000])
-def test_many_images_have_batches_of_64(images):
-    assert batch_size(images, 11 if images == 719 else 20) == 64
-
-
-@pytest.mark.parametrize(("images", "size"), [(5, 5), (2, 2), (9, 9), (17, 9), (36, 9), (50, 9), (360, 18)])
-def test_few_images_have_small_batches_of_about_a_size(images, size):
-    assert batch_size(images, 20) == size
-    assert images % size not in (1, 2), "norms of one or two images would be noise"
-
-
 def test_the_digits_are_trained_as_ever(tmp_path):
     job = job_of(tmp_path)
     assert job.retrain_recipe is not None
-    assert [job.retrain_recipe.batch_size, job.legs[0].recipe.batch_size] == [64, 64]
-    for recipe, (part, _) in ((job.retrain_recipe, job.divided.retrain), (job.legs[0].recipe, job.divided.search)):
-        assert described(recipe, job.data.train.subset(part)) == ""
+    assert [job.retrain_recipe.batch_size, job.stages[0].recipe.batch_size] == [64, 64]
+    for recipe, (part, _) in ((job.retrain_recipe, job.divided.retrain), (job.stages[0].recipe, job.divided.search)):
+        assert length_in_words(recipe, job.data.train.subset(part)) == ""
     assert job.settings["retrain"]["batch_size"] == 64, "what is recorded has no null in it"
 
 
 def test_fifty_photos_get_as_many_steps_as_the_digits(tmp_path):
     job = job_of(tmp_path, *folder(tmp_path / "photos", {"cat": 25, "dog": 25}))
     training = job.data.train.subset(job.divided.retrain[0])
-    assert described(job.retrain_recipe, training) == "36 images: 20 epochs of 20 steps (5 passes) in batches of 9"
+    assert (
+        length_in_words(job.retrain_recipe, training) == "36 images: 20 epochs of 20 steps (5 passes) in batches of 9"
+    )
     halves = [job.data.train.subset(half) for half in job.divided.search]
-    assert described(job.legs[0].recipe, halves[0]) == "20 images: 8 epochs of 12 steps (6 passes) in batches of 10"
+    assert (
+        length_in_words(job.stages[0].recipe, halves[0])
+        == "20 images: 8 epochs of 12 steps (6 passes) in batches of 10"
+    )
 
 
 def test_what_is_typed_is_obeyed(tmp_path):
     words = ["retrain.batch_size=36", "search.batch_size=4", "retrain.epochs=3", "retrain.least_steps=0"]
     job = job_of(tmp_path, *folder(tmp_path / "photos", {"cat": 25, "dog": 25}), *words)
     assert job.retrain_recipe.batch_size == 36
-    assert job.legs[0].recipe.batch_size == 4
-    assert described(job.retrain_recipe, job.data.train.subset(job.divided.retrain[0])).startswith("36 images: 3 ep")
+    assert job.stages[0].recipe.batch_size == 4
+    assert length_in_words(job.retrain_recipe, job.data.train.subset(job.divided.retrain[0])).startswith(
+        "36 images: 3 ep"
+    )
 
 
 def test_eight_pictures_a_class_end_in_a_model(supernet, tmp_path):
@@ -90,7 +86,7 @@ def test_too_few_is_known_before_anything_runs(tmp_path, cats, words, says):
 
 def test_three_of_a_class_are_enough(tmp_path):
     job = job_of(tmp_path, *folder(tmp_path / "photos", {"cat": 3, "dog": 30}))
-    check_legs(job)
+    check_search(job)
     for part in (*job.divided.search, *job.divided.retrain):
         assert len(job.data.train.labels[part].unique()) == 2
     assert not balanced(job.data)

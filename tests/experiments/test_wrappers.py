@@ -1,4 +1,4 @@
-"""Methods that wrap a leg's strategy, from the command line: DARTS-PT and OLES."""
+"""Methods that wrap a stage's strategy, from the command line: DARTS-PT and OLES."""
 
 import pytest
 from common import composed, tiny
@@ -26,7 +26,7 @@ class Recorder(Silent):
 
 @pytest.fixture
 def searched(monkeypatch, images, tmp_path):
-    """Searches a cell: the cell, and the scalars of each leg."""
+    """Searches a cell: the cell, and the scalars of each stage."""
 
     def run(*overrides):
         reports = {}
@@ -38,7 +38,7 @@ def searched(monkeypatch, images, tmp_path):
     return run
 
 
-def test_darts_pt_decides_edge_by_edge_in_its_second_leg(searched):
+def test_darts_pt_decides_edge_by_edge_in_its_second_stage(searched):
     cell, logged = searched("method=darts_pt", "search.epochs=2")
     assert "projection/rounds" not in logged["search1"]
     assert logged["search2"]["projection/rounds"] == [1, 1, 2]  # of 3 rounds, which are at 0, 1/2 and the end
@@ -72,7 +72,7 @@ def test_oles_stops_operations(searched):
         (["method=oles", "stages.0.wrapper.threshold=2"], "stages[0].wrapper.threshold=2.0: is a cosine"),
         (
             ["method=darts_pt", "monitor.on_rise=stop", "monitor.every=1"],
-            "monitor.on_rise=stop: acts on a search in one leg, stages has 2",
+            "monitor.on_rise=stop: acts on a search in one stage, and this one has 2",
         ),
         (
             [f"stages=[{{wrapper: {PROJECTION}}}]", "monitor=early_stop", "monitor.every=1"],
@@ -83,10 +83,11 @@ def test_oles_stops_operations(searched):
             "has no alphas and so no lambda_max; use go_on",
         ),
         (["method=random_search", "stages=[{keep: 2}, {}]"], "stages[0].keep=2: this search ranks no operations"),
+        (["method=random_search", "space=micro", "stages=[{keep: 2}, {}]"], "supernet: stages[0].keep=2: this search"),
         (["method=darts_pt_fixed", "stages=[{keep: 2}, {}]"], "stages[0].keep=2: this search ranks no operations"),
         (
             [f"stages=[{{wrapper: {PROJECTION}}}, {{inherit_weights: true}}]"],
-            "stages.inherit_weights=true: what the wrapper of the leg",
+            "stages[1].inherit_weights=True: what the wrapper of the stage",
         ),
         (["stages=[{wrapper: {_target_: pathlib.PurePath, _partial_: true}}]"], "stages[0].wrapper: "),
     ],

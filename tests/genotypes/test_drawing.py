@@ -11,7 +11,7 @@ from PIL import Image
 from supernet.genotypes import drawing
 from supernet.genotypes.drawing import cell_kinds, cell_to_dot, draw_cell, edge_names, heat_map, save_drawings
 from supernet.genotypes.edge_routing import Edge, lay_out
-from supernet.genotypes.published import PUBLISHED, published
+from supernet.genotypes.literature import PUBLISHED, published
 from supernet.runtime.text import printable
 from supernet.space.architecture import Architecture
 from supernet.space.nasbench201 import from_string

@@ -2,8 +2,8 @@ import logging
 
 import pytest
 
+from supernet.genotypes.literature import published
 from supernet.genotypes.lookup import find_genotype
-from supernet.genotypes.published import published
 from supernet.runtime.errors import InputError
 from supernet.space.nasbench201 import from_string
 

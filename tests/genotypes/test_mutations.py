@@ -12,8 +12,8 @@ from supernet import Darts, Decided, load, published
 from supernet.data.augmentation import Augmentation
 from supernet.deployment.bundle import save_bundle
 from supernet.estimation.benchmark_tables import read_table
+from supernet.genotypes.literature import PUBLISHED
 from supernet.genotypes.parsing import read_genotype
-from supernet.genotypes.published import PUBLISHED
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture
 from supernet.space.nasbench201 import NasBench201, from_string, to_string

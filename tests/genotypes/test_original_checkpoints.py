@@ -8,13 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from supernet.genotypes.literature import PUBLISHED
 from supernet.genotypes.original_checkpoints import (
     load_original_final,
     load_original_search,
     original_alphas,
     original_betas,
 )
-from supernet.genotypes.published import PUBLISHED
 from supernet.runtime.errors import InputError
 from supernet.search.differentiable.architects import Bilevel, first_order, unrolled
 from supernet.space.choosers import Decided, Undecided

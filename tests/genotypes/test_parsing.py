@@ -2,8 +2,8 @@
 
 import pytest
 
+from supernet.genotypes.literature import PUBLISHED
 from supernet.genotypes.parsing import count_genotypes, find_place, read_genotype
-from supernet.genotypes.published import PUBLISHED
 from supernet.runtime.errors import InputError
 
 PAIRS = (

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from supernet.genotypes.published import published
+from supernet.genotypes.literature import published
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import check, one_hot, random_architecture
 from supernet.space.choices import Choice
@@ -183,10 +183,10 @@ def test_learns_a_tiny_set():
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"nodes": 1}, "space.nodes=1: needs to be at least 2"),
-        ({"cells": 0}, "space.cells=0"),
-        ({"channels": 1}, "space.channels=1"),
-        ({"operations": ()}, "space.operations"),
+        ({"nodes": 1}, "nodes=1: needs to be at least 2"),
+        ({"cells": 0}, "cells=0"),
+        ({"channels": 1}, "channels=1"),
+        ({"operations": ()}, "operations"),
         ({"operations": ("none",)}, "besides 'none'"),
         ({"operations": ("sep_conv_3x3", "sep_conv_3x3")}, "different operations"),
         ({"stem": "mnist"}, "use cifar"),

@@ -252,7 +252,7 @@ def test_cells_of_other_spaces_cannot_be_written():
 )
 def test_bad_settings_are_one_line(settings):
     (name,) = settings
-    with pytest.raises(InputError, match=f"space.{name}="):
+    with pytest.raises(InputError, match=f"^{name}="):
         NasBench201(**settings)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Resident, training_batches
-from supernet.genotypes.published import published
+from supernet.genotypes.literature import published
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.report import Silent
@@ -230,5 +230,5 @@ def test_best_needs_validation_images():
     ],
 )
 def test_recipe_refuses_nonsense_by_name(settings):
-    with pytest.raises(InputError, match=f"retrain.{next(iter(settings))}="):
+    with pytest.raises(InputError, match=f"^{next(iter(settings))}="):
         Recipe(**settings)

@@ -62,12 +62,12 @@ def test_dropout_after_skips_is_that_of_p_darts():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: Cosine(0.0), "schedule.start=0.0"),
-        (lambda: Cosine(0.1, 0.2), "schedule.end=0.2"),
-        (lambda: Cosine(0.1, warm_up=-1), "schedule.warm_up=-1"),
-        (lambda: Linear(0.1, tail=-1), "schedule.tail=-1"),
+        (lambda: Cosine(0.0), "start=0.0"),
+        (lambda: Cosine(0.1, 0.2), "end=0.2"),
+        (lambda: Cosine(0.1, warm_up=-1), "warm_up=-1"),
+        (lambda: Linear(0.1, tail=-1), "tail=-1"),
         (lambda: Linear(0.1, tail=5)(0, 5), "epochs=5"),
-        (lambda: Exponential(0.1, 1.5), "schedule.factor=1.5"),
+        (lambda: Exponential(0.1, 1.5), "factor=1.5"),
     ],
 )
 def test_nonsense_is_refused(make, says):
@@ -80,5 +80,5 @@ def test_a_short_training_can_see_the_beginning_of_a_long_cosine():
     short, long = Cosine(0.025, 0.001, span=50), Cosine(0.025, 0.001)
     assert [short(epoch, 25) for epoch in range(25)] == [long(epoch, 50) for epoch in range(25)]
     assert Cosine(0.025, 0.001, span=10)(20, 30) == pytest.approx(0.001)  # a longer one does not climb again
-    with pytest.raises(InputError, match=r"schedule\.span=0"):
+    with pytest.raises(InputError, match=r"span=0"):
         Cosine(0.025, span=0)

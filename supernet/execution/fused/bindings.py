@@ -16,7 +16,7 @@ from supernet.execution.native import library
 _Sizes = tuple[int, ...]
 
 CHANNELS = range(4, 1025)
-"""How many of them the compiled passes are for."""
+"""The numbers of channels that the compiled passes are for."""
 
 
 def dense(x: Tensor) -> Tensor:
@@ -49,8 +49,11 @@ class Norm:
 
 
 def once(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """For a gradient that cannot be differentiated itself: says so (PyTorch's own mark leaves it out without a word
-    where a second gradient is asked for by torch.autograd.grad)."""
+    """For a gradient that cannot be differentiated itself: raises where somebody tries.
+
+    PyTorch's own `once_differentiable` does not: where `torch.autograd.grad` asks for a second gradient, it leaves the
+    part out without a word.
+    """
 
     @wraps(backward)
     def checked(ctx: Any, *gradients: Tensor) -> Any:

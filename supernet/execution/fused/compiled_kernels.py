@@ -1,4 +1,4 @@
-"""Separable and 1x1 convolutions in compiled passes.
+"""Separable and 1x1 convolutions and their gradients in compiled passes: the fast backend of `functions.py`.
 
 PyTorch's own kernels read and write what lies between them, and fill half a register where channels are few or no
 multiple of a vector: 4, 8 and 16 (what partial channels leave of 16, 32 and 64), 36. Here one compiled pass
@@ -9,24 +9,25 @@ multiple of a vector: 4, 8 and 16 (what partial channels leave of 16, 32 and 64)
 * ReLU and 1x1 convolution, and their gradients.
 
 `serves` and `serves_pointwise` say where; elsewhere, and without the compiled part, `torch_kernels.py` and PyTorch do
-the same. Norms by themselves are in `norms.py`.
+the same. All x and gradients are channels-last: the compiled part is given addresses, and reads rows of channels.
+Norms by themselves are in `norms.py`.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from supernet.execution.fused.bindings import CHANNELS, Norm, Window, at, compiled, dense, loaded, once, room, sizes
+from supernet.execution.fused.bindings import CHANNELS, Norm, Window, at, compiled, loaded, room, sizes
 from supernet.execution.fused.norms import line, norm_gradients, serves_norm, statistics_of, unbiased
 
 
 def serves(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> bool:
     """Whether a separable convolution of x runs compiled: kernels of 3 or 5 that keep their centre, stride 1 or 2."""
+    # The compiled part has one number of channels for all three, and a frame of zeros as wide as half the kernel.
     channels, (_, _, kernel, _) = x.shape[1], depthwise.shape
     centred = window.padding[0] == window.dilation[0] * (kernel - 1) // 2
     fits = channels in CHANNELS and channels == len(depthwise) == len(pointwise) and pointwise.dtype == x.dtype
@@ -40,98 +41,81 @@ def serves_pointwise(x: Tensor, weight: Tensor) -> bool:
 
 
 def separable(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> Tensor:
-    """`kernels.separable`, where `serves` says so."""
-    out: Tensor = _Separable.apply(x, depthwise, pointwise, window)
-    return out
+    """The 1x1 convolution of the depthwise convolution of x."""
+    return _forward(x, None, None, depthwise, pointwise, window)
+
+
+def separable_gradients(
+    gradient: Tensor,
+    x: Tensor | None,
+    shape: torch.Size,
+    depthwise: Tensor,
+    pointwise: Tensor,
+    window: Window,
+    wanted: Sequence[bool],
+) -> tuple[Tensor | None, ...]:
+    """By x, of `shape`, and both weights; x itself is needed for the weights' alone."""
+    return _gradients(gradient, x, shape, None, None, depthwise, pointwise, window, wanted)
 
 
 def norm_relu_separable(
-    x: Tensor, scale: Tensor | None, shift: Tensor | None, depthwise: Tensor, pointwise: Tensor, norm: Norm, w: Window
-) -> Tensor:
-    """`kernels.norm_relu_separable`, where `serves` says so."""
-    out: Tensor = _NormReluSeparable.apply(x, scale, shift, depthwise, pointwise, norm, w)
+    x: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    depthwise: Tensor,
+    pointwise: Tensor,
+    norm: Norm,
+    window: Window,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """`separable` of the ReLU of the norm of x, and what the gradients need: statistics, and the norm as a line."""
+    statistics = statistics_of(x, norm.eps)
+    # Moved here, as PyTorch's norm would do it: nobody else sees the statistics of a norm within a chain.
+    if norm.mean is not None and norm.variance is not None:
+        norm.mean.lerp_(statistics[0], norm.momentum)
+        norm.variance.lerp_(unbiased(statistics[1], x), norm.momentum)
+    slope, level = line(statistics, scale, shift)
+    return _forward(x, slope, level, depthwise, pointwise, window), (statistics, slope, level)
+
+
+def norm_relu_separable_gradients(
+    gradient: Tensor,
+    x: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    depthwise: Tensor,
+    pointwise: Tensor,
+    kept: Sequence[Tensor],
+    eps: float,
+    window: Window,
+    wanted: Sequence[bool],
+) -> tuple[Tensor | None, ...]:
+    """By x, scale, shift and both weights. `kept`: what `norm_relu_separable` gave for it."""
+    statistics, slope, level = kept
+    each = (any(wanted[:3]), *wanted[3:])  # all of the norm's begin with that of what the norm makes
+    dh, *rest = _gradients(gradient, x, x.shape, slope, level, depthwise, pointwise, window, each)
+    if dh is None:
+        return None, None, None, *rest
+    dx, slopes = norm_gradients(dh, x, statistics, scale, wanted[0])
+    return dx, *(s if needed else None for s, needed in zip(slopes, wanted[1:3], strict=True)), *rest
+
+
+def pointwise(x: Tensor, weight: Tensor, relu: bool) -> Tensor:
+    """The 1x1 convolution of x, or of its ReLU, with weight (out, in, 1, 1)."""
+    out, across = room(x, (len(x), len(weight), *x.shape[2:])), weight.detach().contiguous()
+    loaded().pointwise(at(x), int(relu), at(across), at(out), *_extents(x, weight))
     return out
 
 
-def pointwise(x: Tensor, weight: Tensor, *, relu: bool) -> Tensor:
-    """The 1x1 convolution of x, or of its ReLU, with weight (out, in, 1, 1), channels-last."""
-    out: Tensor = _Pointwise.apply(x, weight, relu)
-    return out
-
-
-class _Separable(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> Tensor:
-        x = dense(x)
-        ctx.window, ctx.shape = window, x.shape
-        ctx.save_for_backward(x if any(ctx.needs_input_grad[1:3]) else None, depthwise, pointwise)
-        return _forward(x, None, None, depthwise, pointwise, window)
-
-    @staticmethod
-    @once
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, depthwise, pointwise = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[:3]
-        return *_gradients(gradient, x, ctx.shape, None, None, depthwise, pointwise, ctx.window, wanted), None
-
-
-class _NormReluSeparable(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        scale: Tensor | None,
-        shift: Tensor | None,
-        depthwise: Tensor,
-        pointwise: Tensor,
-        norm: Norm,
-        window: Window,
-    ) -> Tensor:
-        x = dense(x)
-        statistics = statistics_of(x, norm.eps)
-        if norm.mean is not None and norm.variance is not None:
-            norm.mean.lerp_(statistics[0], norm.momentum)
-            norm.variance.lerp_(unbiased(statistics[1], x), norm.momentum)
-        slope, level = line(statistics, scale, shift)
-        ctx.window = window
-        ctx.save_for_backward(x, scale, depthwise, pointwise, statistics, slope, level)
-        return _forward(x, slope, level, depthwise, pointwise, window)
-
-    @staticmethod
-    @once
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, scale, depthwise, pointwise, statistics, slope, level = ctx.saved_tensors
-        wanted = (any(ctx.needs_input_grad[:3]), *ctx.needs_input_grad[3:5])
-        dh, *rest = _gradients(gradient, x, x.shape, slope, level, depthwise, pointwise, ctx.window, wanted)
-        dx = of_scale = of_shift = None
-        if dh is not None:
-            dx, slopes = norm_gradients(dh, x, statistics, scale, ctx.needs_input_grad[0])
-            of_scale, of_shift = (
-                s if needed else None for s, needed in zip(slopes, ctx.needs_input_grad[1:3], strict=True)
-            )
-        return dx, of_scale, of_shift, *rest, None, None
-
-
-class _Pointwise(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, relu: bool) -> Tensor:
-        x = dense(x)
-        ctx.relu, ctx.shape = relu, x.shape
-        ctx.save_for_backward(x if relu or ctx.needs_input_grad[1] else None, weight)
-        out, across = room(x, (len(x), len(weight), *x.shape[2:])), weight.detach().contiguous()
-        loaded().pointwise(at(x), int(relu), at(across), at(out), *_extents(x, weight))
-        return out
-
-    @staticmethod
-    @once
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        gradient, across = dense(gradient), weight.contiguous()
-        dx = room(gradient, ctx.shape) if ctx.needs_input_grad[0] else None
-        dw = torch.empty_like(across) if ctx.needs_input_grad[1] else None
-        given = at(gradient), at(x), int(ctx.relu), at(across)
-        loaded().pointwise_gradients(*given, at(dx), at(dw), *_extents(gradient, weight))
-        return dx, dw, None
+def pointwise_gradients(
+    gradient: Tensor, x: Tensor | None, shape: torch.Size, weight: Tensor, relu: bool, wanted: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """By x, of `shape`, and the weight; x itself is needed for the weight's and the ReLU alone."""
+    across = weight.contiguous()
+    dx = room(gradient, shape) if wanted[0] else None
+    dw = torch.empty_like(across) if wanted[1] else None
+    given = at(gradient), at(x), int(relu), at(across)
+    loaded().pointwise_gradients(*given, at(dx), at(dw), *_extents(gradient, weight))
+    return dx, dw
 
 
 def _extents(x: Tensor, weight: Tensor) -> tuple[ctypes.c_int64, ctypes.c_int64, ctypes.c_int64]:
@@ -145,6 +129,7 @@ def _forward(
     """The convolutions of x, or of ReLU(slope x + level)."""
     rows, columns = ((size - 1) // window.stride[0] + 1 for size in x.shape[2:])
     out = torch.empty_like(x) if window.stride[0] == 1 else room(x, (*x.shape[:2], rows, columns))
+    # The compiled part reads weights in the order (out, in, rows, columns), and the engine has them channels-last.
     taps, across = depthwise.detach().contiguous(), pointwise.detach().contiguous()
     numbers = sizes(tuple(x.shape), tuple(out.shape), window)
     kernel = depthwise.shape[2]
@@ -164,9 +149,9 @@ def _gradients(
     wanted: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:
     """By slope x + level, or x, of `shape`, and both weights. x is needed for the weights' and the ReLU alone."""
-    gradient = dense(gradient)
     taps, across = depthwise.contiguous(), pointwise.contiguous()
     dx = room(gradient, shape) if wanted[0] else None
+    # Both weights' gradients or none: they come out of one pass, and the second costs next to nothing.
     dw = gradient.new_empty(taps.numel() + across.numel()) if any(wanted[1:]) else None
     numbers, kernel = sizes(tuple(shape), tuple(gradient.shape), window), depthwise.shape[2]
     parts = (at(part) for part in (gradient, x, slope, level, taps, across, dx, dw))

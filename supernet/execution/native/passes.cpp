@@ -8,7 +8,9 @@
 
 #include <cmath>
 
-// Sums of each thread's part of `floats` numbers, of whole pixels each, added in the threads' order.
+// Sums over all pixels, for each channel: of x - at and of its square; with g, of g and of g (x - at). Each thread has
+// a part of the `floats` numbers, whole pixels, and the parts are added in the threads' order, not as they get ready:
+// as many threads give the same sum to the last digit.
 static void sums_of(int64_t floats, int C, const float *x, const float *g, const float *at, double *sums) {
   const int threads = omp_get_max_threads();
   const int64_t pixels = floats / C;
@@ -54,6 +56,7 @@ void separable_gradients(const float *g, const float *x, const float *slope, con
   Shape s;
   memcpy(&s, shape, sizeof s);
   const int threads = omp_get_max_threads();
+  // Threads share the images. Of dx each writes its own, but all add to the same weights: a copy for each thread.
   const int64_t size = s.channels * (K * K + s.channels);
   std::vector<float> parts(dw ? threads * size : 0, 0.0f);
 #pragma omp parallel for schedule(static, 1)
@@ -95,6 +98,8 @@ void norm_statistics(const float *x, int64_t floats, int C, double eps, float *s
   std::vector<double> sums(2 * C);
   std::vector<float> centre(x, x + C);  // any pixel: numbers near the mean have small squares
   const double count = floats / C;
+  // Twice: the first pass finds the mean, and the second sums squares around it. E(x^2) - E(x)^2 in one pass would lose
+  // all digits where the mean is large.
   for (int pass = 0; pass < 2; pass++) {
     sums_of(floats, C, x, nullptr, centre.data(), sums.data());
     for (int c = 0; c < C && pass == 0; c++) centre[c] += sums[c] / count;
@@ -126,6 +131,7 @@ void norm_gradients(const float *g, const float *x, const float *statistics, con
   std::vector<float> abc(3 * C);
   const double count = floats / C;
   sums_of(floats, C, x, g, statistics, sums.data());
+  // dx = steep (g - mean(g) - (x - mean) inverse^2 mean(g (x - mean))), which is abc[0] x + abc[1] g + abc[2].
   for (int c = 0; c < C; c++) {
     const double inverse = statistics[2 * C + c], steep = (scale ? scale[c] : 1.0) * inverse;
     dw[c] = sums[C + c] * inverse;

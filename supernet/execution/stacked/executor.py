@@ -1,26 +1,29 @@
 """The executor for GPUs: all edges that leave a state are evaluated as one stack, in few and large operations.
 
 A search cell evaluated edge by edge is thousands of small kernels, and launching them costs more than running them.
-All input states are there at once, and every node is there once all that leads to it is; so a cell is a few *groups*
-of edges, and in each group everything of one kind is one operation. The parameters are the modules' own, read and
-stacked anew in every pass. The function is the one that `reference` defines, because
+All input states are known at the beginning, and a node is known once all edges into it are evaluated. So a cell is a
+few groups of edges, and in each group everything of one kind is one operation (`plan.py` has the words for the parts).
+The parameters are the modules' own, read and stacked anew in every pass. The function is the one that `reference`
+defines, because
 
 1. "none" is zero, and so is its weight's gradient: it is left out;
 2. ReLU and pooling depend on the source alone and are computed once for it;
 3. depthwise convolutions side by side on the channel axis do not mix, and a 3x3 kernel, dilated or not, is a 5x5 kernel
    with zeros in it: one depthwise convolution does all kinds whose frame is at most 5 pixels, others do theirs;
-4. 1x1 convolutions of several edges are one of as many groups (or a batch of matrix products);
+4. 1x1 convolutions of several edges are one convolution of as many groups (or a batch of matrix products);
 5. batch norm works on each channel by itself: normalising the stack normalises each edge, with its own running
    statistics, which are read and written in stacks, too;
 6. p norm(y) is norm(y) with the scale p: the weights ride on the last norm of an operation, and their gradients come
    out of its backward pass, summed in float32 also where activations are bfloat16;
 7. what is left is a sum over the edges into a node, done over all kinds at once;
 8. with partial channels all of that concerns the part that is operated on; what passes by is a weighted sum as well,
-   and shuffling both together is linear and the same for all edges of a node, so that it is done once a node.
+   and shuffling both together is linear and the same for all edges of a node, so that it is done once for a node.
 
 What is not recognised, such as an operation of one's own, is run by itself and joins the sum. A cell that is not a
-plain search cell (decided, with dropped paths, or on single paths, which are few operations anyway) is left to the
-reference (`cells.one_by_one`).
+plain search cell is left to the reference (`cells.one_by_one`): one that is decided, has dropped paths, changes the
+width on its edges, or runs single paths, which are few operations anyway.
+
+Everything here can be differentiated any number of times, as second-order architects do.
 """
 
 from __future__ import annotations
@@ -32,10 +35,12 @@ from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from supernet.execution.stacked.packing import fold, mix, reorder, repeat, scale, spread, stack
-from supernet.execution.stacked.plan import Group, Plan, Run, Tower, make_plan, open_choice
+from supernet.execution.stacked.packing import fold, mix, repeat, scale, stack
+from supernet.execution.stacked.plan import EdgeGroup, Plan, SharedRead, Tower
+from supernet.execution.stacked.planning import make_plan, open_choice
+from supernet.execution.stacked.supply import Supply
 from supernet.space.cells import Cell, one_by_one
 from supernet.space.choices import InputChoice, PartialChannels
 
@@ -44,20 +49,46 @@ _PLANS: WeakKeyDictionary[Cell, Plan | None] = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Stacked:
-    """The executor. `pointwise`: how the 1x1 convolutions of a stack are done, as a grouped convolution or a batched
-    matrix product; which is faster depends on the GPU (`experiments/benchmarks/gpu.py` tells)."""
+    """Evaluates a search cell in few and large operations, as a GPU wants them.
+
+    Args:
+        pointwise: how the 1x1 convolutions of a stack are done, as a grouped convolution or as a batched matrix
+            product. Which is faster depends on the GPU (`experiments/benchmarks/gpu.py` measures it).
+
+    Example:
+        >>> from supernet.execution.modes import running
+        >>> from supernet.space.choosers import Undecided
+        >>> from supernet.space.darts import Darts
+        >>> from supernet.space.supernet import Supernet
+        >>> supernet = Supernet(Darts(channels=4, cells=1, nodes=2).network(Undecided(), (3, 8, 8), 10))
+        >>> weights = {name: torch.rand(len(d.options)) for name, d in supernet.decisions.items()}
+        >>> images = torch.randn(2, 3, 8, 8)
+        >>> with running(supernet, Stacked()):
+        ...     few = supernet(images, weights)
+        >>> torch.allclose(few, supernet(images, weights), atol=1e-4)
+        True
+    """
 
     pointwise: Literal["convolution", "matmul"] = "convolution"
 
     def __call__(self, cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """The states of the cell, each (batch, channels, height, width)."""
+        """Evaluates the cell.
+
+        Args:
+            cell: any; one that is no plain search cell is left to the reference.
+            inputs: one for each input state, (batch, any channels, height, width).
+
+        Returns:
+            The states of the cell, inputs first, each (batch, channels, height, width).
+        """
         inputs = cell.preprocessed(inputs)
         plan = _plan_of(cell, inputs)
         if plan is None or not _as_planned(plan, cell):
             return one_by_one(cell, inputs)
-        supply = _Supply(plan, cell, inputs[0])
+        supply = Supply(plan, cell, inputs[0])
         states = _States(cell, inputs, plan.channels)
         for group in plan.groups:
+            # The groups before this one have brought their terms to these nodes, the last that they were waiting for.
             for source in group.sources:
                 states.complete(source)
             self._evaluate(group, states.operated, supply, states.terms)
@@ -67,7 +98,7 @@ class Stacked:
         return states.whole
 
     def _evaluate(
-        self, group: Group, states: dict[int, Tensor], supply: _Supply, terms: dict[int, list[Tensor]]
+        self, group: EdgeGroup, states: dict[int, Tensor], supply: Supply, terms: dict[int, list[Tensor]]
     ) -> None:
         """Adds what the edges of one group bring to the `terms` of their nodes."""
         rectified = {source: F.relu(states[source]) for source in group.rectified}
@@ -75,47 +106,55 @@ class Stacked:
         for tower in group.towers:
             pieces += self._separable(tower, rectified, supply)
         if group.normed:
-            made = [_pooled_or_reduced(run, states, rectified) for run in group.normed]
-            counts = [1 if run.reductions else len(run.targets) for run in group.normed]
-            targets = tuple(target for run in group.normed for target in run.targets)
+            # Each edge has a norm of its own, so that a pooling that is computed once is repeated before the norms.
+            made = [_pooled_or_reduced(read, states, rectified) for read in group.normed]
+            counts = [1 if read.reductions else len(read.targets) for read in group.normed]
+            targets = tuple(target for read in group.normed for target in read.targets)
             pieces.append((supply.normalise(repeat(made, counts)), targets))
         if group.plain:
-            made = [states[run.source] if run.alone is None else run.alone(states[run.source]) for run in group.plain]
-            counts = [len(run.targets) for run in group.plain]
-            targets = tuple(target for run in group.plain for target in run.targets)
+            made = [states[r.source] if r.alone is None else r.alone(states[r.source]) for r in group.plain]
+            counts = [len(read.targets) for read in group.plain]
+            targets = tuple(target for read in group.plain for target in read.targets)
             pieces.append((scale(repeat(made, counts), next(supply.scales)), targets))
         _hand_out(pieces, group.targets, terms)
 
     def _separable(
-        self, tower: Tower, rectified: dict[int, Tensor], supply: _Supply
+        self, tower: Tower, rectified: dict[int, Tensor], supply: Supply
     ) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
         """Stacked separable convolutions; those with fewer layers leave earlier."""
-        sources, counts = zip(*tower.runs, strict=True)
+        sources, counts = zip(*tower.reads, strict=True)
         x = repeat([rectified[source] for source in sources], counts)
-        for stage in tower.stages:
-            side, dilation = stage.bucket
+        for layer in tower.layers:
+            side, dilation = layer.bucket
             padding = dilation * (side - 1) // 2
-            kernels = next(supply.depthwise[stage.bucket])
-            x = F.conv2d(x, kernels, None, stage.stride, padding, dilation, groups=x.shape[1])
+            kernels = next(supply.depthwise[layer.bucket])
+            # As many groups as channels: branches do not mix.
+            x = F.conv2d(x, kernels, None, layer.stride, padding, dilation, groups=x.shape[1])
             x = supply.normalise(self._mix_channels(x, next(supply.pointwise)))
-            going_on = x.shape[1] // stage.units * (stage.units - len(stage.targets))
-            if stage.targets and going_on:
+            # Branches are sorted by depth, so that those that end with this layer are the last ones in the stack. Their
+            # architecture weights were the scales of the norm just now; those that go on had the scale 1.
+            going_on = x.shape[1] // layer.branches * (layer.branches - len(layer.targets))
+            if layer.targets and going_on:
                 x, done = x.split([going_on, x.shape[1] - going_on], dim=1)
-                yield done, stage.targets
-            elif stage.targets:
-                yield x, stage.targets
+                yield done, layer.targets
+            elif layer.targets:
+                yield x, layer.targets
                 return
             x = F.relu(x)
 
     def _mix_channels(self, x: Tensor, kernels: Tensor) -> Tensor:
-        """1x1 convolutions (units x channels, channels, 1, 1) of a stack (batch, units x channels, height, width)."""
-        units = len(kernels) // kernels.shape[1]
-        if self.pointwise == "convolution" or units == 1:
-            return F.conv2d(x, kernels, groups=units)
-        return mix(x, kernels.view(units, -1, kernels.shape[1]))
+        """1x1 convolutions of a stack x (batch, branches x channels, height, width).
+
+        kernels: (branches x channels, channels, 1, 1).
+        """
+        branches = len(kernels) // kernels.shape[1]
+        if self.pointwise == "convolution" or branches == 1:
+            return F.conv2d(x, kernels, groups=branches)
+        return mix(x, kernels.view(branches, -1, kernels.shape[1]))
 
 
 stacked = Stacked()
+"""The executor with its defaults."""
 
 
 class _States:
@@ -142,6 +181,7 @@ class _States:
         state, rest = len(self.whole), x.shape[1] - self._channels
         self.whole.append(x)
         if rest:
+            # Always the first channels: shuffling has put other ones there.
             self.operated[state], passing = x.split([self._channels, rest], dim=1)
             self._rests.append({1: passing})
         else:
@@ -161,6 +201,7 @@ class _States:
         if shares is None:
             return _total(rests)
         channels = rests[0].shape[1]
+        # One number for each channel, and dense: see `packing.spread`.
         weights = shares[:, None].expand(-1, channels).reshape(-1)  # type: ignore[index,operator]
         return fold(scale(repeat(rests, [1] * len(rests)), weights), len(rests))
 
@@ -174,12 +215,15 @@ def _plan_of(cell: Cell, inputs: Sequence[Tensor]) -> Plan | None:
     if known is None or (cell.training and cell.drop_path.probability > 0.0):
         return None
     first = inputs[0]
+    # States that are read together must be of one size. In a pass of another size the same plan may do.
     return known if all(x.shape == first.shape and x.dtype == first.dtype for x in inputs) else None
 
 
 def _is_plain(cell: Cell) -> bool:
-    """Whether all questions of the cell are open, and in the plain way."""
+    """Whether all questions of the cell are open, in the plain way, and all states are equally wide."""
     edges = cell.edges.values()
+    if not cell.keeps_width:  # stacks are split by one number of channels
+        return False
     if len({edge.divisor if isinstance(edge, PartialChannels) else 1 for edge in edges}) > 1:
         return False
     return all(open_choice(edge) for edge in edges) and all(type(total) is InputChoice for total in cell.totals)
@@ -196,106 +240,40 @@ def _as_planned(plan: Plan, cell: Cell) -> bool:
         choice = open_choice(edge)
         if choice is None or choice.single or choice.weights is None or len(choice.weights) != options:
             return False
-    if any(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks for module in plan.modules):
+    if plan.structure.hooked():
         return False
-    return len({(norm.training, norm.track_running_stats) for norm in plan.norms}) <= 1
+    return len({(norm.training, norm.track_running_stats, norm.momentum) for norm in plan.norms}) <= 1
 
 
-class _Supply:
-    """Parameters, weights and statistics of one pass, stacked and given out in the order in which groups ask."""
-
-    def __init__(self, plan: Plan, cell: Cell, like: Tensor) -> None:
-        self._plan, norms = plan, plan.norms
-        precision = norms[0].running_mean.dtype if norms else like.dtype  # type: ignore[union-attr]
-        with torch.autocast(like.device.type, enabled=False):
-            self.depthwise = {bucket: self._kernels(bucket) for bucket in plan.kernels}
-            self.pointwise = iter(
-                stack([m.weight for m in plan.pointwise]).split(plan.pointwise_sizes) if plan.pointwise else ()
-            )
-            order, inverse = plan.scale_order(like.device)
-            weights = spread(_weights(cell, plan), order, inverse, plan.channels).to(precision)
-        self.scales = iter(weights.split(plan.scale_sizes))
-        self._training = bool(norms and norms[0].training)
-        self._tracking = bool(norms and norms[0].track_running_stats)
-        self._statistics = torch.empty(0)
-        self._parts: Iterator[tuple[Tensor | None, Tensor | None]] = iter([(None, None)] * len(plan.norm_sizes))
-        if norms and (self._tracking or not self._training):
-            with torch.no_grad():
-                self._statistics = torch.cat(_running(norms))
-                parts = self._statistics.split(plan.norm_sizes * 2)
-            self._parts = zip(parts[: len(plan.norm_sizes)], parts[len(plan.norm_sizes) :], strict=True)
-
-    def normalise(self, x: Tensor) -> Tensor:
-        """Batch norm of a stack, scaled by the weights of what it ends."""
-        mean, variance = next(self._parts)
-        norm = self._plan.norms[0]
-        return F.batch_norm(x, mean, variance, next(self.scales), None, self._training, norm.momentum, norm.eps)  # type: ignore[arg-type]
-
-    @torch.no_grad()
-    def remember(self) -> None:
-        """Writes the running statistics back into the norms, as each would have done it."""
-        if not (self._training and self._tracking):
-            return
-        norms = self._plan.norms
-        torch._foreach_copy_(_running(norms), self._statistics.split(self._plan.channels))
-        torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)  # type: ignore[misc,arg-type,return-value]
-
-    def _kernels(self, bucket: tuple[int, int]) -> Iterator[Tensor]:
-        """The depthwise kernels of one frame, one tensor (units x channels, 1, side, side) for each convolution."""
-        kernels, channels, side = self._plan.kernels[bucket], self._plan.channels, bucket[0]
-        rows = [stack([m.weight for m in kind.modules]) for kind in kernels.kinds]
-        if len(rows) > 1 or kernels.kinds[0].kernel != bucket:
-            flat = [
-                own.flatten(1) if kind.kernel == bucket else own.flatten(1) @ kind.embedding(side, own)
-                for kind, own in zip(kernels.kinds, rows, strict=True)
-            ]
-            rows = [stack(flat)]
-        if kernels.order:
-            order, inverse = kernels.orders(channels, rows[0].device)
-            rows = [reorder(rows[0].flatten(1), order, inverse)]
-        joined = rows[0] if rows[0].dim() == 4 else rows[0].view(-1, 1, side, side)
-        return iter(joined.split(kernels.sizes))
-
-
-def _running(norms: Sequence[nn.BatchNorm2d]) -> list[Tensor]:
-    """All running means, then all running variances."""
-    return [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]  # type: ignore[misc,arg-type,return-value]
-
-
-def _weights(cell: Cell, plan: Plan) -> list[Tensor]:
-    """All edges' weights, one after the other, each times the weight of its edge where the inputs are relaxed."""
-    weights = [open_choice(cell.edges[name]).weights for incoming in cell.incoming for _, name in incoming]  # type: ignore[union-attr]
-    given = [total.weights for total in cell.totals]
-    if all(shares is None for shares in given):
-        return weights  # type: ignore[return-value]
-    one = weights[0].new_ones(1)  # type: ignore[union-attr]
-    shares = [one.expand(len(edges)) if own is None else own for own, edges in zip(given, cell.incoming, strict=True)]
-    return [stack(weights) * stack(shares).index_select(0, plan.edge_of(one.device))]  # type: ignore[arg-type]
-
-
-def _pooled_or_reduced(run: Run, states: dict[int, Tensor], rectified: dict[int, Tensor]) -> Tensor:
+def _pooled_or_reduced(read: SharedRead, states: dict[int, Tensor], rectified: dict[int, Tensor]) -> Tensor:
     """(batch, channels, ...) for a pooling, to be repeated; (batch, targets x channels, ...) for reductions."""
-    if not run.reductions:
-        assert run.alone is not None
-        return run.alone(states[run.source])
-    x, units = rectified[run.source], len(run.reductions)
+    if not read.reductions:
+        assert read.alone is not None
+        return read.alone(states[read.source])
+    # All branches' convolutions of the even pixels are one, and so are those of the odd pixels. Each branch wants both
+    # halves side by side: (batch, branches, even and odd channels, ...).
+    x, branches = rectified[read.source], len(read.reductions)
     pad = (0, x.shape[-1] % 2, 0, x.shape[-2] % 2)
     odd = x if pad == (0, 0, 0, 0) else F.pad(x, pad, mode="replicate")
     halves = [
-        F.conv2d(x, stack([m.even.weight for m in run.reductions]), stride=2),
-        F.conv2d(odd[:, :, 1:, 1:], stack([m.odd.weight for m in run.reductions]), stride=2),
+        F.conv2d(x, stack([m.even.weight for m in read.reductions]), stride=2),
+        F.conv2d(odd[:, :, 1:, 1:], stack([m.odd.weight for m in read.reductions]), stride=2),
     ]
-    return torch.cat([half.unflatten(1, (units, -1)) for half in halves], dim=2).flatten(1, 2)
+    return torch.cat([half.unflatten(1, (branches, -1)) for half in halves], dim=2).flatten(1, 2)
 
 
 def _hand_out(
     pieces: Sequence[tuple[Tensor, tuple[int, ...]]], targets: tuple[int, ...], terms: dict[int, list[Tensor]]
 ) -> None:
-    """Adds up what goes to the same node. A piece is a stack (batch, units x channels, height, width) and the node of
-    each unit; where those are all `targets` over and over, they are added at once."""
+    """Adds up what goes to the same node.
+
+    A piece is a stack (batch, branches x channels, height, width) and the node of each branch; where those are all
+    `targets` over and over, they are added at once.
+    """
     together = []
     for x, nodes in pieces:
         rounds = len(nodes) // len(targets)
+        # In a plain search cell a stack often holds the same operation of all edges, in the order of the nodes.
         if nodes == targets * rounds:
             together.append(fold(x, rounds))
         else:

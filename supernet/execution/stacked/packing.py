@@ -39,8 +39,9 @@ def reorder(rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
 def spread(weights: Sequence[Tensor], order: Tensor, inverse: Tensor, channels: int) -> Tensor:
     """Numbers picked from `weights`, put one after the other and followed by a 1, each for `channels` channels.
 
-    order: (units x channels,), the place of each channel's number. inverse: for each number of `weights` the unit that
-    takes it, or `units` where none does. No number but the final 1 may be taken twice. Returns (units x channels,).
+    order: (branches x channels,), the place of each channel's number. inverse: for each number of `weights` the branch
+    that takes it, or `branches` where none does. No number but the final 1 may be taken twice.
+    Returns (branches x channels,).
     """
     one = _one(weights[0].device, weights[0].dtype)
     return _Spread.apply(order, inverse, one, channels, *weights)
@@ -55,15 +56,15 @@ def scale(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def mix(x: Tensor, matrices: Tensor) -> Tensor:
-    """Each unit's channels mixed by its matrix (units, channels, channels), by batched matrix products.
+    """Each branch's channels mixed by its matrix (branches, channels, channels), by batched matrix products.
 
-    x: (batch, units x channels, height, width). In channels_last nothing is copied: rows of pixels are strided.
+    x: (batch, branches x channels, height, width). In channels_last nothing is copied: rows of pixels are strided.
     """
     if _is_channels_last(x):
         return _Mix.apply(x, matrices)
-    batch, (units, channels) = len(x), matrices.shape[:2]
+    batch, (branches, channels) = len(x), matrices.shape[:2]
     many = matrices.expand(batch, -1, -1, -1).reshape(-1, channels, channels)
-    return torch.bmm(many, x.reshape(batch * units, channels, -1)).view(x.shape)
+    return torch.bmm(many, x.reshape(batch * branches, channels, -1)).view(x.shape)
 
 
 @lru_cache(maxsize=256)
@@ -78,18 +79,18 @@ def embedding(side: int, dilation: int, frame: int, device: torch.device, dtype:
 
 @lru_cache(maxsize=256)
 def permutation(order: tuple[int, ...], channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The order of the rows of units of `channels` rows each, and the inverse order."""
-    rows = [unit * channels + channel for unit in order for channel in range(channels)]
+    """The order of the rows of branches of `channels` rows each, and the inverse order."""
+    rows = [branch * channels + channel for branch in order for channel in range(channels)]
     inverse = sorted(range(len(rows)), key=rows.__getitem__)
     return _constant(rows, device), _constant(inverse, device)
 
 
 @lru_cache(maxsize=256)
 def selection(places: tuple[int, ...], count: int, channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """`order` and `inverse` of `spread` for units that take numbers of these places out of `count`; -1: the 1."""
+    """`order` and `inverse` of `spread` for branches that take numbers of these places out of `count`; -1: the 1."""
     order = [count if place < 0 else place for place in places for _ in range(channels)]
-    unit_of = {place: unit for unit, place in enumerate(places) if place >= 0}
-    inverse = [unit_of.get(place, len(places)) for place in range(count)]
+    branch_of = {place: branch for branch, place in enumerate(places) if place >= 0}
+    inverse = [branch_of.get(place, len(places)) for place in range(count)]
     return _constant(order, device), _constant(inverse, device)
 
 
@@ -165,8 +166,8 @@ class _Spread(Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (inverse,) = ctx.saved_tensors
-        units = gradients[0].view(-1, ctx.channels).sum(1)
-        return None, None, None, None, *F.pad(units, (0, 1)).index_select(0, inverse).split(ctx.sizes)
+        branches = gradients[0].view(-1, ctx.channels).sum(1)
+        return None, None, None, None, *F.pad(branches, (0, 1)).index_select(0, inverse).split(ctx.sizes)
 
 
 class _Scale(Function):
@@ -200,14 +201,14 @@ class _Mix(Function):
         of_x = _Mix.apply(gradient, matrices.mT) if ctx.needs_input_grad[0] else None
         of_matrices = None
         if ctx.needs_input_grad[1]:
-            units = len(matrices)
-            of_matrices = torch.bmm(_rows(gradient, units).mT, _rows(x, units)).to(matrices.dtype)
+            branches = len(matrices)
+            of_matrices = torch.bmm(_rows(gradient, branches).mT, _rows(x, branches)).to(matrices.dtype)
         return of_x, of_matrices
 
 
-def _rows(x: Tensor, units: int) -> Tensor:
-    """(units, pixels, channels) of a stack (batch, units x channels, height, width)."""
-    return x.permute(0, 2, 3, 1).reshape(-1, units, x.shape[1] // units).transpose(0, 1)
+def _rows(x: Tensor, branches: int) -> Tensor:
+    """(branches, pixels, channels) of a stack (batch, branches x channels, height, width)."""
+    return x.permute(0, 2, 3, 1).reshape(-1, branches, x.shape[1] // branches).transpose(0, 1)
 
 
 @lru_cache(maxsize=8)

@@ -38,7 +38,7 @@ class UniformStrategy(Strategy):
     ) -> None:
         for name, value in {"candidates": candidates, "finalists": finalists, "batches": batches}.items():
             if value < 1:
-                raise InputError(f"strategy.{name}={value}: needs 1 or more")
+                raise InputError(f"{name}={value}: needs 1 or more")
         self.space = space
         self.decisions = dict(decisions)
         self._candidates, self._finalists, self._batches = candidates, finalists, batches

@@ -88,16 +88,14 @@ class MonitorSettings:
         }
         for name, (right, way_out) in allowed.items():
             if not right:
-                raise InputError(f"monitor.{name}={getattr(self, name)}: {way_out}")
+                raise InputError(f"{name}={getattr(self, name)}: {way_out}")
         if self.on_rise != "go_on" and self.every == 0:
-            raise InputError(f"monitor.on_rise={self.on_rise}: the monitor never looks (settings.every=0); use every=1")
+            raise InputError(f"on_rise={self.on_rise}: the monitor never looks (every=0); use every=1")
 
     def check(self, strategy: Strategy) -> None:
         """Raises InputError where the monitor is to act on a rise of lambda_max and the strategy has none."""
         if self.on_rise != "go_on" and not has_alphas(strategy):
-            raise InputError(
-                f"monitor.on_rise={self.on_rise}: this strategy has no alphas and so no lambda_max; use go_on"
-            )
+            raise InputError(f"on_rise={self.on_rise}: this strategy has no alphas and so no lambda_max; use go_on")
 
     @property
     def reach(self) -> int:
@@ -148,8 +146,8 @@ class CollapseMonitor:
         settings.check(strategy)
         if settings.on_rise == "adapt" and not 0.0 < self._decay < settings.most:
             raise InputError(
-                f"monitor.on_rise=adapt: search.weight_decay={self._decay:g} needs to lie above 0, to be multiplied, "
-                f"and below monitor.most={settings.most:g}"
+                f"on_rise=adapt: multiplies the weight decay of the recipe; {self._decay:g} needs to lie above 0 and "
+                f"below most={settings.most:g}"
             )
 
     def look(self, epoch: int, accuracy: float) -> dict[str, float]:
@@ -201,9 +199,9 @@ class CollapseMonitor:
             self._tell(f"{what}: back to that epoch, and on with a weight decay of {self._decay:g}", then)
             return True
         elif self._settings.on_rise == "adapt":
-            self._tell_once("rise", f"{what}; the weight decay is monitor.most already, so the search goes on", step)
+            self._tell_once("rise", f"{what}; the weight decay is the most already, so the search goes on", step)
         else:
-            self._tell_once("rise", f"{what}; try monitor.on_rise=stop or adapt, or {_REMEDIES}", step)
+            self._tell_once("rise", f"{what}; try on_rise=stop or adapt, or {_REMEDIES}", step)
         return False
 
     @property
@@ -266,7 +264,7 @@ class CollapseMonitor:
         self._decay, self._stopped = state["decay"], state["stopped"]
 
 
-_REMEDIES = "method=r_darts_l2, darts_minus or sdarts_rs, or search.weight_decay ten times as large"
+_REMEDIES = "the method r_darts_l2, darts_minus or sdarts_rs, or a weight decay ten times as large"
 
 
 def signs(settings: MonitorSettings, found: Measurements) -> dict[str, str]:
@@ -286,8 +284,8 @@ def signs(settings: MonitorSettings, found: Measurements) -> dict[str, str]:
     if found.accuracy - found.alone > settings.large_gap * found.accuracy:
         said["gap"] = (
             f"the supernet is right on {found.accuracy:.0%}, the architecture that it stands for on {found.alone:.0%}: "
-            "the alphas rank operations that work together only; try a larger search.epochs, optimizer.lr or "
-            "method=gdas or drnas"
+            "the alphas rank operations that work together only; try more epochs, a larger learning rate of the "
+            "alphas, or the method gdas or drnas"
         )
     return said
 

@@ -69,7 +69,7 @@ def unrolled(problem: Bilevel, epsilon: float = 0.01) -> list[Tensor]:
     ends are computed in float32 whatever the search runs in: rounded to bfloat16, little of their difference is left.
     """
     if not epsilon > 0.0:
-        raise InputError(f"architect.epsilon={epsilon}: needs to be above 0, such as 0.01")
+        raise InputError(f"epsilon={epsilon}: needs to be above 0, such as 0.01")
     rate, virtual = _virtual_step(problem)
     direct, vector = _validation_gradients(problem, virtual)
     norm = torch.nn.utils.get_total_norm(vector)
@@ -103,7 +103,7 @@ def neumann(problem: Bilevel, terms: int = 3) -> list[Tensor]:
     eigenvalue of H is below 2, to `conjugate_gradient`'s answer.
     """
     if terms < 1:
-        raise InputError(f"architect.terms={terms}: needs 1 or more")
+        raise InputError(f"terms={terms}: needs 1 or more")
     rate = _inner_step(problem).learning_rate
     direct, vector = _validation_gradients(problem, problem.inner)
     inner, slope = _inner_slope(problem)
@@ -123,8 +123,10 @@ def conjugate_gradient(problem: Bilevel, iterations: int = 10, damping: float = 
     a direction of no or negative curvature turns up, it stops with what it has, the validation gradient itself if that
     is the first.
     """
-    if iterations < 1 or damping < 0:
-        raise InputError(f"architect: {iterations} iterations with damping {damping}; needs 1 or more and 0 or more")
+    if iterations < 1:
+        raise InputError(f"iterations={iterations}: needs 1 or more")
+    if damping < 0:
+        raise InputError(f"damping={damping}: needs 0 or more, such as 0.1")
     direct, vector = _validation_gradients(problem, problem.inner)
     inner, slope = _inner_slope(problem)
     solution = [torch.zeros_like(v) for v in vector]
@@ -149,8 +151,8 @@ def conjugate_gradient(problem: Bilevel, iterations: int = 10, damping: float = 
 def _inner_step(problem: Bilevel) -> SgdStep:
     if problem.inner_step is None:
         raise InputError(
-            "architect: differentiates through a plain SGD step; train the weights with SGD (one group, no dampening) "
-            "or use first_order"
+            "this architect differentiates through a plain SGD step; train the weights with SGD (one group, no "
+            "dampening) or use first_order"
         )
     return problem.inner_step
 

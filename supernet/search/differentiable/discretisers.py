@@ -49,7 +49,7 @@ def threshold(space: str, decisions: Mapping[str, Decision], weights: Weights, l
     node that nothing feeds. 0.85 is their threshold for sigmoids.
     """
     if not 0.0 <= least <= 1.0:
-        raise InputError(f"discretiser.least={least}: needs to lie in [0, 1], such as 0.85")
+        raise InputError(f"least={least}: needs to lie in [0, 1], such as 0.85")
     chosen = argmax(space, decisions, weights)
 
     def strength(edge: str) -> float:
@@ -81,7 +81,7 @@ def limit_skips(
     normal cells is the paper's. Raises InputError where the space leaves no other choice.
     """
     if most < 0:
-        raise InputError(f"discretiser.most={most}: needs 0 or more, such as 2")
+        raise InputError(f"most={most}: needs 0 or more, such as 2")
     left = {name: weight.detach().clone() for name, weight in weights.items()}
     for decision in (d for d in decisions.values() if d.role == "operation" and set(d.options) > {"none"}):
         left[decision.name][decision.options.index("none")] = -2.0  # below a skip connection that counts for nothing
@@ -93,6 +93,6 @@ def limit_skips(
         position = {name: decisions[name].options.index(option) for name in skips}
         open_ones = [name for name in skips if left[name][position[name]] >= 0]
         if not open_ones:
-            raise InputError(f"discretiser.most={most}: this space needs more {option} in {group} cells; allow more")
+            raise InputError(f"most={most}: this space needs more {option} in {group} cells; allow more")
         weakest = min(open_ones, key=lambda name: float(left[name][position[name]]))
         left[weakest][position[weakest]] = -1.0

@@ -95,7 +95,7 @@ class GradientStrategy(Strategy):
         seed: int = 0,
     ) -> None:
         if clip is not None and not clip > 0.0:
-            raise InputError(f"strategy.clip={clip}: needs to be above 0, or null for no clipping")
+            raise InputError(f"clip={clip}: needs to be above 0; leave it out for no clipping")
         self.transforms = tuple((transforms or {}).values())
         if any(t.auxiliary for t in self.transforms) != any(d.auxiliary for d in decisions.values()):
             raise InputError(
@@ -143,7 +143,7 @@ class GradientStrategy(Strategy):
 
         def valid_loss(inner: Sequence[Tensor]) -> Tensor:
             weights = self._relaxed(step.progress, draw)
-            at = RelaxedWeights(self.decisions, dict(self.logits.items()), weights, step.progress)
+            at = RelaxedWeights(self.decisions, dict(self.logits.items()), weights, step.progress, step.epochs)
             return sum((term(at) for term in self._terms), judged_by(self._transformed(weights, step.progress), inner))
 
         weights = step.supernet.slots.now()

@@ -24,13 +24,14 @@ from supernet.space.architecture import Decision, Weights
 class RelaxedWeights:
     """The alphas as one evaluation sees them: `logits` and the `weights` they are relaxed to, (options,) each.
 
-    `progress` in [0, 1) is how far the search is. Where inputs are not relaxed they are in neither.
+    `progress` in [0, 1) is how far the search of `epochs` epochs is. Where inputs are not relaxed they are in neither.
     """
 
     decisions: Mapping[str, Decision]
     logits: Mapping[str, Tensor]
     weights: Weights
     progress: float
+    epochs: int
 
     def operations(self) -> list[str]:
         """The names of the operation decisions: the edges."""
@@ -52,7 +53,7 @@ class ZeroOne:
 
     def __post_init__(self) -> None:
         if self.form not in ("l2", "l1"):
-            raise InputError(f"objective.form={self.form}: use l2 or l1")
+            raise InputError(f"form={self.form}: use l2 or l1")
 
     def __call__(self, at: RelaxedWeights) -> Tensor:
         distance = torch.cat([at.weights[name] for name in at.operations()]) - 0.5
@@ -64,20 +65,14 @@ class BetaDecay:
     """`weight` times epoch / 100 times the mean over edges of logsumexp(alpha) (beta-DARTS, Ye et al. 2022).
 
     The factor is 0 at first and grows in a line, by `weight` in 100 epochs: as in the authors' code, whose weight is 50
-    however many epochs there are. Of a search of `epochs` epochs the current one is progress times `epochs`, a fraction
-    within an epoch.
+    however many epochs there are. The current epoch is the progress times the number of epochs, a fraction within one.
     """
 
     weight: float = 50.0
-    epochs: int = 100
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise InputError(f"objective.beta_decay.epochs={self.epochs}: needs 1 or more, those of the search")
 
     def __call__(self, at: RelaxedWeights) -> Tensor:
         each = torch.stack([at.logits[name].logsumexp(-1) for name in at.operations()])
-        return self.weight * self.epochs / 100 * at.progress * each.mean()
+        return self.weight * at.epochs / 100 * at.progress * each.mean()
 
 
 @dataclass(frozen=True)
@@ -124,14 +119,14 @@ class ExpectedCost:
     def __post_init__(self) -> None:
         for name, cost in self.costs.items():
             if not 0.0 <= cost < math.inf:
-                raise InputError(f"objective.costs.{name}={cost}: needs 0 or more")
+                raise InputError(f"costs.{name}={cost}: needs 0 or more")
 
     def __call__(self, at: RelaxedWeights) -> Tensor:
         terms = []
         for name in at.operations():
             options = at.decisions[name].options
             if missing := [o for o in options if o not in self.costs]:
-                raise InputError(f"objective.costs: none for {missing[0]!r}; give each of {', '.join(options)} one")
+                raise InputError(f"costs: none for {missing[0]!r}; give each of {', '.join(options)} one")
             weights = at.weights[name]
             terms.append(weights @ constant(tuple(self.costs[o] for o in options), weights.device, weights.dtype))
         return self.weight * torch.stack(terms).sum()

@@ -46,9 +46,9 @@ class OperationEarlyStopping(Wrapper):
         exempt: tuple[str, ...] = ("skip_connect", "auxiliary_skip_connect"),
     ) -> None:
         if not -1 <= threshold <= 1:
-            raise InputError(f"stages.wrapper.threshold={threshold}: is a cosine, needs to lie in [-1, 1], such as 0.4")
+            raise InputError(f"threshold={threshold}: is a cosine, needs to lie in [-1, 1], such as 0.4")
         if every < 1:
-            raise InputError(f"stages.wrapper.every={every}: needs 1 step or more, such as 20")
+            raise InputError(f"every={every}: needs 1 step or more, such as 20")
         super().__init__(strategy)
         self._threshold, self._every, self._accumulated, self._exempt = threshold, every, accumulated, exempt
         self._supernet: Supernet | None = None

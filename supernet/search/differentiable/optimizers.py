@@ -19,9 +19,9 @@ class ExponentiatedGradient(torch.optim.Optimizer):
 
     def __init__(self, params: Iterable[Tensor], lr: float = 0.1, floor: float = 1e-5) -> None:
         if not lr >= 0:
-            raise InputError(f"optimizer.lr={lr}: needs 0 or more, such as 0.1")
+            raise InputError(f"lr={lr}: needs 0 or more, such as 0.1")
         if not 0 < floor < 1:
-            raise InputError(f"optimizer.floor={floor}: needs to lie between 0 and 1, such as 1e-5")
+            raise InputError(f"floor={floor}: needs to lie between 0 and 1, such as 1e-5")
         super().__init__(params, {"lr": lr, "floor": floor})
 
     @torch.no_grad()

@@ -176,16 +176,14 @@ def _queue(decisions: Mapping[str, Decision], group: str, stream: torch.Generato
 
 def _check(strategy: GradientStrategy, batches: int | None) -> None:
     if batches is not None and batches < 1:
-        raise InputError(f"stages.wrapper.batches={batches}: needs 1 or more, or null for all")
+        raise InputError(f"batches={batches}: needs 1 or more; leave it out for all")
     if not isinstance(strategy, GradientStrategy):
-        raise InputError(
-            "stages.wrapper: selection by perturbation needs strategy=gradient, whose network runs all operations"
-        )
+        raise InputError("selection by perturbation needs a GradientStrategy, whose network runs all operations")
     with torch.no_grad():
         drawn = strategy.relax(0.0, 0)
     open_ones = [n for n, d in strategy.decisions.items() if d.role == "operation" and len(d.options) > 1]
     if any(drawn[name].count_nonzero() < 2 for name in open_ones):
         raise InputError(
-            "stages.wrapper: selection by perturbation leaves one operation out, and this relaxation draws one alone; "
-            "use relaxation=softmax with chooser=full or partial"
+            "selection by perturbation leaves one operation out, and this relaxation draws one alone; use Softmax, and "
+            "a chooser that is not single"
         )

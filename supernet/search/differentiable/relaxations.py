@@ -70,7 +70,7 @@ class Gumbel:
 
     def __post_init__(self) -> None:
         if not (self.start > 0 and self.end > 0):
-            raise InputError(f"relaxation: temperatures {self.start} to {self.end} must be above 0")
+            raise InputError(f"temperatures {self.start} to {self.end} must be above 0")
 
     def __call__(self, logits: Tensor, progress: float) -> Tensor:
         temperature = self.start + (self.end - self.start) * progress

@@ -103,7 +103,7 @@ class Adversarial(WeightTransform):
     def __post_init__(self) -> None:
         _check(self.start, self.end)
         if self.steps < 1:
-            raise InputError(f"perturbation.steps={self.steps}: needs 1 or more")
+            raise InputError(f"steps={self.steps}: needs 1 or more")
 
     def __call__(self, weights: Weights, at: TransformContext) -> Weights:
         if at.loss is None:
@@ -129,7 +129,7 @@ class Adversarial(WeightTransform):
 
 def _check(start: float, end: float) -> None:
     if start < 0 or end < 0:
-        raise InputError(f"perturbation: epsilon from {start} to {end}; needs 0 or more")
+        raise InputError(f"start={start}, end={end}: needs 0 or more")
 
 
 def _uniform_noise(weights: Weights, epsilon: float) -> Weights:
@@ -164,9 +164,9 @@ class AuxiliarySkip(WeightTransform):
 
     def __post_init__(self) -> None:
         if self.decay not in ("linear", "cosine"):
-            raise InputError(f"assistance.decay={self.decay}: use linear or cosine")
+            raise InputError(f"decay={self.decay}: use linear or cosine")
         if not 0.0 <= self.start < math.inf:
-            raise InputError(f"assistance.start={self.start}: needs 0 or more, such as 1")
+            raise InputError(f"start={self.start}: needs 0 or more, such as 1")
 
     def __call__(self, weights: Weights, at: TransformContext) -> Weights:
         left = 1 - at.progress if self.decay == "linear" else (1 + math.cos(math.pi * at.progress)) / 2

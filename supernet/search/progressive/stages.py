@@ -1,17 +1,19 @@
-"""Searches in several legs, each a plain `search()`: what changes from one leg to the next.
+"""The stages of a search: what changes from one stage to the next. Each of them is a plain `search()`.
 
 P-DARTS and progressive DrNAS begin with many operations in a small network and go on with fewer in a larger one. What
-a stage says is relative to the job's settings, so that one list of stages goes with any space and any data.
+a stage says is relative to the space and the recipe, so that the same stages go with any space and any data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, Literal
 
 from supernet.runtime.errors import InputError
 from supernet.search.recipe import SearchRecipe
+from supernet.search.strategy import Strategy
 from supernet.space.architecture import Decision, Weights
 from supernet.space.survey import divisor, survey
 from supernet.training.schedules import Schedule
@@ -19,16 +21,30 @@ from supernet.training.schedules import Schedule
 
 @dataclass(frozen=True)
 class Stage:
-    """What one leg of a search changes in the job's settings.
+    """What one stage of a search changes. Counts are rounded to whole numbers that can be.
 
-    `depth`, `width`, `length` and `rate` multiply the space's cells and channels, the recipe's epochs (and its epochs
-    of warm-up, these by `warm_up`, too) and the weights' learning rate; counts are rounded to whole numbers that can
-    be. Whatever is a function of progress, such as a temperature, runs once in each leg. `channel_divisor`: operations
-    see one channel in at most so many (None: what the chooser says). `keep`: so many operations of each edge go on to
-    the next leg, those of the largest weight (None: all). `inherit_weights`: weights and alphas of what is left come
-    from the leg before; otherwise both start afresh, as the optimisers always do. `schedule`: "whole" runs the learning
-    rate once over all legs, "own" once in each. `skip_dropout`: as in `SearchRecipe`, where it is above 0. `wrapper`
-    makes another strategy out of the leg's.
+    Whatever is a function of progress, such as a temperature, runs once in each stage. Optimisers always start afresh.
+
+    Args:
+        depth: multiplies the cells of the space.
+        width: multiplies the channels of the space.
+        length: multiplies the epochs of the recipe, and its epochs of warm-up.
+        rate: multiplies the learning rate of the weights.
+        warm_up: multiplies the epochs of warm-up once more.
+        channel_divisor: operations see one channel in at most so many; None: what the chooser says.
+        keep: so many operations of each edge go on to the next stage, those of the largest weight; None: all.
+        inherit_weights: weights and alphas of what is left come from the stage before; False: both start afresh.
+        schedule: "whole" runs the learning rate once over all stages, "own" once in each.
+        skip_dropout: as in `SearchRecipe`; 0: what the recipe says.
+        wrapper: makes another strategy out of the stage's; None: none.
+
+    Raises:
+        InputError: where a number is out of its range.
+
+    Example:
+        >>> first, second = Stage(length=0.5, keep=4), Stage(length=0.5, inherit_weights=True)
+        >>> first.keep, second.keep
+        (4, None)
     """
 
     depth: float = 1.0
@@ -41,21 +57,21 @@ class Stage:
     inherit_weights: bool = False
     schedule: Literal["own", "whole"] = "own"
     skip_dropout: float = 0.0
-    wrapper: Callable[[Any], Any] | None = None
+    wrapper: Callable[[Any], Strategy] | None = None
 
     def __post_init__(self) -> None:
         for name in ("depth", "width", "length", "rate"):
             if not 0.0 < (value := getattr(self, name)) < float("inf"):
-                raise InputError(f"stages.{name}={value}: multiplies the job's setting; needs a number above 0")
+                raise InputError(f"{name}={value}: multiplies what the search has; needs a number above 0")
         if not 0.0 <= self.warm_up < float("inf"):
-            raise InputError(f"stages.warm_up={self.warm_up}: multiplies search.warm_up; needs 0 or more")
+            raise InputError(f"warm_up={self.warm_up}: multiplies the warm-up of the recipe; needs 0 or more")
         for name in ("channel_divisor", "keep"):
             if (whole := getattr(self, name)) is not None and whole < 1:
-                raise InputError(f"stages.{name}={whole}: needs 1 or more, or null")
+                raise InputError(f"{name}={whole}: needs 1 or more where it is given")
         if self.schedule not in ("own", "whole"):
-            raise InputError(f"stages.schedule={self.schedule}: use own or whole")
+            raise InputError(f"schedule={self.schedule}: use own or whole")
         if not 0.0 <= self.skip_dropout < 1.0:
-            raise InputError(f"stages.skip_dropout={self.skip_dropout}: needs to lie in [0, 1), such as 0.1")
+            raise InputError(f"skip_dropout={self.skip_dropout}: needs to lie in [0, 1), such as 0.1")
 
     def __str__(self) -> str:
         """For a checkpoint to tell one stage from another."""
@@ -63,15 +79,23 @@ class Stage:
         return ", ".join([*plain, f"wrapper={_words(self.wrapper)}"])
 
 
-def _words(wrapper: Callable[[Any], Any] | None) -> str:
-    function = getattr(wrapper, "func", wrapper)  # what a yaml names is a partial of it
-    settings = sorted(getattr(wrapper, "keywords", {}).items())
-    return f"{getattr(function, '__qualname__', type(function).__name__)}({settings})" if wrapper else "None"
+def _words(wrapper: Callable[[Any], Strategy] | None) -> str:
+    if wrapper is None:
+        return "None"
+    function, settings = (wrapper.func, wrapper.keywords) if isinstance(wrapper, partial) else (wrapper, {})
+    return f"{getattr(function, '__qualname__', type(function).__name__)}({sorted(settings.items())})"
 
 
 @dataclass(frozen=True)
 class ResolvedStage:
-    """One leg as it will run; `channel_divisor`: the divisor of channels, None where the chooser's own counts."""
+    """A stage as it will run.
+
+    Args:
+        stage: what was asked for.
+        space: in the size of this stage.
+        recipe: in the length of this stage.
+        channel_divisor: operations see one channel in so many; None: what the chooser says.
+    """
 
     stage: Stage
     space: Any
@@ -79,19 +103,37 @@ class ResolvedStage:
     channel_divisor: int | None
 
 
-def legs(
+def resolve_stages(
     stages: Sequence[Stage], space: Any, recipe: SearchRecipe, shape: tuple[int, int, int], classes: int
 ) -> list[ResolvedStage]:
-    """The legs of a search with these stages (none: one leg, as the settings are). Raises InputError.
+    """The stages of a search, in numbers of this space and this recipe.
 
-    `space` is a space's dataclass; images have `shape` (channels, height, width).
+    Args:
+        stages: what each of them changes; none: one stage that changes nothing.
+        space: a frozen dataclass of settings, such as `Darts()`.
+        recipe: of all stages together.
+        shape: of an image: channels, height, width.
+        classes: how many.
+
+    Returns:
+        The stages as they will run, one or more.
+
+    Raises:
+        InputError: where a stage asks for what the space or the stage before cannot give.
+
+    Example:
+        >>> from supernet.space.darts import Darts
+        >>> stages = [Stage(length=0.5), Stage(length=0.5, depth=2.0)]
+        >>> found = resolve_stages(stages, Darts(), SearchRecipe(epochs=50), (3, 32, 32), 10)
+        >>> [(stage.recipe.epochs, stage.space.cells) for stage in found]
+        [(25, 8), (25, 16)]
     """
     stages = stages or (Stage(),)
     _check_inheritance(stages)
     epochs = [max(1, _rounded(recipe.epochs * stage.length)) for stage in stages]
     made = []
     for number, stage in enumerate(stages):
-        size = _resized(space, stage, shape, classes)
+        size = _resized(stages, number, space, shape, classes)
         channels = (
             None if stage.channel_divisor is None else divisor(stage.channel_divisor, survey(size, shape, classes))
         )
@@ -100,23 +142,18 @@ def legs(
 
 
 def _check_inheritance(stages: Sequence[Stage]) -> None:
-    for before, stage in zip([None, *stages], stages, strict=False):
+    for number, (before, stage) in enumerate(zip([None, *stages], stages, strict=False)):
+        inherits = f"stages[{number}].inherit_weights=True"
         if stage.inherit_weights and before is None:
-            raise InputError(
-                "stages.inherit_weights=true: there is no leg before the first to inherit weights from; use false"
-            )
+            raise InputError(f"{inherits}: there is no stage before the first to inherit weights from; use False")
         if stage.inherit_weights and before and before.wrapper is not None:
-            raise InputError(
-                "stages.inherit_weights=true: what the wrapper of the leg before has decided would be lost; use false"
-            )
+            raise InputError(f"{inherits}: what the wrapper of the stage before has decided would be lost; use False")
         if stage.inherit_weights and before and (before.depth, before.width) != (stage.depth, stage.width):
-            raise InputError(
-                "stages.inherit_weights=true: needs depth and width of the leg before; or use inherit_weights=false"
-            )
+            raise InputError(f"{inherits}: needs depth and width of the stage before; or use False")
         if stage.inherit_weights and before and not _widens(before.channel_divisor, stage.channel_divisor):
             raise InputError(
-                f"stages.channel_divisor={stage.channel_divisor} after {before.channel_divisor}, inherit_weights=true: "
-                "needs to be as large or smaller, or null in both; or use inherit_weights=false"
+                f"stages[{number}].channel_divisor={stage.channel_divisor} after {before.channel_divisor}, "
+                "inherit_weights=True: needs to be as large or smaller, or none in both; or use inherit_weights=False"
             )
 
 
@@ -139,11 +176,12 @@ def _recipe(recipe: SearchRecipe, stage: Stage, epochs: Sequence[int], number: i
     return replace(recipe, epochs=length, warm_up=warm_up, schedule=schedule, skip_dropout=dropout)
 
 
-def _resized(space: Any, stage: Stage, shape: tuple[int, int, int], classes: int) -> Any:
+def _resized(stages: Sequence[Stage], number: int, space: Any, shape: tuple[int, int, int], classes: int) -> Any:
     """The space in the stage's size, but with no fewer cells than it takes to ask all of its questions."""
+    stage = stages[number]
     for name, factor, setting in (("depth", stage.depth, "cells"), ("width", stage.width, "channels")):
         if factor != 1.0 and setting not in {f.name for f in fields(space)}:
-            raise InputError(f"stages.{name}={factor}: space {space.name!r} has no {setting}; leave it at 1")
+            raise InputError(f"stages[{number}].{name}={factor}: space {space.name!r} has no {setting}; leave it at 1")
     size = space
     if stage.width != 1.0:
         size = replace(size, channels=max(1, _rounded(space.channels * stage.width)))

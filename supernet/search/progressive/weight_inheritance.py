@@ -1,4 +1,4 @@
-"""Weights from one leg's supernet to the next one's, whose edges have fewer operations on as many or more channels.
+"""Weights from one stage's supernet to the next one's, whose edges have fewer operations or more channels.
 
 Operations that see more channels than before are widened as Net2Net does it (Chen, Goodfellow and Shlens 2016, section
 2.3, which DrNAS takes over): channel c of the wide operation is a copy of channel index[c] of the narrow one, and what
@@ -8,8 +8,8 @@ are. A factorised reduction alone keeps each of its halves together: another ind
 another function all the same: the channels that come in new have features of their own, which passed by before.
 
 Where the code of DrNAS differs: it draws its indices, and copies input weights without dividing them, so that what is
-copied counts twice; and it carries over the weights' momentum and the state of the alphas' optimiser, where each of
-our legs has new optimisers.
+copied counts twice; and it keeps the momentum of the weights and the state of the alphas' optimiser, where each of our
+stages has new optimisers.
 """
 
 from __future__ import annotations
@@ -42,9 +42,7 @@ def inherit_weights(before: Supernet, now: Supernet) -> None:
     known = _others(before)
     for name, tensor in _others(now).items():
         if name not in known or known[name].shape != tensor.shape:
-            raise InputError(
-                f"stages.inherit_weights=true: the leg before has no {name} of this size; use inherit_weights=false"
-            )
+            raise InputError(f"the stage before has no {name} of this size; do not inherit its weights")
         tensor.copy_(known[name])
 
 
@@ -74,8 +72,8 @@ def _widened(old: Tensor, new: Tensor, index: Tensor | None) -> Tensor:
     changed = [d for d in range(old.dim()) if old.shape[d] != new.shape[d]]
     if old.dim() != new.dim() or any(d > 1 or (old.shape[d], new.shape[d]) != sizes for d in changed):
         raise InputError(
-            f"stages.inherit_weights=true: weights of {tuple(old.shape)} cannot be widened to {tuple(new.shape)}; "
-            "use the same channel_divisor in both legs, or inherit_weights=false"
+            f"weights of {tuple(old.shape)} cannot be widened to {tuple(new.shape)}; use the same channel_divisor in "
+            "both stages, or do not inherit weights"
         )
     wide = old[index] if 0 in changed else old
     if 1 in changed:
@@ -118,8 +116,8 @@ def _index(old: nn.Module, new: nn.Module) -> Tensor | None:
     before, after = (edge.operated if isinstance(edge, PartialChannels) else whole[0] for edge in (old, new))
     if after < before:
         raise InputError(
-            f"stages.inherit_weights=true: {after} channels of an edge are operated on, {before} in the leg before; "
-            "use the same channel_divisor or a smaller one, or inherit_weights=false"
+            f"{after} channels of an edge are operated on, {before} in the stage before; use the same channel_divisor "
+            "or a smaller one, or do not inherit weights"
         )
     return None if before == after else widening(before, after)
 

@@ -13,7 +13,7 @@ from supernet.execution.fused import compiled_kernels as passes
 from supernet.execution.fused import norms
 from supernet.execution.fused.bindings import Norm, Window
 from supernet.execution.fused.executor import fused
-from supernet.execution.fused.torch_kernels import norm_relu_separable, separable
+from supernet.execution.fused.functions import norm_relu_separable, pointwise, separable
 from supernet.execution.modes import running
 from supernet.space.cells import reference
 from supernet.space.choosers import Undecided
@@ -104,7 +104,7 @@ def test_pointwise(channels, out, size, threads, relu):
         x, weight = at = [t.to(dtype).requires_grad_() for t in exact]
         if dtype == torch.float:
             assert passes.serves_pointwise(x, weight)
-            y = passes.pointwise(x, weight, relu=relu)
+            y = pointwise(x, weight, relu=relu)
         else:
             y = F.conv2d(x.relu() if relu else x, weight)
         return [y, *torch.autograd.grad(y, at, drawn(*y.shape, seed=4).to(dtype))]
@@ -143,7 +143,7 @@ def test_only_what_is_asked_for():
         given = separable(*at, w).square().sum()
         assert_close(torch.autograd.grad(given, at[asked]), torch.autograd.grad(wanted, exact[asked]))
         if asked != 1:
-            given, wanted = passes.pointwise(at[0], at[2], relu=False), F.conv2d(exact[0], exact[2])
+            given, wanted = pointwise(at[0], at[2], relu=False), F.conv2d(exact[0], exact[2])
             slopes = (torch.autograd.grad(y.square().sum(), t[asked]) for y, t in ((given, at), (wanted, exact)))
             assert_close(*slopes)
 
@@ -173,7 +173,7 @@ def test_cannot_be_differentiated_twice_and_says_so():
         separable(x, first, second, w),
         norm_relu_separable(x, None, None, first, second, Norm(None, None, 0.1, 1e-5), w),
         norms.sum_of_norms([x], [None], [1e-5])[0],
-        passes.pointwise(x, second, relu=True),
+        pointwise(x, second, relu=True),
         norms.norm(x, None, None, 1e-5)[0],
     ):
         with pytest.raises(RuntimeError, match="cannot be differentiated twice"):
@@ -188,7 +188,7 @@ def test_what_is_not_a_number_is_not_hidden():
     out = norm_relu_separable(x, None, None, drawn(4, 1, 3, 3).float(), drawn(4, 4, 1, 1).float(), norm, w)
     assert out.isnan().any()
     assert torch.autograd.grad(out.sum(), x)[0][:, 2].isnan().all()
-    assert passes.pointwise(x, drawn(4, 4, 1, 1).float(), relu=True)[1, :, 3, 4].isnan().all()
+    assert pointwise(x, drawn(4, 4, 1, 1).float(), relu=True)[1, :, 3, 4].isnan().all()
 
 
 @pytest.mark.parametrize("single", [False, True])

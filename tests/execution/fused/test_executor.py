@@ -14,7 +14,7 @@ from supernet.execution.fused.executor import fused
 from supernet.execution.modes import running
 from supernet.execution.recomputation import checkpointed
 from supernet.execution.stacked.executor import stacked
-from supernet.genotypes.published import published
+from supernet.genotypes.literature import published
 from supernet.space.cells import reference
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import DARTS_OPERATIONS, Darts

@@ -202,5 +202,5 @@ def test_interrupted_while_judging_goes_on_from_the_end(tmp_path):
 
 @pytest.mark.parametrize("setting", ["candidates", "finalists", "batches"])
 def test_refuses_nonsense(setting):
-    with pytest.raises(InputError, match=f"strategy.{setting}=0"):
+    with pytest.raises(InputError, match=f"^{setting}=0"):
         UniformStrategy("darts", {}, **{setting: 0})

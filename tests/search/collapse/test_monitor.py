@@ -271,7 +271,7 @@ def test_without_being_told_to_act_it_warns_once(monkeypatch):
     run_search(replace(ADAPTING, on_rise="go_on"), Run(report=recorder))
     (line,) = recorder.lines
     assert "2.00 times what it was around epoch 2" in line
-    assert "monitor.on_rise=stop" in line
+    assert "try on_rise=stop" in line
     assert len(recorder.texts) == 1
 
 
@@ -281,7 +281,7 @@ def test_signs_are_told_once_and_late_enough():
     said = signs(MonitorSettings(), bad)
     assert set(said) == {"skips/normal", "parametric/normal", "gap"}
     assert "75% of the kept edges of normal cells are skip connections" in said["skips/normal"]
-    assert all("try " in words and "=" in words for words in said.values())
+    assert all("; try " in words for words in said.values())
     good = Measurements(architecture, {"normal": 0.25}, {"normal": 0.75}, 0.9, 0.2, 1.0)
     assert signs(MonitorSettings(), good) == {}
     recorder, eager = Recorder(), replace(LOOKING, few_parametric=1.0, many_skips=1.0, large_gap=1.0, spared=())
@@ -300,8 +300,8 @@ def test_a_rise_from_nothing_is_none():
 @pytest.mark.parametrize(
     ("monitor", "recipe", "says"),
     [
-        (replace(ADAPTING), replace(RECIPE, weight_decay=0.0), r"search\.weight_decay=0 needs to lie above 0"),
-        (replace(ADAPTING), replace(RECIPE, weight_decay=0.05), r"below monitor\.most=0\.03"),
+        (replace(ADAPTING), replace(RECIPE, weight_decay=0.0), "of the recipe; 0 needs to lie above 0"),
+        (replace(ADAPTING), replace(RECIPE, weight_decay=0.05), r"below most=0\.03"),
     ],
 )
 def test_a_decay_that_cannot_grow_is_refused(monitor, recipe, says):
@@ -310,7 +310,7 @@ def test_a_decay_that_cannot_grow_is_refused(monitor, recipe, says):
 
 
 def test_acting_wants_alphas():
-    with pytest.raises(InputError, match=r"monitor\.on_rise=stop: this strategy has no alphas"):
+    with pytest.raises(InputError, match=r"^on_rise=stop: this strategy has no alphas"):
         run_search(replace(LOOKING, on_rise="stop"), kind="uniform")
 
 
@@ -336,5 +336,5 @@ def test_acting_wants_alphas():
 )
 def test_refuses_nonsense_by_name(settings):
     name = list(settings)[-1]
-    with pytest.raises(InputError, match=rf"monitor\.{name}="):
+    with pytest.raises(InputError, match=f"^{name}="):
         MonitorSettings(**settings)

@@ -62,7 +62,7 @@ def closed_form(momentum=MOMENTUM, decay=DECAY, sign=-1.0) -> torch.Tensor:
 
 @pytest.mark.parametrize("epsilon", [0.0, -0.01, float("nan")])
 def test_no_difference_over_no_step(epsilon):
-    with pytest.raises(InputError, match=r"architect\.epsilon="):
+    with pytest.raises(InputError, match=r"^epsilon="):
         unrolled(quadratic(), epsilon)
 
 

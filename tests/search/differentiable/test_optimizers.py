@@ -73,5 +73,5 @@ def test_goes_to_the_best_vertex_of_a_linear_loss_and_skips_what_has_no_gradient
 @pytest.mark.parametrize("settings", [{"lr": -1.0}, {"floor": 0.0}, {"floor": 1.0}])
 def test_refuses_nonsense(settings):
     (name,) = settings
-    with pytest.raises(InputError, match=f"optimizer.{name}="):
+    with pytest.raises(InputError, match=f"^{name}="):
         ExponentiatedGradient([parameter(1.0)], **settings)

@@ -7,7 +7,7 @@ import torch
 from common import edge_decision, node_decision
 
 from supernet.runtime.errors import InputError
-from supernet.search.progressive.stages import Stage, legs, pruned
+from supernet.search.progressive.stages import Stage, pruned, resolve_stages
 from supernet.search.recipe import SearchRecipe
 from supernet.space.architecture import Decision
 from supernet.space.choosers import Undecided
@@ -24,47 +24,50 @@ P_DARTS = [Stage(length=1 / 3, depth=d, keep=k, skip_dropout=p) for d, k, p in
 
 
 def of(stages, space=None, recipe=RECIPE):
-    return legs(stages, space or Darts(), recipe, SHAPE, 10)
+    return resolve_stages(stages, space or Darts(), recipe, SHAPE, 10)
 
 
-def test_no_stages_are_one_leg_as_the_settings_are():
-    (leg,) = of([])
-    assert (leg.space, leg.recipe, leg.channel_divisor) == (Darts(), RECIPE, None)
-    assert leg.recipe.schedule is RECIPE.schedule
+def test_no_stages_are_one_stage_that_changes_nothing():
+    (stage,) = of([])
+    assert (stage.space, stage.recipe, stage.channel_divisor) == (Darts(), RECIPE, None)
+    assert stage.recipe.schedule is RECIPE.schedule
 
 
 def test_p_darts_sizes_are_the_published_ones():
     """Chen et al. 2019: 5, 11 and 17 cells, 25 epochs each, 10 of them without the alphas."""
     found = of(P_DARTS)
-    assert [(leg.space.cells, leg.space.channels) for leg in found] == [(5, 16), (11, 16), (17, 16)]
-    assert [(leg.recipe.epochs, leg.recipe.warm_up) for leg in found] == [(25, 10)] * 3
-    assert [leg.recipe.skip_dropout for leg in found] == [0.1, 0.4, 0.7]
-    for leg in found:  # a whole cosine in each
-        assert leg.recipe.schedule(5, 25) == Cosine(0.1, 0.0)(5, 25)
+    assert [(stage.space.cells, stage.space.channels) for stage in found] == [(5, 16), (11, 16), (17, 16)]
+    assert [(stage.recipe.epochs, stage.recipe.warm_up) for stage in found] == [(25, 10)] * 3
+    assert [stage.recipe.skip_dropout for stage in found] == [0.1, 0.4, 0.7]
+    for stage in found:  # a whole cosine in each
+        assert stage.recipe.schedule(5, 25) == Cosine(0.1, 0.0)(5, 25)
 
 
 def test_drnas_sizes_are_the_published_ones():
     """Chen et al. 2021: 36 channels, 20 cells, one cosine over both stages."""
     stages = [Stage(length=0.5, depth=2.5, width=2.25, channel_divisor=p, schedule="whole") for p in (6, 4)]
     found = of(stages, recipe=replace(RECIPE, epochs=50, warm_up=20))
-    assert [(leg.space.channels, leg.space.cells, leg.channel_divisor) for leg in found] == [(36, 20, 6), (36, 20, 4)]
-    rates = [leg.recipe.schedule(epoch, 25) for leg in found for epoch in range(25)]
+    assert [(stage.space.channels, stage.space.cells, stage.channel_divisor) for stage in found] == [
+        (36, 20, 6),
+        (36, 20, 4),
+    ]
+    rates = [stage.recipe.schedule(epoch, 25) for stage in found for epoch in range(25)]
     assert rates == [0.05 * (1 + math.cos(math.pi * epoch / 50)) for epoch in range(50)]
 
 
 def test_the_rate_is_multiplied():
-    _, leg = of(
+    _, stage = of(
         [Stage(), Stage(inherit_weights=True, rate=0.1, length=1.6)], recipe=replace(RECIPE, epochs=50, warm_up=0)
     )
-    assert leg.recipe.epochs == 80
-    assert leg.recipe.schedule(8, 80) == pytest.approx(0.1 * Cosine(0.1, 0.0)(8, 80), rel=1e-15)
+    assert stage.recipe.epochs == 80
+    assert stage.recipe.schedule(8, 80) == pytest.approx(0.1 * Cosine(0.1, 0.0)(8, 80), rel=1e-15)
 
 
 @pytest.mark.parametrize("cells", [1, 2, 3, 8])
-def test_a_small_leg_still_asks_all_questions(cells):
+def test_a_small_stage_still_asks_all_questions(cells):
     space = Darts(cells=cells)
-    for leg in of([Stage(depth=0.1), Stage(depth=1.4)], space):
-        assert set(survey(space, SHAPE, 10)) <= set(survey(leg.space, SHAPE, 10))
+    for stage in of([Stage(depth=0.1), Stage(depth=1.4)], space):
+        assert set(survey(space, SHAPE, 10)) <= set(survey(stage.space, SHAPE, 10))
     (small,) = of([Stage(depth=0.1, length=0.001)], NasBench201())
     assert (small.space.cells, small.recipe.epochs, small.recipe.warm_up) == (1, 1, 0)
 
@@ -136,21 +139,21 @@ class Odd:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: Stage(depth=0.0), "stages.depth=0.0: multiplies"),
-        (lambda: Stage(rate=math.inf), "stages.rate=inf: multiplies"),
-        (lambda: Stage(keep=0), "stages.keep=0: needs 1 or more, or null"),
-        (lambda: Stage(channel_divisor=0), "stages.channel_divisor=0: needs 1 or more, or null"),
-        (lambda: Stage(schedule="both"), "stages.schedule=both: use own or whole"),
-        (lambda: Stage(skip_dropout=1.0), "stages.skip_dropout=1.0: needs to lie in"),
-        (lambda: of([Stage(inherit_weights=True)]), "no leg before the first"),
-        (lambda: of([Stage(depth=2.0), Stage(inherit_weights=True)]), "needs depth and width of the leg before"),
+        (lambda: Stage(depth=0.0), "depth=0.0: multiplies"),
+        (lambda: Stage(rate=math.inf), "rate=inf: multiplies"),
+        (lambda: Stage(keep=0), "keep=0: needs 1 or more where it is given"),
+        (lambda: Stage(channel_divisor=0), "channel_divisor=0: needs 1 or more where it is given"),
+        (lambda: Stage(schedule="both"), "schedule=both: use own or whole"),
+        (lambda: Stage(skip_dropout=1.0), "skip_dropout=1.0: needs to lie in"),
+        (lambda: of([Stage(inherit_weights=True)]), "no stage before the first"),
+        (lambda: of([Stage(depth=2.0), Stage(inherit_weights=True)]), "needs depth and width of the stage before"),
         (
             lambda: of([Stage(channel_divisor=2), Stage(channel_divisor=4, inherit_weights=True)]),
-            "channel_divisor=4 after 2, inherit_weights=true",
+            "channel_divisor=4 after 2, inherit_weights=True",
         ),
         (
             lambda: of([Stage(), Stage(channel_divisor=4, inherit_weights=True)]),
-            "channel_divisor=4 after None, inherit_weights=true",
+            "channel_divisor=4 after None, inherit_weights=True",
         ),
         (lambda: of([Stage(depth=2.0)], Odd()), "space 'odd' has no cells"),
     ],

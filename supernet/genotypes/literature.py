@@ -13,14 +13,24 @@ from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture, edge_name
 
 Pairs = tuple[tuple[str, int], ...]
-"""(operation, state it reads) in the original's order."""
+"""The edges of one node, each (operation, number of the state that it reads), in the order of the original code."""
 
 
 @dataclass(frozen=True)
 class OriginalGenotype:
-    """A genotype as the original code writes it: for each cell the nodes' (operation, source) pairs.
+    """A genotype as the original DARTS code writes it.
 
-    The order of the pairs is that of the operations in an original checkpoint, which an Architecture forgets.
+    The order of the pairs is that of the operations in an original checkpoint. An `Architecture` does not keep it.
+
+    Args:
+        normal: for each node of the normal cell its (operation, source) pairs; sources 0 and 1 are the cell's inputs.
+        reduce: the same for the reduction cell.
+        normal_concat: the nodes whose states are the output of the normal cell; 2 is the first node.
+        reduce_concat: the same for the reduction cell.
+
+    Example:
+        >>> PUBLISHED["darts_v2"].normal[0]
+        (('sep_conv_3x3', 0), ('sep_conv_3x3', 1))
     """
 
     normal: tuple[Pairs, ...]
@@ -29,7 +39,7 @@ class OriginalGenotype:
     reduce_concat: tuple[int, ...] = (2, 3, 4, 5)
 
     def architecture(self) -> Architecture:
-        """The same genotype as an Architecture of the DARTS space."""
+        """Returns the same genotype as an Architecture of the DARTS space."""
         choices: dict[str, tuple[str, ...]] = {}
         for kind, nodes, concat in (
             ("normal", self.normal, self.normal_concat),
@@ -73,6 +83,7 @@ def _cells(
     return OriginalGenotype(_nodes(normal), _nodes(reduce), normal_concat, reduce_concat)
 
 
+# By their names; `published` returns one as an Architecture.
 PUBLISHED: dict[str, OriginalGenotype] = {
     "nasnet_a": _cells(
         "sep5 1 sep3 0 / sep5 0 sep3 0 / avg 1 skip 0 / avg 0 avg 0 / sep3 1 skip 1",
@@ -156,8 +167,27 @@ PUBLISHED: dict[str, OriginalGenotype] = {
 
 
 def published(name: str) -> Architecture:
-    """The genotype of that name, such as "darts_v2". Raises InputError with the known names."""
+    """Returns a genotype of the literature by its name.
+
+    Args:
+        name: one of `PUBLISHED`, in upper or lower case.
+
+    Returns:
+        The genotype, of the DARTS space.
+
+    Raises:
+        InputError: the name is unknown; the message lists those that are known.
+
+    Example:
+        >>> cell = published("darts_v2")
+        >>> cell.space, cell["normal/2"], cell["normal/2/0"]
+        ('darts', ('0', '1'), ('sep_conv_3x3',))
+    """
     if name.lower() not in PUBLISHED:
-        shown = name if len(name) <= 80 else f"{name[:80]}..."
-        raise InputError(f"genotype={shown}: neither a file nor a published name; names: {', '.join(PUBLISHED)}")
+        raise InputError(f"name={shortened(name)}: no published genotype; names: {', '.join(PUBLISHED)}")
     return PUBLISHED[name.lower()].architecture()
+
+
+def shortened(name: str) -> str:
+    """A name as a message shows it: 80 characters of it at most."""
+    return name if len(name) <= 80 else f"{name[:80]}..."

@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from supernet.data.sources import npz
+from supernet.data import npz
 from supernet.runtime.errors import InputError
 
 LABELS = np.arange(30) % 3

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from supernet.execution import native
 from supernet.execution.fused.bindings import Norm, Window
-from supernet.execution.fused.torch_kernels import combine, norm_relu_separable, quarters, separable
+from supernet.execution.fused.functions import combine, norm_relu_separable, quarters, separable
 
 compiled_or_not = pytest.mark.parametrize(
     "compiled",
@@ -119,9 +119,9 @@ def test_a_scale_of_stride_zero_is_never_handed_to_batch_norm():
     weight = torch.tensor(0.3, dtype=torch.double, requires_grad=True)
     norm = torch.nn.BatchNorm2d(8, affine=False).double()
     gradient = torch.randn(4, 8, 5, 5, dtype=torch.double).to(memory_format=torch.channels_last)
-    from supernet.execution.fused.executor import _norm, _Statistics
+    from supernet.execution.fused.states import Statistics, normalised
 
-    given = torch.autograd.grad(_norm(norm, x, weight, _Statistics()), (x, weight), gradient)
+    given = torch.autograd.grad(normalised(norm, x, weight, Statistics()), (x, weight), gradient)
     normal = (x - x.mean((0, 2, 3), keepdim=True)) / (x.var((0, 2, 3), correction=0, keepdim=True) + norm.eps).sqrt()
     wanted = torch.autograd.grad(weight * normal, (x, weight), gradient)
     for a, b in zip(wanted, given, strict=True):

@@ -1,7 +1,7 @@
 import pytest
 
+from supernet.genotypes.literature import PUBLISHED, published
 from supernet.genotypes.parsing import read_genotype
-from supernet.genotypes.published import PUBLISHED, published
 from supernet.runtime.errors import InputError
 from supernet.space.choosers import Decided
 from supernet.space.darts import Darts

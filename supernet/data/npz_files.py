@@ -1,4 +1,4 @@
-"""Labelled images in .npz files with MedMNIST's keys."""
+"""Reads labelled images from .npz files with the keys of MedMNIST (Yang et al. 2023)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Sequence
+from pathlib import Path
 from typing import IO
 
 import numpy as np
 import torch
 
 from supernet.data.batches import Resident
+from supernet.data.dataset import CommonSettings, Data, assemble
+from supernet.data.dataset import Parts as DataParts
+from supernet.data.images import PLAIN, Preparation
 from supernet.data.levels import Scale, scale_of
 from supernet.data.memory import require_memory
 from supernet.runtime.errors import InputError
@@ -28,8 +33,69 @@ _NOT_ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, pi
 _NOT_NPZ = (*_DAMAGED, *_NOT_ARCHIVE, SyntaxError, tokenize.TokenError)
 
 
-def open_npz(path: str, where: str) -> dict[str, np.ndarray]:
-    """The arrays with MedMNIST's keys in a file; other keys are left alone. Raises InputError, led by `where`."""
+def npz(
+    path: str | Path,
+    classes: Sequence[str] | None = None,
+    train_limit: int | None = None,
+    test_limit: int | None = None,
+    crop_padding: int = 0,
+    flip: bool = False,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Data:
+    """Reads an .npz file with MedMNIST's keys: {train,val,test}_images and {train,val,test}_labels.
+
+    Images are uint8 arrays, N x H x W or N x H x W x C. The channels may come first; whole numbers up to 65535 and
+    floats in [0, 1] or [0, 255] become 256 levels. Labels are N or N x 1 whole numbers from 0, or one-hot. The val_
+    keys may be missing; where the test_ keys are, a fifth of the training images is held out to test.
+
+    Args:
+        path: the file.
+        classes: the names of the classes by label; None names them by their numbers.
+        train_limit: how many training images are used at most, with every class in proportion; None uses all.
+        test_limit: how many test images are used at most, with every class in proportion; None uses all.
+        crop_padding: pixels of zeros on every side of a training image, from which a random crop is taken.
+        flip: whether half of the training images are mirrored left to right, at random.
+        mean: (channels,) of pixels in [0, 1]; None measures it on the training images.
+        std: (channels,) the standard deviation of pixels in [0, 1]; None measures it on the training images.
+
+    Returns:
+        The data set, named after the file; its pixels are in memory.
+
+    Raises:
+        InputError: there is no such file, or it holds something else, in one line.
+
+    Example:
+        >>> import tempfile, numpy as np, supernet
+        >>> pixels = np.arange(10 * 6 * 6, dtype=np.uint8).reshape(10, 6, 6)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.savez(f"{folder}/toy.npz", train_images=pixels, train_labels=np.arange(10) % 2)
+        ...     data = supernet.data.npz(f"{folder}/toy.npz", classes=["even", "odd"])
+        >>> data.name, data.shape, data.classes, len(data.train), len(data.test)
+        ('toy', (1, 6, 6), ('even', 'odd'), 8, 2)
+    """
+    where = f"path={path}"
+    read, scale, notes = read_parts(open_npz(path, where), where)
+    named = tuple(str(name) for name in classes or ())
+    parts = DataParts(read["train"], read.get("val"), read.get("test"), named, notes=tuple(notes))
+    preparation = Preparation(white=int(scale.white)) if scale.white > 255 else PLAIN
+    settings = CommonSettings(crop_padding, flip, mean, std, train_limit, test_limit, preparation)
+    return assemble(Path(path).stem, parts, settings)
+
+
+def open_npz(path: str | Path, where: str) -> dict[str, np.ndarray]:
+    """Reads the arrays with MedMNIST's keys; other keys are left alone.
+
+    Args:
+        path: the file.
+        where: how messages name it, such as "path=toy.npz".
+
+    Returns:
+        The arrays by key.
+
+    Raises:
+        InputError: it is no .npz file of numbers, or has no training images.
+    """
     if reason := why_no_file(path):
         raise InputError(f"{where}: {reason}; expected an .npz with train_images, train_labels, test_images, ...")
     try:
@@ -55,9 +121,17 @@ def open_npz(path: str, where: str) -> dict[str, np.ndarray]:
 
 
 def read_parts(arrays: dict[str, np.ndarray], where: str) -> tuple[dict[str, Resident], Scale, list[str]]:
-    """The parts "train", "val" and "test" that are there, the scale of their levels, and notes on what was converted.
+    """Turns arrays into labelled images. All parts are read in the way that the training images ask for.
 
-    All parts are read in the way that the training images ask for. Raises InputError, led by `where`.
+    Args:
+        arrays: the arrays by MedMNIST's keys.
+        where: how messages name their file.
+
+    Returns:
+        The parts "train", "val" and "test" that are there, the scale of their levels, and notes on conversions.
+
+    Raises:
+        InputError: an array is missing, or its shape or its numbers are not understood.
     """
     notes: list[str] = []
     given = {part: found for part in PARTS if (found := _images_and_labels(arrays, part, where)) is not None}
@@ -97,8 +171,11 @@ def _images_and_labels(arrays: dict[str, np.ndarray], part: str, where: str) -> 
 
 
 def _channels_first(shape: tuple[int, ...]) -> bool:
-    """N x C x H x W instead of N x H x W x C: 1, 3 or 4 stand where channels come first and not where they come last,
-    or the last two sides are equal and longer than the first. What could be both is read as documented."""
+    """Whether a shape is N x C x H x W and not N x H x W x C.
+
+    It is where 1, 3 or 4 stand at the place of C and not at the end, or where the last two sides are equal and longer
+    than the first. A shape that could be both is N x H x W x C.
+    """
     if len(shape) != 4 or shape[3] in (1, 3, 4):
         return False
     first, second, last = shape[1:]
@@ -109,7 +186,7 @@ def _plain_labels(labels: np.ndarray, count: int, name: str) -> np.ndarray:
     """(N,) int64 class numbers of N x 1, N x classes (one-hot), whole floats or bools."""
     told = f"{name} is {labels.dtype} of shape {labels.shape}"
     if labels.dtype.kind not in "biuf":
-        words = "words: use np.unique(labels, return_inverse=True)[1] and data.classes=[...]"
+        words = "words: use np.unique(labels, return_inverse=True)[1] and classes=[...]"
         raise InputError(
             f"{told}; use one whole number an image" + (f" instead of {words}" * (labels.dtype.kind in "US"))
         )
@@ -139,8 +216,8 @@ def _from_one_hot(labels: np.ndarray, count: int, told: str) -> np.ndarray:
     return ones.argmax(1).astype(np.int64)
 
 
-def _declared_sizes(path: str) -> dict[str, int]:
-    """Bytes of each wanted array by its header, which must agree with the archive: what lies is not made room for."""
+def _declared_sizes(path: str | Path) -> dict[str, int]:
+    """The bytes of each wanted array by its header. No memory is taken for a header that the archive contradicts."""
     sizes: dict[str, int] = {}
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
@@ -155,7 +232,7 @@ def _declared_sizes(path: str) -> dict[str, int]:
 
 
 def _declared(file: IO[bytes]) -> tuple[int, int | None]:
-    """(bytes of an array's header, bytes of its values); None for values that are objects, which NumPy refuses."""
+    """The bytes of an array's header and of its values; None for values that are objects, which NumPy refuses."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(file)

@@ -1,0 +1,247 @@
+"""The operations of the fused executor with gradients of their own, for channels-last tensors on a CPU.
+
+A convolution's function takes its kernels from one of two backends, modules with functions of the same names:
+`compiled_kernels`, where that serves, and `torch_kernels`. A function says what is kept for the gradient and which
+gradients are wanted; a backend computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from supernet.execution.fused import compiled_kernels, torch_kernels
+from supernet.execution.fused.bindings import Norm, Window, dense, once, room
+
+
+class Backend(Protocol):
+    """The kernels of separable convolutions; `wanted` says which gradients are computed, the others are None."""
+
+    def separable(self, x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> Tensor: ...
+
+    def separable_gradients(
+        self,
+        gradient: Tensor,
+        x: Tensor | None,
+        shape: torch.Size,
+        depthwise: Tensor,
+        pointwise: Tensor,
+        window: Window,
+        wanted: Sequence[bool],
+    ) -> tuple[Tensor | None, ...]: ...
+
+    def norm_relu_separable(
+        self,
+        x: Tensor,
+        scale: Tensor | None,
+        shift: Tensor | None,
+        depthwise: Tensor,
+        pointwise: Tensor,
+        norm: Norm,
+        window: Window,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]: ...
+
+    def norm_relu_separable_gradients(
+        self,
+        gradient: Tensor,
+        x: Tensor,
+        scale: Tensor | None,
+        shift: Tensor | None,
+        depthwise: Tensor,
+        pointwise: Tensor,
+        kept: Sequence[Tensor],
+        eps: float,
+        window: Window,
+        wanted: Sequence[bool],
+    ) -> tuple[Tensor | None, ...]: ...
+
+
+def separable(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> Tensor:
+    """A depthwise convolution with weight (channels, 1, rows, columns), then a 1x1 convolution.
+
+    What lies between the two is not kept for the gradient but computed again.
+    """
+    x, depthwise, pointwise = _in_one_precision(x, depthwise, pointwise)
+    with torch.autocast(x.device.type, enabled=False):
+        backend = _backend(x, depthwise, pointwise, window)
+        out: Tensor = _Separable.apply(x, depthwise, pointwise, window, backend)
+    return out
+
+
+def norm_relu_separable(
+    x: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    depthwise: Tensor,
+    pointwise: Tensor,
+    norm: Norm,
+    window: Window,
+) -> Tensor:
+    """`separable` of the ReLU of the batch norm of `x`: of all that, `x` alone is kept for the gradient."""
+    x, depthwise, pointwise = _in_one_precision(x, depthwise, pointwise)
+    with torch.autocast(x.device.type, enabled=False):
+        backend = _backend(x, depthwise, pointwise, window)
+        out: Tensor = _NormReluSeparable.apply(x, scale, shift, depthwise, pointwise, norm, window, backend)
+    return out
+
+
+def pointwise(x: Tensor, weight: Tensor, *, relu: bool) -> Tensor:
+    """The 1x1 convolution of x, or of its ReLU, with weight (out, in, 1, 1), where `serves_pointwise` says so.
+
+    It has one backend: elsewhere PyTorch's own convolution, with its own gradient, does as well.
+    """
+    out: Tensor = _Pointwise.apply(x, weight, relu)
+    return out
+
+
+def _backend(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> Backend:
+    """Where the kernels of a separable convolution come from."""
+    return compiled_kernels if compiled_kernels.serves(x, depthwise, pointwise, window) else torch_kernels
+
+
+def _in_one_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """As autocast would have them, where it is on."""
+    kind = tensors[0].device.type
+    if not torch.is_autocast_enabled(kind):
+        return tensors
+    return tuple(tensor.to(torch.get_autocast_dtype(kind)) for tensor in tensors)
+
+
+class _Separable(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window, backend: Backend) -> Tensor:
+        x = dense(x)
+        ctx.window, ctx.backend, ctx.shape = window, backend, x.shape
+        ctx.save_for_backward(x if any(ctx.needs_input_grad[1:3]) else None, depthwise, pointwise)
+        return backend.separable(x, depthwise, pointwise, window)
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, depthwise, pointwise = ctx.saved_tensors
+        at = (x, ctx.shape, depthwise, pointwise, ctx.window, ctx.needs_input_grad[:3])
+        return *ctx.backend.separable_gradients(dense(gradient), *at), None, None
+
+
+class _NormReluSeparable(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        scale: Tensor | None,
+        shift: Tensor | None,
+        depthwise: Tensor,
+        pointwise: Tensor,
+        norm: Norm,
+        window: Window,
+        backend: Backend,
+    ) -> Tensor:
+        x = dense(x)
+        out, kept = backend.norm_relu_separable(x, scale, shift, depthwise, pointwise, norm, window)
+        ctx.window, ctx.backend, ctx.eps = window, backend, norm.eps
+        ctx.save_for_backward(x, scale, shift, depthwise, pointwise, *kept)
+        return out
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, scale, shift, depthwise, pointwise, *kept = ctx.saved_tensors
+        at = (x, scale, shift, depthwise, pointwise, kept, ctx.eps, ctx.window, ctx.needs_input_grad[:5])
+        return *ctx.backend.norm_relu_separable_gradients(dense(gradient), *at), None, None, None
+
+
+class _Pointwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, relu: bool) -> Tensor:
+        x = dense(x)
+        ctx.relu, ctx.shape = relu, x.shape
+        ctx.save_for_backward(x if relu or ctx.needs_input_grad[1] else None, weight)
+        return compiled_kernels.pointwise(x, weight, relu)
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        at = (x, ctx.shape, weight, ctx.relu, ctx.needs_input_grad[:2])
+        return *compiled_kernels.pointwise_gradients(dense(gradient), *at), None
+
+
+def quarters(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Every second pixel of `x` (batch, channels, height, width) in both directions, from the first and second on.
+
+    Of an odd size the last pixel stands in for the one that is missing.
+    """
+    if x.shape[-1] % 2 or x.shape[-2] % 2:
+        odd = F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2), mode="replicate")
+        return dense(x[:, :, ::2, ::2]), dense(odd[:, :, 1::2, 1::2])
+    parts: tuple[Tensor, Tensor] = _Quarters.apply(x)
+    return parts
+
+
+class _Quarters(torch.autograd.Function):
+    """Slicing whose gradient is channels-last (PyTorch's is not, and all that is added to it is then copied)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.shape = x.shape
+        return dense(x[:, :, ::2, ::2]), dense(x[:, :, 1::2, 1::2])
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, even: Tensor, odd: Tensor) -> Tensor:
+        dx = room(even, ctx.shape).zero_()
+        dx[:, :, ::2, ::2] = even
+        dx[:, :, 1::2, 1::2] = odd
+        return dx
+
+
+def combine(coefficients: Sequence[Tensor | None], shared: Sequence[Tensor], terms: Sequence[Tensor]) -> Tensor:
+    """sum_i coefficients[i] shared[i] + sum_j terms[j], channels-last; None stands for 1.
+
+    Coefficients are 0-dimensional. The gradient that arrives is made channels-last once for all of them.
+    """
+    weighted = [c is not None for c in coefficients]
+    if not any(weighted) and len(shared) + len(terms) == 1:
+        return dense([*shared, *terms][0])
+    given = [c for c in coefficients if c is not None]
+    stacked = torch.stack(given) if given else None
+    out: Tensor = _Combine.apply(stacked, weighted, *shared, *terms)
+    return out
+
+
+class _Combine(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, coefficients: Tensor | None, weighted: list[bool], *tensors: Tensor) -> Tensor:
+        values = iter([] if coefficients is None else coefficients.tolist())
+        factors = [next(values) if has else 1.0 for has in weighted] + [1.0] * (len(tensors) - len(weighted))
+        first = max(range(len(tensors)), key=lambda i: tensors[i].numel())  # of full size
+        out = dense(tensors[first] * factors[first])
+        for i, (x, factor) in enumerate(zip(tensors, factors, strict=True)):
+            if i != first:
+                out.add_(x, alpha=factor)
+        ctx.factors, ctx.weighted = factors, weighted
+        ctx.like = [(x.shape, x.dtype) for x in tensors]
+        needed = coefficients is not None and coefficients.requires_grad
+        kept = [x for x, has in zip(tensors, weighted, strict=False) if has] if needed else []
+        ctx.save_for_backward(*kept)
+        return out
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        gradient = dense(gradient)
+        slopes = None
+        if ctx.needs_input_grad[0]:
+            exact = torch.promote_types(gradient.dtype, torch.float32)  # sums over all pixels
+            flat = gradient.permute(0, 2, 3, 1).reshape(-1).to(exact)
+            kept = [dense(x).permute(0, 2, 3, 1).reshape(-1).to(exact) for x in ctx.saved_tensors]
+            slopes = torch.stack([torch.dot(x, flat) for x in kept])
+        passed = [
+            (gradient if factor == 1.0 else gradient * factor).sum_to_size(size).to(dtype) if needed else None
+            for needed, factor, (size, dtype) in zip(ctx.needs_input_grad[2:], ctx.factors, ctx.like, strict=True)
+        ]
+        return slopes, None, *passed
