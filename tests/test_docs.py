@@ -88,7 +88,9 @@ def test_examples_of_a_module(name, tmp_path, monkeypatch):
 # Examples of pages
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if any(b.language == "python" for b in blocks(p))], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if any(b.language == "python" for b in blocks(p))], ids=lambda p: p.stem
+)
 def test_python_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
     """One block after the other, as a reader would type them; what names a file in its first line is that file, too."""
     monkeypatch.chdir(tmp_path)
@@ -111,7 +113,9 @@ def test_python_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
 def test_examples_that_nobody_runs_are_few_and_known():
     marked = {str(page.relative_to(ROOT)): [b.not_run for b in blocks(page) if b.not_run] for page in PAGES}
     assert {page: reasons for page, reasons in marked.items() if reasons} == NOT_RUN
-    assert sum(page.read_text(encoding="utf-8").count("<!-- not run") for page in PAGES) == sum(map(len, NOT_RUN.values()))
+    assert sum(page.read_text(encoding="utf-8").count("<!-- not run") for page in PAGES) == sum(
+        map(len, NOT_RUN.values())
+    )
 
 
 # Commands
@@ -212,7 +216,9 @@ def test_paths_and_settings_between_backticks_are_there(page):
 
 
 def test_methods_are_all_in_their_table():
-    rows = re.findall(r"^\| \[(\w+)\]\(\S+?/(\w+)\.yaml\) `supernet\.methods\.(\w+)\(\)`", prose(ROOT / "docs/methods.md"), re.M)
+    rows = re.findall(
+        r"^\| \[(\w+)\]\(\S+?/(\w+)\.yaml\) `supernet\.methods\.(\w+)\(\)`", prose(ROOT / "docs/methods.md"), re.M
+    )
     assert all(len(set(row)) == 1 for row in rows)
     assert sorted(row[0] for row in rows) == sorted(path.stem for path in (ROOT / "conf" / "method").glob("*.yaml"))
 
