@@ -196,7 +196,7 @@ def _strategy(settings: dict[str, Any]) -> Callable[..., Any]:
     for name in ("relaxation", "inputs", "architect", "discretiser"):
         if parts[name] is not None and not callable(parts[name]):
             raise InputError(
-                f"{name}={parts[name]}: needs something that can be called, such as the class in the README"
+                f"{name}={parts[name]}: needs something that can be called; docs/extending.md has examples"
             )
     node = settings["strategy"]
     shared = {inner: parts[name] for inner, name in _PARTS.items() if inner in node and node[inner] == settings[name]}
