@@ -44,7 +44,7 @@ def test_the_table_is_one_and_holds_means_and_spreads(job, runs, tmp_path):
     made = read_table(str(tmp_path / "micro.csv"), ["digits_test", "digits_test_std", "digits_test_0", "digits_test_1"])
     assert list(made) == list(job.space.architectures())
     for architecture in made:
-        mean, spread, *each = made(architecture).values()
+        mean, spread, *each = made(architecture).values.values()
         assert mean == pytest.approx(statistics.mean(each), abs=1e-3)
         assert spread == pytest.approx(statistics.stdev(each), abs=1e-3)
 
