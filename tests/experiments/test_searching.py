@@ -7,7 +7,7 @@ import torch
 from common import composed, tiny
 from supernet.experiments import job as job_module
 from supernet.experiments.job import prepare, random_cell
-from supernet.experiments.retraining import build_network
+from supernet.experiments.retraining import final_network
 from supernet.experiments.searching import named_parts, planned_search, search_cell
 
 from supernet import load
@@ -233,7 +233,7 @@ def test_every_method_searches_micro(silent, images, tmp_path, method):
     )
     found = search_cell(job, "")
     assert found.space == "nasbench201"
-    assert build_network(job, found)(torch.zeros(2, *job.data.shape)).shape == (2, 3)
+    assert final_network(job).build(found)(torch.zeros(2, *job.data.shape)).shape == (2, 3)
 
 
 def test_the_whole_road_in_two_stages(supernet, images, tmp_path):
