@@ -98,14 +98,15 @@ def find(
     if recipe is not None and epochs is not None:
         raise InputError(f"epochs={epochs}: the recipe says them, too (epochs={recipe.epochs}); give one of both")
     method, shape, classes = method or darts(), data.shape, len(data.classes)
-    share = SearchRecipe().share if recipe is None else recipe.share
-    weights, architecture = (
-        data.train.subset(half) for half in search_halves(data.train.labels, share, seed, data.classes)
-    )
-    if epochs is not None:
-        method = method.few_steps(epochs=epochs, batch_size=batch_size_for(len(weights), 11))
-    elif recipe is not None:
+    if recipe is not None:
         method = method.with_recipe(recipe)
+    elif epochs is not None:
+        method = method.few_steps(epochs=epochs)
+    halves = search_halves(data.train.labels, method.recipe.share, seed, data.classes)
+    weights, architecture = (data.train.subset(half) for half in halves)
+    if epochs is not None:
+        size = batch_size_for(len(weights), method.recipe.least_steps)
+        method = method.with_recipe(replace(method.recipe, batch_size=size))
     place = _Place(directory, find_device(device), seed, progress, {"space": space, "method": method}, data)
     planned = StagedSearch(
         stages=resolve_stages(method.stages, space, method.recipe, shape, classes),

@@ -133,3 +133,21 @@ def test_the_tab_key_shows_what_there_is():
     assert {"pc_darts", "gdas", "random_search"} <= set(dir(supernet.methods))
     for name in supernet.__all__:
         assert getattr(supernet, name).__doc__, name
+
+
+@pytest.mark.parametrize(
+    ("more", "share"),
+    [({}, 0.9), ({"epochs": 1}, 0.5), ({"recipe": SearchRecipe(epochs=1, share=0.25)}, 0.25)],
+)
+def test_the_images_are_divided_as_the_search_wants_it(monkeypatch, more, share):
+    """SNAS learns from nine images in ten; a search of few steps and a recipe say it themselves."""
+    given = []
+
+    def stopped(planned, weights, architecture, *_, **__):
+        given.extend([weights, architecture])
+        raise InterruptedError
+
+    monkeypatch.setattr("supernet.api.search_stages", stopped)
+    with pytest.raises(InterruptedError):
+        supernet.find(MICRO, supernet.data.digits(), method=supernet.methods.snas(), device="cpu", **more)
+    assert len(given[0]) / (len(given[0]) + len(given[1])) == pytest.approx(share, abs=0.001)
