@@ -24,8 +24,8 @@ from .searching import search_name
 def describe(job: Job, name: str, architecture: Architecture) -> Finalist:
     """A network that nobody trains: its costs at the size that the space says."""
     with torch.device("meta"):
-        choose = Decided(architecture, job.factories)
-        network = job.retrain_space.network(choose, job.data.shape, len(job.data.classes))
+        choose = Decided(architecture, job.final.factories)
+        network = job.final.space.network(choose, job.data.shape, len(job.data.classes))
     return Finalist(name, parameters(network), macs(network, job.data.shape), None, None)
 
 
@@ -105,7 +105,7 @@ def _best(job: Job, found: Finalist) -> dict[str, float | None]:
 def _search_epochs(job: Job) -> tuple[int, dict[str, float]]:
     """The epochs that the record of the search has, all stages together, and the last accuracies on both halves."""
     epochs, last = 0, {}
-    for number in range(len(job.stages)):
+    for number in range(len(job.search.stages)):
         path = job.directory / "metrics" / f"{search_name(job, number)}.csv"
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from supernet.data.dataset import Data
 from supernet.estimation.scores import Measured, Score
-from supernet.execution.engines import Engine, engine
+from supernet.execution.engines import engine
 from supernet.execution.precision import settle_numerics
 from supernet.runtime.checkpoint import IMAGES
 from supernet.runtime.devices import find_device
@@ -21,17 +21,19 @@ from supernet.runtime.interrupt import Interruption
 from supernet.runtime.report import RunReport
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import seed_everything
-from supernet.search.collapse.monitor import MonitorSettings
-from supernet.search.progressive.stages import ResolvedStage, Stage, resolve_stages
+from supernet.search.progressive.search import StagedSearch
+from supernet.search.progressive.stages import Stage, resolve_stages
 from supernet.search.recipe import SearchRecipe
-from supernet.space.architecture import Architecture
+from supernet.search.strategy import Strategy
+from supernet.space.architecture import Architecture, Decision
 from supernet.space.operations import OPERATIONS
 from supernet.space.survey import random_cell as draw_random_cell
+from supernet.training.from_scratch import FinalNetwork
 from supernet.training.loop import Recipe
 
 from . import sizes
 from .conversion import leaves
-from .instantiate import build, named
+from .instantiate import UNFIT, build, named
 from .schema import checked
 
 _DECIDE = ("operations", "chooser", "relaxation", "inputs", "architect", "optimizer", "objective", "discretiser")
@@ -50,52 +52,44 @@ _PARTS = {  # what a strategy calls its parts -> the groups in which a person ch
 class Job:
     """What all steps of the job share.
 
-    `settings` are those that were given, with numbers where they left a size to the data; `divided` says which training
-    images which step gets. There are more than twelve fields, one for each part: every step needs a few of them, no
-    two steps the same ones, so that groups of them would only make each way to them longer.
+    Args:
+        settings: those that were given, with numbers where they left a size to the data.
+        divided: which training images which step gets.
+        directory: what the job leaves lies there.
+        console: where it prints.
+        template: the run of every step, but for the names under which steps report and save.
+        data: the images.
+        space: in the size that the settings say.
+        search: the search, before it runs.
+        final: how the networks of genotypes are built.
+        retrain_recipe: how they are trained; None: they are not.
+        table: what is known of architectures; None: nothing.
     """
 
     settings: Mapping[str, Any]
     divided: sizes.Parts
     directory: Path
     console: Console
-    device: torch.device
-    seed: int
-    interruption: Interruption
+    template: Run
     data: Data
     space: Any
-    retrain_space: Any
-    chooser: Any
-    strategy: Callable[..., Any]
-    stages: list[ResolvedStage]
-    monitor: MonitorSettings
+    search: StagedSearch
+    final: FinalNetwork
     retrain_recipe: Recipe | None
     table: Score | None
-    factories: dict[str, Any]
-    engine: Engine
-    save_seconds: float
-    precision: Literal["float32", "bfloat16"]
-    graphs: bool
+
+    @property
+    def device(self) -> torch.device:
+        return self.template.device
+
+    @property
+    def seed(self) -> int:
+        return self.template.seed
 
     def run(self, name: str) -> Run:
-        """Where a stage of this name reports and saves."""
-        return Run(
-            device=self.device,
-            seed=self.seed,
-            report=RunReport(self.directory, name, self.console),
-            checkpoint=self.directory / "checkpoints" / f"{name}.pt",
-            fingerprint={
-                "space": self.space.name,
-                "data": self.data.name,
-                IMAGES: _images(self.data),
-                "seed": self.seed,
-                **_recorded(self.settings),
-            },
-            save_seconds=self.save_seconds,
-            precision=self.precision,
-            graphs=self.graphs,
-            interruption=self.interruption,
-        )
+        """Where a step of this name reports and saves."""
+        checkpoint = self.directory / "checkpoints" / f"{name}.pt"
+        return replace(self.template, report=RunReport(self.directory, name, self.console), checkpoint=checkpoint)
 
 
 def _images(data: Data) -> str:
@@ -104,14 +98,15 @@ def _images(data: Data) -> str:
     return f"{counts} (labels and pixels {data.fingerprint[:16]})"
 
 
-def _recorded(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The settings, by their full names, that a run shares with its checkpoints besides those of its recipes."""
-    data = {name: value for name, value in settings["data"].items() if name not in _ELSEWHERE}
+def _fingerprint(settings: Mapping[str, Any], space: Any, data: Data) -> dict[str, str | int | float]:
+    """What a run shares with its checkpoints, by its full name, besides the settings of its recipes."""
+    kept = {name: value for name, value in settings["data"].items() if name not in _ELSEWHERE}
     strategy = {name: value for name, value in settings["strategy"].items() if name not in _PARTS}
     groups = {name: settings[name] for name in ("space", "retrain_valid", *_DECIDE)}
     network = {"network": (settings["retrain"] or {}).get("network")}
-    given = {**groups, "data": data, "strategy": strategy, "retrain": network}
-    return {name: str(value) for name, value in leaves(given)}
+    given = {**groups, "data": kept, "strategy": strategy, "retrain": network}
+    parts = {"space": space.name, "data": data.name, IMAGES: _images(data), "seed": settings["seed"]}
+    return {**parts, **{name: str(value) for name, value in leaves(given)}}
 
 
 def prepare(settings: dict[str, Any], directory: Path, interruption: Interruption) -> Job:
@@ -121,6 +116,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
     device = _settle(runtime, settings["seed"])
     with named({f"runtime.engine={runtime['engine']}": None}):
         used = engine(runtime["engine"], device, checkpoint_cells=runtime["checkpoint_cells"])
+    precision = _precision(runtime["precision"])
     factories = {**OPERATIONS, **_own_operations(settings["operations"])}
     strategy, space = _strategy(settings), build(settings["space"], "space")
     chooser = replace(build(settings["chooser"], "chooser"), factories=factories)
@@ -128,31 +124,41 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
     table = build(settings["table"], "table")
     data = build(settings["data"], "data")
     settings, recipe, retrain_recipe, divided = _recipes(settings, data)
+    shape, classes, seed = data.shape, len(data.classes), settings["seed"]
+    resolved = resolve_stages(stages, space, recipe, shape, classes)
     job = Job(
         settings=settings,
         divided=divided,
         directory=directory,
         console=Console(force_terminal=None if runtime["progress"] else False),
-        device=device,
-        seed=settings["seed"],
-        interruption=interruption,
+        template=Run(
+            device=device,
+            seed=seed,
+            fingerprint=_fingerprint(settings, space, data),
+            save_seconds=runtime["save_seconds"],
+            interruption=interruption,
+            precision=precision,
+            graphs=runtime["graphs"],
+        ),
         data=data,
         space=space,
-        retrain_space=_retrain_space(settings, space.name),
-        chooser=chooser,
-        strategy=strategy,
-        stages=resolve_stages(stages, space, recipe, data.shape, len(data.classes)),
-        monitor=monitor,
+        search=StagedSearch(resolved, chooser, _named_strategy(strategy), shape, classes, used, monitor, seed),
+        final=FinalNetwork(_retrain_space(settings, space.name), shape, classes, factories, used, seed),
         retrain_recipe=retrain_recipe,
         table=table,
-        factories=factories,
-        engine=used,
-        save_seconds=runtime["save_seconds"],
-        precision=_precision(runtime["precision"]),
-        graphs=runtime["graphs"],
     )
     from_table(job, random_cell(job, 0))  # a table of another space shows now and not after an epoch
     return job
+
+
+def _named_strategy(strategy: Callable[..., Strategy]) -> Callable[..., Strategy]:
+    """The strategy, which tells a person under its key what does not fit the decisions that it is made for."""
+
+    def make(space: str, decisions: Mapping[str, Decision], *, seed: int) -> Strategy:
+        with named({"strategy": strategy}, UNFIT):
+            return strategy(space, decisions, seed=seed)
+
+    return make
 
 
 def _settle(runtime: Mapping[str, Any], seed: int) -> torch.device:
@@ -242,7 +248,7 @@ def from_table(job: Job, architecture: Architecture) -> Mapping[str, float]:
 def random_cell(job: Job, number: int) -> Architecture:
     """A cell drawn from the same space, to compare with, whatever the method leaves out."""
     shape, classes = job.data.shape, len(job.data.classes)
-    return draw_random_cell(job.space, job.seed, number, factories=job.factories, shape=shape, classes=classes)
+    return draw_random_cell(job.space, job.seed, number, factories=job.final.factories, shape=shape, classes=classes)
 
 
 def _precision(name: str) -> Literal["float32", "bfloat16"]:

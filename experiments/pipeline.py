@@ -191,7 +191,7 @@ def pipeline(
     finalists = [describe(job, *cell) for cell in cells.items()] if untrained else _finals(job, cells)
     finalists = complete(job, cells, truths, finalists)
     head = facts(job, settings, asked, finalists[0])
-    last = search_name(job, len(job.stages) - 1)
+    last = search_name(job, len(job.search.stages) - 1)
     hparams(directory / "tb" / (last if untrained else "retrain"), _flat(job.settings), _metrics(finalists[0]))
     summarise(directory, finalists, head)
     show_table(job.console, finalists, head["table_best"], balanced(job.data))

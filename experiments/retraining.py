@@ -18,7 +18,7 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
 from supernet.space.architecture import Architecture
 from supernet.training.evaluation import evaluate
-from supernet.training.from_scratch import FinalNetwork, train_from_scratch
+from supernet.training.from_scratch import train_from_scratch
 from supernet.training.loop import Trained
 from supernet.training.meters import Averages
 from supernet.training.tasks import Classification
@@ -51,11 +51,6 @@ def scored(finalist: Finalist, part: Literal["valid", "test"], averages: Average
     return replace(finalist, **scores)
 
 
-def final_network(job: Job) -> FinalNetwork:
-    """How the job builds the plain networks of genotypes."""
-    return FinalNetwork(job.retrain_space, job.data.shape, len(job.data.classes), job.factories, job.engine, job.seed)
-
-
 def train_one(job: Job, name: str, architecture: Architecture, run: Run) -> tuple[nn.Module, Trained]:
     """The plain network of a genotype, trained by the job's recipe with the job's seed, and how that went."""
     assert job.retrain_recipe is not None
@@ -64,7 +59,7 @@ def train_one(job: Job, name: str, architecture: Architecture, run: Run) -> tupl
     if job.divided.retrain is not None:
         training, valid = (data.train.subset(part) for part in job.divided.retrain)
     return train_from_scratch(
-        final_network(job), architecture, training, valid, data.augmentation, job.retrain_recipe, run=run, name=name
+        job.final, architecture, training, valid, data.augmentation, job.retrain_recipe, run=run, name=name
     )
 
 
@@ -113,7 +108,7 @@ def keep_model(job: Job, network: nn.Module, architecture: Architecture, finalis
     save_bundle(
         job.directory / NAME,
         network,
-        space=job.retrain_space,
+        space=job.final.space,
         architecture=architecture,
         classes=job.data.classes,
         augmentation=job.data.augmentation,

@@ -11,10 +11,9 @@ import torch
 from supernet.runtime.run import Run
 from supernet.search.differentiable.objectives import RelaxedWeights
 from supernet.search.progressive.search import StagedSearch, check_stages, search_stages, stage_name
-from supernet.search.strategy import Strategy
 from supernet.space.architecture import Architecture, Decision
 
-from .instantiate import UNFIT, build, named
+from .instantiate import build, named
 from .job import Job
 
 
@@ -30,33 +29,13 @@ def search_cell(job: Job, yaml: str) -> Architecture:
 
     with named_parts(job):
         return search_stages(
-            planned_search(job), train, valid, job.data.augmentation, run_of=run_of, truth=job.table
+            job.search, train, valid, job.data.augmentation, run_of=run_of, truth=job.table
         ).architecture
-
-
-def planned_search(job: Job) -> StagedSearch:
-    """The job's search, before it runs."""
-
-    def make_strategy(space: str, decisions: Mapping[str, Decision], *, seed: int) -> Strategy:
-        with named({"strategy": job.strategy}, UNFIT):
-            strategy: Strategy = job.strategy(space, decisions, seed=seed)
-        return strategy
-
-    return StagedSearch(
-        stages=job.stages,
-        chooser=job.chooser,
-        make_strategy=make_strategy,
-        shape=job.data.shape,
-        classes=len(job.data.classes),
-        engine=job.engine,
-        monitor=job.monitor,
-        seed=job.seed,
-    )
 
 
 def named_parts(job: Job) -> AbstractContextManager[None]:
     """Within it the parts of the search have the keys by which a person gives them."""
-    return named({"": StagedSearch, "chooser": job.chooser, "monitor": job.monitor, "space": job.space})
+    return named({"": StagedSearch, "chooser": job.search.chooser, "monitor": job.search.monitor, "space": job.space})
 
 
 def check_search(job: Job) -> None:
@@ -64,8 +43,8 @@ def check_search(job: Job) -> None:
     if job.divided.search is None:
         return
     with named_parts(job):
-        decided = check_stages(planned_search(job))
-    for stage, decisions in zip(job.stages, decided, strict=True):
+        decided = check_stages(job.search)
+    for stage, decisions in zip(job.search.stages, decided, strict=True):
         with named({"search": stage.recipe}):
             stage.recipe.schedule(0, stage.recipe.epochs)
         _check_terms(job, decisions, stage.recipe.epochs)
@@ -85,4 +64,4 @@ def _check_terms(job: Job, decisions: Mapping[str, Decision], epochs: int) -> No
 
 def search_name(job: Job, number: int) -> str:
     """The name under which a stage of the job's search reports and saves."""
-    return stage_name(number, len(job.stages))
+    return stage_name(number, len(job.search.stages))

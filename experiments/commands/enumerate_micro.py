@@ -161,7 +161,7 @@ def _figures(rows: list[dict[str, str]]) -> list[str]:
 
 
 def _costs(job: Job, architecture: Architecture) -> list[str]:
-    network = job.retrain_space.network(Decided(architecture), job.data.shape, len(job.data.classes))
+    network = job.final.space.network(Decided(architecture), job.data.shape, len(job.data.classes))
     return [str(parameters(network)), str(macs(network, job.data.shape))]
 
 

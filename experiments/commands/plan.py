@@ -41,9 +41,8 @@ from supernet.training.tasks import Classification
 from .. import command_line as words
 from ..console import command
 from ..job import Job, prepare, random_cell
-from ..retraining import final_network
 from ..schema import plain
-from ..searching import check_search, named_parts, planned_search, search_name
+from ..searching import check_search, named_parts, search_name
 
 _STEPS = 3
 _MARGIN = 0.7  # of the free memory: gradients, optimisers and what is computed on the way need the rest
@@ -91,7 +90,7 @@ def plan(settings: dict[str, Any]) -> list[Need]:
 def _search(job: Job) -> Iterator[Need]:
     """Each stage. Which operations are left after the first is not known: an edge's last ones stand in, in the spaces
     here its convolutions."""
-    planned, kept = planned_search(job), dict[str, tuple[str, ...]]()
+    planned, kept = job.search, dict[str, tuple[str, ...]]()
     for number, stage in enumerate(planned.stages):
         with named_parts(job):
             built = build_stage(planned, number, kept)
@@ -102,7 +101,7 @@ def _search(job: Job) -> Iterator[Need]:
 
 def _stage(job: Job, number: int, built: BuiltStage) -> Need:
     supernet, strategy = built.supernet, built.inner
-    recipe, task = job.stages[number].recipe, Classification()
+    recipe, task = job.search.stages[number].recipe, Classification()
     supernet.to(job.device).train()
     strategy.to(job.device)
     optimizer = _sgd(supernet, recipe)
@@ -124,7 +123,7 @@ def _stage(job: Job, number: int, built: BuiltStage) -> Need:
 
 
 def _retraining(job: Job, recipe: Recipe) -> Need:
-    network = final_network(job).build(random_cell(job, 0))
+    network = job.final.build(random_cell(job, 0))
     task = Classification(recipe.auxiliary_weight, recipe.label_smoothing)
     network.to(job.device).train()
     optimizer = _sgd(network, recipe)

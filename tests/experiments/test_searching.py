@@ -7,8 +7,7 @@ import torch
 from common import composed, tiny
 from supernet.experiments import job as job_module
 from supernet.experiments.job import prepare, random_cell
-from supernet.experiments.retraining import final_network
-from supernet.experiments.searching import named_parts, planned_search, search_cell
+from supernet.experiments.searching import named_parts, search_cell
 
 from supernet import load
 from supernet.data import npz
@@ -53,7 +52,7 @@ def job_of(directory, images, *more, steps=10**9):
 
 def built(job, number, kept=None, before=None):
     with named_parts(job):
-        return build_stage(planned_search(job), number, kept, before)
+        return build_stage(job.search, number, kept, before)
 
 
 @pytest.fixture
@@ -133,12 +132,12 @@ def test_what_goes_on_to_the_next_stage(tmp_path, images, capsys):
     assert [len(state[edge]) for state in states] == [2, 4]
     afresh = built(job_of(tmp_path, images, "stages=[{keep: 3}, {}]"), 1, kept, first)
     assert not any(torch.equal(p.detach(), torch.tensor([0.9, 0.8, 0.7])) for p in afresh.inner.logits.values())
-    assert "one channel in 2" in size_in_words(job.stages[1], second.supernet)
+    assert "one channel in 2" in size_in_words(job.search.stages[1], second.supernet)
 
 
 def test_a_divisor_that_does_not_fit_is_told(tmp_path, images):
     job = job_of(tmp_path, images, "stages=[{channel_divisor: 6}, {}]")
-    assert "one channel in 2 (not in 6" in size_in_words(job.stages[0], built(job, 0).supernet)
+    assert "one channel in 2 (not in 6" in size_in_words(job.search.stages[0], built(job, 0).supernet)
 
 
 def test_dropout_follows_identity_skips_alone(tmp_path, images):
@@ -233,7 +232,7 @@ def test_every_method_searches_micro(silent, images, tmp_path, method):
     )
     found = search_cell(job, "")
     assert found.space == "nasbench201"
-    assert final_network(job).build(found)(torch.zeros(2, *job.data.shape)).shape == (2, 3)
+    assert job.final.build(found)(torch.zeros(2, *job.data.shape)).shape == (2, 3)
 
 
 def test_the_whole_road_in_two_stages(supernet, images, tmp_path):

@@ -34,8 +34,11 @@ def job_of(tmp_path, *words):
 def test_the_digits_are_trained_as_ever(tmp_path):
     job = job_of(tmp_path)
     assert job.retrain_recipe is not None
-    assert [job.retrain_recipe.batch_size, job.stages[0].recipe.batch_size] == [64, 64]
-    for recipe, (part, _) in ((job.retrain_recipe, job.divided.retrain), (job.stages[0].recipe, job.divided.search)):
+    assert [job.retrain_recipe.batch_size, job.search.stages[0].recipe.batch_size] == [64, 64]
+    for recipe, (part, _) in (
+        (job.retrain_recipe, job.divided.retrain),
+        (job.search.stages[0].recipe, job.divided.search),
+    ):
         assert length_in_words(recipe, job.data.train.subset(part)) == ""
     assert job.settings["retrain"]["batch_size"] == 64, "what is recorded has no null in it"
 
@@ -48,7 +51,7 @@ def test_fifty_photos_get_as_many_steps_as_the_digits(tmp_path):
     )
     halves = [job.data.train.subset(half) for half in job.divided.search]
     assert (
-        length_in_words(job.stages[0].recipe, halves[0])
+        length_in_words(job.search.stages[0].recipe, halves[0])
         == "20 images: 8 epochs of 12 steps (6 passes) in batches of 10"
     )
 
@@ -57,7 +60,7 @@ def test_what_is_typed_is_obeyed(tmp_path):
     words = ["retrain.batch_size=36", "search.batch_size=4", "retrain.epochs=3", "retrain.least_steps=0"]
     job = job_of(tmp_path, *folder(tmp_path / "photos", {"cat": 25, "dog": 25}), *words)
     assert job.retrain_recipe.batch_size == 36
-    assert job.stages[0].recipe.batch_size == 4
+    assert job.search.stages[0].recipe.batch_size == 4
     assert length_in_words(job.retrain_recipe, job.data.train.subset(job.divided.retrain[0])).startswith(
         "36 images: 3 ep"
     )

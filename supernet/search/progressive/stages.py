@@ -132,12 +132,20 @@ def resolve_stages(
     _check_inheritance(stages)
     epochs = [max(1, _rounded(recipe.epochs * stage.length)) for stage in stages]
     made = []
-    for number, stage in enumerate(stages):
-        size = _resized(stages, number, space, shape, classes)
-        channels = (
-            None if stage.channel_divisor is None else divisor(stage.channel_divisor, survey(size, shape, classes))
+    for number, (stage, length) in enumerate(zip(stages, epochs, strict=True)):
+        size, most, schedule = _resized(stages, number, space, shape, classes), stage.channel_divisor, recipe.schedule
+        channels = None if most is None else divisor(most, survey(size, shape, classes))
+        if stage.schedule == "whole" or stage.rate != 1.0:
+            start, whole = (sum(epochs[:number]), sum(epochs)) if stage.schedule == "whole" else (0, None)
+            schedule = Part(schedule, stage.rate, start, whole)
+        own = replace(
+            recipe,
+            epochs=length,
+            warm_up=min(length - 1, _rounded(recipe.warm_up * stage.length * stage.warm_up)),
+            schedule=schedule,
+            skip_dropout=stage.skip_dropout or recipe.skip_dropout,
         )
-        made.append(ResolvedStage(stage, size, _recipe(recipe, stage, epochs, number), channels))
+        made.append(ResolvedStage(stage, size, own, channels))
     return made
 
 
@@ -163,17 +171,6 @@ def _widens(before: int | None, now: int | None) -> bool:
 
 def _rounded(value: float) -> int:
     return int(value + 0.5)
-
-
-def _recipe(recipe: SearchRecipe, stage: Stage, epochs: Sequence[int], number: int) -> SearchRecipe:
-    schedule = recipe.schedule
-    if stage.schedule == "whole" or stage.rate != 1.0:
-        start, whole = (sum(epochs[:number]), sum(epochs)) if stage.schedule == "whole" else (0, None)
-        schedule = Part(schedule, stage.rate, start, whole)
-    length = epochs[number]
-    warm_up = min(length - 1, _rounded(recipe.warm_up * stage.length * stage.warm_up))
-    dropout = stage.skip_dropout or recipe.skip_dropout
-    return replace(recipe, epochs=length, warm_up=warm_up, schedule=schedule, skip_dropout=dropout)
 
 
 def _resized(stages: Sequence[Stage], number: int, space: Any, shape: tuple[int, int, int], classes: int) -> Any:
