@@ -259,7 +259,7 @@ class _Inputs:
     copied: int
 
     def asked(self, everything: Sequence[Tensor]) -> list[Tensor]:
-        """The tensors that are copied or want a gradient, of all that a pass is given, parameters included; in order."""
+        """Of all that a pass is given, parameters included: the tensors that are copied or want a gradient."""
         return [*everything[: self.copied], *filter(_WANTED, everything[self.copied :])]
 
 
