@@ -15,18 +15,18 @@ from supernet.estimation.scores import Measured, Score
 from supernet.execution.engines import Engine, engine
 from supernet.execution.precision import settle_numerics
 from supernet.runtime.checkpoint import IMAGES
+from supernet.runtime.devices import find_device
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
 from supernet.runtime.report import RunReport
 from supernet.runtime.run import Run
-from supernet.runtime.seeding import generator, seed_everything
+from supernet.runtime.seeding import seed_everything
 from supernet.search.collapse.monitor import MonitorSettings
 from supernet.search.progressive.stages import ResolvedStage, Stage, resolve_stages
 from supernet.search.recipe import SearchRecipe
-from supernet.space.architecture import Architecture, random_architecture
-from supernet.space.choosers import Undecided
+from supernet.space.architecture import Architecture
 from supernet.space.operations import OPERATIONS
-from supernet.space.supernet import Supernet
+from supernet.space.survey import random_cell as draw_random_cell
 from supernet.training.loop import Recipe
 
 from . import sizes
@@ -34,7 +34,6 @@ from .conversion import leaves
 from .instantiate import build, named
 from .schema import checked
 
-_RANDOM_STREAM = 0x4A4D
 _DECIDE = ("operations", "chooser", "relaxation", "inputs", "architect", "optimizer", "objective", "discretiser")
 _ELSEWHERE = ("path", "root", "source", "download", "workers", "resident_gib")  # where images lie, how they are read
 _PARTS = {  # what a strategy calls its parts -> the groups in which a person chooses them
@@ -158,7 +157,8 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
 
 def _settle(runtime: Mapping[str, Any], seed: int) -> torch.device:
     """Checks what is said of the machine and sets what PyTorch keeps for the whole process; the device."""
-    device = _device(runtime["device"])
+    with named({"runtime": find_device}):
+        device = find_device(runtime["device"])
     if runtime["threads"] is not None:
         if runtime["threads"] < 1:
             raise InputError(f"runtime.threads={runtime['threads']}: needs at least 1")
@@ -196,7 +196,7 @@ def _strategy(settings: dict[str, Any]) -> Callable[..., Any]:
     for name in ("relaxation", "inputs", "architect", "discretiser"):
         if parts[name] is not None and not callable(parts[name]):
             raise InputError(
-                f"{name}={parts[name]}: needs something that can be called, such as the class in the README"
+                f"{name}={parts[name]}: needs something that can be called; docs/extending.md has examples"
             )
     node = settings["strategy"]
     shared = {inner: parts[name] for inner, name in _PARTS.items() if inner in node and node[inner] == settings[name]}
@@ -240,28 +240,9 @@ def from_table(job: Job, architecture: Architecture) -> Mapping[str, float]:
 
 
 def random_cell(job: Job, number: int) -> Architecture:
-    """A cell drawn from the same space, to compare with."""
-    stream = generator(job.seed, _RANDOM_STREAM, number)
-    with torch.device("meta"):
-        whole = Undecided(job.factories)  # whatever the method leaves out
-        supernet = Supernet(job.space.network(whole, job.data.shape, len(job.data.classes)))
-    return random_architecture(job.space.name, supernet.decisions, stream)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"runtime.device={name}: use auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"runtime.device={name}: use auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"runtime.device={name}: {torch.cuda.device_count()} CUDA devices are visible; use auto or cpu"
-        )
-    return device
+    """A cell drawn from the same space, to compare with, whatever the method leaves out."""
+    shape, classes = job.data.shape, len(job.data.classes)
+    return draw_random_cell(job.space, job.seed, number, factories=job.factories, shape=shape, classes=classes)
 
 
 def _precision(name: str) -> Literal["float32", "bfloat16"]:

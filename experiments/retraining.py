@@ -12,18 +12,14 @@ import torch
 from torch import nn
 
 from supernet.data.dataset import Data
-from supernet.data.reading import hashed
 from supernet.deployment.bundle import NAME, save_bundle
 from supernet.estimation.costs import macs, parameters
-from supernet.runtime.checkpoint import CELL
 from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
-from supernet.runtime.seeding import seed_initial_weights
 from supernet.space.architecture import Architecture
-from supernet.space.choosers import Decided
 from supernet.training.evaluation import evaluate
-from supernet.training.lengths import length_in_words
-from supernet.training.loop import Trained, train
+from supernet.training.from_scratch import FinalNetwork, train_from_scratch
+from supernet.training.loop import Trained
 from supernet.training.meters import Averages
 from supernet.training.tasks import Classification
 
@@ -38,7 +34,7 @@ def retrain(job: Job, name: str, architecture: Architecture) -> tuple[nn.Module,
     """Trains the plain network of a genotype from scratch and reports on it; all cells alike."""
     run = job.run("retrain" if name == "searched" else name.replace(" ", "_"))
     try:
-        network, result = train_from_scratch(job, name, architecture, run)
+        network, result = train_one(job, name, architecture, run)
     finally:
         run.report.close()
     finalist = Finalist(name, parameters(network), macs(network, job.data.shape), result.train.score, None)
@@ -55,26 +51,21 @@ def scored(finalist: Finalist, part: Literal["valid", "test"], averages: Average
     return replace(finalist, **scores)
 
 
-def build_network(job: Job, architecture: Architecture) -> nn.Module:
-    """The plain network of a genotype, untrained; the same one for the same seed."""
-    seed_initial_weights(job.seed, 1)
-    choose = Decided(architecture, job.factories)
-    return job.engine.apply(job.retrain_space.network(choose, job.data.shape, len(job.data.classes)))
+def final_network(job: Job) -> FinalNetwork:
+    """How the job builds the plain networks of genotypes."""
+    return FinalNetwork(job.retrain_space, job.data.shape, len(job.data.classes), job.factories, job.engine, job.seed)
 
 
-def train_from_scratch(job: Job, name: str, architecture: Architecture, run: Run) -> tuple[nn.Module, Trained]:
+def train_one(job: Job, name: str, architecture: Architecture, run: Run) -> tuple[nn.Module, Trained]:
     """The plain network of a genotype, trained by the job's recipe with the job's seed, and how that went."""
     assert job.retrain_recipe is not None
-    data, network = job.data, build_network(job, architecture)
-    run = replace(run, fingerprint={**run.fingerprint, CELL: hashed((architecture.to_json(),))[:12]})
-    if job.divided.retrain is None:
-        training, valid = data.train, data.valid
-    else:
+    data, valid = job.data, job.data.valid
+    training = data.train
+    if job.divided.retrain is not None:
         training, valid = (data.train.subset(part) for part in job.divided.retrain)
-    run.report.line(f"{name}: {parameters(network):,} parameters")
-    if length := length_in_words(job.retrain_recipe, training):
-        run.report.line(f"{name}: {length}" + ("" if valid is None else f", {len(valid)} more to choose by"))
-    return network, train(network, training, valid, data.augmentation, job.retrain_recipe, run=run)
+    return train_from_scratch(
+        final_network(job), architecture, training, valid, data.augmentation, job.retrain_recipe, run=run, name=name
+    )
 
 
 def test_once(job: Job, trained: dict[str, tuple[nn.Module, Finalist]]) -> list[Finalist]:

@@ -9,14 +9,11 @@ from typing import Any
 import torch
 
 from supernet.data.dataset import Data
-from supernet.data.splits import stratified_split
-from supernet.runtime.seeding import generator
+from supernet.data.splits import hold_out, search_halves
 from supernet.search.recipe import SearchRecipe
 from supernet.training.lengths import batch_size_for
 
 from .instantiate import named
-
-_HALVES_STREAM, _CHOICE_STREAM = 0x4A1F, 0xC401
 
 
 @dataclass(frozen=True)
@@ -38,16 +35,11 @@ def parts(data: Data, search: SearchRecipe | None, held: float, seed: int) -> Pa
     halves = retrain = None
     if search is not None:
         with named({f"search.share={search.share}": None}, way_out=", or take a known cell: genotype=darts_v2"):
-            halves = _split(data, search.share, seed, _HALVES_STREAM)
+            halves = search_halves(data.train.labels, search.share, seed, data.classes)
     if data.valid is None and held != 0:
         with named({f"retrain_valid={held}": None}, way_out=", or hold nothing out: retrain_valid=0"):
-            valid, kept = _split(data, held, seed, _CHOICE_STREAM)
-        retrain = kept, valid
+            retrain = hold_out(data.train.labels, held, seed, data.classes)
     return Parts(halves, retrain)
-
-
-def _split(data: Data, share: float, seed: int, stream: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return stratified_split(data.train.labels, share, generator(seed, stream).initial_seed(), data.classes)
 
 
 def with_batches(settings: Mapping[str, Any], data: Data, divided: Parts | None = None) -> dict[str, Any]:

@@ -1,25 +1,41 @@
-"""One-shot neural architecture search: a supernet with every operation in it, searched, discretised and retrained."""
+"""One-shot neural architecture search: a supernet with every operation in it, searched, discretised and retrained.
 
+`supernet.data` reads images, `supernet.Darts` and `supernet.NasBench201` are spaces, `supernet.methods` has the methods
+of the literature; `find` searches, `train` makes a model, `judge` tests it, `load` reads one from a file.
+"""
+
+from supernet import data
+from supernet.api import find, judge, train
 from supernet.deployment.loading import load
+from supernet.estimation.scores import Measured
 from supernet.genotypes.literature import published
 from supernet.genotypes.parsing import read_genotype
 from supernet.runtime.errors import InputError
+from supernet.search import methods
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
 from supernet.space.nasbench201 import NasBench201
 from supernet.space.supernet import Supernet
+from supernet.space.survey import random_cell
 
 __all__ = [
     "Architecture",
     "Darts",
     "Decided",
     "InputError",
+    "Measured",
     "NasBench201",
     "Supernet",
     "Undecided",
+    "data",
+    "find",
+    "judge",
     "load",
+    "methods",
     "published",
+    "random_cell",
     "read_genotype",
+    "train",
 ]
 __version__ = "0.1.0"

@@ -2,14 +2,17 @@
 
 import copy
 import json
+import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_module
+from supernet.experiments import pipeline
 from supernet.experiments.schema import plain
 
+from supernet.runtime.report import RunReport
 from supernet.space.architecture import Decision
 
 
@@ -56,3 +59,19 @@ def edge_decision(name: str, options: Sequence[str], **more: Any) -> Decision:
     """The decision about the operation of an edge, such as "normal/2/0", as a cell asks it."""
     inputs, source = name.rsplit("/", 1)
     return Decision(name, tuple(options), group=name.split("/")[0], when=((inputs, source),), **more)
+
+
+def only_run(tmp_path: Path, monkeypatch: Any, capfd: Any, *words: str) -> tuple[int, str, Path]:
+    """Runs the command in this process and a folder of its own: exit code, what was printed, the run's folder."""
+    folder = tmp_path / "run"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(RunReport, "figure", lambda *_: None)
+    monkeypatch.setattr("hydra._internal.utils.is_under_debugger", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["supernet", *words, f"hydra.run.dir={folder}"])
+    code = 0
+    try:
+        pipeline.main()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    out, err = capfd.readouterr()
+    return code, out + err, folder

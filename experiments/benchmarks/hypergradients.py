@@ -75,7 +75,7 @@ def trained(supernet: Supernet, logits: Sequence[Tensor], data: Sequence[Batch])
     for batch in data[:-2]:
         step = Step(supernet, batch, batch, Classification(), optimizer, 0.0)
         optimizer.zero_grad()
-        step.train_loss({name: w.detach() for name, w in relax(logits, supernet).items()}).backward()
+        step.loss(step.train, {name: w.detach() for name, w in relax(logits, supernet).items()}).backward()
         optimizer.step()
     return Step(supernet, data[-2], data[-1], Classification(), optimizer, 0.0)
 
@@ -86,8 +86,8 @@ def problem_of(step: Step, logits: Sequence[Tensor]) -> Bilevel:
     return Bilevel(
         parameters,
         logits,
-        lambda inner: step.train_loss(relax(logits, step.supernet), inner),
-        lambda inner: step.valid_loss(relax(logits, step.supernet), inner),
+        lambda inner: step.loss(step.train, relax(logits, step.supernet), inner),
+        lambda inner: step.loss(step.valid, relax(logits, step.supernet), inner),
         SgdStep.of(step.optimizer, parameters),
     )
 
@@ -104,7 +104,7 @@ def measure(smooth: bool, seed: int, arguments: argparse.Namespace) -> list[dict
 
     def without_direct(inner: Sequence[Tensor]) -> Tensor:
         weights = {name: w.detach() for name, w in relax(logits, supernet).items()}
-        return step.valid_loss(weights, inner)
+        return step.loss(step.valid, weights, inner)
 
     second = replace(problem, valid_loss=without_direct)  # its hypergradient is the second term alone
     rows = []

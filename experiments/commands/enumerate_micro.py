@@ -37,7 +37,7 @@ from supernet.training.tasks import Classification
 
 from ..job import Job, prepare
 from ..records.environment import environment
-from ..retraining import train_from_scratch
+from ..retraining import train_one
 from ..schema import plain
 
 RUN_COLUMNS = ("arch", "seed", "valid", "test", "seconds")
@@ -100,7 +100,7 @@ def train_all(jobs: list[Job], images: Source, runs: Path) -> None:
 
 def accuracies(job: Job, architecture: Architecture, images: Source) -> tuple[float, float]:
     """Validation and test accuracy of the architecture's network, trained from scratch."""
-    network, result = train_from_scratch(job, to_string(architecture), architecture, Run(seed=job.seed))
+    network, result = train_one(job, to_string(architecture), architecture, Run(seed=job.seed))
     assert result.valid is not None
     assert job.retrain_recipe is not None
     size, task = job.retrain_recipe.batch_size, Classification()

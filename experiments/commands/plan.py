@@ -41,7 +41,7 @@ from supernet.training.tasks import Classification
 from .. import command_line as words
 from ..console import command
 from ..job import Job, prepare, random_cell
-from ..retraining import build_network
+from ..retraining import final_network
 from ..schema import plain
 from ..searching import check_search, named_parts, planned_search, search_name
 
@@ -124,7 +124,7 @@ def _stage(job: Job, number: int, built: BuiltStage) -> Need:
 
 
 def _retraining(job: Job, recipe: Recipe) -> Need:
-    network = build_network(job, random_cell(job, 0))
+    network = final_network(job).build(random_cell(job, 0))
     task = Classification(recipe.auxiliary_weight, recipe.label_smoothing)
     network.to(job.device).train()
     optimizer = _sgd(network, recipe)

@@ -8,7 +8,7 @@ from torch import Tensor
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
 
-_SPLIT_STREAM = 0x5711
+_SPLIT_STREAM, _SEARCH_STREAM, _CHOICE_STREAM = 0x5711, 0x4A1F, 0xC401
 
 
 def stratified_split(labels: Tensor, fraction: float, seed: int, classes: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
@@ -52,6 +52,53 @@ def stratified_split(labels: Tensor, fraction: float, seed: int, classes: Sequen
     rest = torch.ones(len(labels), dtype=torch.bool)
     rest[chosen] = False
     return chosen, rest.nonzero().flatten()
+
+
+def search_halves(labels: Tensor, share: float, seed: int, classes: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
+    """Divides the training images of a search.
+
+    Args:
+        labels: of the training images, (N,).
+        share: of the images that the supernet's weights learn from.
+        seed: of the search.
+        classes: the names of the classes, for messages.
+
+    Returns:
+        Sorted indices of the images that the weights learn from, and of those that judge architectures.
+
+    Raises:
+        InputError: where a class has too few images for both.
+
+    Example:
+        >>> weights, architectures = search_halves(torch.tensor([0, 1] * 4), 0.5, seed=0)
+        >>> len(weights), len(architectures)
+        (4, 4)
+    """
+    return stratified_split(labels, share, generator(seed, _SEARCH_STREAM).initial_seed(), classes)
+
+
+def hold_out(labels: Tensor, share: float, seed: int, classes: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
+    """Holds training images out, to choose a network by while it is trained.
+
+    Args:
+        labels: of the training images, (N,).
+        share: of the images that are held out.
+        seed: of the training.
+        classes: the names of the classes, for messages.
+
+    Returns:
+        Sorted indices of the images that are learnt from, and of those that are held out.
+
+    Raises:
+        InputError: where a class has too few images for both.
+
+    Example:
+        >>> learnt, held = hold_out(torch.tensor([0, 1] * 4), 0.25, seed=0)
+        >>> len(learnt), len(held)
+        (6, 2)
+    """
+    held, learnt = stratified_split(labels, share, generator(seed, _CHOICE_STREAM).initial_seed(), classes)
+    return learnt, held
 
 
 def split_with_copies(

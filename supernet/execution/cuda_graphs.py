@@ -259,7 +259,7 @@ class _Inputs:
     copied: int
 
     def asked(self, everything: Sequence[Tensor]) -> list[Tensor]:
-        """Of what a pass is given, parameters included, that which is copied or wants a gradient, in order."""
+        """The tensors that are copied or want a gradient, of all that a pass is given, parameters included; in order."""
         return [*everything[: self.copied], *filter(_WANTED, everything[self.copied :])]
 
 

@@ -36,6 +36,29 @@ def settle_numerics(deterministic: bool) -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
+@contextmanager
+def numerics_settled(deterministic: bool) -> Iterator[None]:
+    """Within it PyTorch computes as `settle_numerics` says; afterwards as before.
+
+    Args:
+        deterministic: the same numbers every time.
+
+    Example:
+        >>> with numerics_settled(deterministic=True):
+        ...     torch.are_deterministic_algorithms_enabled()
+        True
+    """
+    cudnn, fill = torch.backends.cudnn, torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    settings = cudnn.benchmark, cudnn.allow_tf32, fill.fill_uninitialized_memory  # type: ignore[attr-defined]
+    settle_numerics(deterministic)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        cudnn.benchmark, cudnn.allow_tf32, fill.fill_uninitialized_memory = settings  # type: ignore[attr-defined]
+
+
 class Accelerated:
     """Makes a network compute in the precision of a run, and replay CUDA graphs if the run says so.
 

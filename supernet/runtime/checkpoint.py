@@ -1,7 +1,6 @@
 """Checkpoints: all that a loop needs to continue as if it had never stopped."""
 
 import pickle
-import random
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -9,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import replacing
+from supernet.runtime.seeding import random_states, restore_random_states
 
 FORMAT = "supernet checkpoint"
 VERSION = 1
@@ -66,7 +65,7 @@ class Checkpoint:
             "format": FORMAT,
             "version": VERSION,
             "fingerprint": self._fingerprint,
-            "random": _random_states(),
+            "random": random_states(),
             "parts": {name: part.state_dict() for name, part in self._parts.items()},
         }
         _require_plain(content, "checkpoint")
@@ -97,7 +96,7 @@ class Checkpoint:
                     check_optimizer(part, content["parts"][name])
                 part.load_state_dict(content["parts"][name])
         with _wrong_content(self._path, "random"):
-            _restore_random(content["random"])
+            restore_random_states(content["random"])
         return True
 
 
@@ -203,21 +202,3 @@ def _require_plain(value: Any, place: str) -> None:
             _require_plain(item, f"{place}/{index}")
     elif kind not in _SCALARS:
         raise TypeError(f"{place} is a {kind.__module__}.{kind.__qualname__}, which could not be read back")
-
-
-def _random_states() -> dict[str, Any]:
-    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the global generator is what must be restored
-    return {
-        "python": random.getstate(),
-        "numpy": [name, np.asarray(keys).tolist(), *rest],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-    }
-
-
-def _restore_random(states: dict[str, Any]) -> None:
-    random.setstate(states["python"])
-    np.random.set_state(tuple(states["numpy"]))  # noqa: NPY002 - see above
-    torch.set_rng_state(states["torch"])
-    for device, state in zip(range(torch.cuda.device_count()), states["cuda"], strict=False):
-        torch.cuda.set_rng_state(state, device)

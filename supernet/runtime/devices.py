@@ -1,4 +1,4 @@
-"""Brings small tensors to a device without waiting for it."""
+"""Finds a device by its name, and brings small tensors to it without waiting."""
 
 from __future__ import annotations
 
@@ -6,6 +6,37 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from supernet.runtime.errors import InputError
+
+
+def find_device(device: str) -> torch.device:
+    """Finds the device that a person names.
+
+    Args:
+        device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+
+    Returns:
+        The device.
+
+    Raises:
+        InputError: where there is no such device.
+
+    Example:
+        >>> find_device("cpu")
+        device(type='cpu')
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise InputError(f"device={device}: use auto, cpu, cuda or cuda:N") from None
+    if found.type not in ("cpu", "cuda"):
+        raise InputError(f"device={device}: use auto, cpu, cuda or cuda:N")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device={device}: {torch.cuda.device_count()} CUDA devices are visible; use auto or cpu")
+    return found
 
 
 def send(tensor: Tensor, device: torch.device | str) -> Tensor:

@@ -60,6 +60,29 @@ class Silent:
     def close(self) -> None: ...
 
 
+class ConsoleReport(Silent):
+    """A report that prints its lines and shows a progress bar, and keeps nothing.
+
+    Args:
+        console: where lines and progress are shown.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._bar = console, Bar(console)
+
+    def progress(self, done: int, total: int, message: str) -> None:
+        """Moves the progress bar of a terminal; on another console it does nothing."""
+        self._bar.update(done, total, message)
+
+    def line(self, message: str) -> None:
+        """Prints one plain line, above the bar if there is one."""
+        self._console.print(printable(message), markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Removes the bar."""
+        self._bar.close()
+
+
 class RunReport:
     """A report to TensorBoard (directory/tb/name), a CSV file (directory/metrics/name.csv) and a console.
 

@@ -2,6 +2,9 @@
 
 import hashlib
 import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,3 +48,42 @@ def generator(*key: int) -> torch.Generator:
 def seed_initial_weights(seed: int, *key: int) -> None:
     """Seed the global generators for a network that is built next: the same key gives the same initial weights."""
     seed_everything(generator(seed, _INITIAL_STREAM, *key).initial_seed() % 2**32)
+
+
+def random_states() -> dict[str, Any]:
+    """The states of all global generators, as plain containers, numbers and tensors."""
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the global generator is what must be restored
+    return {
+        "python": random.getstate(),
+        "numpy": [name, np.asarray(keys).tolist(), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+    }
+
+
+def restore_random_states(states: Mapping[str, Any]) -> None:
+    """Takes over what `random_states` gave."""
+    random.setstate(states["python"])
+    np.random.set_state(tuple(states["numpy"]))  # noqa: NPY002 - see above
+    torch.set_rng_state(states["torch"])
+    for device, state in zip(range(torch.cuda.device_count()), states["cuda"], strict=False):
+        torch.cuda.set_rng_state(state, device)
+
+
+@contextmanager
+def random_states_kept() -> Iterator[None]:
+    """Within it code may seed and draw from the global generators; afterwards they are as they were.
+
+    Example:
+        >>> torch.manual_seed(3).initial_seed()
+        3
+        >>> with random_states_kept():
+        ...     seed_everything(0)
+        >>> torch.initial_seed()
+        3
+    """
+    states = random_states()
+    try:
+        yield
+    finally:
+        restore_random_states(states)

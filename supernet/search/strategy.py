@@ -44,13 +44,22 @@ class Step:
     accelerated: Accelerated | None = None
     epochs: int = 1
 
-    def train_loss(self, weights: Weights, inner: Sequence[Tensor] | None = None) -> Tensor:
-        """The loss on the half the network learns from; `inner` stands in for the supernet's parameters."""
-        return self._loss(self.train, weights, inner)
+    def loss(self, batch: Batch, weights: Weights, inner: Sequence[Tensor] | None = None) -> Tensor:
+        """The loss of the supernet on `train` or on `valid`.
 
-    def valid_loss(self, weights: Weights, inner: Sequence[Tensor] | None = None) -> Tensor:
-        """The loss on the half the architecture is judged by; `inner` stands in for the supernet's parameters."""
-        return self._loss(self.valid, weights, inner)
+        Args:
+            batch: one of the step's two batches.
+            weights: with which the supernet runs.
+            inner: tensors that stand in for the supernet's parameters, in their order; None: the parameters.
+
+        Returns:
+            A scalar, differentiable in the weights and in the parameters or what stands in for them.
+        """
+        images = self.task.inputs(batch)
+        if inner is None:
+            return self.task.loss(self.supernet(images, weights), batch)
+        with self.supernet.slots.replaced(inner):
+            return self.task.loss(self.supernet(images, weights), batch)
 
     def exact(self) -> AbstractContextManager[None]:
         """Within it the supernet computes in float32 whatever the precision: for differences that rounding drowns."""
@@ -59,13 +68,6 @@ class Step:
     def unrecorded(self) -> AbstractContextManager[None]:
         """Within it the supernet runs without CUDA graphs, so that losses can be differentiated twice."""
         return nullcontext() if self.accelerated is None else self.accelerated.unrecorded()
-
-    def _loss(self, batch: Batch, weights: Weights, inner: Sequence[Tensor] | None) -> Tensor:
-        images = self.task.inputs(batch)
-        if inner is None:
-            return self.task.loss(self.supernet(images, weights), batch)
-        with self.supernet.slots.replaced(inner):
-            return self.task.loss(self.supernet(images, weights), batch)
 
 
 class Strategy(ABC):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -89,6 +89,21 @@ class Darts:
             Their names.
         """
         return tuple(self.table.get(edge, self.operations))
+
+    def resized(self, **sizes: Any) -> Darts:
+        """The same space in another size, such as that of the final network.
+
+        Args:
+            sizes: settings of the space by name; those that are not named stay.
+
+        Returns:
+            The other space.
+
+        Example:
+            >>> Darts(channels=8).resized(channels=16, cells=5).cells
+            5
+        """
+        return replace(self, **sizes)
 
     def network(self, choose: Chooser, shape: tuple[int, int, int], classes: int) -> CellNetwork:
         """Builds the network.

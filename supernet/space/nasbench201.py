@@ -11,8 +11,8 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -68,6 +68,21 @@ class NasBench201:
                 raise InputError(f"{setting}={value}: needs to be at least 1")
         if len(set(self.operations)) != len(self.operations) or not self.operations:
             raise InputError(f"operations={list(self.operations)}: needs different operations")
+
+    def resized(self, **sizes: Any) -> NasBench201:
+        """The same space in another size, such as that of the final network.
+
+        Args:
+            sizes: settings of the space by name; those that are not named stay.
+
+        Returns:
+            The other space.
+
+        Example:
+            >>> NasBench201(channels=8).resized(channels=16, cells=5).cells
+            5
+        """
+        return replace(self, **sizes)
 
     def network(self, choose: Chooser, shape: tuple[int, int, int], classes: int) -> StagedNetwork:
         """Builds the network.

@@ -9,8 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from supernet.space.architecture import Decision
-from supernet.space.operations import Site
+from supernet.runtime.seeding import generator
+from supernet.space.architecture import Architecture, Decision, random_architecture
+from supernet.space.choosers import Undecided
+from supernet.space.operations import OPERATIONS, Operation, Site
+from supernet.space.supernet import Supernet
+
+_RANDOM_STREAM = 0x4A4D
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,38 @@ class _Survey:
 
     def inputs(self, decision: Decision) -> tuple[tuple[str, ...], nn.Module]:
         return decision.options, nn.Identity()
+
+
+def random_cell(
+    space: Any,
+    seed: int = 0,
+    number: int = 0,
+    *,
+    factories: Mapping[str, Operation] | None = None,
+    shape: tuple[int, int, int] = (3, 32, 32),
+    classes: int = 10,
+) -> Architecture:
+    """Draws an architecture from a space, to compare with what a search finds.
+
+    Args:
+        space: the space, such as `Darts()`.
+        seed: of the draw.
+        number: cells of one seed are numbered, from 0.
+        factories: what builds each operation, by name; None: the library's own.
+        shape: of an image: channels, height, width; spaces may ask other questions for other images.
+        classes: how many.
+
+    Returns:
+        The architecture.
+
+    Example:
+        >>> from supernet.space.nasbench201 import NasBench201, to_string
+        >>> to_string(random_cell(NasBench201(nodes=1), seed=1))
+        '|nor_conv_1x1~0|'
+    """
+    with torch.device("meta"):
+        network = space.network(Undecided(factories or OPERATIONS), shape, classes)
+    return random_architecture(space.name, Supernet(network).decisions, generator(seed, _RANDOM_STREAM, number))
 
 
 def survey(space: Any, shape: tuple[int, int, int], classes: int) -> dict[str, set[int]]:

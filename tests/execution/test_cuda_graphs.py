@@ -301,7 +301,7 @@ def test_passes_are_graphs_only_within_and_only_where_wanted():
     assert capture.replayed == replayed
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with Accelerated(network, run):  # on the CPU, without a capture: as ever
+        with Accelerated(network, run):  # on the CPU, without a capture: no graph
             gradients(network, *batch())
     assert "forward" not in vars(network)
 

@@ -150,11 +150,13 @@ def small(factories=OPERATIONS, names=("none", "skip_connect", "sep_conv_3x3", "
 
 
 def assert_same(network, weights, images, executor):
+    """In training mode, and in evaluation mode, where a norm does not take away what is added before it."""
     twin = copy.deepcopy(network)
-    with running(twin, reference):
-        wanted = twin(images, weights)
-    with running(network, executor):
-        torch.testing.assert_close(network(images, weights), wanted, rtol=1e-9, atol=1e-9)
+    for training in (True, False):
+        with running(twin.train(training), reference):
+            wanted = twin(images, weights)
+        with running(network.train(training), executor):
+            torch.testing.assert_close(network(images, weights), wanted, rtol=1e-9, atol=1e-9)
 
 
 class Shifted(nn.Conv2d):
@@ -195,6 +197,16 @@ def test_a_change_is_noticed(change, executor):
     with running(network, executor):
         network(images, weights)
     CHANGES[change](network.network.cells[0].edges["2-3"].candidates["sep_conv_3x3"])
+    assert_same(network, weights, images, executor)
+
+
+@pytest.mark.parametrize("executor", [fused, stacked])
+def test_a_change_of_one_of_two_poolings_is_noticed(executor):
+    """Until then they are the same, and computed once for both edges."""
+    network, weights, images = small(names=("avg_pool_3x3", "skip_connect"))
+    with running(network, executor):
+        network(images, weights)
+    network.network.cells[0].edges["0-3"].candidates["avg_pool_3x3"][0].count_include_pad = True
     assert_same(network, weights, images, executor)
 
 

@@ -23,7 +23,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture
 def pictures():
-    """Invocation for by tests of what TensorBoard shows: its pictures take half the time of a tiny run."""
+    """Asked for by tests of what TensorBoard shows: its pictures take half the time of a tiny run."""
 
 
 @pytest.fixture

@@ -7,16 +7,23 @@ import torch
 from common import composed, tiny
 from supernet.experiments import job as job_module
 from supernet.experiments.job import prepare, random_cell
-from supernet.experiments.retraining import build_network
+from supernet.experiments.retraining import final_network
 from supernet.experiments.searching import named_parts, planned_search, search_cell
 
 from supernet import load
+from supernet.data import npz
+from supernet.data.splits import search_halves
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.report import Silent
-from supernet.search.progressive.search import build_stage, size_in_words
+from supernet.runtime.run import Run
+from supernet.search import methods
+from supernet.search.progressive.search import StagedSearch, build_stage, search_stages, size_in_words
+from supernet.search.progressive.stages import resolve_stages
 from supernet.space.architecture import Architecture
+from supernet.space.darts import Darts
 from supernet.space.dropout import SkipDropout
+from supernet.training.lengths import batch_size_for
 
 METHODS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "method").glob("*.yaml"))
 WIDENED = (
@@ -179,6 +186,43 @@ def test_leaving_out_too_much_is_told(tmp_path, images):
         built(job_of(tmp_path, images, "space.operations=[none,skip_connect]", "chooser.excluded=[skip_connect]"), 0)
 
 
+@pytest.mark.parametrize("name", ["pc_darts", "p_darts", "random_search"])
+def test_the_library_alone_searches_as_the_job_does(silent, tmp_path, images, name):
+    """Without settings: images, a space and a method, in few steps; all that is saved is the same, to the bit."""
+    words = ["experiment=digits", "data=npz", f"data.path={images}", "space=darts_quick", "space.channels=8"]
+    short = ["search.epochs=1", "search.warm_up=0", "monitor.every=0", "runtime.threads=1", f"method={name}"]
+    few = {"candidates": 3, "finalists": 2} if name == "random_search" else {}
+    short += [f"strategy.{key}={value}" for key, value in few.items()]
+    (tmp_path / "job").mkdir()
+    job = prepare(composed(*words, *short, "runtime.progress=false"), tmp_path / "job", Interruption())
+    found = search_cell(job, "")
+
+    data, space = npz(str(images)), Darts(channels=8, cells=3, nodes=2)
+    halves = search_halves(data.train.labels, 0.5, 0, data.classes)
+    method = getattr(methods, name)(**few).few_steps(epochs=1, batch_size=batch_size_for(len(halves[0]), 11))
+    planned = StagedSearch(
+        stages=resolve_stages(method.stages, space, method.recipe, data.shape, len(data.classes)),
+        chooser=method.chooser_for(space),
+        make_strategy=method.make_strategy,
+        shape=data.shape,
+        classes=len(data.classes),
+    )
+    folder = tmp_path / "library" / "checkpoints"
+    alone = search_stages(
+        planned,
+        *(data.train.subset(half) for half in halves),
+        data.augmentation,
+        run_of=lambda stage: Run(checkpoint=folder / f"{stage}.pt"),
+    )
+    assert alone.architecture == found
+    saved = [state_of(tmp_path / side) for side in ("job", "library")]
+    assert list(saved[0]) == list(saved[1]) != []
+    for name in saved[0]:
+        rows = [[row for row in side[name] if row[0].startswith("/parts/")] for side in saved]
+        assert len(rows[0]) > 20
+        assert same(*rows)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_searches_micro(silent, images, tmp_path, method):
     """Two steps a stage, and a network of what was found."""
@@ -189,7 +233,7 @@ def test_every_method_searches_micro(silent, images, tmp_path, method):
     )
     found = search_cell(job, "")
     assert found.space == "nasbench201"
-    assert build_network(job, found)(torch.zeros(2, *job.data.shape)).shape == (2, 3)
+    assert final_network(job).build(found)(torch.zeros(2, *job.data.shape)).shape == (2, 3)
 
 
 def test_the_whole_road_in_two_stages(supernet, images, tmp_path):

@@ -369,10 +369,10 @@ def test_the_alphas_step_comes_first():
     logits = {n: p.detach().clone().requires_grad_() for n, p in strategy.logits.items()}
     search_step(step, strategy, math.inf)
     at_first = replace(step, supernet=untouched)
-    loss = at_first.valid_loss({n: p.softmax(0) for n, p in logits.items()})
+    loss = at_first.loss(at_first.valid, {n: p.softmax(0) for n, p in logits.items()})
     for parameter, slope in zip(strategy.logits.values(), torch.autograd.grad(loss, logits.values()), strict=True):
         torch.testing.assert_close(parameter.grad, slope)
-    loss = at_first.train_loss({n: p.detach().softmax(0) for n, p in strategy.logits.items()})
+    loss = at_first.loss(at_first.train, {n: p.detach().softmax(0) for n, p in strategy.logits.items()})
     for own, slope in zip(
         step.supernet.parameters(), torch.autograd.grad(loss, list(untouched.parameters())), strict=True
     ):

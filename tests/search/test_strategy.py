@@ -52,9 +52,8 @@ def trained_step(supernet, strategy, steps=2, **settings) -> Step:
     optimizer = torch.optim.SGD(supernet.parameters(), **{**SGD, **settings})
     for number in range(steps):
         optimizer.zero_grad()
-        Step(supernet, batch(10 + number), batch(2), Classification(), optimizer, 0.0).train_loss(
-            strategy.expected()
-        ).backward()
+        step = Step(supernet, batch(10 + number), batch(2), Classification(), optimizer, 0.0)
+        step.loss(step.train, strategy.expected()).backward()
         optimizer.step()
     return Step(supernet, batch(1), batch(2), Classification(), optimizer, 0.5)
 

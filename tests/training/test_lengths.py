@@ -1,10 +1,7 @@
 """The size of a batch that goes with few images."""
 
-import doctest
-
 import pytest
 
-from supernet.training import lengths
 from supernet.training.lengths import batch_size_for
 
 
@@ -17,9 +14,3 @@ def test_many_images_have_batches_of_64(images):
 def test_few_images_have_small_batches_of_about_a_size(images, size):
     assert batch_size_for(images, 20) == size
     assert images % size not in (1, 2), "norms of one or two images would be noise"
-
-
-def test_examples():
-    found = doctest.testmod(lengths)
-    assert found.attempted == 1
-    assert found.failed == 0

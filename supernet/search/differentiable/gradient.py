@@ -118,7 +118,8 @@ class GradientStrategy(Strategy):
 
     def relax(self, progress: float, draw: int) -> Weights:
         """The weights of draw number `draw`, differentiable in the logits."""
-        return self._transformed(self._relaxed(progress, draw), progress)
+        weights = self._relaxed(progress, draw)
+        return transformed(self.transforms, weights, TransformContext(self.decisions, progress))
 
     def add_transform(self, transform: WeightTransform) -> None:
         """Lets the network see weights through one more transform, after all others; before the first step."""
@@ -136,15 +137,16 @@ class GradientStrategy(Strategy):
     def update(self, step: Step) -> None:
         """One step of the alphas' optimiser along the architect's gradient."""
         draw = self._next_draw()
-        judged_by = step.train_loss if self._single_level else step.valid_loss
+        judge = step.train if self._single_level else step.valid
 
         def train_loss(inner: Sequence[Tensor]) -> Tensor:
-            return step.train_loss(self.relax(step.progress, draw), inner)
+            return step.loss(step.train, self.relax(step.progress, draw), inner)
 
         def valid_loss(inner: Sequence[Tensor]) -> Tensor:
             weights = self._relaxed(step.progress, draw)
             at = RelaxedWeights(self.decisions, dict(self.logits.items()), weights, step.progress, step.epochs)
-            return sum((term(at) for term in self._terms), judged_by(self._transformed(weights, step.progress), inner))
+            seen = transformed(self.transforms, weights, TransformContext(self.decisions, step.progress))
+            return sum((term(at) for term in self._terms), step.loss(judge, seen, inner))
 
         weights = step.supernet.slots.now()
         problem = Bilevel(
@@ -168,11 +170,13 @@ class GradientStrategy(Strategy):
     def sample(self, step: Step) -> Weights:
         """The weights of a new draw, perturbed where the method does that, without gradient."""
         weights = self._relaxed(step.progress, self._next_draw())
-        context = TransformContext(self.decisions, step.progress, step.train_loss)
-        if not any(transform.network_only for transform in self.transforms):
-            return {n: w.detach() for n, w in transformed(self.transforms, weights, context).items()}
-        with self._noise(self._next_draw()), evaluating(step.supernet):  # a perturbation draws and judges
-            return {n: w.detach() for n, w in transformed(self.transforms, weights, context).items()}
+        context = TransformContext(self.decisions, step.progress, partial(step.loss, step.train))
+        if any(transform.network_only for transform in self.transforms):  # a perturbation draws and judges
+            with self._noise(self._next_draw()), evaluating(step.supernet):
+                weights = transformed(self.transforms, weights, context)
+        else:
+            weights = transformed(self.transforms, weights, context)
+        return {name: weight.detach() for name, weight in weights.items()}
 
     @torch.no_grad()
     def expected(self) -> Weights:
@@ -221,11 +225,6 @@ class GradientStrategy(Strategy):
     def _relaxed(self, progress: float, draw: int) -> Weights:
         with self._noise(draw):
             return {n: relaxation(self.logits[n], progress) for n, relaxation in self._relaxations.items()}
-
-    def _transformed(self, weights: Weights, progress: float) -> Weights:
-        """The weights as the alphas' step hands them to the network."""
-        both = [transform for transform in self.transforms if not transform.network_only]
-        return transformed(both, weights, TransformContext(self.decisions, progress))
 
     def _next_draw(self) -> int:
         self._draws += 1

@@ -169,5 +169,5 @@ def _validation_gradients(step: Step, weights: Weights, parameters: Sequence[Ten
     """The validation loss' gradients; statistics, `.grad` and random streams stay as they were."""
     device = parameters[0].device
     with frozen_statistics(step.supernet), torch.random.fork_rng([device] if device.type == "cuda" else []):
-        loss = step.valid_loss(weights)
+        loss = step.loss(step.valid, weights)
         return list(torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True))

@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -55,13 +56,30 @@ class WeightTransform(ABC):
 
 
 def transformed(transforms: Sequence[WeightTransform], weights: Weights, at: TransformContext) -> Weights:
-    """The weights after all transforms, one after the other."""
+    """Weights as the network is given them, after one transform and then the next.
+
+    Args:
+        transforms: in their order.
+        weights: (options,) for each decision.
+        at: without a `loss` the weights are those of the alphas' step, which transforms for the network alone skip.
+
+    Returns:
+        The transformed weights.
+    """
     for number, transform in enumerate(transforms):
         context, rest = at, transforms[number + 1 :]
         if at.loss is not None:
-            context = replace(at, loss=lambda changed, rest=rest: at.loss(transformed(rest, changed, at)))  # type: ignore[misc]
+            context = replace(at, loss=partial(_loss_after, rest, at))
+        elif transform.network_only:
+            continue
         weights = transform(weights, context)
     return weights
+
+
+def _loss_after(rest: Sequence[WeightTransform], at: TransformContext, weights: Weights) -> Tensor:
+    """The loss with the transforms that follow applied."""
+    assert at.loss is not None
+    return at.loss(transformed(rest, weights, at))
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,22 @@ class StagedSearch:
         engine: how supernets are run.
         monitor: looks for the signs of a collapse; one that acts needs a search in one stage.
         seed: of all initial weights, batches and draws.
+
+    Example:
+        >>> from supernet.data.augmentation import Augmentation
+        >>> from supernet.data.batches import Resident
+        >>> from supernet.search.methods import p_darts
+        >>> from supernet.search.progressive.stages import resolve_stages
+        >>> from supernet.space.nasbench201 import NasBench201
+        >>> space, shape = NasBench201(channels=4, cells=1, stages=1, nodes=1), (1, 8, 8)
+        >>> method = p_darts().few_steps(epochs=3, batch_size=8)
+        >>> stages = resolve_stages(method.stages, space, method.recipe, shape, classes=2)
+        >>> planned = StagedSearch(stages, method.chooser_for(space), method.make_strategy, shape, classes=2)
+        >>> images = torch.zeros(16, *shape, dtype=torch.uint8)
+        >>> half = Resident(images, torch.arange(16) % 2)
+        >>> found = search_stages(planned, half, half, Augmentation((0.5,), (0.5,)))
+        >>> sorted(found.architecture)
+        ['cell/1', 'cell/1/0']
     """
 
     stages: Sequence[ResolvedStage]

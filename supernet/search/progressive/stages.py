@@ -194,10 +194,26 @@ def _resized(stages: Sequence[Stage], number: int, space: Any, shape: tuple[int,
 
 
 def pruned(decisions: Mapping[str, Decision], weights: Weights, keep: int | None) -> dict[str, tuple[str, ...]]:
-    """For each operation decision the `keep` options of the largest weight, in their old order (None: all).
+    """Says which operations of each edge go on to the next stage: those of the largest weight.
 
     Of equals the first stays. Where "none" cannot be an answer, it does not stay alone: P-DARTS (Chen et al. 2019)
     drops it like any other operation until the last stage.
+
+    Args:
+        decisions: of the supernet, by name.
+        weights: of each decision, (options,).
+        keep: how many operations stay; None: all.
+
+    Returns:
+        For each decision about an operation the options that stay, in their old order.
+
+    Example:
+        >>> import torch
+        >>> edge = Decision("edge", ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3"))
+        >>> pruned({"edge": edge}, {"edge": torch.tensor([0.4, 0.1, 0.2, 0.3])}, keep=2)
+        {'edge': ('none', 'sep_conv_3x3')}
+        >>> pruned({"edge": edge}, {"edge": torch.tensor([0.4, 0.1, 0.2, 0.3])}, keep=1)
+        {'edge': ('sep_conv_3x3',)}
     """
 
     def strongest(decision: Decision) -> tuple[str, ...]:
@@ -213,7 +229,20 @@ def pruned(decisions: Mapping[str, Decision], weights: Weights, keep: int | None
 
 @dataclass(frozen=True)
 class Part:
-    """`rate` times the stretch of `schedule` that begins at its epoch `start`, of `whole` epochs (None: as asked)."""
+    """The part of a schedule that one stage sees.
+
+    Args:
+        schedule: the whole schedule.
+        rate: multiplies it.
+        start: the epoch of the schedule at which the part begins.
+        whole: the epochs of the whole schedule; None: as many as the stage has.
+
+    Example:
+        >>> from supernet.training.schedules import Linear
+        >>> second_half = Part(Linear(0.1), start=25, whole=50)
+        >>> second_half(0, 25)
+        0.05
+    """
 
     schedule: Schedule
     rate: float = 1.0

@@ -25,15 +25,41 @@ from supernet.space.supernet import Supernet
 
 
 def widening(before: int, after: int) -> Tensor:
-    """For each of `after` channels the one of `before` that it copies, (after,)."""
+    """Says which channel of a narrow operation each channel of a wide one copies.
+
+    Args:
+        before: channels of the narrow operation.
+        after: channels of the wide operation.
+
+    Returns:
+        The index of the copied channel for each wide one, (after,).
+
+    Example:
+        >>> widening(3, 5)
+        tensor([0, 1, 2, 0, 1])
+    """
     return torch.arange(after) % before
 
 
 @torch.no_grad()
 def inherit_weights(before: Supernet, now: Supernet) -> None:
-    """Gives `now` the parameters and statistics of `before`: the same cells, whose edges have what is left of them.
+    """Gives a supernet the parameters and statistics of the one before.
 
-    Raises InputError where `now` has something that `before` lacks.
+    Args:
+        before: the supernet of the stage before; it stays as it is.
+        now: the same cells, whose edges have fewer operations or more channels; it is changed.
+
+    Raises:
+        InputError: where `now` has something that `before` lacks, or fewer channels.
+
+    Example:
+        >>> from supernet.space.choosers import Undecided
+        >>> from supernet.space.nasbench201 import NasBench201
+        >>> space = NasBench201(channels=4, cells=1, stages=1, nodes=1)
+        >>> old, new = (Supernet(space.network(Undecided(), (3, 8, 8), 10)) for _ in range(2))
+        >>> inherit_weights(old, new)
+        >>> all(torch.equal(a, b) for a, b in zip(old.parameters(), new.parameters()))
+        True
     """
     for old, new in zip(_edges(before), _edges(now), strict=True):
         index, candidates = _index(old, new), _candidates(old)
@@ -48,10 +74,21 @@ def inherit_weights(before: Supernet, now: Supernet) -> None:
 
 @torch.no_grad()
 def inherit_operation(old: nn.Module, new: nn.Module, index: Tensor | None) -> None:
-    """Gives `new` what `old`, the same operation on as many or fewer channels, has.
+    """Gives an operation what the same operation on as many or fewer channels has.
 
-    `index` as from `widening`; None where there are as many. Raises InputError where a parameter has neither the old
-    size nor that of the channels.
+    Args:
+        old: the operation on fewer channels; it stays as it is.
+        new: the operation on more channels; it is changed.
+        index: the channel of `old` that each channel of `new` copies, as from `widening`; None: there are as many.
+
+    Raises:
+        InputError: where a parameter has neither the old size nor that of the channels.
+
+    Example:
+        >>> old, new = nn.Conv2d(2, 2, 1, bias=False), nn.Conv2d(3, 3, 1, bias=False)
+        >>> inherit_operation(old, new, widening(2, 3))
+        >>> torch.equal(new.weight[2, 1], old.weight[0, 1])  # channel 2 is a copy of channel 0
+        True
     """
     if index is not None and isinstance(old, FactorizedReduce) and isinstance(new, FactorizedReduce):
         _inherit_reduction(old, new, index)

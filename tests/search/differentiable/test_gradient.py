@@ -218,7 +218,7 @@ def test_gaea_stays_on_the_simplex_and_is_mirror_descent_on_the_validation_loss(
     assert torch.equal(strategy.logits["normal/2/0"], torch.full((8,), 1 / 8, dtype=torch.float64))
     theta = {n: p.detach().clone().requires_grad_() for n, p in strategy.logits.items()}
     with frozen_statistics(supernet):
-        loss = step_of(supernet).valid_loss(theta)
+        loss = (step := step_of(supernet)).loss(step.valid, theta)
     for name, gradient in zip(theta, torch.autograd.grad(loss, theta.values()), strict=True):
         theta[name] = theta[name].detach() * (-0.1 * gradient).exp()
     strategy.update(step_of(supernet))
@@ -265,7 +265,7 @@ def test_the_adversary_raises_the_training_loss_of_a_real_supernet(supernet):
     assert max((attacked[n] - plain[n]).abs().max().item() for n in plain) > 0.01
     with torch.no_grad():
         supernet.eval()
-        assert step.train_loss(attacked) > step.train_loss(plain)
+        assert step.loss(step.train, attacked) > step.loss(step.train, plain)
 
 
 def test_the_auxiliary_skip_is_in_both_steps_and_not_in_the_end():
@@ -274,7 +274,7 @@ def test_the_auxiliary_skip_is_in_both_steps_and_not_in_the_end():
     twin = {n: p.detach().clone().requires_grad_() for n, p in strategy.logits.items()}
     weights = {n: torch.cat([p.softmax(0), torch.tensor([0.75])]).double() for n, p in twin.items()}
     with frozen_statistics(supernet):
-        loss = step_of(supernet).valid_loss(weights)
+        loss = (step := step_of(supernet)).loss(step.valid, weights)
     gradients = torch.autograd.grad(loss, twin.values())
     torch.testing.assert_close(strategy.sample(step_of(supernet))["normal/2/0"], weights["normal/2/0"].detach())
     strategy.update(step_of(supernet))

@@ -1,6 +1,5 @@
 """A search in stages, from the library alone: a method, a space and images, and what is refused before it runs."""
 
-import doctest
 from dataclasses import replace
 
 import pytest
@@ -14,8 +13,6 @@ from supernet.runtime.report import Silent
 from supernet.runtime.run import Run
 from supernet.search import methods
 from supernet.search.collapse.monitor import MonitorSettings
-from supernet.search.progressive import search as module
-from supernet.search.progressive import stages as stages_module
 from supernet.search.progressive.search import StagedSearch, build_stage, check_stages, search_stages
 from supernet.search.progressive.stages import Stage, resolve_stages
 from supernet.search.recipe import SearchRecipe
@@ -150,10 +147,3 @@ ACTS = MonitorSettings(on_rise="stop")
 
 def test_checking_gives_the_decisions_of_each_stage():
     assert [len(decisions) for decisions in check_stages(planned())] == [5, 5]
-
-
-@pytest.mark.parametrize("each", [module, stages_module])
-def test_examples(each):
-    found = doctest.testmod(each)
-    assert found.attempted > 0
-    assert found.failed == 0

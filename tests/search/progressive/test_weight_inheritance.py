@@ -1,4 +1,4 @@
-"""Carrying weights over, against the definition: the same function of old channels, in float64."""
+"""Inherited weights, against the definition: the same function of old channels, in float64."""
 
 from dataclasses import replace
 
@@ -72,7 +72,7 @@ def supernet_of(chooser, space=None, seed=0):
 
 @pytest.mark.parametrize("chooser", [Undecided(), Undecided(channel_divisor=3)])
 @pytest.mark.parametrize("space", [Darts(channels=12, cells=3, nodes=2), NasBench201(12, 1, 2, 2)])
-def test_the_same_supernet_carries_over_to_the_same_logits(chooser, space):
+def test_the_same_supernet_inherits_the_same_logits(chooser, space):
     before, now = supernet_of(chooser, space), supernet_of(chooser, space, seed=1)
     weights = {n: torch.rand(len(d.options), dtype=torch.float64) for n, d in before.decisions.items()}
     images = torch.randn(4, *SHAPE, dtype=torch.float64)

@@ -1,0 +1,153 @@
+"""The job from Python: the same cells and models as from the command line, and no trace in the caller's process."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from common import only_run
+
+import supernet
+from supernet.api import described
+from supernet.runtime.errors import InputError
+from supernet.search.recipe import SearchRecipe
+from supernet.training.loop import Recipe
+
+SPACE = supernet.Darts(channels=4, cells=3, nodes=2)
+MICRO = supernet.NasBench201(channels=4, cells=1, stages=2, nodes=2)
+SIZES = ["space.channels=4", "space.cells=3", "space.nodes=2", "search.epochs=2", "retrain.epochs=1"]
+SIZES += ["retrain.network.darts.channels=6", "retrain.network.darts.cells=3", "baseline.random=0"]
+
+
+@pytest.mark.parametrize("method", ["darts", "gdas", "p_darts"])
+def test_find_and_train_are_what_the_command_does(method, tmp_path, monkeypatch, capfd):
+    """To the bit: genotype, weights and scores; the command line is given the words for the same sizes."""
+    code, printed, folder = only_run(tmp_path, monkeypatch, capfd, f"method={method}", *SIZES, "runtime.threads=1")
+    assert code == 0, printed
+    data = supernet.data.digits()
+    found = supernet.find(SPACE, data, method=getattr(supernet.methods, method)(), epochs=2, device="cpu")
+    assert found == supernet.Architecture.load(folder / "genotype.json")
+    model = supernet.train(found, SPACE.resized(channels=6), data, epochs=1, device="cpu")
+    command = supernet.load(folder)
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(model.network.state_dict().values(), command.network.state_dict().values(), strict=True)
+    )
+    tested = supernet.judge(model, data)
+    assert tested.score == pytest.approx(command.provenance["test accuracy"], abs=0.006)  # another order of sums
+    assert model.provenance["validation accuracy"] == command.provenance["validation accuracy"]
+    with pytest.raises(RuntimeError, match="used already"):
+        supernet.judge(model, data)
+
+
+def test_the_whole_job_leaves_the_process_as_it_was_and_the_folder_full(tmp_path, capsys):
+    torch.manual_seed(5), random.seed(5), np.random.seed(5)  # noqa: NPY002
+    before = torch.get_rng_state(), random.getstate(), torch.are_deterministic_algorithms_enabled()
+    data, folder = supernet.data.digits(), tmp_path / "run"
+    found = supernet.find(MICRO, data, epochs=1, directory=folder, progress=True)
+    model = supernet.train(found, MICRO, data, epochs=1, directory=folder, progress=True)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (random.getstate(), torch.are_deterministic_algorithms_enabled()) == before[1:]
+    printed = capsys.readouterr().out
+    assert "search   1/1" in printed
+    assert "retrain   1/1" in printed
+    for name in ("genotype.json", "model.safetensors", "metrics/search.csv", "metrics/retrain.csv"):
+        assert (folder / name).exists(), name
+    assert {path.name for path in (folder / "tb").iterdir()} == {"search", "retrain"}
+    image = torch.rand(1, 8, 8)
+    assert torch.equal(supernet.load(folder)(image)[0].probs.data, model(image)[0].probs.data)
+
+
+def test_a_call_made_again_goes_on_and_another_one_is_refused(tmp_path):
+    data = supernet.data.digits()
+    found = supernet.find(MICRO, data, epochs=1, directory=tmp_path)
+    lines = (tmp_path / "metrics" / "search.csv").read_text()
+    assert supernet.find(MICRO, data, epochs=1, directory=tmp_path) == found
+    assert (tmp_path / "metrics" / "search.csv").read_text() == lines  # no step was taken again
+    for changes in ({"seed": 1}, {"epochs": 2}, {"method": supernet.methods.gdas()}):
+        with pytest.raises(InputError, match=r"there and .* in this run"):
+            supernet.find(MICRO, data, **{"epochs": 1, "directory": tmp_path, **changes})
+
+
+def test_nothing_is_printed_or_kept_unless_asked(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    supernet.find(MICRO, supernet.data.digits(), epochs=1)
+    assert capsys.readouterr().out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_recipes_of_ones_own():
+    data = supernet.data.digits()
+    recipe = SearchRecipe(epochs=1, batch_size=32, share=0.25)
+    seen = []
+
+    def truth(architecture):
+        seen.append(architecture)
+        return supernet.Measured({"known": 1.0})
+
+    found = supernet.find(MICRO, data, recipe=recipe, truth=truth)
+    assert seen == [found]
+    training = Recipe(epochs=1, batch_size=64, cutout=2, drop_path=0.0)
+    model = supernet.train(found, MICRO, data, recipe=training, held_out=0)
+    assert model.provenance["validation accuracy"] is None
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda d: supernet.find(MICRO, d, epochs=1, recipe=SearchRecipe()), "epochs=1: the recipe says them, too"),
+        (lambda d: supernet.find(MICRO, d, epochs=0), "epochs=0: needs at least 1"),
+        (lambda d: supernet.find(MICRO, d, epochs=1, seed=-1), "seed=-1: needs to lie between 0"),
+        (lambda d: supernet.find(MICRO, d, epochs=1, device="gpu"), "device=gpu: use auto, cpu"),
+        (lambda d: supernet.train(supernet.random_cell(SPACE), MICRO, d, epochs=1), "genotype"),
+        (lambda d: supernet.train(supernet.random_cell(MICRO), MICRO, d, epochs=1, recipe=Recipe()), "epochs=1: "),
+    ],
+)
+def test_one_line_says_what_is_wrong(call, says):
+    with pytest.raises(InputError, match=says.replace("(", r"\(")) as error:
+        call(supernet.data.digits())
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_is_judged_by_images_of_its_own_kind():
+    data = supernet.data.digits()
+    model = supernet.train(supernet.random_cell(MICRO), MICRO, data, epochs=1)
+    with pytest.raises(InputError, match="model: is of images"):
+        supernet.judge(model, replace(data, classes=data.classes[:9]))
+    assert 0 <= supernet.judge(model, data).score <= 1  # a refusal opens nothing
+
+
+def test_settings_in_words_are_the_same_in_every_process_and_tell_methods_apart():
+    one, other = described(supernet.methods.pc_darts()), described(supernet.methods.pc_darts(channel_divisor=2))
+    assert one == described(supernet.methods.pc_darts()) != other
+    assert " at 0x" not in one
+    for name in supernet.methods.__all__:
+        if name not in ("Method", "adam"):
+            assert " at 0x" not in described(getattr(supernet.methods, name)())
+
+
+def test_the_tab_key_shows_what_there_is():
+    assert {"find", "train", "judge", "load", "data", "methods", "Darts", "NasBench201"} <= set(supernet.__all__)
+    assert {"digits", "image_folder", "npz", "cifar10"} <= set(dir(supernet.data))
+    assert {"pc_darts", "gdas", "random_search"} <= set(dir(supernet.methods))
+    for name in supernet.__all__:
+        assert getattr(supernet, name).__doc__, name
+
+
+@pytest.mark.parametrize(
+    ("more", "share"),
+    [({}, 0.9), ({"epochs": 1}, 0.5), ({"recipe": SearchRecipe(epochs=1, share=0.25)}, 0.25)],
+)
+def test_the_images_are_divided_as_the_search_wants_it(monkeypatch, more, share):
+    """SNAS learns from nine images in ten; a search of few steps and a recipe say it themselves."""
+    given = []
+
+    def stopped(planned, weights, architecture, *_, **__):
+        given.extend([weights, architecture])
+        raise InterruptedError
+
+    monkeypatch.setattr("supernet.api.search_stages", stopped)
+    with pytest.raises(InterruptedError):
+        supernet.find(MICRO, supernet.data.digits(), method=supernet.methods.snas(), device="cpu", **more)
+    assert len(given[0]) / (len(given[0]) + len(given[1])) == pytest.approx(share, abs=0.001)
