@@ -100,10 +100,10 @@ def test_micro_logs_the_truth_that_comes_with_it(supernet, tmp_path):
     ("arguments", "says"),
     [
         (["table=micro"], "of space 'darts'; only cells of 'nasbench201'"),
-        (["table=micro", "space=nasbench201"], "table=micro: has no cell"),
+        (["table=micro", "space=nasbench201"], "table: micro: has no cell"),
         (["table=nasbench201", "space=nasbench201"], "table.path: needs a value"),
         (["table=nasbench201", "space=nasbench201", "table.path=absent.csv"], "table.path=absent.csv: no such file"),
-        (["table=micro", "space=micro", "table.columns=[speed]"], "table=micro: has no column 'speed'"),
+        (["table=micro", "space=micro", "table.columns=[speed]"], "table: micro: has no column 'speed'"),
         (["space=nasbench201", "space.stages=0"], "space.stages=0: needs to be at least 1"),
         (["space=nasbench201", "+space.stem=cifar"], "space.stem: unknown setting; known: channels, cells, stages"),
         (["space=nasbench201", "genotype='|none~1|'"], "node 1 needs an operation"),
