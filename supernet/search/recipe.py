@@ -12,14 +12,31 @@ from supernet.training.schedules import Cosine, Schedule
 
 @dataclass(frozen=True)
 class SearchRecipe:
-    """How a supernet is searched; the defaults are the CIFAR-10 search of DARTS (section 3.1).
+    """How a supernet is searched; the defaults are the CIFAR-10 search of DARTS (Liu et al. 2019, section 3.1).
 
-    `share`: part of the training data that the weights learn from, the rest judges the architecture. `nesterov`: their
-    momentum looks ahead (Sutskever et al. 2013). `warm_up`: epochs in which the alphas stand still. `clip`: largest
-    norm of the weights' gradient. `skip_dropout`: dropout after skip connections at the start
-    (`schedules.skip_dropout`), where the supernet was built with it. `drop_path`: probability, at the end of a ramp
-    over the epochs, that an image does without an edge (R-DARTS, Zela et al. 2020, as their code). `least_steps`: an
-    epoch goes over the images as often as it takes for so many steps.
+    Args:
+        epochs: passes over the data that the weights learn from, 1 or more.
+        batch_size: images of each half in one step, 2 or more.
+        share: the part of the training data that the weights learn from, in (0, 1); the rest judges the architecture.
+        schedule: gives the learning rate of the weights in each epoch.
+        momentum: of the weights' SGD, in [0, 1).
+        nesterov: whether that momentum looks ahead (Sutskever et al. 2013).
+        weight_decay: how much of the weights is added to their gradient; 0 or more.
+        clip: the largest norm of the weights' gradient; inf: no limit.
+        warm_up: in so many epochs at the start the alphas stand still; fewer than `epochs`.
+        skip_dropout: the rate of dropout after skip connections at the start, in [0, 1), which the function of this
+            name lowers; it acts only where the supernet was built with such dropout.
+        drop_path: the probability that an image does without an edge, at the end of a ramp over the epochs, in [0, 1)
+            (R-DARTS, Zela et al. 2020, as their code has it).
+        least_steps: an epoch goes over the images as often as it takes for so many steps; 0: once.
+
+    Raises:
+        InputError: a setting lies outside its range.
+
+    Example:
+        >>> recipe = SearchRecipe(epochs=100, warm_up=15)
+        >>> [round(recipe.schedule(epoch, recipe.epochs), 3) for epoch in (0, 50, 99)]
+        [0.025, 0.013, 0.001]
     """
 
     epochs: int = 50
@@ -55,9 +72,23 @@ class SearchRecipe:
 
 
 def skip_dropout(most: float, epoch: int, epochs: int, warm_up: int) -> float:
-    """The rate of dropout after skip connections (P-DARTS, Chen et al. 2019, section 3.3, as its code has it).
+    """Gives the rate of dropout after skip connections in one epoch (P-DARTS, Chen et al. 2019, section 3.3).
 
-    most (epochs - epoch - 1) / epochs while the alphas stand still, then most exp(-0.2 (epoch - warm_up)).
+    While the alphas stand still, the rate is `most` (epochs - epoch - 1) / epochs, as in the authors' code. From then
+    on it is `most` exp(-0.2 (epoch - warm_up)).
+
+    Args:
+        most: the rate from which it falls, in [0, 1).
+        epoch: the epoch, counted from 0.
+        epochs: how many epochs the search has.
+        warm_up: how many epochs the alphas stand still.
+
+    Returns:
+        The rate, in [0, `most`].
+
+    Example:
+        >>> [round(skip_dropout(0.4, epoch, epochs=25, warm_up=10), 3) for epoch in (0, 9, 10, 24)]
+        [0.384, 0.24, 0.4, 0.024]
     """
     if epoch < warm_up:
         return most * (epochs - epoch - 1) / epochs

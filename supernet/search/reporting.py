@@ -17,14 +17,26 @@ from supernet.training.meters import Averages, memory_gb
 
 @dataclass
 class SearchRecord:
-    """The last closed epoch's averages on both halves, and the genotype that was reported last."""
+    """What a search remembers of its epochs; it is a part of the checkpoint.
+
+    Args:
+        train: the averages of the last closed epoch on the half of the data that the weights learn from.
+        valid: the averages of that epoch on the half that the architecture is judged by.
+        genotype: the genotype that was reported last, as JSON; "" before the first report.
+
+    Example:
+        >>> record = SearchRecord()
+        >>> record.close(Averages(loss=2.0, score=0.25, count=64), Averages(loss=2.5, score=0.125, count=64))
+        >>> record.valid.score, record.genotype
+        (0.125, '')
+    """
 
     train: Averages = field(default_factory=lambda: Averages(0.0, 0.0, 0))
     valid: Averages = field(default_factory=lambda: Averages(0.0, 0.0, 0))
     genotype: str = ""
 
     def close(self, train: Averages, valid: Averages) -> None:
-        """Remembers the epoch that has ended."""
+        """Remembers the averages of the epoch that has ended, on both halves of the data."""
         self.train, self.valid = train, valid
 
     def state_dict(self) -> dict[str, Any]:
@@ -38,7 +50,15 @@ class SearchRecord:
 def report_epoch(
     record: SearchRecord, epochs: Epochs, strategy: Strategy, problem: SearchProblem, more: Mapping[str, float]
 ) -> None:
-    """Sends scalars, those of `more` too, pictures and a line about the epoch that has just ended."""
+    """Sends scalars, pictures and a line about the epoch that has just ended, and remembers the genotype.
+
+    Args:
+        record: the epoch's averages, and the genotype that was reported before: a genotype is drawn where it is new.
+        epochs: the loop, whose last epoch is closed.
+        strategy: its weights, its architecture and its own measures are reported.
+        problem: its task names the score, its run has the report.
+        more: further scalars by tag.
+    """
     weights, architecture, decisions = strategy.expected(), strategy.finish(), strategy.decisions
     run, score, step = problem.run, problem.task.score, epochs.step
     scalars = {

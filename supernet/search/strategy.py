@@ -73,8 +73,26 @@ class Step:
 class Strategy(ABC):
     """Decides which weights the supernet runs with, and in the end which architecture is best.
 
-    A strategy says at least `sample`, `expected` and `finish`; the other hooks do nothing by themselves. `inherits`:
-    whether a later stage of a search can start with what this strategy has learnt (`inherit`).
+    A strategy says at least `sample`, `expected` and `finish`; the other hooks do nothing by themselves.
+
+    Attributes:
+        space: the name of the space, for the architectures that are found.
+        decisions: those of the supernet, by name.
+        inherits: whether a later stage of a search can start with what this strategy has learnt (`inherit`).
+
+    Example:
+        >>> from supernet.space.architecture import one_hot
+        >>> class First(Strategy):
+        ...     def __init__(self, space, decisions):
+        ...         self.space, self.decisions = space, decisions
+        ...     def sample(self, step):
+        ...         return self.expected()
+        ...     def expected(self):
+        ...         return one_hot(self.finish(), self.decisions)
+        ...     def finish(self, score=None):
+        ...         return Architecture(self.space, {n: d.answers[: d.keep] for n, d in self.decisions.items()})
+        >>> First("mine", {"edge": Decision("edge", ("none", "skip_connect", "conv"))}).expected()
+        {'edge': tensor([0., 1., 0.])}
     """
 
     space: str
@@ -94,31 +112,68 @@ class Strategy(ABC):
         return
 
     def update(self, step: Step) -> None:
-        """Learns about the architecture. Leaves the network's weights, gradients and statistics as they were."""
+        """Learns about the architecture. It leaves the network's weights, gradients and statistics as they were.
+
+        Args:
+            step: a batch of each half of the data, and the supernet with its optimiser.
+        """
         return
 
     @abstractmethod
     def sample(self, step: Step) -> Weights:
-        """Weights, without gradient, with which the network's next step is taken. Leaves the network as it was."""
+        """Says with which weights the network's next step is taken. It leaves the network as it was.
+
+        Args:
+            step: the step, whose training batch the network will learn from.
+
+        Returns:
+            (options,) for each decision, without gradient.
+        """
 
     @abstractmethod
     def expected(self) -> Weights:
-        """What the strategy thinks of each option now, without noise."""
+        """Says what the strategy thinks of each option now, without noise.
+
+        Returns:
+            (options,) for each decision.
+        """
 
     def differentiable_weights(self) -> tuple[list[Tensor], Weights]:
-        """The alphas, and the weights of `expected`, differentiable in them; ([], {}) for a strategy without alphas."""
+        """Gives the alphas, and the weights that follow them, for those who differentiate a loss in the alphas.
+
+        Returns:
+            The alphas, and the weights of `expected`, differentiable in them; ([], {}) for a strategy without alphas.
+        """
         return [], {}
 
     @abstractmethod
     def finish(self, score: SupernetScore | None = None) -> Architecture:
-        """The architecture it would choose now; at the end of the search `score` is there to try some."""
+        """Says which architecture the strategy would choose now.
+
+        Args:
+            score: judges by the supernet, at the end of the search; None: no architecture can be tried.
+
+        Returns:
+            The architecture.
+        """
 
     def measures(self) -> Mapping[str, float]:
-        """Scalars worth plotting once an epoch, by tag."""
+        """Gives what is worth a plot once an epoch.
+
+        Returns:
+            Scalars by tag.
+        """
         return {}
 
     def inherit(self, before: Strategy) -> None:
-        """Starts with what `before`, a strategy of the same kind, has learnt about the options that are left."""
+        """Starts with what a strategy of the same kind has learnt about the options that are left.
+
+        Args:
+            before: the strategy of the stage before.
+
+        Raises:
+            InputError: this strategy cannot start with it.
+        """
         raise InputError(f"{type(self).__name__} cannot start with what an earlier stage has learnt")
 
     def to(self, device: torch.device) -> Self:
@@ -135,7 +190,21 @@ class Strategy(ABC):
 
 
 class Wrapper(Strategy):
-    """A strategy around another one, which it asks for all that it does not do itself."""
+    """A strategy around another one, which it asks for all that it does not do itself.
+
+    It does not pass on `inherit`: the strategy inside inherits before it is wrapped.
+
+    Args:
+        strategy: the strategy inside; its space and its decisions are the wrapper's, too.
+
+    Example:
+        >>> from supernet.search.black_box.random_search import UniformStrategy
+        >>> class Counted(Wrapper):
+        ...     def measures(self):
+        ...         return {**self.strategy.measures(), "decisions": len(self.decisions)}
+        >>> Counted(UniformStrategy("mine", {"edge": Decision("edge", ("a", "b"))})).measures()
+        {'decisions': 1}
+    """
 
     def __init__(self, strategy: Strategy) -> None:
         self.strategy, self.space, self.decisions = strategy, strategy.space, strategy.decisions
@@ -173,5 +242,17 @@ class Wrapper(Strategy):
 
 
 def has_alphas(strategy: Strategy) -> bool:
-    """Whether a strategy's weights follow alphas: not those of random search, nor weights that are always uniform."""
+    """Says whether the weights of a strategy follow alphas.
+
+    Args:
+        strategy: any strategy.
+
+    Returns:
+        False for random search, and for weights that are uniform whatever the alphas are (`relaxations.Uniform`).
+
+    Example:
+        >>> from supernet.search.black_box.random_search import UniformStrategy
+        >>> has_alphas(UniformStrategy("mine", {"edge": Decision("edge", ("a", "b"))}))
+        False
+    """
     return any(weight.requires_grad for weight in strategy.differentiable_weights()[1].values())

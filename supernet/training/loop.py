@@ -30,10 +30,31 @@ from supernet.training.tasks import CLASSIFICATION, Task
 class Recipe:
     """How a network is trained; the defaults are the CIFAR-10 evaluation of DARTS (Liu et al. 2019, section 3.2).
 
-    `clip`: largest norm of the gradient (infinity: none). `drop_path`: probability the ramp leads to. `cutout`: side
-    of the erased square in pixels. `keep`: weights of the "last" epoch, as published, or of the "best" on validation.
-    `least_steps`: an epoch goes over the images as often as it takes for so many steps; few images are then trained on
-    as long as many.
+    More than twelve settings: each is a figure that the papers vary by itself.
+
+    Args:
+        epochs: passes over the training images, 1 or more.
+        batch_size: images in one step, 1 or more.
+        schedule: gives the learning rate in each epoch.
+        momentum: of SGD, in [0, 1).
+        weight_decay: how much of the weights is added to their gradient; 0 or more.
+        nesterov: whether the momentum looks ahead (Sutskever et al. 2013).
+        clip: the largest norm of the gradient; inf: no limit.
+        drop_path: the probability, at the end of a ramp over the epochs, that an image does without an edge, in [0, 1).
+        cutout: the side of the erased square in pixels; 0: none is erased.
+        auxiliary_weight: how much of the auxiliary head's loss is added to the network's; 0 or more.
+        label_smoothing: the part of each label that is spread over all classes, in [0, 1).
+        keep: the weights of the "last" epoch, as published, or those of the "best" epoch on validation.
+        least_steps: an epoch goes over the images as often as it takes for so many steps, so that few images are
+            trained on as long as many; 0: once.
+
+    Raises:
+        InputError: a setting lies outside its range, or the schedule refuses the number of epochs.
+
+    Example:
+        >>> recipe = Recipe(epochs=100)
+        >>> [round(recipe.schedule(epoch, recipe.epochs), 4) for epoch in (0, 50, 100)]
+        [0.025, 0.0125, 0.0]
     """
 
     epochs: int = 600
@@ -73,7 +94,13 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training gave: the averages of the epoch whose weights the network now has, and that epoch's number."""
+    """What a training gave: the averages of the epoch whose weights the network now has, and that epoch's number.
+
+    Args:
+        epochs: the number of that epoch, counted from 1; 0 before the first.
+        train: the averages over its training batches.
+        valid: the averages on the validation images after it; None where there were none.
+    """
 
     epochs: int
     train: Averages

@@ -38,9 +38,20 @@ class Averages:
 
 
 class Meter:
-    """Sums of loss and score over images, weighted by the size of each batch.
+    """Sums loss and score over images, weighted by the size of each batch, and gives their means.
 
     `add` does not wait for the device; `read` does. The sums are part of a checkpoint (`state_dict`).
+
+    Args:
+        device: where the sums are kept: that of the losses that are added.
+
+    Example:
+        >>> meter = Meter()
+        >>> meter.add(torch.tensor(1.0), torch.tensor(2.0), n=2)
+        >>> meter.add(torch.tensor(4.0), torch.tensor(0.0), n=1)
+        >>> averages = meter.read()
+        >>> averages.loss, averages.count, round(averages.score, 3)
+        (2.0, 3, 0.667)
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
@@ -53,7 +64,13 @@ class Meter:
         self._batches = 0
 
     def add(self, loss: Tensor, score_sum: Tensor, n: int) -> None:
-        """Adds a batch of n images: its mean loss and the sum of its images' scores, 0-dimensional tensors."""
+        """Adds a batch.
+
+        Args:
+            loss: its mean loss, 0-dimensional.
+            score_sum: the sum of its images' scores, 0-dimensional.
+            n: how many images it has.
+        """
         self._loss += loss.detach().to(self._loss.dtype) * n
         self._score += score_sum.detach()
         self._finite += self._loss.isfinite()
@@ -92,9 +109,23 @@ class Meter:
 
 
 def check_finite(meter: Meter, network: nn.Module, step: int, checkpoint: Path | None) -> None:
-    """Raises NotFinite if a loss in `meter` or a weight of `network` is not finite after `step` steps.
+    """Checks that training has not diverged: before a checkpoint is written, so that the one on disk stays good.
 
-    To be called before a checkpoint is written, so that the one on disk stays good; `checkpoint` is its path.
+    Args:
+        meter: has the losses of the epoch so far.
+        network: its weights and its statistics are checked.
+        step: how many steps were taken.
+        checkpoint: the path of the checkpoint, for the message; None where none is written.
+
+    Raises:
+        NotFinite: a loss in `meter` or a weight of `network` is infinite or not a number.
+
+    Example:
+        >>> meter = Meter()
+        >>> meter.add(torch.tensor(float("inf")), torch.tensor(0.0), n=1)
+        >>> check_finite(meter, nn.Linear(1, 1), step=7, checkpoint=None)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        supernet.training.meters.NotFinite: the loss is not finite at step 7; there is no checkpoint before it; ...
     """
     bad = meter.bad_batches()
     floats = [values for values in network.state_dict().values() if values.is_floating_point()]
@@ -107,7 +138,14 @@ def check_finite(meter: Meter, network: nn.Module, step: int, checkpoint: Path |
 
 
 def memory_gb(device: torch.device) -> float:
-    """The largest memory held so far, in GB: of the GPU where `device` is one, of the process elsewhere."""
+    """Measures the largest memory that was held so far.
+
+    Args:
+        device: a GPU, whose memory is measured; for any other device it is that of the process.
+
+    Returns:
+        The memory in GB, 1e9 bytes; 0 for the process on Windows, which does not tell.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     if sys.platform == "win32":

@@ -18,12 +18,29 @@ def sgd(
     nesterov: bool = False,
     fused: bool | None = None,
 ) -> torch.optim.SGD:
-    """SGD with momentum for all parameters of a network, which is on its device already.
+    """Makes SGD with momentum for all parameters of a network, which is on its device already.
 
-    `fused`: one kernel does the whole step; None: on a GPU. PyTorch's fused step fails where some parameters have a
-    momentum and others get their first gradient only now, as on single paths, where most operations wait for their
-    turn. So all momenta are there from the start, as zeros, which gives the same numbers: the first momentum of a
-    parameter is 0.9 * 0 + g = g. A state of another device, or of a time without such zeros, is completed when loaded.
+    PyTorch's fused step fails where some parameters have a momentum and others get their first gradient only now, as on
+    single paths, where most operations wait for their turn. So all momenta are there from the start, as zeros, which
+    gives the same numbers: the first momentum of a parameter is 0.9 * 0 + g = g. A state of another device, or of a
+    time without such zeros, is completed when it is loaded.
+
+    Args:
+        network: its parameters are moved.
+        rate: the learning rate.
+        momentum: the share of the old velocity that is kept, in [0, 1).
+        weight_decay: how much of the weights is added to their gradient.
+        nesterov: whether the momentum looks ahead (Sutskever et al. 2013).
+        fused: whether one kernel does the whole step; None: on a GPU.
+
+    Returns:
+        The optimiser, with one group of parameters.
+
+    Example:
+        >>> network = nn.Linear(2, 1)
+        >>> optimizer = sgd(network, rate=0.1, momentum=0.9, fused=True)
+        >>> [optimizer.state[parameter]["momentum_buffer"].tolist() for parameter in network.parameters()]
+        [[[0.0, 0.0]], [0.0]]
     """
     if fused is None:
         fused = next(network.parameters()).device.type == "cuda"
@@ -63,7 +80,15 @@ class SgdStep:
 
     @classmethod
     def of(cls, optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> SgdStep | None:
-        """The next step of `parameters` by `optimizer`; None if it is no SGD or not a plain one."""
+        """Finds the step that an optimiser would take next.
+
+        Args:
+            optimizer: of the parameters.
+            parameters: the weights that are unrolled, in the order in which the velocity is wanted.
+
+        Returns:
+            The step; None if the optimiser is no SGD or not a plain one (several groups, dampening, ascent).
+        """
         if not isinstance(optimizer, torch.optim.SGD) or len(optimizer.param_groups) != 1:
             return None
         (group,) = optimizer.param_groups

@@ -17,11 +17,27 @@ _PATH_STREAM, _CANDIDATE_STREAM = 0x5A17, 0xCA2D
 
 
 class UniformStrategy(Strategy):
-    """Random search with shared weights (Li and Talwalkar 2019), the baseline every method has to beat.
+    """Random search with shared weights (Li and Talwalkar 2019), the baseline that every method has to beat.
 
-    Each step of the network is one of a uniformly drawn architecture. In the end `candidates` further ones run with the
-    trained weights on `batches` batches of validation data, the best `finalists` of them on all of it, and the best of
-    those is the answer. The figures are the authors'; their draws have "none" among the operations, ours do not.
+    Each step of the network is one of a uniformly drawn architecture. In the end further ones, the candidates, run with
+    the trained weights; the best of them are judged again on all validation data, and the best of those is the answer.
+    The figures are the authors'; their draws have "none" among the operations, ours do not.
+
+    Args:
+        space: the name of the space, for the architectures that are found.
+        decisions: those of the supernet, by name.
+        candidates: how many architectures are drawn in the end, 1 or more.
+        finalists: how many of them are judged on all validation data, 1 or more.
+        batches: on how many batches of validation data the candidates are judged, 1 or more.
+        seed: of all draws.
+
+    Raises:
+        InputError: a number is below 1.
+
+    Example:
+        >>> strategy = UniformStrategy("mine", {"edge": Decision("edge", ("none", "skip_connect"))})
+        >>> strategy.expected(), strategy.finish().choices
+        ({'edge': tensor([0.5000, 0.5000])}, {'edge': ('skip_connect',)})
     """
 
     inherits: ClassVar[bool] = True

@@ -66,12 +66,25 @@ class LinearConvolutions(TorchFunctionMode):
 
 
 def lambda_max(loss: Tensor, alphas: Sequence[Tensor], iterations: int = 100, tolerance: float = 1e-4) -> float:
-    """The largest eigenvalue of the Hessian of `loss` in the alphas (RobustDARTS, Zela et al. 2020, section 3).
+    """Finds the largest eigenvalue of the Hessian of a loss in the alphas (RobustDARTS, Zela et al. 2020, section 3).
 
-    A sharp rise of it goes before a collapse. By the method of Lanczos (1950), which wants far fewer products with the
-    Hessian than power iteration and is not misled by an eigenvalue that is larger in size and negative: `iterations`
-    exact products, or fewer, until the estimate, which comes from below, changes by less than `tolerance` of itself.
-    `loss` has to be differentiable twice: build it on the reference executor.
+    A sharp rise of it goes before a collapse. The method is that of Lanczos (1950): it wants far fewer products with
+    the Hessian than power iteration, and an eigenvalue that is larger in size and negative does not mislead it. The
+    estimate comes from below.
+
+    Args:
+        loss: a scalar that can be differentiated twice in the alphas: it has to be built on the reference executor.
+        alphas: of any shapes.
+        iterations: how many exact products with the Hessian are taken, at most.
+        tolerance: Lanczos' method stops where a product changes the estimate by less than this part of it.
+
+    Returns:
+        The eigenvalue; 0 for a linear loss; NaN where second derivatives are not finite.
+
+    Example:
+        >>> a, b = torch.tensor(1.0, requires_grad=True), torch.tensor(2.0, requires_grad=True)
+        >>> round(lambda_max(3 * a**2 - 10 * b**2, [a, b]), 3)  # the eigenvalues are 6 and -20
+        6.0
     """
     slope = torch.autograd.grad(loss, alphas, create_graph=True, allow_unused=True, materialize_grads=True)
     flat = torch.cat([s.flatten() for s in slope])

@@ -30,22 +30,35 @@ _MONITOR_STREAM = 0xD0C
 
 @dataclass(frozen=True)
 class MonitorSettings:
-    """When the monitor looks, what counts as a sign, and what follows from one.
+    """When the monitor looks, what counts as a sign of a collapse, and what follows from a rise of lambda_max.
 
-    Looks after every `every`-th epoch, counted from 0, and after the last (0: never). lambda_max is taken on
-    `batch_size` validation images with at most `iterations` products with the Hessian, to `tolerance` of itself, and
-    the gap with norms recalibrated on `recalibration` training batches.
+    More than twelve settings: each is a figure that the papers and our trials vary by itself.
 
-    Signs: the mean of lambda_max over `window` looks is more than `rise` times that of `delta` looks before, which was
-    not before epoch `not_before` (Zela et al. 2020; the figures are their code's). From the part `since` of the search
-    on, because architectures are all but random before: in cells other than `spared` (in reduction cells a skip
-    connection has weights and pooling is what good cells have, too) more than `many_skips` of the kept edges are skip
-    connections (published cells that do well have a quarter), or fewer than `few_parametric` learn weights (of them
-    half and more do); or the gap is more than the part `large_gap` of the supernet's accuracy (some is usual, three
-    quarters in a sound search on the digits, since DARTS' weights stay far from one-hot; beyond this it is at chance).
+    Args:
+        every: it looks after every so many epochs, from the first on, and after the last; 0: never.
+        batch_size: on so many validation images it takes lambda_max, 2 or more.
+        iterations: how many products with the Hessian it takes, at most.
+        tolerance: how exact lambda_max is, relative to itself.
+        recalibration: on so many training batches norms are recalibrated before the architecture is measured by itself.
+        since: the part of the search before which no share or gap is a sign: architectures are all but random there.
+        spared: kinds of cells whose shares are no sign: in reduction cells skip connections have weights, and good ones
+            have pooling, too.
+        many_skips: a larger share of skip connections among kept edges is a sign; good published cells have a quarter.
+        few_parametric: a smaller share of kept edges that learn weights is a sign; such cells have half and more.
+        large_gap: a larger loss of accuracy from the supernet to the architecture by itself, as a part of the former,
+            is a sign. Some is usual, three quarters in a sound search on the digits, since DARTS' weights stay far from
+            one-hot; beyond 0.85 the architecture is at chance.
+        window: over so many looks lambda_max is averaged; this and the next three: the code of Zela et al. 2020.
+        delta: the older mean, with which the newest is compared, is that of so many looks before.
+        rise: a mean more than so many times the older one is a rise.
+        not_before: the first epoch, counted from 0, to which the older mean may belong.
+        on_rise: "go_on" warns; "stop" ends with the architecture of the older mean's epoch (DARTS-ES); "adapt" goes
+            back to that epoch with a larger weight decay (DARTS-ADA).
+        factor: "adapt" multiplies the weight decay of the weights by it, above 1.
+        most: the largest weight decay; a search that has reached it goes on without "adapt".
 
-    `on_rise`: warn and go on; stop with the architecture of the older mean's epoch (DARTS-ES); or adapt (DARTS-ADA): go
-    back to that epoch with `factor` times the weight decay of the weights, up to `most`, and go on without from there.
+    Raises:
+        InputError: a setting lies outside its range, or the monitor is to act and never looks.
     """
 
     every: int = 1
@@ -108,9 +121,7 @@ class MonitorSettings:
 
 
 class CollapseMonitor:
-    """The monitor of one search: what it has seen so far, what it has said, what it has changed.
-
-    All of it is in the state, so a search resumes bitwise.
+    """The monitor of one search: what it has seen, said and changed. All is in its state, so a search resumes bitwise.
 
     Args:
         settings: when it looks, and what follows.
@@ -268,7 +279,15 @@ _REMEDIES = "the method r_darts_l2, darts_minus or sdarts_rs, or a weight decay 
 
 
 def signs(settings: MonitorSettings, found: Measurements) -> dict[str, str]:
-    """The signs of a collapse in one look but for the rise of lambda_max: name -> what it is and what to try."""
+    """Finds the signs of a collapse in one look, but for the rise of lambda_max.
+
+    Args:
+        settings: what counts as a sign.
+        found: what the look found.
+
+    Returns:
+        What the sign is and what to try, by its name: "skips/<kind>", "parametric/<kind>" or "gap".
+    """
     said = {}
     for kind in (kind for kind in found.skips if kind not in settings.spared):
         if (skips := found.skips[kind]) > settings.many_skips:
@@ -291,7 +310,14 @@ def signs(settings: MonitorSettings, found: Measurements) -> dict[str, str]:
 
 
 def copied(state: Any) -> Any:
-    """Plain containers and tensors, all anew and on the CPU."""
+    """Copies a state of plain containers and tensors, so that nobody who goes on with the original changes the copy.
+
+    Args:
+        state: mappings, lists and tuples of tensors and of what cannot change, in any depth.
+
+    Returns:
+        The same state: new dicts, lists and tuples, and new tensors on the CPU.
+    """
     if isinstance(state, torch.Tensor):
         return state.detach().to("cpu", copy=True)
     if isinstance(state, Mapping):
@@ -300,11 +326,22 @@ def copied(state: Any) -> Any:
 
 
 def risen(values: Sequence[float], window: int, delta: int) -> float | None:
-    """How many times larger the mean of the last `window` values is than it was `delta` values ago.
+    """How many times larger the mean of the last values is than it was before: the trigger of RobustDARTS.
 
-    The trigger of RobustDARTS (Zela et al. 2020, as its code has it): the older mean is that of the
-    value number len(values) - 1 - window // 2 - delta, in whose middle it lies; before there are so many values, and
-    where the older mean is not positive, so that nothing can be a multiple of it, None.
+    The code of Zela et al. 2020 does the same. The older mean belongs to the value in its middle, which has the number
+    len(values) - 1 - window // 2 - delta.
+
+    Args:
+        values: one for each look, the newest last.
+        window: how many values each mean is of.
+        delta: how many values ago the older mean was the newest.
+
+    Returns:
+        The multiple; None where there are not so many values yet, or where the older mean is not positive.
+
+    Example:
+        >>> risen([1.0, 1.0, 1.0, 1.0, 3.0, 3.0], window=2, delta=2), risen([1.0, 3.0], window=2, delta=2)
+        (3.0, None)
     """
     if len(values) <= window // 2 + delta:
         return None

@@ -50,10 +50,21 @@ Architect = Callable[[Bilevel], list[Tensor]]
 
 
 def first_order(problem: Bilevel, everything: bool = False) -> list[Tensor]:
-    """The gradient at w itself, as if w did not depend on alpha (DARTS, section 2.3, xi = 0).
+    """Takes the gradient at w itself, as if w did not depend on alpha (DARTS, section 2.3, xi = 0).
 
-    `everything`: the weights' gradients are computed, too, and dropped, as the original's code does; the benchmarks'
-    reference does so, too.
+    Args:
+        problem: the bilevel problem at one point.
+        everything: whether the gradients of the weights are computed, too, and dropped, as the original's code and the
+            benchmarks' reference do; the answer is the same.
+
+    Returns:
+        A gradient for each alpha, of its shape.
+
+    Example:
+        >>> w, alpha = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (3.0, 1.0))
+        >>> train_loss, valid_loss = lambda inner: (inner[0] - alpha) ** 2 / 2, lambda inner: inner[0] ** 2 / 2 + alpha
+        >>> first_order(Bilevel([w], [alpha], train_loss, valid_loss))
+        [tensor(1., dtype=torch.float64)]
     """
     if everything:
         return _gradients(problem.valid_loss(problem.inner), [*problem.outer, *problem.inner])[: len(problem.outer)]
@@ -62,11 +73,31 @@ def first_order(problem: Bilevel, everything: bool = False) -> list[Tensor]:
 
 
 def unrolled(problem: Bilevel, epsilon: float = 0.01) -> list[Tensor]:
-    """The gradient after one virtual SGD step, the mixed product by central differences (DARTS, equations 7 and 8).
+    """Takes the gradient after one virtual SGD step, second derivatives by differences (DARTS, equations 7 and 8).
 
-    The step between the two differences is `epsilon` / |v|, v the validation gradient at the virtual weights. On
-    networks with ReLUs that is a smoothed quantity of its own rather than an approximation of `unrolled_exact`. Both
-    ends are computed in float32 whatever the search runs in: rounded to bfloat16, little of their difference is left.
+    The product of the mixed second derivative and v, the validation gradient at the virtual weights, comes from central
+    differences: its ends are w + step v and w - step v, where step is `epsilon` / |v|. On networks with ReLUs that is a
+    smoothed quantity of its own rather than an approximation of `unrolled_exact`. Both ends are computed in float32
+    whatever the search runs in: rounded to bfloat16, little of their difference is left.
+
+    Args:
+        problem: the bilevel problem at one point, with an `inner_step`.
+        epsilon: how far the ends of the difference lie from w, above 0.
+
+    Returns:
+        A gradient for each alpha, of its shape.
+
+    Raises:
+        InputError: `epsilon` is not above 0, or w is not trained by plain SGD.
+
+    Example:
+        The step w' = w - (w - alpha) / 2 leads to 2, where v = 2. With dw'/dalpha = 1/2 the gradient is 1 + 2/2.
+
+        >>> w, alpha = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (3.0, 1.0))
+        >>> train_loss, valid_loss = lambda inner: (inner[0] - alpha) ** 2 / 2, lambda inner: inner[0] ** 2 / 2 + alpha
+        >>> (gradient,) = unrolled(Bilevel([w], [alpha], train_loss, valid_loss, SgdStep(learning_rate=0.5)))
+        >>> round(gradient.item(), 6)
+        2.0
     """
     if not epsilon > 0.0:
         raise InputError(f"epsilon={epsilon}: needs to be above 0, such as 0.01")
@@ -86,7 +117,25 @@ def unrolled(problem: Bilevel, epsilon: float = 0.01) -> list[Tensor]:
 
 
 def unrolled_exact(problem: Bilevel) -> list[Tensor]:
-    """As `unrolled`, with the exact product of the mixed second derivative and v, by differentiating twice."""
+    """Takes the gradient of `unrolled` exactly.
+
+    The product of the mixed second derivative and v comes from differentiating twice.
+
+    Args:
+        problem: the bilevel problem at one point, with an `inner_step`.
+
+    Returns:
+        A gradient for each alpha, of its shape.
+
+    Raises:
+        InputError: w is not trained by plain SGD.
+
+    Example:
+        >>> w, alpha = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (3.0, 1.0))
+        >>> train_loss, valid_loss = lambda inner: (inner[0] - alpha) ** 2 / 2, lambda inner: inner[0] ** 2 / 2 + alpha
+        >>> unrolled_exact(Bilevel([w], [alpha], train_loss, valid_loss, SgdStep(learning_rate=0.5)))
+        [tensor(2., dtype=torch.float64)]
+    """
     rate, virtual = _virtual_step(problem)
     direct, vector = _validation_gradients(problem, virtual)
     _, slope = _inner_slope(problem)
@@ -95,12 +144,31 @@ def unrolled_exact(problem: Bilevel) -> list[Tensor]:
 
 
 def neumann(problem: Bilevel, terms: int = 3) -> list[Tensor]:
-    """The implicit gradient, the inverse Hessian as a Neumann series (iDARTS, Zhang et al. 2021).
+    """Takes the implicit gradient, with the inverse Hessian as a Neumann series (iDARTS, Zhang et al. 2021).
 
-    With H the Hessian of the training loss and its weight decay, and v the validation gradient at w, that is
-    direct - d^2 L_train / (dalpha dw) . rate sum_k (I - rate H)^k v over k = 0 ... `terms` - 1. Every product with H is
-    exact (the authors' code has a diagonal stand-in for H). The series converges where rate times the largest
-    eigenvalue of H is below 2, to `conjugate_gradient`'s answer.
+    Let H be the Hessian of the training loss and its weight decay, v the validation gradient at w, and direct what
+    `first_order` gives. The answer is direct - d^2 L_train / (dalpha dw) . rate sum_k (I - rate H)^k v, where k goes
+    from 0 to `terms` - 1. Every product with H is exact (the authors' code has a diagonal stand-in for H). The series
+    converges where rate times the largest eigenvalue of H is below 2, to the answer of `conjugate_gradient`.
+
+    Args:
+        problem: the bilevel problem at one point, with an `inner_step`.
+        terms: how many terms of the series are added, 1 or more.
+
+    Returns:
+        A gradient for each alpha, of its shape.
+
+    Raises:
+        InputError: `terms` is below 1, or w is not trained by plain SGD.
+
+    Example:
+        Here v = 3, H = 1 and the mixed derivative is -1, so this is 1 + (3 + 3/2 + 3/4) / 2, on its way to 1 + 3.
+
+        >>> w, alpha = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (3.0, 1.0))
+        >>> train_loss, valid_loss = lambda inner: (inner[0] - alpha) ** 2 / 2, lambda inner: inner[0] ** 2 / 2 + alpha
+        >>> problem = Bilevel([w], [alpha], train_loss, valid_loss, SgdStep(learning_rate=0.5))
+        >>> neumann(problem, terms=3)[0].item(), round(neumann(problem, terms=30)[0].item(), 6)
+        (3.625, 4.0)
     """
     if terms < 1:
         raise InputError(f"terms={terms}: needs 1 or more")
@@ -117,11 +185,31 @@ def neumann(problem: Bilevel, terms: int = 3) -> list[Tensor]:
 
 
 def conjugate_gradient(problem: Bilevel, iterations: int = 10, damping: float = 0.1) -> list[Tensor]:
-    """The implicit gradient, the inverse Hessian by conjugate gradients (Pedregosa 2016; Rajeswaran et al. 2019).
+    """Takes the implicit gradient by conjugate gradients (Pedregosa 2016; Rajeswaran et al. 2019).
 
-    Solves (H + `damping` I) x = v, H and v as in `neumann`, and returns direct - d^2 L_train / (dalpha dw) . x. Where
-    a direction of no or negative curvature turns up, it stops with what it has, the validation gradient itself if that
-    is the first.
+    It solves (H + `damping` I) x = v, H and v as in `neumann`, and returns direct - d^2 L_train / (dalpha dw) . x.
+    Where a direction of no or negative curvature turns up, it stops with what it has, or with v where that is the first
+    direction.
+
+    Args:
+        problem: the bilevel problem at one point; the weight decay of its `inner_step` counts, where there is one.
+        iterations: how many directions are taken, at most; 1 or more.
+        damping: what is added to the eigenvalues of H; 0 or more.
+
+    Returns:
+        A gradient for each alpha, of its shape.
+
+    Raises:
+        InputError: `iterations` or `damping` is too small.
+
+    Example:
+        Here v = 3, H = 1 and the mixed derivative is -1, so this is 1 + 3 / (1 + damping).
+
+        >>> w, alpha = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (3.0, 1.0))
+        >>> train_loss, valid_loss = lambda inner: (inner[0] - alpha) ** 2 / 2, lambda inner: inner[0] ** 2 / 2 + alpha
+        >>> problem = Bilevel([w], [alpha], train_loss, valid_loss)
+        >>> [round(conjugate_gradient(problem, damping=damping)[0].item(), 6) for damping in (0.0, 0.5)]
+        [4.0, 3.0]
     """
     if iterations < 1:
         raise InputError(f"iterations={iterations}: needs 1 or more")

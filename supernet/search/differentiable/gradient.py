@@ -36,17 +36,53 @@ _INITIAL_STREAM, _NOISE_STREAM = 0xA1FA, 0x0153
 
 
 def small_normal(options: int, generator: torch.Generator) -> Tensor:
-    """1e-3 times a normal draw (DARTS' code): undecided, but for a breath."""
+    """Starts undecided but for a small noise: 1e-3 times a normal draw (DARTS' code).
+
+    Args:
+        options: how many the decision has.
+        generator: draws.
+
+    Returns:
+        Logits, (options,).
+
+    Example:
+        >>> small_normal(3, torch.Generator().manual_seed(0)).abs().max() < 0.01
+        tensor(True)
+    """
     return 1e-3 * torch.randn(options, generator=generator)
 
 
 def uniform(options: int, generator: torch.Generator) -> Tensor:
-    """The middle of the simplex (GAEA)."""
+    """Starts in the middle of the simplex (GAEA, Li et al. 2021).
+
+    Args:
+        options: how many the decision has.
+        generator: is not used.
+
+    Returns:
+        Logits, (options,), all of them 1 / options.
+
+    Example:
+        >>> uniform(4, torch.Generator())
+        tensor([0.2500, 0.2500, 0.2500, 0.2500])
+    """
     return torch.full((options,), 1.0 / options)
 
 
 def zero(options: int, generator: torch.Generator) -> Tensor:
-    """Undecided (FairDARTS, whose sigmoids are then 1/2)."""
+    """Starts undecided (FairDARTS, Chu et al. 2020, whose sigmoids are then 1/2).
+
+    Args:
+        options: how many the decision has.
+        generator: is not used.
+
+    Returns:
+        Logits, (options,), all of them 0.
+
+    Example:
+        >>> zero(2, torch.Generator()).sigmoid()
+        tensor([0.5000, 0.5000])
+    """
     return torch.zeros(options)
 
 
@@ -54,7 +90,7 @@ class GradientStrategy(Strategy):
     """Alphas that follow the hypergradient.
 
     Every evaluation within one update sees the same noise, and no two steps do; noise depends on the seed and a count,
-    not on the global generator.
+    not on the global generator. More than twelve settings: each is a part that the papers exchange by itself.
 
     Args:
         space: name of the space, for the architectures that are found.

@@ -25,15 +25,30 @@ class OperationEarlyStopping(Wrapper):
     """Stops an operation's weights for good once its gradients agree too little between training and validation.
 
     What is compared, before each step of the alphas and for each operation of each cell by itself: the gradient by
-    which its weights have just been moved (of the last training batch, clipped), and the validation batch's at the
-    weights as they are now, under the strategy's `expected` weights. The agreement is the mean over its tensors of
-    their `cosines`. Where its mean over `every` steps is below `threshold`, the weights stand still from then on.
+    which its weights have just been moved (of the last training batch, clipped), and that of the validation batch at
+    the weights as they are now, under the strategy's `expected` weights. The agreement is the mean over its tensors of
+    their `cosines`. The weights stand still once the mean of the agreement is below the threshold. This costs one more
+    backward pass a step.
 
-    `accumulated`: the training gradient is compared with the sum of both. So does the authors' code, which never
-    clears the weights' gradients in between, and to that their 0.4 belongs: gradients of one length that have nothing
-    in common give 0.7. False compares with the validation gradient alone, as the paper defines it; on the digits
-    nearly all operations are below 0.4 there from the start. `exempt` operations never stop: skip connections that
-    halve have weights, too. Costs one more backward pass a step.
+    Args:
+        strategy: the strategy inside, of any kind.
+        threshold: the least agreement, a cosine, in [-1, 1].
+        every: the agreement is averaged over so many steps, and then judged, 1 or more.
+        accumulated: whether the training gradient is compared with the sum of both. The authors' code does so, for it
+            never clears the weights' gradients in between, and their 0.4 belongs to that: gradients of one length that
+            have nothing in common give 0.7. False compares with the validation gradient alone, as the paper defines it;
+            on the digits nearly all operations are below 0.4 there from the start.
+        exempt: operations that never stop: skip connections that halve have weights, too.
+
+    Raises:
+        InputError: `threshold` is no cosine, or `every` is below 1.
+
+    Example:
+        >>> from supernet.search.black_box.random_search import UniformStrategy
+        >>> from supernet.space.architecture import Decision
+        >>> inner = UniformStrategy("mine", {"edge": Decision("edge", ("skip_connect", "conv"))})
+        >>> OperationEarlyStopping(inner, threshold=0.4).measures()
+        {'early_stopping/stopped': 0.0}
     """
 
     def __init__(
@@ -138,9 +153,21 @@ class OperationEarlyStopping(Wrapper):
 
 
 def cosines(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
-    """(tensors,): of each pair the cosine along the first dimension, the output channels, averaged over the rest.
+    """Compares gradients pair by pair: the cosine along the output channels, averaged over all else.
 
-    That is the authors' code's; 0 where one of both is 0. Tensors of one shape are done together.
+    That is what the authors' code does. Tensors of one shape are done together.
+
+    Args:
+        one: tensors of any shapes, one or more; the first dimension is the output channels.
+        other: as many tensors of the same shapes.
+
+    Returns:
+        (tensors,), in [-1, 1]; 0 where one of both is 0.
+
+    Example:
+        >>> x, y, kernel = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+        >>> cosines([x, x, kernel], [-x, y, torch.eye(2)])  # one column of the kernels agrees, the other does not
+        tensor([-1.0000,  0.0000,  0.5000])
     """
     places: dict[torch.Size, list[int]] = {}
     for place, tensor in enumerate(one):

@@ -38,8 +38,21 @@ class Projection(Wrapper):
     spread evenly over the search: round r of R takes place before the first epoch with progress r / (R - 1) or more,
     the last one at the end. The authors' leave five epochs between two, so 80 for DARTS.
 
-    `batches`: so many batches of the architecture's half judge a trial; None: all of it, as the authors do. `seed`: of
-    the order; None: the strategy's.
+    Args:
+        strategy: the gradient search inside; its network runs all operations of an edge.
+        batches: so many batches of the architecture's half judge a trial; None: all of it, as the authors do.
+        seed: of the order of the rounds; None: the strategy's.
+
+    Raises:
+        InputError: `batches` is below 1, or the strategy is no `GradientStrategy` or draws one operation of an edge
+            alone.
+
+    Example:
+        >>> from supernet.search.methods import darts
+        >>> edges = {name: Decision(name, ("skip_connect", "conv")) for name in ("a", "b")}
+        >>> inner = darts().make_strategy("mine", edges)
+        >>> Projection(inner).rounds
+        2
     """
 
     def __init__(self, strategy: GradientStrategy, *, batches: int | None = None, seed: int | None = None) -> None:
@@ -124,9 +137,21 @@ class _Projected(WeightTransform):
 
 
 def kept_operation(decision: Decision, weights: Weights, judge: Judge) -> tuple[str]:
-    """The operation without which the supernet is worst, the others' weights left alone; of equals the first.
+    """Chooses the operation without which the supernet is worst; the weights of the others are left alone.
 
-    "none" is tried only where it can be kept.
+    Args:
+        decision: about the operation of an edge; "none" is tried only where it can be kept.
+        weights: (options,) for each decision, with what is decided so far.
+        judge: gives the supernet's score under weights, the larger the better.
+
+    Returns:
+        The operation; where several are equally bad to lose, the first.
+
+    Example:
+        >>> edge = Decision("edge", ("none", "skip_connect", "conv"))
+        >>> weights, value = {"edge": torch.tensor([0.5, 0.25, 0.25])}, torch.tensor([0.0, 1.0, 2.0])
+        >>> kept_operation(edge, weights, lambda trial: float(trial["edge"] @ value))
+        ('conv',)
     """
     if len(decision.answers) == 1:
         return (decision.answers[0],)
@@ -135,9 +160,23 @@ def kept_operation(decision: Decision, weights: Weights, judge: Judge) -> tuple[
 
 
 def kept_inputs(decision: Decision, weights: Weights, judge: Judge) -> tuple[str, ...]:
-    """The inputs left when, one after the other, that goes without which the supernet is best; of equals the last.
+    """Takes inputs out one by one, each time the one without which the supernet is best, until enough are left.
 
     What has gone stays out while the others are tried; in the authors' code it is on again in each trial.
+
+    Args:
+        decision: about the inputs of a node.
+        weights: (options,) for each decision, with what is decided so far; inputs without weights are plainly added.
+        judge: gives the supernet's score under weights, the larger the better.
+
+    Returns:
+        The inputs that are left, in the decision's order; of equal ones the last goes first.
+
+    Example:
+        >>> node, edge = Decision("node", ("0", "1", "2"), keep=2, role="inputs"), {"edge": torch.ones(1)}
+        >>> value = torch.tensor([3.0, 1.0, 2.0])
+        >>> kept_inputs(node, edge, lambda weights: float(weights["node"] @ value))
+        ('0', '2')
     """
     left = list(decision.options)
     while len(left) > decision.keep:
@@ -149,7 +188,22 @@ def kept_inputs(decision: Decision, weights: Weights, judge: Judge) -> tuple[str
 
 
 def projected(weights: Weights, decisions: Mapping[str, Decision], decided: Mapping[str, tuple[str, ...]]) -> Weights:
-    """`weights`, but 1 for an operation that is decided and 0 for its rivals, and 0 for inputs that are not kept."""
+    """Replaces the weights of what is decided: 1 for an operation that is kept, 0 for its rivals and for other inputs.
+
+    Args:
+        weights: (options,) for each decision that has weights; they are not changed.
+        decisions: of the supernet, by name.
+        decided: the options kept, by decision.
+
+    Returns:
+        The weights; inputs that are kept have their old weight, or 1 where they had none.
+
+    Example:
+        >>> cell = {"edge": Decision("edge", ("a", "b")), "node": Decision("node", ("0", "1"), role="inputs")}
+        >>> half = {name: torch.tensor([0.5, 0.5]) for name in cell}
+        >>> projected(half, cell, {"edge": ("b",), "node": ("0",)})
+        {'edge': tensor([0., 1.]), 'node': tensor([0.5000, 0.0000])}
+    """
     changed = dict(weights)
     like = next(iter(weights.values()))
     for name, kept in decided.items():

@@ -43,8 +43,17 @@ class TransformContext:
 class WeightTransform(ABC):
     """Maps weights, (options,) for each decision, to those that the network is given.
 
-    `network_only`: only the network's step sees it, the alphas' step does not. `auxiliary`: it hands out weights of the
-    auxiliary skip connections, with which the supernet has to be built.
+    Attributes:
+        network_only: only the network's step sees it, the alphas' step does not.
+        auxiliary: it hands out weights of the auxiliary skip connections, with which the supernet has to be built.
+
+    Example:
+        >>> class Squared(WeightTransform):
+        ...     def __call__(self, weights, at):
+        ...         return {name: weight**2 for name, weight in weights.items()}
+        >>> at = TransformContext({"edge": Decision("edge", ("a", "b"))}, progress=0.0)
+        >>> transformed([Squared()], {"edge": torch.tensor([0.5, 0.5])}, at)
+        {'edge': tensor([0.2500, 0.2500])}
     """
 
     network_only: ClassVar[bool] = False
@@ -52,7 +61,15 @@ class WeightTransform(ABC):
 
     @abstractmethod
     def __call__(self, weights: Weights, at: TransformContext) -> Weights:
-        """Other weights for this step."""
+        """Gives the weights for this step.
+
+        Args:
+            weights: (options,) for each decision; they are not changed.
+            at: the decisions, the progress of the search and, in the network's step, the training loss.
+
+        Returns:
+            Other weights, by the same names.
+        """
 
 
 def transformed(transforms: Sequence[WeightTransform], weights: Weights, at: TransformContext) -> Weights:
@@ -84,10 +101,24 @@ def _loss_after(rest: Sequence[WeightTransform], at: TransformContext, weights: 
 
 @dataclass(frozen=True)
 class RandomSmoothing(WeightTransform):
-    """SDARTS-RS (Chen and Hsieh 2020, section 3.2): uniform noise of up to epsilon on the weights of each operation.
+    """Adds uniform noise of up to epsilon to operations' weights (SDARTS-RS, Chen and Hsieh 2020, section 3.2).
 
-    Then they are clamped to [0, 1] and made to add up to one again, as in the authors' code. Epsilon goes from `start`
-    to `end` in a line. Only the network's weights learn under it; the alphas see the weights as they are.
+    Then the weights are clamped to [0, 1] and made to add up to one again, as in the authors' code. Epsilon goes from
+    `start` to `end` in a line. Only the network's weights learn under it; the alphas see the weights as they are.
+
+    Args:
+        start: epsilon at the start of the search, 0 or more.
+        end: epsilon at its end, 0 or more.
+
+    Raises:
+        InputError: `start` or `end` is below 0.
+
+    Example:
+        >>> at = TransformContext({"edge": Decision("edge", ("a", "b"))}, progress=0.5)
+        >>> before = torch.tensor([0.75, 0.25])
+        >>> after = RandomSmoothing(start=0.0, end=0.2)({"edge": before}, at)["edge"]
+        >>> round(after.sum().item(), 3), (after - before).abs().max().item() < 0.101
+        (1.0, True)
     """
 
     start: float = 0.03
@@ -105,11 +136,26 @@ class RandomSmoothing(WeightTransform):
 
 @dataclass(frozen=True)
 class Adversarial(WeightTransform):
-    """SDARTS-ADV (Chen and Hsieh 2020, section 3.2): the weights within epsilon at which the training loss is high.
+    """Finds nearby weights at which the training loss is high (SDARTS-ADV, Chen and Hsieh 2020, section 3.2).
 
-    Projected gradient ascent from a random start: `steps` steps of 2 epsilon / `steps` along the gradient's sign, each
+    This is projected gradient ascent from a random start: each step goes 2 epsilon / `steps` along the gradient's sign,
     back into the box around the weights and then, clamped and normalised, onto the simplex. An attack that does not
-    raise the loss is dropped, as in the authors' code. The network is in evaluation mode meanwhile.
+    raise the loss is dropped, as in the authors' code. The network is in evaluation mode meanwhile. Epsilon goes from
+    `start` to `end` in a line. Only the network's weights learn under it.
+
+    Args:
+        start: epsilon at the start of the search, 0 or more.
+        end: epsilon at its end, 0 or more.
+        steps: how many steps of ascent an attack takes, 1 or more; each costs a forward and a backward pass.
+
+    Raises:
+        InputError: a setting is too small, or there is no training loss to attack (`TransformContext.loss`).
+
+    Example:
+        >>> edges = {"edge": Decision("edge", ("a", "b"))}
+        >>> at = TransformContext(edges, progress=0.0, loss=lambda weights: weights["edge"] @ torch.tensor([1.0, -1.0]))
+        >>> Adversarial(start=0.25)({"edge": torch.tensor([0.5, 0.5])}, at)
+        {'edge': tensor([0.7500, 0.2500])}
     """
 
     start: float = 0.03
@@ -168,11 +214,23 @@ def _gradient(loss: Callable[[Weights], Tensor], at: Weights) -> Weights:
 
 @dataclass(frozen=True)
 class AuxiliarySkip(WeightTransform):
-    """DARTS- (Chu et al. 2021, equation 5): an edge computes beta skip(x) + sum_o p_o o(x), beta falling to 0.
+    """Adds a skip connection to each edge that fades out over the search (DARTS-, Chu et al. 2021, equation 5).
 
-    Beta starts at `start` and falls in a line or in half a cosine; it follows the weights of each decision that is
+    An edge computes beta skip(x) + sum_o p_o o(x), beta falling to 0. Beta follows the weights of each decision that is
     `auxiliary`. All edges have such a skip connection, those too of which it is no option, where the supernet was built
     so (`choosers.Undecided.auxiliary`).
+
+    Args:
+        start: beta at the start of the search, 0 or more; at the end it is 0.
+        decay: whether beta falls in a line, "linear", or in half a cosine, "cosine".
+
+    Raises:
+        InputError: `decay` is another word, or `start` is below 0 or infinite.
+
+    Example:
+        >>> at = TransformContext({"edge": Decision("edge", ("a", "b"), auxiliary=True)}, progress=0.75)
+        >>> AuxiliarySkip()({"edge": torch.tensor([0.5, 0.5])}, at)
+        {'edge': tensor([0.5000, 0.5000, 0.2500])}
     """
 
     start: float = 1.0

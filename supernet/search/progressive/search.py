@@ -85,7 +85,13 @@ class StagedSearch:
 
 @dataclass(frozen=True)
 class BuiltStage:
-    """A stage's supernet and strategy; `inner` is the strategy without the stage's wrapper."""
+    """A stage that can run: its supernet, and its strategy.
+
+    Args:
+        supernet: the network that is searched, with what the stages before have left.
+        inner: the strategy without the stage's wrapper, from which the next stage inherits.
+        strategy: the strategy that the search runs; `inner` itself where the stage has no wrapper.
+    """
 
     supernet: Supernet
     inner: Strategy
