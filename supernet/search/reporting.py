@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from supernet.estimation.problem import SearchProblem
+from supernet.estimation.scores import Score
 from supernet.genotypes.drawing import draw_cell, heat_map
 from supernet.search.statistics import entropy, groups, skip_count, table
 from supernet.search.strategy import Strategy
@@ -36,9 +37,14 @@ class SearchRecord:
 
 
 def report_epoch(
-    record: SearchRecord, epochs: Epochs, strategy: Strategy, problem: SearchProblem, more: Mapping[str, float]
+    record: SearchRecord,
+    epochs: Epochs,
+    strategy: Strategy,
+    problem: SearchProblem,
+    more: Mapping[str, float],
+    truth: Score | None = None,
 ) -> None:
-    """Sends scalars, those of `more` too, pictures and a line about the epoch that has just ended."""
+    """Sends scalars, those of `more` and what `truth` knows too, pictures and a line about the epoch that has ended."""
     weights, architecture, decisions = strategy.expected(), strategy.finish(), strategy.decisions
     run, score, step = problem.run, problem.task.score, epochs.step
     scalars = {
@@ -53,6 +59,8 @@ def report_epoch(
         **strategy.measures(),
         **more,
     }
+    if truth is not None:
+        scalars |= {f"table/{name}": value for name, value in truth(architecture).values.items()}
     changed = record.genotype != architecture.to_json()
     for group in groups(decisions):
         edges, options, values = table(decisions, weights, group)
