@@ -58,7 +58,7 @@ def random_cell(
     Example:
         >>> from supernet.space.nasbench201 import NasBench201, to_string
         >>> to_string(random_cell(NasBench201(nodes=1), seed=1))
-        '|nor_conv_1x1~0|'
+        '|none~0|'
     """
     with torch.device("meta"):
         network = space.network(Undecided(factories or OPERATIONS), shape, classes)

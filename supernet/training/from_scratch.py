@@ -52,7 +52,7 @@ class FinalNetwork:
             >>> from supernet import Darts, published
             >>> network = FinalNetwork(Darts(channels=4, cells=3), (3, 32, 32), 10).build(published("darts_v2"))
             >>> sum(p.numel() for p in network.parameters())
-            11034
+            2858
         """
         seed_initial_weights(self.seed, 1)
         return self.engine.apply(self.space.network(Decided(architecture, self.factories), self.shape, self.classes))

@@ -12,7 +12,7 @@ BASE = ["experiment=quick", "runtime.threads=1", "search.epochs=1", "retrain.epo
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("optimizer.lr=-1", "strategy: Invalid learning rate: -1.0"),
+        ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1.0"),
         ("strategy.optimizer=3", "strategy.optimizer=3: needs an object"),
         ("search.schedule=3", "search.schedule=3: needs an object"),
         ("retrain_valid=2", "retrain_valid=2.0: needs a share below 1"),

@@ -20,6 +20,7 @@ from supernet.search.differentiable.architects import Bilevel, first_order, unro
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
 from supernet.space.supernet import Supernet
+from supernet.training.sgd import SgdStep
 
 FOLDER = Path(__file__).parent / "original"
 FIGURES = json.loads((FOLDER / "figures.json").read_text())
@@ -125,10 +126,7 @@ def test_hypergradients_equal_the_originals(search, architect, figure):
         outer=alphas,
         train_loss=loss(train),
         valid_loss=loss(valid),
-        learning_rate=0.025,
-        momentum=0.9,
-        weight_decay=3e-4,
-        velocity=[p.detach() for p in twin.parameters()],
+        inner_step=SgdStep(0.025, 0.9, 3e-4, velocity=[p.detach() for p in twin.parameters()]),
     )
     for mine, theirs in zip(architect(problem), FIGURES["search"][figure], strict=True):
         assert close(mine, theirs)
