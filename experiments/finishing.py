@@ -53,7 +53,7 @@ def complete(
     ]
 
 
-def facts(job: Job, settings: Mapping[str, Any], asked: Invocation, found: Finalist) -> dict[str, Any]:
+def summary_head(job: Job, settings: Mapping[str, Any], asked: Invocation, found: Finalist) -> dict[str, Any]:
     """The head of summary.json. Accuracies in [0, 1], times in seconds, the table's numbers in its own units.
 
     `settings` and `training` are hashes: of all that a search and its cell depend on besides the seed, and of what

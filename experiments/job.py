@@ -30,6 +30,7 @@ from supernet.space.operations import OPERATIONS
 from supernet.space.survey import random_cell as draw_random_cell
 from supernet.training.from_scratch import FinalNetwork
 from supernet.training.loop import Recipe
+from supernet.training.tasks import CLASSIFICATION, Task
 
 from . import sizes
 from .conversion import leaves
@@ -64,6 +65,7 @@ class Job:
         final: how the networks of genotypes are built.
         retrain_recipe: how they are trained; None: they are not.
         table: what is known of architectures; None: nothing.
+        task: what is learnt and judged.
     """
 
     settings: Mapping[str, Any]
@@ -77,6 +79,7 @@ class Job:
     final: FinalNetwork
     retrain_recipe: Recipe | None
     table: Score | None
+    task: Task = CLASSIFICATION
 
     @property
     def device(self) -> torch.device:

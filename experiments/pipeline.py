@@ -43,7 +43,7 @@ from . import command_line as words
 from . import resume
 from .console import complain, reader_may_stop, say
 from .conversion import leaves
-from .finishing import complete, describe, facts, look_up
+from .finishing import complete, describe, look_up, summary_head
 from .job import Job, prepare, random_cell
 from .recorded_words import check_composed
 from .records.environment import environment
@@ -190,7 +190,7 @@ def pipeline(
     untrained = job.retrain_recipe is None
     finalists = [describe(job, *cell) for cell in cells.items()] if untrained else _finals(job, cells)
     finalists = complete(job, cells, truths, finalists)
-    head = facts(job, settings, asked, finalists[0])
+    head = summary_head(job, settings, asked, finalists[0])
     last = search_name(job, len(job.search.stages) - 1)
     hparams(directory / "tb" / (last if untrained else "retrain"), _flat(job.settings), _metrics(finalists[0]))
     summarise(directory, finalists, head)

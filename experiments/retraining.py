@@ -21,7 +21,6 @@ from supernet.training.evaluation import evaluate
 from supernet.training.from_scratch import train_from_scratch
 from supernet.training.loop import Trained
 from supernet.training.meters import Averages
-from supernet.training.tasks import Classification
 
 from .conversion import convert
 from .job import Job
@@ -59,7 +58,15 @@ def train_one(job: Job, name: str, architecture: Architecture, run: Run) -> tupl
     if job.divided.retrain is not None:
         training, valid = (data.train.subset(part) for part in job.divided.retrain)
     return train_from_scratch(
-        job.final, architecture, training, valid, data.augmentation, job.retrain_recipe, run=run, name=name
+        job.final,
+        architecture,
+        training,
+        valid,
+        data.augmentation,
+        job.retrain_recipe,
+        run=run,
+        task=job.task,
+        name=name,
     )
 
 
@@ -71,7 +78,7 @@ def test_once(job: Job, trained: dict[str, tuple[nn.Module, Finalist]]) -> list[
         scores = _tested(record, trained)
     else:
         images = job.data.test.open().to(job.device)
-        size, task = job.retrain_recipe.batch_size, Classification()
+        size, task = job.retrain_recipe.batch_size, job.task
         scores = {
             name: evaluate(network, images, job.data.augmentation, batch_size=size, device=job.device, task=task)
             for name, (network, _) in trained.items()

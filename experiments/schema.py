@@ -40,7 +40,10 @@ class Runtime:
 
 @dataclass
 class Config:
-    """The root of the configuration. Groups whose options are classes of their own are typed by those classes."""
+    """The root of the configuration. Groups whose options are classes of their own are typed by those classes.
+
+    More than twelve fields: each is a group or a setting that a person chooses by itself.
+    """
 
     name: str = MISSING
     seed: int = 0

@@ -29,7 +29,7 @@ def search_cell(job: Job, yaml: str) -> Architecture:
 
     with named_parts(job):
         return search_stages(
-            job.search, train, valid, job.data.augmentation, run_of=run_of, truth=job.table
+            job.search, train, valid, job.data.augmentation, run_of=run_of, task=job.task, truth=job.table
         ).architecture
 
 

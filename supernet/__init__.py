@@ -1,17 +1,20 @@
 """One-shot neural architecture search: a supernet with every operation in it, searched, discretised and retrained.
 
-`supernet.data` reads images, `supernet.Darts` and `supernet.NasBench201` are spaces, `supernet.methods` has the methods
-of the literature; `find` searches, `train` makes a model, `judge` tests it, `load` reads one from a file.
+`supernet.data` reads images, `supernet.spaces` has the spaces and `supernet.methods` the methods of the literature,
+`supernet.tables` what is known of architectures. `find` searches, `train` makes a model, `judge` tests it, `load` reads
+one from a file.
 """
 
 from supernet import data
 from supernet.api import find, judge, train
 from supernet.deployment.loading import load
+from supernet.estimation import benchmark_tables as tables
 from supernet.estimation.scores import Measured
 from supernet.genotypes.literature import published
 from supernet.genotypes.parsing import read_genotype
 from supernet.runtime.errors import InputError
 from supernet.search import methods
+from supernet.space import spaces
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
@@ -36,6 +39,8 @@ __all__ = [
     "published",
     "random_cell",
     "read_genotype",
+    "spaces",
+    "tables",
     "train",
 ]
 __version__ = "0.1.0"

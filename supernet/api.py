@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from supernet.data.batches import Source
 from supernet.data.dataset import Data
 from supernet.data.splits import hold_out, search_halves
 from supernet.deployment.bundle import NAME
@@ -36,7 +37,6 @@ from supernet.runtime.seeding import random_states_kept
 from supernet.search.method import Method
 from supernet.search.methods import darts
 from supernet.search.progressive.search import StagedSearch, check_stages, search_stages
-from supernet.search.progressive.stages import resolve_stages
 from supernet.search.recipe import SearchRecipe
 from supernet.space import Space
 from supernet.space.architecture import Architecture
@@ -95,29 +95,9 @@ def find(
         >>> found.space, len(found)
         ('nasbench201', 5)
     """
-    if recipe is not None and epochs is not None:
-        raise InputError(f"epochs={epochs}: the recipe says them, too (epochs={recipe.epochs}); give one of both")
-    method, shape, classes = method or darts(), data.shape, len(data.classes)
-    if recipe is not None:
-        method = method.with_recipe(recipe)
-    elif epochs is not None:
-        method = method.few_steps(epochs=epochs)
-    halves = search_halves(data.train.labels, method.recipe.share, seed, data.classes)
-    weights, architecture = (data.train.subset(half) for half in halves)
-    if epochs is not None:
-        size = batch_size_for(len(weights), method.recipe.least_steps)
-        method = method.with_recipe(replace(method.recipe, batch_size=size))
+    method, (weights, architecture) = _fitted(method or darts(), epochs, recipe, data, seed)
     place = _Place(directory, find_device(device), seed, progress, {"space": space, "method": method}, data)
-    planned = StagedSearch(
-        stages=resolve_stages(method.stages, space, method.recipe, shape, classes),
-        chooser=method.chooser_for(space),
-        make_strategy=method.make_strategy,
-        shape=shape,
-        classes=classes,
-        engine=engine("fused", place.device),
-        monitor=method.monitor,
-        seed=seed,
-    )
+    planned = StagedSearch.of(method, space, data.shape, len(data.classes), engine("fused", place.device), seed)
     check_stages(planned)
     with place.settled():
         found = search_stages(planned, weights, architecture, data.augmentation, run_of=place.run, truth=truth)
@@ -169,14 +149,13 @@ def train(
         >>> model.classes[:3], model.shape
         (('0', '1', '2'), (1, 8, 8))
     """
-    if recipe is not None and epochs is not None:
-        raise InputError(f"epochs={epochs}: the recipe says them, too (epochs={recipe.epochs}); give one of both")
+    _refuse_both(epochs, recipe)
     images, valid = data.train, data.valid
     if valid is None and held_out:
         images, valid = (data.train.subset(part) for part in hold_out(data.train.labels, held_out, seed, data.classes))
     if epochs is not None:
         recipe = replace(_FEW_STEPS, epochs=epochs, batch_size=batch_size_for(len(images), _FEW_STEPS.least_steps))
-    used = Recipe() if recipe is None else recipe
+    used = recipe or Recipe()
     place = _Place(directory, find_device(device), seed, progress, {"space": space, "held_out": held_out}, data)
     final = FinalNetwork(space, data.shape, len(data.classes), engine=engine("fused", place.device), seed=seed)
     run = place.run("retrain")
@@ -186,6 +165,7 @@ def train(
     finally:
         run.report.close()
     plain = engine("reference").apply(network)  # as `load` makes it, so that both answer the same to the last digit
+    score = trained.valid.score if trained.valid else None
     model = Predictor(
         plain.eval(),
         space=space,
@@ -193,15 +173,33 @@ def train(
         classes=data.classes,
         shape=data.shape,
         augmentation=data.augmentation,
-        provenance={
-            "data": data.name,
-            "seed": seed,
-            "validation accuracy": trained.valid.score if trained.valid else None,
-        },
+        provenance={"data": data.name, "seed": seed, "validation accuracy": score},
     )
     if place.directory is not None:
         model.save(place.directory / NAME)
     return model
+
+
+def _fitted(
+    method: Method, epochs: int | None, recipe: SearchRecipe | None, data: Data, seed: int
+) -> tuple[Method, list[Source]]:
+    """The method with the recipe that is asked for, and the halves of the training images that go with it."""
+    _refuse_both(epochs, recipe)
+    if recipe is not None:
+        method = method.with_recipe(recipe)
+    elif epochs is not None:
+        method = method.few_steps(epochs=epochs)
+    places = search_halves(data.train.labels, method.recipe.share, seed, data.classes)
+    halves = [data.train.subset(half) for half in places]
+    if epochs is not None:
+        size = batch_size_for(len(halves[0]), method.recipe.least_steps)
+        method = method.with_recipe(replace(method.recipe, batch_size=size))
+    return method, halves
+
+
+def _refuse_both(epochs: int | None, recipe: SearchRecipe | Recipe | None) -> None:
+    if recipe is not None and epochs is not None:
+        raise InputError(f"epochs={epochs}: the recipe says them, too (epochs={recipe.epochs}); give one of both")
 
 
 def judge(model: Predictor, data: Data, *, batch_size: int = 64) -> Averages:

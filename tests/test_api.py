@@ -131,6 +131,8 @@ def test_the_tab_key_shows_what_there_is():
     assert {"find", "train", "judge", "load", "data", "methods", "Darts", "NasBench201"} <= set(supernet.__all__)
     assert {"digits", "image_folder", "npz", "cifar10"} <= set(dir(supernet.data))
     assert {"pc_darts", "gdas", "random_search"} <= set(dir(supernet.methods))
+    assert {"darts", "nasbench201", "micro", "s1"} <= set(dir(supernet.spaces))
+    assert {"micro", "read_table"} <= set(dir(supernet.tables))
     for name in supernet.__all__:
         assert getattr(supernet, name).__doc__, name
 

@@ -27,8 +27,8 @@ from supernet.experiments.recorded_words import parse
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 LONGEST = 170  # lines of README.md
+LONG = re.compile(r"(supernet\.(?:find|train)\(.*epochs=)\d+")  # a reader's epochs; here it is one
 NOT_RUN = {  # examples that no test runs, and why; a new one has to be entered here, too
-    "README.md": ["waits for supernet.data, supernet.methods, supernet.find and supernet.train"],
     "docs/reproducing.md": ["needs weights.pt, a checkpoint of the original code"],
 }
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -105,7 +105,8 @@ def test_python_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
             if named := re.match(r"# (\w+\.py)\n", block.code):
                 with Path(named[1]).open("a", encoding="utf-8") as file:
                     file.write(block.code)
-            code = compile("\n" * (block.line - 1) + block.code, str(page), "exec")
+            short = LONG.sub(r"\g<1>1", block.code)
+            code = compile("\n" * (block.line - 1) + short, str(page), "exec")
             exec(code, module.__dict__)
     sys.modules.pop("mine", None)
 
@@ -270,7 +271,7 @@ def test_the_steps_of_the_walks_are_counted_rightly():
     for title, text in walks().items():
         said = re.search(r"(\d+) steps; (\d+) before", text)
         assert said, title
-        assert int(said[1]) == len(STEP.findall(text)), title
+        assert int(said[1]) == len(STEP.findall(text)) < int(said[2]), title
 
 
 # The pages themselves

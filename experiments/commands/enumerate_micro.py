@@ -33,7 +33,6 @@ from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
 from supernet.space.nasbench201 import to_string
 from supernet.training.evaluation import evaluate
-from supernet.training.tasks import Classification
 
 from ..job import Job, prepare
 from ..records.environment import environment
@@ -103,7 +102,7 @@ def accuracies(job: Job, architecture: Architecture, images: Source) -> tuple[fl
     network, result = train_one(job, to_string(architecture), architecture, Run(seed=job.seed))
     assert result.valid is not None
     assert job.retrain_recipe is not None
-    size, task = job.retrain_recipe.batch_size, Classification()
+    size, task = job.retrain_recipe.batch_size, job.task
     test = evaluate(network, images, job.data.augmentation, batch_size=size, device=torch.device("cpu"), task=task)
     return result.valid.score, test.score
 

@@ -36,7 +36,6 @@ from supernet.search.recipe import SearchRecipe
 from supernet.search.strategy import Step
 from supernet.training.loop import Recipe, train_step
 from supernet.training.sgd import sgd
-from supernet.training.tasks import Classification
 
 from .. import command_line as words
 from ..console import command
@@ -101,7 +100,7 @@ def _search(job: Job) -> Iterator[Need]:
 
 def _stage(job: Job, number: int, built: BuiltStage) -> Need:
     supernet, strategy = built.supernet, built.inner
-    recipe, task = job.search.stages[number].recipe, Classification()
+    recipe, task = job.search.stages[number].recipe, job.task
     supernet.to(job.device).train()
     strategy.to(job.device)
     optimizer = _sgd(supernet, recipe)
@@ -124,7 +123,7 @@ def _stage(job: Job, number: int, built: BuiltStage) -> Need:
 
 def _retraining(job: Job, recipe: Recipe) -> Need:
     network = job.final.build(random_cell(job, 0))
-    task = Classification(recipe.auxiliary_weight, recipe.label_smoothing)
+    task = job.task.regularised(recipe.auxiliary_weight, recipe.label_smoothing)
     network.to(job.device).train()
     optimizer = _sgd(network, recipe)
     accelerated = Accelerated(network, job.run("plan"))

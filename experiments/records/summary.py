@@ -29,7 +29,8 @@ class Finalist:
 
     Accuracies in [0, 1], None where nothing was trained or held out; a balanced one is the mean over the classes, a
     majority the share of the largest class, which is the accuracy of always saying it. `macs` are multiply-adds for one
-    image, `genotype` is its hash and `table` what the table knows of it, None where a field is empty there.
+    image, `genotype` is its hash and `table` what the table knows of it, None where a field is empty there. More than
+    twelve fields: each is a key of summary.json.
     """
 
     name: str
@@ -95,9 +96,9 @@ def show_next(console: Console, directory: Path, made: Sequence[str]) -> None:
     console.print("\n".join(map(printable, lines)), markup=False, highlight=False, soft_wrap=True)
 
 
-def summarise(directory: Path, finalists: Sequence[Finalist], facts: dict[str, Any]) -> None:
+def summarise(directory: Path, finalists: Sequence[Finalist], head: dict[str, Any]) -> None:
     """Writes summary.json, whose presence says that the run is finished."""
-    write_json(directory / "summary.json", {**facts, "finalists": [asdict(f) for f in finalists]})
+    write_json(directory / "summary.json", {**head, "finalists": [asdict(f) for f in finalists]})
 
 
 SUMMARY, ENVIRONMENT = "summary.json", "env.json"

@@ -11,7 +11,7 @@ from functools import partial
 
 from scipy.stats import kendalltau, spearmanr
 
-from .runs import Group, Network, apart
+from .runs import Group, RunRecord, differing_words
 
 _LEAST = 3  # pairs; fewer say nothing about an order
 _LEAST_ALONE = 5  # for a line of its own beside that of all runs: three seeds are in perfect order by chance too often
@@ -62,7 +62,7 @@ def correlations(groups: Sequence[Group]) -> list[Correlation]:
     found = []
     for members in alike.values():
         searched, those = [g for g in members if g.kind == "searched"], [n for g in members for n in g.members]
-        whole = "all" if len(alike) == 1 else f"all, {apart(those, everything)}"
+        whole = "all" if len(alike) == 1 else f"all, {differing_words(those, everything)}"
         found += _thought_and_truth(whole, [n for g in searched for n in g.members])
         if len(searched) > 1:
             for g in searched:
@@ -72,7 +72,7 @@ def correlations(groups: Sequence[Group]) -> list[Correlation]:
     return found
 
 
-def _thought_and_truth(over: str, networks: Sequence[Network]) -> list[Correlation]:
+def _thought_and_truth(over: str, networks: Sequence[RunRecord]) -> list[Correlation]:
     found = _compare(over, "supernet's validation, test", networks, lambda n: n.search_valid, lambda n: n.test)
     for column in networks[0].table if networks else ():
         between = f"supernet's validation, table's {column}"
@@ -80,24 +80,24 @@ def _thought_and_truth(over: str, networks: Sequence[Network]) -> list[Correlati
     return found
 
 
-def _truth(column: str, network: Network) -> float | None:
+def _truth(column: str, network: RunRecord) -> float | None:
     return network.table.get(column)
 
 
-_Measure = Callable[[Network], float | None]
+_Measure = Callable[[RunRecord], float | None]
 
 
 def _compare(
-    over: str, between: str, networks: Sequence[Network], first: _Measure, second: _Measure
+    over: str, between: str, networks: Sequence[RunRecord], first: _Measure, second: _Measure
 ) -> list[Correlation]:
     """One correlation, or none where nothing has both measures."""
     pairs = [(a, b) for n in networks if (a := first(n)) is not None and (b := second(n)) is not None]
     return [correlate(over, between, pairs)] if pairs else []
 
 
-def noise(networks: Sequence[Network]) -> Noise:
+def noise(networks: Sequence[RunRecord]) -> Noise:
     """How much accuracies vary where cell and training are the same and the seed alone differs."""
-    repeats: dict[tuple[str, str], dict[int, Network]] = defaultdict(dict)
+    repeats: dict[tuple[str, str], dict[int, RunRecord]] = defaultdict(dict)
     for n in networks:
         if n.valid is not None or n.test is not None:
             repeats[n.training, n.genotype].setdefault(n.seed, n)

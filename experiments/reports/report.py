@@ -24,7 +24,7 @@ from ..records.spreadsheet import csv_text
 from ..records.summary import SUMMARY
 from .correlation import Noise, correlations, noise
 from .figure import draw
-from .runs import Group, Network, columns, common, find_runs, group, read_runs
+from .runs import Group, RunRecord, columns, common, find_runs, group, read_runs
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Section:
     """Runs on the same data in the same space, which can be compared."""
 
     title: str
-    networks: tuple[Network, ...]
+    networks: tuple[RunRecord, ...]
     groups: tuple[Group, ...]
 
 
@@ -72,9 +72,9 @@ def unfinished(places: Sequence[Path]) -> int:
     return sum(not (run / SUMMARY).exists() for run in started)
 
 
-def sections(networks: Sequence[Network]) -> list[Section]:
+def sections(networks: Sequence[RunRecord]) -> list[Section]:
     """One section for each pair of data and space, in the order of their first run."""
-    apart: dict[str, list[Network]] = defaultdict(list)
+    apart: dict[str, list[RunRecord]] = defaultdict(list)
     for network in networks:
         apart[f"{network.data}, {network.space}"].append(network)
     return [Section(title, tuple(those), tuple(group(those))) for title, those in apart.items()]

@@ -22,10 +22,11 @@ _MOST = 1e15  # no count or time of a run comes near, and sums of squares stay f
 
 
 @dataclass(frozen=True)
-class Network:
-    """One network of one finished run; fields are those of summary.json (`facts.facts`, `summary.Finalist`).
+class RunRecord:
+    """One network of one finished run; fields are those of summary.json (`finishing.summary_head`, `summary.Finalist`).
 
-    `kind` is "searched" or "random"; `words` are the run's overrides without those that change no result.
+    `kind` is "searched" or "random"; `words` are the run's overrides without those that change no result. More
+    than twelve fields: each is a column that a report may show.
     """
 
     run: Path
@@ -87,7 +88,7 @@ class Group:
 
     label: str
     kind: str
-    members: tuple[Network, ...]
+    members: tuple[RunRecord, ...]
 
     def values(self, name: str) -> list[float]:
         """The known values of a field of the rows ("test"), in their order."""
@@ -97,7 +98,7 @@ class Group:
         """The known values of a column of the table."""
         return [value for member in self.members if (value := member.table.get(column)) is not None]
 
-    def chosen(self) -> Network | None:
+    def chosen(self) -> RunRecord | None:
         """The run with the best validation accuracy, the first of equals; None where none was validated."""
         judged = [member for member in self.members if member.valid is not None]
         return max(judged, key=lambda member: member.valid or 0.0, default=None)
@@ -106,7 +107,7 @@ class Group:
 _IDLE = ("seed", "name", "runtime", "hydra", "table", "baseline")  # settings that change nothing about a result
 
 
-def read_run(path: Path) -> list[Network]:
+def read_run(path: Path) -> list[RunRecord]:
     """The networks of the finished run whose summary.json is at `path`. Raises InputError with the way out.
 
     Numbers are finite and in their range, and texts `printable`: the file may come from anywhere.
@@ -129,9 +130,9 @@ def read_run(path: Path) -> list[Network]:
     return networks
 
 
-def read_runs(paths: Iterable[Path]) -> tuple[list[Network], list[str]]:
+def read_runs(paths: Iterable[Path]) -> tuple[list[RunRecord], list[str]]:
     """The networks of all runs that can be read, and a line about each run that cannot."""
-    networks: list[Network] = []
+    networks: list[RunRecord] = []
     left_out: list[str] = []
     for path in paths:
         try:
@@ -141,7 +142,7 @@ def read_runs(paths: Iterable[Path]) -> tuple[list[Network], list[str]]:
     return networks, left_out
 
 
-def _network(run: Path, summary: Mapping[str, Any], finalist: Mapping[str, Any]) -> Network:
+def _network(run: Path, summary: Mapping[str, Any], finalist: Mapping[str, Any]) -> RunRecord:
     searched = finalist["name"] == "searched"
     words = convert(summary["overrides"], tuple[str, ...], "overrides")
     texts = {n: summary[n] for n in ("settings", "training", "experiment", "method", "data", "space")}
@@ -158,8 +159,8 @@ def _network(run: Path, summary: Mapping[str, Any], finalist: Mapping[str, Any])
         "table": _named(finalist["table"]),
         "best": _named(summary["table_best"]),
     }
-    hints = typing.get_type_hints(Network)
-    return Network(
+    hints = typing.get_type_hints(RunRecord)
+    return RunRecord(
         run=run,
         kind="searched" if searched else "random",
         words=tuple(printable(word) for word in words if not _idle(word)),
@@ -201,17 +202,17 @@ def natural(path: Path) -> list[tuple[int, str]]:
     return [(len(part) if part.isdecimal() else 0, part) for part in path.parts]
 
 
-def common(networks: Sequence[Network]) -> list[str]:
+def common(networks: Sequence[RunRecord]) -> list[str]:
     """The words that all runs share, in the first one's order."""
     return [word for word in networks[0].words if all(word in n.words for n in networks)] if networks else []
 
 
-def apart(some: Sequence[Network], everything: Sequence[Network]) -> str:
+def differing_words(some: Sequence[RunRecord], everything: Sequence[RunRecord]) -> str:
     """The words that `some` of the networks share and the others do not all have."""
     return " ".join(word for word in common(some) if word not in common(everything)) or "(defaults)"
 
 
-def group(networks: Sequence[Network]) -> list[Group]:
+def group(networks: Sequence[RunRecord]) -> list[Group]:
     """Searched cells by their settings, random ones by their training, each result once; best first.
 
     Best by the mean of the table's first column; without a table by mean validation accuracy, else by test accuracy.
@@ -228,7 +229,7 @@ def group(networks: Sequence[Network]) -> list[Group]:
             label = " ".join(w for w in members[0].words if w not in shared) or members[0].method or "(defaults)"
         else:
             beside = [network for network in networks if network.training == key]
-            label = "random cells" + (f", {apart(beside, networks)}" if len(trainings) > 1 else "")
+            label = "random cells" + (f", {differing_words(beside, networks)}" if len(trainings) > 1 else "")
         if labels.setdefault(label, key) != key:  # the same words, but other settings behind them
             label = f"{label} [{key}]"
         made.append(Group(label, kind, tuple(sorted(members, key=lambda n: n.seed))))
@@ -243,6 +244,6 @@ def _rank(group: Group) -> tuple[int, float]:
     return 3, 0.0
 
 
-def columns(networks: Iterable[Network]) -> list[str]:
+def columns(networks: Iterable[RunRecord]) -> list[str]:
     """The columns of all tables, in the order of their first appearance."""
     return list(dict.fromkeys(column for network in networks for column in network.table))

@@ -19,7 +19,7 @@ from ..console import complain, say
 from ..records.markdown import code, number, spread, table
 from ..records.spreadsheet import csv_text
 from ..records.summary import SUMMARY
-from .runs import Network, columns, common, group, natural, read_run
+from .runs import RunRecord, columns, common, group, natural, read_run
 
 
 class SweepTable(Callback):
@@ -37,7 +37,7 @@ class SweepTable(Callback):
             )
             sys.exit(1)
 
-    def _write(self, directory: Path, networks: Sequence[Network]) -> None:
+    def _write(self, directory: Path, networks: Sequence[RunRecord]) -> None:
         known = columns(networks)
         lines: list[list[object]] = [["job", "settings", "seed", "network", "parameters", "valid", "test", *known]]
         for n in networks:
@@ -50,9 +50,9 @@ class SweepTable(Callback):
         say(f"Written to {directory}")
 
 
-def read_sweep(directory: Path) -> list[Network]:
+def read_sweep(directory: Path) -> list[RunRecord]:
     """The networks of all finished jobs of a sweep, however deep their folders lie, in the order of the jobs."""
-    found: list[Network] = []
+    found: list[RunRecord] = []
     for path in sorted(directory.rglob(SUMMARY), key=natural):
         try:
             found += read_run(path)
@@ -61,7 +61,7 @@ def read_sweep(directory: Path) -> list[Network]:
     return found
 
 
-def markdown(networks: Sequence[Network], directory: Path) -> str:
+def markdown(networks: Sequence[RunRecord], directory: Path) -> str:
     """Two tables of the sweep in `directory`: every run, and mean and spread of runs that differ in the seed alone.
 
     The spread is the sample standard deviation. The second table has each random cell once (beside another search it
@@ -84,10 +84,10 @@ def markdown(networks: Sequence[Network], directory: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _own(network: Network, shared: Sequence[str]) -> str:
+def _own(network: RunRecord, shared: Sequence[str]) -> str:
     return " ".join(word for word in network.words if word not in shared) or "(defaults)"
 
 
-def _job(network: Network, directory: Path) -> str:
+def _job(network: RunRecord, directory: Path) -> str:
     """The name of a network's job: its folder, seen from that of the sweep."""
     return str(network.run.relative_to(directory))

@@ -30,6 +30,14 @@ _LARGEST = 64 << 20  # bytes of text, unpacked; NAS-Bench-201's 15,625 cells wit
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
+__all__ = ["Table", "micro", "read_table"]
+
+
+def __dir__() -> list[str]:
+    """What the tab key offers."""
+    return __all__
+
+
 @dataclass(frozen=True)
 class Table:
     """What a benchmark knows about its architectures. It is a `Score`: called with an architecture it returns its row.

@@ -57,8 +57,7 @@ def search(
         strategy: says which weights the supernet runs with, and chooses in the end.
         recipe: epochs, batches, learning rate of the weights.
         monitor: looks for the signs of a collapse, and may stop the search or roll it back.
-        truth: what is known of an architecture, such as a table: it is reported every epoch for the current one, as
-            "table/<name>".
+        truth: what is known of an architecture, such as a table; reported every epoch as "table/<name>".
 
     Returns:
         The architecture found, and how the supernet did in the last epoch.
@@ -69,39 +68,25 @@ def search(
         Interrupted: after saving, where the run was asked to stop.
     """
     problem = problem.on_device()
-    supernet, run = problem.supernet, problem.run
-    strategy.to(run.device)
-    epochs, record = Epochs(supernet, problem.train, recipe, run, name="search"), SearchRecord()
-    parts: dict[str, Stateful] = {"supernet": supernet, "strategy": strategy, "record": record}
+    strategy.to(problem.run.device)
+    epochs, record = Epochs(problem.supernet, problem.train, recipe, problem.run, name="search"), SearchRecord()
+    parts: dict[str, Stateful] = {"supernet": problem.supernet, "strategy": strategy, "record": record}
     watch = CollapseMonitor(monitor, problem, strategy, recipe, epochs, parts)
     epochs.resume({**parts, "monitor": watch}, monitor=monitor)
-    batches, score = _batches(problem, recipe, epochs.step), SupernetScore(problem, recipe.batch_size)
+    steps, score = _steps(problem, recipe, epochs), SupernetScore(problem, recipe.batch_size)
     while (epoch := epochs.epoch) < recipe.epochs and watch.stopped is None:
         strategy.begin_epoch(epoch / recipe.epochs, score)
-        with _dropping(supernet, recipe, epoch):
+        with _dropping(problem.supernet, recipe, epoch):
             for _ in epochs.steps():
-                train, valid = next(batches)
-                step = Step(
-                    supernet,
-                    train,
-                    valid,
-                    problem.task,
-                    epochs.optimizer,
-                    epochs.progress,
-                    problem.accelerated,
-                    recipe.epochs,
-                )
+                step = next(steps)
                 with problem.accelerated:
                     taken = search_step(step, strategy, recipe.clip, learn_alphas=epoch >= recipe.warm_up)
-                epochs.count(*taken, len(train))
-        with problem.accelerated, evaluating(supernet):
+                epochs.count(*taken, len(step.train))
+        with problem.accelerated, evaluating(problem.supernet):
             record.close(epochs.close(), supernet_averages(problem, strategy.expected(), recipe.batch_size))
-        report_epoch(record, epochs, strategy, problem, watch.look(epoch, record.valid.score))
-        if truth is not None:
-            known = truth(strategy.finish()).values
-            run.report.scalars({f"table/{name}": value for name, value in known.items()}, epochs.step)
-        if watch.conclude(epoch, epochs.step):
-            batches = _batches(problem, recipe, epochs.step)
+        report_epoch(record, epochs, strategy, problem, watch.look(epoch, record.valid.score), truth)
+        if watch.conclude(epoch, epochs.step):  # rolled back
+            steps = _steps(problem, recipe, epochs)
         epochs.save()
     return Searched(watch.stopped or strategy.finish(score), record.train, record.valid)
 
@@ -130,17 +115,26 @@ def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bo
     return loss.detach(), step.task.score_sum(output, step.train)
 
 
-def _batches(problem: SearchProblem, recipe: SearchRecipe, start: int) -> Iterator[tuple[Batch, Batch]]:
-    """Endless pairs of batches, one of each half, from step `start` on."""
+def _steps(problem: SearchProblem, recipe: SearchRecipe, epochs: Epochs) -> Iterator[Step]:
+    """The steps from where the loop is, without end, each with a batch of both halves."""
     run = problem.run
 
     def half(source: Source, stream: int) -> Iterator[Batch]:
-        seed = generator(run.seed, stream).initial_seed()
-        return training_batches(
-            source, recipe.batch_size, problem.augmentation, seed=seed, start=start, device=run.device
-        )
+        size, seed = recipe.batch_size, generator(run.seed, stream).initial_seed()
+        return training_batches(source, size, problem.augmentation, seed=seed, start=epochs.step, device=run.device)
 
-    return zip(half(problem.train, _TRAIN_STREAM), half(problem.valid, _VALID_STREAM), strict=True)
+    halves = half(problem.train, _TRAIN_STREAM), half(problem.valid, _VALID_STREAM)
+    for train, valid in zip(*halves, strict=True):
+        yield Step(
+            problem.supernet,
+            train,
+            valid,
+            problem.task,
+            epochs.optimizer,
+            epochs.progress,
+            problem.accelerated,
+            recipe.epochs,
+        )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from supernet.estimation.problem import SearchProblem
+from supernet.estimation.scores import Score
 from supernet.genotypes.drawing import draw_cell, heat_map
 from supernet.search.statistics import entropy, groups, skip_count, table
 from supernet.search.strategy import Strategy
@@ -48,7 +49,12 @@ class SearchRecord:
 
 
 def report_epoch(
-    record: SearchRecord, epochs: Epochs, strategy: Strategy, problem: SearchProblem, more: Mapping[str, float]
+    record: SearchRecord,
+    epochs: Epochs,
+    strategy: Strategy,
+    problem: SearchProblem,
+    more: Mapping[str, float],
+    truth: Score | None = None,
 ) -> None:
     """Sends scalars, pictures and a line about the epoch that has just ended, and remembers the genotype.
 
@@ -58,6 +64,7 @@ def report_epoch(
         strategy: its weights, its architecture and its own measures are reported.
         problem: its task names the score, its run has the report.
         more: further scalars by tag.
+        truth: knows of any architecture; what it knows of the current one is reported, too. None: nothing does.
     """
     weights, architecture, decisions = strategy.expected(), strategy.finish(), strategy.decisions
     run, score, step = problem.run, problem.task.score, epochs.step
@@ -73,6 +80,8 @@ def report_epoch(
         **strategy.measures(),
         **more,
     }
+    if truth is not None:
+        scalars |= {f"table/{name}": value for name, value in truth(architecture).values.items()}
     changed = record.genotype != architecture.to_json()
     for group in groups(decisions):
         edges, options, values = table(decisions, weights, group)

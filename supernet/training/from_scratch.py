@@ -20,6 +20,7 @@ from supernet.space.choosers import Decided
 from supernet.space.operations import OPERATIONS, Operation
 from supernet.training.lengths import length_in_words
 from supernet.training.loop import Recipe, Trained, train
+from supernet.training.tasks import CLASSIFICATION, Task
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def train_from_scratch(
     recipe: Recipe,
     *,
     run: Run,
+    task: Task = CLASSIFICATION,
     name: str = "network",
 ) -> tuple[nn.Module, Trained]:
     """Builds the plain network of a genotype and trains it.
@@ -79,6 +81,7 @@ def train_from_scratch(
         augmentation: what is done to the images of a training batch.
         recipe: epochs, batches, learning rate, regularisation.
         run: device, seed, report, checkpoint; a checkpoint of another genotype is refused.
+        task: what is learnt and judged.
         name: what the report's lines call the network.
 
     Returns:
@@ -95,4 +98,4 @@ def train_from_scratch(
         run.report.line(
             f"{name}: {length}" + ("" if valid_images is None else f", {len(valid_images)} more to choose by")
         )
-    return network, train(network, train_images, valid_images, augmentation, recipe, run=run)
+    return network, train(network, train_images, valid_images, augmentation, recipe, run=run, task=task)

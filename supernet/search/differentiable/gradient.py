@@ -90,7 +90,7 @@ class GradientStrategy(Strategy):
     """Alphas that follow the hypergradient.
 
     Every evaluation within one update sees the same noise, and no two steps do; noise depends on the seed and a count,
-    not on the global generator. More than twelve settings: each is a part that the papers exchange by itself.
+    not on the global generator. More than twelve parameters: each is a part that methods exchange by itself.
 
     Args:
         space: name of the space, for the architectures that are found.

@@ -23,7 +23,8 @@ from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_initial_weights
 from supernet.search.collapse.monitor import MonitorSettings
 from supernet.search.loop import NO_MONITOR, Searched, search
-from supernet.search.progressive.stages import ResolvedStage, Stage, pruned
+from supernet.search.method import Method
+from supernet.search.progressive.stages import ResolvedStage, Stage, pruned, resolve_stages
 from supernet.search.progressive.weight_inheritance import inherit_weights
 from supernet.search.statistics import groups
 from supernet.search.strategy import Strategy, has_alphas
@@ -77,6 +78,27 @@ class StagedSearch:
     engine: Engine = field(default_factory=lambda: engine("fused"))
     monitor: MonitorSettings = NO_MONITOR
     seed: int = 0
+
+    @classmethod
+    def of(
+        cls, method: Method, space: Any, shape: tuple[int, int, int], classes: int, engine: Engine, seed: int
+    ) -> StagedSearch:
+        """The search of a space by a method of the literature.
+
+        Args:
+            method: one of `supernet.methods`.
+            space: in the size of the search.
+            shape: of an image: channels, height, width.
+            classes: how many.
+            engine: how supernets are run.
+            seed: of all initial weights, batches and draws.
+
+        Returns:
+            The search, before it runs.
+        """
+        stages = resolve_stages(method.stages, space, method.recipe, shape, classes)
+        chooser = method.chooser_for(space)
+        return cls(stages, chooser, method.make_strategy, shape, classes, engine, method.monitor, seed)
 
     def stage_seed(self, number: int) -> int:
         """Each stage sees other batches and draws other noise; the first those of a search in one stage."""

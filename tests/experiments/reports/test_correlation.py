@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from supernet.experiments.reports.correlation import correlate, correlations, noise
-from supernet.experiments.reports.runs import Network, group
+from supernet.experiments.reports.runs import RunRecord, group
 
 
-def network(**changes) -> Network:
+def network(**changes) -> RunRecord:
     given = {"run": Path("run"), "kind": "searched", "words": (), "settings": "s", "training": "t", "experiment": ""}
     given |= {"method": "", "data": "digits", "space": "micro", "seed": 0, "genotype": "g", "parameters": 1}
     given |= {"valid": None, "test": None, "training_seconds": None, "search_seconds": None, "search_valid": None}
-    return Network(**{**given, "table": {}, "best": {}, **changes})
+    return RunRecord(**{**given, "table": {}, "best": {}, **changes})
 
 
 def tau_b(pairs):
