@@ -7,7 +7,7 @@ from common import composed
 from supernet.experiments.instantiate import build
 
 from supernet.data.dataset import Data
-from supernet.search.collapse.monitor import MonitorSettings
+from supernet.search.collapse.settings import MonitorSettings
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
 from supernet.space.supernet import Supernet

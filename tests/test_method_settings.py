@@ -89,7 +89,7 @@ DARTS = {
     "strategy.single_level": False,
     "strategy.clip": None,
     "stages": [],
-    "monitor._target_": "search.collapse.monitor.MonitorSettings",
+    "monitor._target_": "search.collapse.settings.MonitorSettings",
     "monitor.every": 1,
     "monitor.batch_size": 8,
     "monitor.iterations": 8,

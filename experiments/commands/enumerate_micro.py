@@ -58,7 +58,7 @@ def main() -> None:
         runs = Path(f"{given.output}.runs")
         images = jobs[0].data.test.open()  # the same for all seeds
         train_all(jobs, images, runs)
-        lines = table(jobs[0], len(images), runs, given.seeds)
+        lines = table_lines(jobs[0], len(images), runs, given.seeds)
         given.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
     except (InputError, OSError) as error:
         print(f"enumerate_micro: {error}", file=sys.stderr)
@@ -107,7 +107,7 @@ def accuracies(job: Job, architecture: Architecture, images: Source) -> tuple[fl
     return result.valid.score, test.score
 
 
-def table(job: Job, tested: int, runs: Path, seeds: int) -> Iterator[str]:
+def table_lines(job: Job, tested: int, runs: Path, seeds: int) -> Iterator[str]:
     """The lines of the table: what it is and how it was made, the columns, a row for each cell."""
     found: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in _rows(runs):

@@ -37,7 +37,7 @@ def code(text: object) -> str:
     return escaped(line) if set(line) & set("`<>&") or "](" in line else f"`{line}`"
 
 
-def table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+def markdown_table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
     """A Markdown table. Cells are text, not Markdown: they are `escaped`."""
     lines: list[Sequence[str]] = [head, *body]
     made = ["| " + " | ".join(map(escaped, line)) + " |" for line in lines]

@@ -19,7 +19,7 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.files import replacing, write_whole
 
 from ..console import command
-from ..records.markdown import code, escaped, number, spread, table
+from ..records.markdown import code, escaped, markdown_table, number, spread
 from ..records.spreadsheet import csv_text
 from ..records.summary import SUMMARY
 from .correlation import Noise, correlations, noise
@@ -100,7 +100,7 @@ def markdown(made: Sequence[Section], runs: int, left_out: int, unread: int = 0)
 def _trained(section: Section) -> list[str]:
     groups = [g for g in section.groups if g.values("test")]
     head = ["cells", "runs", "parameters", "validation", "test", "best by validation", "its test", "hours"]
-    return ["Trained from scratch:", "", *table(head, map(_trained_row, groups))] if groups else []
+    return ["Trained from scratch:", "", *markdown_table(head, map(_trained_row, groups))] if groups else []
 
 
 def _trained_row(g: Group) -> list[str]:
@@ -128,7 +128,7 @@ def _known(section: Section) -> list[str]:
         f"What the table knows of the cells, best first by {names[0]}. Regret is the distance to its best: {known}. "
         "The table's numbers are noisy themselves, and runs that found one cell have no spread to show."
     )
-    return [says, "", *table(head, body)]
+    return [says, "", *markdown_table(head, body)]
 
 
 def _ranks(section: Section) -> list[str]:
@@ -138,7 +138,7 @@ def _ranks(section: Section) -> list[str]:
     ]
     head = ["runs", "between", "n", "Kendall's tau", "Spearman's rho"]
     says = 'Rank correlation ("all" puts searches of different methods together, whose supernets differ):'
-    return [says, "", *table(head, body)] if body else []
+    return [says, "", *markdown_table(head, body)] if body else []
 
 
 def _noise(floor: Noise, trained: bool) -> list[str]:

@@ -16,7 +16,7 @@ from supernet.runtime.files import write_whole
 from supernet.runtime.text import printable
 
 from ..console import complain, say
-from ..records.markdown import code, number, spread, table
+from ..records.markdown import code, markdown_table, number, spread
 from ..records.spreadsheet import csv_text
 from ..records.summary import SUMMARY
 from .runs import RunRecord, columns, common, group, natural, read_run
@@ -79,8 +79,8 @@ def markdown(networks: Sequence[RunRecord], directory: Path) -> str:
         for g in group(networks)
     ]
     lines = [f"All runs: {code(' '.join(shared))}", ""] if shared else []
-    lines += table(["job", "settings", "seed", "network", "parameters", "validation", "test", *known], runs)
-    lines += ["", *table(["settings", "network", "runs", "validation", "test", *known], groups)]
+    lines += markdown_table(["job", "settings", "seed", "network", "parameters", "validation", "test", *known], runs)
+    lines += ["", *markdown_table(["settings", "network", "runs", "validation", "test", *known], groups)]
     return "\n".join(lines) + "\n"
 
 

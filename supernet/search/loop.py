@@ -19,7 +19,8 @@ from supernet.estimation.supernet_accuracy import SupernetScore, supernet_averag
 from supernet.execution.modes import evaluating
 from supernet.runtime.checkpoint import Stateful
 from supernet.runtime.seeding import generator
-from supernet.search.collapse.monitor import CollapseMonitor, MonitorSettings
+from supernet.search.collapse.monitor import CollapseMonitor
+from supernet.search.collapse.settings import MonitorSettings
 from supernet.search.recipe import SearchRecipe, skip_dropout
 from supernet.search.reporting import SearchRecord, report_epoch
 from supernet.search.strategy import Step, Strategy
@@ -35,7 +36,13 @@ _TRAIN_STREAM, _VALID_STREAM = 1, 2
 
 @dataclass(frozen=True)
 class Searched:
-    """What a search gave: the architecture, and the supernet's averages in the last epoch on both halves."""
+    """What a search gave.
+
+    Args:
+        architecture: the one found.
+        train: the supernet's averages in the last epoch on the half of the data that the weights learn from.
+        valid: its averages on the half that the architecture is judged by.
+    """
 
     architecture: Architecture
     train: Averages

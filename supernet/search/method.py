@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from supernet.search.collapse.monitor import MonitorSettings
+from supernet.search.collapse.settings import MonitorSettings
 from supernet.search.progressive.stages import Stage
 from supernet.search.recipe import SearchRecipe
 from supernet.search.strategy import Strategy

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Literal
 
 from supernet.search.black_box.random_search import UniformStrategy
-from supernet.search.collapse.monitor import MonitorSettings
+from supernet.search.collapse.settings import MonitorSettings
 from supernet.search.differentiable.architects import first_order, neumann, unrolled, unrolled_exact
 from supernet.search.differentiable.discretisers import argmax, limit_skips, threshold
 from supernet.search.differentiable.gradient import GradientStrategy, uniform, zero

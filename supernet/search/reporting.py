@@ -10,7 +10,7 @@ from typing import Any
 from supernet.estimation.problem import SearchProblem
 from supernet.estimation.scores import Score
 from supernet.genotypes.drawing import draw_cell, heat_map
-from supernet.search.statistics import entropy, groups, skip_count, table
+from supernet.search.statistics import entropy, groups, skip_count, weight_table
 from supernet.search.strategy import Strategy
 from supernet.training.epochs import Epochs
 from supernet.training.meters import Averages, memory_gb
@@ -84,7 +84,7 @@ def report_epoch(
         scalars |= {f"table/{name}": value for name, value in truth(architecture).values.items()}
     changed = record.genotype != architecture.to_json()
     for group in groups(decisions):
-        edges, options, values = table(decisions, weights, group)
+        edges, options, values = weight_table(decisions, weights, group)
         if not edges:
             continue
         scalars[f"alpha/entropy/{group}"] = entropy(decisions, weights, group)

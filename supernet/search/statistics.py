@@ -130,7 +130,9 @@ def share(architecture: Architecture, decisions: Mapping[str, Decision], group: 
     return sum(operation in operations for operation in kept) / max(1, len(kept))
 
 
-def table(decisions: Mapping[str, Decision], weights: Weights, group: str) -> tuple[list[str], list[str], Tensor]:
+def weight_table(
+    decisions: Mapping[str, Decision], weights: Weights, group: str
+) -> tuple[list[str], list[str], Tensor]:
     """Arranges the weights of a group's edges as a table, as a heat map shows it.
 
     Args:
@@ -145,7 +147,7 @@ def table(decisions: Mapping[str, Decision], weights: Weights, group: str) -> tu
     Example:
         >>> cell = {"normal/2/0": Decision("normal/2/0", ("a", "b")), "normal/2/1": Decision("normal/2/1", ("a", "c"))}
         >>> weights = {"normal/2/0": torch.tensor([0.5, 0.5]), "normal/2/1": torch.tensor([0.25, 0.75])}
-        >>> edges, operations, values = table(cell, weights, "")
+        >>> edges, operations, values = weight_table(cell, weights, "")
         >>> edges, operations, values.tolist()
         (['c(k-2) → 0', 'c(k-1) → 0'], ['a', 'b', 'c'], [[0.5, 0.5, nan], [0.25, nan, 0.75]])
     """

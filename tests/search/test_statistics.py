@@ -6,7 +6,7 @@ from common import edge_decision, node_decision
 
 from supernet.search.collapse.curvature import lambda_max
 from supernet.search.collapse.monitor import risen
-from supernet.search.statistics import entropy, groups, parametric, share, skip_count, table
+from supernet.search.statistics import entropy, groups, parametric, share, skip_count, weight_table
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
@@ -89,7 +89,7 @@ def test_few_products_find_lambda_max():
 
 
 def test_table_leaves_gaps_where_an_edge_lacks_an_operation():
-    edges, options, values = table(DECISIONS, WEIGHTS, "normal")
+    edges, options, values = weight_table(DECISIONS, WEIGHTS, "normal")
     assert edges == ["c(k-2) → 0", "c(k-1) → 0"]
     assert options == ["a", "b", "c"]
     assert values.nan_to_num(-1).tolist() == [[0.5, 0.5, -1], [0.25, -1, 0.75]]

@@ -21,7 +21,7 @@ from supernet.execution.engines import Engine, engine
 from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_initial_weights
-from supernet.search.collapse.monitor import MonitorSettings
+from supernet.search.collapse.settings import MonitorSettings
 from supernet.search.loop import NO_MONITOR, Searched, search
 from supernet.search.method import Method
 from supernet.search.progressive.stages import ResolvedStage, Stage, pruned, resolve_stages

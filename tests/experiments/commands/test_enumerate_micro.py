@@ -4,7 +4,7 @@ import random
 import statistics
 
 import pytest
-from supernet.experiments.commands.enumerate_micro import RUN_COLUMNS, accuracies, job_of, table, train_all
+from supernet.experiments.commands.enumerate_micro import RUN_COLUMNS, accuracies, job_of, table_lines, train_all
 
 from supernet.estimation.benchmark_tables import micro, read_table
 from supernet.runtime.errors import InputError
@@ -38,7 +38,7 @@ def test_a_training_again_gives_what_the_table_says(job):
 
 
 def test_the_table_is_one_and_holds_means_and_spreads(job, runs, tmp_path):
-    lines = list(table(job, 359, runs, seeds=2))
+    lines = list(table_lines(job, 359, runs, seeds=2))
     assert "2.50 hours" in " ".join(line for line in lines if line.startswith("#"))
     (tmp_path / "micro.csv").write_text("\n".join(lines))
     made = read_table(str(tmp_path / "micro.csv"), ["digits_test", "digits_test_std", "digits_test_0", "digits_test_1"])

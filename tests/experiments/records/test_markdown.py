@@ -3,7 +3,7 @@
 import csv
 
 import pytest
-from supernet.experiments.records.markdown import code, escaped, table
+from supernet.experiments.records.markdown import code, escaped, markdown_table
 from supernet.experiments.records.spreadsheet import cell, csv_text
 
 
@@ -27,7 +27,7 @@ def test_text_is_shown_as_it_is_and_does_nothing(text, shown):
 
 def test_a_table_has_as_many_cells_as_its_head_whatever_they_hold():
     hostile = "a|b\\|c\n|d|"
-    lines = table(["one", hostile], [[hostile, "two"]])
+    lines = markdown_table(["one", hostile], [[hostile, "two"]])
     assert lines[1] == "| --- | --- |"
     for line in lines:
         assert "\n" not in line

@@ -20,7 +20,8 @@ from supernet.runtime.run import Run
 from supernet.search.black_box.random_search import UniformStrategy
 from supernet.search.collapse import monitor as module
 from supernet.search.collapse.measurements import Measurements
-from supernet.search.collapse.monitor import MonitorSettings, signs
+from supernet.search.collapse.monitor import signs
+from supernet.search.collapse.settings import MonitorSettings
 from supernet.search.differentiable.architects import first_order
 from supernet.search.differentiable.discretisers import argmax
 from supernet.search.differentiable.gradient import GradientStrategy

@@ -12,7 +12,7 @@ from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.report import Silent
 from supernet.runtime.run import Run
 from supernet.search import methods
-from supernet.search.collapse.monitor import MonitorSettings
+from supernet.search.collapse.settings import MonitorSettings
 from supernet.search.progressive.search import StagedSearch, build_stage, check_stages, search_stages
 from supernet.search.progressive.stages import Stage, resolve_stages
 from supernet.search.recipe import SearchRecipe
