@@ -119,7 +119,24 @@ def read_header(path: str | Path) -> Header:
 
 
 def brightest(path: str | Path) -> int:
-    """Returns the largest value in a grey image file of 16 bits. Raises InputError where it cannot be read."""
+    """Finds the largest value in a grey image file of 16 bits, which tells how many of the bits are used.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The value, from 0 to 65535.
+
+    Raises:
+        InputError: the file cannot be read, or a value is out of this range; the message names it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.fromarray(np.array([[7, 4000]], dtype=np.uint16)).save(f"{folder}/grey.png")
+        ...     brightest(f"{folder}/grey.png")
+        4000
+    """
     with _opened(path) as image:
         return int(_grey_values(image, path).max())
 

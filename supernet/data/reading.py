@@ -68,12 +68,30 @@ class Reading:
 
 
 def class_counts(labels: Tensor, classes: int) -> tuple[int, ...]:
-    """Counts how many of the labels (N,) are of each class, a number for each of `classes` classes."""
+    """Counts the labels of each class.
+
+    Args:
+        labels: (N,), whole numbers from 0 to `classes` - 1.
+        classes: how many classes there are, those without a label included.
+
+    Returns:
+        The number of labels of each class.
+
+    Example:
+        >>> class_counts(torch.tensor([0, 2, 2]), classes=4)
+        (1, 0, 2, 0)
+    """
     return tuple(torch.bincount(labels, minlength=classes).tolist())
 
 
 def majority(counts: Sequence[int]) -> float:
     """Returns the share of the largest class, which is the accuracy of always naming it.
+
+    Args:
+        counts: the number of images of each class; one of them at least is not 0.
+
+    Returns:
+        The share, above 0 and at most 1.
 
     Example:
         >>> majority((30, 10))
@@ -83,12 +101,37 @@ def majority(counts: Sequence[int]) -> float:
 
 
 def sampled(count: int) -> Tensor:
-    """Returns the places of at most 64 images, spread evenly over `count` images."""
+    """Spreads at most 64 places evenly over the images of a part, so that a fingerprint need not read all of them.
+
+    Args:
+        count: how many images there are.
+
+    Returns:
+        The places in rising order, int64, (count,) or (64,) where there are more images.
+
+    Example:
+        >>> sampled(3)
+        tensor([0, 1, 2])
+        >>> places = sampled(6301)
+        >>> len(places), places[:3]
+        (64, tensor([  0, 100, 200]))
+    """
     return torch.linspace(0, count - 1, min(count, _SAMPLED), dtype=torch.float64).round().long()
 
 
 def hashed(parts: Iterable[str | bytes]) -> str:
-    """Returns the SHA-256 of the parts, each with its length before it, in hexadecimal digits."""
+    """Returns the SHA-256 of some parts, each with its length before it, so that other parts of one text differ, too.
+
+    Args:
+        parts: texts, taken as UTF-8 (names of files may hold other bytes), and bytes.
+
+    Returns:
+        The hash in 64 hexadecimal digits.
+
+    Example:
+        >>> len(hashed(["ab"])), hashed(["ab"]) == hashed(["a", "b"])
+        (64, False)
+    """
     whole = hashlib.sha256()
     for part in parts:
         content = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part

@@ -44,7 +44,14 @@ Backward = Callable[[list[Tensor]], list[Tensor | None]]
 
 @dataclass(frozen=True)
 class Recorded:
-    """A recorded forward pass, and its backward pass if there is one; a replay writes `outputs` or `gradients` anew."""
+    """A recorded pass; replaying it writes new numbers into the same tensors.
+
+    Args:
+        outputs: what the forward pass gave; `forward` writes them anew.
+        forward: replays the forward pass.
+        gradients: by each input that wants one, in their order; None where the pass does not depend on it.
+        backward: replays the backward pass, which writes `gradients` anew; None where there is none.
+    """
 
     outputs: list[Tensor]
     forward: Callable[[], None]
@@ -59,7 +66,9 @@ Capture = Callable[[Forward, Backward | None], Recorded]
 class CudaCapture:
     """Records on a stream of its own after some trial runs, as PyTorch's notes on CUDA graphs ask; one memory pool.
 
-    `device` is that of the network: a stream of another would record nothing of what is launched.
+    Args:
+        device: that of the network: a stream of another would record nothing of what is launched.
+        trials: how often a pass runs before it is recorded.
     """
 
     invalidated: ClassVar[bool] = False
@@ -70,6 +79,7 @@ class CudaCapture:
         self._pool, self._stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
 
     def __call__(self, forward: Forward, backward: Backward | None) -> Recorded:
+        """Records both passes; RuntimeError where that fails, or where an earlier recording of this process did."""
         if CudaCapture.invalidated:
             raise RuntimeError("an earlier recording in this process failed, and CUDA may not have recovered from it")
         with torch.cuda.device(self._device):
@@ -104,9 +114,15 @@ class CudaCapture:
 
 
 class Graphed:
-    """Stands in for `network`'s forward pass, which `plain` runs, and replays it from graphs where that is possible.
+    """Stands in for a network's forward pass, and replays it from graphs where that is possible.
 
-    `capture` replaces the recording of CUDA work, for tests. To be used by way of `precision.Accelerated`.
+    It is to be used by way of `precision.Accelerated`, whose documentation has an example.
+
+    Args:
+        network: what is recorded; its parameters stay where they are in memory.
+        plain: runs the forward pass without a graph.
+        capture: records a pass; None is a `CudaCapture` on the network's device, and tests give another.
+        patience: how often a signature must be among the last 8 x `patience` passes before it is recorded.
     """
 
     def __init__(self, network: nn.Module, plain: Pass, capture: Capture | None = None, patience: int = 3) -> None:
@@ -123,7 +139,7 @@ class Graphed:
         self._turn = _Turn()
 
     def __call__(self, *args: Any) -> Any:
-        """What `plain` returns."""
+        """Returns what `plain` returns for these arguments: tensors, or containers of tensors."""
         parameters = self._parameters.now()
         leaves, spec = pytree.tree_flatten(args)
         wanted = torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in leaves + parameters)

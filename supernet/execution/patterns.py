@@ -20,17 +20,28 @@ from supernet.space.operations import FactorizedReduce, Zero
 
 @dataclass(frozen=True)
 class Nothing:
-    """Zeros, whatever comes in."""
+    """An operation that gives zeros, whatever comes in."""
 
 
 @dataclass(frozen=True)
 class Skip:
-    """What comes in."""
+    """An operation that gives what comes in."""
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """Pooling, and a batch norm without scale and shift if `norm` is given; poolings of one `key` compute the same."""
+    """A pooling, and after it a batch norm without scale and shift if there is one.
+
+    Args:
+        pool: the pooling, which is called as it is.
+        norm: the batch norm; None where there is none.
+        key: poolings of one key compute the same, so that one of them is enough for a state.
+
+    Example:
+        >>> plain, normed = nn.MaxPool2d(3), nn.Sequential(nn.MaxPool2d(3), nn.BatchNorm2d(8, affine=False))
+        >>> recognise(plain).key == recognise(normed).key
+        True
+    """
 
     pool: nn.Module
     norm: nn.BatchNorm2d | None
@@ -39,18 +50,32 @@ class Pooling:
 
 @dataclass(frozen=True)
 class Reduction:
-    """`FactorizedReduce`: ReLU, 1x1 convolutions of even and of odd pixels, batch norm."""
+    """A factorised reduction: ReLU, 1x1 convolutions of even and of odd pixels, batch norm.
+
+    Args:
+        module: the reduction itself.
+
+    Example:
+        >>> recognise(FactorizedReduce(8, 16)).norm.num_features
+        16
+    """
 
     module: FactorizedReduce
 
     @property
     def norm(self) -> nn.BatchNorm2d:
+        """The batch norm at its end."""
         return self.module.norm
 
 
 @dataclass(frozen=True)
 class Pointwise:
-    """ReLU, 1x1 convolution of stride 1, batch norm."""
+    """ReLU, 1x1 convolution of stride 1, batch norm.
+
+    Args:
+        convolution: without bias, and of all channels.
+        norm: the batch norm.
+    """
 
     convolution: nn.Conv2d
     norm: nn.BatchNorm2d
@@ -58,7 +83,13 @@ class Pointwise:
 
 @dataclass(frozen=True)
 class SeparableStep:
-    """A depthwise convolution and a 1x1 convolution; where `norm` is given, after that batch norm and a ReLU."""
+    """A depthwise convolution and a 1x1 convolution, after a batch norm and a ReLU or not.
+
+    Args:
+        norm: the batch norm before them, which a ReLU follows; None where there is neither.
+        depthwise: without bias, padded by zeros.
+        pointwise: of stride 1, without bias.
+    """
 
     norm: nn.BatchNorm2d | None
     depthwise: nn.Conv2d
@@ -67,7 +98,18 @@ class SeparableStep:
 
 @dataclass(frozen=True)
 class Chain:
-    """ReLU, then `steps` one after the other, some of them modules of any kind, then a batch norm."""
+    """ReLU, then steps one after the other, then a batch norm.
+
+    Args:
+        steps: separable steps, and modules of any kind, which are called.
+        norm: the batch norm at the end.
+
+    Example:
+        >>> from supernet.space.operations import OPERATIONS, Site
+        >>> steps = recognise(OPERATIONS["sep_conv_3x3"](Site(8, 8))).steps
+        >>> [step.norm is None for step in steps]  # the first reads the ReLU, the second the norm between the two
+        [True, False]
+    """
 
     steps: tuple[SeparableStep | nn.Module, ...]
     norm: nn.BatchNorm2d
@@ -75,7 +117,11 @@ class Chain:
 
 @dataclass(frozen=True)
 class Unknown:
-    """Anything else: it has to be called."""
+    """Anything else, which has to be called.
+
+    Args:
+        module: the operation.
+    """
 
     module: nn.Module
 
@@ -197,6 +243,16 @@ class Structure:
 
     What was recognised of a module is right only as long as nobody puts a part in place of another, or changes a
     setting of one. Reading all that again takes less time than recognising it again.
+
+    Args:
+        module: what is looked at now, all its parts included; the module itself is not kept.
+
+    Example:
+        >>> module = nn.Sequential(nn.Conv2d(2, 2, 1), nn.ReLU())
+        >>> structure = Structure(module)
+        >>> module[0].stride = (2, 2)
+        >>> structure.unchanged()
+        False
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -228,7 +284,17 @@ class Structure:
 
 
 class Recognised:
-    """The operations of one module, such as a cell, each recognised when it is asked for first."""
+    """The operations of one module, such as a cell, each recognised when it is asked for first.
+
+    Args:
+        module: the whole, whose structure is that of now.
+
+    Example:
+        >>> edges = nn.ModuleList([nn.Identity(), nn.Tanh()])
+        >>> known = Recognised.of(edges)
+        >>> [known.operation(edge) for edge in edges]
+        [Skip(), Unknown(module=Tanh())]
+    """
 
     def __init__(self, module: nn.Module) -> None:
         self.structure = Structure(module)
@@ -237,7 +303,14 @@ class Recognised:
 
     @classmethod
     def of(cls, module: nn.Module) -> Recognised:
-        """For one pass: what is known of `module`, or a new one where it has changed since."""
+        """Finds what is known of a module, for one pass.
+
+        Args:
+            module: such as a cell.
+
+        Returns:
+            What an earlier pass recognised, or a new one where the module has changed since.
+        """
         known = _KNOWN.get(module)
         if known is None or not known.structure.unchanged():
             known = _KNOWN[module] = cls(module)
@@ -245,7 +318,14 @@ class Recognised:
         return known
 
     def operation(self, part: nn.Module) -> Operation:
-        """What `part` is made of; `Unknown` where it has hooks, so that it is called."""
+        """Says what a part is made of.
+
+        Args:
+            part: an operation within the module.
+
+        Returns:
+            Its structure; `Unknown` where it has hooks, so that it is called.
+        """
         if self._hooked and any(module in self._hooked for module in part.modules()):
             return Unknown(part)
         if part not in self._operations:

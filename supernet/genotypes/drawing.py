@@ -123,7 +123,16 @@ def edge_names(decisions: Sequence[str]) -> list[str]:
 
 
 def cell_to_dot(architecture: Mapping[str, tuple[str, ...]], cell: str) -> str:
-    """Returns the graph that `draw_cell` draws in the language of graphviz."""
+    """Returns the graph that `draw_cell` draws in the language of graphviz, for people who want to lay it out anew.
+
+    Args:
+        architecture: the genotype.
+        cell: the kind of cell, such as "normal" or "reduce".
+
+    Example:
+        >>> print(cell_to_dot({"cell/1/0": ("nor_conv_3x3",)}, "cell").splitlines()[5])
+          s0 -> s1 [label="nor_conv_3x3", color="#0072B2"];
+    """
     edges, outputs = _edges(architecture, cell), _outputs(architecture, cell)
     inputs, last = extent(architecture, cell)
     heads = [f'  s{state} [label="{state_name(state, inputs)}"];' for state in range(last + 1)]
@@ -134,7 +143,11 @@ def cell_to_dot(architecture: Mapping[str, tuple[str, ...]], cell: str) -> str:
 
 
 def to_dot(architecture: Mapping[str, tuple[str, ...]]) -> str:
-    """Returns all cells of a genotype in the language of graphviz, as genotype.dot has them."""
+    """Returns all cells of a genotype in the language of graphviz, as genotype.dot has them.
+
+    Args:
+        architecture: the genotype; cells that `cell_kinds` does not list are left out.
+    """
     return "\n".join(cell_to_dot(architecture, cell) for cell in cell_kinds(architecture))
 
 
@@ -195,13 +208,27 @@ def _is_drawn(inputs: int, last: int) -> bool:
 
 
 def extent(architecture: Mapping[str, tuple[str, ...]], cell: str) -> tuple[int, int]:
-    """Returns how many inputs a cell has and the number of its last node; nodes are numbered after the inputs."""
+    """Returns how many inputs a cell has and the number of its last node; nodes are numbered after the inputs.
+
+    Args:
+        architecture: the genotype.
+        cell: the kind of cell; for one without edges the answer is (2, 1).
+    """
     nodes = [node for _, node, _ in _matches(architecture, cell)]
     return min(nodes, default=2), max(nodes, default=1)
 
 
 def state_name(state: int, inputs: int) -> str:
-    """Names a state of a cell: c(k-2) and c(k-1) for two inputs, c(k-1) for one, then the nodes from 0."""
+    """Names a state of a cell: c(k-2) and c(k-1) for two inputs, c(k-1) for one, then the nodes from 0.
+
+    Args:
+        state: its number, from 0; inputs come first.
+        inputs: how many inputs the cell has.
+
+    Example:
+        >>> [state_name(state, inputs=2) for state in range(4)]
+        ['c(k-2)', 'c(k-1)', '0', '1']
+    """
     return f"c(k-{inputs - state})" if state < inputs else str(state - inputs)
 
 

@@ -189,5 +189,16 @@ def published(name: str) -> Architecture:
 
 
 def shortened(name: str) -> str:
-    """A name as a message shows it: 80 characters of it at most."""
+    """Shortens a name to what a message shows of it.
+
+    Args:
+        name: any text.
+
+    Returns:
+        The first 80 characters and "..." where there are more; otherwise the name as it is.
+
+    Example:
+        >>> shortened("darts_v2"), len(shortened("x" * 1000))
+        ('darts_v2', 83)
+    """
     return name if len(name) <= 80 else f"{name[:80]}..."

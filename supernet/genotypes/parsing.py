@@ -70,7 +70,22 @@ def read_genotype(text: str, name: str | None = None) -> OriginalGenotype:
 
 
 def find_place(text: str, name: str | None = None) -> Place:
-    """Finds the Genotype(...) that `read_genotype` reads, with the same arguments and errors."""
+    """Finds the Genotype(...) that `read_genotype` reads, so that a caller can name its line before it is read.
+
+    Args:
+        text: any text with a Genotype(...) in it, such as a log.
+        name: which of several to take, where the text gives them names; an alias (`DARTS = DARTS_V2`) is followed.
+
+    Returns:
+        The place of the one of that name; without a name the only one, or the last of those that share one name.
+
+    Raises:
+        InputError: there is none, the name is not there, or a name is needed, in one line.
+
+    Example:
+        >>> find_place("epoch 1, best = Genotype(normal=[], reduce=[])")
+        Place(name='best', line=1, at=16)
+    """
     places = list(_places(text))
     if not places:
         raise InputError(f"genotype text: {EXPECTED}; there is no Genotype(...) in it")
@@ -92,7 +107,18 @@ def find_place(text: str, name: str | None = None) -> Place:
 
 
 def count_genotypes(text: str) -> int:
-    """Counts the Genotype(...) of a text."""
+    """Counts the Genotype(...) of a text, so that a reader can say when it takes one of several.
+
+    Args:
+        text: any.
+
+    Returns:
+        How many there are. A class or function of that name is not counted.
+
+    Example:
+        >>> count_genotypes("class Genotype(tuple): ...; A = Genotype(normal=[], reduce=[])")
+        1
+    """
     return sum(1 for _ in _places(text))
 
 
@@ -109,7 +135,23 @@ def _places(text: str) -> Iterator[Place]:
 
 
 def read_at(text: str, place: Place) -> OriginalGenotype:
-    """Reads the Genotype(...) that begins at a place of a text. Raises InputError where it is malformed."""
+    """Reads the Genotype(...) that begins at a place of a text, in any of the forms that `read_genotype` knows.
+
+    Args:
+        text: the whole text.
+        place: where the Genotype(...) begins, as `find_place` found it.
+
+    Returns:
+        The genotype.
+
+    Raises:
+        InputError: the Genotype(...) is malformed, in one line.
+
+    Example:
+        >>> text = "A = Genotype(normal=[('none', 0), ('none', 1)], reduce=[('none', 0), ('none', 1)])"
+        >>> read_at(text, find_place(text)).normal_concat
+        (2,)
+    """
     call = read_call(text[place.at : place.at + _LONGEST])
     fields: dict[str, Any] = {}
     if len(call.positional) > len(_FIELDS):

@@ -57,7 +57,22 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes `text` as UTF-8 so that `path` is whole at every moment, as `replacing` does."""
+    """Writes a text so that its file is whole at every moment, as `replacing` does for bytes.
+
+    Args:
+        path: the file; its folder must exist.
+        text: what the file will hold, as UTF-8.
+
+    Raises:
+        OSError: the file cannot be written. The old file stays as it was.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_whole(Path(folder, "a.txt"), "whole")
+        ...     Path(folder, "a.txt").read_text()
+        'whole'
+    """
     with replacing(path) as file:
         file.write(text.encode("utf-8"))
 

@@ -36,12 +36,34 @@ def why_no_file(path: str | Path) -> str:
 
 
 def is_file(path: str | Path) -> bool:
-    """Says whether `path` is a regular file; no name causes an exception."""
+    """Says whether a path is a regular file, which a program can open without waiting for anyone.
+
+    Args:
+        path: any name; none causes an exception.
+
+    Returns:
+        True for a regular file or a link to one.
+
+    Example:
+        >>> is_file("/"), is_file("/no/such/name")
+        (False, False)
+    """
     return not why_no_file(path)
 
 
 def is_folder(path: str | Path) -> bool:
-    """Says whether `path` is a folder; no name causes an exception."""
+    """Says whether a path is a folder.
+
+    Args:
+        path: any name; none causes an exception.
+
+    Returns:
+        True for a folder or a link to one.
+
+    Example:
+        >>> is_folder("/"), is_folder("/no/such/name")
+        (True, False)
+    """
     return why_no_file(path) == "a folder"
 
 

@@ -141,6 +141,18 @@ class AuxiliaryHead(nn.Module):
 
     Features of 8x8 (32x32 images, CIFAR stem) or 7x7 (224x224, ImageNet stem) are pooled to 2x2 by a 5x5 window as
     published, other sizes by adaptive pooling. The ImageNet head has no second norm, as in the original's code.
+
+    Args:
+        channels: of the features that come in.
+        classes: how many classes there are.
+        size: the (height, width) of the features, in pixels.
+        stem: "cifar" or "imagenet", the stem of the network.
+
+    Example:
+        >>> import torch
+        >>> head = AuxiliaryHead(channels=4, classes=10, size=(8, 8), stem="cifar")
+        >>> head(torch.zeros(2, 4, 8, 8)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(self, channels: int, classes: int, size: tuple[int, int], stem: str) -> None:
@@ -162,6 +174,7 @@ class AuxiliaryHead(nn.Module):
         self.classifier = nn.Linear(768, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps features (batch, channels, height, width) to logits (batch, classes)."""
         return self.classifier(self.features(x).flatten(1))
 
 
@@ -198,7 +211,30 @@ def _cell(space: Darts, choose: Chooser, site: Site, inputs: Sequence[nn.Module]
 
 
 class CellNetwork(nn.Module):
-    """Stem, cells, global pooling, linear classifier: the search network and the final one alike."""
+    """Stem, cells, global pooling, linear classifier: the search network and the final one alike.
+
+    `Darts.network` builds it.
+
+    Args:
+        space: the settings of the network.
+        choose: answers at each open place; where it searches, batch norms of the cells do not learn scale and shift.
+        shape: the (channels, height, width) of an image.
+        classes: how many classes there are.
+
+    Raises:
+        InputError: `choose` has no answer.
+
+    Example:
+        >>> import torch
+        >>> from supernet import published
+        >>> from supernet.space.choosers import Decided
+        >>> space = Darts(channels=4, cells=3, auxiliary=True)
+        >>> network = CellNetwork(space, Decided(published("darts_v2")), (3, 16, 16), classes=10)
+        >>> [logits.shape for logits in network(torch.zeros(2, 3, 16, 16))]
+        [torch.Size([2, 10]), torch.Size([2, 10])]
+        >>> network.eval()(torch.zeros(2, 3, 16, 16)).shape
+        torch.Size([2, 10])
+    """
 
     def __init__(self, space: Darts, choose: Chooser, shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
@@ -231,7 +267,14 @@ class CellNetwork(nn.Module):
         self.classifier = nn.Linear(last, classes)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Logits (batch, classes); with an auxiliary head in training mode, (logits, auxiliary logits)."""
+        """Computes the logits of a batch of images.
+
+        Args:
+            images: (batch, channels, height, width).
+
+        Returns:
+            Logits (batch, classes); with an auxiliary head in training mode, (logits, auxiliary logits).
+        """
         before_last = self.stem(images)
         last = self.stem1(before_last)
         auxiliary = None

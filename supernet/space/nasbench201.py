@@ -116,7 +116,17 @@ def _norm_conv(channels_in: int, channels_out: int, stride: int) -> list[nn.Modu
 
 
 class ResidualBlock(nn.Module):
-    """Halves height and width (rounded up): two 3x3 convolutions, and beside them a mean and a 1x1 convolution."""
+    """Halves height and width (rounded up): two 3x3 convolutions, and beside them a mean and a 1x1 convolution.
+
+    Args:
+        channels_in: of what comes in.
+        channels_out: of what goes out.
+
+    Example:
+        >>> import torch
+        >>> ResidualBlock(4, 8)(torch.zeros(2, 4, 7, 7)).shape
+        torch.Size([2, 8, 4, 4])
+    """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -127,11 +137,32 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps (batch, channels_in, height, width) to (batch, channels_out, height / 2, width / 2)."""
         return self.shortcut(x) + self.convolutions(x)
 
 
 class StagedNetwork(nn.Module):
-    """Stem, stages of cells with residual blocks between them, global pooling, linear classifier."""
+    """Stem, stages of cells with residual blocks between them, global pooling, linear classifier.
+
+    `NasBench201.network` builds it.
+
+    Args:
+        space: the settings of the network.
+        choose: answers at each open place; where it searches, the norms of the cells do not learn scale and shift.
+        images: the channels of an image.
+        classes: how many classes there are.
+
+    Raises:
+        InputError: `choose` has no answer.
+
+    Example:
+        >>> import torch
+        >>> from supernet.space.choosers import Decided
+        >>> cell = from_string("|nor_conv_3x3~0|+|none~0|skip_connect~1|")
+        >>> network = StagedNetwork(NasBench201(channels=4, cells=1, nodes=2), Decided(cell), images=3, classes=10)
+        >>> network(torch.zeros(2, 3, 8, 8)).shape
+        torch.Size([2, 10])
+    """
 
     def __init__(self, space: NasBench201, choose: Chooser, images: int, classes: int) -> None:
         super().__init__()
@@ -147,7 +178,7 @@ class StagedNetwork(nn.Module):
         self.classifier = nn.Linear(current, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (batch, classes)."""
+        """Maps images (batch, channels, height, width) to logits (batch, classes)."""
         x = self.stem(images)
         for block in self.blocks:
             x = block(x)

@@ -26,7 +26,23 @@ from supernet.execution.fused.norms import line, norm_gradients, serves_norm, st
 
 
 def serves(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> bool:
-    """Whether a separable convolution of x runs compiled: kernels of 3 or 5 that keep their centre, stride 1 or 2."""
+    """Says whether a separable convolution runs compiled: kernels of 3 or 5 that keep their centre, stride 1 or 2.
+
+    Args:
+        x: (batch, channels, height, width).
+        depthwise: (channels, 1, side, side).
+        pointwise: (channels out, channels, 1, 1); there have to be as many channels out as in.
+        window: how the depthwise kernel moves.
+
+    Returns:
+        True where the functions of this module can be called with these.
+
+    Example:
+        >>> window = Window(stride=(1, 1), padding=(1, 1), dilation=(1, 1))
+        >>> x, depthwise, pointwise = torch.zeros(1, 2, 8, 8), torch.zeros(2, 1, 3, 3), torch.zeros(2, 2, 1, 1)
+        >>> serves(x, depthwise, pointwise, window)  # two channels are too few
+        False
+    """
     # The compiled part has one number of channels for all three, and a frame of zeros as wide as half the kernel.
     channels, (_, _, kernel, _) = x.shape[1], depthwise.shape
     centred = window.padding[0] == window.dilation[0] * (kernel - 1) // 2
@@ -35,13 +51,35 @@ def serves(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> b
 
 
 def serves_pointwise(x: Tensor, weight: Tensor) -> bool:
-    """Whether a 1x1 convolution of x with weight (out, in, 1, 1) runs compiled."""
+    """Says whether a 1x1 convolution runs compiled: in float32, on a CPU, with a fitting number of channels in and out.
+
+    Args:
+        x: (batch, channels, height, width).
+        weight: (channels out, channels, 1, 1).
+
+    Returns:
+        True where `pointwise` and `pointwise_gradients` can be called with these.
+
+    Example:
+        >>> serves_pointwise(torch.zeros(1, 4, 8, 8), torch.zeros(2, 4, 1, 1))  # two channels out are too few
+        False
+    """
     fits = len(weight) in CHANNELS and weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return fits and serves_norm(x)
 
 
 def separable(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> Tensor:
-    """The 1x1 convolution of the depthwise convolution of x."""
+    """Computes a depthwise convolution and a 1x1 convolution in one pass, without writing what lies between them.
+
+    Args:
+        x: (batch, channels, height, width), channels-last, as in all functions here.
+        depthwise: (channels, 1, side, side).
+        pointwise: (channels, channels, 1, 1).
+        window: how the depthwise kernel moves.
+
+    Returns:
+        (batch, channels, height / stride, width / stride), rounded up, channels-last.
+    """
     return _forward(x, None, None, depthwise, pointwise, window)
 
 
@@ -54,7 +92,20 @@ def separable_gradients(
     window: Window,
     wanted: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:
-    """By x, of `shape`, and both weights; x itself is needed for the weights' alone."""
+    """Computes the gradients of `separable` in one pass.
+
+    Args:
+        gradient: by the output of `separable`, of its shape, channels-last.
+        x: what was convolved; it is needed for the weights' gradients alone, and None will do otherwise.
+        shape: the shape of x, (batch, channels, height, width).
+        depthwise: (channels, 1, side, side).
+        pointwise: (channels, channels, 1, 1).
+        window: how the depthwise kernel moves.
+        wanted: whether the gradient by x, by `depthwise` and by `pointwise` is wanted.
+
+    Returns:
+        The gradients by x, `depthwise` and `pointwise`, each of its shape; None where one was not computed.
+    """
     return _gradients(gradient, x, shape, None, None, depthwise, pointwise, window, wanted)
 
 
@@ -67,7 +118,21 @@ def norm_relu_separable(
     norm: Norm,
     window: Window,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """`separable` of the ReLU of the norm of x, and what the gradients need: statistics, and the norm as a line."""
+    """Computes `separable` of the ReLU of the batch norm of x, in one pass after that for the statistics.
+
+    Args:
+        x: (batch, channels, height, width), channels-last.
+        scale: of the norm, (channels,); None is 1.
+        shift: of the norm, (channels,); None is 0.
+        depthwise: (channels, 1, side, side).
+        pointwise: (channels, channels, 1, 1).
+        norm: the norm's settings; its running statistics are moved.
+        window: how the depthwise kernel moves.
+
+    Returns:
+        The convolutions' output, (batch, channels, height / stride, width / stride), rounded up; and what the gradients
+        need: the statistics (3, channels), and the norm as a line (`norms.line`), slope and level, each (channels,).
+    """
     statistics = statistics_of(x, norm.eps)
     # Moved here, as PyTorch's norm would do it: nobody else sees the statistics of a norm within a chain.
     if norm.mean is not None and norm.variance is not None:
@@ -89,18 +154,45 @@ def norm_relu_separable_gradients(
     window: Window,
     wanted: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:
-    """By x, scale, shift and both weights. `kept`: what `norm_relu_separable` gave for it."""
+    """Computes the gradients of `norm_relu_separable`, and all that lies between x and the output again.
+
+    Args:
+        gradient: by the output, of its shape, channels-last.
+        x: what was normalised, (batch, channels, height, width), channels-last.
+        scale: of the norm, (channels,); None is 1.
+        shift: of the norm, (channels,); None is 0.
+        depthwise: (channels, 1, side, side).
+        pointwise: (channels, channels, 1, 1).
+        kept: what `norm_relu_separable` gave for the gradients.
+        eps: that of the norm.
+        window: how the depthwise kernel moves.
+        wanted: whether the gradient by x, `scale`, `shift`, `depthwise` and `pointwise` is wanted.
+
+    Returns:
+        The gradients by these five, each of its shape; None where one was not computed.
+    """
     statistics, slope, level = kept
     each = (any(wanted[:3]), *wanted[3:])  # all of the norm's begin with that of what the norm makes
     dh, *rest = _gradients(gradient, x, x.shape, slope, level, depthwise, pointwise, window, each)
     if dh is None:
         return None, None, None, *rest
+    # `dh` is the gradient by the norm's output, from which the norm's own gradients follow as those of any norm.
     dx, slopes = norm_gradients(dh, x, statistics, scale, wanted[0])
     return dx, *(s if needed else None for s, needed in zip(slopes, wanted[1:3], strict=True)), *rest
 
 
 def pointwise(x: Tensor, weight: Tensor, relu: bool) -> Tensor:
-    """The 1x1 convolution of x, or of its ReLU, with weight (out, in, 1, 1)."""
+    """Computes a 1x1 convolution of x, or of its ReLU, which is then not written.
+
+    Args:
+        x: (batch, channels, height, width), channels-last.
+        weight: (channels out, channels, 1, 1).
+        relu: whether the ReLU of x is convolved.
+
+    Returns:
+        (batch, channels out, height, width), channels-last.
+    """
+    # Row by row, as the compiled part reads it; a weight that lies so already is not copied.
     out, across = room(x, (len(x), len(weight), *x.shape[2:])), weight.detach().contiguous()
     loaded().pointwise(at(x), int(relu), at(across), at(out), *_extents(x, weight))
     return out
@@ -109,7 +201,19 @@ def pointwise(x: Tensor, weight: Tensor, relu: bool) -> Tensor:
 def pointwise_gradients(
     gradient: Tensor, x: Tensor | None, shape: torch.Size, weight: Tensor, relu: bool, wanted: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """By x, of `shape`, and the weight; x itself is needed for the weight's and the ReLU alone."""
+    """Computes the gradients of `pointwise` in one pass.
+
+    Args:
+        gradient: by the output of `pointwise`, of its shape, channels-last.
+        x: what was convolved; it is needed for the weight's gradient and the ReLU alone, and None will do otherwise.
+        shape: the shape of x, (batch, channels, height, width).
+        weight: (channels out, channels, 1, 1).
+        relu: whether the ReLU of x was convolved.
+        wanted: whether the gradient by x and by `weight` is wanted.
+
+    Returns:
+        The gradients by x and `weight`, each of its shape; None where one is not wanted.
+    """
     across = weight.contiguous()
     dx = room(gradient, shape) if wanted[0] else None
     dw = torch.empty_like(across) if wanted[1] else None
@@ -127,6 +231,7 @@ def _forward(
     x: Tensor, slope: Tensor | None, level: Tensor | None, depthwise: Tensor, pointwise: Tensor, window: Window
 ) -> Tensor:
     """The convolutions of x, or of ReLU(slope x + level)."""
+    # A kernel that keeps its centre has an output at each pixel where the stride stops.
     rows, columns = ((size - 1) // window.stride[0] + 1 for size in x.shape[2:])
     out = torch.empty_like(x) if window.stride[0] == 1 else room(x, (*x.shape[:2], rows, columns))
     # The compiled part reads weights in the order (out, in, rows, columns), and the engine has them channels-last.

@@ -19,7 +19,10 @@ from supernet.execution.fused.bindings import Norm, Window, dense, once, room
 
 
 class Backend(Protocol):
-    """The kernels of separable convolutions; `wanted` says which gradients are computed, the others are None."""
+    """The kernels of separable convolutions: the two modules of them have these functions, and say what they compute.
+
+    Args and results are those of `torch_kernels`. `wanted` says which gradients are computed; the others are None.
+    """
 
     def separable(self, x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> Tensor: ...
 
@@ -61,9 +64,27 @@ class Backend(Protocol):
 
 
 def separable(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> Tensor:
-    """A depthwise convolution with weight (channels, 1, rows, columns), then a 1x1 convolution.
+    """Computes a depthwise convolution, then a 1x1 convolution, and can be differentiated once.
 
-    What lies between the two is not kept for the gradient but computed again.
+    What lies between the two is not kept for the gradient but computed again. Where autocast is on, all is computed in
+    its precision.
+
+    Args:
+        x: (batch, channels, height, width), in any order in memory.
+        depthwise: (channels, 1, rows, columns).
+        pointwise: (channels out, channels, 1, 1).
+        window: how the depthwise kernel moves.
+
+    Returns:
+        (batch, channels out, height / stride, width / stride), channels-last.
+
+    Example:
+        >>> window = Window(stride=(1, 1), padding=(1, 1), dilation=(1, 1))
+        >>> sums, same = torch.ones(4, 1, 3, 3), torch.eye(4).view(4, 4, 1, 1)
+        >>> separable(torch.ones(1, 4, 3, 3), sums, same, window)[0, 0]  # how many pixels the window sees
+        tensor([[4., 6., 4.],
+                [6., 9., 6.],
+                [4., 6., 4.]])
     """
     x, depthwise, pointwise = _in_one_precision(x, depthwise, pointwise)
     with torch.autocast(x.device.type, enabled=False):
@@ -81,7 +102,28 @@ def norm_relu_separable(
     norm: Norm,
     window: Window,
 ) -> Tensor:
-    """`separable` of the ReLU of the batch norm of `x`: of all that, `x` alone is kept for the gradient."""
+    """Computes `separable` of the ReLU of the batch norm of x: of all that, x alone is kept for the gradient.
+
+    Args:
+        x: (batch, channels, height, width), in any order in memory.
+        scale: of the norm, (channels,); None is 1.
+        shift: of the norm, (channels,); None is 0.
+        depthwise: (channels, 1, rows, columns).
+        pointwise: (channels out, channels, 1, 1).
+        norm: the norm's settings; its running statistics are moved.
+        window: how the depthwise kernel moves.
+
+    Returns:
+        (batch, channels out, height / stride, width / stride), channels-last.
+
+    Example:
+        >>> window = Window(stride=(1, 1), padding=(1, 1), dilation=(1, 1))
+        >>> sums, same = torch.ones(4, 1, 3, 3), torch.eye(4).view(4, 4, 1, 1)
+        >>> x = torch.tensor([5.0, 9.0, 5.0, 9.0]).expand(1, 4, 1, 4)  # the norm makes -1, 1, -1, 1 of it
+        >>> norm = Norm(mean=None, variance=None, momentum=0.1, eps=1e-5)
+        >>> norm_relu_separable(x, None, None, sums, same, norm, window)[0, 0].round()
+        tensor([[1., 1., 2., 1.]])
+    """
     x, depthwise, pointwise = _in_one_precision(x, depthwise, pointwise)
     with torch.autocast(x.device.type, enabled=False):
         backend = _backend(x, depthwise, pointwise, window)
@@ -90,9 +132,24 @@ def norm_relu_separable(
 
 
 def pointwise(x: Tensor, weight: Tensor, *, relu: bool) -> Tensor:
-    """The 1x1 convolution of x, or of its ReLU, with weight (out, in, 1, 1), where `serves_pointwise` says so.
+    """Computes a 1x1 convolution of x, or of its ReLU, where `serves_pointwise` says that this runs compiled.
 
     It has one backend: elsewhere PyTorch's own convolution, with its own gradient, does as well.
+
+    Args:
+        x: (batch, channels, height, width), in any order in memory.
+        weight: (channels out, channels, 1, 1).
+        relu: whether the ReLU of x is convolved.
+
+    Returns:
+        (batch, channels out, height, width), channels-last.
+
+    Example:
+        >>> x, weight = torch.tensor([-1.0, 2.0, 0.0, 3.0]).view(1, 4, 1, 1), torch.ones(4, 4, 1, 1)
+        >>> served = compiled_kernels.serves_pointwise(x, weight)
+        >>> y = pointwise(x, weight, relu=True) if served else F.conv2d(F.relu(x), weight)
+        >>> y.flatten()
+        tensor([5., 5., 5., 5.])
     """
     out: Tensor = _Pointwise.apply(x, weight, relu)
     return out
@@ -171,9 +228,20 @@ class _Pointwise(torch.autograd.Function):
 
 
 def quarters(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Every second pixel of `x` (batch, channels, height, width) in both directions, from the first and second on.
+    """Takes every second pixel in both directions, from the first on and from the second on.
 
-    Of an odd size the last pixel stands in for the one that is missing.
+    This is what a factorised reduction reads. Of an odd size the last pixel stands in for the one that is missing.
+
+    Args:
+        x: (batch, channels, height, width).
+
+    Returns:
+        Two tensors (batch, channels, height / 2, width / 2), rounded up, channels-last.
+
+    Example:
+        >>> even, odd = quarters(torch.arange(16.0).view(1, 1, 4, 4))
+        >>> even.flatten().tolist(), odd.flatten().tolist()
+        ([0.0, 2.0, 8.0, 10.0], [5.0, 7.0, 13.0, 15.0])
     """
     if x.shape[-1] % 2 or x.shape[-2] % 2:
         odd = F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2), mode="replicate")
@@ -200,9 +268,22 @@ class _Quarters(torch.autograd.Function):
 
 
 def combine(coefficients: Sequence[Tensor | None], shared: Sequence[Tensor], terms: Sequence[Tensor]) -> Tensor:
-    """sum_i coefficients[i] shared[i] + sum_j terms[j], channels-last; None stands for 1.
+    """Computes sum_i coefficients[i] shared[i] + sum_j terms[j] in one pass: what comes in at a node.
 
-    Coefficients are 0-dimensional. The gradient that arrives is made channels-last once for all of them.
+    The gradient that arrives is made channels-last once for all of them.
+
+    Args:
+        coefficients: one for each of `shared`, 0-dimensional; None stands for 1.
+        shared: (batch, channels, height, width) each.
+        terms: the same, or of a shape that can be expanded to it.
+
+    Returns:
+        (batch, channels, height, width), channels-last.
+
+    Example:
+        >>> x, y = torch.tensor([1.0, 2.0]).view(1, 2, 1, 1), torch.tensor([10.0, 20.0]).view(1, 2, 1, 1)
+        >>> combine([torch.tensor(3.0), None], [x, x], [y]).flatten()  # 3 x + x + y
+        tensor([14., 28.])
     """
     weighted = [c is not None for c in coefficients]
     if not any(weighted) and len(shared) + len(terms) == 1:

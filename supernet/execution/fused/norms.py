@@ -17,13 +17,35 @@ from supernet.execution.native import library
 
 
 def serves_norm(x: Tensor) -> bool:
-    """Whether norms of x (batch, channels, height, width) run compiled."""
+    """Says whether batch norms run compiled: in float32, on a CPU, with a fitting number of channels.
+
+    Args:
+        x: what is normalised, (batch, channels, height, width).
+
+    Returns:
+        True where the other functions of this module can be called with x.
+
+    Example:
+        >>> serves_norm(torch.zeros(1, 4, 8, 8, dtype=torch.bfloat16))
+        False
+    """
     fits = x.shape[1] in CHANNELS and x.dtype == torch.float32 and x.device.type == "cpu"
     return fits and library() is not None
 
 
 def norm(x: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The batch norm of x by the batch's own statistics, channels-last; and its means and (unbiased) variances."""
+    """Computes a batch norm by the batch's own statistics, and can be differentiated once.
+
+    Args:
+        x: (batch, channels, height, width).
+        scale: (channels,); None is 1.
+        shift: (channels,); None is 0.
+        eps: what is added to the variance before its root is taken.
+
+    Returns:
+        The norm of x, of its shape and channels-last; the means and the (unbiased) variances, each (channels,), which
+        have no gradient.
+    """
     out, mean, variance = _BatchNorm.apply(x, scale, shift, eps)
     return out, mean, variance
 
@@ -31,10 +53,16 @@ def norm(x: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float) -> t
 def sum_of_norms(
     xs: Sequence[Tensor], weights: Sequence[Tensor | None], eps: Sequence[float]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """sum_i weights[i] BN(xs[i]) by the batch's statistics, channels-last; None stands for 1.
+    """Computes sum_i weights[i] BN(xs[i]) by the batch's statistics in one pass: all norms that end at a node.
 
-    xs: (batch, channels, height, width), all of one shape. weights: 0-dimensional. Also returns means and (unbiased)
-    variances, each (number of xs, channels).
+    Args:
+        xs: (batch, channels, height, width), all of one shape.
+        weights: one for each of `xs`, 0-dimensional; None stands for 1.
+        eps: that of each norm.
+
+    Returns:
+        The sum, of the shape of one x and channels-last; the means and the (unbiased) variances, each
+        (number of xs, channels), which have no gradient.
     """
     weighted = [weight is not None for weight in weights]
     given = [weight for weight in weights if weight is not None]
@@ -52,11 +80,12 @@ class _BatchNorm(torch.autograd.Function):
         statistics = statistics_of(x, eps)
         slope, level = line(statistics, scale, shift)
         out = torch.empty_like(x)
+        # One norm is a sum of one, and the shift is already in the level.
         address = (ctypes.c_void_p * 1)(x.data_ptr())
         loaded().sum_of_norms(address, 1, *_extent(x), at(slope), at(level), at(out))
         ctx.save_for_backward(x, scale, statistics)
         mean, variance = statistics[0], unbiased(statistics[1], x)
-        ctx.mark_non_differentiable(mean, variance)
+        ctx.mark_non_differentiable(mean, variance)  # they move running statistics and nothing else
         return out, mean, variance
 
     @staticmethod
@@ -78,7 +107,7 @@ class _SumOfNorms(torch.autograd.Function):
         means, variances, inverses = statistics.unbind(1)
         scales = _scales(weights, weighted, xs[0])
         slopes = inverses * scales[:, None]
-        level = -(slopes * means).sum(0)
+        level = -(slopes * means).sum(0)  # the constants of all lines are added beforehand
         total = torch.empty_like(xs[0])
         addresses = (ctypes.c_void_p * len(xs))(*(x.data_ptr() for x in xs))
         loaded().sum_of_norms(addresses, len(xs), *_extent(xs[0]), at(slopes), at(level), at(total))
@@ -93,6 +122,7 @@ class _SumOfNorms(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
         statistics, scales, *xs = ctx.saved_tensors
         gradient = dense(gradient)
+        # Dense: the compiled part reads numbers that lie side by side, and an expanded tensor has one number.
         all_scales = scales[:, None].expand(-1, gradient.shape[1]).contiguous()
         of_xs, of_scales = [], []
         for x, own, scale, needed in zip(xs, statistics, all_scales, ctx.needs_input_grad[3:], strict=True):
@@ -101,6 +131,7 @@ class _SumOfNorms(torch.autograd.Function):
             of_scales.append(slopes[0])
         of_weights = None
         if ctx.needs_input_grad[0]:
+            # A weight is the scale of all channels of its norm, so that its gradient is the sum of theirs.
             of_weights = torch.stack([s for s, has in zip(of_scales, ctx.weighted, strict=True) if has]).sum(1)
         return of_weights, None, None, *of_xs
 
@@ -114,13 +145,38 @@ def _scales(weights: Tensor | None, weighted: Sequence[bool], like: Tensor) -> T
 
 
 def unbiased(variance: Tensor, x: Tensor) -> Tensor:
-    """Of a biased variance over the pixels of x."""
+    """Corrects a variance for running statistics: PyTorch keeps unbiased ones, while a norm divides by the biased one.
+
+    Args:
+        variance: the mean square of the distances from the mean, (channels,) or (number, channels).
+        x: what it is the variance of, (batch, channels, height, width).
+
+    Returns:
+        The variance times n / (n - 1) for n pixels in the batch; times 1 where there is one pixel alone.
+
+    Example:
+        >>> unbiased(torch.tensor([3.0]), torch.zeros(2, 1, 1, 2))  # 4 pixels
+        tensor([4.])
+    """
     count = x.numel() // x.shape[1]
-    return variance * (count / max(count - 1, 1))
+    return variance * (count / max(count - 1, 1))  # one pixel has no unbiased variance; 0 stays 0
 
 
 def line(statistics: Tensor, scale: Tensor | None, shift: Tensor | None) -> tuple[Tensor, Tensor]:
-    """A norm as slope x + level, each (channels,)."""
+    """Writes a batch norm whose statistics are known as the line slope x + level, which a pass computes on its way.
+
+    Args:
+        statistics: (3, channels) as `statistics_of` gives them.
+        scale: (channels,); None is 1.
+        shift: (channels,); None is 0.
+
+    Returns:
+        Slope and level, each (channels,).
+
+    Example:
+        >>> line(torch.tensor([[6.0], [4.0], [0.5]]), None, None)  # mean 6, deviation 2: (x - 6) / 2
+        (tensor([0.5000]), tensor([-3.]))
+    """
     slope = statistics[2] if scale is None else statistics[2] * scale
     return slope, -statistics[0] * slope if shift is None else shift - statistics[0] * slope
 
@@ -131,7 +187,15 @@ def _extent(x: Tensor) -> tuple[ctypes.c_int64, int]:
 
 
 def statistics_of(x: Tensor, eps: float) -> Tensor:
-    """(3, channels): mean, variance and 1 / sqrt(variance + eps) of a channels-last x."""
+    """Computes what a batch norm needs to know of its batch.
+
+    Args:
+        x: (batch, channels, height, width), channels-last.
+        eps: what is added to the variance before its root is taken.
+
+    Returns:
+        (3, channels): mean, (biased) variance and 1 / sqrt(variance + eps).
+    """
     found = x.new_empty(3, x.shape[1])
     loaded().norm_statistics(at(x), *_extent(x), ctypes.c_double(eps), at(found))
     return found
@@ -140,7 +204,18 @@ def statistics_of(x: Tensor, eps: float) -> Tensor:
 def norm_gradients(
     gradient: Tensor, x: Tensor, statistics: Tensor, scale: Tensor | None, needed: bool
 ) -> tuple[Tensor | None, Tensor]:
-    """By x, and (2, channels) by scale and shift."""
+    """Computes the gradients of a batch norm by the batch's own statistics.
+
+    Args:
+        gradient: by the norm of x, (batch, channels, height, width), channels-last.
+        x: what was normalised, of the same shape, channels-last.
+        statistics: (3, channels) as `statistics_of` gives them.
+        scale: (channels,); None is 1.
+        needed: whether the gradient by x is wanted.
+
+    Returns:
+        The gradient by x, or None; and those by scale and shift, (2, channels).
+    """
     dx, slopes = torch.empty_like(x) if needed else None, x.new_empty(2, x.shape[1])
     parts = at(gradient), at(x), at(statistics), at(scale)
     loaded().norm_gradients(*parts, *_extent(x), at(dx), at(slopes))

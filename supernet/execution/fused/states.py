@@ -20,8 +20,22 @@ from supernet.space.choices import PartialChannels
 class Sum:
     """A node in the making: a linear combination of shared tensors, and terms that are scaled already.
 
-    `norms`: batch norms, what they are given, and their weights, to be added all at once. `operated`: with partial
-    channels, the sum of what is operated on; the lists then hold what passes by, and `partial` shuffles both together.
+    All tensors are (batch, channels, height, width), all weights 0-dimensional.
+
+    Args:
+        coefficients: the weight of each of `shared`; None stands for 1.
+        shared: tensors that other sums use, too, so that a weighted copy of each would be waste.
+        terms: what is added as it is.
+        norms: batch norms, what they are given, and their weights, to be added all at once.
+        operated: with partial channels, the sum of what is operated on; the lists then hold what passes by.
+        partial: an edge with partial channels, which shuffles both together; None where there are none.
+
+    Example:
+        >>> node, statistics = Sum(), Statistics()
+        >>> node.add(torch.tensor([1.0, 2.0]).view(1, 2, 1, 1), torch.tensor(3.0))
+        >>> node.add(torch.tensor([10.0, 20.0]).view(1, 2, 1, 1), None)
+        >>> node.value(statistics).flatten()
+        tensor([13., 26.])
     """
 
     coefficients: list[Tensor | None] = field(default_factory=list)
@@ -37,19 +51,38 @@ class Sum:
         return not self.terms and not self.shared and not self.norms
 
     def add(self, x: Tensor, weight: Tensor | None) -> None:
-        """Adds `weight` (None: 1) times `x`."""
+        """Adds a tensor that others share.
+
+        Args:
+            x: (batch, channels, height, width).
+            weight: 0-dimensional; None stands for 1.
+        """
         self.coefficients.append(weight)
         self.shared.append(x)
 
     def add_norm(self, norm: nn.BatchNorm2d, x: Tensor, weight: Tensor | None, statistics: Statistics) -> None:
-        """Adds `weight` times the batch norm of `x`; where compiled, in the end with all others."""
+        """Adds a batch norm of a tensor; where compiled, all such are computed at once in the end.
+
+        Args:
+            norm: the batch norm, in training or in evaluation mode.
+            x: what it is given, (batch, channels, height, width).
+            weight: 0-dimensional; None stands for 1.
+            statistics: takes the batch's statistics where the norm is computed now.
+        """
         if norm.training and not norm.affine and serves_norm(x):
             self.norms.append((norm, x, weight))
         else:
             self.terms.append(normalised(norm, x, weight, statistics))
 
     def value(self, statistics: Statistics) -> Tensor:
-        """The sum, (batch, channels, height, width), channels-last."""
+        """Computes the sum.
+
+        Args:
+            statistics: takes the batch's statistics of the norms that are computed now.
+
+        Returns:
+            (batch, channels, height, width), channels-last.
+        """
         if self.norms:
             norms, xs, weights = zip(*self.norms, strict=True)
             total, *moments = sum_of_norms(xs, weights, [norm.eps for norm in norms])
@@ -64,7 +97,20 @@ class Sum:
 
 @dataclass
 class State:
-    """A state and what is computed of it once for all edges that leave it."""
+    """A state, and what is computed of it once for all edges that leave it.
+
+    Args:
+        x: (batch, channels, height, width), channels-last.
+        statistics: takes the batch's statistics of every norm.
+        made: what was computed of x so far, by its name or the key of a pooling.
+        norms: the mean and the variance of each norm in `made`, each (channels,).
+        part: with partial channels, the state of those that are operated on; None as long as nobody asked.
+
+    Example:
+        >>> state = State(torch.tensor([-1.0, 2.0]).view(1, 2, 1, 1), Statistics())
+        >>> state.relu.flatten(), state.relu is state.relu
+        (tensor([0., 2.]), True)
+    """
 
     x: Tensor
     statistics: Statistics
@@ -74,25 +120,44 @@ class State:
 
     @property
     def relu(self) -> Tensor:
+        """The ReLU of the state, of its shape."""
         if "relu" not in self.made:
             self.made["relu"] = F.relu(self.x)
         return self.made["relu"]
 
     @property
     def quarters(self) -> tuple[Tensor, Tensor]:
-        """Every second pixel of the ReLU, from the first and from the second on: what a factorised reduction reads."""
+        """Every second pixel of the ReLU, from the first and from the second on: what a factorised reduction reads.
+
+        Each is (batch, channels, height / 2, width / 2), rounded up.
+        """
         if "even" not in self.made:
             self.made["even"], self.made["odd"] = quarters(self.relu)
         return self.made["even"], self.made["odd"]
 
     def pooled(self, pooling: Pooling) -> Tensor:
-        """Without the norm."""
+        """Computes a pooling of the state, without its norm.
+
+        Args:
+            pooling: the pooling; its key says whether another one computes the same.
+
+        Returns:
+            (batch, channels, height / stride, width / stride).
+        """
         if pooling.key not in self.made:
             self.made[pooling.key] = pooling.pool(self.x)
         return self.made[pooling.key]
 
     def pooled_normalised(self, pooling: Pooling, norm: nn.BatchNorm2d) -> Tensor:
-        """In training mode: the same for all norms, each of which remembers the statistics in its own way."""
+        """Computes a pooling and its batch norm in training mode: the same for all norms, which have no parameters.
+
+        Args:
+            pooling: the pooling.
+            norm: its batch norm, which remembers the batch's statistics in its own way.
+
+        Returns:
+            (batch, channels, height / stride, width / stride).
+        """
         key = (pooling.key, norm.eps)
         if key not in self.made:
             exact = torch.promote_types(self.x.dtype, torch.float32)
@@ -104,7 +169,14 @@ class State:
         return self.made[key]
 
     def divided(self, edge: PartialChannels) -> tuple[State, Tensor]:
-        """With partial channels: the part that is operated on, and what passes by."""
+        """Divides the state for edges with partial channels.
+
+        Args:
+            edge: one of these edges; all of them operate on as many channels.
+
+        Returns:
+            The state of the channels that are operated on, and what passes by, as `edge.bypass` gives it.
+        """
         if self.part is None:
             operated, rest = self.x.split([edge.operated, self.x.shape[1] - edge.operated], dim=1)
             self.part = State(dense(operated), self.statistics)
@@ -114,16 +186,40 @@ class State:
 
 @dataclass
 class Statistics:
-    """Running statistics that are still to be moved, all together."""
+    """Running statistics that are still to be moved, all together: one call instead of two for each norm.
+
+    Args:
+        targets: by momentum, the running means and variances, and what each of them is moved towards.
+        counts: the counters of passes that norms have.
+
+    Example:
+        >>> norm, statistics = nn.BatchNorm2d(1, momentum=0.5), Statistics()
+        >>> statistics.remember(norm, mean=torch.tensor([4.0]), variance=torch.tensor([3.0]))
+        >>> statistics.update()
+        >>> norm.running_mean, norm.running_var, norm.num_batches_tracked  # they were 0, 1 and 0
+        (tensor([2.]), tensor([2.]), tensor(1))
+    """
 
     targets: dict[float, tuple[list[Tensor], list[Tensor]]] = field(default_factory=dict)
     counts: list[Tensor] = field(default_factory=list)
 
     def count(self, norm: nn.BatchNorm2d) -> None:
+        """Counts a pass of a norm whose statistics are moved elsewhere.
+
+        Args:
+            norm: the batch norm; one that counts nothing is left out.
+        """
         if norm.num_batches_tracked is not None:
             self.counts.append(norm.num_batches_tracked)
 
     def remember(self, norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
+        """Remembers the statistics of a batch for a norm, and counts its pass.
+
+        Args:
+            norm: the batch norm; one that keeps no running statistics is left out.
+            mean: of the batch, (channels,).
+            variance: of the batch, unbiased, (channels,).
+        """
         if not norm.track_running_stats or norm.running_mean is None or norm.running_var is None:
             return
         assert norm.momentum is not None
@@ -133,6 +229,7 @@ class Statistics:
         self.count(norm)
 
     def update(self) -> None:
+        """Moves all running statistics, and counts the passes."""
         with torch.no_grad():
             for momentum, (buffers, values) in self.targets.items():
                 torch._foreach_lerp_(buffers, values, momentum)
@@ -141,7 +238,19 @@ class Statistics:
 
 
 def batch_of(norm: nn.BatchNorm2d, statistics: Statistics) -> Norm:
-    """A norm in training mode, for the kernels."""
+    """Describes a norm in training mode for the kernels, which move its running statistics themselves.
+
+    Args:
+        norm: the batch norm; its momentum is not None.
+        statistics: counts the pass.
+
+    Returns:
+        Its settings, with its own running statistics, or without them where it tracks none.
+
+    Example:
+        >>> batch_of(nn.BatchNorm2d(4, track_running_stats=False), Statistics())
+        Norm(mean=None, variance=None, momentum=0.1, eps=1e-05)
+    """
     assert norm.momentum is not None
     if not norm.track_running_stats:
         return Norm(None, None, norm.momentum, norm.eps)
@@ -150,7 +259,22 @@ def batch_of(norm: nn.BatchNorm2d, statistics: Statistics) -> Norm:
 
 
 def normalised(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor | None, statistics: Statistics) -> Tensor:
-    """`weight` times the batch norm of `x`."""
+    """Computes a weight times the batch norm of a tensor; the weight is multiplied into the norm's scale and shift.
+
+    Args:
+        norm: the batch norm, in training or in evaluation mode.
+        x: (batch, channels, height, width).
+        weight: 0-dimensional; None stands for 1.
+        statistics: takes the batch's statistics in training mode, where the norm does not move its own.
+
+    Returns:
+        (batch, channels, height, width).
+
+    Example:
+        >>> norm = nn.BatchNorm2d(1).eval()  # running mean 0, running variance 1
+        >>> normalised(norm, torch.tensor([[[[1.0, 3.0]]]]), torch.tensor(2.0), Statistics()).detach().round()
+        tensor([[[[2., 6.]]]])
+    """
     if norm.training and weight is None and serves_norm(x):
         out, batch_mean, batch_variance = batch_norm(x, norm.weight, norm.bias, norm.eps)
         statistics.remember(norm, batch_mean, batch_variance)

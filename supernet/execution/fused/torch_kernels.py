@@ -16,7 +16,23 @@ from supernet.execution.fused.bindings import Norm, Window, at, compiled, dense,
 
 
 def separable(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> Tensor:
-    """The 1x1 convolution of the depthwise convolution of x."""
+    """Computes the 1x1 convolution of the depthwise convolution of x.
+
+    Args:
+        x: (batch, channels, height, width), channels-last, as in all functions here.
+        depthwise: (channels, 1, rows, columns).
+        pointwise: (channels out, channels, 1, 1).
+        window: how the depthwise kernel moves.
+
+    Returns:
+        (batch, channels out, height / stride, width / stride).
+
+    Example:
+        >>> window = Window(stride=(1, 1), padding=(0, 0), dilation=(1, 1))
+        >>> x, twice, same = torch.full((1, 4, 1, 1), 3.0), torch.full((4, 1, 1, 1), 2.0), torch.eye(4).view(4, 4, 1, 1)
+        >>> separable(x, twice, same, window).flatten()
+        tensor([6., 6., 6., 6.])
+    """
     return F.conv2d(_depthwise(x, depthwise, window), pointwise)
 
 
@@ -29,7 +45,27 @@ def separable_gradients(
     window: Window,
     wanted: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:
-    """By x, of `shape`, and both weights; x itself is needed for the weights' alone."""
+    """Computes the gradients of `separable`, and what lies between its two convolutions again.
+
+    Args:
+        gradient: by the output of `separable`, of its shape, channels-last.
+        x: what was convolved; it is needed for the weights' gradients alone, and None will do otherwise.
+        shape: the shape of x, (batch, channels, height, width).
+        depthwise: (channels, 1, rows, columns).
+        pointwise: (channels out, channels, 1, 1).
+        window: how the depthwise kernel moves.
+        wanted: whether the gradient by x, by `depthwise` and by `pointwise` is wanted.
+
+    Returns:
+        The gradients by x, `depthwise` and `pointwise`, each of its shape; None where one is not wanted.
+
+    Example:
+        >>> window = Window(stride=(1, 1), padding=(0, 0), dilation=(1, 1))
+        >>> x, twice, same = torch.full((1, 4, 1, 1), 3.0), torch.full((4, 1, 1, 1), 2.0), torch.eye(4).view(4, 4, 1, 1)
+        >>> gradients = separable_gradients(torch.ones_like(x), x, x.shape, twice, same, window, (True, True, True))
+        >>> [gradient.flatten()[0].item() for gradient in gradients]  # by x 2, by the weights x = 3 and 2 x = 6
+        [2.0, 3.0, 6.0]
+    """
     dx = dd = dp = None
     if wanted[2] and x is not None:
         settings = (None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False])
@@ -53,7 +89,21 @@ def norm_relu_separable(
     norm: Norm,
     window: Window,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """`separable` of the ReLU of the norm of x, and what the gradients need: means and inverse deviations."""
+    """Computes `separable` of the ReLU of the batch norm of x.
+
+    Args:
+        x: (batch, channels, height, width), channels-last.
+        scale: of the norm, (channels,); None is 1.
+        shift: of the norm, (channels,); None is 0.
+        depthwise: (channels, 1, rows, columns).
+        pointwise: (channels out, channels, 1, 1).
+        norm: the norm's settings; its running statistics are moved.
+        window: how the depthwise kernel moves.
+
+    Returns:
+        The convolutions' output, (batch, channels out, height / stride, width / stride); and what the gradients need:
+        means and inverse deviations, 1 / sqrt(variance + eps), each (channels,).
+    """
     h, mean, inverse = torch.native_batch_norm(x, scale, shift, norm.mean, norm.variance, True, norm.momentum, norm.eps)
     return F.conv2d(_depthwise(h.relu_(), depthwise, window), pointwise), (mean, inverse)
 
@@ -70,7 +120,23 @@ def norm_relu_separable_gradients(
     window: Window,
     wanted: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:
-    """By x, scale, shift and both weights. `kept`: what `norm_relu_separable` gave for it."""
+    """Computes the gradients of `norm_relu_separable`, and all that lies between x and the output again.
+
+    Args:
+        gradient: by the output, of its shape, channels-last.
+        x: what was normalised, (batch, channels, height, width), channels-last.
+        scale: of the norm, (channels,); None is 1.
+        shift: of the norm, (channels,); None is 0.
+        depthwise: (channels, 1, rows, columns).
+        pointwise: (channels out, channels, 1, 1).
+        kept: what `norm_relu_separable` gave for the gradients.
+        eps: that of the norm.
+        window: how the depthwise kernel moves.
+        wanted: whether the gradient by x, `scale`, `shift`, `depthwise` and `pointwise` is wanted.
+
+    Returns:
+        The gradients by these five, each of its shape; None where one is not wanted.
+    """
     mean, inverse = kept
     # The norm again: in evaluation mode, with the batch's variance, it is the same function.
     h = F.batch_norm(x, mean, inverse.pow(-2) - eps, scale, shift, False, 0.0, eps).relu_()

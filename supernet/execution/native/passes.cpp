@@ -25,6 +25,7 @@ static void sums_of(int64_t floats, int C, const float *x, const float *g, const
   }
 }
 
+// out = a x + b g + c of each channel; abc (3, channels).
 static void apply(int64_t floats, int C, const float *x, const float *g, const float *abc, float *out) {
   const int threads = omp_get_max_threads();
   const int64_t pixels = floats / C;
@@ -39,6 +40,7 @@ extern "C" {
 // convolution (channels, channels).
 void separable(const float *x, const float *slope, const float *level, const float *depthwise, const float *pointwise,
                float *y, int K, const int64_t *shape) {
+  // The sizes come as a plain array of int64, which Python can make without knowing the struct.
   Shape s;
   memcpy(&s, shape, sizeof s);
   const int threads = omp_get_max_threads();
@@ -63,6 +65,7 @@ void separable_gradients(const float *g, const float *x, const float *slope, con
   for (int t = 0; t < threads; t++)
     DISPATCH(backward, s, K, g, x, slope, level, depthwise, pointwise, dx,
              dw ? parts.data() + t * size : nullptr, s.batch * t / threads, s.batch * (t + 1) / threads);
+  // In the threads' order, so that as many threads give the same sum to the last digit.
   for (int64_t i = 0; dw && i < size; i++) {
     dw[i] = 0.0f;
     for (int t = 0; t < threads; t++) dw[i] += parts[t * size + i];
@@ -82,6 +85,7 @@ void pointwise_gradients(const float *g, const float *x, int relu, const float *
                          int64_t pixels, int64_t in, int64_t out) {
   const int threads = omp_get_max_threads();
   const int64_t size = in * out;
+  // As above: threads share the pixels, and each adds to weights' gradients of its own.
   std::vector<float> parts(dw ? threads * size : 0, 0.0f);
 #pragma omp parallel for schedule(static, 1)
   for (int t = 0; t < threads; t++)
@@ -105,6 +109,7 @@ void norm_statistics(const float *x, int64_t floats, int C, double eps, float *s
     for (int c = 0; c < C && pass == 0; c++) centre[c] += sums[c] / count;
   }
   for (int c = 0; c < C; c++) {
+    // The centre is a float, and `off` what rounding has left of the distance to the mean.
     const double off = sums[c] / count, variance = sums[C + c] / count - off * off;
     statistics[c] = centre[c] + off;
     statistics[C + c] = variance;
@@ -138,6 +143,7 @@ void norm_gradients(const float *g, const float *x, const float *statistics, con
     dw[C + c] = sums[c];
     abc[C + c] = steep;
     abc[c] = -steep * inverse * inverse * sums[C + c] / count;
+    // With abc[0] as it was rounded to a float: the constant has to fit the factor that x is multiplied by.
     abc[2 * C + c] = -steep * sums[c] / count - (double)abc[c] * statistics[c];
   }
   if (dx) apply(floats, C, x, g, abc.data(), dx);

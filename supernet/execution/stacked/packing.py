@@ -17,51 +17,122 @@ from torch.autograd import Function
 
 
 def stack(tensors: Sequence[Tensor]) -> Tensor:
-    """Tensors (n_i, ...) one after the other, (sum of n_i, ...)."""
+    """Puts tensors one after the other.
+
+    Args:
+        tensors: (n_i, ...) each, which become (sum of n_i, ...).
+
+    Example:
+        >>> stack([torch.zeros(1, 2), torch.ones(2, 2)]).tolist()
+        [[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]]
+    """
     return tensors[0] if len(tensors) == 1 else _Stack.apply(*tensors)
 
 
 def repeat(tensors: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
-    """Tensors (batch, channels_i, height, width), each `counts[i]` times, side by side on the channel axis."""
+    """Puts tensors side by side on the channel axis, each as often as it is wanted.
+
+    Args:
+        tensors: (batch, channels_i, height, width) each.
+        counts: how often each of them comes.
+
+    Returns:
+        (batch, sum of counts[i] x channels_i, height, width).
+
+    Example:
+        >>> repeat([torch.tensor([[[[5.0]]]]), torch.tensor([[[[7.0]]]])], [2, 1]).flatten()
+        tensor([5., 5., 7.])
+    """
     return tensors[0] if tuple(counts) == (1,) else _Repeat.apply(tuple(counts), *tensors)
 
 
 def fold(x: Tensor, rounds: int) -> Tensor:
-    """The sum of the `rounds` equal parts of the channels of x (batch, rounds x channels, height, width)."""
+    """Adds up equal parts of the channels: the derivative of `repeat`, and the sum of what goes to the same nodes.
+
+    Args:
+        x: (batch, rounds x channels, height, width).
+        rounds: how many parts there are.
+
+    Returns:
+        (batch, channels, height, width).
+
+    Example:
+        >>> fold(torch.tensor([1.0, 2.0, 10.0, 20.0]).view(1, 4, 1, 1), rounds=2).flatten()
+        tensor([11., 22.])
+    """
     return x if rounds == 1 else _Fold.apply(rounds, x)
 
 
 def reorder(rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-    """Rows in another order: row i of the result is row order[i]; `inverse` is the inverse permutation."""
+    """Puts rows into another order.
+
+    Args:
+        rows: (rows, ...), as the result.
+        order: (rows,) int64: row i of the result is row order[i].
+        inverse: the inverse permutation, by which the gradient goes back.
+
+    Example:
+        >>> order, inverse = permutation((2, 0, 1), 1, torch.device("cpu"))
+        >>> reorder(torch.tensor([[10.0], [20.0], [30.0]]), order, inverse).flatten()
+        tensor([30., 10., 20.])
+    """
     return _Reorder.apply(rows, order, inverse)
 
 
 def spread(weights: Sequence[Tensor], order: Tensor, inverse: Tensor, channels: int) -> Tensor:
-    """Numbers picked from `weights`, put one after the other and followed by a 1, each for `channels` channels.
+    """Gives each branch its number out of `weights`, once for each of its channels: what a norm wants as its scale.
 
-    order: (branches x channels,), the place of each channel's number. inverse: for each number of `weights` the branch
-    that takes it, or `branches` where none does. No number but the final 1 may be taken twice.
-    Returns (branches x channels,).
+    The numbers are put one after the other and followed by a 1, of which those are picked that `order` names.
+
+    Args:
+        weights: vectors of numbers, one dtype and device.
+        order: (branches x channels,), the place of each channel's number; none but that of the final 1 may come twice.
+        inverse: for each number of `weights` the branch that takes it, or `branches` where none does.
+        channels: of each branch.
+
+    Returns:
+        (branches x channels,).
+
+    Example:
+        >>> order, inverse = selection((1, -1), count=2, channels=3, device=torch.device("cpu"))
+        >>> spread([torch.tensor([0.25, 0.75])], order, inverse, channels=3)
+        tensor([0.7500, 0.7500, 0.7500, 1.0000, 1.0000, 1.0000])
     """
     one = _one(weights[0].device, weights[0].dtype)
     return _Spread.apply(order, inverse, one, channels, *weights)
 
 
 def scale(x: Tensor, weight: Tensor) -> Tensor:
-    """Channel c of x (batch, channels, height, width) times weight[c], in x's precision.
+    """Multiplies each channel by a number, in x's precision.
 
-    The gradient of `weight` is summed in the precision of `weight`.
+    Args:
+        x: (batch, channels, height, width), as the result.
+        weight: (channels,); its gradient is summed in its own precision.
+
+    Example:
+        >>> scale(torch.ones(1, 2, 1, 1), torch.tensor([2.0, 3.0])).flatten()
+        tensor([2., 3.])
     """
     return _Scale.apply(x, weight)
 
 
 def mix(x: Tensor, matrices: Tensor) -> Tensor:
-    """Each branch's channels mixed by its matrix (branches, channels, channels), by batched matrix products.
+    """Mixes each branch's channels by a matrix of its own: 1x1 convolutions of all branches as batched matrix products.
 
-    x: (batch, branches x channels, height, width). In channels_last nothing is copied: rows of pixels are strided.
+    In channels_last nothing is copied: rows of pixels are strided.
+
+    Args:
+        x: (batch, branches x channels, height, width), as the result.
+        matrices: (branches, channels, channels).
+
+    Example:
+        >>> swap, tenfold = torch.tensor([[0.0, 1.0], [1.0, 0.0]]), 10 * torch.eye(2)
+        >>> mix(torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 4, 1, 1), torch.stack([swap, tenfold])).flatten()
+        tensor([ 2.,  1., 30., 40.])
     """
     if _is_channels_last(x):
         return _Mix.apply(x, matrices)
+    # In the other order a branch of one picture is a matrix (channels, pixels): one product for each of them.
     batch, (branches, channels) = len(x), matrices.shape[:2]
     many = matrices.expand(batch, -1, -1, -1).reshape(-1, channels, channels)
     return torch.bmm(many, x.reshape(batch * branches, channels, -1)).view(x.shape)
@@ -69,7 +140,23 @@ def mix(x: Tensor, matrices: Tensor) -> Tensor:
 
 @lru_cache(maxsize=256)
 def embedding(side: int, dilation: int, frame: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """(side^2, frame^2) of 0 and 1: a flat kernel times it is the same kernel, undilated, in the middle of a frame."""
+    """Makes the matrix that puts flat kernels, undilated, into the middle of a frame of zeros.
+
+    Args:
+        side: of the kernel, in taps.
+        dilation: pixels from one tap to the next.
+        frame: the side of the frame, in pixels.
+        device: of the matrix.
+        dtype: of the matrix.
+
+    Returns:
+        (side^2, frame^2) of 0 and 1: a row of taps times it is the same kernel in the frame.
+
+    Example:
+        >>> into_frame = embedding(2, 2, 3, torch.device("cpu"), torch.float32)
+        >>> (torch.tensor([[1.0, 2.0, 3.0, 4.0]]) @ into_frame).view(3, 3).tolist()
+        [[1.0, 0.0, 2.0], [0.0, 0.0, 0.0], [3.0, 0.0, 4.0]]
+    """
     first = (frame - (side - 1) * dilation - 1) // 2
     inside = [first + dilation * number for number in range(side)]
     places = [row * frame + column for row in inside for column in inside]
@@ -79,7 +166,16 @@ def embedding(side: int, dilation: int, frame: int, device: torch.device, dtype:
 
 @lru_cache(maxsize=256)
 def permutation(order: tuple[int, ...], channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The order of the rows of branches of `channels` rows each, and the inverse order."""
+    """Makes the arguments of `reorder` for branches of several rows each.
+
+    Args:
+        order: branch i of the result is branch order[i].
+        channels: the rows of each branch.
+        device: of the results.
+
+    Returns:
+        The order of all rows, and the inverse order, each (branches x channels,) int64.
+    """
     rows = [branch * channels + channel for branch in order for channel in range(channels)]
     inverse = sorted(range(len(rows)), key=rows.__getitem__)
     return _constant(rows, device), _constant(inverse, device)
@@ -87,7 +183,17 @@ def permutation(order: tuple[int, ...], channels: int, device: torch.device) -> 
 
 @lru_cache(maxsize=256)
 def selection(places: tuple[int, ...], count: int, channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """`order` and `inverse` of `spread` for branches that take numbers of these places out of `count`; -1: the 1."""
+    """Makes `order` and `inverse` of `spread`.
+
+    Args:
+        places: for each branch the place of its number, -1 for the 1.
+        count: how many numbers there are.
+        channels: of each branch.
+        device: of the results.
+
+    Returns:
+        (branches x channels,) and (count,), int64.
+    """
     order = [count if place < 0 else place for place in places for _ in range(channels)]
     branch_of = {place: branch for branch, place in enumerate(places) if place >= 0}
     inverse = [branch_of.get(place, len(places)) for place in range(count)]
@@ -96,7 +202,16 @@ def selection(places: tuple[int, ...], count: int, channels: int, device: torch.
 
 @lru_cache(maxsize=256)
 def repeated(counts: tuple[int, ...], device: torch.device) -> Tensor:
-    """Each number from 0 on, as often as `counts` says."""
+    """Makes a tensor of the numbers from 0 on, each as often as it is wanted.
+
+    Args:
+        counts: how often each number comes.
+        device: of the result.
+
+    Example:
+        >>> repeated((2, 3), torch.device("cpu"))
+        tensor([0, 0, 1, 1, 1])
+    """
     return _constant([number for number, count in enumerate(counts) for _ in range(count)], device)
 
 
@@ -113,6 +228,7 @@ class _Stack(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
+        # One call for all pieces, where autograd's own takes a slice for each.
         return gradients[0].split(ctx.sizes)
 
 
@@ -152,6 +268,7 @@ class _Reorder(Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         order, inverse = ctx.saved_tensors
+        # By the function itself, so that this can be differentiated, too.
         return _Reorder.apply(gradients[0], inverse, order), None, None
 
 
@@ -166,6 +283,7 @@ class _Spread(Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (inverse,) = ctx.saved_tensors
+        # The 0 at the end is the gradient of each number that no branch takes: its `inverse` is the number of branches.
         branches = gradients[0].view(-1, ctx.channels).sum(1)
         return None, None, None, None, *F.pad(branches, (0, 1)).index_select(0, inverse).split(ctx.sizes)
 
@@ -198,7 +316,7 @@ class _Mix(Function):
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (gradient,) = gradients
         x, matrices = ctx.saved_tensors
-        of_x = _Mix.apply(gradient, matrices.mT) if ctx.needs_input_grad[0] else None
+        of_x = _Mix.apply(gradient, matrices.mT) if ctx.needs_input_grad[0] else None  # differentiable again
         of_matrices = None
         if ctx.needs_input_grad[1]:
             branches = len(matrices)

@@ -27,7 +27,15 @@ Bucket = tuple[int, int]
 
 @dataclass(frozen=True)
 class Branch:
-    """One candidate operation of one edge; `place` is that of its weight among all weights of the cell."""
+    """One candidate operation of one edge.
+
+    Args:
+        place: that of its weight among all weights of the cell.
+        source: the state that the edge reads, from 0; inputs come first.
+        target: the node that the edge leads to, numbered as states.
+        module: the candidate itself.
+        operation: what it is made of, or `Unknown` where it is run by itself.
+    """
 
     place: int
     source: int
@@ -36,13 +44,20 @@ class Branch:
     operation: Stackable
 
     def alone(self) -> Branch:
-        """The branch as one that is run by itself."""
+        """Returns the branch as one that is run by itself."""
         return replace(self, operation=Unknown(self.module))
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of a tower of `branches` convolutions; the last ones end with it and go to `targets`."""
+    """One layer of a tower: a depthwise convolution, a 1x1 convolution and a norm for all branches that get so far.
+
+    Args:
+        bucket: side and dilation of the depthwise convolution.
+        stride: of the depthwise convolution, in pixels.
+        branches: how many there are.
+        targets: the nodes of those that end with this layer, which are the last ones in the stack.
+    """
 
     bucket: Bucket
     stride: int
@@ -54,7 +69,9 @@ class Layer:
 class Tower:
     """Separable convolutions whose kernels fit into the same frames, layer by layer.
 
-    `reads`: (source, how many branches in a row read it).
+    Args:
+        reads: (source, how many branches in a row read it).
+        layers: the first one has all branches; the others, those that go on.
     """
 
     reads: tuple[tuple[int, int], ...]
@@ -63,7 +80,14 @@ class Tower:
 
 @dataclass(frozen=True)
 class SharedRead:
-    """What reads one source in one way and goes to `targets`: factorised reductions, a pooling or another module."""
+    """What reads one source in one way and goes to several nodes: factorised reductions, a pooling or another module.
+
+    Args:
+        source: the state that is read.
+        targets: the nodes that it goes to.
+        alone: the pooling or the other module; None for skip connections and factorised reductions.
+        reductions: the factorised reductions, one for each of `targets`.
+    """
 
     source: int
     targets: tuple[int, ...]
@@ -73,7 +97,16 @@ class SharedRead:
 
 @dataclass(frozen=True)
 class EdgeGroup:
-    """All edges that leave `sources`. `rectified`: the sources whose ReLU is needed."""
+    """All edges that leave a set of states, such as the inputs of the cell; they are evaluated together.
+
+    Args:
+        sources: these states.
+        targets: the nodes that the edges lead to, in rising order.
+        rectified: the sources whose ReLU is needed.
+        towers: the separable convolutions.
+        normed: poolings with their norms, and factorised reductions.
+        plain: skip connections, and modules that are run by themselves.
+    """
 
     sources: tuple[int, ...]
     targets: tuple[int, ...]
@@ -85,32 +118,70 @@ class EdgeGroup:
 
 @dataclass
 class Kind:
-    """Depthwise convolutions of one kernel (side, dilation)."""
+    """Depthwise convolutions of one kernel.
+
+    Args:
+        kernel: side and dilation.
+        modules: the convolutions, in the order in which layers ask for them.
+    """
 
     kernel: Bucket
     modules: list[nn.Conv2d] = field(default_factory=list)
 
     def embedding(self, frame: int, like: Tensor) -> Tensor:
-        """The matrix that puts such kernels into a frame."""
+        """Returns the matrix that puts such kernels into a frame.
+
+        Args:
+            frame: the side of the frame, in pixels.
+            like: a tensor of the wanted dtype and device.
+
+        Returns:
+            (side^2, frame^2) of 0 and 1.
+        """
         return embedding(*self.kernel, frame, like.device, like.dtype)
 
 
 @dataclass
 class Kernels:
-    """All depthwise convolutions of one bucket, by kind; `order`: how the layers want them, () where it is the same."""
+    """All depthwise convolutions of one bucket, by kind.
+
+    Args:
+        kinds: the convolutions of each kernel.
+        order: for each branch of all layers its place among `kinds`, () where they are in this order already.
+        sizes: the channels of each layer.
+    """
 
     kinds: list[Kind]
     order: tuple[int, ...]
     sizes: list[int]  # channels of each layer
 
     def orders(self, channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The order of the kernels of all channels, and its inverse."""
+        """Returns the order of the kernels of all channels, and its inverse, as `packing.reorder` wants them.
+
+        Args:
+            channels: of each branch.
+            device: of the results.
+        """
         return permutation(self.order, channels, device)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a cell is evaluated: its groups, and modules in the order in which groups ask for their tensors."""
+    """How a cell is evaluated: its groups, and modules in the order in which groups ask for their tensors.
+
+    Args:
+        channels: of each branch.
+        options: how many each edge has.
+        groups: in the order in which they are evaluated.
+        kernels: the depthwise convolutions of each bucket.
+        pointwise: the 1x1 convolutions of all layers, one layer after the other.
+        pointwise_sizes: the output channels of each layer.
+        norms: the batch norms of all stacks, one stack after the other.
+        norm_sizes: the channels of each stack.
+        places: for each branch of each scaled stack the place of its weight, -1 for none, which is the scale 1.
+        scale_sizes: the channels of each scaled stack.
+        structure: what the edges were built of.
+    """
 
     channels: int
     options: tuple[int, ...]  # of each edge
@@ -125,13 +196,17 @@ class Plan:
     structure: Structure  # of the edges
 
     def fits(self, channels: int) -> bool:
-        """Whether the cell still consists of the modules that the plan was made for."""
+        """Says whether the cell still consists of the modules that the plan was made for.
+
+        Args:
+            channels: that its edges operate on now.
+        """
         return channels == self.channels and self.structure.unchanged()
 
     def edge_of(self, device: torch.device) -> Tensor:
-        """Of each weight of the cell the number of its edge."""
+        """Returns the number of its edge for each weight of the cell, int64 on `device`."""
         return repeated(self.options, device)
 
     def scale_order(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """`order` and `inverse` of `packing.spread`."""
+        """Returns `order` and `inverse` of `packing.spread`, int64 on `device`."""
         return selection(self.places, sum(self.options), self.channels, device)

@@ -19,13 +19,40 @@ FRAME = 5
 
 
 def open_choice(edge: nn.Module) -> OperationChoice | None:
-    """The open decision of an edge, with all or part of the channels; None where there is none."""
+    """Finds the open decision of an edge, with all or part of the channels.
+
+    Args:
+        edge: a module of `Cell.edges`.
+
+    Returns:
+        The mixed operation; None where the edge is decided, or is built in another way.
+
+    Example:
+        >>> open_choice(nn.Identity()) is None
+        True
+    """
     choice = edge.choice if type(edge) is PartialChannels else edge
     return choice if type(choice) is OperationChoice else None
 
 
 def make_plan(cell: Cell, channels: int) -> Plan | None:
-    """The plan of a cell with open edges that operate on `channels` channels; None where a node would get nothing."""
+    """Makes the plan of a cell whose edges are all open.
+
+    Args:
+        cell: a search cell.
+        channels: those that its edges operate on.
+
+    Returns:
+        The plan; None where a node would get nothing.
+
+    Example:
+        >>> from supernet.space.choosers import Undecided
+        >>> from supernet.space.darts import Darts
+        >>> network = Darts(channels=4, cells=1, nodes=2).network(Undecided(), (3, 8, 8), 10)
+        >>> plan = make_plan(network.cells[0], channels=4)
+        >>> [(group.sources, group.targets) for group in plan.groups]
+        [((0, 1), (2, 3)), ((2,), (3,))]
+    """
     branches, options = _branches(cell, channels)
     first, nodes = len(cell.preprocess), len(cell.totals)
     if {branch.target for branch in branches} != set(range(first, first + nodes)):

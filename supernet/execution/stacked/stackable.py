@@ -12,7 +12,18 @@ from supernet.execution.patterns import Chain, Nothing, Operation, Pooling, Redu
 
 @dataclass(frozen=True)
 class SeparableLayer:
-    """ReLU, depthwise convolution, 1x1 convolution, batch norm."""
+    """ReLU, depthwise convolution, 1x1 convolution, batch norm.
+
+    Args:
+        depthwise: with a square kernel that keeps its centre.
+        pointwise: of as many channels in as out.
+        norm: without scale and shift.
+
+    Example:
+        >>> layer = SeparableLayer(nn.Conv2d(4, 4, 3, dilation=2, groups=4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+        >>> layer.kernel, layer.frame
+        ((3, 2), 5)
+    """
 
     depthwise: nn.Conv2d
     pointwise: nn.Conv2d
@@ -32,7 +43,11 @@ class SeparableLayer:
 
 @dataclass(frozen=True)
 class Separable:
-    """One or more separable layers, one after the other."""
+    """Separable layers, one after the other.
+
+    Args:
+        layers: one or more.
+    """
 
     layers: tuple[SeparableLayer, ...]
 
@@ -41,10 +56,27 @@ Stackable = Nothing | Skip | Separable | Pooling | Reduction | Unknown
 
 
 def stackable(operation: Operation, module: nn.Module, channels: int) -> Stackable:
-    """`operation`, which is what `module` is made of, in the form in which it is stacked with others.
+    """Brings an operation into the form in which it is stacked with others.
 
-    `Unknown`, to be run by itself, where it does not map `channels` channels to as many or where its norms are not
-    plain ones: without scale and shift, which the architecture weights take the place of, and with statistics.
+    Args:
+        operation: what `module` is made of, as `recognise` says.
+        module: the operation itself.
+        channels: those of the cell.
+
+    Returns:
+        The form. It is `Unknown`, to be run by itself, where the operation does not map `channels` channels to as many,
+        or where its norms are not plain ones: without scale and shift, which the architecture weights take the place
+        of, and with statistics.
+
+    Example:
+        >>> from supernet.execution.patterns import recognise
+        >>> from supernet.space.operations import OPERATIONS, Site
+        >>> searched = OPERATIONS["sep_conv_3x3"](Site(8, 8, affine=False))
+        >>> len(stackable(recognise(searched), searched, channels=8).layers)
+        2
+        >>> final = OPERATIONS["sep_conv_3x3"](Site(8, 8))  # its norms learn scale and shift
+        >>> type(stackable(recognise(final), final, channels=8)).__name__
+        'Unknown'
     """
     if isinstance(operation, Nothing | Skip):
         return operation
@@ -60,7 +92,14 @@ def stackable(operation: Operation, module: nn.Module, channels: int) -> Stackab
 
 
 def norms_of(operation: Stackable) -> list[nn.BatchNorm2d]:
-    """The batch norms of an operation, in the order in which they are used."""
+    """Lists the batch norms of an operation, which have to be like each other within a stack.
+
+    Args:
+        operation: as `stackable` gives it.
+
+    Returns:
+        The norms, in the order in which they are used.
+    """
     if isinstance(operation, Separable):
         return [layer.norm for layer in operation.layers]
     if isinstance(operation, Pooling):
@@ -70,7 +109,18 @@ def norms_of(operation: Stackable) -> list[nn.BatchNorm2d]:
 
 
 def stride_of(operation: Stackable) -> int | None:
-    """By what an operation divides height and width; None where it is not known."""
+    """Says by what an operation divides height and width, because what is stacked must be of one size.
+
+    Args:
+        operation: as `stackable` gives it.
+
+    Returns:
+        The stride; None where it is not known.
+
+    Example:
+        >>> stride_of(Skip()), stride_of(Unknown(nn.Conv2d(4, 4, 1)))
+        (1, None)
+    """
     if isinstance(operation, Skip):
         return 1
     if isinstance(operation, Reduction):

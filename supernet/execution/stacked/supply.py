@@ -15,7 +15,15 @@ from supernet.space.cells import Cell
 
 
 class Supply:
-    """Parameters, weights and statistics of one pass, stacked and given out in the order in which groups ask."""
+    """Parameters, weights and statistics of one pass, stacked and given out in the order in which groups ask.
+
+    `depthwise` (by bucket), `pointwise` and `scales` are iterators, of which each layer takes the next.
+
+    Args:
+        plan: that of the cell.
+        cell: its choices hold the architecture weights of this pass.
+        like: a state of the cell, on the device of the pass.
+    """
 
     def __init__(self, plan: Plan, cell: Cell, like: Tensor) -> None:
         self._plan, norms = plan, plan.norms
@@ -41,7 +49,14 @@ class Supply:
             self._parts = zip(parts[: len(plan.norm_sizes)], parts[len(plan.norm_sizes) :], strict=True)
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Batch norm of a stack, scaled by the weights of what it ends."""
+        """Computes the batch norm of a stack, scaled by the weights of what it ends.
+
+        Args:
+            x: (batch, branches x channels, height, width), the next stack that the plan normalises.
+
+        Returns:
+            A tensor of the same shape.
+        """
         mean, variance = next(self._parts)
         norm = self._plan.norms[0]
         return F.batch_norm(x, mean, variance, next(self.scales), None, self._training, norm.momentum, norm.eps)  # type: ignore[arg-type]
