@@ -32,6 +32,7 @@ from torch.utils import _pytree as pytree
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.parameter_slots import ModuleSettings, ParameterSlots
+from supernet.space.supernet import Supernet
 
 _WANTED = attrgetter("requires_grad")
 MOST = 8
@@ -145,7 +146,9 @@ class Graphed:
         wanted = torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in leaves + parameters)
         if self._inside or not all(isinstance(leaf, Tensor) for leaf in leaves):
             return self._plain(*args)
-        if getattr(self._network, "data_dependent", False):  # an attempt would leave CUDA's random state in disorder
+        if (
+            isinstance(self._network, Supernet) and self._network.data_dependent
+        ):  # an attempt would leave CUDA's random state in disorder
             if wanted:
                 self._give_up("what it runs depends on numbers that are on the device")
             return self._plain(*args)

@@ -14,6 +14,9 @@ from supernet.execution.cuda_graphs import CudaCapture, Graphed
 from supernet.execution.precision import Accelerated
 from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
+from supernet.space.choosers import Undecided
+from supernet.space.nasbench201 import NasBench201
+from supernet.space.supernet import Supernet
 
 
 class Network(nn.Module):
@@ -259,19 +262,21 @@ def test_a_failing_capture_warns_once_and_leaves_the_network_running(twins):
     assert_same(list(network.buffers()), list(other.buffers()))
 
 
-def test_what_waits_for_the_device_is_never_tried(twins):
-    network, _, capture = twins
-    network.data_dependent = True
+def test_what_waits_for_the_device_is_never_tried():
+    """A supernet of single paths reads which operations are on."""
+    space, images = NasBench201(channels=4, cells=1, stages=1, nodes=2), torch.randn(4, 1, 6, 6)
+    network = Supernet(space.network(Undecided(single=True), (1, 6, 6), 3))
+    weights = {n: torch.eye(len(d.options))[0] for n, d in network.decisions.items() if d.role == "operation"}
+    capture = Replay()
     graphed = Graphed(network, network.forward, capture, patience=0)
-    x, weights = batch()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("error")
-        graphed(x, weights)
+        graphed(images, weights)
     with pytest.warns(UserWarning, match="depends on numbers"):
-        graphed(x, weights)
+        graphed(images, weights)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        graphed(x, weights)
+        graphed(images, weights)
     assert capture.recorded == 0
 
 
