@@ -120,8 +120,7 @@ def test_progress_begins_at_nothing_and_stays_below_one():
     seen, report = [], Stopper()
     epochs = Epochs(network(), SOURCE, Settings(), Run(report=report), name="toy")
     for _ in range(3):
-        for _ in epochs.steps():
-            seen.append(epochs.progress)
+        seen += [epochs.progress for _ in epochs.steps()]
         epochs.close()
     assert seen == pytest.approx([step / 9 for step in range(9)])
     assert report.told[3] == (4, 9, "toy: epoch 2 of 3")
@@ -156,12 +155,10 @@ def test_a_checkpoint_of_another_recipe_is_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize(("seconds", "saved"), [(0.0, [0, 1, 2]), (1e6, [None, None, None])])
 def test_between_steps_the_state_is_saved_when_it_is_time(tmp_path, seconds, saved):
-    path, net, seen = tmp_path / "toy.pt", network(), []
+    path, net = tmp_path / "toy.pt", network()
     epochs = Epochs(net, SOURCE, Settings(), Run(checkpoint=path, save_seconds=seconds), name="toy")
     epochs.resume({"network": net})
-    for _ in epochs.steps():
-        seen.append(torch.load(path)["parts"]["epochs"]["step"] if path.exists() else None)
-    assert seen == saved
+    assert [torch.load(path)["parts"]["epochs"]["step"] if path.exists() else None for _ in epochs.steps()] == saved
 
 
 @pytest.mark.parametrize("poisoned", ["loss", "weight"])
