@@ -126,6 +126,9 @@ class Predictor:
         self.classes, self.shape = classes, shape
         self.augmentation, self.provenance = augmentation, dict(provenance)
 
+    def __repr__(self) -> str:
+        return f"Predictor({self.space.name}, {len(self.classes)} classes, images {self.shape}, {self.provenance})"
+
     def to(self, device: str | torch.device) -> Predictor:
         """Moves the network to a device, where images will follow it; returns the predictor itself."""
         self.network.to(device)

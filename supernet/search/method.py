@@ -55,6 +55,7 @@ class Method:
         monitor: when the collapse monitor looks, and what follows.
         recipe: the published search on CIFAR-10.
         keeps: the settings of `recipe` that make the method what it is, so that any other recipe gets them, too.
+        rate_chosen: whether the learning rate of the alphas was set by hand, so that `few_steps` leaves it alone.
 
     Example:
         >>> from supernet.search.methods import darts
@@ -72,6 +73,7 @@ class Method:
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
     recipe: SearchRecipe = field(default_factory=SearchRecipe)
     keeps: tuple[str, ...] = ()
+    rate_chosen: bool = False
 
     def with_parts(self, **parts: Any) -> Method:
         """The same method with other parts of its strategy.
@@ -93,7 +95,11 @@ class Method:
         Returns:
             The changed method.
         """
-        return self if self.optimizer is None else replace(self, optimizer=partial(self.optimizer, lr=lr))
+        return (
+            self
+            if self.optimizer is None
+            else replace(self, optimizer=partial(self.optimizer, lr=lr), rate_chosen=True)
+        )
 
     def with_recipe(self, recipe: SearchRecipe) -> Method:
         """The same method with another recipe, but for the settings that the method `keeps`.
@@ -132,7 +138,8 @@ class Method:
         """
         recipe = replace(_FEW_STEPS, epochs=epochs, warm_up=min(1, epochs - 1), batch_size=batch_size)
         moved_by_adam = isinstance(self.optimizer, partial) and self.optimizer.func is torch.optim.Adam
-        return (self.with_rate(_FEW_STEPS_RATE) if moved_by_adam else self).with_recipe(recipe)
+        faster = moved_by_adam and not self.rate_chosen
+        return (self.with_rate(_FEW_STEPS_RATE) if faster else self).with_recipe(recipe)
 
     def chooser_for(self, space: Any) -> Undecided:
         """What is built at each open place of a supernet of this space.
