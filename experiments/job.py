@@ -175,7 +175,7 @@ def _settle(runtime: Mapping[str, Any], seed: int) -> torch.device:
     if runtime["save_seconds"] < 0:
         raise InputError(f"runtime.save_seconds={runtime['save_seconds']}: needs 0 or more seconds, such as 60")
     if device.type == "cuda":
-        torch.cuda.set_device(device.index or 0)  # where PyTorch makes what is not told where, CUDA graphs among it
+        torch.cuda.set_device(device.index or 0)  # PyTorch's default GPU, on which CUDA graphs, too, are made
     settle_numerics(runtime["deterministic"])
     seed_everything(_seed(seed))
     return device

@@ -43,7 +43,7 @@ _NAME = re.compile(r"[A-Za-z0-9][\w-]*", re.ASCII)  # of a setting: none of Hydr
 _WORD = re.compile(r"[A-Za-z][\w-]*", re.ASCII)  # an option of a group, and a text that needs no quotes
 _ONE_READING = re.compile(r"[~+]{0,2}[\w.]+(=[\w./+:, \[\]{}-]*)?", re.ASCII)  # no escape, quote, cast or "$"
 _PATTERN = re.compile(r"[\w-]+=glob\([\w*?, \[\]=-]+\)", re.ASCII)  # options by a pattern of their names
-_OPENS = re.compile(r"\$\\*\{")  # an interpolation, or what would be one if it were un-escaped once more
+_OPENS = re.compile(r"\$\\*\{")  # an interpolation, or one whose brace is escaped
 _SETTINGS = {f.name for f in fields(Config)}
 _LONGEST, _MOST_JOBS = 20_000, 10_000  # characters of a word (the grammar takes seconds for lists of such a length)
 

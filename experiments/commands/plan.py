@@ -63,7 +63,7 @@ class Need:
 
 @command("supernet-plan")
 def main() -> None:
-    """The console command. Mistakes are one line and exit code 2."""
+    """Runs the command `supernet-plan`. A mistake is reported in one line, with exit code 2."""
     given = words.prepared(sys.argv[1:])
     if any(word in ("-h", "--help") for word in given):
         print(__doc__)

@@ -30,7 +30,7 @@ from ..records.summary import SUMMARY
 
 @command("supernet-show")
 def main() -> None:
-    """The console command."""
+    """Runs the command `supernet-show`."""
     parser = argparse.ArgumentParser(
         prog="supernet-show",
         description="Parameters, multiply-adds and pictures of a genotype.",

@@ -146,7 +146,7 @@ def _steps(problem: SearchProblem, recipe: SearchRecipe, epochs: Epochs) -> Iter
 
 @contextmanager
 def _dropping(supernet: Supernet, recipe: SearchRecipe, epoch: int) -> Iterator[None]:
-    """Within it edges and skip connections drop what this epoch's rates say; whoever judges does so without."""
+    """Turns on drop path and skip dropout at this epoch's rates while its context is open."""
     set_drop_path(supernet, recipe.drop_path * epoch / max(1, recipe.epochs - 1))
     set_skip_dropout(supernet, skip_dropout(recipe.skip_dropout, epoch, recipe.epochs, recipe.warm_up))
     try:

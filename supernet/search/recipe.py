@@ -23,12 +23,12 @@ class SearchRecipe:
         nesterov: whether that momentum looks ahead (Sutskever et al. 2013).
         weight_decay: how much of the weights is added to their gradient; 0 or more.
         clip: the largest norm of the weights' gradient; inf: no limit.
-        warm_up: in so many epochs at the start the alphas stand still; fewer than `epochs`.
-        skip_dropout: the rate of dropout after skip connections at the start, in [0, 1), which the function of this
-            name lowers; it acts only where the supernet was built with such dropout.
+        warm_up: the number of epochs at the start in which the alphas do not change; fewer than `epochs`.
+        skip_dropout: the rate of dropout after skip connections at the start, in [0, 1), which the function
+            `skip_dropout` of this module lowers; it acts only where the supernet was built with such dropout.
         drop_path: the probability that an image does without an edge, at the end of a ramp over the epochs, in [0, 1)
             (R-DARTS, Zela et al. 2020, as their code has it).
-        least_steps: an epoch goes over the images as often as it takes for so many steps; 0: once.
+        least_steps: an epoch goes over the images again until it has at least this many steps; 0: once.
 
     Raises:
         InputError: a setting lies outside its range.

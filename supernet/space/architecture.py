@@ -1,4 +1,4 @@
-"""The currencies of the search: decisions (questions), weights (how much of each runs), architectures (answers)."""
+"""Decisions (what a search chooses), weights (how much each option counts) and architectures (what was chosen)."""
 
 from __future__ import annotations
 

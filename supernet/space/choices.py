@@ -135,7 +135,7 @@ class PartialChannels(nn.Module):
         choice: operates on the first channels.
         channels: all that come in.
         stride: of the edge, 1 or 2.
-        divisor: one channel in so many is operated on.
+        divisor: the first 1 / `divisor` of the channels are operated on.
 
     Example:
         >>> edge = PartialChannels(nn.Identity(), channels=4, stride=1, divisor=2)

@@ -1,4 +1,4 @@
-"""What a space asks, found out without building anything: a chooser that only takes notes."""
+"""Lists the decisions of a space without building modules: a chooser records what it is asked."""
 
 from __future__ import annotations
 

@@ -133,4 +133,4 @@ class Classification:
 
 
 CLASSIFICATION = Classification()
-"""The task where nobody says another."""
+"""The task of a search or a training for which no other is given."""

@@ -297,15 +297,17 @@ def combine(coefficients: Sequence[Tensor | None], shared: Sequence[Tensor], ter
 class _Combine(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, coefficients: Tensor | None, weighted: list[bool], *tensors: Tensor) -> Tensor:
+        # As Python numbers, because `add_` then multiplies and adds in one pass, without a scaled copy of each tensor.
         values = iter([] if coefficients is None else coefficients.tolist())
         factors = [next(values) if has else 1.0 for has in weighted] + [1.0] * (len(tensors) - len(weighted))
-        first = max(range(len(tensors)), key=lambda i: tensors[i].numel())  # of full size
+        first = max(range(len(tensors)), key=lambda i: tensors[i].numel())  # the others may be expanded to it
         out = dense(tensors[first] * factors[first])
         for i, (x, factor) in enumerate(zip(tensors, factors, strict=True)):
             if i != first:
                 out.add_(x, alpha=factor)
         ctx.factors, ctx.weighted = factors, weighted
         ctx.like = [(x.shape, x.dtype) for x in tensors]
+        # Only the coefficients' gradients need the tensors. `weighted` stands for the first tensors, the shared ones.
         needed = coefficients is not None and coefficients.requires_grad
         kept = [x for x, has in zip(tensors, weighted, strict=False) if has] if needed else []
         ctx.save_for_backward(*kept)
@@ -317,10 +319,13 @@ class _Combine(torch.autograd.Function):
         gradient = dense(gradient)
         slopes = None
         if ctx.needs_input_grad[0]:
-            exact = torch.promote_types(gradient.dtype, torch.float32)  # sums over all pixels
+            # The gradient of a coefficient is the dot product of its tensor and the gradient, over all pixels: a long
+            # sum, which needs float32 at least.
+            exact = torch.promote_types(gradient.dtype, torch.float32)
             flat = gradient.permute(0, 2, 3, 1).reshape(-1).to(exact)
             kept = [dense(x).permute(0, 2, 3, 1).reshape(-1).to(exact) for x in ctx.saved_tensors]
             slopes = torch.stack([torch.dot(x, flat) for x in kept])
+        # A tensor that was expanded gets the sum over the axes along which it was repeated.
         passed = [
             (gradient if factor == 1.0 else gradient * factor).sum_to_size(size).to(dtype) if needed else None
             for needed, factor, (size, dtype) in zip(ctx.needs_input_grad[2:], ctx.factors, ctx.like, strict=True)

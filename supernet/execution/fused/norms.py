@@ -124,6 +124,7 @@ class _SumOfNorms(torch.autograd.Function):
         gradient = dense(gradient)
         # Dense: the compiled part reads numbers that lie side by side, and an expanded tensor has one number.
         all_scales = scales[:, None].expand(-1, gradient.shape[1]).contiguous()
+        # Each term of a sum gets the gradient of the sum; each term is a batch norm whose scale is its weight.
         of_xs, of_scales = [], []
         for x, own, scale, needed in zip(xs, statistics, all_scales, ctx.needs_input_grad[3:], strict=True):
             dx, slopes = norm_gradients(gradient, x, own, scale, needed)

@@ -1,4 +1,4 @@
-"""What the fused executor computes with: states, sums in the making, norms, and statistics that are still to move."""
+"""The data of a fused pass: states of a cell, sums at its nodes, batch norms, and running statistics to update."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from supernet.space.choices import PartialChannels
 
 @dataclass
 class Sum:
-    """A node in the making: a linear combination of shared tensors, and terms that are scaled already.
+    """Collects what is added at a node: a linear combination of shared tensors, and terms that are scaled already.
 
     All tensors are (batch, channels, height, width), all weights 0-dimensional.
 
@@ -161,6 +161,8 @@ class State:
         key = (pooling.key, norm.eps)
         if key not in self.made:
             exact = torch.promote_types(self.x.dtype, torch.float32)
+            # Momentum 1.0 makes PyTorch overwrite these zeros by the batch's own statistics (the variance unbiased).
+            # Each norm then moves its running statistics towards them by its own momentum.
             mean, variance = self.x.new_zeros(2, self.x.shape[1], dtype=exact).unbind()
             pooled = self.pooled(pooling)
             self.made[key] = F.batch_norm(pooled, mean, variance, None, None, True, 1.0, norm.eps)

@@ -113,7 +113,7 @@ def _separable_layers(branches: Sequence[Branch]) -> list[SeparableLayer]:
 
 
 def _at_one_stride(branches: list[Branch]) -> list[Branch]:
-    """The branches, those alone whose stride is not the one that most have: what is stacked must be of one size."""
+    """Marks branches to run alone whose stride is not the most frequent one: a stack needs tensors of one size."""
     strides = Counter(stride for branch in branches if (stride := stride_of(branch.operation)) is not None)
     usual = [stride for stride, _ in strides.most_common(1)]
     return [branch if stride_of(branch.operation) in usual else branch.alone() for branch in branches]

@@ -62,15 +62,15 @@ class UniformStrategy(Strategy):
         self._like = torch.zeros(())
 
     def inherit(self, before: Strategy) -> None:
-        """Takes over nothing, for nothing is learnt before the end."""
+        """Takes nothing over, because an earlier stage has learnt nothing."""
 
     def sample(self, step: Step) -> Weights:
-        """One for the options of a uniformly drawn architecture, zero for the others; another at each step."""
+        """Draws an architecture uniformly at each step: its options have weight 1, all others weight 0."""
         self._draws += 1
         return self._weights(self._drawn(_PATH_STREAM, self._draws))
 
     def expected(self) -> Weights:
-        """Every option alike."""
+        """Gives all options of a decision the same weight."""
         return {n: self._like.new_full((len(d.options),), d.keep / len(d.options)) for n, d in self.decisions.items()}
 
     def finish(self, score: SupernetScore | None = None) -> Architecture:

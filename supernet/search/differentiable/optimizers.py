@@ -58,7 +58,7 @@ class ExponentiatedGradient(torch.optim.Optimizer):
             for theta in group["params"]:
                 if theta.grad is None:
                     continue
-                exponent = (-group["lr"] * theta.grad).clamp(max=60)  # e^60 takes all as well as more would
+                exponent = (-group["lr"] * theta.grad).clamp(max=60)  # a factor of e^60 already gives this option all the weight
                 grown = (theta * exponent.exp()).clamp_min(group["floor"])
                 theta.copy_(grown / grown.sum(-1, keepdim=True))
         return loss

@@ -87,7 +87,8 @@ class Projection(Wrapper):
         """What is decided, after the rounds that are left; without a score `argmax` for what is still open."""
         while score is not None and self._done < self.rounds:
             self._round(score)
-        # Edges whose operation is decided compare by its old weight while their node is open; 0 is what is out.
+        # An edge whose operation is decided is compared with others by that operation's old weight, as long as its node
+        # is open. The smallest number instead of 0 keeps it above what a round has removed, whose weight is 0.
         before = {n: w.clamp_min(torch.finfo(w.dtype).tiny) for n, w in self.strategy.expected().items()}
         strengths = {
             name: weight * before[name]

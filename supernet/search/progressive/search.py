@@ -303,7 +303,7 @@ def _wrapped(stage: ResolvedStage, strategy: Strategy) -> Strategy:
 
 
 def _chooser(chooser: Undecided, stage: ResolvedStage, kept: Mapping[str, Sequence[str]]) -> Undecided:
-    """The chooser, which builds what the stage is left with and as the stage wants it."""
+    """Returns a chooser that builds only the options that are left, with the stage's channels and dropout."""
     changes: dict[str, Any] = {}
     if kept:
         changes["kept"] = kept

@@ -94,7 +94,7 @@ class ResolvedStage:
         stage: what was asked for.
         space: in the size of this stage.
         recipe: in the length of this stage.
-        channel_divisor: operations see one channel in so many; None: what the chooser says.
+        channel_divisor: operations see the first 1 / `channel_divisor` of the channels; None: what the chooser says.
     """
 
     stage: Stage
