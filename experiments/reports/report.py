@@ -81,7 +81,7 @@ def sections(networks: Sequence[RunRecord]) -> list[Section]:
 
 
 def markdown(made: Sequence[Section], runs: int, left_out: int, unread: int = 0) -> str:
-    """The report as text, on so many `runs`; so many unfinished ones were `left_out`, and `unread` ones damaged."""
+    """Returns the report as text; `runs`, `left_out` (unfinished) and `unread` (damaged) are numbers of runs."""
     count = f"{runs} finished run{'s' * (runs != 1)}"
     left = f"; {left_out} unfinished left out" if left_out else ""
     left += f"; {unread} that could not be read left out" if unread else ""

@@ -67,7 +67,7 @@ class SupernetScore:
         return Measured({self.problem.task.score: averages.score}, {"images": float(averages.count)})
 
     def on(self, batches: int | None) -> SupernetScore:
-        """The same judge on so many batches; None: on all of its half."""
+        """Returns the same judge on this number of batches; None: on all of its half."""
         return replace(self, batches=batches)
 
     def of_weights(self, weights: Weights) -> float:

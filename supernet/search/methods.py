@@ -412,7 +412,7 @@ def r_darts_ada(factor: float = 10.0, most: float = 0.03) -> Method:
     figures are those of the authors' DARTS-ADA_search.sh; the default of their code is three times, up to 0.0243.
 
     Args:
-        factor: so many times as much weight decay each time.
+        factor: the weight decay is multiplied by it each time.
         most: the largest weight decay.
 
     Example:

@@ -58,7 +58,7 @@ class Undecided:
 
     Args:
         factories: the operations by name.
-        channel_divisor: the operations of an edge see the first 1 / `channel_divisor` of its channels (PC-DARTS). 1: all.
+        channel_divisor: the operations of an edge see the first 1 / `channel_divisor` of its channels (PC-DARTS).
         single: only operations whose weight is not zero run (GDAS, random search); otherwise all do.
         excluded: operations that are left out on every edge (FairDARTS has no "none").
         auxiliary: a skip connection runs beside the operations of every edge, also where it is none of them, and fades

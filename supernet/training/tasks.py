@@ -61,7 +61,7 @@ class Classification:
     """One label an image, judged by accuracy.
 
     Args:
-        auxiliary_weight: the loss is the cross entropy plus so many times that of an auxiliary head.
+        auxiliary_weight: the loss is the cross entropy plus this multiple of the auxiliary head's cross entropy.
         label_smoothing: share of a label that is spread over all classes, in [0, 1).
 
     Raises:

@@ -15,7 +15,7 @@ from supernet.space.cells import Cell
 from supernet.space.choices import OperationChoice, PartialChannels
 
 FRAME = 5
-"""Depthwise kernels that fit into a square of so many pixels share one convolution."""
+"""The side in pixels of a square; depthwise kernels that fit into it share one convolution."""
 
 
 def open_choice(edge: nn.Module) -> OperationChoice | None:

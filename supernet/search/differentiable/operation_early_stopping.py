@@ -118,7 +118,7 @@ class OperationEarlyStopping(Wrapper):
                 parameter.requires_grad_(name not in self._stopped)
 
     def _training_gradients(self) -> dict[str, list[Tensor]]:
-        """Returns the gradients that the last step left in each operation that still learns and took part in that step."""
+        """Returns the gradients that the last step left in each operation that still learns and took part in it."""
         if self._saved is not None:
             return self._saved
         found = {n: [p.grad for p in own] for n, own in self._operations.items() if n not in self._stopped}

@@ -58,7 +58,8 @@ class ExponentiatedGradient(torch.optim.Optimizer):
             for theta in group["params"]:
                 if theta.grad is None:
                     continue
-                exponent = (-group["lr"] * theta.grad).clamp(max=60)  # a factor of e^60 already gives this option all the weight
+                # A factor of e^60 gives an option all the weight; a larger one could overflow.
+                exponent = (-group["lr"] * theta.grad).clamp(max=60)
                 grown = (theta * exponent.exp()).clamp_min(group["floor"])
                 theta.copy_(grown / grown.sum(-1, keepdim=True))
         return loss

@@ -40,7 +40,7 @@ class Projection(Wrapper):
 
     Args:
         strategy: the gradient search inside; its network runs all operations of an edge.
-        batches: so many batches of the architecture's half judge a trial; None: all of it, as the authors do.
+        batches: the number of batches of the validation half that judge a trial; None: all, as the authors do.
         seed: of the order of the rounds; None: the strategy's.
 
     Raises:

@@ -31,8 +31,9 @@ class Stage:
         length: multiplies the epochs of the recipe, and its epochs of warm-up.
         rate: multiplies the learning rate of the weights.
         warm_up: multiplies the epochs of warm-up once more.
-        channel_divisor: operations see one channel in at most so many; None: what the chooser says.
-        keep: so many operations of each edge go on to the next stage, those of the largest weight; None: all.
+        channel_divisor: operations see the first 1 / d of the channels, d being at most this and fitting the channels;
+            None: what the chooser says.
+        keep: the number of operations of each edge, those of the largest weight, that the next stage has; None: all.
         inherit_weights: weights and alphas of what is left come from the stage before; False: both start afresh.
         schedule: "whole" runs the learning rate once over all stages, "own" once in each.
         skip_dropout: as in `SearchRecipe`; 0: what the recipe says.
