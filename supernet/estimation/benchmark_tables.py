@@ -1,4 +1,4 @@
-"""Tables of what is known about architectures: a benchmark's accuracies, looked up instead of trained.
+"""Benchmark tables: accuracies of architectures that are looked up, so that no network has to be trained.
 
 A table is a CSV file, plain or compressed (.gz), in UTF-8. Lines that begin with "#" are comments. The first other line
 names the columns; one is `arch`, a cell as NAS-Bench-201 writes it (`supernet.space.nasbench201.to_string`), all

@@ -1,4 +1,4 @@
-"""How good an architecture is by the supernet's own weights: the estimate that one-shot methods decide by."""
+"""Scores an architecture by the weights of the supernet: the estimate by which one-shot methods decide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a built network runs for a while: by another executor, in another mode, or with its norms otherwise.
+"""Changes for a while how a network runs: by another executor, in another mode, or with other batch norms.
 
 All of these are context managers: at the end of the block the network is what it was before.
 """

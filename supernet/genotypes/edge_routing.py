@@ -1,4 +1,4 @@
-"""Places the parts of a cell's picture, in inches, so that curves and labels do not cover each other."""
+"""Places the parts of a cell's drawing, in inches, so that curves and labels do not cover each other."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Route:
-    """The way of an edge through the picture.
+    """The curve of an edge in the drawing, and the place of its label.
 
     Args:
         edge: the edge.

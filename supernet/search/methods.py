@@ -1,4 +1,4 @@
-"""The methods of the literature: each is one expression, with the values that its authors published.
+"""The search methods of the literature: one function for each, with the values that its authors published.
 
 A method is made of parts (`Method`). Most are first-order DARTS with one or two other parts, and say no more than
 those. The values are those of the search on CIFAR-10, from the papers and from the code that the authors released;

@@ -1,4 +1,4 @@
-"""How a supernet is searched: the settings of the loop, whatever the method."""
+"""The settings of the search loop that do not depend on the method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a strategy is, and what it is given at each step of a search."""
+"""The interface of a search strategy, and the `Step` that it is given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open decisions as modules, and the supernet: a network that holds some."""
+"""Modules for open decisions: a mixed operation on an edge, and a weighted sum at a node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who answers when a network under construction asks: everything stays open (a supernet) or one answer is kept."""
+"""Choosers answer the questions of a network builder: all options stay open (a supernet) or one is kept."""
 
 from __future__ import annotations
 

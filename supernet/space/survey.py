@@ -89,7 +89,7 @@ def survey(space: Any, shape: tuple[int, int, int], classes: int) -> dict[str, s
 
 
 def divisor(most: int, asked: Mapping[str, set[int]]) -> int:
-    """The largest divisor of all numbers of channels that leaves two channels or more.
+    """Finds the largest divisor of all numbers of channels that leaves two channels or more.
 
     Args:
         most: the largest that it may be.

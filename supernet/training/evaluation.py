@@ -1,4 +1,4 @@
-"""How well a network, or any other function of images, does on a part of the data."""
+"""Measures a network, or any other function of images, on a part of the data."""
 
 from __future__ import annotations
 

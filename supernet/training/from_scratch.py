@@ -1,4 +1,4 @@
-"""The plain network of a genotype: built, and trained from scratch."""
+"""Builds the plain network of a genotype and trains it from scratch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Averages that stay on the device until they are read, and the check that training has not diverged."""
+"""Averages that stay on the device until they are read, and a check for diverged training."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Meter:
         return self._count
 
     def reset(self) -> None:
-        """Starts anew."""
+        """Sets all sums back to zero."""
         for total in (self._loss, self._score, self._finite):
             total.zero_()
         self._count = self._batches = 0

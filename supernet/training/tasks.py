@@ -1,4 +1,4 @@
-"""What a batch means: how it enters a network and what the output is measured by. The loops never look inside one."""
+"""Tasks: which part of a batch enters a network, and how the output is scored. The loops leave both to the task."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Output = Tensor | tuple[Tensor, Tensor]
 
 
 class Task(Protocol):
-    """What the loops ask of a problem, and what everybody who judges a network asks.
+    """The interface between the loops and a problem such as classification.
 
     `score` names what networks are compared by, the larger the better: it stands in tags and lines, too.
     """

@@ -1,4 +1,4 @@
-"""What calls of the compiled part share: tensors in its order, the settings of a convolution and of a norm."""
+"""Helpers for calls of the compiled functions: channels-last tensors, settings of a convolution and of a norm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operations of the fused executor with gradients of their own, for channels-last tensors on a CPU.
+"""Operations of the fused executor, each with its own gradient, for channels-last tensors on a CPU.
 
 A convolution's function takes its kernels from one of two backends, modules with functions of the same names:
 `compiled_kernels`, where that serves, and `torch_kernels`. A function says what is kept for the gradient and which
@@ -156,12 +156,12 @@ def pointwise(x: Tensor, weight: Tensor, *, relu: bool) -> Tensor:
 
 
 def _backend(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> Backend:
-    """Where the kernels of a separable convolution come from."""
+    """Chooses the backend that computes a separable convolution."""
     return compiled_kernels if compiled_kernels.serves(x, depthwise, pointwise, window) else torch_kernels
 
 
 def _in_one_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """As autocast would have them, where it is on."""
+    """Converts tensors to the type of autocast, where autocast is on."""
     kind = tensors[0].device.type
     if not torch.is_autocast_enabled(kind):
         return tensors
@@ -251,7 +251,7 @@ def quarters(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Quarters(torch.autograd.Function):
-    """Slicing whose gradient is channels-last (PyTorch's is not, and all that is added to it is then copied)."""
+    """Slices with a channels-last gradient. PyTorch's own gradient is not, and each addition to it would copy."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:

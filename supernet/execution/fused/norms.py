@@ -138,7 +138,7 @@ class _SumOfNorms(torch.autograd.Function):
 
 
 def _scales(weights: Tensor | None, weighted: Sequence[bool], like: Tensor) -> Tensor:
-    """The weights, with 1 where there is none."""
+    """Returns one scale for each norm: its weight, or 1 where it has none."""
     scales = like.new_ones(len(weighted))
     if weights is not None:
         scales[torch.tensor(weighted)] = weights.to(scales.dtype)
@@ -183,7 +183,7 @@ def line(statistics: Tensor, scale: Tensor | None, shift: Tensor | None) -> tupl
 
 
 def _extent(x: Tensor) -> tuple[ctypes.c_int64, int]:
-    """How many numbers, and of how many channels."""
+    """Returns the number of values and the number of channels of a tensor."""
     return ctypes.c_int64(x.numel()), x.shape[1]
 
 

@@ -47,7 +47,7 @@ class Sum:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing has come that says how large the sum is."""
+        """Whether nothing was added yet, so that the shape of the sum is unknown."""
         return not self.terms and not self.shared and not self.norms
 
     def add(self, x: Tensor, weight: Tensor | None) -> None:
@@ -97,7 +97,7 @@ class Sum:
 
 @dataclass
 class State:
-    """A state, and what is computed of it once for all edges that leave it.
+    """A state of a cell, with results that are computed once and shared by all edges that leave it.
 
     Args:
         x: (batch, channels, height, width), channels-last.
@@ -188,7 +188,7 @@ class State:
 
 @dataclass
 class Statistics:
-    """Running statistics that are still to be moved, all together: one call instead of two for each norm.
+    """Collects updates of running statistics and makes them in one call instead of two for each norm.
 
     Args:
         targets: by momentum, the running means and variances, and what each of them is moved towards.

@@ -1,4 +1,4 @@
-"""In which groups, stacks and order the executor `stacked` evaluates a cell; `planning.py` finds it.
+"""The plan by which the executor `stacked` evaluates a cell: groups, stacks and order; `planning.py` makes it.
 
 A *branch* is one candidate operation of one edge. Branches whose edges leave the same states are one *edge group*. In
 a group, separable convolutions of the same kernels are a *tower*: a *layer* of it is one depthwise convolution, one

@@ -74,7 +74,7 @@ class UniformStrategy(Strategy):
         return {n: self._like.new_full((len(d.options),), d.keep / len(d.options)) for n, d in self.decisions.items()}
 
     def finish(self, score: SupernetScore | None = None) -> Architecture:
-        """The best of the candidates; without a score the first, of which nothing is known."""
+        """Returns the best candidate by the score; without a score the first candidate."""
         if score is None:
             return self._drawn(_CANDIDATE_STREAM, 0)
 
@@ -88,7 +88,7 @@ class UniformStrategy(Strategy):
         return best(finalists, 1, score.on(None))[0]
 
     def to(self, device: torch.device) -> Self:
-        """Says where weights are made."""
+        """Sets the device on which weights are made."""
         self._like = self._like.to(device)
         return self
 

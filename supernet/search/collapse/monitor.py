@@ -1,4 +1,4 @@
-"""The collapse monitor: looks for the signs of a search going wrong, says so in words, and stops or rolls back.
+"""The collapse monitor: finds signs that a search goes wrong, warns, and can stop the search or roll it back.
 
 Searches by gradient can collapse: skip connections, which learn fastest, crowd out whatever has weights to learn (Zela
 et al. 2020, "Understanding and Robustifying Differentiable Architecture Search"). The monitor only looks: it draws from
@@ -132,7 +132,7 @@ class CollapseMonitor:
         return Architecture.from_json(self._stopped) if self._stopped else None
 
     def _keep_snapshot(self, epoch: int) -> None:
-        """Of the epochs that may still be returned to, and of no other."""
+        """Keeps snapshots only of the epochs to which the search may still return."""
         settings = self._settings
         in_time = epoch >= self._not_before and epoch + settings.reach * settings.every < self._epochs - 1
         if self._adaptable and in_time:
@@ -233,7 +233,7 @@ def copied(state: Any) -> Any:
 
 
 def risen(values: Sequence[float], window: int, delta: int) -> float | None:
-    """How many times larger the mean of the last values is than it was before: the trigger of RobustDARTS.
+    """Divides the mean of the last values by an earlier mean: the criterion of RobustDARTS.
 
     The code of Zela et al. 2020 does the same. The older mean belongs to the value in its middle, which has the number
     len(values) - 1 - window // 2 - delta.

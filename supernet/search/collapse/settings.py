@@ -95,7 +95,7 @@ class MonitorSettings:
 
     @property
     def reach(self) -> int:
-        """How many looks ago the older mean's epoch is."""
+        """The number of looks between now and the epoch of the older mean."""
         return self.window // 2 + self.delta
 
     def looks_after(self, epoch: int, epochs: int) -> bool:

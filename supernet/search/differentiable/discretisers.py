@@ -1,4 +1,4 @@
-"""Discretisers: from what a search thinks of each option to one architecture."""
+"""Discretisers: each turns the strengths of all options into one architecture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objective terms: what else an architecture should be good at, added to the validation loss.
+"""Objective terms: further goals of a search besides accuracy, added to the validation loss.
 
 A term maps the alphas as one evaluation sees them to a scalar, differentiable in the logits. To add one, write a
 function or a frozen dataclass and give it to the strategy by a name of your own.

@@ -40,7 +40,7 @@ class Ranked(Relaxation, Protocol):
 
 
 def strength(relaxation: Relaxation, logits: Tensor) -> Tensor:
-    """By what the options of one decision are ranked in the end.
+    """Returns the strengths by which the options of one decision are ranked in the end.
 
     Args:
         relaxation: of the decision.

@@ -73,7 +73,7 @@ class WeightTransform(ABC):
 
 
 def transformed(transforms: Sequence[WeightTransform], weights: Weights, at: TransformContext) -> Weights:
-    """Weights as the network is given them, after one transform and then the next.
+    """Applies transforms to weights, one after the other, as the network will be given them.
 
     Args:
         transforms: in their order.
@@ -96,7 +96,7 @@ def transformed(transforms: Sequence[WeightTransform], weights: Weights, at: Tra
 
 
 def _loss_after(rest: Sequence[WeightTransform], at: TransformContext, weights: Weights) -> Tensor:
-    """The loss with the transforms that follow applied."""
+    """Returns the loss under weights to which the transforms that follow were applied."""
     assert at.loss is not None
     return at.loss(transformed(rest, weights, at))
 

@@ -1,4 +1,4 @@
-"""A search in one stage or in several, each a plain `search()`: the job and the library's users call it alike.
+"""Runs a search in one stage or in several; each stage is one call of `search`.
 
 Each stage has a name of its own for what it reports and saves: "search" if it is the only one, else "search1",
 "search2", ... A search that goes on runs through its finished stages again, which restores them from their last
@@ -133,7 +133,7 @@ class BuiltStage:
 
 
 def stage_name(number: int, stages: int) -> str:
-    """The name under which a stage reports and saves.
+    """Returns the name under which a stage reports and saves.
 
     Args:
         number: of the stage, from 0.

@@ -1,4 +1,4 @@
-"""The stages of a search: what changes from one stage to the next. Each of them is a plain `search()`.
+"""The stages of a search, and what changes from one to the next. Each stage is one call of `search`.
 
 P-DARTS and progressive DrNAS begin with many operations in a small network and go on with fewer in a larger one. What
 a stage says is relative to the space and the recipe, so that the same stages go with any space and any data.
@@ -107,7 +107,7 @@ class ResolvedStage:
 def resolve_stages(
     stages: Sequence[Stage], space: Any, recipe: SearchRecipe, shape: tuple[int, int, int], classes: int
 ) -> list[ResolvedStage]:
-    """The stages of a search, in numbers of this space and this recipe.
+    """Computes the sizes and lengths of all stages of a search from this space and this recipe.
 
     Args:
         stages: what each of them changes; none: one stage that changes nothing.
@@ -175,7 +175,7 @@ def _rounded(value: float) -> int:
 
 
 def _resized(stages: Sequence[Stage], number: int, space: Any, shape: tuple[int, int, int], classes: int) -> Any:
-    """The space in the stage's size, but with no fewer cells than it takes to ask all of its questions."""
+    """Returns the space in the stage's size, with enough cells to have all of its decisions."""
     stage = stages[number]
     for name, factor, setting in (("depth", stage.depth, "cells"), ("width", stage.width, "channels")):
         if factor != 1.0 and setting not in {f.name for f in fields(space)}:
