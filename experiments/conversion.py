@@ -1,4 +1,4 @@
-"""Values from a yaml or a command line, held against the annotation of the parameter that they are for."""
+"""Converts values from a yaml or a command line to the types that the parameters are annotated with."""
 
 from __future__ import annotations
 

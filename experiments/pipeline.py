@@ -127,7 +127,7 @@ def _hydra_main(began: Start, locks: ExitStack) -> None:
 
 
 def _explain(error: Exception, directory: Path, again: str) -> int | None:
-    """Says what a person can do about an error, and gives the exit code; None where the fault is not theirs.
+    """Tells the user what to do about an error and returns the exit code; None where the error is of another kind.
 
     `directory` is that of the run or sweep, `again` the command that goes on with it.
     """

@@ -1,4 +1,4 @@
-"""The stages of the main job: each takes the job, does one thing and returns what it made."""
+"""The steps of the main job after the search: retraining, test, and the file of the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trained network says of images: supernet-predict RUN_DIR image.png ..."""
+"""Classifies images with a trained network: supernet-predict RUN_DIR image.png ..."""
 
 from __future__ import annotations
 

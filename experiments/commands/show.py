@@ -1,4 +1,4 @@
-"""What a genotype is: supernet-show RUN_DIR|FILE|NAME prints its size and cells; --output FOLDER draws them."""
+"""Shows a genotype: supernet-show RUN_DIR|FILE|NAME prints its size and cells; --output FOLDER draws them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What finished runs say together: supernet-report RUNS... writes report.md, report.csv and report.png.
+"""Compares finished runs: supernet-report RUNS... writes report.md, report.csv and report.png.
 
 supernet-report runs/micro                       every finished run below a folder
 supernet-report runs/digits/sweep_2026-... RUN   a sweep and a run
