@@ -231,13 +231,13 @@ def _own_operations(nodes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _retrain_space(settings: dict[str, Any], name: str) -> Any:
-    """Returns the space in the size of the final network. The space is checked already, so an error is in the changes."""
+    """Returns the space in the size of the final network. The space is valid already: errors are in the changes."""
     changes = ((settings["retrain"] or {}).get("network") or {}).get(name, {})
     return build({**settings["space"], **changes}, f"retrain.network.{name}")
 
 
 def from_table(job: Job, architecture: Architecture) -> Mapping[str, float]:
-    """Looks a cell up in the table; returns nothing where there is no table. Raises InputError where it lacks the cell."""
+    """Looks a cell up in the table; empty where there is no table. Raises InputError where the table lacks the cell."""
     if job.table is None:
         return {}
     with named({"table": None}, way_out="; table=none does without it"):

@@ -8,7 +8,7 @@ Everything that is not on the list below is refused:
 - no text, at any depth, has an interpolation (`${...}`) in it: so nothing is left that OmegaConf would work out later;
 - no text has control characters, with which Hydra's messages could write anything on a terminal (a pasted genotype has
   line ends);
-- a group (data, method, ...), which a folder of one's own can make of any name, gets the name of an option, several, or
+- a group (data, method, ...), which a user's folder can make of any name, gets the name of an option, several, or
   a pattern of such names, and never a path.
 
 What passes is written anew where its spelling leaves room for a second reading. The composed settings are held against

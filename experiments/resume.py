@@ -24,7 +24,7 @@ from .recorded_words import check_words, parse, texts, values_of, write
 from .records.summary import ENVIRONMENT, SUMMARY
 
 _OVERRIDES, _SWEPT = Path(".hydra") / "overrides.yaml", "multirun.yaml"
-_FOLDER = ("--config-dir", "-cd")  # Hydra's flag for a folder of one's own settings; it is not recorded in a run
+_FOLDER = ("--config-dir", "-cd")  # Hydra's flag for a folder of the user's settings; it is not recorded in a run
 _SWEEP = ("-m", "--multirun")
 _ROOM = 10_000_000  # bytes that a disk needs to have free for a run to start
 _MOST_JOBS = 10_000
@@ -92,7 +92,7 @@ def arguments(given: list[str]) -> list[str]:
 
 
 def command(directory: Path, given: list[str]) -> str:
-    """Returns the command that continues the run in `directory`, started with the arguments `given`, from any folder."""
+    """Returns the command that continues the run in `directory`, started with arguments `given`, from any folder."""
     flags, overrides = _split(given)
     folder = [flag if flag in _FOLDER else _whole(flag) for flag in flags]
     words = [w for w in overrides if not w.lstrip("+~").startswith(("resume=", "hydra", "-"))]
@@ -164,7 +164,7 @@ def _split(given: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _folders(flags: Sequence[str]) -> list[Path]:
-    """The folders of one's own settings that such flags name."""
+    """The folders of the user's own settings that such flags name."""
     values = itertools.chain.from_iterable(flag.partition("=")[::2] if "=" in flag else [flag] for flag in flags)
     return [Path(value) for value in values if value not in _FOLDER]
 

@@ -198,7 +198,7 @@ def find_runs(places: Iterable[Path]) -> list[Path]:
 
 
 def natural(path: Path) -> list[tuple[int, str]]:
-    """A key that sorts job 10 after job 9."""
+    """Returns a key that sorts job 10 after job 9."""
     return [(len(part) if part.isdecimal() else 0, part) for part in path.parts]
 
 

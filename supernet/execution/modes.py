@@ -142,7 +142,7 @@ def single_paths(network: nn.Module) -> AbstractContextManager[None]:
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Within it `network` is in evaluation mode; at the end each of its modules is in its own mode again.
 
-    `network.train()` would put modules into training mode that were not, such as norms that somebody froze.
+    `network.train()` would put modules into training mode that were not, such as frozen norms.
 
     Args:
         network: any module.

@@ -85,7 +85,7 @@ class Norm:
 
 
 def once(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Marks a gradient that cannot be differentiated itself: it raises where somebody tries.
+    """Marks a gradient that cannot be differentiated itself: it raises an error on the attempt.
 
     PyTorch's own `once_differentiable` does not: where `torch.autograd.grad` asks for a second gradient, it leaves the
     part out without a word.

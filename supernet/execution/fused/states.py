@@ -104,7 +104,7 @@ class State:
         statistics: takes the batch's statistics of every norm.
         made: what was computed of x so far, by its name or the key of a pooling.
         norms: the mean and the variance of each norm in `made`, each (channels,).
-        part: with partial channels, the state of those that are operated on; None as long as nobody asked.
+        part: with partial channels, the state of those that are operated on; None until it is needed.
 
     Example:
         >>> state = State(torch.tensor([-1.0, 2.0]).view(1, 2, 1, 1), Statistics())

@@ -19,7 +19,7 @@ defines, because
 8. with partial channels all of that concerns the part that is operated on; what passes by is a weighted sum as well,
    and shuffling both together is linear and the same for all edges of a node, so that it is done once for a node.
 
-What is not recognised, such as an operation of one's own, is run by itself and joins the sum. A cell that is not a
+What is not recognised, such as a user's operation, is run by itself and joins the sum. A cell that is not a
 plain search cell is left to the reference (`cells.one_by_one`): one that is decided, has dropped paths, changes the
 width on its edges, or runs single paths, which are few operations anyway.
 

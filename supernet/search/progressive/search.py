@@ -313,7 +313,7 @@ def _chooser(chooser: Undecided, stage: ResolvedStage, kept: Mapping[str, Sequen
         changes["factories"] = {**chooser.factories, SKIP: dropped(chooser.factories[SKIP])}
     try:
         return replace(chooser, **changes)
-    except TypeError as error:  # a chooser of somebody's own
+    except TypeError as error:  # a chooser of the user
         raise InputError(f"chooser: cannot do with fewer operations or channels ({error})") from None
 
 
