@@ -23,7 +23,7 @@ def command(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
     """Decorates the main function of the console command `name`.
 
     InputError becomes one line and exit code 2. Where what reads the output has gone (`... | head`) the command ends
-    without a word, with exit code 141.
+    silently, with exit code 141.
     """
 
     def decorate(main: Callable[[], None]) -> Callable[[], None]:

@@ -58,7 +58,7 @@ class Job:
         divided: which training images which step gets.
         directory: what the job leaves lies there.
         console: where it prints.
-        template: the run of every step, but for the names under which steps report and save.
+        template: the run of every step, except the names under which steps report and save.
         data: the images.
         space: in the size that the settings say.
         search: the search, before it runs.

@@ -11,8 +11,8 @@ Everything that is not on the list below is refused:
 - a group (data, method, ...), which a user's folder can make of any name, gets the name of an option, several, or
   a pattern of such names, and never a path.
 
-What passes is written anew where its spelling leaves room for a second reading. The composed settings are held against
-the yaml files and the typed words once more, before anything is made of them.
+A word that passes is written again where its spelling could be read in two ways. The composed settings are compared
+with the yaml files and the typed words once more, before anything is made of them.
 """
 
 from __future__ import annotations

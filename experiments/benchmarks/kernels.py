@@ -1,6 +1,6 @@
 """Counts the tensor operations of a pass of the supernet, and estimates the number of GPU kernels.
 
-Counted by what reaches PyTorch's dispatcher in one forward and backward pass with all gradients. Views launch nothing
+It counts what reaches PyTorch's dispatcher in one forward and backward pass with all gradients. Views launch nothing
 on a GPU; the kernels of the rest are an estimate (a convolution's backward pass is two, and so on). Then the seconds
 of forward and backward passes, executors taking turns.
 

@@ -90,7 +90,7 @@ class SupernetScore:
 
 @dataclass(frozen=True)
 class RecalibratedScore:
-    """Judges an architecture by itself with the supernet's weights: its norms' statistics are taken anew.
+    """Judges an architecture by itself with the supernet's weights, after measuring its norms' statistics again.
 
     Args:
         problem: its supernet, in training mode; `train` recalibrates and `valid` judges.
@@ -122,5 +122,5 @@ class RecalibratedScore:
 
 
 def _some(source: Source, count: int, stream: torch.Generator) -> Source:
-    """So many images of a source, drawn anew for each stream."""
+    """Draws some images of a source; each stream draws others."""
     return source.subset(torch.randperm(len(source), generator=stream)[:count])

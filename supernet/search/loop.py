@@ -105,7 +105,7 @@ def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bo
         step: the batches, the supernet and its optimiser.
         strategy: learns from the step and says which weights the supernet runs with.
         clip: largest norm of the weights' gradient.
-        learn_alphas: False: the alphas stand still.
+        learn_alphas: False: the alphas do not change.
 
     Returns:
         The training batch's mean loss and the sum of its images' scores, both 0-dimensional and without gradient.

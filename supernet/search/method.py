@@ -96,7 +96,7 @@ class Method:
         return self if self.optimizer is None else replace(self, optimizer=partial(self.optimizer, lr=lr))
 
     def with_recipe(self, recipe: SearchRecipe) -> Method:
-        """The same method with another recipe, but for the settings that the method `keeps`.
+        """The same method with another recipe; the settings that it `keeps` stay as they are.
 
         Args:
             recipe: the recipe of the search.
@@ -118,7 +118,7 @@ class Method:
         or more.
 
         Args:
-            epochs: how many; in the first the alphas stand still, unless it is the only one.
+            epochs: how many; the alphas do not change in the first, unless it is the only one.
             batch_size: images in a batch.
 
         Returns:

@@ -74,14 +74,14 @@ class SearchRecipe:
 def skip_dropout(most: float, epoch: int, epochs: int, warm_up: int) -> float:
     """Gives the rate of dropout after skip connections in one epoch (P-DARTS, Chen et al. 2019, section 3.3).
 
-    While the alphas stand still, the rate is `most` (epochs - epoch - 1) / epochs, as in the authors' code. From then
+    While the alphas do not change, the rate is `most` (epochs - epoch - 1) / epochs, as in the authors' code. From then
     on it is `most` exp(-0.2 (epoch - warm_up)).
 
     Args:
         most: the rate from which it falls, in [0, 1).
         epoch: the epoch, counted from 0.
         epochs: how many epochs the search has.
-        warm_up: how many epochs the alphas stand still.
+        warm_up: the number of epochs in which the alphas do not change.
 
     Returns:
         The rate, in [0, `most`].

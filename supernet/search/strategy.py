@@ -158,7 +158,7 @@ class Strategy(ABC):
         """
 
     def measures(self) -> Mapping[str, float]:
-        """Gives what is worth a plot once an epoch.
+        """Gives values to plot, once an epoch.
 
         Returns:
             Scalars by tag.

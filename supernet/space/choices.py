@@ -96,7 +96,7 @@ class OperationChoice(Choice):
 
     @property
     def key(self) -> tuple[str, int]:
-        """Edges of one key are handed the same weights."""
+        """The key of the edge; edges of one key get the same weights."""
         return self.decision.name, len(self.candidates)
 
     def of_candidates(self, weights: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ class PartialChannels(nn.Module):
         return self.shuffle(self.choice(x[:, : self.operated]), self.bypass(x[:, self.operated :]))
 
     def bypass(self, rest: Tensor) -> Tensor:
-        """What becomes of the other channels: (batch, channels - operated, height / stride, width / stride)."""
+        """Returns the other channels, max-pooled at stride 2: (batch, channels - operated, height / stride, ...)."""
         return rest if self.stride == 1 else nn.functional.max_pool2d(rest, 2, 2, ceil_mode=True)
 
     def shuffle(self, operated: Tensor, rest: Tensor) -> Tensor:

@@ -117,7 +117,7 @@ class Undecided:
         return replace(site, channels_in=channels // divisor, channels_out=channels // divisor)
 
     def _left(self, decision: Decision) -> Decision:
-        """The decision, of the options that are neither excluded nor gone."""
+        """Returns the decision with the options that are neither excluded nor pruned."""
         name, options = decision.name, decision.options
         if unknown := [option for option in self.excluded if option not in self.factories]:
             raise InputError(
@@ -136,7 +136,7 @@ class Undecided:
 
 @dataclass(frozen=True)
 class Decided:
-    """Keeps what the architecture says: the network is a plain one, with nothing of the search in it.
+    """Keeps what the architecture says: the network is a plain one, without any part of the search.
 
     Args:
         architecture: the options that are kept, by decision.

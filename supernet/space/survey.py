@@ -66,7 +66,7 @@ def random_cell(
 
 
 def survey(space: Any, shape: tuple[int, int, int], classes: int) -> dict[str, set[int]]:
-    """Finds out which operations a space asks for, without weights.
+    """Lists the operations that a space asks for, without making weights.
 
     Args:
         space: whose network is walked through.

@@ -28,7 +28,7 @@ class Task(Protocol):
     def score(self) -> str: ...
 
     def inputs(self, batch: Batch) -> Tensor:
-        """What of the batch goes into the network, (batch, channels, height, width)."""
+        """Returns the part of the batch that enters the network, (batch, channels, height, width)."""
         ...
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
@@ -40,7 +40,7 @@ class Task(Protocol):
         ...
 
     def tally(self, output: Output, batch: Batch) -> Tensor:
-        """What the scores of a whole set are computed of: tallies of its batches are added up."""
+        """Returns the counts of a batch; the sum over all batches gives the scores of the whole set."""
         ...
 
     def scores(self, tally: Tensor) -> Mapping[str, float]:
@@ -127,7 +127,7 @@ class Classification:
         return replace(self, auxiliary_weight=auxiliary_weight, label_smoothing=label_smoothing)
 
     def _right(self, output: Output, batch: Batch) -> Tensor:
-        """(batch,) whether each image's largest logit is its label's."""
+        """Whether each image's largest logit is its label's, (batch,)."""
         logits = output[0] if isinstance(output, tuple) else output
         return logits.detach().argmax(dim=1) == batch.labels
 

@@ -88,7 +88,7 @@ def once(backward: Callable[..., Any]) -> Callable[..., Any]:
     """Marks a gradient that cannot be differentiated itself: it raises an error on the attempt.
 
     PyTorch's own `once_differentiable` does not: where `torch.autograd.grad` asks for a second gradient, it leaves the
-    part out without a word.
+    part out silently.
 
     Args:
         backward: the `backward` of an autograd function: (its context, gradients of the outputs) -> gradients.

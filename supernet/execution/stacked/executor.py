@@ -49,7 +49,7 @@ _PLANS: WeakKeyDictionary[Cell, Plan | None] = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Stacked:
-    """Evaluates a search cell in few and large operations, as a GPU wants them.
+    """Evaluates a search cell in a few large operations, which suits a GPU.
 
     Args:
         pointwise: how the 1x1 convolutions of a stack are done, as a grouped convolution or as a batched matrix
@@ -189,7 +189,7 @@ class _States:
             self._rests.append({})
 
     def _passing_by(self, node: int) -> Tensor:
-        """The channels that are not operated on, of all edges into a node, weighted."""
+        """Adds up the channels that are not operated on, of all edges into a node, weighted."""
         rests, number = [], node - len(self._cell.preprocess)
         for source, name in self._cell.incoming[number]:
             edge, known = self._cell.edges[name], self._rests[source]

@@ -80,7 +80,7 @@ class Tower:
 
 @dataclass(frozen=True)
 class SharedRead:
-    """What reads one source in one way and goes to several nodes: factorised reductions, a pooling or another module.
+    """A module that reads one source and goes to several nodes: a pooling, factorised reductions or another.
 
     Args:
         source: the state that is read.

@@ -120,7 +120,7 @@ def _at_one_stride(branches: list[Branch]) -> list[Branch]:
 
 
 class _Draft:
-    """Collects, group after group and stack after stack, which tensors they need."""
+    """Collects the tensors that groups and stacks need, in their order."""
 
     def __init__(self, channels: int, frame: int) -> None:
         self._channels, self._frame = channels, frame
@@ -130,7 +130,7 @@ class _Draft:
         self.places: list[list[int]] = []
 
     def group(self, sources: tuple[int, ...], branches: list[Branch]) -> EdgeGroup:
-        """Plans what leaves `sources`, in the order in which it is evaluated."""
+        """Plans the edges that leave `sources`, in the order in which they are evaluated."""
         separable = [branch for branch in branches if isinstance(branch.operation, Separable)]
         towers = tuple(self._tower(members) for members in self._towers(separable))
         return EdgeGroup(

@@ -34,7 +34,7 @@ class CollapseMonitor:
         settings: when it looks, and what follows.
         problem: its supernet is looked at.
         strategy: its architecture is looked at.
-        recipe: of the search; the alphas stand still while it warms up.
+        recipe: of the search; the alphas do not change while it warms up.
         epochs: the loop, whose optimiser gets another weight decay where the search is rolled back.
         parts: what else has a state and is rolled back, by name.
 
@@ -186,7 +186,7 @@ _REMEDIES = "the method r_darts_l2, darts_minus or sdarts_rs, or a weight decay 
 
 
 def signs(settings: MonitorSettings, found: Measurements) -> dict[str, str]:
-    """Finds the signs of a collapse in one look, but for the rise of lambda_max.
+    """Finds the signs of a collapse in one look, except a rise of lambda_max, which takes several looks.
 
     Args:
         settings: what counts as a sign.

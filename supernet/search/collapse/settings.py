@@ -22,7 +22,7 @@ class MonitorSettings:
         iterations: the largest number of products with the Hessian for one lambda_max.
         tolerance: how exact lambda_max is, relative to itself.
         recalibration: the number of training batches that set the norms before the architecture is measured by itself.
-        since: the part of the search before which no share or gap is a sign: architectures are all but random there.
+        since: the part of the search before which no share or gap is a sign: architectures are nearly random there.
         spared: kinds of cells whose shares are no sign: in reduction cells skip connections have weights, and good ones
             have pooling, too.
         many_skips: a larger share of skip connections among kept edges is a sign; good published cells have a quarter.

@@ -1,6 +1,6 @@
 """Search by gradient: logits, a relaxation that makes weights of them, and an architect that gives their gradient.
 
-DARTS, GDAS, SNAS and their kin are this class with other parts; none is a class of its own.
+DARTS, GDAS, SNAS and similar methods are this class with different parts; none has its own class.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _INITIAL_STREAM, _NOISE_STREAM = 0xA1FA, 0x0153
 
 
 def small_normal(options: int, generator: torch.Generator) -> Tensor:
-    """Starts undecided but for a small noise: 1e-3 times a normal draw (DARTS' code).
+    """Starts near zero: 1e-3 times a normal draw (DARTS' code).
 
     Args:
         options: how many the decision has.
@@ -70,7 +70,7 @@ def uniform(options: int, generator: torch.Generator) -> Tensor:
 
 
 def zero(options: int, generator: torch.Generator) -> Tensor:
-    """Starts undecided (FairDARTS, Chu et al. 2020, whose sigmoids are then 1/2).
+    """Starts at zero (FairDARTS, Chu et al. 2020, whose sigmoids are then 1/2).
 
     Args:
         options: how many the decision has.

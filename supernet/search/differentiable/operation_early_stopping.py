@@ -1,8 +1,8 @@
 """Stops an operation from learning once its gradients on the two halves of the data disagree.
 
 This is OLES (Jiang, Ji, Zhu, Yuan and Huang 2023). Operations with weights overfit the training half, and therefore
-lose to skip connections on the validation half. `OperationEarlyStopping` wraps any strategy and changes nothing of it:
-it only keeps weights of the supernet from being trained further.
+lose to skip connections on the validation half. `OperationEarlyStopping` wraps any strategy. It does not
+change the strategy: it only stops weights of the supernet from being trained further.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class OperationEarlyStopping(Wrapper):
         self._stop_weak([name for name in training if self._counts[name] == self._every])
 
     def _stop_weak(self, due: Sequence[str]) -> None:
-        """Stops those of the operations `due` that agree too little; the others begin anew."""
+        """Stops those of the operations `due` whose gradients agree too little; sets all their sums back to 0."""
         if not due:
             return
         totals = torch.stack([self._totals[name] for name in due]).tolist()

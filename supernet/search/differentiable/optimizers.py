@@ -45,7 +45,7 @@ class ExponentiatedGradient(torch.optim.Optimizer):
         """Takes one step against the parameters' `.grad`; a parameter without one stays as it is.
 
         Args:
-            closure: computes the loss and the gradients anew (None: they are there).
+            closure: computes the loss and the gradients; None: the gradients are there already.
 
         Returns:
             What `closure` returned.

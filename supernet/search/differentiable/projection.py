@@ -1,7 +1,7 @@
 """Selection by perturbation: how much the supernet loses without an option says how good it is.
 
-DARTS-PT (Wang, Cheng, Chen, Tang and Hsieh 2021, algorithm 1) trusts no alpha in the end. One decision after the other
-is made, and between two of them the supernet goes on learning with what is decided so far.
+DARTS-PT (Wang, Cheng, Chen, Tang and Hsieh 2021, algorithm 1) does not trust the alphas in the end. Decisions
+are made one after the other, and between two of them the supernet goes on learning with what is decided so far.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from supernet.training.schedules import Schedule
 class Stage:
     """What one stage of a search changes. Counts are rounded to whole numbers that can be.
 
-    Whatever is a function of progress, such as a temperature, runs once in each stage. Optimisers always start afresh.
+    Whatever is a function of progress, such as a temperature, runs once in each stage. Each stage has new optimisers.
 
     Args:
         depth: multiplies the cells of the space.
@@ -34,7 +34,7 @@ class Stage:
         channel_divisor: operations see the first 1 / d of the channels, d being at most this and fitting the channels;
             None: what the chooser says.
         keep: the number of operations of each edge, those of the largest weight, that the next stage has; None: all.
-        inherit_weights: weights and alphas of what is left come from the stage before; False: both start afresh.
+        inherit_weights: weights and alphas of what is left come from the stage before; False: both start new.
         schedule: "whole" runs the learning rate once over all stages, "own" once in each.
         skip_dropout: as in `SearchRecipe`; 0: what the recipe says.
         wrapper: makes another strategy out of the stage's; None: none.
