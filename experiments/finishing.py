@@ -16,7 +16,7 @@ from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
 
 from .job import Job, from_table
-from .records.provenance import Invocation, _hash, _seconds, settings_hash, training_hash
+from .records.provenance import Invocation, recorded_seconds, settings_hash, short_hash, training_hash
 from .records.summary import VERSION, Finalist
 from .searching import search_name
 
@@ -41,12 +41,12 @@ def complete(
     finalists: Sequence[Finalist],
 ) -> list[Finalist]:
     """The finalists with what is known besides: seconds of training, the genotype's hash, the table's numbers."""
-    seconds = _seconds(job.directory)
+    seconds = recorded_seconds(job.directory)
     return [
         replace(
             f,
             seconds=seconds.get(f.name),
-            genotype=_hash(cells[f.name].to_json()),
+            genotype=short_hash(cells[f.name].to_json()),
             table=truths[f.name],
         )
         for f in finalists
@@ -79,7 +79,7 @@ def summary_head(job: Job, settings: Mapping[str, Any], asked: Invocation, found
         "images": list(job.data.shape),
         "reading": job.data.reading.to_json(),
         "search_epochs": epochs,
-        "search_seconds": _seconds(job.directory).get("search") if searched else None,
+        "search_seconds": recorded_seconds(job.directory).get("search") if searched else None,
         "search_train_accuracy": accuracies.get("train"),
         "search_valid_accuracy": accuracies.get("valid"),
         "genotype": found.genotype,
@@ -103,13 +103,13 @@ def _best(job: Job, found: Finalist) -> dict[str, float | None]:
 
 
 def _search_epochs(job: Job) -> tuple[int, dict[str, float]]:
-    """The epochs that the record of the search has, all stages together, and the last accuracies on both halves."""
+    """The epochs that the record of the search has, all stages together, and the last scores on both halves."""
     epochs, last = 0, {}
     for number in range(len(job.search.stages)):
         path = job.directory / "metrics" / f"{search_name(job, number)}.csv"
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                if row["tag"].startswith("search/accuracy/"):
+                if row["tag"].startswith(f"search/{job.task.score}/"):
                     last[row["tag"].rsplit("/", 1)[1]] = float(row["value"])
                     epochs += row["tag"].endswith("/valid")
     return epochs, last

@@ -14,6 +14,7 @@ from supernet.genotypes.literature import published
 from supernet.genotypes.parsing import read_genotype
 from supernet.runtime.errors import InputError
 from supernet.search import methods
+from supernet.search.recipe import SearchRecipe
 from supernet.space import spaces
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided, Undecided
@@ -21,6 +22,7 @@ from supernet.space.darts import Darts
 from supernet.space.nasbench201 import NasBench201
 from supernet.space.supernet import Supernet
 from supernet.space.survey import random_cell
+from supernet.training.loop import Recipe
 
 __all__ = [
     "Architecture",
@@ -29,6 +31,8 @@ __all__ = [
     "InputError",
     "Measured",
     "NasBench201",
+    "Recipe",
+    "SearchRecipe",
     "Supernet",
     "Undecided",
     "data",
@@ -44,3 +48,8 @@ __all__ = [
     "train",
 ]
 __version__ = "0.1.0"
+
+
+def __dir__() -> list[str]:
+    """What the tab key offers."""
+    return __all__

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -30,7 +31,6 @@ from supernet.execution.precision import numerics_settled
 from supernet.runtime.checkpoint import IMAGES
 from supernet.runtime.devices import find_device
 from supernet.runtime.errors import InputError
-from supernet.runtime.interrupt import Interruption
 from supernet.runtime.report import ConsoleReport, Report, RunReport, Silent
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import random_states_kept
@@ -46,7 +46,7 @@ from supernet.training.lengths import batch_size_for
 from supernet.training.loop import Recipe
 from supernet.training.meters import Averages
 from supernet.training.schedules import Cosine
-from supernet.training.tasks import CLASSIFICATION
+from supernet.training.tasks import CLASSIFICATION, Task
 
 _FEW_STEPS = Recipe(
     schedule=Cosine(0.05), drop_path=0.0, cutout=0, auxiliary_weight=0.0, label_smoothing=0.1, least_steps=20
@@ -61,6 +61,7 @@ def find(
     epochs: int | None = None,
     recipe: SearchRecipe | None = None,
     truth: Score | None = None,
+    task: Task = CLASSIFICATION,
     seed: int = 0,
     device: str = "auto",
     directory: str | Path | None = None,
@@ -76,6 +77,7 @@ def find(
             CIFAR-10 that the method's authors published.
         recipe: another length, batch and learning rate of the weights; with it `epochs` stays None.
         truth: what is known of an architecture, such as a table: reported every epoch for the current one.
+        task: what is learnt and judged: one label an image, or a task of your own.
         seed: of all initial weights, batches and draws, in [0, 2**32).
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
         directory: a folder for TensorBoard, metrics, checkpoints and genotype.json; a search that was stopped goes on
@@ -95,12 +97,15 @@ def find(
         >>> found.space, len(found)
         ('nasbench201', 5)
     """
+    _check(space=space, data=data, method=method, epochs=epochs, seed=seed, device=device, directory=directory)
     method, (weights, architecture) = _fitted(method or darts(), epochs, recipe, data, seed)
     place = _Place(directory, find_device(device), seed, progress, {"space": space, "method": method}, data)
     planned = StagedSearch.of(method, space, data.shape, len(data.classes), engine("fused", place.device), seed)
     check_stages(planned)
     with place.settled():
-        found = search_stages(planned, weights, architecture, data.augmentation, run_of=place.run, truth=truth)
+        found = search_stages(
+            planned, weights, architecture, data.augmentation, run_of=place.run, task=task, truth=truth
+        )
     if place.directory is not None:
         found.architecture.save(place.directory / "genotype.json")
     return found.architecture
@@ -114,6 +119,7 @@ def train(
     epochs: int | None = None,
     recipe: Recipe | None = None,
     held_out: float = 0.1,
+    task: Task = CLASSIFICATION,
     seed: int = 0,
     device: str = "auto",
     directory: str | Path | None = None,
@@ -130,6 +136,7 @@ def train(
         recipe: another training; with it `epochs` stays None.
         held_out: share of the training images that the network is judged by after each epoch where the data have no
             validation images, in [0, 1); 0: none.
+        task: what is learnt and judged: one label an image, or a task of your own.
         seed: of the initial weights and of all batches and draws, in [0, 2**32).
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
         directory: a folder for TensorBoard, metrics, checkpoints and model.safetensors; a training that was stopped
@@ -149,7 +156,11 @@ def train(
         >>> model.classes[:3], model.shape
         (('0', '1', '2'), (1, 8, 8))
     """
-    _refuse_both(epochs, recipe)
+    _check(architecture=architecture, space=space, data=data, epochs=epochs, held_out=held_out, seed=seed)
+    _check(device=device, directory=directory)
+    if not 0 <= held_out < 1:
+        raise InputError(f"held_out={held_out}: needs a share below 1, such as 0.1, or 0")
+    _refuse_both(epochs, recipe, Recipe)
     images, valid = data.train, data.valid
     if valid is None and held_out:
         images, valid = (data.train.subset(part) for part in hold_out(data.train.labels, held_out, seed, data.classes))
@@ -161,7 +172,9 @@ def train(
     run = place.run("retrain")
     try:
         with place.settled():
-            network, trained = train_from_scratch(final, architecture, images, valid, data.augmentation, used, run=run)
+            network, trained = train_from_scratch(
+                final, architecture, images, valid, data.augmentation, used, run=run, task=task
+            )
     finally:
         run.report.close()
     plain = engine("reference").apply(network)  # as `load` makes it, so that both answer the same to the last digit
@@ -173,41 +186,20 @@ def train(
         classes=data.classes,
         shape=data.shape,
         augmentation=data.augmentation,
-        provenance={"data": data.name, "seed": seed, "validation accuracy": score},
+        provenance={"data": data.name, "seed": seed, f"validation {task.score}": score},
     )
     if place.directory is not None:
         model.save(place.directory / NAME)
     return model
 
 
-def _fitted(
-    method: Method, epochs: int | None, recipe: SearchRecipe | None, data: Data, seed: int
-) -> tuple[Method, list[Source]]:
-    """The method with the recipe that is asked for, and the halves of the training images that go with it."""
-    _refuse_both(epochs, recipe)
-    if recipe is not None:
-        method = method.with_recipe(recipe)
-    elif epochs is not None:
-        method = method.few_steps(epochs=epochs)
-    places = search_halves(data.train.labels, method.recipe.share, seed, data.classes)
-    halves = [data.train.subset(half) for half in places]
-    if epochs is not None:
-        size = batch_size_for(len(halves[0]), method.recipe.least_steps)
-        method = method.with_recipe(replace(method.recipe, batch_size=size))
-    return method, halves
-
-
-def _refuse_both(epochs: int | None, recipe: SearchRecipe | Recipe | None) -> None:
-    if recipe is not None and epochs is not None:
-        raise InputError(f"epochs={epochs}: the recipe says them, too (epochs={recipe.epochs}); give one of both")
-
-
-def judge(model: Predictor, data: Data, *, batch_size: int = 64) -> Averages:
+def judge(model: Predictor, data: Data, *, task: Task = CLASSIFICATION, batch_size: int = 64) -> Averages:
     """Tests a model on the test images. They can be opened once for each data set read: judge at the end.
 
     Args:
         model: what `train` or `load` gave.
         data: whose test images are opened.
+        task: what is judged; the one that the model was trained for.
         batch_size: images at once.
 
     Returns:
@@ -225,6 +217,7 @@ def judge(model: Predictor, data: Data, *, batch_size: int = 64) -> Averages:
         >>> 0.0 <= supernet.judge(model, data).score <= 1.0
         True
     """
+    _check(model=model, data=data)
     if (model.shape, model.classes) != (data.shape, data.classes):
         raise InputError(
             f"model: is of images {model.shape} of {len(model.classes)} classes, the data are of {data.shape} and "
@@ -232,7 +225,57 @@ def judge(model: Predictor, data: Data, *, batch_size: int = 64) -> Averages:
         )
     device = next(model.network.parameters()).device
     images = data.test.open().to(device)
-    return evaluate(model.network, images, data.augmentation, batch_size=batch_size, device=device, task=CLASSIFICATION)
+    return evaluate(model.network, images, data.augmentation, batch_size=batch_size, device=device, task=task)
+
+
+def _fitted(
+    method: Method, epochs: int | None, recipe: SearchRecipe | None, data: Data, seed: int
+) -> tuple[Method, list[Source]]:
+    """The method with the recipe that is asked for, and the halves of the training images that go with it."""
+    _refuse_both(epochs, recipe, SearchRecipe)
+    if recipe is not None:
+        method = method.with_recipe(recipe)
+    elif epochs is not None:
+        method = method.few_steps(epochs=epochs)
+    places = search_halves(data.train.labels, method.recipe.share, seed, data.classes)
+    halves = [data.train.subset(half) for half in places]
+    if epochs is not None:
+        size = batch_size_for(len(halves[0]), method.recipe.least_steps)
+        method = method.with_recipe(replace(method.recipe, batch_size=size))
+    return method, halves
+
+
+def _check(**given: Any) -> None:
+    """Raises InputError where an argument is of another kind than it has to be, with what it has to be."""
+    for name, value in given.items():
+        kinds, words = _KINDS[name]
+        plain = is_dataclass(value) and not isinstance(value, type) if name == "space" else isinstance(value, kinds)
+        if not plain or isinstance(value, bool):
+            said = value.__qualname__ if isinstance(value, type | FunctionType) else str(value)[:60]
+            raise InputError(f"{name}={said}: needs {words}")
+
+
+_KINDS: dict[str, tuple[Any, str]] = {
+    "space": (object, "a space, such as supernet.Darts()"),
+    "data": (Data, "images, such as supernet.data.digits()"),
+    "method": (Method | None, "a method, such as supernet.methods.pc_darts()"),
+    "architecture": (Architecture, "an architecture, found or supernet.published"),
+    "model": (Predictor, "a model that supernet.train or supernet.load gave"),
+    "epochs": (int | None, "a whole number"),
+    "held_out": (int | float, "a share below 1, such as 0.1, or 0"),
+    "seed": (int, f"a whole number from 0 to {2**32 - 1}"),
+    "device": (str, "auto, cpu, cuda or cuda:N"),
+    "directory": (str | Path | None, "the path of a folder"),
+}
+
+
+def _refuse_both(epochs: int | None, recipe: SearchRecipe | Recipe | None, kind: type[SearchRecipe | Recipe]) -> None:
+    if recipe is not None and not isinstance(recipe, kind):
+        raise InputError(
+            f"recipe={str(recipe)[:60]}: needs a {kind.__name__}, such as supernet.{kind.__name__}(epochs=8)"
+        )
+    if recipe is not None and epochs is not None:
+        raise InputError(f"epochs={epochs}: the recipe says them, too (epochs={recipe.epochs}); give one of both")
 
 
 @dataclass(frozen=True)
@@ -267,7 +310,6 @@ class _Place:
             report=RunReport(self.directory, name, console),
             checkpoint=self.directory / "checkpoints" / f"{name}.pt",
             fingerprint={**said, "data": self.data.name, IMAGES: self.data.fingerprint, "seed": self.seed},
-            interruption=Interruption(),
         )
 
     @contextmanager

@@ -8,8 +8,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,13 +23,13 @@ from supernet.execution.cuda_graphs import Capture
 from supernet.execution.engines import Engine
 from supernet.execution.fused.executor import fused
 from supernet.execution.modes import running
-from supernet.execution.precision import Accelerated, settle_numerics
+from supernet.execution.precision import Accelerated, numerics_settled
 from supernet.execution.recomputation import checkpointed
 from supernet.execution.stacked.executor import Stacked
 from supernet.genotypes.literature import published
 from supernet.runtime.files import write_whole
 from supernet.runtime.run import Run
-from supernet.search.differentiable.architects import Architect, first_order
+from supernet.search.differentiable.architects import Architect, Bilevel, first_order
 from supernet.search.differentiable.discretisers import argmax
 from supernet.search.differentiable.gradient import GradientStrategy
 from supernet.search.differentiable.relaxations import Gumbel, Softmax
@@ -78,25 +78,12 @@ class Variant:
 
     def numerics(self) -> AbstractContextManager[None]:
         """How PyTorch computes within a step."""
-        return _deterministic() if self.as_product else nullcontext()
+        return numerics_settled(deterministic=True) if self.as_product else nullcontext()
 
     def __str__(self) -> str:
         on = {"graph": self.graphs, "bf16": self.precision == "bfloat16", "cl": self.channels_last}
         on |= {"compile": self.compiled, "checkpoint": self.checkpoint, "product": self.as_product}
         return "+".join([self.executor, *(name for name, there in on.items() if there)])
-
-
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    """Within it PyTorch computes as by the product's default."""
-    cudnn = torch.backends.cudnn
-    before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark, cudnn.allow_tf32
-    settle_numerics(deterministic=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=True)
-        cudnn.benchmark, cudnn.allow_tf32 = before[1:]
 
 
 def random_batch(
@@ -152,6 +139,14 @@ class Search:
         return self.wrapper(strategy)
 
 
+def first_order_as_the_original(problem: Bilevel) -> list[Tensor]:
+    """The first-order gradient, and the weights' gradients, which nobody needs: the original's code computes them."""
+    both = torch.autograd.grad(
+        problem.valid_loss(problem.inner), [*problem.outer, *problem.inner], allow_unused=True, materialize_grads=True
+    )
+    return list(both[: len(problem.outer)])
+
+
 class SearchSteps:
     """Calls are steps of a search on one pair of batches; the result is the loss, still on the device.
 
@@ -162,7 +157,7 @@ class SearchSteps:
         self.supernet = build_supernet(search.space, device, chooser=search.chooser)
         variant.engine(device).apply(self.supernet)
         if variant.executor == "reference" and search.architect is first_order:
-            search = replace(search, architect=partial(first_order, everything=True))
+            search = replace(search, architect=first_order_as_the_original)
         self.strategy: Any = search.strategy(self.supernet).to(device)
         optimizer = sgd(self.supernet, 0.025, 0.9, weight_decay=3e-4)
         train, valid = (

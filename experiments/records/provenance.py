@@ -38,7 +38,7 @@ def timed(directory: Path, stage: str) -> Iterator[None]:
     try:
         yield
     finally:
-        known = _seconds(directory)
+        known = recorded_seconds(directory)
         write_json(directory / _CLOCK, {**known, stage: known.get(stage, 0.0) + time.monotonic() - began})
 
 
@@ -46,7 +46,7 @@ def settings_hash(settings: Mapping[str, Any], genotype: str) -> str:
     """Hashes all settings but the seed and those that do not change the result: names, threads, baselines, a table."""
     kept = {k: v for k, v in settings.items() if k not in ("name", "seed", "runtime", "baseline", "table", "genotype")}
     given = genotype if settings["genotype"] else None  # the cell itself, under whatever name it was given
-    return _hash({**kept, "precision": settings["runtime"]["precision"], "genotype": given})
+    return short_hash({**kept, "precision": settings["runtime"]["precision"], "genotype": given})
 
 
 def training_hash(settings: Mapping[str, Any], space: str) -> str:
@@ -56,10 +56,10 @@ def training_hash(settings: Mapping[str, Any], space: str) -> str:
     names = ("data", "operations", "retrain_valid")
     kept = {name: settings[name] for name in names}
     precision = settings["runtime"]["precision"]
-    return _hash({**kept, "precision": precision, "recipe": recipe, "space": {**settings["space"], **changes}})
+    return short_hash({**kept, "precision": precision, "recipe": recipe, "space": {**settings["space"], **changes}})
 
 
-def _seconds(directory: Path) -> dict[str, float]:
+def recorded_seconds(directory: Path) -> dict[str, float]:
     path = directory / _CLOCK
     if not path.exists():
         return {}
@@ -70,6 +70,6 @@ def _seconds(directory: Path) -> dict[str, float]:
         raise InputError(f"{path}: is not what this run wrote; remove it, and only times are lost") from None
 
 
-def _hash(content: Any) -> str:
+def short_hash(content: Any) -> str:
     text = content if isinstance(content, str) else json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

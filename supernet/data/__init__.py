@@ -38,3 +38,8 @@ __all__ = [
     "svhn",
     "training_batches",
 ]
+
+
+def __dir__() -> list[str]:
+    """What the tab key offers."""
+    return __all__

@@ -15,7 +15,7 @@ from torch import Tensor
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Source
 from supernet.data.images import PLAIN, Preparation
-from supernet.data.reading import Reading, class_counts, hashed, majority
+from supernet.data.reading import Reading, class_counts, hashed
 from supernet.data.splits import split_with_copies, stratified_split, stratified_subset
 from supernet.runtime.errors import InputError
 
@@ -103,11 +103,6 @@ class Data:
         parts = {"train": self.train, "valid": self.valid, "test": self.test}
         counts = {p: class_counts(s.labels, len(self.classes)) for p, s in parts.items() if s is not None}
         return Reading(self.classes, counts, self.shape, self.held_out, self.notes)
-
-    @property
-    def majority(self) -> float:
-        """The share of the largest class among the test images: the accuracy of always naming it."""
-        return majority(class_counts(self.test.labels, len(self.classes)))
 
     @property
     def fingerprint(self) -> str:

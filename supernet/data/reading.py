@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,22 +82,6 @@ def class_counts(labels: Tensor, classes: int) -> tuple[int, ...]:
         (1, 0, 2, 0)
     """
     return tuple(torch.bincount(labels, minlength=classes).tolist())
-
-
-def majority(counts: Sequence[int]) -> float:
-    """Returns the share of the largest class, which is the accuracy of always naming it.
-
-    Args:
-        counts: the number of images of each class; one of them at least is not 0.
-
-    Returns:
-        The share, above 0 and at most 1.
-
-    Example:
-        >>> majority((30, 10))
-        0.75
-    """
-    return max(counts) / sum(counts)
 
 
 def sampled(count: int) -> Tensor:

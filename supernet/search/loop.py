@@ -88,7 +88,7 @@ def search(
                 step = next(steps)
                 with problem.accelerated:
                     taken = search_step(step, strategy, recipe.clip, learn_alphas=epoch >= recipe.warm_up)
-                epochs.count(*taken, len(step.train))
+                epochs.meter.add(*taken, len(step.train))
         with problem.accelerated, evaluating(problem.supernet):
             record.close(epochs.close(), supernet_averages(problem, strategy.expected(), recipe.batch_size))
         report_epoch(record, epochs, strategy, problem, watch.look(epoch, record.valid.score), truth)
@@ -133,14 +133,14 @@ def _steps(problem: SearchProblem, recipe: SearchRecipe, epochs: Epochs) -> Iter
     halves = half(problem.train, _TRAIN_STREAM), half(problem.valid, _VALID_STREAM)
     for train, valid in zip(*halves, strict=True):
         yield Step(
-            problem.supernet,
-            train,
-            valid,
-            problem.task,
-            epochs.optimizer,
-            epochs.progress,
-            problem.accelerated,
-            recipe.epochs,
+            supernet=problem.supernet,
+            train=train,
+            valid=valid,
+            task=problem.task,
+            optimizer=epochs.optimizer,
+            progress=epochs.progress,
+            accelerated=problem.accelerated,
+            epochs=recipe.epochs,
         )
 
 

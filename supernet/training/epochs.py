@@ -7,7 +7,7 @@ loop itself says what a step is, what is reported of an epoch and what else has 
     epochs.resume({"network": network}, settings)
     while epochs.epoch < recipe.epochs:
         for _ in epochs.steps():
-            epochs.count(loss, score_sum, images)
+            epochs.meter.add(loss, score_sum, images)
         averages = epochs.close()
         epochs.save()
 """
@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any, Protocol
 
-from torch import Tensor, nn
+from torch import nn
 
 from supernet.data.batches import Source, steps_per_epoch
 from supernet.runtime.autosave import Autosave, check_progress
@@ -67,7 +67,7 @@ class Epochs:
         self.per_epoch = steps_per_epoch(source, recipe.batch_size, recipe.least_steps)
         self.step, self.epoch, self.epochs = 0, 0, recipe.epochs
         self.images_per_second, self.seconds_left = 0.0, 0.0  # of the epoch that has just ended
-        self._meter = Meter(run.device)
+        self.meter = Meter(run.device)
         self._autosave = Autosave(run, {}, self._check)
 
     @property
@@ -99,7 +99,7 @@ class Epochs:
             Interrupted: after saving, where the run was asked to stop.
             NotFinite: where the loss or a weight became infinite or not a number.
         """
-        began, first, seen = time.monotonic(), self.step, self._meter.count
+        began, first, seen = time.monotonic(), self.step, self.meter.count
         total = self.per_epoch * self.epochs
         for group in self.optimizer.param_groups:
             group["lr"] = self._recipe.schedule(self.epoch, self.epochs)
@@ -110,17 +110,13 @@ class Epochs:
             self._run.report.progress(self.step, total, f"{self._name}: epoch {self.epoch + 1} of {self.epochs}")
         self._check()  # waits for the device, so before the clock
         seconds = max(time.monotonic() - began, 1e-9)
-        self.images_per_second = (self._meter.count - seen) / seconds
+        self.images_per_second = (self.meter.count - seen) / seconds
         self.seconds_left = seconds / max(1, self.step - first) * (total - self.step)
-
-    def count(self, loss: Tensor, score_sum: Tensor, images: int) -> None:
-        """Adds a step's mean loss, sum of scores and number of images to the epoch's averages."""
-        self._meter.add(loss, score_sum, images)
 
     def close(self) -> Averages:
         """Ends the epoch and gives its averages."""
-        averages = self._meter.read()
-        self._meter.reset()
+        averages = self.meter.read()
+        self.meter.reset()
         self.epoch += 1
         return averages
 
@@ -129,12 +125,12 @@ class Epochs:
         self._autosave.save()
 
     def _check(self) -> None:
-        check_finite(self._meter, self._network, self.step, self._run.checkpoint)
+        check_finite(self.meter, self._network, self.step, self._run.checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"meter": self._meter.state_dict(), "step": self.step, "epoch": self.epoch}
+        return {"meter": self.meter.state_dict(), "step": self.step, "epoch": self.epoch}
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
         check_progress(state["step"], state["epoch"], self.per_epoch, self.epochs)
-        self._meter.load_state_dict(state["meter"])
+        self.meter.load_state_dict(state["meter"])
         self.step, self.epoch = state["step"], state["epoch"]

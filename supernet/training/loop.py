@@ -151,7 +151,7 @@ def train(
         for _ in epochs.steps():
             batch = next(batches)
             with accelerated:
-                epochs.count(*train_step(network, batch, learning, epochs.optimizer, recipe.clip), len(batch))
+                epochs.meter.add(*train_step(network, batch, learning, epochs.optimizer, recipe.clip), len(batch))
         averages = None
         if valid is not None:
             with accelerated:

@@ -3,7 +3,7 @@ import json
 import numpy as np
 
 from supernet.data import digits, npz
-from supernet.data.reading import Reading, hashed, majority, sampled
+from supernet.data.reading import Reading, hashed, sampled
 
 
 def test_lines_say_what_was_read():
@@ -34,7 +34,6 @@ def test_of_data(tmp_path):
     assert data.reading.counts["train"] == tuple((data.train.labels == n).sum() for n in range(10))
     assert data.reading.held_out
     assert data.reading.notes == ()
-    assert data.majority == max(data.reading.counts["test"]) / 359
     images, labels = np.zeros((40, 4, 4), np.uint8), np.arange(40) % 2
     np.savez(tmp_path / "a.npz", train_images=images, train_labels=labels, val_images=images, val_labels=labels)
     data = npz(str(tmp_path / "a.npz"))
@@ -55,7 +54,6 @@ def test_fingerprints_differ_by_pixels_labels_and_count(tmp_path):
 
 
 def test_small_parts():
-    assert majority((3, 1)) == 0.75
     assert sampled(3).tolist() == [0, 1, 2]
     assert len(sampled(10**6).unique()) == 64
     assert sampled(10**6)[-1] == 10**6 - 1

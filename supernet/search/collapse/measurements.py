@@ -43,8 +43,8 @@ class Measurements:
         architecture: the one that the strategy would choose now.
         skips: by kind of cell, the share of its kept edges that are skip connections.
         parametric: by kind of cell, the share of its kept edges that learn weights.
-        accuracy: the supernet's, in [0, 1], on the architecture's half of the data.
-        alone: the accuracy of the architecture by itself on the same images.
+        score: the supernet's, on the architecture's half of the data.
+        alone: the score of the architecture by itself on the same images.
         lambda_max: the largest eigenvalue of the loss' Hessian in the alphas; None for a strategy without alphas.
 
     Example:
@@ -56,7 +56,7 @@ class Measurements:
     architecture: Architecture
     skips: Mapping[str, float]
     parametric: Mapping[str, float]
-    accuracy: float
+    score: float
     alone: float
     lambda_max: float | None
 
@@ -65,18 +65,18 @@ class Measurements:
         shares = {f"collapse/skip_share/{kind}": value for kind, value in self.skips.items()}
         shares |= {f"collapse/parametric_share/{kind}": value for kind, value in self.parametric.items()}
         sharpness = {} if self.lambda_max is None else {"collapse/lambda_max": self.lambda_max}
-        return {**sharpness, **shares, "collapse/gap": self.accuracy - self.alone}
+        return {**sharpness, **shares, "collapse/gap": self.score - self.alone}
 
 
 def measure(
-    problem: SearchProblem, strategy: Strategy, accuracy: float, batch_size: int, settings: MeasurementSettings
+    problem: SearchProblem, strategy: Strategy, score: float, batch_size: int, settings: MeasurementSettings
 ) -> Measurements:
     """Measures a search in progress and leaves it unchanged.
 
     Args:
         problem: its supernet is in training mode.
         strategy: whose current architecture is looked at.
-        accuracy: the supernet's score on the architecture's half of the data, known already.
+        score: the supernet's on the architecture's half of the data, known already.
         batch_size: images at once.
         settings: how much is measured.
 
@@ -90,7 +90,7 @@ def measure(
         architecture,
         {group: share(architecture, decisions, group, {"skip_connect"}) for group in groups(decisions)},
         {group: share(architecture, decisions, group, learning) for group in groups(decisions)},
-        accuracy,
+        score,
         alone.values[problem.task.score],
         sharpness(problem, strategy, settings.batch_size, settings.iterations, settings.tolerance),
     )

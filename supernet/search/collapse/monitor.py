@@ -68,8 +68,8 @@ class CollapseMonitor:
                 f"below most={settings.most:g}"
             )
 
-    def look(self, epoch: int, accuracy: float) -> dict[str, float]:
-        """The scalars of this epoch, counted from 0, at whose end the supernet's accuracy was `accuracy`; {} if none.
+    def look(self, epoch: int, score: float) -> dict[str, float]:
+        """The scalars of this epoch, counted from 0, at whose end the supernet's score was `score`; {} if none.
 
         To be called with the supernet in training mode, after a closed epoch.
         """
@@ -79,9 +79,7 @@ class CollapseMonitor:
         device = self._problem.run.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(generator(self._problem.run.seed, _MONITOR_STREAM, epoch).initial_seed())
-            self._measurements = measure(
-                self._problem, self._strategy, accuracy, self._recipe.batch_size, self._settings
-            )
+            self._measurements = measure(self._problem, self._strategy, score, self._recipe.batch_size, self._settings)
         adapting = {"collapse/weight_decay": self._decay} if self._settings.on_rise == "adapt" else {}
         return {**self._measurements.scalars(), **adapting}
 
@@ -207,9 +205,9 @@ def signs(settings: MonitorSettings, found: Measurements) -> dict[str, str]:
                 f"{weights:.0%} of the kept edges of {kind} cells have weights to learn, so there is little left to "
                 f"train; try {_REMEDIES}"
             )
-    if found.accuracy - found.alone > settings.large_gap * found.accuracy:
+    if found.score - found.alone > settings.large_gap * found.score:
         said["gap"] = (
-            f"the supernet is right on {found.accuracy:.0%}, the architecture that it stands for on {found.alone:.0%}: "
+            f"the supernet scores {found.score:.2f}, the architecture that it stands for {found.alone:.2f}: "
             "the alphas rank operations that work together only; try more epochs, a larger learning rate of the "
             "alphas, or the method gdas or drnas"
         )

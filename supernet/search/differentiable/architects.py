@@ -49,13 +49,11 @@ class Bilevel:
 Architect = Callable[[Bilevel], list[Tensor]]
 
 
-def first_order(problem: Bilevel, everything: bool = False) -> list[Tensor]:
+def first_order(problem: Bilevel) -> list[Tensor]:
     """Takes the gradient at w itself, as if w did not depend on alpha (DARTS, section 2.3, xi = 0).
 
     Args:
         problem: the bilevel problem at one point.
-        everything: whether the gradients of the weights are computed, too, and dropped, as the original's code and the
-            benchmarks' reference do; the answer is the same.
 
     Returns:
         A gradient for each alpha, of its shape.
@@ -66,8 +64,6 @@ def first_order(problem: Bilevel, everything: bool = False) -> list[Tensor]:
         >>> first_order(Bilevel([w], [alpha], train_loss, valid_loss))
         [tensor(1., dtype=torch.float64)]
     """
-    if everything:
-        return _gradients(problem.valid_loss(problem.inner), [*problem.outer, *problem.inner])[: len(problem.outer)]
     inner = [w.detach() for w in problem.inner]  # no gradient of theirs is wanted
     return _gradients(problem.valid_loss(inner), problem.outer)
 
