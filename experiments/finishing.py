@@ -40,7 +40,7 @@ def complete(
     truths: Mapping[str, dict[str, float | None]],
     finalists: Sequence[Finalist],
 ) -> list[Finalist]:
-    """The finalists with what is known besides: seconds of training, the genotype's hash, the table's numbers."""
+    """Adds to the finalists the seconds of training, the genotype's hash and the table's numbers."""
     seconds = recorded_seconds(job.directory)
     return [
         replace(

@@ -102,7 +102,7 @@ def command(directory: Path, given: list[str]) -> str:
 
 
 def finished(given: list[str]) -> Path | None:
-    """The run to be resumed, if it is finished already."""
+    """Returns the run to be resumed if it is finished already, otherwise None."""
     directory = _asked(given)
     return directory if directory is not None and is_file(directory / SUMMARY) else None
 

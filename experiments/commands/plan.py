@@ -87,8 +87,8 @@ def plan(settings: dict[str, Any]) -> list[Need]:
 
 
 def _search(job: Job) -> Iterator[Need]:
-    """Each stage. Which operations are left after the first is not known: an edge's last ones stand in, in the spaces
-    here its convolutions."""
+    """Measures each stage. Which operations will be left after the first is not known: the last ones of each edge are
+    taken, which are convolutions in the spaces of this library."""
     planned, kept = job.search, dict[str, tuple[str, ...]]()
     for number, stage in enumerate(planned.stages):
         with named_parts(job):

@@ -96,7 +96,7 @@ def _draw(architecture: Architecture, folder: Path) -> None:
 
 
 def _short(name: str) -> str:
-    """What was asked for, as one short line: a genotype pasted into the command is long."""
+    """Shortens the argument to one line for messages: a genotype pasted into the command is long."""
     line = " ".join(name.split())
     return line if len(line) <= 120 else f"{line[:117]}..."
 
@@ -150,7 +150,7 @@ _SIZED: dict[str, Callable[[argparse.Namespace, int], tuple[Space, str]]] = {
 
 
 def _cell(architecture: Architecture, kind: str) -> list[str]:
-    """What each node of a kind of cell adds up."""
+    """Lists what each node of a kind of cell adds up."""
     inputs, last = extent(architecture, kind)
     lines = [kind if kind == "cell" else f"{kind} cell"]
     for node in range(inputs, last + 1):

@@ -242,7 +242,7 @@ def risen(values: Sequence[float], window: int, delta: int) -> float | None:
         delta: how many values ago the older mean was the newest.
 
     Returns:
-        The multiple; None where there are not so many values yet, or where the older mean is not positive.
+        The multiple; None where there are too few values yet, or where the older mean is not positive.
 
     Example:
         >>> risen([1.0, 1.0, 1.0, 1.0, 3.0, 3.0], window=2, delta=2), risen([1.0, 3.0], window=2, delta=2)
