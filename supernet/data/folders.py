@@ -214,7 +214,7 @@ def _white(train: Listed, seen: _Seen) -> int:
 
 
 def _held(files: Mapping[str, Files], most: float) -> Mapping[str, Source]:
-    """The parts in memory, if all of them together take at most so many bytes."""
+    """Brings the parts into memory, if all of them together take at most this number of bytes."""
     needed = sum(len(part) * math.prod(part.shape) for part in files.values())
     return {name: _in_memory(part) for name, part in files.items()} if needed <= most else files
 

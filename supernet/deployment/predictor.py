@@ -88,7 +88,7 @@ class Predictor:
         classes: the names of the classes, in the order of the network's outputs.
         shape: the (channels, height, width) of the images that the network is given.
         augmentation: how images are normalised.
-        provenance: facts about the model's making, such as the seed and its accuracies.
+        provenance: how the model was made, such as the seed, and its accuracies.
 
     Example:
         >>> import tempfile, torch, supernet

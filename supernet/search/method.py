@@ -1,4 +1,4 @@
-"""What a method of the literature is: its parts, whatever the data, the space and the size of the network."""
+"""The class `Method`: the parts of a search method, independent of data, space and size of the network."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Method:
         )
 
     def with_recipe(self, recipe: SearchRecipe) -> Method:
-        """The same method with another recipe, but for the settings that the method `keeps`.
+        """The same method with another recipe; the settings that it `keeps` stay as they are.
 
         Args:
             recipe: the recipe of the search.
@@ -118,13 +118,13 @@ class Method:
         return replace(self, recipe=replace(recipe, **{name: getattr(self.recipe, name) for name in self.keeps}))
 
     def few_steps(self, *, epochs: int = 8, batch_size: int = 64) -> Method:
-        """The same method for a search of a hundred steps, as on the handwritten digits, in place of 20,000.
+        """Returns the method for a search of a hundred steps, as on the handwritten digits, instead of 20,000.
 
         The learning rate of the weights is larger, and where Adam moves the alphas so is theirs; an epoch has 11 steps
         or more.
 
         Args:
-            epochs: how many; in the first the alphas stand still, unless it is the only one.
+            epochs: how many; the alphas do not change in the first, unless it is the only one.
             batch_size: images in a batch.
 
         Returns:
@@ -142,7 +142,7 @@ class Method:
         return (self.with_rate(_FEW_STEPS_RATE) if faster else self).with_recipe(recipe)
 
     def chooser_for(self, space: Any) -> Undecided:
-        """What is built at each open place of a supernet of this space.
+        """Returns the chooser that builds the supernet of this space.
 
         Args:
             space: the space, such as `Darts()`.
