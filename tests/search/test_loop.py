@@ -310,30 +310,6 @@ def test_pictures_are_drawn_where_somebody_looks():
     ]
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"epochs": 0},
-        {"batch_size": 1},
-        {"share": 1.0},
-        {"momentum": 1.0},
-        {"clip": 0.0},
-        {"warm_up": 50},
-        {"weight_decay": -1.0},
-        {"drop_path": 1.0},
-    ],
-)
-def test_recipe_refuses_nonsense_by_name(settings):
-    (name,) = settings
-    with pytest.raises(InputError, match=f"^{name}="):
-        SearchRecipe(**settings)
-
-
-def test_nesterov_needs_a_momentum():
-    with pytest.raises(InputError, match=r"^nesterov=True: needs a momentum above 0"):
-        SearchRecipe(nesterov=True, momentum=0.0)
-
-
 def a_step(rate: float) -> tuple[Step, GradientStrategy]:
     """The first step of a search whose weights move by plain gradients, with alphas by DARTS' first order."""
     torch.manual_seed(0)

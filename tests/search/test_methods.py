@@ -15,10 +15,8 @@ from supernet.data.batches import Batch
 from supernet.search import methods
 from supernet.search.loop import search_step
 from supernet.search.method import Method
-from supernet.search.recipe import SearchRecipe
 from supernet.search.strategy import Step
 from supernet.space.darts import Darts
-from supernet.space.nasbench201 import NasBench201
 from supernet.space.supernet import Supernet
 from supernet.training.tasks import Classification
 
@@ -165,28 +163,6 @@ def steps(space, make, chooser, stages) -> list[torch.Tensor]:
         step = Step(supernet, batch(), batch(), Classification(), optimizer, 0.5 * number)
         search_step(step, strategy, 5.0)
     return [*inner.logits.values(), *supernet.state_dict().values()]
-
-
-def test_another_recipe_gets_what_makes_the_method():
-    other = SearchRecipe(epochs=3)
-    assert methods.pc_darts().with_recipe(other).recipe == other
-    assert methods.r_darts_dp(drop_path=0.4).with_recipe(other).recipe == replace(other, drop_path=0.4)
-
-
-def test_the_rate_of_the_alphas():
-    assert methods.pc_darts().with_rate(0.5).optimizer.keywords == {**methods.pc_darts().optimizer.keywords, "lr": 0.5}
-    assert methods.gaea().few_steps().optimizer.keywords["lr"] == 0.1
-    assert methods.random_search().with_rate(0.5).optimizer is None
-
-
-def test_one_epoch_is_a_search_in_which_the_alphas_learn():
-    assert methods.darts().few_steps(epochs=1).recipe.warm_up == 0
-
-
-def test_other_spaces_keep_all_of_their_operations():
-    assert methods.drnas().chooser_for(NasBench201()).excluded == ()
-    assert methods.drnas().chooser_for(Darts(operations=("none", "skip_connect"))).excluded == ()
-    assert methods.drnas().chooser_for(Darts(channels=4)).excluded == ("none",)
 
 
 def test_every_method_names_its_paper_and_has_an_example():

@@ -1,159 +1,182 @@
-"""A gradient strategy on a real supernet, against PyTorch's own SGD: the virtual step must be the step SGD takes."""
+"""What a strategy is: hooks that do nothing unless a strategy says what they do, and one that passes all of them on."""
 
-import copy
-from functools import partial
+import inspect
+from contextlib import contextmanager
 
 import pytest
 import torch
 
 from supernet.data.batches import Batch
 from supernet.runtime.errors import InputError
-from supernet.search.differentiable.architects import Bilevel, first_order, unrolled, unrolled_exact
-from supernet.search.differentiable.discretisers import argmax
-from supernet.search.differentiable.gradient import GradientStrategy
-from supernet.search.differentiable.relaxations import Gumbel, Softmax
-from supernet.search.strategy import Step
+from supernet.search.black_box.random_search import UniformStrategy
+from supernet.search.strategy import Step, Strategy, Wrapper, has_alphas
+from supernet.space.architecture import Architecture, Decision, one_hot
 from supernet.space.choosers import Undecided
-from supernet.space.darts import Darts
+from supernet.space.nasbench201 import NasBench201
 from supernet.space.supernet import Supernet
 from supernet.training.tasks import Classification
 
-SGD = {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.03}
+EDGE = {"edge": Decision("edge", ("none", "skip_connect", "conv"))}
+HOOKS = sorted(name for name, _ in inspect.getmembers(Strategy, inspect.isfunction) if not name.startswith("_"))
 
 
-def batch(seed: int) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.randn(6, 1, 6, 6, dtype=torch.float64, generator=generator)
-    return Batch(images, torch.randint(3, (6,), generator=generator))
+class Least(Strategy):
+    """Says what a strategy has to say, and no more."""
+
+    space, decisions = "mine", EDGE
+
+    def sample(self, step):
+        return self.expected()
+
+    def expected(self):
+        return one_hot(self.finish(), EDGE)
+
+    def finish(self, score=None):
+        return Architecture("mine", {"edge": ("conv",)})
 
 
-@pytest.fixture
-def supernet():
-    torch.manual_seed(0)
-    return Supernet(Darts(channels=2, cells=3, nodes=2).network(Undecided(), (1, 6, 6), 3)).double()
+class Told(Least):
+    """Writes down with what each hook is called, and answers with something that nobody else has."""
 
-
-def strategy_of(supernet, architect, relaxation):
-    strategy = GradientStrategy(
-        "darts",
-        supernet.decisions,
-        operations=relaxation,
-        inputs=None,
-        architect=architect,
-        optimizer=partial(torch.optim.SGD, lr=0.0),
-        discretiser=argmax,
-    )
-    strategy.logits.double()
-    return strategy
-
-
-def trained_step(supernet, strategy, steps=2, **settings) -> Step:
-    """The step that follows a few real ones, so that the optimizer has momentum."""
-    optimizer = torch.optim.SGD(supernet.parameters(), **{**SGD, **settings})
-    for number in range(steps):
-        optimizer.zero_grad()
-        step = Step(supernet, batch(10 + number), batch(2), Classification(), optimizer, 0.0)
-        step.loss(step.train, strategy.expected()).backward()
-        optimizer.step()
-    return Step(supernet, batch(1), batch(2), Classification(), optimizer, 0.5)
-
-
-def look_ahead(step: Step, weights) -> float:
-    """The validation loss after torch.optim.SGD's own step on the training batch: copies, no functional calls."""
-    twin = copy.deepcopy(step.supernet)
-    optimizer = torch.optim.SGD(twin.parameters(), **SGD)
-    optimizer.load_state_dict(copy.deepcopy(step.optimizer.state_dict()))
-    optimizer.zero_grad()
-    task = Classification()
-    task.loss(twin(step.train.images, weights), step.train).backward()
-    optimizer.step()
-    with torch.no_grad():
-        return task.loss(twin(step.valid.images, weights), step.valid).item()
-
-
-@torch.no_grad()
-def move(strategy, directions, amount: float) -> None:
-    for logits, direction in zip(strategy.logits.values(), directions, strict=True):
-        logits += amount * direction
-
-
-@pytest.mark.parametrize("relaxation", [Softmax(), Gumbel()])
-@pytest.mark.parametrize("steps", [0, 2])
-def test_exact_hypergradient_is_the_slope_of_the_loss_after_a_real_sgd_step(supernet, relaxation, steps):
-    """Both passes of an update must see one draw, the right batch, the optimizer's rate, decay and momentum."""
-    strategy = strategy_of(supernet, unrolled_exact, relaxation)
-    step = trained_step(supernet, strategy, steps)
-    strategy.update(step)
-    generator = torch.Generator().manual_seed(7)
-    for _ in range(2):
-        slope = product = 0.0
-        directions = [torch.randn(len(p), dtype=p.dtype, generator=generator) for p in strategy.logits.values()]
-        for sign in (1, -1):
-            move(strategy, directions, sign * 1e-6)
-            with torch.no_grad():
-                weights = strategy.relax(0.5, draw=1)
-            move(strategy, directions, -sign * 1e-6)
-            slope += sign * look_ahead(step, weights) / 2e-6
-        for logits, direction in zip(strategy.logits.values(), directions, strict=True):
-            product += (logits.grad @ direction).item()
-        assert product == pytest.approx(slope, rel=1e-5)
-
-
-def test_weights_of_the_problem_are_the_supernets_parameters_and_hold_no_alpha(supernet):
-    problems: list[Bilevel] = []
-
-    def architect(problem: Bilevel):
-        problems.append(problem)
-        return first_order(problem)
-
-    strategy = strategy_of(supernet, architect, Softmax())
-    strategy.update(trained_step(supernet, strategy))
-    (problem,) = problems
-    assert [id(w) for w in problem.inner] == [id(p) for p in supernet.parameters()]
-    assert [id(a) for a in problem.outer] == [id(a) for a in strategy.logits.values()]
-    assert not {id(w) for w in problem.inner} & {id(a) for a in problem.outer}
-
-
-class Recorded:
-    """Softmax that writes down a random number at each call."""
+    inherits = True
 
     def __init__(self):
-        self.seen = []
-
-    def __call__(self, logits, progress):
-        self.seen.append(torch.rand(()).item())
-        return logits.softmax(-1)
-
-    expected = staticmethod(lambda logits: logits.softmax(-1))
+        self.calls, self.answers = [], {name: object() for name in HOOKS}
 
 
-def test_all_passes_of_an_update_see_one_draw_and_the_next_update_another(supernet):
-    relaxation = Recorded()
-    strategy = strategy_of(supernet, unrolled, relaxation)
-    step, count = trained_step(supernet, strategy), len(strategy.logits)
-    draws = []
-    for _ in range(2):
-        relaxation.seen.clear()
-        strategy.update(step)
-        passes = [tuple(relaxation.seen[i : i + count]) for i in range(0, len(relaxation.seen), count)]
-        assert len(passes) == 4  # training, validation, and one to either side
-        assert len(set(passes)) == 1
-        draws.append(passes[0])
-    assert draws[0] != draws[1]
-    assert len(set(draws[0])) == count  # each decision has noise of its own
+def recording(name):
+    def hook(self, *given, **named):
+        self.calls.append((name, *given, *named.values()))
+        return self.answers[name]
+
+    return hook
 
 
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        torch.optim.Adam,
-        partial(torch.optim.SGD, lr=0.1, momentum=0.9, dampening=0.5),
-        lambda parameters: torch.optim.SGD([{"params": [p]} for p in parameters], lr=0.1),
-    ],
-)
-def test_unrolling_refuses_what_is_not_plain_sgd(supernet, optimizer):
-    step = Step(supernet, batch(1), batch(2), Classification(), optimizer(supernet.parameters()), 0.0)
-    with pytest.raises(InputError, match="plain SGD") as error:
-        strategy_of(supernet, unrolled, Softmax()).update(step)
-    assert "\n" not in str(error.value)
-    strategy_of(supernet, first_order, Softmax()).update(step)
+for hook in HOOKS:
+    setattr(Told, hook, recording(hook))
+
+
+@pytest.mark.parametrize("missing", ["sample", "expected", "finish"])
+def test_what_every_strategy_has_to_say_cannot_be_left_out(missing):
+    parts = {name: getattr(Least, name) for name in ("sample", "expected", "finish") if name != missing}
+    with pytest.raises(TypeError, match=missing):
+        type("Partial", (Strategy,), parts)()
+
+
+def test_all_other_hooks_do_nothing():
+    strategy = Least()
+    assert strategy.begin_epoch(0.5, score=None) is None
+    assert strategy.update(step=None) is None
+    assert strategy.differentiable_weights() == ([], {})
+    assert strategy.measures() == strategy.state_dict() == {}
+    assert strategy.load_state_dict({}) is None
+    assert strategy.to(torch.device("cpu")) is strategy
+    assert vars(strategy) == {}
+
+
+def test_a_strategy_that_cannot_inherit_says_so_in_one_line():
+    assert not Least.inherits
+    with pytest.raises(InputError, match=r"^Least cannot start with what an earlier stage has learnt$"):
+        Least().inherit(Least())
+
+
+@pytest.mark.parametrize("name", [name for name in HOOKS if name != "inherit"])
+def test_a_wrapper_passes_every_hook_on(name):
+    """All public methods there are: a hook that is added to a strategy and not to the wrapper fails here."""
+    inside = Told()
+    wrapper = Wrapper(inside)
+    given = [object() for p in inspect.signature(getattr(Strategy, name)).parameters.values() if p.name != "self"]
+    nested = [{"strategy": given[0]}] if name == "load_state_dict" else given
+    answer = getattr(wrapper, name)(*nested)
+    assert inside.calls == [(name, *given)]
+    own = {"to": wrapper, "state_dict": {"strategy": inside.answers["state_dict"]}}
+    silent = {"begin_epoch": None, "update": None, "load_state_dict": None}
+    assert answer == {**inside.answers, **own, **silent}[name]
+
+
+def test_a_wrapper_has_the_space_and_the_decisions_and_does_not_inherit():
+    inside = Told()
+    wrapper = Wrapper(inside)
+    assert (wrapper.space, wrapper.decisions, wrapper.strategy) == ("mine", EDGE, inside)
+    assert not wrapper.inherits
+    with pytest.raises(InputError, match=r"^Wrapper cannot start"):
+        wrapper.inherit(Told())
+    assert inside.calls == []
+
+
+def test_the_state_of_wrappers_within_wrappers_goes_round():
+    def nested(seed):
+        return Wrapper(Wrapper(UniformStrategy("mine", EDGE, seed=seed)))
+
+    one, twin = nested(0), nested(0)
+    for _ in range(3):
+        one.sample(None)
+    twin.load_state_dict(one.state_dict())
+    assert twin.state_dict() == one.state_dict() != nested(0).state_dict()
+
+
+def test_alphas_are_weights_that_can_be_differentiated():
+    class Alphas(Least):
+        learns = True
+
+        def differentiable_weights(self):
+            alphas = torch.zeros(3, requires_grad=self.learns)
+            return [alphas], {"edge": alphas.softmax(0)}
+
+    fixed = Alphas()
+    fixed.learns = False
+    assert (has_alphas(Alphas()), has_alphas(Wrapper(Alphas())), has_alphas(fixed), has_alphas(Least())) == (
+        True,
+        True,
+        False,
+        False,
+    )
+
+
+def a_step(**more) -> tuple[Step, dict]:
+    torch.manual_seed(0)
+    space = NasBench201(channels=4, cells=1, stages=1, nodes=1, operations=("skip_connect", "nor_conv_1x1"))
+    supernet = Supernet(space.network(Undecided(), (1, 4, 4), 3)).double()
+    batches = [Batch(torch.randn(5, 1, 4, 4, dtype=torch.float64), torch.arange(5) % 3) for _ in range(2)]
+    weights = {name: torch.rand(len(d.options), dtype=torch.float64) for name, d in supernet.decisions.items()}
+    optimizer = torch.optim.SGD(supernet.parameters(), 0.1)
+    return Step(supernet, *batches, Classification(), optimizer, 0.0, **more), weights
+
+
+def test_the_loss_of_a_step_is_that_of_the_batch_and_of_the_stand_ins():
+    step, weights = a_step()
+    plain = step.task.loss(step.supernet(step.train.images, weights), step.train)
+    assert torch.equal(step.loss(step.train, weights), plain)
+    assert not torch.equal(step.loss(step.valid, weights), plain)
+    doubled = [(2 * p).detach().requires_grad_() for p in step.supernet.parameters()]
+    moved = step.loss(step.train, weights, doubled)
+    slopes = torch.autograd.grad(moved, doubled)
+    assert all(p.grad is None for p in step.supernet.parameters())
+    assert torch.equal(step.loss(step.train, weights), plain)  # the parameters are back
+    with torch.no_grad():
+        for parameter in step.supernet.parameters():
+            parameter.mul_(2)
+    again = step.loss(step.train, weights)
+    assert torch.equal(again, moved)
+    assert all(map(torch.equal, torch.autograd.grad(again, list(step.supernet.parameters())), slopes))
+
+
+def test_a_step_without_acceleration_is_exact_and_unrecorded_as_it_is():
+    entered = []
+
+    class Accelerated:
+        @contextmanager
+        def exact(self):
+            entered.append("exact")
+            yield
+
+        @contextmanager
+        def unrecorded(self):
+            entered.append("unrecorded")
+            yield
+
+    for accelerated in (None, Accelerated()):
+        step, _ = a_step(accelerated=accelerated)
+        with step.exact(), step.unrecorded():
+            pass
+    assert entered == ["exact", "unrecorded"]

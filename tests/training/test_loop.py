@@ -1,4 +1,3 @@
-import copy
 import math
 import signal
 
@@ -125,24 +124,6 @@ def test_keep_best_returns_the_weights_of_the_best_epoch():
     assert result.epochs == accuracies.index(max(accuracies)) + 1
     settings = {"batch_size": 8, "device": torch.device("cpu"), "task": Classification()}
     assert evaluate(trained, images(2), AUGMENTATION, **settings).score == max(accuracies)
-
-
-def test_evaluate_weighs_every_image_alike_and_leaves_the_network_alone():
-    net = network()
-    before = copy.deepcopy(net.state_dict())
-    whole, pieces = (
-        evaluate(net, images(2), AUGMENTATION, batch_size=size, device=torch.device("cpu"), task=Classification())
-        for size in (20, 7)
-    )
-    assert whole.loss == pytest.approx(pieces.loss)
-    assert (whole.score, whole.count) == (pieces.score, 20)
-    assert net.training
-    assert all(torch.equal(before[n], v) for n, v in net.state_dict().items())
-    net.eval()
-    with torch.no_grad():
-        logits = net(AUGMENTATION.normalise(images(2).images))
-    assert whole.score == (logits.argmax(1) == images(2).labels).double().mean().item()
-    assert whole.loss == pytest.approx(F.cross_entropy(logits, images(2).labels).item())
 
 
 def test_divergence_stops_and_keeps_the_good_checkpoint(tmp_path):

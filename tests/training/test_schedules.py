@@ -3,7 +3,6 @@ import torch
 
 from supernet.runtime.errors import InputError
 from supernet.search.progressive.stages import Part
-from supernet.search.recipe import skip_dropout
 from supernet.training.schedules import Cosine, Exponential, Linear
 
 
@@ -49,14 +48,6 @@ def test_part_is_a_stretch_of_a_longer_schedule():
     whole = Cosine(0.1)
     assert [Part(whole, start=20, whole=50)(e, 30) for e in range(30)] == [whole(e, 50) for e in range(20, 50)]
     assert Part(whole, rate=0.1)(3, 30) == pytest.approx(0.1 * whole(3, 30), rel=1e-15)
-
-
-def test_dropout_after_skips_is_that_of_p_darts():
-    """Chen et al. 2019, train_search.py with 25 epochs of which 10 are without the alphas."""
-    rates = [skip_dropout(0.4, epoch, 25, 10) for epoch in range(25)]
-    assert rates[:10] == pytest.approx([0.4 * (24 - epoch) / 25 for epoch in range(10)], rel=1e-15)
-    assert rates[10:] == pytest.approx([0.4 * 2.718281828459045 ** (-(e - 10) / 5) for e in range(10, 25)], rel=1e-12)
-    assert skip_dropout(0.0, 3, 25, 10) == skip_dropout(0.0, 20, 25, 10) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,192 @@
+"""What the supernet's own weights say of an architecture, against loops written out by hand."""
+
+import copy
+import signal
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+from supernet.data.augmentation import Augmentation
+from supernet.data.batches import Resident
+from supernet.estimation.problem import SearchProblem
+from supernet.estimation.supernet_accuracy import RecalibratedScore, SupernetScore, supernet_averages
+from supernet.execution.modes import evaluating
+from supernet.runtime.interrupt import Interrupted, Interruption
+from supernet.runtime.run import Run
+from supernet.runtime.seeding import generator
+from supernet.space.architecture import one_path, random_architecture
+from supernet.space.choosers import Undecided
+from supernet.space.darts import Darts
+from supernet.space.supernet import Supernet
+from supernet.training.tasks import Classification
+
+AUGMENTATION = Augmentation((0.5,), (0.25,), crop_padding=1, cutout=3)
+SPACE = Darts(channels=4, cells=1, nodes=2, operations=("none", "skip_connect", "sep_conv_3x3"))
+
+
+@dataclass(frozen=True)
+class Certainty(Classification):
+    """Scores the mean probability of the labels, in float64: no two networks are alike in it."""
+
+    score: ClassVar[str] = "certainty"
+
+    def inputs(self, batch):
+        return batch.images.double()
+
+    def score_sum(self, output, batch):
+        return output.softmax(1).gather(1, batch.labels[:, None]).sum()
+
+    def tally(self, output, batch):
+        return torch.stack([self.score_sum(output, batch), torch.tensor(len(batch)).double()])
+
+    def scores(self, tally):
+        return {self.score: (tally[0] / tally[1]).item()}
+
+    def chance(self, tally):
+        return 1 / 3
+
+
+def half(seed: int, count: int = 20) -> Resident:
+    stream = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (count, 1, 6, 6), dtype=torch.uint8, generator=stream)
+    return Resident(pixels, torch.arange(count) % 3)
+
+
+def problem(single: bool = False, **run) -> SearchProblem:
+    torch.manual_seed(0)
+    supernet = Supernet(SPACE.network(Undecided(single=single), (1, 6, 6), 3)).double()
+    for norm in supernet.norms:  # as after some training
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2.0)
+    return SearchProblem(supernet, half(1, 30), half(2), AUGMENTATION, Run(seed=5, **run), Certainty())
+
+
+def cell(of: SearchProblem, seed: int = 0):
+    return random_architecture("darts", of.supernet.decisions, torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def certainty(supernet: nn.Module, weights, images: Resident, size: int) -> float:
+    """Of a copy of the supernet in its mode, batch after batch."""
+    twin, total = copy.deepcopy(supernet), 0.0
+    for pixels, labels in zip(images.images.split(size), images.labels.split(size), strict=True):
+        output = twin(AUGMENTATION.normalise(pixels).double(), weights).softmax(1)
+        total += output[torch.arange(len(labels)), labels].sum().item()
+    return total / len(images)
+
+
+def state_of(network: nn.Module):
+    modes = [
+        (module.training, vars(module).get("single"), vars(module).get("momentum")) for module in network.modules()
+    ]
+    return {name: value.clone() for name, value in network.state_dict().items()}, modes
+
+
+def unchanged(network: nn.Module, before) -> bool:
+    now = state_of(network)
+    return now[1] == before[1] and all(torch.equal(now[0][name], value) for name, value in before[0].items())
+
+
+def test_averages_are_those_of_the_mode_and_of_the_weights():
+    given = problem()
+    weights = one_path(cell(given), given.supernet.decisions, dtype=torch.float64)
+    trained = supernet_averages(given, weights, 7, half(3)).score
+    assert trained == pytest.approx(certainty(given.supernet, weights, half(3), 7), rel=1e-12)
+    with evaluating(given.supernet):
+        averages = supernet_averages(given, weights, 7)
+        assert averages.score == pytest.approx(certainty(given.supernet, weights, given.valid, 7), rel=1e-12)
+    assert (averages.count, averages.chance) == (20, 1 / 3)
+    assert averages.score != trained
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_the_supernets_score_is_a_loop_with_each_batchs_own_statistics(single):
+    given = problem(single)
+    before, score = state_of(given.supernet), SupernetScore(given, 8)
+    for seed in range(3):
+        architecture = cell(given, seed)
+        weights = one_path(architecture, given.supernet.decisions, dtype=torch.float64)
+        measured = score(architecture)
+        assert measured.values == {
+            "certainty": pytest.approx(certainty(given.supernet, weights, given.valid, 8), rel=1e-12)
+        }
+        assert measured.cost == {"images": 20.0}
+    assert unchanged(given.supernet, before)
+
+
+def test_few_batches_are_the_same_at_every_call_and_depend_on_the_seed():
+    given = problem()
+    whole, architecture = SupernetScore(given, 4), cell(given)
+    some = whole.on(2)
+    order = torch.randperm(20, generator=generator(5, 3))[:8]
+    weights = one_path(architecture, given.supernet.decisions, dtype=torch.float64)
+    by_hand = certainty(given.supernet, weights, given.valid.subset(order), 4)
+    assert some(architecture).values["certainty"] == pytest.approx(by_hand, rel=1e-12)
+    assert some(architecture) == some(architecture)
+    assert some(architecture).cost == {"images": 8.0}
+    assert some.on(None) == whole
+    other = SupernetScore(replace(given, run=Run(seed=6)), 4, batches=2)
+    assert other(architecture) != some(architecture)
+
+
+def test_a_mixture_is_scored_too():
+    given, stream = problem(), torch.Generator().manual_seed(1)
+    mixed = {
+        name: torch.rand(len(decision.options), dtype=torch.float64, generator=stream)
+        for name, decision in given.supernet.decisions.items()
+    }
+    expected = certainty(given.supernet, mixed, given.valid, 8)
+    assert SupernetScore(given, 8).of_weights(mixed) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_stop_is_heard_before_an_architecture_is_looked_at():
+    interruption = Interruption()
+    given = problem(interruption=interruption)
+    score, architecture = SupernetScore(given, 8), cell(given)
+    score(architecture)
+    interruption.signal, ran = signal.SIGTERM, []
+    given.supernet.register_forward_pre_hook(lambda *_: ran.append(1))
+    for judge in (lambda: score(architecture), lambda: score.of_weights({}), lambda: score.on(1)(architecture)):
+        with pytest.raises(Interrupted) as stopped:
+            judge()
+        assert stopped.value.exit_code == 143
+    assert not ran
+
+
+@pytest.mark.parametrize(("batches", "used"), [(1, 8), (2, 16), (9, 24)])
+def test_recalibrated_statistics_are_the_mean_of_the_training_batches(batches, used):
+    """Of 30 training images three whole batches of 8 at most; the last, smaller one takes no part."""
+    given = problem()
+    architecture, before = cell(given), state_of(given.supernet)
+    weights = one_path(architecture, given.supernet.decisions, dtype=torch.float64)
+    twin = copy.deepcopy(given.supernet).train()
+    for norm in twin.norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # PyTorch's plain mean over the batches
+    order = torch.randperm(30, generator=generator(5, 0xD0C2))[:used]
+    with torch.no_grad():
+        for pixels in given.train.images[order].split(8):
+            twin(AUGMENTATION.normalise(pixels).double(), weights)
+    measured = RecalibratedScore(given, 8, batches)(architecture)
+    expected = certainty(twin.eval(), weights, given.valid, 8)
+    assert measured.values == {"certainty": pytest.approx(expected, rel=1e-10)}
+    assert measured.cost == {"images": 20.0 + used}
+    assert unchanged(given.supernet, before)
+
+
+def test_the_remembered_statistics_play_no_part_in_a_recalibrated_score():
+    given = problem()
+    score, architecture = RecalibratedScore(given, 8), cell(given)
+    first = score(architecture)
+    for norm in given.supernet.norms:
+        norm.running_mean.fill_(100.0)
+    assert score(architecture) == first
+
+
+@pytest.mark.xfail(strict=True, reason="the cost is that of a whole batch")
+def test_fewer_training_images_than_a_batch_are_all_taken():
+    given = replace(problem(), train=half(1, 5))
+    assert RecalibratedScore(given, 8)(cell(given)).cost == {"images": 25.0}
