@@ -50,8 +50,8 @@ def image_folder(
 
     Args:
         path: the folder.
-        size: [height, width] in pixels that all images become, or one number for both. None keeps small images of one
-            size as they are and makes others 64 x 64.
+        size: [height, width] in pixels that all images become, or one number for both. None takes the median
+            size where that has at most 96 x 96 pixels, and 64 x 64 where it has more.
         fit: "squash" resizes without keeping the aspect; "crop" keeps it and takes the middle.
         border: pixels on every side that are cut away after resizing, with fit "crop".
         ground: the level behind transparent pictures, from 0 (black) to 255 (white).
