@@ -9,7 +9,6 @@ from supernet.space.choices import Choice
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import AuxiliaryHead, Darts, QuarterMeans
 from supernet.space.dropout import set_drop_path
-from supernet.space.operations import OPERATIONS, Site
 from supernet.space.supernet import Supernet
 
 
@@ -69,51 +68,6 @@ def test_one_hot_supernet_equals_the_derived_network():
                 supernet.train(mode)(images, weights), derived.train(mode)(images), rtol=1e-12, atol=1e-12
             )
         assert not [m for m in derived.modules() if isinstance(m, Choice)]
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("size", [(8, 8), (7, 5), (1, 1)])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_every_operation_halves_as_it_should(operation, size, stride):
-    for site in (Site(6, 6, stride), Site(6, 6, stride, affine=False, pool_norm=True)):
-        out = OPERATIONS[operation](site)(torch.randn(2, 6, *size))
-        assert out.shape == (2, 6, *(-(-s // stride) for s in size))
-        affine = [
-            p
-            for m in OPERATIONS[operation](site).modules()
-            if isinstance(m, torch.nn.BatchNorm2d)
-            for p in m.parameters()
-        ]
-        assert site.affine or not affine
-
-
-def test_none_is_zero_and_skip_is_identity():
-    x = torch.randn(2, 4, 6, 6)
-    assert OPERATIONS["none"](Site(4, 4, 2))(x).abs().sum() == 0
-    assert OPERATIONS["skip_connect"](Site(4, 4))(x) is x
-
-
-def test_supernet_wants_weights_for_operations_only():
-    supernet = supernet_of(Darts(channels=4, cells=2, nodes=2))
-    weights = uniform(supernet)
-    images = torch.randn(2, 3, 8, 8)
-    plain = supernet(images, weights)
-    ones = {n: torch.ones(len(d.options)) for n, d in supernet.decisions.items() if d.role == "inputs"}
-    torch.testing.assert_close(plain, supernet(images, weights | ones))
-    halves = {n: torch.full((len(d.options),), 0.5) for n, d in supernet.decisions.items() if d.role == "inputs"}
-    assert not torch.allclose(plain, supernet(images, weights | halves))
-    missing = next(iter(weights))
-    with pytest.raises(KeyError):
-        supernet(images, {n: w for n, w in weights.items() if n != missing})
-
-
-def test_supernet_holds_no_alphas_and_keeps_no_weights():
-    supernet = supernet_of(Darts(channels=4, cells=2, nodes=2))
-    weights = {n: w.requires_grad_() for n, w in uniform(supernet).items()}
-    supernet(torch.randn(2, 3, 8, 8), weights).sum().backward()
-    assert all(w.grad is not None for n, w in weights.items())
-    assert all(c.weights is None for c in supernet.modules() if isinstance(c, Choice))
-    assert not any("alpha" in name or "weights" in name for name in supernet.state_dict())
 
 
 def test_table_gives_an_edge_operations_of_its_own():
