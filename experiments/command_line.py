@@ -1,4 +1,4 @@
-"""The words of the command line before Hydra reads them: flags, names that do not exist, values it could not read."""
+"""Checks the words of the command line before Hydra reads them: flags, unknown names, values that need quotes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _FOLLOWED = ("space", "optimizer", "method", "candidates", "protocol")  # those 
 
 
 def prepared(given: Sequence[str]) -> list[str]:
-    """The words as Hydra can read them. Raises InputError at a flag or a name that does not exist, with the nearest."""
+    """Returns the words so that Hydra can read them. Raises InputError at an unknown flag or name, with the nearest."""
     if list(given) in (["help"], ["--help"], ["-h"]):
         return ["--help"]
     plain, made, folders = [], [], []
@@ -67,7 +67,7 @@ def prepared(given: Sequence[str]) -> list[str]:
 
 
 def readable(word: str, sweeping: bool = False) -> str:
-    """A word as Hydra can read it: what its grammar would not take as it is, is quoted.
+    """Returns a word so that Hydra can read it: values that its grammar would refuse are quoted.
 
     Paths, genotypes and names (`AS_THEY_ARE`) are taken letter by letter. In a sweep their commas part several values,
     unless the whole is a file that is there; quotes around a value keep it together, too.
@@ -99,13 +99,13 @@ def _refuse_sweep(words: Sequence[str]) -> None:
 
 
 def told(error: HydraException | OmegaConfBaseException) -> str:
-    """What Hydra or OmegaConf found wrong with the words, in one line: its own first one, and that of the cause."""
+    """Makes one line of an error of Hydra or OmegaConf: the first line of the error, and that of its cause."""
     lines = [str(each).strip().partition("\n")[0] for each in (error, error.__cause__) if each is not None]
     return ": ".join(dict.fromkeys(lines))
 
 
 def check_options(words: Sequence[str], folders: Sequence[Path] = ()) -> None:
-    """Raises InputError where a group is given what names no option; Hydra shows a traceback, or several lines.
+    """Raises InputError where a word names no option of its group; Hydra would show a traceback or several lines.
 
     `folders`: those given with --config-dir, whose options count, too.
     """
@@ -130,7 +130,7 @@ def check_options(words: Sequence[str], folders: Sequence[Path] = ()) -> None:
 
 
 def _as_it_stands(override: Override, value: str, sweeping: bool) -> bool:
-    """Whether Hydra takes this value as it is written, or as a person means it who has quoted it."""
+    """Whether Hydra reads this value as it is written, or as a person means it who has quoted it."""
     if override.is_sweep_override():
         return sweeping and why_no_file(value) == "no such file"
     got = override.value()
@@ -228,7 +228,7 @@ def _composed(words: Sequence[str], folders: tuple[Path, ...]) -> dict[str, Any]
 
 
 def _surely(key: str, words: Sequence[str], folders: tuple[Path, ...]) -> bool:
-    """Whether a key is there whatever else is chosen: then the settings need not be composed to know."""
+    """Whether a key exists for every choice of options, so that the settings need not be composed to find out."""
     group, _, rest = key.partition(".")
     known = _options(group, folders)
     asked = [word.partition("=")[2] for word in words if word.startswith(f"{group}=")]

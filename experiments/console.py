@@ -1,4 +1,4 @@
-"""What all console commands share: mistakes are one line, and a reader that stops early is no mistake.
+"""Shared by all console commands: a mistake is reported in one line, and a closed pipe is no mistake.
 
 Lines for a person are printed as they are: no markup is read in them, and nothing from elsewhere can fake another line.
 """
@@ -23,7 +23,7 @@ def command(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
     """Decorates the main function of the console command `name`.
 
     InputError becomes one line and exit code 2. Where what reads the output has gone (`... | head`) the command ends
-    without a word, with exit code 141.
+    silently, with exit code 141.
     """
 
     def decorate(main: Callable[[], None]) -> Callable[[], None]:
@@ -43,7 +43,7 @@ def command(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
 
 @contextmanager
 def reader_may_stop() -> Iterator[None]:
-    """Within it a program whose output nobody reads any more ends with exit code 141, without a word."""
+    """Within it a program whose output pipe was closed ends with exit code 141 and prints nothing."""
     try:
         try:
             yield

@@ -1,4 +1,4 @@
-"""Values from a yaml or a command line, held against the annotation of the parameter that they are for."""
+"""Converts values from a yaml or a command line to the types that the parameters are annotated with."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _convert_list(value: Any, origin: Any, inner: tuple[Any, ...], key: str) -> 
 
 
 def _convert_object(value: Any, wanted: Any, key: str) -> Any:
-    """What no text, number, list or mapping of a yaml can stand for."""
+    """Checks a value whose annotation is none of the plain kinds, such as a class; a yaml gives it by `_target_`."""
     if type(value) in _WORDS and wanted in (tuple, list):
         raise InputError(f"{key}={value}: needs a list, such as [a,b]")
     if wanted in (dict, Mapping) and not isinstance(value, Mapping):

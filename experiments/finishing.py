@@ -1,4 +1,4 @@
-"""What a finished job says about its networks: their costs, what a table knows of them, the head of summary.json."""
+"""Describes the networks of a finished job: their costs, their values in a table, the head of summary.json."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .searching import search_name
 
 
 def describe(job: Job, name: str, architecture: Architecture) -> Finalist:
-    """A network that nobody trains: its costs at the size that the space says."""
+    """Describes a network that is not trained: its costs at the size of the space."""
     with torch.device("meta"):
         choose = Decided(architecture, job.final.factories)
         network = job.final.space.network(choose, job.data.shape, len(job.data.classes))
@@ -30,7 +30,7 @@ def describe(job: Job, name: str, architecture: Architecture) -> Finalist:
 
 
 def look_up(job: Job, cells: Mapping[str, Architecture]) -> dict[str, dict[str, float | None]]:
-    """What the table knows of each cell, by name. Raises InputError where it lacks one."""
+    """Looks each cell up in the table, by name. Raises InputError where it lacks one."""
     return {name: _plain(from_table(job, cell)) for name, cell in cells.items()}
 
 
@@ -40,7 +40,7 @@ def complete(
     truths: Mapping[str, dict[str, float | None]],
     finalists: Sequence[Finalist],
 ) -> list[Finalist]:
-    """The finalists with what is known besides: seconds of training, the genotype's hash, the table's numbers."""
+    """Adds to the finalists the seconds of training, the genotype's hash and the table's numbers."""
     seconds = recorded_seconds(job.directory)
     return [
         replace(
@@ -96,7 +96,7 @@ def recipe_sizes(job: Job) -> dict[str, dict[str, Any]]:
 
 
 def _best(job: Job, found: Finalist) -> dict[str, float | None]:
-    """The largest number of each column; none where the table is somebody's own function, which cannot be searched."""
+    """Returns the largest number of each column; none where the table is a user's function, which has no rows."""
     if not isinstance(job.table, Table):
         return {}
     return {c: _plain(job.table(job.table.best(c)).values)[c] for c, value in found.table.items() if value is not None}

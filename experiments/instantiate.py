@@ -1,4 +1,4 @@
-"""From composed configuration to objects: types are checked against the constructors' own signatures.
+"""Makes objects from the composed configuration; types are checked against the constructors' signatures.
 
 A yaml names a class or function (`_target_`) and its arguments. Before anything is made, each argument is held
 against the annotation of the parameter it is for, so that a mistake is one line with its full key, for our own
@@ -74,7 +74,7 @@ def named(
 
 
 def _key_of(message: str, parts: Mapping[str, Any]) -> str | None:
-    """What stands before a message: the key of the part whose parameter it begins with, or the last key."""
+    """Returns the key to write before a message: that of the part whose parameter it begins with, or the last key."""
     begins = _PARAMETER.match(message)
     for key, part in parts.items():
         if begins and begins[1] in _parameters(part):

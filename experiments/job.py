@@ -1,4 +1,4 @@
-"""The main job before anything runs: every part of it, made from the settings and checked."""
+"""Makes all parts of the main job from the settings, and checks them before anything runs."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ _PARTS = {  # what a strategy calls its parts -> the groups in which a person ch
 
 @dataclass(frozen=True)
 class Job:
-    """What all steps of the job share.
+    """The parts and settings that all steps of the job share.
 
     Args:
         settings: those that were given, with numbers where they left a size to the data.
         divided: which training images which step gets.
         directory: what the job leaves lies there.
         console: where it prints.
-        template: the run of every step, but for the names under which steps report and save.
+        template: the run of every step, except the names under which steps report and save.
         data: the images.
         space: in the size that the settings say.
         search: the search, before it runs.
@@ -96,7 +96,7 @@ class Job:
 
 
 def _images(data: Data) -> str:
-    """Which images there are, for a person and to compare: how many, and a hash of labels and pixels."""
+    """Describes the images, to read and to compare: their number, and a hash of labels and pixels."""
     counts = f"{len(data.train)} training, {len(data.valid or ())} validation, {len(data.test)} test"
     return f"{counts} (labels and pixels {data.fingerprint[:16]})"
 
@@ -155,7 +155,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
 
 
 def _named_strategy(strategy: Callable[..., Strategy]) -> Callable[..., Strategy]:
-    """The strategy, which tells a person under its key what does not fit the decisions that it is made for."""
+    """Makes the strategy; an error names the key of the setting that does not fit the decisions."""
 
     def make(space: str, decisions: Mapping[str, Decision], *, seed: int) -> Strategy:
         with named({"strategy": strategy}, UNFIT):
@@ -165,7 +165,7 @@ def _named_strategy(strategy: Callable[..., Strategy]) -> Callable[..., Strategy
 
 
 def _settle(runtime: Mapping[str, Any], seed: int) -> torch.device:
-    """Checks what is said of the machine and sets what PyTorch keeps for the whole process; the device."""
+    """Checks the settings of the machine, sets PyTorch's options for the process, and returns the device."""
     with named({"runtime": find_device}):
         device = find_device(runtime["device"])
     if runtime["threads"] is not None:
@@ -175,7 +175,7 @@ def _settle(runtime: Mapping[str, Any], seed: int) -> torch.device:
     if runtime["save_seconds"] < 0:
         raise InputError(f"runtime.save_seconds={runtime['save_seconds']}: needs 0 or more seconds, such as 60")
     if device.type == "cuda":
-        torch.cuda.set_device(device.index or 0)  # where PyTorch makes what is not told where, CUDA graphs among it
+        torch.cuda.set_device(device.index or 0)  # PyTorch's default GPU, on which CUDA graphs, too, are made
     settle_numerics(runtime["deterministic"])
     seed_everything(_seed(seed))
     return device
@@ -223,7 +223,7 @@ def _stages(nodes: list[Any]) -> list[Stage]:
 
 
 def _own_operations(nodes: dict[str, Any]) -> dict[str, Any]:
-    """Factories by name; what a yaml names is the factory itself, with `_partial_` or without."""
+    """Returns factories by name; a yaml names the factory itself, with `_partial_` or without."""
     for name, node in nodes.items():
         if not isinstance(node, dict) or "_target_" not in node:
             raise InputError(f"operations.{name}={node}: needs a function, such as {{_target_: mine.{name}}}")
@@ -231,13 +231,13 @@ def _own_operations(nodes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _retrain_space(settings: dict[str, Any], name: str) -> Any:
-    """The space in the size of the final network. The space itself is sound, so what is wrong is among the changes."""
+    """Returns the space in the size of the final network. The space is valid already: errors are in the changes."""
     changes = ((settings["retrain"] or {}).get("network") or {}).get(name, {})
     return build({**settings["space"], **changes}, f"retrain.network.{name}")
 
 
 def from_table(job: Job, architecture: Architecture) -> Mapping[str, float]:
-    """What the table knows of a cell; nothing where there is no table. Raises InputError where it lacks the cell."""
+    """Looks a cell up in the table; empty where there is no table. Raises InputError where the table lacks the cell."""
     if job.table is None:
         return {}
     with named({"table": None}, way_out="; table=none does without it"):
@@ -249,7 +249,7 @@ def from_table(job: Job, architecture: Architecture) -> Mapping[str, float]:
 
 
 def random_cell(job: Job, number: int) -> Architecture:
-    """A cell drawn from the same space, to compare with, whatever the method leaves out."""
+    """Draws a cell from the whole space, also with operations that the method excludes, to compare with."""
     shape, classes = job.data.shape, len(job.data.classes)
     return draw_random_cell(job.space, job.seed, number, factories=job.final.factories, shape=shape, classes=classes)
 

@@ -60,7 +60,7 @@ _FULL = "the memory is full; lower data.size (an image's height and width), sear
 
 
 def main() -> None:
-    """The console command. Mistakes of the person at the keyboard are one line and exit code 2."""
+    """Runs the command `supernet`. A mistake of the user is reported in one line, with exit code 2."""
     logging.raiseExceptions = False  # a log that a full disk does not take is no reason for tracebacks
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over, instead of printing several lines and leaving
     try:
@@ -127,7 +127,7 @@ def _hydra_main(began: Start, locks: ExitStack) -> None:
 
 
 def _explain(error: Exception, directory: Path, again: str) -> int | None:
-    """Says what a person can do about an error, and gives the exit code; None where the fault is not theirs.
+    """Tells the user what to do about an error and returns the exit code; None where the error is of another kind.
 
     `directory` is that of the run or sweep, `again` the command that goes on with it.
     """

@@ -1,4 +1,4 @@
-r"""What a directory from elsewhere may ask for: plain values of known settings and named options of known groups.
+r"""Checks the recorded words of a run from elsewhere: plain values of known settings, options of known groups.
 
 A recorded word is read as Hydra reads it, and what it *means* is judged, whatever its spelling (`$\{`, quotes, casts).
 Everything that is not on the list below is refused:
@@ -8,11 +8,11 @@ Everything that is not on the list below is refused:
 - no text, at any depth, has an interpolation (`${...}`) in it: so nothing is left that OmegaConf would work out later;
 - no text has control characters, with which Hydra's messages could write anything on a terminal (a pasted genotype has
   line ends);
-- a group (data, method, ...), which a folder of one's own can make of any name, gets the name of an option, several, or
+- a group (data, method, ...), which a user's folder can make of any name, gets the name of an option, several, or
   a pattern of such names, and never a path.
 
-What passes is written anew where its spelling leaves room for a second reading. The composed settings are held against
-the yaml files and the typed words once more, before anything is made of them.
+A word that passes is written again where its spelling could be read in two ways. The composed settings are compared
+with the yaml files and the typed words once more, before anything is made of them.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ _NAME = re.compile(r"[A-Za-z0-9][\w-]*", re.ASCII)  # of a setting: none of Hydr
 _WORD = re.compile(r"[A-Za-z][\w-]*", re.ASCII)  # an option of a group, and a text that needs no quotes
 _ONE_READING = re.compile(r"[~+]{0,2}[\w.]+(=[\w./+:, \[\]{}-]*)?", re.ASCII)  # no escape, quote, cast or "$"
 _PATTERN = re.compile(r"[\w-]+=glob\([\w*?, \[\]=-]+\)", re.ASCII)  # options by a pattern of their names
-_OPENS = re.compile(r"\$\\*\{")  # an interpolation, or what would be one if it were un-escaped once more
+_OPENS = re.compile(r"\$\\*\{")  # an interpolation, or one whose brace is escaped
 _SETTINGS = {f.name for f in fields(Config)}
 _LONGEST, _MOST_JOBS = 20_000, 10_000  # characters of a word (the grammar takes seconds for lists of such a length)
 
 
 def parse(word: str) -> Override | None:
-    """A word of the command line as Hydra reads it; None where it cannot."""
+    """Parses a word of the command line as Hydra does; None where Hydra cannot."""
     try:
         return OverridesParser.create().parse_override(word)
     except (HydraException, RecursionError, ArithmeticError, ValueError, TypeError, AttributeError):
@@ -57,7 +57,7 @@ def parse(word: str) -> Override | None:
 
 
 def check_word(word: str, *, swept: bool = False, folders: Iterable[Path] = ()) -> str | None:
-    """A recorded word as it may go to Hydra, or None where it could do more than set a plain value.
+    """Returns a recorded word in a form that is safe for Hydra; None if it could do more than set a plain value.
 
     `swept`: of a sweep, so that it may give several values. `folders`: those given with --config-dir, whose own
     folders Hydra takes for groups.
@@ -128,7 +128,7 @@ def check_composed(config: DictConfig, typed: Iterable[str], folders: Iterable[P
 
 
 def write(value: Any) -> str:
-    """A plain value as Hydra reads it: the one way back from `_plain`."""
+    """Writes a plain value so that Hydra reads the same: the inverse of `_plain`."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -178,7 +178,7 @@ def _is_key(key: Any) -> bool:
 
 
 def _is_control(character: str) -> bool:
-    """Whether a terminal could take it for an order, or no file in UTF-8 can hold it."""
+    """Whether a character controls a terminal, or cannot be written in UTF-8."""
     return unicodedata.category(character) in ("Cc", "Cs")
 
 

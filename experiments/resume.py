@@ -1,4 +1,4 @@
-"""Going on with an interrupted run or sweep, and refusing to start into a directory that holds another."""
+"""Continues an interrupted run or sweep, and refuses to start in a directory that holds another run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .recorded_words import check_words, parse, texts, values_of, write
 from .records.summary import ENVIRONMENT, SUMMARY
 
 _OVERRIDES, _SWEPT = Path(".hydra") / "overrides.yaml", "multirun.yaml"
-_FOLDER = ("--config-dir", "-cd")  # Hydra's flag for a folder of one's own settings; it is not recorded in a run
+_FOLDER = ("--config-dir", "-cd")  # Hydra's flag for a folder of the user's settings; it is not recorded in a run
 _SWEEP = ("-m", "--multirun")
 _ROOM = 10_000_000  # bytes that a disk needs to have free for a run to start
 _MOST_JOBS = 10_000
@@ -92,7 +92,7 @@ def arguments(given: list[str]) -> list[str]:
 
 
 def command(directory: Path, given: list[str]) -> str:
-    """What to type, in any folder, to go on with what runs in `directory`, started with the arguments `given`."""
+    """Returns the command that continues the run in `directory`, started with arguments `given`, from any folder."""
     flags, overrides = _split(given)
     folder = [flag if flag in _FOLDER else _whole(flag) for flag in flags]
     words = [w for w in overrides if not w.lstrip("+~").startswith(("resume=", "hydra", "-"))]
@@ -102,7 +102,7 @@ def command(directory: Path, given: list[str]) -> str:
 
 
 def finished(given: list[str]) -> Path | None:
-    """The run to be resumed, if it is finished already."""
+    """Returns the run to be resumed if it is finished already, otherwise None."""
     directory = _asked(given)
     return directory if directory is not None and is_file(directory / SUMMARY) else None
 
@@ -151,7 +151,7 @@ def _whole(flag: str) -> str:
 
 
 def _split(given: list[str]) -> tuple[list[str], list[str]]:
-    """The flag for a folder of one's own settings, with its value, and all other words."""
+    """Separates the flag for a folder of the user's own settings, with its value, from all other words."""
     folder: list[str] = []
     rest: list[str] = []
     words = iter(given)
@@ -164,7 +164,7 @@ def _split(given: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _folders(flags: Sequence[str]) -> list[Path]:
-    """The folders of one's own settings that such flags name."""
+    """The folders of the user's own settings that such flags name."""
     values = itertools.chain.from_iterable(flag.partition("=")[::2] if "=" in flag else [flag] for flag in flags)
     return [Path(value) for value in values if value not in _FOLDER]
 
@@ -238,7 +238,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _read(path: Path) -> Any:
-    """What a small yaml or JSON file holds; None where there is none that can be read."""
+    """Returns the content of a small yaml or JSON file; None where it cannot be read."""
     try:
         if path.stat().st_size > _MOST_TEXT:
             return None

@@ -1,4 +1,4 @@
-"""The stages of the main job: each takes the job, does one thing and returns what it made."""
+"""The steps of the main job after the search: retraining, test, and the file of the model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def retrain(job: Job, name: str, architecture: Architecture) -> tuple[nn.Module,
 
 
 def scored(finalist: Finalist, part: Literal["valid", "test"], averages: Averages) -> Finalist:
-    """The finalist with what it scores on a part of the data."""
+    """Returns the finalist with its scores on a part of the data."""
     scores: dict[str, Any] = {
         f"{part}_accuracy": averages.score,
         f"{part}_balanced_accuracy": averages.others.get("balanced_accuracy"),
@@ -71,7 +71,7 @@ def train_one(job: Job, name: str, architecture: Architecture, run: Run) -> tupl
 
 
 def test_once(job: Job, trained: dict[str, tuple[nn.Module, Finalist]]) -> list[Finalist]:
-    """Opens the test images, once, for all networks together. What came out is kept beside the run."""
+    """Tests all networks together, because the test images can be opened once. Keeps the results beside the run."""
     assert job.retrain_recipe is not None
     record = job.directory / "test.json"
     if record.exists():  # interrupted after the test
@@ -88,7 +88,7 @@ def test_once(job: Job, trained: dict[str, tuple[nn.Module, Finalist]]) -> list[
 
 
 def _tested(record: Path, names: Collection[str]) -> dict[str, Averages]:
-    """What an interrupted job has already found out about the networks of these names."""
+    """Reads the results that an interrupted job has kept for the networks of these names."""
     try:
         read = json.loads(record.read_text(encoding="utf-8"))
         scores = {name: Averages(**read[name]) for name in names}

@@ -1,4 +1,4 @@
-"""The settings of the main job: which there are, and what each may be."""
+"""The settings of the main job and their types."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .instantiate import checked_arguments
 
 @dataclass
 class Baseline:
-    """What the found cell is compared with."""
+    """The cells with which the found cell is compared."""
 
     random: int = 1
 

@@ -1,4 +1,4 @@
-"""The search of the main job: the library's, of the parts that the job has, with messages that say a person's keys."""
+"""The search of the main job. Messages of the library get the keys under which the user gave the settings."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def search_cell(job: Job, yaml: str) -> Architecture:
 
 
 def named_parts(job: Job) -> AbstractContextManager[None]:
-    """Within it the parts of the search have the keys by which a person gives them."""
+    """Within it errors in parts of the search are reported with the keys under which the user gave the parts."""
     return named({"": StagedSearch, "chooser": job.search.chooser, "monitor": job.search.monitor, "space": job.space})
 
 
 def check_search(job: Job) -> None:
-    """What a part of the search cannot do shows now and not after the stages before."""
+    """Finds before the first stage what a part of a later stage cannot do."""
     if job.divided.search is None:
         return
     with named_parts(job):

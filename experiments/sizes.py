@@ -1,4 +1,4 @@
-"""How many images each part of the job has, and the batches that follow from it where the settings name none."""
+"""Divides the training images among the parts of the job, and finds batch sizes that the settings leave open."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def parts(data: Data, search: SearchRecipe | None, held: float, seed: int) -> Pa
 
 
 def with_batches(settings: Mapping[str, Any], data: Data, divided: Parts | None = None) -> dict[str, Any]:
-    """The settings with a number in place of each `batch_size: null`: what follows from the images it is taken of.
+    """Returns the settings with each `batch_size: null` replaced by a number that follows from the number of images.
 
     Where it is not yet known how the images are `divided`, all training images count.
     """

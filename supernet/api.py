@@ -9,37 +9,32 @@ supernet.judge(model, data)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from types import FunctionType
-from typing import Any
 
 import torch
-from rich.console import Console
 
+from supernet.calls import Place, check_kinds
 from supernet.data.batches import Source
 from supernet.data.dataset import Data
 from supernet.data.splits import hold_out, search_halves
 from supernet.deployment.bundle import NAME
 from supernet.deployment.predictor import Predictor
-from supernet.estimation.scores import Score
+from supernet.estimation.scores import Measured, Score
 from supernet.execution.engines import engine
-from supernet.execution.precision import numerics_settled
-from supernet.runtime.checkpoint import IMAGES
 from supernet.runtime.devices import find_device
 from supernet.runtime.errors import InputError
-from supernet.runtime.report import ConsoleReport, Report, RunReport, Silent
-from supernet.runtime.run import Run
-from supernet.runtime.seeding import random_states_kept
 from supernet.search.method import Method
 from supernet.search.methods import darts
-from supernet.search.progressive.search import StagedSearch, check_stages, search_stages
+from supernet.search.progressive.search import StagedSearch, check_stages, search_stages, stage_name
 from supernet.search.recipe import SearchRecipe
 from supernet.space import Space
 from supernet.space.architecture import Architecture
+from supernet.space.choosers import Undecided
+from supernet.space.operations import OPERATIONS, Operation
+from supernet.space.supernet import Supernet
+from supernet.space.survey import random_cell
 from supernet.training.evaluation import evaluate
 from supernet.training.from_scratch import FinalNetwork, train_from_scratch
 from supernet.training.lengths import batch_size_for
@@ -62,22 +57,27 @@ def find(
     recipe: SearchRecipe | None = None,
     truth: Score | None = None,
     task: Task = CLASSIFICATION,
+    operations: Mapping[str, Operation] | None = None,
     seed: int = 0,
     device: str = "auto",
     directory: str | Path | None = None,
     progress: bool = False,
 ) -> Architecture:
-    """Searches a space for an architecture, on one half of the training images and the other.
+    """Searches a space for an architecture: its weights learn from one half of the training images, it from the other.
+
+    One search at a time in a process: it settles how PyTorch computes, and gives that back at the end.
 
     Args:
         space: what can be built, in the size of the search, such as `Darts(channels=8, cells=3)`.
         data: the images; those to test by are not looked at.
         method: how to search, one of `supernet.methods`; None: DARTS, first order.
-        epochs: of a search of some hundred steps, as small data want it (`Method.few_steps`); None: the search on
-            CIFAR-10 that the method's authors published.
-        recipe: another length, batch and learning rate of the weights; with it `epochs` stays None.
+        epochs: of a search of some hundred steps, as small data want it: larger learning rates, small batches, one
+            epoch of warm-up (`Method.few_steps`); None: the method's own recipe, the search on CIFAR-10 that its
+            authors published, of 50 epochs or more.
+        recipe: a `supernet.SearchRecipe` in place of both; with it `epochs` stays None.
         truth: what is known of an architecture, such as a table: reported every epoch for the current one.
         task: what is learnt and judged: one label an image, or a task of your own.
+        operations: operations of your own by name: functions from a `Site` to a module.
         seed: of all initial weights, batches and draws, in [0, 2**32).
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
         directory: a folder for TensorBoard, metrics, checkpoints and genotype.json; a search that was stopped goes on
@@ -97,11 +97,17 @@ def find(
         >>> found.space, len(found)
         ('nasbench201', 5)
     """
-    _check(space=space, data=data, method=method, epochs=epochs, seed=seed, device=device, directory=directory)
+    check_kinds(space=space, data=data, method=method, epochs=epochs, seed=seed, device=device, directory=directory)
     method, (weights, architecture) = _fitted(method or darts(), epochs, recipe, data, seed)
-    place = _Place(directory, find_device(device), seed, progress, {"space": space, "method": method}, data)
+    factories = {**OPERATIONS, **(operations or {})}
+    method = replace(method, chooser=replace(method.chooser, factories=factories))
+    same = {"space": space, "method": replace(method, recipe=SearchRecipe())}  # its recipe is compared by itself
+    place = Place(directory, find_device(device), seed, progress, same, data)
     planned = StagedSearch.of(method, space, data.shape, len(data.classes), engine("fused", place.device), seed)
     check_stages(planned)
+    if truth is not None:
+        _check_truth(truth, random_cell(space, seed, factories=factories, shape=data.shape, classes=len(data.classes)))
+    place.refuse_other_searches([stage_name(number, len(planned.stages)) for number in range(len(planned.stages))])
     with place.settled():
         found = search_stages(
             planned, weights, architecture, data.augmentation, run_of=place.run, task=task, truth=truth
@@ -120,6 +126,7 @@ def train(
     recipe: Recipe | None = None,
     held_out: float = 0.1,
     task: Task = CLASSIFICATION,
+    operations: Mapping[str, Operation] | None = None,
     seed: int = 0,
     device: str = "auto",
     directory: str | Path | None = None,
@@ -131,12 +138,13 @@ def train(
         architecture: the genotype, found or published (`supernet.published`).
         space: of the architecture, in the size of the final network, such as `space.resized(channels=16, cells=5)`.
         data: the images; those to test by are not looked at.
-        epochs: of a training of some hundred steps, as small data want it; None: DARTS' training on CIFAR-10, which
-            takes 600.
-        recipe: another training; with it `epochs` stays None.
+        epochs: of a training of some hundred steps, as small data want it: without cut-out and drop path, with
+            smoothed labels; None: DARTS' training on CIFAR-10, of 600 epochs.
+        recipe: a `supernet.Recipe` in place of both; with it `epochs` stays None.
         held_out: share of the training images that the network is judged by after each epoch where the data have no
             validation images, in [0, 1); 0: none.
         task: what is learnt and judged: one label an image, or a task of your own.
+        operations: operations of your own by name: functions from a `Site` to a module.
         seed: of the initial weights and of all batches and draws, in [0, 2**32).
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
         directory: a folder for TensorBoard, metrics, checkpoints and model.safetensors; a training that was stopped
@@ -156,19 +164,18 @@ def train(
         >>> model.classes[:3], model.shape
         (('0', '1', '2'), (1, 8, 8))
     """
-    _check(architecture=architecture, space=space, data=data, epochs=epochs, held_out=held_out, seed=seed)
-    _check(device=device, directory=directory)
-    if not 0 <= held_out < 1:
-        raise InputError(f"held_out={held_out}: needs a share below 1, such as 0.1, or 0")
+    check_kinds(architecture=architecture, space=space, data=data, epochs=epochs, held_out=held_out, seed=seed)
+    check_kinds(device=device, directory=directory)
     _refuse_both(epochs, recipe, Recipe)
-    images, valid = data.train, data.valid
-    if valid is None and held_out:
-        images, valid = (data.train.subset(part) for part in hold_out(data.train.labels, held_out, seed, data.classes))
+    images, valid = _divided(data, held_out, seed)
     if epochs is not None:
         recipe = replace(_FEW_STEPS, epochs=epochs, batch_size=batch_size_for(len(images), _FEW_STEPS.least_steps))
     used = recipe or Recipe()
-    place = _Place(directory, find_device(device), seed, progress, {"space": space, "held_out": held_out}, data)
-    final = FinalNetwork(space, data.shape, len(data.classes), engine=engine("fused", place.device), seed=seed)
+    factories = {**OPERATIONS, **(operations or {})}
+    _check_fit(architecture, space, data, used, factories)
+    place = Place(directory, find_device(device), seed, progress, {"space": space, "held_out": held_out}, data)
+    used_engine = engine("fused", place.device)
+    final = FinalNetwork(space, data.shape, len(data.classes), factories, used_engine, seed)
     run = place.run("retrain")
     try:
         with place.settled():
@@ -191,6 +198,16 @@ def train(
     if place.directory is not None:
         model.save(place.directory / NAME)
     return model
+
+
+def _divided(data: Data, held_out: float, seed: int) -> tuple[Source, Source | None]:
+    """The images to train on, and those to judge by after each epoch."""
+    if not 0 <= held_out < 1:
+        raise InputError(f"held_out={held_out}: needs a share below 1, such as 0.1, or 0")
+    if data.valid is not None or not held_out:
+        return data.train, data.valid
+    images, valid = (data.train.subset(part) for part in hold_out(data.train.labels, held_out, seed, data.classes))
+    return images, valid
 
 
 def judge(model: Predictor, data: Data, *, task: Task = CLASSIFICATION, batch_size: int = 64) -> Averages:
@@ -217,15 +234,17 @@ def judge(model: Predictor, data: Data, *, task: Task = CLASSIFICATION, batch_si
         >>> 0.0 <= supernet.judge(model, data).score <= 1.0
         True
     """
-    _check(model=model, data=data)
-    if (model.shape, model.classes) != (data.shape, data.classes):
-        raise InputError(
-            f"model: is of images {model.shape} of {len(model.classes)} classes, the data are of {data.shape} and "
-            f"{len(data.classes)}; judge it by data that it was trained for"
-        )
+    check_kinds(model=model, data=data)
+    if type(batch_size) is not int or batch_size < 1:
+        raise InputError(f"batch_size={batch_size}: needs 1 image or more")
+    if model.shape != data.shape:
+        raise InputError(f"model: is of images {model.shape}, the data are {data.shape}; judge it by data of its own")
+    if model.classes != data.classes:
+        own, other = (", ".join(classes)[:60] for classes in (model.classes, data.classes))
+        raise InputError(f"model: its classes are {own}, those of the data {other}; judge it by data of its own")
     device = next(model.network.parameters()).device
     images = data.test.open().to(device)
-    return evaluate(model.network, images, data.augmentation, batch_size=batch_size, device=device, task=task)
+    return evaluate(model.network, images, model.augmentation, batch_size=batch_size, device=device, task=task)
 
 
 def _fitted(
@@ -245,30 +264,6 @@ def _fitted(
     return method, halves
 
 
-def _check(**given: Any) -> None:
-    """Raises InputError where an argument is of another kind than it has to be, with what it has to be."""
-    for name, value in given.items():
-        kinds, words = _KINDS[name]
-        plain = is_dataclass(value) and not isinstance(value, type) if name == "space" else isinstance(value, kinds)
-        if not plain or isinstance(value, bool):
-            said = value.__qualname__ if isinstance(value, type | FunctionType) else str(value)[:60]
-            raise InputError(f"{name}={said}: needs {words}")
-
-
-_KINDS: dict[str, tuple[Any, str]] = {
-    "space": (object, "a space, such as supernet.Darts()"),
-    "data": (Data, "images, such as supernet.data.digits()"),
-    "method": (Method | None, "a method, such as supernet.methods.pc_darts()"),
-    "architecture": (Architecture, "an architecture, found or supernet.published"),
-    "model": (Predictor, "a model that supernet.train or supernet.load gave"),
-    "epochs": (int | None, "a whole number"),
-    "held_out": (int | float, "a share below 1, such as 0.1, or 0"),
-    "seed": (int, f"a whole number from 0 to {2**32 - 1}"),
-    "device": (str, "auto, cpu, cuda or cuda:N"),
-    "directory": (str | Path | None, "the path of a folder"),
-}
-
-
 def _refuse_both(epochs: int | None, recipe: SearchRecipe | Recipe | None, kind: type[SearchRecipe | Recipe]) -> None:
     if recipe is not None and not isinstance(recipe, kind):
         raise InputError(
@@ -278,62 +273,32 @@ def _refuse_both(epochs: int | None, recipe: SearchRecipe | Recipe | None, kind:
         raise InputError(f"epochs={epochs}: the recipe says them, too (epochs={recipe.epochs}); give one of both")
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where and how a call runs, and what its checkpoints have to share with it."""
+def _check_truth(truth: Score, architecture: Architecture) -> None:
+    """What is no table of this space shows now, and not after an epoch."""
+    known = truth(architecture) if callable(truth) else truth
+    if not isinstance(known, Measured):
+        raise InputError(f"truth: gives {type(known).__name__} for an architecture; needs supernet.Measured")
 
-    folder: str | Path | None
-    device: torch.device
-    seed: int
-    progress: bool
-    settings: Mapping[str, Any]
-    data: Data
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"seed={self.seed}: needs to lie between 0 and {2**32 - 1}")
-
-    @property
-    def directory(self) -> Path | None:
-        return None if self.folder is None else Path(self.folder)
-
-    def run(self, name: str) -> Run:
-        """A run that reports and saves under a name."""
-        console = Console(quiet=not self.progress)
-        if self.directory is None:
-            report: Report = ConsoleReport(console) if self.progress else Silent()
-            return Run(device=self.device, seed=self.seed, report=report)
-        said = {name: described(value) for name, value in self.settings.items()}
-        return Run(
-            device=self.device,
-            seed=self.seed,
-            report=RunReport(self.directory, name, console),
-            checkpoint=self.directory / "checkpoints" / f"{name}.pt",
-            fingerprint={**said, "data": self.data.name, IMAGES: self.data.fingerprint, "seed": self.seed},
+def _check_fit(
+    architecture: Architecture, space: Space, data: Data, recipe: Recipe, factories: Mapping[str, Operation]
+) -> None:
+    """Raises InputError where an architecture answers what the space does not ask, or a cut-out leaves no image."""
+    if architecture.space != space.name:
+        raise InputError(
+            f"architecture: is of space {architecture.space!r}, and the space is {space.name!r}; give that of the "
+            "architecture"
         )
-
-    @contextmanager
-    def settled(self) -> Iterator[None]:
-        """Within it PyTorch gives the same numbers every time; afterwards all of the caller's settings are back."""
-        with random_states_kept(), numerics_settled(deterministic=True):
-            yield
-
-
-def described(value: Any) -> str:
-    """A setting in words that are the same in another process: functions by their names, dataclasses field by field.
-
-    Example:
-        >>> described(partial(Cosine, 0.1)), described(Cosine(0.1))
-        ('Cosine(0.1)', 'Cosine(start=0.1, end=0.0, warm_up=0, span=None)')
-    """
-    if isinstance(value, partial):
-        given = [*map(described, value.args), *(f"{k}={described(v)}" for k, v in sorted(value.keywords.items()))]
-        return f"{described(value.func)}({', '.join(given)})"
-    if is_dataclass(value) and not isinstance(value, type):
-        given = [f"{f.name}={described(getattr(value, f.name))}" for f in fields(value)]
-        return f"{type(value).__name__}({', '.join(given)})"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{k}: {described(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return f"({', '.join(map(described, value))})"
-    return str(getattr(value, "__qualname__", None) or repr(value))
+    with torch.device("meta"):
+        decisions = Supernet(space.network(Undecided(factories), data.shape, len(data.classes))).decisions
+    asked = {decision.group for decision in decisions.values()}
+    extra = [n for n in architecture if n not in decisions and n.split("/")[0] in asked and not n.endswith("/output")]
+    if extra:
+        raise InputError(
+            f"architecture: answers {extra[0]}, which the space does not ask; give a space with as many nodes"
+        )
+    if recipe.cutout >= min(data.shape[1:]):
+        raise InputError(
+            f"recipe.cutout={recipe.cutout}: erases images of {data.shape[1]} x {data.shape[2]}; give epochs=20 or so "
+            "for a recipe of small images, or supernet.Recipe(cutout=0)"
+        )

@@ -1,6 +1,7 @@
 """The job from Python: the same cells and models as from the command line, and no trace in the caller's process."""
 
 import random
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 from common import only_run
 
 import supernet
-from supernet.api import described
+from supernet.calls import described
 from supernet.runtime.errors import InputError
+from supernet.runtime.report import RunReport
 from supernet.search.recipe import SearchRecipe
 from supernet.training.loop import Recipe
 
@@ -87,7 +89,7 @@ def test_recipes_of_ones_own():
         return supernet.Measured({"known": 1.0})
 
     found = supernet.find(MICRO, data, recipe=recipe, truth=truth)
-    assert seen == [found]
+    assert seen[1:] == [found]  # the first is asked before the search begins
     training = Recipe(epochs=1, batch_size=64, cutout=2, drop_path=0.0)
     model = supernet.train(found, MICRO, data, recipe=training, held_out=0)
     assert model.provenance["validation accuracy"] is None
@@ -107,10 +109,19 @@ def test_recipes_of_ones_own():
         (lambda d: supernet.train("darts_v2", SPACE, d, epochs=1), "architecture=darts_v2: needs an architecture"),
         (lambda d: supernet.train(supernet.random_cell(MICRO), MICRO, d, epochs=1, held_out=1.5), "held_out=1.5: "),
         (lambda d: supernet.judge("model.safetensors", d), "model=model.safetensors: needs a model"),
+        (lambda d: supernet.find(SPACE, d, epochs=1, truth=supernet.tables.micro()), "no cell|cell"),
+        (lambda d: supernet.find(MICRO, d, epochs=1, truth=3), "truth: gives int"),
+        (lambda d: supernet.train(supernet.random_cell(SPACE), MICRO, d, epochs=1), "is of space 'darts', and the"),
+        (
+            lambda d: supernet.train(supernet.random_cell(MICRO.resized(nodes=4)), MICRO, d, epochs=1),
+            "answers cell/3.*, which the space does not ask",
+        ),
+        (lambda d: supernet.train(supernet.random_cell(SPACE), SPACE, d), "recipe.cutout=16: erases images of 8 x 8"),
+        (lambda d: supernet.find(MICRO, d, epochs=1, directory=""), "directory=: an empty path"),
+        (lambda d: supernet.find(MICRO, d, epochs=1, directory=__file__), "is a file; give a folder"),
         (lambda d: supernet.find(MICRO, d, epochs=0), "epochs=0: needs at least 1"),
         (lambda d: supernet.find(MICRO, d, epochs=1, seed=-1), "seed=-1: needs to lie between 0"),
         (lambda d: supernet.find(MICRO, d, epochs=1, device="gpu"), "device=gpu: use auto, cpu"),
-        (lambda d: supernet.train(supernet.random_cell(SPACE), MICRO, d, epochs=1), "genotype"),
         (lambda d: supernet.train(supernet.random_cell(MICRO), MICRO, d, epochs=1, recipe=Recipe()), "epochs=1: "),
     ],
 )
@@ -123,9 +134,69 @@ def test_one_line_says_what_is_wrong(call, says):
 def test_a_model_is_judged_by_images_of_its_own_kind():
     data = supernet.data.digits()
     model = supernet.train(supernet.random_cell(MICRO), MICRO, data, epochs=1)
-    with pytest.raises(InputError, match="model: is of images"):
+    with pytest.raises(InputError, match="model: its classes are"):
         supernet.judge(model, replace(data, classes=data.classes[:9]))
     assert 0 <= supernet.judge(model, data).score <= 1  # a refusal opens nothing
+
+
+def test_a_checkpoint_of_other_classes_or_another_normalisation_is_refused(tmp_path):
+    """Of the same images and labels: old weights beside new settings would be a wrong model."""
+    data, cell = supernet.data.digits(), supernet.random_cell(MICRO)
+    supernet.train(cell, MICRO, data, epochs=1, directory=tmp_path)
+    others = [replace(data, classes=tuple("abcdefghij"))]
+    others += [replace(data, augmentation=replace(data.augmentation, mean=(0.1,)))]
+    for other in others:
+        with pytest.raises(InputError, match=r"there and .* in this run"):
+            supernet.train(cell, MICRO, other, epochs=1, directory=tmp_path)
+
+
+def test_a_model_is_judged_with_its_own_normalisation():
+    data = supernet.data.digits()
+    model = supernet.train(supernet.random_cell(MICRO), MICRO, data, epochs=2)
+    other = supernet.data.digits()
+    score = supernet.judge(model, data).score
+    assert supernet.judge(model, replace(other, augmentation=replace(other.augmentation, mean=(0.9,)))).score == score
+
+
+def test_a_folder_of_another_search_is_refused(tmp_path):
+    data = supernet.data.digits()
+    supernet.find(MICRO, data, epochs=1, directory=tmp_path)
+    with pytest.raises(InputError, match="holds another search"):
+        supernet.find(MICRO, data, method=supernet.methods.p_darts(), epochs=3, directory=tmp_path)
+
+
+def test_ctrl_c_saves_and_the_same_call_goes_on_to_the_same_end(tmp_path, monkeypatch):
+    data, straight = supernet.data.digits(), None
+    straight = supernet.find(MICRO, data, epochs=2)
+    steps = []
+
+    def stop(self, done, total, message):
+        steps.append(done)
+        if len(steps) == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunReport, "progress", stop)
+        with pytest.raises(KeyboardInterrupt, match=r"all is saved in .*, and the same call goes on"):
+            supernet.find(MICRO, data, epochs=2, directory=tmp_path)
+    assert supernet.find(MICRO, data, epochs=2, directory=tmp_path) == straight
+
+
+def test_an_operation_of_ones_own_goes_all_the_way():
+    def blur(site):
+        return torch.nn.AvgPool2d(3, site.stride, padding=1)
+
+    space = replace(MICRO, operations=("blur", "nor_conv_1x1"))
+    data, own = supernet.data.digits(), {"blur": blur}
+    found = supernet.find(space, data, epochs=1, operations=own)
+    assert {kept for name, kept in found.items() if name.count("/") == 2} <= {("blur",), ("nor_conv_1x1",)}
+    model = supernet.train(found, space, data, epochs=1, operations=own)
+    assert len(model(torch.rand(2, 1, 8, 8))) == 2
+
+
+def test_a_rate_that_was_chosen_stays():
+    assert supernet.methods.darts().with_rate(0.5).few_steps().optimizer.keywords["lr"] == 0.5
+    assert supernet.methods.darts().few_steps().optimizer.keywords["lr"] == 0.01
 
 
 def test_settings_in_words_are_the_same_in_every_process_and_tell_methods_apart():

@@ -103,7 +103,7 @@ def test_published_settings_of_darts():
     assert composed("experiment=darts_cifar10_second_order")["architect"]["epsilon"] == 0.01
 
 
-def test_the_default_doctor_is_the_classs_own():
+def test_the_default_monitor_is_the_classs_own():
     assert build(composed()["monitor"], "monitor") == MonitorSettings()
 
 

@@ -8,7 +8,7 @@
 
 Each section is by itself: one that fails says so and leaves the others. What is found is written as it comes to
 experiments/results/gpu.json or `--output`, so that a section that is cut off loses nothing; the same command again goes
-on from there. Images are random, but for the searches on `--data`, an .npz file with MedMNIST's keys; these alone need
+on from there. Images are random, except those of `--data`, an .npz file with MedMNIST's keys; these alone need
 Hydra. Times are medians of variants that take turns. They let cuDNN try its algorithms and use TF32; variants called
 "product" run as `runtime.deterministic=true`, the product's default, does. Checks are without TF32.
 """

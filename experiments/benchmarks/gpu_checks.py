@@ -1,4 +1,4 @@
-"""What has to be right on a GPU before it is timed: stacked cells, CUDA graphs, bfloat16, hidden waiting.
+"""Checks of results on a GPU, made before it is timed: stacked cells, CUDA graphs, bfloat16, hidden waiting.
 
 Each check is a generator of (what, value), so that what is found is kept as it comes; it raises where a value is wrong.
 """

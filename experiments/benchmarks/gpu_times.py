@@ -1,4 +1,4 @@
-"""What is timed on a GPU: steps of searches and trainings in all variants, and whole searches.
+"""Timings on a GPU: steps of searches and trainings in all variants, and whole searches.
 
 Each is a generator of (row's name, row), so that what is measured is kept as it comes.
 """

@@ -1,4 +1,4 @@
-"""What is left to the host in a step whose passes are CUDA graphs: no step on a GPU can be shorter.
+"""Times the work of the host in a step whose passes are CUDA graphs: no step on a GPU can be shorter.
 
 Passes are recorded once, on the processor, and then replayed by doing nothing. What is timed is everything else that a
 step does: to see that the graph fits, to hand inputs, stand-ins and gradients over, the alphas' weights, the clipping

@@ -1,4 +1,4 @@
-"""What the published finite difference of second-order DARTS measures: its second term against the exact product.
+"""Compares the finite difference of second-order DARTS (its second term) with the exact product.
 
 The term is d(grad_alpha L_train)/dw times v, v the validation gradient after the virtual step (DARTS, Liu et al.
 2019, equation 8). It is taken in float64 on a small supernet after some SGD steps on handwritten digits, and on a

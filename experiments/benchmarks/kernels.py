@@ -1,6 +1,6 @@
-"""How many tensor operations a pass of the supernet is, how many kernels that would be, and where they are.
+"""Counts the tensor operations of a pass of the supernet, and estimates the number of GPU kernels.
 
-Counted by what reaches PyTorch's dispatcher in one forward and backward pass with all gradients. Views launch nothing
+It counts what reaches PyTorch's dispatcher in one forward and backward pass with all gradients. Views launch nothing
 on a GPU; the kernels of the rest are an estimate (a convolution's backward pass is two, and so on). Then the seconds
 of forward and backward passes, executors taking turns.
 
@@ -88,7 +88,7 @@ def count(supernet: Supernet, executor: Executor, batch: Batch, weights: Weights
 
 
 def parts(supernet: Supernet, executor: Executor, batch: Batch, weights: Weights) -> dict[str, Callable[[], Any]]:
-    """A whole pass, its forward part, and the first cell's passes as functions to be timed."""
+    """Returns three functions to be timed: the forward pass, and it with all gradients or with the alphas' alone."""
 
     def forward() -> Tensor:
         with running(supernet, executor):
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--channels", type=int, default=16)
     parser.add_argument("--cells", type=int, default=8)
-    parser.add_argument("--partial", type=int, default=1, help="operations see one channel in so many")
+    parser.add_argument("--partial", type=int, default=1, help="operations see the first 1 / PARTIAL of the channels")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--side", type=int, default=32, help="of the images, in pixels")
     parser.add_argument("--rounds", type=int, default=5, help="0: only count")

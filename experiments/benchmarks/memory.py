@@ -1,4 +1,4 @@
-"""The most memory that steps of a search need, each variant in a process of its own: the peak of its resident memory.
+"""Measures the peak memory of search steps, each variant in a process of its own (resident memory).
 
 What a process needs before it has a network (Python, PyTorch) is measured, too, and taken off in the last column.
 

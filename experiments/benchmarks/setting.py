@@ -1,4 +1,4 @@
-"""What the benchmarks of speed share: executors, steps of a search and of a training on random images, and timing."""
+"""Shared by the benchmarks of speed: executors, steps of a search and of a training on random images, and timing."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ _LARGEST = 16 << 20  # bytes of the single runs
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command: trains what is missing and writes the table."""
     parser = argparse.ArgumentParser(
         prog="python -m supernet.experiments.commands.enumerate_micro", description=__doc__
     )

@@ -1,4 +1,4 @@
-"""What a job will need, before it runs: supernet-plan with the overrides that supernet would get.
+"""Estimates what a job will need before it runs: supernet-plan takes the overrides of supernet.
 
 Parameters are counted; memory and time are measured on the machine at hand with a few steps and no file is written. A
 search in several stages has a row for each.
@@ -63,7 +63,7 @@ class Need:
 
 @command("supernet-plan")
 def main() -> None:
-    """The console command. Mistakes are one line and exit code 2."""
+    """Runs the command `supernet-plan`. A mistake is reported in one line, with exit code 2."""
     given = words.prepared(sys.argv[1:])
     if any(word in ("-h", "--help") for word in given):
         print(__doc__)
@@ -87,8 +87,8 @@ def plan(settings: dict[str, Any]) -> list[Need]:
 
 
 def _search(job: Job) -> Iterator[Need]:
-    """Each stage. Which operations are left after the first is not known: an edge's last ones stand in, in the spaces
-    here its convolutions."""
+    """Measures each stage. Which operations will be left after the first is not known: the last ones of each edge are
+    taken, which are convolutions in the spaces of this library."""
     planned, kept = job.search, dict[str, tuple[str, ...]]()
     for number, stage in enumerate(planned.stages):
         with named_parts(job):
@@ -137,7 +137,7 @@ def _retraining(job: Job, recipe: Recipe) -> Need:
 
 
 def _sgd(network: nn.Module, recipe: SearchRecipe | Recipe) -> torch.optim.SGD:
-    """As the loops make it: an optimiser with fewer parts would need less time and memory than theirs."""
+    """Makes the optimiser as the loops do: one with fewer parts would need less time and memory."""
     rate = recipe.schedule(0, recipe.epochs)
     return sgd(network, rate, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov)
 
@@ -234,7 +234,7 @@ def show(console: Console, needs: list[Need]) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Formats seconds for a reader."""
     if seconds < 100:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

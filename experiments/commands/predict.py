@@ -1,4 +1,4 @@
-"""What a trained network says of images: supernet-predict RUN_DIR image.png ..."""
+"""Classifies images with a trained network: supernet-predict RUN_DIR image.png ..."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..console import command
 
 @command("supernet-predict")
 def main() -> None:
-    """The console command."""
+    """Runs the command `supernet-predict`."""
     parser = argparse.ArgumentParser(prog="supernet-predict", description="Class probabilities of images.")
     parser.add_argument("model", help="a run directory or its model.safetensors")
     parser.add_argument("images", nargs="+", help="image files, and folders: all images in and below them")

@@ -1,4 +1,4 @@
-"""What a genotype is: supernet-show RUN_DIR|FILE|NAME prints its size and cells; --output FOLDER draws them."""
+"""Shows a genotype: supernet-show RUN_DIR|FILE|NAME prints its size and cells; --output FOLDER draws them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ..records.summary import SUMMARY
 
 @command("supernet-show")
 def main() -> None:
-    """The console command."""
+    """Runs the command `supernet-show`."""
     parser = argparse.ArgumentParser(
         prog="supernet-show",
         description="Parameters, multiply-adds and pictures of a genotype.",
@@ -96,7 +96,7 @@ def _draw(architecture: Architecture, folder: Path) -> None:
 
 
 def _short(name: str) -> str:
-    """What was asked for, as one short line: a genotype pasted into the command is long."""
+    """Shortens the argument to one line for messages: a genotype pasted into the command is long."""
     line = " ".join(name.split())
     return line if len(line) <= 120 else f"{line[:117]}..."
 
@@ -150,7 +150,7 @@ _SIZED: dict[str, Callable[[argparse.Namespace, int], tuple[Space, str]]] = {
 
 
 def _cell(architecture: Architecture, kind: str) -> list[str]:
-    """What each node of a kind of cell adds up."""
+    """Lists what each node of a kind of cell adds up."""
     inputs, last = extent(architecture, kind)
     lines = [kind if kind == "cell" else f"{kind} cell"]
     for node in range(inputs, last + 1):

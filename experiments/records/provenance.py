@@ -1,4 +1,4 @@
-"""What summary.json says of a finished job besides its networks: enough to compare runs without anything else."""
+"""The entries of summary.json that describe a job and not its networks; runs can be compared by them alone."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _CLOCK = "seconds.json"
 
 @dataclass(frozen=True)
 class Invocation:
-    """What a person asked for: the option of each group ("method" -> "gdas"), and the words of the command line."""
+    """The choices of the user: the option of each group ("method" -> "gdas"), and the words of the command line."""
 
     choices: Mapping[str, str | None] = field(default_factory=dict)
     overrides: Sequence[str] = ()
 
     def choice(self, group: str) -> str:
-        """The option of a group; "" where none was named."""
+        """Returns the option of a group; "" where none was named."""
         option = self.choices.get(group)
         return "" if option in (None, "none") else str(option)
 
@@ -43,14 +43,14 @@ def timed(directory: Path, stage: str) -> Iterator[None]:
 
 
 def settings_hash(settings: Mapping[str, Any], genotype: str) -> str:
-    """Of all settings but the seed and what changes nothing about the result: names, threads, rivals, a table."""
+    """Hashes all settings but the seed and those that do not change the result: names, threads, baselines, a table."""
     kept = {k: v for k, v in settings.items() if k not in ("name", "seed", "runtime", "baseline", "table", "genotype")}
     given = genotype if settings["genotype"] else None  # the cell itself, under whatever name it was given
     return short_hash({**kept, "precision": settings["runtime"]["precision"], "genotype": given})
 
 
 def training_hash(settings: Mapping[str, Any], space: str) -> str:
-    """Of what the training of a given cell depends on besides the seed; `space` is the name of the space."""
+    """Hashes the settings besides the seed on which the training of a cell depends; `space` is the space's name."""
     recipe = dict(settings["retrain"] or {})
     changes = (recipe.pop("network", None) or {}).get(space, {})
     names = ("data", "operations", "retrain_valid")

@@ -1,4 +1,4 @@
-"""What a finished job leaves behind: a table, a summary, the machine it ran on."""
+"""Writes the results of a finished job: a table, a summary, and the machine on which it ran."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do two measures order networks alike, and how much does one and the same network vary with the seed?"""
+"""Rank correlations between measures of networks, and the variation of one network with the seed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def correlate(over: str, between: str, pairs: Sequence[tuple[float, float]]) -> 
 
 
 def correlations(groups: Sequence[Group]) -> list[Correlation]:
-    """What the search thought against the truth, and validation against test after training, as far as measured.
+    """Correlates the search's estimate with the truth, and validation with test accuracy, where both are known.
 
     Over all networks that were trained alike, and over the runs of each group that has enough of them.
     """

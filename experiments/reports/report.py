@@ -1,4 +1,4 @@
-"""What finished runs say together: supernet-report RUNS... writes report.md, report.csv and report.png.
+"""Compares finished runs: supernet-report RUNS... writes report.md, report.csv and report.png.
 
 supernet-report runs/micro                       every finished run below a folder
 supernet-report runs/digits/sweep_2026-... RUN   a sweep and a run
@@ -38,7 +38,7 @@ class Section:
 
 @command("supernet-report")
 def main() -> None:
-    """The console command. Mistakes are one line and exit code 2."""
+    """Runs the command `supernet-report`. A mistake is reported in one line, with exit code 2."""
     parser = argparse.ArgumentParser(prog="supernet-report", description="Compares finished runs.")
     parser.add_argument("runs", nargs="+", type=Path, help="runs, sweeps or folders of them")
     parser.add_argument("--output", type=Path, default=Path(), help="directory for report.md, .csv and .png")
@@ -74,14 +74,14 @@ def unfinished(places: Sequence[Path]) -> int:
 
 def sections(networks: Sequence[RunRecord]) -> list[Section]:
     """One section for each pair of data and space, in the order of their first run."""
-    apart: dict[str, list[RunRecord]] = defaultdict(list)
+    networks_by_title: dict[str, list[RunRecord]] = defaultdict(list)
     for network in networks:
-        apart[f"{network.data}, {network.space}"].append(network)
-    return [Section(title, tuple(those), tuple(group(those))) for title, those in apart.items()]
+        networks_by_title[f"{network.data}, {network.space}"].append(network)
+    return [Section(title, tuple(those), tuple(group(those))) for title, those in networks_by_title.items()]
 
 
 def markdown(made: Sequence[Section], runs: int, left_out: int, unread: int = 0) -> str:
-    """The report as text, on so many `runs`; so many unfinished ones were `left_out`, and `unread` ones damaged."""
+    """Returns the report as text; `runs`, `left_out` (unfinished) and `unread` (damaged) are numbers of runs."""
     count = f"{runs} finished run{'s' * (runs != 1)}"
     left = f"; {left_out} unfinished left out" if left_out else ""
     left += f"; {unread} that could not be read left out" if unread else ""

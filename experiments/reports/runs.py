@@ -1,4 +1,4 @@
-"""Finished runs as rows and groups: what the tables of a sweep and of supernet-report are made of."""
+"""Reads finished runs as rows, and groups rows that differ in the seed, for the tables of sweeps and reports."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ class RunRecord:
 
     @property
     def key(self) -> str:
-        """What the rows of one group share: all settings, or for a random cell those of its training."""
+        """The key that the rows of a group share: all settings, or for a random cell those of its training."""
         return self.settings if self.kind == "searched" else self.training
 
     @property
     def seconds(self) -> float:
-        """Of search and training, as far as they are known."""
+        """The seconds of search and training together, as far as they are known."""
         return (self.search_seconds or 0.0) + (self.training_seconds or 0.0)
 
     def regret(self, column: str) -> float | None:
@@ -84,7 +84,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that differ in the seed alone; `label` says what sets them apart from the other groups."""
+    """Rows that differ in the seed alone; `label` names the settings in which they differ from other groups."""
 
     label: str
     kind: str
@@ -198,7 +198,7 @@ def find_runs(places: Iterable[Path]) -> list[Path]:
 
 
 def natural(path: Path) -> list[tuple[int, str]]:
-    """A key that sorts job 10 after job 9."""
+    """Returns a key that sorts job 10 after job 9."""
     return [(len(part) if part.isdecimal() else 0, part) for part in path.parts]
 
 

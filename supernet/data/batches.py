@@ -203,7 +203,7 @@ class Files:
 
 @dataclass(frozen=True)
 class _Reader(Dataset[tuple[Tensor, str]]):
-    """What a worker process runs. It returns a mistake as text, because an exception would arrive as a traceback."""
+    """Runs in a worker process. It returns a mistake as text, because an exception would arrive as a traceback."""
 
     files: Files
 

@@ -1,7 +1,7 @@
-"""A data set as the rest of the library knows it, and how one is made of the images that a reader has read.
+"""The class `Data`, which holds a data set, and `assemble`, which makes one of images that a reader has read.
 
-To add a data set, write a function that reads images into `Parts`, gives them to `assemble` and returns its `Data`, and
-a yaml in conf/data that names the function. An .npz file or a folder of images needs no new function.
+To add a data set, write a function that reads images into `Parts`, gives them to `assemble` and returns its `Data`.
+An .npz file or a folder of images needs no new function.
 """
 
 from __future__ import annotations

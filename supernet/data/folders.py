@@ -50,8 +50,8 @@ def image_folder(
 
     Args:
         path: the folder.
-        size: [height, width] in pixels that all images become, or one number for both. None keeps small images of one
-            size as they are and makes others 64 x 64.
+        size: [height, width] in pixels that all images become, or one number for both. None takes the median
+            size where that has at most 96 x 96 pixels, and 64 x 64 where it has more.
         fit: "squash" resizes without keeping the aspect; "crop" keeps it and takes the middle.
         border: pixels on every side that are cut away after resizing, with fit "crop".
         ground: the level behind transparent pictures, from 0 (black) to 255 (white).
@@ -214,7 +214,7 @@ def _white(train: Listed, seen: _Seen) -> int:
 
 
 def _held(files: Mapping[str, Files], most: float) -> Mapping[str, Source]:
-    """The parts in memory, if all of them together take at most so many bytes."""
+    """Brings the parts into memory, if all of them together take at most this number of bytes."""
     needed = sum(len(part) * math.prod(part.shape) for part in files.values())
     return {name: _in_memory(part) for name, part in files.items()} if needed <= most else files
 

@@ -1,4 +1,4 @@
-"""Image files as uint8 tensors. Training and use turn a picture into pixels by these functions alone."""
+"""Reads image files as uint8 tensors. Training and prediction both use these functions, so they see equal pixels."""
 
 from __future__ import annotations
 

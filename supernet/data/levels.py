@@ -20,7 +20,7 @@ def bits_white(value: int) -> int:
         value: the brightest value of some images.
 
     Returns:
-        The value that is white in images of so many bits.
+        The value that is white in images with this number of bits.
 
     Example:
         >>> bits_white(4000)  # 12 bits

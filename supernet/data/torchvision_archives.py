@@ -1,4 +1,4 @@
-"""The data sets that torchvision reads or fetches: CIFAR-10, CIFAR-100, SVHN and Fashion-MNIST."""
+"""Reads the data sets of torchvision, which can also download them: CIFAR-10, CIFAR-100, SVHN and Fashion-MNIST."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def save_bundle(
         classes: the names of the classes, in the order of the network's outputs.
         augmentation: how images are normalised; what it does in training is not kept.
         shape: the (channels, height, width) of the images that the network is given.
-        provenance: facts about the model's making, such as the seed and its accuracies.
+        provenance: how the model was made, such as the seed, and its accuracies.
 
     Raises:
         OSError: the file cannot be written.

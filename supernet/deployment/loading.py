@@ -1,4 +1,4 @@
-"""Makes a network from a file that `save_bundle` has written, and believes nothing in the file before it is checked."""
+"""Makes a network from a file that `save_bundle` has written. All that the file says is checked before it is used."""
 
 from __future__ import annotations
 

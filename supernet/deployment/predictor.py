@@ -88,7 +88,7 @@ class Predictor:
         classes: the names of the classes, in the order of the network's outputs.
         shape: the (channels, height, width) of the images that the network is given.
         augmentation: how images are normalised.
-        provenance: facts about the model's making, such as the seed and its accuracies.
+        provenance: how the model was made, such as the seed, and its accuracies.
 
     Example:
         >>> import tempfile, torch, supernet
@@ -125,6 +125,9 @@ class Predictor:
         self.network, self.space, self.architecture = network, space, architecture
         self.classes, self.shape = classes, shape
         self.augmentation, self.provenance = augmentation, dict(provenance)
+
+    def __repr__(self) -> str:
+        return f"Predictor({self.space.name}, {len(self.classes)} classes, images {self.shape}, {self.provenance})"
 
     def to(self, device: str | torch.device) -> Predictor:
         """Moves the network to a device, where images will follow it; returns the predictor itself."""

@@ -1,9 +1,9 @@
-"""Tables of what is known about architectures: a benchmark's accuracies, looked up instead of trained.
+"""Benchmark tables: accuracies of architectures that are looked up, so that no network has to be trained.
 
 A table is a CSV file, plain or compressed (.gz), in UTF-8. Lines that begin with "#" are comments. The first other line
 names the columns; one is `arch`, a cell as NAS-Bench-201 writes it (`supernet.space.nasbench201.to_string`), all
-different; blanks in it are ignored. The others are numbers; an empty field (or nan) is not known. Columns that nobody
-asks for are not looked at.
+different; blanks in it are ignored. The others are numbers; an empty field (or nan) is not known. Columns that are
+not asked for are not read.
 
     # accuracies in percent
     arch,cifar10_test_200,cifar100_test_200,imagenet16_120_test_200

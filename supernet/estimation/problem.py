@@ -1,4 +1,4 @@
-"""What is searched on: the supernet, both halves of the training data, the task and the run."""
+"""The problem of a search: the supernet, both halves of the training data, the task and the run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from supernet.training.tasks import CLASSIFICATION, Task
 
 @dataclass(frozen=True)
 class SearchProblem:
-    """All that a search is about but its strategy and its recipe; scores and measurements take it, too.
+    """Everything that a search needs besides its strategy and its recipe. Scores and measurements need it, too.
 
     Args:
         supernet: the network that is searched.

@@ -1,4 +1,4 @@
-"""Performance estimation: a score says how good an architecture is, and what it cost to find out."""
+"""Performance estimation: a score measures how good an architecture is, and what the measurement cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from supernet.space.architecture import Architecture
 
 @dataclass(frozen=True)
 class Measured:
-    """What is known of one architecture.
+    """The measured values of one architecture, and what the measurement cost.
 
     Args:
         values: numbers by name, such as "accuracy" in [0, 1] or a table's columns; NaN where a number is not known.

@@ -1,4 +1,4 @@
-"""How good an architecture is by the supernet's own weights: the estimate that one-shot methods decide by."""
+"""Scores an architecture by the weights of the supernet: the estimate by which one-shot methods decide."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class SupernetScore:
         return Measured({self.problem.task.score: averages.score}, {"images": float(averages.count)})
 
     def on(self, batches: int | None) -> SupernetScore:
-        """The same judge on so many batches; None: on all of its half."""
+        """Returns the same judge on this number of batches; None: on all of its half."""
         return replace(self, batches=batches)
 
     def of_weights(self, weights: Weights) -> float:
@@ -90,7 +90,7 @@ class SupernetScore:
 
 @dataclass(frozen=True)
 class RecalibratedScore:
-    """Judges an architecture by itself with the supernet's weights: its norms' statistics are taken anew.
+    """Judges an architecture by itself with the supernet's weights, after measuring its norms' statistics again.
 
     Args:
         problem: its supernet, in training mode; `train` recalibrates and `valid` judges.
@@ -122,5 +122,5 @@ class RecalibratedScore:
 
 
 def _some(source: Source, count: int, stream: torch.Generator) -> Source:
-    """So many images of a source, drawn anew for each stream."""
+    """Draws some images of a source; each stream draws others."""
     return source.subset(torch.randperm(len(source), generator=stream)[:count])

@@ -172,7 +172,7 @@ class Graphed:
 
     @property
     def recorded(self) -> int:
-        """How many graphs there are."""
+        """The number of graphs."""
         return sum(graph is not None for graph in self._graphs.values())
 
     def _signature(self, given: Sequence[Tensor], parameters: Sequence[Tensor], spec: pytree.TreeSpec) -> Hashable:
@@ -202,7 +202,7 @@ class Graphed:
         return number
 
     def _owned(self, parameters: Sequence[Tensor]) -> bool:
-        """Whether these are the network's own numbers and not others in their place."""
+        """Whether these tensors are the network's own and not replacements."""
         return list(map(Tensor.data_ptr, parameters)) == self._own
 
     def _record(
@@ -247,7 +247,7 @@ class Graphed:
 
 @contextmanager
 def _untouched(network: nn.Module) -> Iterator[None]:
-    """Puts buffers and random states back to what they were: recording is no step of a training."""
+    """Restores buffers and random states afterwards, because a recording is no step of a training."""
     buffers = list(network.buffers())
     kept = [buffer.clone() for buffer in buffers]
     devices = {parameter.device for parameter in network.parameters() if parameter.device.type == "cuda"}

@@ -1,4 +1,4 @@
-"""Engines: ways to run one and the same network, by name. Parameters and their names are the same in all."""
+"""Engines: ways to run a network, by name. Parameters and their names are the same in all of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = ("fused", "reference")
 
 @dataclass(frozen=True)
 class Engine:
-    """What evaluates cells, and the order of values in memory that goes with it.
+    """An executor for cells, and the order of values in memory that fits it.
 
     Args:
         executor: evaluates a cell.

@@ -1,4 +1,4 @@
-"""How a built network runs for a while: by another executor, in another mode, or with its norms otherwise.
+"""Changes for a while how a network runs: by another executor, in another mode, or with other batch norms.
 
 All of these are context managers: at the end of the block the network is what it was before.
 """
@@ -142,7 +142,7 @@ def single_paths(network: nn.Module) -> AbstractContextManager[None]:
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Within it `network` is in evaluation mode; at the end each of its modules is in its own mode again.
 
-    `network.train()` would put modules into training mode that were not, such as norms that somebody froze.
+    `network.train()` would put modules into training mode that were not, such as frozen norms.
 
     Args:
         network: any module.

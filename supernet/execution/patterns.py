@@ -1,7 +1,7 @@
-"""What an operation is made of, read from its modules: the one place that recognises structures, for all executors.
+"""Recognises from its modules how an operation is built, such as a separable convolution, for all executors.
 
-Nothing is known by name. An operation of one's own that is built like a separable convolution or a normalised pooling
-is recognised as one, and anything that is not exactly so, a subclass with a `forward` of its own among them, is not.
+Operations are not recognised by their names. A user's operation that is built like a separable convolution or like a
+normalised pooling is recognised as one. Anything that differs, such as a subclass with its own `forward`, is not.
 Widths play no part: a block that changes the number of channels is recognised like any other.
 """
 
@@ -117,7 +117,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class Unknown:
-    """Anything else, which has to be called.
+    """Any other operation; executors call its module.
 
     Args:
         module: the operation.

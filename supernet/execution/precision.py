@@ -1,4 +1,4 @@
-"""How a network computes: in which precision and memory format, repeatably or not, and whether from CUDA graphs."""
+"""Sets how a network computes: its precision and memory format, determinism, and the use of CUDA graphs."""
 
 from __future__ import annotations
 

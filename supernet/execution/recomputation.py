@@ -1,4 +1,4 @@
-"""Less memory for more time: a cell keeps its inputs alone and is computed again for the gradient."""
+"""Saves memory at the cost of time: a cell keeps only its inputs and is computed again for the gradient."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def checkpointed(executor: Executor) -> Executor:
 
 @dataclass(frozen=True)
 class _State:
-    """What a cell's result depends on besides its inputs: parameters (stand-ins, perhaps), buffers and weights."""
+    """The tensors besides the inputs on which a cell's result depends: parameters, buffers and weights."""
 
     modules: Sequence[nn.Module]
     parameters: Sequence[dict[str, nn.Parameter | None]]

@@ -1,4 +1,4 @@
-"""Places the parts of a cell's picture, in inches, so that curves and labels do not cover each other."""
+"""Places the parts of a cell's drawing, in inches, so that curves and labels do not cover each other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEIGHT = 4.0
 _MIDDLE = 1.95
 _LETTER, _LINE = 0.074, 0.16  # what a letter and a line of a label take
 _STEPS = 40  # points of a curve
-_BENDS = np.linspace(-0.48, 0.48, 13)
+_BENDS = np.linspace(-0.48, 0.48, 13)  # of a curve, in parts of its length; 0: a straight line
 _STOPS = np.arange(8, 33, 4)  # points of a curve where its label may stand
 # Heights of the nodes above the middle; the pattern whose curves and labels are least in the way is drawn.
 _PATTERNS = (
@@ -62,7 +62,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Route:
-    """The way of an edge through the picture.
+    """The curve of an edge in the drawing, and the place of its label.
 
     Args:
         edge: the edge.
@@ -118,9 +118,9 @@ def _states(inputs: int, last: int, pattern: Sequence[float]) -> dict[int, Box]:
 
 
 def _routed(states: dict[int, Box], ways: Sequence[Edge]) -> tuple[float, Layout]:
-    """All ways, each routed again and again around the others, and how much they are in the way in the end."""
+    """Routes each edge around the others, twice; returns the total cost of the second time and the layout."""
     routes: dict[int, Route] = {}
-    for _ in range(2):
+    for _ in range(2):  # the second time each edge also knows the routes of those that come after it
         total = 0.0
         for number, way in enumerate(ways):
             cost, routes[number] = _best(states, way, [r for n, r in routes.items() if n != number])
@@ -130,12 +130,14 @@ def _routed(states: dict[int, Box], ways: Sequence[Edge]) -> tuple[float, Layout
 
 
 def _best(states: dict[int, Box], way: Edge, others: Sequence[Route]) -> tuple[float, Route]:
-    """The route of least cost, and that cost."""
+    """Tries all bends of a curve and all places of its label, and returns the lowest cost and its route."""
     curves = _curves(states[way.source], states[way.node])
     nodes = _table([box for state, box in states.items() if state not in (way.source, way.node)])
     labels = _table([route.label for route in others if route.label])
     drawn = np.concatenate([np.zeros((0, 2)), *(route.curve[2:-2:2] for route in others)])
-    inner = curves[:, 4:-4:2]
+    inner = curves[:, 4:-4:2]  # without the ends, where edges of one node meet anyway; every second point is enough
+    # Cost of each bend: points on other nodes, points on other labels, points near other curves, points outside the
+    # picture, and the bend itself. The numbers are penalties that were chosen by eye.
     cost = 4.0 * _inside(curves, nodes, 0.08).sum((1, 2)) + 2.0 * _inside(inner, labels, 0.02).sum((1, 2))
     right, up = (inner[:, :, None, axis] - drawn[:, axis] for axis in (0, 1))
     cost += 0.8 * (right * right + up * up < 0.01).any(2).sum(1)
@@ -143,6 +145,7 @@ def _best(states: dict[int, Box], way: Edge, others: Sequence[Route]) -> tuple[f
     if not way.operation:
         best = int(cost.argmin())
         return float(cost[best]), Route(way, curves[best], None)
+    # Cost of each place of the label: on a node or on another label, on a curve, and far from the curve's middle.
     size = np.array([_LETTER * len(way.operation), _LINE])
     middles = curves[:, _STOPS]
     everything = np.concatenate([_table(list(states.values())), labels])
@@ -156,9 +159,10 @@ def _best(states: dict[int, Box], way: Edge, others: Sequence[Route]) -> tuple[f
 
 
 def _curves(start: Box, end: Box) -> Points:
-    """Quadratic curves between two middles, one a bend (bends, points, 2)."""
+    """Quadratic Bezier curves between two middles, one for each bend: (bends, points, 2)."""
     a, b = np.array([start.x, start.y]), np.array([end.x, end.y])
     across = np.array([a[1] - b[1], b[0] - a[0]])
+    # The control point: the middle of the two ends, moved at a right angle to their line by `bend` times its length.
     middles = (a + b) / 2 + _BENDS[:, None, None] * across
     t = np.linspace(0, 1, _STEPS)[:, None]
     return (1 - t) ** 2 * a + 2 * t * (1 - t) * middles + t**2 * b

@@ -1,4 +1,4 @@
-"""The literature's genotypes by name.
+"""Genotypes that were published in papers, by name.
 
 Sources: the genotype files of the repositories quark0/darts (DARTS, NASNet-A, AmoebaNet-A), SNAS-Series,
 chenxin061/pdarts, yuhuixu1993/PC-DARTS, xiangning-chen/DrNAS, xiangning-chen/SmoothDARTS (c10_s5_random and

@@ -105,7 +105,7 @@ def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bo
         step: the batches, the supernet and its optimiser.
         strategy: learns from the step and says which weights the supernet runs with.
         clip: largest norm of the weights' gradient.
-        learn_alphas: False: the alphas stand still.
+        learn_alphas: False: the alphas do not change.
 
     Returns:
         The training batch's mean loss and the sum of its images' scores, both 0-dimensional and without gradient.
@@ -146,7 +146,7 @@ def _steps(problem: SearchProblem, recipe: SearchRecipe, epochs: Epochs) -> Iter
 
 @contextmanager
 def _dropping(supernet: Supernet, recipe: SearchRecipe, epoch: int) -> Iterator[None]:
-    """Within it edges and skip connections drop what this epoch's rates say; whoever judges does so without."""
+    """Turns on drop path and skip dropout at this epoch's rates while its context is open."""
     set_drop_path(supernet, recipe.drop_path * epoch / max(1, recipe.epochs - 1))
     set_skip_dropout(supernet, skip_dropout(recipe.skip_dropout, epoch, recipe.epochs, recipe.warm_up))
     try:

@@ -1,4 +1,4 @@
-"""What a method of the literature is: its parts, whatever the data, the space and the size of the network."""
+"""The class `Method`: the parts of a search method, independent of data, space and size of the network."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ class Method:
         monitor: when the collapse monitor looks, and what follows.
         recipe: the published search on CIFAR-10.
         keeps: the settings of `recipe` that make the method what it is, so that any other recipe gets them, too.
+        rate_chosen: whether the learning rate of the alphas was set by hand, so that `few_steps` leaves it alone.
 
     Example:
         >>> from supernet.search.methods import darts
@@ -72,6 +73,7 @@ class Method:
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
     recipe: SearchRecipe = field(default_factory=SearchRecipe)
     keeps: tuple[str, ...] = ()
+    rate_chosen: bool = False
 
     def with_parts(self, **parts: Any) -> Method:
         """The same method with other parts of its strategy.
@@ -93,10 +95,14 @@ class Method:
         Returns:
             The changed method.
         """
-        return self if self.optimizer is None else replace(self, optimizer=partial(self.optimizer, lr=lr))
+        return (
+            self
+            if self.optimizer is None
+            else replace(self, optimizer=partial(self.optimizer, lr=lr), rate_chosen=True)
+        )
 
     def with_recipe(self, recipe: SearchRecipe) -> Method:
-        """The same method with another recipe, but for the settings that the method `keeps`.
+        """The same method with another recipe; the settings that it `keeps` stay as they are.
 
         Args:
             recipe: the recipe of the search.
@@ -112,13 +118,13 @@ class Method:
         return replace(self, recipe=replace(recipe, **{name: getattr(self.recipe, name) for name in self.keeps}))
 
     def few_steps(self, *, epochs: int = 8, batch_size: int = 64) -> Method:
-        """The same method for a search of a hundred steps, as on the handwritten digits, in place of 20,000.
+        """Returns the method for a search of a hundred steps, as on the handwritten digits, instead of 20,000.
 
         The learning rate of the weights is larger, and where Adam moves the alphas so is theirs; an epoch has 11 steps
         or more.
 
         Args:
-            epochs: how many; in the first the alphas stand still, unless it is the only one.
+            epochs: how many; the alphas do not change in the first, unless it is the only one.
             batch_size: images in a batch.
 
         Returns:
@@ -132,10 +138,11 @@ class Method:
         """
         recipe = replace(_FEW_STEPS, epochs=epochs, warm_up=min(1, epochs - 1), batch_size=batch_size)
         moved_by_adam = isinstance(self.optimizer, partial) and self.optimizer.func is torch.optim.Adam
-        return (self.with_rate(_FEW_STEPS_RATE) if moved_by_adam else self).with_recipe(recipe)
+        faster = moved_by_adam and not self.rate_chosen
+        return (self.with_rate(_FEW_STEPS_RATE) if faster else self).with_recipe(recipe)
 
     def chooser_for(self, space: Any) -> Undecided:
-        """What is built at each open place of a supernet of this space.
+        """Returns the chooser that builds the supernet of this space.
 
         Args:
             space: the space, such as `Darts()`.

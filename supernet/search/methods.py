@@ -1,4 +1,4 @@
-"""The methods of the literature: each is one expression, with the values that its authors published.
+"""The search methods of the literature: one function for each, with the values that its authors published.
 
 A method is made of parts (`Method`). Most are first-order DARTS with one or two other parts, and say no more than
 those. The values are those of the search on CIFAR-10, from the papers and from the code that the authors released;
@@ -129,7 +129,7 @@ def pc_darts(channel_divisor: int = 4) -> Method:
     Architecture Search" (ICLR), sections 3.2 and 3.3.
 
     Args:
-        channel_divisor: operations see one channel in so many.
+        channel_divisor: operations see the first 1 / `channel_divisor` of the channels.
 
     Example:
         >>> pc_darts(channel_divisor=2).chooser.channel_divisor
@@ -412,7 +412,7 @@ def r_darts_ada(factor: float = 10.0, most: float = 0.03) -> Method:
     figures are those of the authors' DARTS-ADA_search.sh; the default of their code is three times, up to 0.0243.
 
     Args:
-        factor: so many times as much weight decay each time.
+        factor: the weight decay is multiplied by it each time.
         most: the largest weight decay.
 
     Example:
@@ -470,7 +470,7 @@ def gaea_pc_darts(channel_divisor: int = 4) -> Method:
     of inputs, too.
 
     Args:
-        channel_divisor: operations see one channel in so many.
+        channel_divisor: operations see the first 1 / `channel_divisor` of the channels.
 
     Example:
         >>> gaea_pc_darts().recipe.warm_up
@@ -486,7 +486,7 @@ def gaea_pc_darts(channel_divisor: int = 4) -> Method:
 
 
 def oles(threshold: float = 0.4, every: int = 20, accumulated: bool = True) -> Method:
-    """OLES: an operation whose gradients on both halves of the data part ways learns no more.
+    """OLES: an operation stops learning once its gradients on the two halves of the data disagree.
 
     Source: Jiang, Ji, Zhu, Yuan and Huang 2023, "Operation-Level Early Stopping for Robustifying Differentiable NAS"
     (NeurIPS), and the authors' train_search.py. That code sums 21 cosines and divides by 20; here it is the mean of 20.

@@ -1,4 +1,4 @@
-"""How a supernet is searched: the settings of the loop, whatever the method."""
+"""The settings of the search loop that do not depend on the method."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class SearchRecipe:
         nesterov: whether that momentum looks ahead (Sutskever et al. 2013).
         weight_decay: how much of the weights is added to their gradient; 0 or more.
         clip: the largest norm of the weights' gradient; inf: no limit.
-        warm_up: in so many epochs at the start the alphas stand still; fewer than `epochs`.
-        skip_dropout: the rate of dropout after skip connections at the start, in [0, 1), which the function of this
-            name lowers; it acts only where the supernet was built with such dropout.
+        warm_up: the number of epochs at the start in which the alphas do not change; fewer than `epochs`.
+        skip_dropout: the rate of dropout after skip connections at the start, in [0, 1), which the function
+            `skip_dropout` of this module lowers; it acts only where the supernet was built with such dropout.
         drop_path: the probability that an image does without an edge, at the end of a ramp over the epochs, in [0, 1)
             (R-DARTS, Zela et al. 2020, as their code has it).
-        least_steps: an epoch goes over the images as often as it takes for so many steps; 0: once.
+        least_steps: an epoch goes over the images again until it has at least this many steps; 0: once.
 
     Raises:
         InputError: a setting lies outside its range.
@@ -74,14 +74,14 @@ class SearchRecipe:
 def skip_dropout(most: float, epoch: int, epochs: int, warm_up: int) -> float:
     """Gives the rate of dropout after skip connections in one epoch (P-DARTS, Chen et al. 2019, section 3.3).
 
-    While the alphas stand still, the rate is `most` (epochs - epoch - 1) / epochs, as in the authors' code. From then
+    While the alphas do not change, the rate is `most` (epochs - epoch - 1) / epochs, as in the authors' code. From then
     on it is `most` exp(-0.2 (epoch - warm_up)).
 
     Args:
         most: the rate from which it falls, in [0, 1).
         epoch: the epoch, counted from 0.
         epochs: how many epochs the search has.
-        warm_up: how many epochs the alphas stand still.
+        warm_up: the number of epochs in which the alphas do not change.
 
     Returns:
         The rate, in [0, `most`].

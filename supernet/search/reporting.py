@@ -1,4 +1,4 @@
-"""What is reported when an epoch of a search ends, and what a search remembers of its epochs."""
+"""Reports an epoch of a search when it ends, and keeps a history of all epochs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search looks like from outside: entropy, skip connections, sharpness, tables for heat maps."""
+"""Figures that describe a search: entropy of the weights, skip connections, tables for heat maps."""
 
 from __future__ import annotations
 

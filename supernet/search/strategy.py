@@ -1,4 +1,4 @@
-"""What a strategy is, and what it is given at each step of a search."""
+"""The interface of a search strategy, and the `Step` that it is given."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class Strategy(ABC):
         """
 
     def measures(self) -> Mapping[str, float]:
-        """Gives what is worth a plot once an epoch.
+        """Gives values to plot, once an epoch.
 
         Returns:
             Scalars by tag.

@@ -1,4 +1,4 @@
-"""What can be built: decisions, operations, choosers, and one file per search space."""
+"""Search spaces: decisions, operations, choosers, and one file for each space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The currencies of the search: decisions (questions), weights (how much of each runs), architectures (answers)."""
+"""Decisions (what a search chooses), weights (how much each option counts) and architectures (what was chosen)."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ class Architecture(Mapping[str, tuple[str, ...]]):
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object of which no key is there twice: the second would silently take the place of the first."""
+    """Refuses a JSON object that has a key twice: the second value would silently replace the first."""
     made = dict(pairs)
     if len(made) != len(pairs):
         names = [name for name, _ in pairs]
@@ -215,7 +215,7 @@ def edge_name(inputs: str, source: str) -> str:
 
 
 def matters(decision: Decision, architecture: Mapping[str, tuple[str, ...]]) -> bool:
-    """Whether an architecture has to answer a decision: all that it depends on (`Decision.when`) is kept.
+    """Whether an architecture has to answer a decision: it keeps all on which the decision depends (`Decision.when`).
 
     Args:
         decision: the question.
@@ -315,10 +315,10 @@ def one_path(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Weights:
-    """`one_hot`, and each edge that is not kept, which counts for nothing at its node, does the cheapest it can.
+    """Returns `one_hot`, but each edge that is not kept runs its cheapest operation: its node gives it no weight.
 
-    Under these weights a supernet that runs one operation an edge (`choices.single_path`) runs, too: there something
-    has to be on everywhere.
+    A supernet that runs one operation on each edge (`choices.single_path`) needs this: some operation has to run on
+    every edge.
 
     Args:
         architecture: the options kept, by decision.

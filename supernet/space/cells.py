@@ -1,4 +1,4 @@
-"""A cell: a small directed graph of states and edges, the thing that is searched and the thing that is found.
+"""Cells: small directed graphs of states and edges. A search chooses their operations and their edges.
 
 Its first states are its inputs; every further one, a node, is the sum of what comes over its edges from earlier
 states. Which operation an edge has and which edges a node has is what the cell asks its chooser. How the graph is
@@ -114,7 +114,7 @@ def reference(cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
 
 
 def one_by_one(cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """As `reference`, from inputs that are preprocessed.
+    """Does the work of `reference` on inputs that are preprocessed already.
 
     Args:
         cell: whose edges and nodes are evaluated.

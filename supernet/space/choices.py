@@ -1,4 +1,4 @@
-"""Open decisions as modules, and the supernet: a network that holds some."""
+"""Modules for open decisions: a mixed operation on an edge, and a weighted sum at a node."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class OperationChoice(Choice):
 
     @property
     def key(self) -> tuple[str, int]:
-        """Edges of one key are handed the same weights."""
+        """The key of the edge; edges of one key get the same weights."""
         return self.decision.name, len(self.candidates)
 
     def of_candidates(self, weights: Tensor) -> Tensor:
@@ -135,7 +135,7 @@ class PartialChannels(nn.Module):
         choice: operates on the first channels.
         channels: all that come in.
         stride: of the edge, 1 or 2.
-        divisor: one channel in so many is operated on.
+        divisor: the first 1 / `divisor` of the channels are operated on.
 
     Example:
         >>> edge = PartialChannels(nn.Identity(), channels=4, stride=1, divisor=2)
@@ -153,7 +153,7 @@ class PartialChannels(nn.Module):
         return self.shuffle(self.choice(x[:, : self.operated]), self.bypass(x[:, self.operated :]))
 
     def bypass(self, rest: Tensor) -> Tensor:
-        """What becomes of the other channels: (batch, channels - operated, height / stride, width / stride)."""
+        """Returns the other channels, max-pooled at stride 2: (batch, channels - operated, height / stride, ...)."""
         return rest if self.stride == 1 else nn.functional.max_pool2d(rest, 2, 2, ceil_mode=True)
 
     def shuffle(self, operated: Tensor, rest: Tensor) -> Tensor:

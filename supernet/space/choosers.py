@@ -1,4 +1,4 @@
-"""Who answers when a network under construction asks: everything stays open (a supernet) or one answer is kept."""
+"""Choosers answer the questions of a network builder: all options stay open (a supernet) or one is kept."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Undecided:
 
     Args:
         factories: the operations by name.
-        channel_divisor: the operations of an edge see one channel in so many (PC-DARTS). 1: all.
+        channel_divisor: the operations of an edge see the first 1 / `channel_divisor` of its channels (PC-DARTS).
         single: only operations whose weight is not zero run (GDAS, random search); otherwise all do.
         excluded: operations that are left out on every edge (FairDARTS has no "none").
         auxiliary: a skip connection runs beside the operations of every edge, also where it is none of them, and fades
@@ -117,7 +117,7 @@ class Undecided:
         return replace(site, channels_in=channels // divisor, channels_out=channels // divisor)
 
     def _left(self, decision: Decision) -> Decision:
-        """The decision, of the options that are neither excluded nor gone."""
+        """Returns the decision with the options that are neither excluded nor pruned."""
         name, options = decision.name, decision.options
         if unknown := [option for option in self.excluded if option not in self.factories]:
             raise InputError(
@@ -136,7 +136,7 @@ class Undecided:
 
 @dataclass(frozen=True)
 class Decided:
-    """Keeps what the architecture says: the network is a plain one, with nothing of the search in it.
+    """Keeps what the architecture says: the network is a plain one, without any part of the search.
 
     Args:
         architecture: the options that are kept, by decision.

@@ -42,7 +42,7 @@ class Darts:
         operations: the candidates of every edge.
         table: single edges, such as "normal/2/0", and the candidates that they have instead.
         stem: "cifar" keeps the image size, "imagenet" divides it by eight.
-        stem_multiplier: the CIFAR stem has so many times `channels`.
+        stem_multiplier: the CIFAR stem has `stem_multiplier` times `channels` channels.
         auxiliary: a second classifier at two thirds of the depth, for training only.
 
     Raises:

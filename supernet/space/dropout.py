@@ -1,4 +1,4 @@
-"""Dropout on skip connections (P-DARTS) and of whole edges (drop path), and how a network's rates are set."""
+"""Dropout of skip connections (P-DARTS) and of whole edges (drop path), and functions that set their rates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The search spaces of the literature, each with its published settings, and one that can be trained through.
+"""The search spaces of the literature with their published settings, and one small enough to train completely.
 
 A space is a frozen dataclass: `space.resized(channels=8)` is the same space in another size, and
 `dataclasses.replace(space, operations=...)` one with other operations.

@@ -87,7 +87,7 @@ class Supernet(nn.Module):
         return any(choice.single for choice in self._operations)
 
     def _on(self, weights: Mapping[tuple[str, int], Tensor]) -> dict[tuple[str, int], list[bool]]:
-        """By key of single paths, which weights are not zero, all read at once: a device is waited for once."""
+        """Reads by key which weights of single paths are not zero, all at once, to wait for the device once."""
         keys = list(dict.fromkeys(choice.key for choice in self._operations if choice.single))
         if not keys:
             return {}

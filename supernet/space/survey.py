@@ -1,4 +1,4 @@
-"""What a space asks, found out without building anything: a chooser that only takes notes."""
+"""Lists the decisions of a space without building modules: a chooser records what it is asked."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def random_cell(
 
 
 def survey(space: Any, shape: tuple[int, int, int], classes: int) -> dict[str, set[int]]:
-    """Finds out which operations a space asks for, without weights.
+    """Lists the operations that a space asks for, without making weights.
 
     Args:
         space: whose network is walked through.
@@ -89,7 +89,7 @@ def survey(space: Any, shape: tuple[int, int, int], classes: int) -> dict[str, s
 
 
 def divisor(most: int, asked: Mapping[str, set[int]]) -> int:
-    """The largest divisor of all numbers of channels that leaves two channels or more.
+    """Finds the largest divisor of all numbers of channels that leaves two channels or more.
 
     Args:
         most: the largest that it may be.

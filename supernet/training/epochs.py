@@ -50,7 +50,7 @@ class LoopRecipe(Protocol):
 
 
 class Epochs:
-    """How far a loop over epochs of steps is, and all that it does between steps and between epochs.
+    """A loop over epochs: its progress, and all that it does between steps and between epochs.
 
     Args:
         network: on its device already; its parameters get an SGD optimiser as the recipe says.

@@ -1,4 +1,4 @@
-"""How well a network, or any other function of images, does on a part of the data."""
+"""Measures a network, or any other function of images, on a part of the data."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def evaluate(
             evaluation mode; for any other function the caller chooses the mode (`evaluating`).
         source: the labelled images.
         augmentation: only its normalisation is applied.
-        batch_size: images at once; the result does not depend on it but for rounding.
+        batch_size: images at once; the result depends on it only by rounding.
         device: where `forward` computes.
         task: what is measured.
 

@@ -1,4 +1,4 @@
-"""The plain network of a genotype: built, and trained from scratch."""
+"""Builds the plain network of a genotype and trains it from scratch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from supernet.training.tasks import CLASSIFICATION, Task
 
 @dataclass(frozen=True)
 class FinalNetwork:
-    """How the plain networks of genotypes are built, all alike.
+    """Builds the plain networks of genotypes, all with the same settings.
 
     Args:
         space: in the size of the final network.

@@ -1,4 +1,4 @@
-"""How many images a batch has where nobody says it, and how long a recipe is, in words."""
+"""The default size of a batch, and the length of a recipe in words."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _LARGEST, _SMALLEST = 64, 8  # images in a batch; fewer than 8 make the norms' s
 
 
 def batch_size_for(images: int, least_steps: int) -> int:
-    """The size of a batch that goes with so many images; all batches of an epoch have about this size.
+    """Computes a batch size from the number of images; all batches of an epoch have about this size.
 
     Args:
         images: how many an epoch goes over.
-        least_steps: so many batches an epoch should have.
+        least_steps: the number of batches that an epoch should have at least.
 
     Returns:
         64, or fewer where 64 would not give `least_steps` batches, but 8 or more where there are 8 images.

@@ -45,8 +45,8 @@ class Recipe:
         auxiliary_weight: how much of the auxiliary head's loss is added to the network's; 0 or more.
         label_smoothing: the part of each label that is spread over all classes, in [0, 1).
         keep: the weights of the "last" epoch, as published, or those of the "best" epoch on validation.
-        least_steps: an epoch goes over the images as often as it takes for so many steps, so that few images are
-            trained on as long as many; 0: once.
+        least_steps: an epoch goes over the images again until it has at least this many steps, so that a small data
+            set is trained on as long as a large one; 0: once.
 
     Raises:
         InputError: a setting lies outside its range, or the schedule refuses the number of epochs.

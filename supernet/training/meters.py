@@ -1,4 +1,4 @@
-"""Averages that stay on the device until they are read, and the check that training has not diverged."""
+"""Averages that stay on the device until they are read, and a check for diverged training."""
 
 from __future__ import annotations
 
@@ -78,23 +78,23 @@ class Meter:
         self._batches += 1
 
     def read(self) -> Averages:
-        """The means since the last reset; all 0 where nothing was added."""
+        """Returns the means since the last reset; all 0 where nothing was added."""
         n = max(self._count, 1)
         return Averages(self._loss.item() / n, self._score.item() / n, self._count)
 
     @property
     def count(self) -> int:
-        """How many images were added since the last reset."""
+        """The number of images that were added since the last reset."""
         return self._count
 
     def reset(self) -> None:
-        """Starts anew."""
+        """Sets all sums back to zero."""
         for total in (self._loss, self._score, self._finite):
             total.zero_()
         self._count = self._batches = 0
 
     def bad_batches(self) -> int:
-        """How many batches there are since, and with, the first one whose loss was not finite; 0 where all were."""
+        """The number of batches from the first one whose loss was not finite to the last; 0 where all were finite."""
         return self._batches - int(self._finite.item())
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The optimiser of a network's weights, in a search and in a training alike, and the step that it would take next."""
+"""The optimiser of a network's weights, in a search and in a training, and the step that it would take next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a batch means: how it enters a network and what the output is measured by. The loops never look inside one."""
+"""Tasks: which part of a batch enters a network, and how the output is scored. The loops leave both to the task."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Output = Tensor | tuple[Tensor, Tensor]
 
 
 class Task(Protocol):
-    """What the loops ask of a problem, and what everybody who judges a network asks.
+    """The interface between the loops and a problem such as classification.
 
     `score` names what networks are compared by, the larger the better: it stands in tags and lines, too.
     """
@@ -28,7 +28,7 @@ class Task(Protocol):
     def score(self) -> str: ...
 
     def inputs(self, batch: Batch) -> Tensor:
-        """What of the batch goes into the network, (batch, channels, height, width)."""
+        """Returns the part of the batch that enters the network, (batch, channels, height, width)."""
         ...
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
@@ -40,7 +40,7 @@ class Task(Protocol):
         ...
 
     def tally(self, output: Output, batch: Batch) -> Tensor:
-        """What the scores of a whole set are computed of: tallies of its batches are added up."""
+        """Returns the counts of a batch; the sum over all batches gives the scores of the whole set."""
         ...
 
     def scores(self, tally: Tensor) -> Mapping[str, float]:
@@ -61,7 +61,7 @@ class Classification:
     """One label an image, judged by accuracy.
 
     Args:
-        auxiliary_weight: the loss is the cross entropy plus so many times that of an auxiliary head.
+        auxiliary_weight: the loss is the cross entropy plus this multiple of the auxiliary head's cross entropy.
         label_smoothing: share of a label that is spread over all classes, in [0, 1).
 
     Raises:
@@ -127,10 +127,10 @@ class Classification:
         return replace(self, auxiliary_weight=auxiliary_weight, label_smoothing=label_smoothing)
 
     def _right(self, output: Output, batch: Batch) -> Tensor:
-        """(batch,) whether each image's largest logit is its label's."""
+        """Whether each image's largest logit is its label's, (batch,)."""
         logits = output[0] if isinstance(output, tuple) else output
         return logits.detach().argmax(dim=1) == batch.labels
 
 
 CLASSIFICATION = Classification()
-"""The task where nobody says another."""
+"""The task of a search or a training for which no other is given."""

@@ -235,7 +235,7 @@ def test_every_method_searches_micro(silent, images, tmp_path, method):
     assert job.final.build(found)(torch.zeros(2, *job.data.shape)).shape == (2, 3)
 
 
-def test_the_whole_road_in_two_stages(supernet, images, tmp_path):
+def test_a_job_in_two_stages(supernet, images, tmp_path):
     """From the command line: each stage reports under its own name, and the model loads."""
     code, printed = supernet(*tiny(images, "stages=[{keep: 3}, {inherit_weights: true}]", "baseline.random=0"))
     assert code == 0, printed

@@ -1,4 +1,4 @@
-"""The whole road in spaces other than DARTS: search, discretise, retrain, keep, load, draw."""
+"""All steps of the job in spaces other than DARTS: search, discretise, retrain, keep, load, draw."""
 
 import contextlib
 import csv

@@ -46,7 +46,7 @@ def test_darts_pt_decides_edge_by_edge_in_its_second_stage(searched):
 
 
 @pytest.mark.parametrize("method", ["darts_pt", "darts_pt_fixed"])
-def test_selection_by_perturbation_to_its_end_under_the_doctors_eyes(searched, method):
+def test_selection_by_perturbation_runs_to_its_end_with_the_monitor(searched, method):
     """Until every edge is decided, and with alphas that the weights do not depend on: nothing is sharp then."""
     cell, logged = searched(f"method={method}", "search.epochs=4", "monitor.every=1")
     assert logged["search2"]["projection/rounds"][-2:] == [2, 2]

@@ -1,4 +1,4 @@
-"""Ours against figures recorded from the original code (tests/space/original/record.py), in float64."""
+"""Ours against figures recorded from the original code (tests/genotypes/original/record.py), in float64."""
 
 import importlib.util
 import json

@@ -169,7 +169,7 @@ def test_warm_up_leaves_the_alphas_alone():
 
 
 def test_drop_path_climbs_in_a_line_and_rests_between_epochs(monkeypatch):
-    """RobustDARTS: from 0 to the given probability in the last epoch; whoever judges the supernet does so without."""
+    """RobustDARTS: from 0 to the given probability in the last epoch; the supernet is judged without drop path."""
     seen = []
     monkeypatch.setattr("supernet.search.loop.set_drop_path", lambda network, p: seen.append(p))
     run_search(Run(), SearchRecipe(epochs=3, batch_size=8, drop_path=0.4))

@@ -1,4 +1,4 @@
-"""What calls of the compiled part share: tensors in its order, the settings of a convolution and of a norm."""
+"""Helpers for calls of the compiled functions: channels-last tensors, settings of a convolution and of a norm."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ class Norm:
 
 
 def once(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Marks a gradient that cannot be differentiated itself: it raises where somebody tries.
+    """Marks a gradient that cannot be differentiated itself: it raises an error on the attempt.
 
     PyTorch's own `once_differentiable` does not: where `torch.autograd.grad` asks for a second gradient, it leaves the
-    part out without a word.
+    part out silently.
 
     Args:
         backward: the `backward` of an autograd function: (its context, gradients of the outputs) -> gradients.

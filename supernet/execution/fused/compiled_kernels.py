@@ -134,7 +134,7 @@ def norm_relu_separable(
         need: the statistics (3, channels), and the norm as a line (`norms.line`), slope and level, each (channels,).
     """
     statistics = statistics_of(x, norm.eps)
-    # Moved here, as PyTorch's norm would do it: nobody else sees the statistics of a norm within a chain.
+    # Moved here, as PyTorch's norm would do it: no other code sees the statistics of a norm within a chain.
     if norm.mean is not None and norm.variance is not None:
         norm.mean.lerp_(statistics[0], norm.momentum)
         norm.variance.lerp_(unbiased(statistics[1], x), norm.momentum)

@@ -159,7 +159,7 @@ def _add(node: Sum, module: nn.Module, state: State, weight: Tensor | None, know
 
 
 def _before_norm(operation: Reduction | Pointwise | Chain, state: State) -> Tensor:
-    """What the operation's last norm is given."""
+    """Computes the input of the operation's last norm."""
     if isinstance(operation, Reduction):
         halves = (operation.module.even, operation.module.odd)
         return torch.cat([_across(x, half.weight) for x, half in zip(state.quarters, halves, strict=True)], dim=1)
@@ -171,7 +171,7 @@ def _before_norm(operation: Reduction | Pointwise | Chain, state: State) -> Tens
 
 
 def _steps(chain: Chain, x: Tensor, statistics: Statistics) -> Tensor:
-    """The steps of a chain, one after the other, from the ReLU of the state."""
+    """Computes the steps of a chain one after the other, beginning with the ReLU of the state."""
     for step in chain.steps:
         if not isinstance(step, SeparableStep):
             x = step(x)

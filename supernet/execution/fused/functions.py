@@ -1,4 +1,4 @@
-"""The operations of the fused executor with gradients of their own, for channels-last tensors on a CPU.
+"""Operations of the fused executor, each with its own gradient, for channels-last tensors on a CPU.
 
 A convolution's function takes its kernels from one of two backends, modules with functions of the same names:
 `compiled_kernels`, where that serves, and `torch_kernels`. A function says what is kept for the gradient and which
@@ -156,12 +156,12 @@ def pointwise(x: Tensor, weight: Tensor, *, relu: bool) -> Tensor:
 
 
 def _backend(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> Backend:
-    """Where the kernels of a separable convolution come from."""
+    """Chooses the backend that computes a separable convolution."""
     return compiled_kernels if compiled_kernels.serves(x, depthwise, pointwise, window) else torch_kernels
 
 
 def _in_one_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """As autocast would have them, where it is on."""
+    """Converts tensors to the type of autocast, where autocast is on."""
     kind = tensors[0].device.type
     if not torch.is_autocast_enabled(kind):
         return tensors
@@ -251,7 +251,7 @@ def quarters(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Quarters(torch.autograd.Function):
-    """Slicing whose gradient is channels-last (PyTorch's is not, and all that is added to it is then copied)."""
+    """Slices with a channels-last gradient. PyTorch's own gradient is not, and each addition to it would copy."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -297,15 +297,17 @@ def combine(coefficients: Sequence[Tensor | None], shared: Sequence[Tensor], ter
 class _Combine(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, coefficients: Tensor | None, weighted: list[bool], *tensors: Tensor) -> Tensor:
+        # As Python numbers, because `add_` then multiplies and adds in one pass, without a scaled copy of each tensor.
         values = iter([] if coefficients is None else coefficients.tolist())
         factors = [next(values) if has else 1.0 for has in weighted] + [1.0] * (len(tensors) - len(weighted))
-        first = max(range(len(tensors)), key=lambda i: tensors[i].numel())  # of full size
+        first = max(range(len(tensors)), key=lambda i: tensors[i].numel())  # the others may be expanded to it
         out = dense(tensors[first] * factors[first])
         for i, (x, factor) in enumerate(zip(tensors, factors, strict=True)):
             if i != first:
                 out.add_(x, alpha=factor)
         ctx.factors, ctx.weighted = factors, weighted
         ctx.like = [(x.shape, x.dtype) for x in tensors]
+        # Only the coefficients' gradients need the tensors. `weighted` stands for the first tensors, the shared ones.
         needed = coefficients is not None and coefficients.requires_grad
         kept = [x for x, has in zip(tensors, weighted, strict=False) if has] if needed else []
         ctx.save_for_backward(*kept)
@@ -317,10 +319,13 @@ class _Combine(torch.autograd.Function):
         gradient = dense(gradient)
         slopes = None
         if ctx.needs_input_grad[0]:
-            exact = torch.promote_types(gradient.dtype, torch.float32)  # sums over all pixels
+            # The gradient of a coefficient is the dot product of its tensor and the gradient, over all pixels: a long
+            # sum, which needs float32 at least.
+            exact = torch.promote_types(gradient.dtype, torch.float32)
             flat = gradient.permute(0, 2, 3, 1).reshape(-1).to(exact)
             kept = [dense(x).permute(0, 2, 3, 1).reshape(-1).to(exact) for x in ctx.saved_tensors]
             slopes = torch.stack([torch.dot(x, flat) for x in kept])
+        # A tensor that was expanded gets the sum over the axes along which it was repeated.
         passed = [
             (gradient if factor == 1.0 else gradient * factor).sum_to_size(size).to(dtype) if needed else None
             for needed, factor, (size, dtype) in zip(ctx.needs_input_grad[2:], ctx.factors, ctx.like, strict=True)

@@ -124,6 +124,7 @@ class _SumOfNorms(torch.autograd.Function):
         gradient = dense(gradient)
         # Dense: the compiled part reads numbers that lie side by side, and an expanded tensor has one number.
         all_scales = scales[:, None].expand(-1, gradient.shape[1]).contiguous()
+        # Each term of a sum gets the gradient of the sum; each term is a batch norm whose scale is its weight.
         of_xs, of_scales = [], []
         for x, own, scale, needed in zip(xs, statistics, all_scales, ctx.needs_input_grad[3:], strict=True):
             dx, slopes = norm_gradients(gradient, x, own, scale, needed)
@@ -137,7 +138,7 @@ class _SumOfNorms(torch.autograd.Function):
 
 
 def _scales(weights: Tensor | None, weighted: Sequence[bool], like: Tensor) -> Tensor:
-    """The weights, with 1 where there is none."""
+    """Returns one scale for each norm: its weight, or 1 where it has none."""
     scales = like.new_ones(len(weighted))
     if weights is not None:
         scales[torch.tensor(weighted)] = weights.to(scales.dtype)
@@ -182,7 +183,7 @@ def line(statistics: Tensor, scale: Tensor | None, shift: Tensor | None) -> tupl
 
 
 def _extent(x: Tensor) -> tuple[ctypes.c_int64, int]:
-    """How many numbers, and of how many channels."""
+    """Returns the number of values and the number of channels of a tensor."""
     return ctypes.c_int64(x.numel()), x.shape[1]
 
 

@@ -1,4 +1,4 @@
-"""What the fused executor computes with: states, sums in the making, norms, and statistics that are still to move."""
+"""The data of a fused pass: states of a cell, sums at its nodes, batch norms, and running statistics to update."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from supernet.space.choices import PartialChannels
 
 @dataclass
 class Sum:
-    """A node in the making: a linear combination of shared tensors, and terms that are scaled already.
+    """Collects what is added at a node: a linear combination of shared tensors, and terms that are scaled already.
 
     All tensors are (batch, channels, height, width), all weights 0-dimensional.
 
@@ -47,7 +47,7 @@ class Sum:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing has come that says how large the sum is."""
+        """Whether nothing was added yet, so that the shape of the sum is unknown."""
         return not self.terms and not self.shared and not self.norms
 
     def add(self, x: Tensor, weight: Tensor | None) -> None:
@@ -97,14 +97,14 @@ class Sum:
 
 @dataclass
 class State:
-    """A state, and what is computed of it once for all edges that leave it.
+    """A state of a cell, with results that are computed once and shared by all edges that leave it.
 
     Args:
         x: (batch, channels, height, width), channels-last.
         statistics: takes the batch's statistics of every norm.
         made: what was computed of x so far, by its name or the key of a pooling.
         norms: the mean and the variance of each norm in `made`, each (channels,).
-        part: with partial channels, the state of those that are operated on; None as long as nobody asked.
+        part: with partial channels, the state of those that are operated on; None until it is needed.
 
     Example:
         >>> state = State(torch.tensor([-1.0, 2.0]).view(1, 2, 1, 1), Statistics())
@@ -161,6 +161,8 @@ class State:
         key = (pooling.key, norm.eps)
         if key not in self.made:
             exact = torch.promote_types(self.x.dtype, torch.float32)
+            # Momentum 1.0 makes PyTorch overwrite these zeros by the batch's own statistics (the variance unbiased).
+            # Each norm then moves its running statistics towards them by its own momentum.
             mean, variance = self.x.new_zeros(2, self.x.shape[1], dtype=exact).unbind()
             pooled = self.pooled(pooling)
             self.made[key] = F.batch_norm(pooled, mean, variance, None, None, True, 1.0, norm.eps)
@@ -186,7 +188,7 @@ class State:
 
 @dataclass
 class Statistics:
-    """Running statistics that are still to be moved, all together: one call instead of two for each norm.
+    """Collects updates of running statistics and makes them in one call instead of two for each norm.
 
     Args:
         targets: by momentum, the running means and variances, and what each of them is moved towards.

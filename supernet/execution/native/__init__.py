@@ -1,4 +1,4 @@
-"""The compiled part, which is optional: without it everything works, convolutions and norms are slower.
+"""The compiled functions, which are optional: without them convolutions and norms are slower.
 
 `pip install` compiles it where there is a C++ compiler. SUPERNET_COMPILED=0 in the environment leaves it unused.
 """

@@ -19,7 +19,7 @@ defines, because
 8. with partial channels all of that concerns the part that is operated on; what passes by is a weighted sum as well,
    and shuffling both together is linear and the same for all edges of a node, so that it is done once for a node.
 
-What is not recognised, such as an operation of one's own, is run by itself and joins the sum. A cell that is not a
+What is not recognised, such as a user's operation, is run by itself and joins the sum. A cell that is not a
 plain search cell is left to the reference (`cells.one_by_one`): one that is decided, has dropped paths, changes the
 width on its edges, or runs single paths, which are few operations anyway.
 
@@ -49,7 +49,7 @@ _PLANS: WeakKeyDictionary[Cell, Plan | None] = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Stacked:
-    """Evaluates a search cell in few and large operations, as a GPU wants them.
+    """Evaluates a search cell in a few large operations, which suits a GPU.
 
     Args:
         pointwise: how the 1x1 convolutions of a stack are done, as a grouped convolution or as a batched matrix
@@ -189,7 +189,7 @@ class _States:
             self._rests.append({})
 
     def _passing_by(self, node: int) -> Tensor:
-        """The channels that are not operated on, of all edges into a node, weighted."""
+        """Adds up the channels that are not operated on, of all edges into a node, weighted."""
         rests, number = [], node - len(self._cell.preprocess)
         for source, name in self._cell.incoming[number]:
             edge, known = self._cell.edges[name], self._rests[source]

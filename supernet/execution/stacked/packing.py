@@ -1,4 +1,4 @@
-"""Many small tensors as one large one, and back: linear maps whose backward passes are as few operations.
+"""Packs many small tensors into a large one, and back, with as few operations in the backward pass.
 
 Autograd's own backward of a concatenation takes a slice for each piece and that of an expansion or a selection adds
 where it could copy; on a GPU each of them costs a launch. All of these differentiate any number of times.

@@ -1,4 +1,4 @@
-"""In which groups, stacks and order the executor `stacked` evaluates a cell; `planning.py` finds it.
+"""The plan by which the executor `stacked` evaluates a cell: groups, stacks and order; `planning.py` makes it.
 
 A *branch* is one candidate operation of one edge. Branches whose edges leave the same states are one *edge group*. In
 a group, separable convolutions of the same kernels are a *tower*: a *layer* of it is one depthwise convolution, one
@@ -80,7 +80,7 @@ class Tower:
 
 @dataclass(frozen=True)
 class SharedRead:
-    """What reads one source in one way and goes to several nodes: factorised reductions, a pooling or another module.
+    """A module that reads one source and goes to several nodes: a pooling, factorised reductions or another.
 
     Args:
         source: the state that is read.

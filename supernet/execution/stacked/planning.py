@@ -15,7 +15,7 @@ from supernet.space.cells import Cell
 from supernet.space.choices import OperationChoice, PartialChannels
 
 FRAME = 5
-"""Depthwise kernels that fit into a square of so many pixels share one convolution."""
+"""The side in pixels of a square; depthwise kernels that fit into it share one convolution."""
 
 
 def open_choice(edge: nn.Module) -> OperationChoice | None:
@@ -113,14 +113,14 @@ def _separable_layers(branches: Sequence[Branch]) -> list[SeparableLayer]:
 
 
 def _at_one_stride(branches: list[Branch]) -> list[Branch]:
-    """The branches, those alone whose stride is not the one that most have: what is stacked must be of one size."""
+    """Marks branches to run alone whose stride is not the most frequent one: a stack needs tensors of one size."""
     strides = Counter(stride for branch in branches if (stride := stride_of(branch.operation)) is not None)
     usual = [stride for stride, _ in strides.most_common(1)]
     return [branch if stride_of(branch.operation) in usual else branch.alone() for branch in branches]
 
 
 class _Draft:
-    """Collects, group after group and stack after stack, which tensors they need."""
+    """Collects the tensors that groups and stacks need, in their order."""
 
     def __init__(self, channels: int, frame: int) -> None:
         self._channels, self._frame = channels, frame
@@ -130,7 +130,7 @@ class _Draft:
         self.places: list[list[int]] = []
 
     def group(self, sources: tuple[int, ...], branches: list[Branch]) -> EdgeGroup:
-        """Plans what leaves `sources`, in the order in which it is evaluated."""
+        """Plans the edges that leave `sources`, in the order in which they are evaluated."""
         separable = [branch for branch in branches if isinstance(branch.operation, Separable)]
         towers = tuple(self._tower(members) for members in self._towers(separable))
         return EdgeGroup(

@@ -1,4 +1,4 @@
-"""What a pass of a stacked cell needs besides states: parameters, architecture weights, statistics, each in stacks."""
+"""Stacks the parameters, the architecture weights and the statistics that a pass of a cell needs."""
 
 from __future__ import annotations
 

@@ -62,19 +62,19 @@ class UniformStrategy(Strategy):
         self._like = torch.zeros(())
 
     def inherit(self, before: Strategy) -> None:
-        """Takes over nothing, for nothing is learnt before the end."""
+        """Takes nothing over, because an earlier stage has learnt nothing."""
 
     def sample(self, step: Step) -> Weights:
-        """One for the options of a uniformly drawn architecture, zero for the others; another at each step."""
+        """Draws an architecture uniformly at each step: its options have weight 1, all others weight 0."""
         self._draws += 1
         return self._weights(self._drawn(_PATH_STREAM, self._draws))
 
     def expected(self) -> Weights:
-        """Every option alike."""
+        """Gives all options of a decision the same weight."""
         return {n: self._like.new_full((len(d.options),), d.keep / len(d.options)) for n, d in self.decisions.items()}
 
     def finish(self, score: SupernetScore | None = None) -> Architecture:
-        """The best of the candidates; without a score the first, of which nothing is known."""
+        """Returns the best candidate by the score; without a score the first candidate."""
         if score is None:
             return self._drawn(_CANDIDATE_STREAM, 0)
 
@@ -88,7 +88,7 @@ class UniformStrategy(Strategy):
         return best(finalists, 1, score.on(None))[0]
 
     def to(self, device: torch.device) -> Self:
-        """Says where weights are made."""
+        """Sets the device on which weights are made."""
         self._like = self._like.to(device)
         return self
 

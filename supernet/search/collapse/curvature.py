@@ -1,8 +1,8 @@
-"""Second derivatives in the alphas alone, at a price that can be paid every epoch.
+"""Second derivatives with respect to the alphas alone, cheap enough for every epoch.
 
-PyTorch differentiates a grouped convolution a second time group by group, and the kernel's part of it even where nobody
-asks. But where only the alphas vary, a convolution is a linear map of its images: its derivative is the adjoint map,
-and the derivative of that is the map itself again. Both are one call.
+PyTorch differentiates a grouped convolution a second time group by group, and the kernel's part of it even where it
+is not needed. But where only the alphas vary, a convolution is a linear map of its images: its derivative is the
+adjoint map, and the derivative of that is the map itself again. Both are one call.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Map(Function):
 
 
 class _Adjoint(Function):
-    """What takes the gradient of a `_Map`'s output to that of its input."""
+    """The derivative of a `_Map`: maps the gradient of its output to the gradient of its input."""
 
     @staticmethod
     def forward(ctx: Any, slope: Tensor, kernel: Tensor, window: Window, size: torch.Size) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the collapse monitor looks at: a supernet in the middle of its search, measured without leaving a trace."""
+"""The measurements of the collapse monitor; they leave the supernet and its search unchanged."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Measurements:
 def measure(
     problem: SearchProblem, strategy: Strategy, score: float, batch_size: int, settings: MeasurementSettings
 ) -> Measurements:
-    """Looks at a search without leaving a trace.
+    """Measures a search in progress and leaves it unchanged.
 
     Args:
         problem: its supernet is in training mode.

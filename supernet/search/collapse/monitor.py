@@ -1,4 +1,4 @@
-"""The collapse monitor: looks for the signs of a search going wrong, says so in words, and stops or rolls back.
+"""The collapse monitor: finds signs that a search goes wrong, warns, and can stop the search or roll it back.
 
 Searches by gradient can collapse: skip connections, which learn fastest, crowd out whatever has weights to learn (Zela
 et al. 2020, "Understanding and Robustifying Differentiable Architecture Search"). The monitor only looks: it draws from
@@ -34,7 +34,7 @@ class CollapseMonitor:
         settings: when it looks, and what follows.
         problem: its supernet is looked at.
         strategy: its architecture is looked at.
-        recipe: of the search; the alphas stand still while it warms up.
+        recipe: of the search; the alphas do not change while it warms up.
         epochs: the loop, whose optimiser gets another weight decay where the search is rolled back.
         parts: what else has a state and is rolled back, by name.
 
@@ -130,7 +130,7 @@ class CollapseMonitor:
         return Architecture.from_json(self._stopped) if self._stopped else None
 
     def _keep_snapshot(self, epoch: int) -> None:
-        """Of the epochs that may still be returned to, and of no other."""
+        """Keeps snapshots only of the epochs to which the search may still return."""
         settings = self._settings
         in_time = epoch >= self._not_before and epoch + settings.reach * settings.every < self._epochs - 1
         if self._adaptable and in_time:
@@ -184,7 +184,7 @@ _REMEDIES = "the method r_darts_l2, darts_minus or sdarts_rs, or a weight decay 
 
 
 def signs(settings: MonitorSettings, found: Measurements) -> dict[str, str]:
-    """Finds the signs of a collapse in one look, but for the rise of lambda_max.
+    """Finds the signs of a collapse in one look, except a rise of lambda_max, which takes several looks.
 
     Args:
         settings: what counts as a sign.
@@ -231,7 +231,7 @@ def copied(state: Any) -> Any:
 
 
 def risen(values: Sequence[float], window: int, delta: int) -> float | None:
-    """How many times larger the mean of the last values is than it was before: the trigger of RobustDARTS.
+    """Divides the mean of the last values by an earlier mean: the criterion of RobustDARTS.
 
     The code of Zela et al. 2020 does the same. The older mean belongs to the value in its middle, which has the number
     len(values) - 1 - window // 2 - delta.
@@ -242,7 +242,7 @@ def risen(values: Sequence[float], window: int, delta: int) -> float | None:
         delta: how many values ago the older mean was the newest.
 
     Returns:
-        The multiple; None where there are not so many values yet, or where the older mean is not positive.
+        The multiple; None where there are too few values yet, or where the older mean is not positive.
 
     Example:
         >>> risen([1.0, 1.0, 1.0, 1.0, 3.0, 3.0], window=2, delta=2), risen([1.0, 3.0], window=2, delta=2)

@@ -1,4 +1,4 @@
-"""When the collapse monitor looks, what counts as a sign, and what follows from one."""
+"""The settings of the collapse monitor: when it measures, which values are signs, and what it does then."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class MonitorSettings:
     More than twelve settings: each is a figure that the papers and our trials vary by itself.
 
     Args:
-        every: it looks after every so many epochs, from the first on, and after the last; 0: never.
-        batch_size: on so many validation images it takes lambda_max, 2 or more.
-        iterations: how many products with the Hessian it takes, at most.
+        every: it looks after the first epoch, then once in `every` epochs, and after the last; 0: never.
+        batch_size: the number of validation images on which lambda_max is measured, 2 or more.
+        iterations: the largest number of products with the Hessian for one lambda_max.
         tolerance: how exact lambda_max is, relative to itself.
-        recalibration: on so many training batches norms are recalibrated before the architecture is measured by itself.
-        since: the part of the search before which no share or gap is a sign: architectures are all but random there.
+        recalibration: the number of training batches that set the norms before the architecture is measured by itself.
+        since: the part of the search before which no share or gap is a sign: architectures are nearly random there.
         spared: kinds of cells whose shares are no sign: in reduction cells skip connections have weights, and good ones
             have pooling, too.
         many_skips: a larger share of skip connections among kept edges is a sign; good published cells have a quarter.
@@ -30,9 +30,10 @@ class MonitorSettings:
         large_gap: a larger loss of accuracy from the supernet to the architecture by itself, as a part of the former,
             is a sign. Some is usual, three quarters in a sound search on the digits, since DARTS' weights stay far from
             one-hot; beyond 0.85 the architecture is at chance.
-        window: over so many looks lambda_max is averaged; this and the next three: the code of Zela et al. 2020.
-        delta: the older mean, with which the newest is compared, is that of so many looks before.
-        rise: a mean more than so many times the older one is a rise.
+        window: the number of looks over which lambda_max is averaged. This and the next three settings are those of the
+            code of Zela et al. 2020.
+        delta: the number of looks between the newest mean and the older one with which it is compared.
+        rise: a mean above `rise` times the older one is a rise.
         not_before: the first epoch, counted from 0, to which the older mean may belong.
         on_rise: "go_on" warns; "stop" ends with the architecture of the older mean's epoch (DARTS-ES); "adapt" goes
             back to that epoch with a larger weight decay (DARTS-ADA).
@@ -94,7 +95,7 @@ class MonitorSettings:
 
     @property
     def reach(self) -> int:
-        """How many looks ago the older mean's epoch is."""
+        """The number of looks between now and the epoch of the older mean."""
         return self.window // 2 + self.delta
 
     def looks_after(self, epoch: int, epochs: int) -> bool:

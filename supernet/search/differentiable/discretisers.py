@@ -1,4 +1,4 @@
-"""Discretisers: from what a search thinks of each option to one architecture."""
+"""Discretisers: each turns the strengths of all options into one architecture."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def limit_skips(
     """`argmax` without "none", with at most `most` skip connections in cells of `group` (P-DARTS, Chen et al. 2019).
 
     "none" is not chosen where there is anything else, in no space: the authors' code drops it in the end. While there
-    are more skip connections (section 3.3), the weakest of those kept counts for nothing and all is chosen anew.
+    are more skip connections (section 3.3), the weakest of those kept gets no weight, and all edges are chosen again.
 
     Args:
         space: the name of the space.

@@ -1,6 +1,6 @@
-"""Search by gradient: logits, a relaxation of them, and an architect that says where they should move.
+"""Search by gradient: logits, a relaxation that makes weights of them, and an architect that gives their gradient.
 
-DARTS, GDAS, SNAS and their kin are this class with other parts; none is a class of its own.
+DARTS, GDAS, SNAS and similar methods are this class with different parts; none has its own class.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _INITIAL_STREAM, _NOISE_STREAM = 0xA1FA, 0x0153
 
 
 def small_normal(options: int, generator: torch.Generator) -> Tensor:
-    """Starts undecided but for a small noise: 1e-3 times a normal draw (DARTS' code).
+    """Starts near zero: 1e-3 times a normal draw (DARTS' code).
 
     Args:
         options: how many the decision has.
@@ -70,7 +70,7 @@ def uniform(options: int, generator: torch.Generator) -> Tensor:
 
 
 def zero(options: int, generator: torch.Generator) -> Tensor:
-    """Starts undecided (FairDARTS, Chu et al. 2020, whose sigmoids are then 1/2).
+    """Starts at zero (FairDARTS, Chu et al. 2020, whose sigmoids are then 1/2).
 
     Args:
         options: how many the decision has.
@@ -158,7 +158,7 @@ class GradientStrategy(Strategy):
         return transformed(self.transforms, weights, TransformContext(self.decisions, progress))
 
     def add_transform(self, transform: WeightTransform) -> None:
-        """Lets the network see weights through one more transform, after all others; before the first step."""
+        """Adds a transform of the weights after all others. Call it before the first step."""
         self.transforms = (*self.transforms, transform)
 
     @torch.no_grad()
@@ -225,12 +225,12 @@ class GradientStrategy(Strategy):
         return list(self.logits.values()), weights
 
     def finish(self, score: SupernetScore | None = None) -> Architecture:
-        """The discretiser's choice."""
+        """Returns the architecture that the discretiser chooses."""
         return self._discretiser(self.space, self.decisions, self.strengths())
 
     @torch.no_grad()
     def strengths(self) -> Weights:
-        """By what the options of each decision are ranked in the end: for most relaxations `expected`."""
+        """Returns the strengths by which options are ranked in the end: for most relaxations `expected`."""
         return {n: strength(relaxation, self.logits[n]) for n, relaxation in self._relaxations.items()}
 
     def measures(self) -> dict[str, float]:

@@ -1,7 +1,7 @@
-"""Objective terms: what else an architecture should be good at, added to the validation loss.
+"""Objective terms: further goals of a search besides accuracy, added to the validation loss.
 
 A term maps the alphas as one evaluation sees them to a scalar, differentiable in the logits. To add one, write a
-function or a frozen dataclass and a yaml that names it.
+function or a frozen dataclass and give it to the strategy by a name of your own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Early stopping of single operations: whose gradients on both halves of the data part ways learns no more.
+"""Stops an operation from learning once its gradients on the two halves of the data disagree.
 
-OLES (Jiang, Ji, Zhu, Yuan and Huang 2023): operations with weights overfit the training half, and so lose to skip
-connections on the other. A wrapper of any strategy; the supernet's weights are its only concern.
+This is OLES (Jiang, Ji, Zhu, Yuan and Huang 2023). Operations with weights overfit the training half, and therefore
+lose to skip connections on the validation half. `OperationEarlyStopping` wraps any strategy. It does not
+change the strategy: it only stops weights of the supernet from being trained further.
 """
 
 from __future__ import annotations
@@ -24,21 +25,21 @@ from supernet.space.supernet import Supernet
 class OperationEarlyStopping(Wrapper):
     """Stops an operation's weights for good once its gradients agree too little between training and validation.
 
-    What is compared, before each step of the alphas and for each operation of each cell by itself: the gradient by
-    which its weights have just been moved (of the last training batch, clipped), and that of the validation batch at
-    the weights as they are now, under the strategy's `expected` weights. The agreement is the mean over its tensors of
-    their `cosines`. The weights stand still once the mean of the agreement is below the threshold. This costs one more
-    backward pass a step.
+    Before each step of the alphas, two gradients of each operation of each cell are compared. The first is the gradient
+    by which its weights have just been moved (of the last training batch, clipped). The second is the gradient of the
+    validation batch at the weights as they are now, under the strategy's `expected` weights. Their agreement is the
+    mean of `cosines` over the operation's tensors. The operation stops when the mean agreement over `every` steps is
+    below the threshold. This costs one more backward pass a step.
 
     Args:
         strategy: the strategy inside, of any kind.
         threshold: the least agreement, a cosine, in [-1, 1].
-        every: the agreement is averaged over so many steps, and then judged, 1 or more.
+        every: the number of steps over which the agreement is averaged before it is judged, 1 or more.
         accumulated: whether the training gradient is compared with the sum of both. The authors' code does so, for it
             never clears the weights' gradients in between, and their 0.4 belongs to that: gradients of one length that
             have nothing in common give 0.7. False compares with the validation gradient alone, as the paper defines it;
             on the digits nearly all operations are below 0.4 there from the start.
-        exempt: operations that never stop: skip connections that halve have weights, too.
+        exempt: operations that never stop; among them are skip connections, which have weights at stride 2.
 
     Raises:
         InputError: `threshold` is no cosine, or `every` is below 1.
@@ -86,7 +87,7 @@ class OperationEarlyStopping(Wrapper):
         return self.strategy.sample(step)
 
     def measures(self) -> dict[str, float]:
-        """Those of the strategy, and the share of operations that have stopped."""
+        """Returns the measures of the strategy, and the share of operations that have stopped."""
         share = len(self._stopped) / max(1, len(self._operations))
         return {**self.strategy.measures(), "early_stopping/stopped": share}
 
@@ -105,10 +106,10 @@ class OperationEarlyStopping(Wrapper):
         self._stopped = set(state["stopped"])
         self._totals, self._counts = dict(state["totals"]), dict(state["counts"])
         self._saved = {name: list(own) for name, own in state["gradients"].items()}
-        self._supernet = None  # the next step's is made to stand still where it has to
+        self._supernet = None  # so that the next step attaches anew and stops the operations of its supernet
 
     def _attach(self, supernet: Supernet) -> None:
-        """Learns to know the network of this search, and stops again what was stopped before."""
+        """Finds the operations of the network, and stops those again that had stopped before."""
         if self._supernet is supernet:
             return
         self._supernet, self._operations = supernet, _operations(supernet, self._exempt)
@@ -117,7 +118,7 @@ class OperationEarlyStopping(Wrapper):
                 parameter.requires_grad_(name not in self._stopped)
 
     def _training_gradients(self) -> dict[str, list[Tensor]]:
-        """Of each operation that learns, what the last step has left, where there was one and it took part."""
+        """Returns the gradients that the last step left in each operation that still learns and took part in it."""
         if self._saved is not None:
             return self._saved
         found = {n: [p.grad for p in own] for n, own in self._operations.items() if n not in self._stopped}
@@ -140,7 +141,7 @@ class OperationEarlyStopping(Wrapper):
         self._stop_weak([name for name in training if self._counts[name] == self._every])
 
     def _stop_weak(self, due: Sequence[str]) -> None:
-        """Stops those of the operations `due` that agree too little; the others begin anew."""
+        """Stops those of the operations `due` whose gradients agree too little; sets all their sums back to 0."""
         if not due:
             return
         totals = torch.stack([self._totals[name] for name in due]).tolist()

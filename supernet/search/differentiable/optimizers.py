@@ -45,7 +45,7 @@ class ExponentiatedGradient(torch.optim.Optimizer):
         """Takes one step against the parameters' `.grad`; a parameter without one stays as it is.
 
         Args:
-            closure: computes the loss and the gradients anew (None: they are there).
+            closure: computes the loss and the gradients; None: the gradients are there already.
 
         Returns:
             What `closure` returned.
@@ -58,7 +58,8 @@ class ExponentiatedGradient(torch.optim.Optimizer):
             for theta in group["params"]:
                 if theta.grad is None:
                     continue
-                exponent = (-group["lr"] * theta.grad).clamp(max=60)  # e^60 takes all as well as more would
+                # A factor of e^60 gives an option all the weight; a larger one could overflow.
+                exponent = (-group["lr"] * theta.grad).clamp(max=60)
                 grown = (theta * exponent.exp()).clamp_min(group["floor"])
                 theta.copy_(grown / grown.sum(-1, keepdim=True))
         return loss

@@ -1,7 +1,7 @@
 """Selection by perturbation: how much the supernet loses without an option says how good it is.
 
-DARTS-PT (Wang, Cheng, Chen, Tang and Hsieh 2021, algorithm 1) trusts no alpha in the end. One decision after the other
-is made, and between two of them the supernet goes on learning with what is decided so far.
+DARTS-PT (Wang, Cheng, Chen, Tang and Hsieh 2021, algorithm 1) does not trust the alphas in the end. Decisions
+are made one after the other, and between two of them the supernet goes on learning with what is decided so far.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Projection(Wrapper):
 
     Args:
         strategy: the gradient search inside; its network runs all operations of an edge.
-        batches: so many batches of the architecture's half judge a trial; None: all of it, as the authors do.
+        batches: the number of batches of the validation half that judge a trial; None: all, as the authors do.
         seed: of the order of the rounds; None: the strategy's.
 
     Raises:
@@ -70,7 +70,7 @@ class Projection(Wrapper):
         strategy.add_transform(_Projected(self._decided))
 
     def begin_epoch(self, progress: float, score: SupernetScore) -> None:
-        """Decides in the rounds that are due. One that is interrupted decides nothing."""
+        """Runs the rounds that are due. A round that is interrupted decides nothing."""
         self.strategy.begin_epoch(progress, score)
         while self._done < self.rounds - 1 and progress >= self._done / (self.rounds - 1):
             self._round(score)
@@ -80,14 +80,15 @@ class Projection(Wrapper):
         return self._project(self.strategy.expected())
 
     def differentiable_weights(self) -> tuple[list[Tensor], Weights]:
-        """No alphas: each round takes some out, so how sharp the loss is in them tells nothing over time."""
+        """Returns no alphas: each round removes some, so their curvature cannot be compared over time."""
         return [], {}
 
     def finish(self, score: SupernetScore | None = None) -> Architecture:
-        """What is decided, after the rounds that are left; without a score `argmax` for what is still open."""
+        """Runs the rounds that are left and returns the decisions; without a score, open ones are made by `argmax`."""
         while score is not None and self._done < self.rounds:
             self._round(score)
-        # Edges whose operation is decided compare by its old weight while their node is open; 0 is what is out.
+        # An edge whose operation is decided is compared with others by that operation's old weight, as long as its node
+        # is open. The smallest number instead of 0 keeps it above what a round has removed, whose weight is 0.
         before = {n: w.clamp_min(torch.finfo(w.dtype).tiny) for n, w in self.strategy.expected().items()}
         strengths = {
             name: weight * before[name]
@@ -98,7 +99,7 @@ class Projection(Wrapper):
         return argmax(self.space, self.decisions, strengths)
 
     def measures(self) -> dict[str, float]:
-        """Those of the strategy, and the number of rounds done."""
+        """Returns the measures of the strategy, and the number of rounds done."""
         return {**self.strategy.measures(), "projection/rounds": float(self._done)}
 
     def state_dict(self) -> dict[str, Any]:
@@ -128,7 +129,7 @@ class Projection(Wrapper):
 
 @dataclass(frozen=True)
 class _Projected(WeightTransform):
-    """1 and 0 for what is decided; `decided` grows with the rounds."""
+    """Sets the weights of decided options to 1 or 0; `decided` grows with the rounds."""
 
     decided: Mapping[str, tuple[str, ...]]
 
@@ -221,7 +222,7 @@ def _without(weights: Weights, decision: Decision, option: str) -> Weights:
 
 
 def _queue(decisions: Mapping[str, Decision], group: str, stream: torch.Generator) -> list[Decision]:
-    """What is to be decided about a kind of cell: its edges in random order, then its nodes in random order."""
+    """Lists the decisions of a kind of cell: its edges in random order, then its nodes in random order."""
     own = [d for d in decisions.values() if d.group == group]
     edges = [d for d in own if d.role == "operation" and len(d.options) > 1]
     nodes = [d for d in own if d.role == "inputs" and d.keep < len(d.options)]

@@ -3,8 +3,8 @@
 A relaxation maps the logits of one decision, shape (options,), to its weights, shape (options,); those of several
 decisions with equally many options can be stacked, (decisions, options), and each row is by itself. `progress` in
 [0, 1) is how far the search is: temperatures and the like are functions of it. `expected` is what the logits stand
-for without noise, by which options are ranked in the end (but see `Ranked`). To add one, write such a class and a yaml
-that names it.
+for without noise, by which options are ranked in the end (but see `Ranked`). To add one, write such a class and give
+an object of it to the strategy.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Ranked(Relaxation, Protocol):
 
 
 def strength(relaxation: Relaxation, logits: Tensor) -> Tensor:
-    """By what the options of one decision are ranked in the end.
+    """Returns the strengths by which the options of one decision are ranked in the end.
 
     Args:
         relaxation: of the decision.

@@ -1,7 +1,7 @@
-"""What happens to weights between relaxation and network: perturbations (SDARTS), an auxiliary skip (DARTS-), ...
+"""Changes of the weights between relaxation and network: perturbations (SDARTS), an auxiliary skip (DARTS-), ...
 
-The alphas themselves are never written to, so there is nothing to restore. To add one, write a frozen dataclass here or
-in a file of your own and a yaml that names it.
+The alphas themselves are never written to, so there is nothing to restore. To add one, write a subclass of
+`WeightTransform` and give an object of it to the strategy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from supernet.space.architecture import Decision, Weights
 
 @dataclass(frozen=True)
 class TransformContext:
-    """What a transform of weights may look at.
+    """The information that a transform of weights is given.
 
     Args:
         decisions: the supernet's, by name.
@@ -73,7 +73,7 @@ class WeightTransform(ABC):
 
 
 def transformed(transforms: Sequence[WeightTransform], weights: Weights, at: TransformContext) -> Weights:
-    """Weights as the network is given them, after one transform and then the next.
+    """Applies transforms to weights, one after the other, as the network will be given them.
 
     Args:
         transforms: in their order.
@@ -83,6 +83,8 @@ def transformed(transforms: Sequence[WeightTransform], weights: Weights, at: Tra
     Returns:
         The transformed weights.
     """
+    # A transform that asks for the loss (an attack) gives weights that the transforms after it have not seen yet. Its
+    # `loss` therefore applies those first: `_loss_after` calls this function with the rest, which is shorter each time.
     for number, transform in enumerate(transforms):
         context, rest = at, transforms[number + 1 :]
         if at.loss is not None:
@@ -94,7 +96,7 @@ def transformed(transforms: Sequence[WeightTransform], weights: Weights, at: Tra
 
 
 def _loss_after(rest: Sequence[WeightTransform], at: TransformContext, weights: Weights) -> Tensor:
-    """The loss with the transforms that follow applied."""
+    """Returns the loss under weights to which the transforms that follow were applied."""
     assert at.loss is not None
     return at.loss(transformed(rest, weights, at))
 

@@ -1,4 +1,4 @@
-"""A search in one stage or in several, each a plain `search()`: the job and the library's users call it alike.
+"""Runs a search in one stage or in several; each stage is one call of `search`.
 
 Each stage has a name of its own for what it reports and saves: "search" if it is the only one, else "search1",
 "search2", ... A search that goes on runs through its finished stages again, which restores them from their last
@@ -133,7 +133,7 @@ class BuiltStage:
 
 
 def stage_name(number: int, stages: int) -> str:
-    """The name under which a stage reports and saves.
+    """Returns the name under which a stage reports and saves.
 
     Args:
         number: of the stage, from 0.
@@ -303,7 +303,7 @@ def _wrapped(stage: ResolvedStage, strategy: Strategy) -> Strategy:
 
 
 def _chooser(chooser: Undecided, stage: ResolvedStage, kept: Mapping[str, Sequence[str]]) -> Undecided:
-    """The chooser, which builds what the stage is left with and as the stage wants it."""
+    """Returns a chooser that builds only the options that are left, with the stage's channels and dropout."""
     changes: dict[str, Any] = {}
     if kept:
         changes["kept"] = kept
@@ -313,7 +313,7 @@ def _chooser(chooser: Undecided, stage: ResolvedStage, kept: Mapping[str, Sequen
         changes["factories"] = {**chooser.factories, SKIP: dropped(chooser.factories[SKIP])}
     try:
         return replace(chooser, **changes)
-    except TypeError as error:  # a chooser of somebody's own
+    except TypeError as error:  # a chooser of the user
         raise InputError(f"chooser: cannot do with fewer operations or channels ({error})") from None
 
 

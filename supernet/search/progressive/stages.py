@@ -1,4 +1,4 @@
-"""The stages of a search: what changes from one stage to the next. Each of them is a plain `search()`.
+"""The stages of a search, and what changes from one to the next. Each stage is one call of `search`.
 
 P-DARTS and progressive DrNAS begin with many operations in a small network and go on with fewer in a larger one. What
 a stage says is relative to the space and the recipe, so that the same stages go with any space and any data.
@@ -23,7 +23,7 @@ from supernet.training.schedules import Schedule
 class Stage:
     """What one stage of a search changes. Counts are rounded to whole numbers that can be.
 
-    Whatever is a function of progress, such as a temperature, runs once in each stage. Optimisers always start afresh.
+    Whatever is a function of progress, such as a temperature, runs once in each stage. Each stage has new optimisers.
 
     Args:
         depth: multiplies the cells of the space.
@@ -31,9 +31,10 @@ class Stage:
         length: multiplies the epochs of the recipe, and its epochs of warm-up.
         rate: multiplies the learning rate of the weights.
         warm_up: multiplies the epochs of warm-up once more.
-        channel_divisor: operations see one channel in at most so many; None: what the chooser says.
-        keep: so many operations of each edge go on to the next stage, those of the largest weight; None: all.
-        inherit_weights: weights and alphas of what is left come from the stage before; False: both start afresh.
+        channel_divisor: operations see the first 1 / d of the channels, d being at most this and fitting the channels;
+            None: what the chooser says.
+        keep: the number of operations of each edge, those of the largest weight, that the next stage has; None: all.
+        inherit_weights: weights and alphas of what is left come from the stage before; False: both start new.
         schedule: "whole" runs the learning rate once over all stages, "own" once in each.
         skip_dropout: as in `SearchRecipe`; 0: what the recipe says.
         wrapper: makes another strategy out of the stage's; None: none.
@@ -94,7 +95,7 @@ class ResolvedStage:
         stage: what was asked for.
         space: in the size of this stage.
         recipe: in the length of this stage.
-        channel_divisor: operations see one channel in so many; None: what the chooser says.
+        channel_divisor: operations see the first 1 / `channel_divisor` of the channels; None: what the chooser says.
     """
 
     stage: Stage
@@ -106,7 +107,7 @@ class ResolvedStage:
 def resolve_stages(
     stages: Sequence[Stage], space: Any, recipe: SearchRecipe, shape: tuple[int, int, int], classes: int
 ) -> list[ResolvedStage]:
-    """The stages of a search, in numbers of this space and this recipe.
+    """Computes the sizes and lengths of all stages of a search from this space and this recipe.
 
     Args:
         stages: what each of them changes; none: one stage that changes nothing.
@@ -174,7 +175,7 @@ def _rounded(value: float) -> int:
 
 
 def _resized(stages: Sequence[Stage], number: int, space: Any, shape: tuple[int, int, int], classes: int) -> Any:
-    """The space in the stage's size, but with no fewer cells than it takes to ask all of its questions."""
+    """Returns the space in the stage's size, with enough cells to have all of its decisions."""
     stage = stages[number]
     for name, factor, setting in (("depth", stage.depth, "cells"), ("width", stage.width, "channels")):
         if factor != 1.0 and setting not in {f.name for f in fields(space)}:

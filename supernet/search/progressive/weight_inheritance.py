@@ -1,4 +1,4 @@
-"""Weights from one stage's supernet to the next one's, whose edges have fewer operations or more channels.
+"""Copies weights from one stage's supernet to the next, whose edges have fewer operations or more channels.
 
 Operations that see more channels than before are widened as Net2Net does it (Chen, Goodfellow and Shlens 2016, section
 2.3, which DrNAS takes over): channel c of the wide operation is a copy of channel index[c] of the narrow one, and what
@@ -101,7 +101,7 @@ def inherit_operation(old: nn.Module, new: nn.Module, index: Tensor | None) -> N
 
 
 def _widened(old: Tensor, new: Tensor, index: Tensor | None) -> Tensor:
-    """`old` in the shape of `new`: what comes out of it (dimension 0) copied, what goes in (dimension 1) shared out."""
+    """Brings `old` to the shape of `new`: copies output channels (dimension 0), divides inputs (dimension 1)."""
     if old.shape == new.shape:
         return old
     index = torch.arange(1) if index is None else index.to(old.device)

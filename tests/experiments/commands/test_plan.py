@@ -35,7 +35,7 @@ def test_says_what_both_stages_need_and_leaves_nothing(run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_each_leg_has_a_row(run):
+def test_each_stage_has_a_row(run):
     stages = "stages=[{width: 1.5, keep: 3}, {channel_divisor: 2}]"
     code, out, err = run("experiment=micro", "table=none", "runtime.threads=1", "search.batch_size=8", stages)
     assert code == 0, err

@@ -1,6 +1,6 @@
-"""Records what the original code of DARTS and of PC-DARTS computes, for tests/space/test_original.py.
+"""Records what the original code of DARTS and of PC-DARTS computes, for tests/genotypes/test_original_checkpoints.py.
 
-    python tests/space/original/record.py PATH_TO_DARTS/cnn PATH_TO_PC_DARTS
+    python tests/genotypes/original/record.py PATH_TO_DARTS/cnn PATH_TO_PC_DARTS
 
 imports the originals' own modules from clones of github.com/quark0/darts and github.com/yuhuixu1993/PC-DARTS, gives
 every tensor of their networks values drawn from its name, runs them in float64 on the CPU and writes figures.json

@@ -119,7 +119,7 @@ def same(one, other) -> bool:
     ],
     ids=["softmax", "gumbel", "uniform", "nasbench201", "fused"],
 )
-def test_a_search_with_the_doctor_ends_where_one_without_ends(parts):
+def test_a_search_with_the_monitor_ends_where_one_without_ends(parts):
     recipe = replace(RECIPE, epochs=2)
     plain, seen = Recorder(), Recorder()
     alone = run_search(MonitorSettings(every=0), Run(report=plain), recipe, **parts)
