@@ -18,6 +18,7 @@ from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator
 from supernet.space.architecture import one_path, random_architecture
+from supernet.space.choices import OperationChoice
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
 from supernet.space.supernet import Supernet
@@ -184,6 +185,18 @@ def test_the_remembered_statistics_play_no_part_in_a_recalibrated_score():
     for norm in given.supernet.norms:
         norm.running_mean.fill_(100.0)
     assert score(architecture) == first
+
+
+def test_a_recalibrated_score_runs_the_operations_of_the_architecture_alone():
+    given, ran = problem(), []
+    architecture = cell(given)
+    for choice in (module for module in given.supernet.modules() if isinstance(module, OperationChoice)):
+        kept = architecture.get(choice.decision.name, ("none",))  # edges that are left out do the cheapest
+        for name, candidate in choice.candidates.items():
+            candidate.register_forward_hook(lambda *_, wanted=name in kept: ran.append(wanted))
+    RecalibratedScore(given, 8, 1)(architecture)
+    assert all(ran)
+    assert len(ran) == 5 * (1 + 3)  # edges; a batch of training images and three of the others
 
 
 @pytest.mark.xfail(strict=True, reason="the cost is that of a whole batch")
