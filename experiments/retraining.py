@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import typing
 from collections.abc import Collection
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -92,10 +93,10 @@ def _tested(record: Path, names: Collection[str]) -> dict[str, Averages]:
     try:
         read = json.loads(record.read_text(encoding="utf-8"))
         scores = {name: Averages(**read[name]) for name in names}
-        sound = all(
-            convert(asdict(scores[name]), dict[str, float | int | dict[str, float] | None], name) for name in names
-        )
-        if not sound or any(not 0.0 <= averages.score <= 1.0 for averages in scores.values()):
+        for name in names:
+            for setting, wanted in typing.get_type_hints(Averages).items():
+                convert(read[name][setting], dict[str, float] if setting == "others" else wanted, f"{name}.{setting}")
+        if any(not 0.0 <= averages.score <= 1.0 for averages in scores.values()):
             raise ValueError
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         raise InputError(

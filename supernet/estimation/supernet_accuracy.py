@@ -118,7 +118,7 @@ class RecalibratedScore:
             evaluating(supernet),
         ):
             averages = supernet_averages(problem, weights, size)
-        return Measured({problem.task.score: averages.score}, {"images": float(averages.count + count)})
+        return Measured({problem.task.score: averages.score}, {"images": float(averages.count + len(chosen))})
 
 
 def _some(source: Source, count: int, stream: torch.Generator) -> Source:

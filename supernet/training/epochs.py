@@ -4,7 +4,7 @@ A loop that is stopped at any step and started again with the same arguments end
 loop itself says what a step is, what is reported of an epoch and what else has a state:
 
     epochs = Epochs(network, train, recipe, run, name="retrain")
-    epochs.resume({"network": network}, settings)
+    epochs.resume({"network": network})
     while epochs.epoch < recipe.epochs:
         for _ in epochs.steps():
             epochs.meter.add(loss, score_sum, images)

@@ -199,7 +199,6 @@ def test_a_recalibrated_score_runs_the_operations_of_the_architecture_alone():
     assert len(ran) == 5 * (1 + 3)  # edges; a batch of training images and three of the others
 
 
-@pytest.mark.xfail(strict=True, reason="the cost is that of a whole batch")
 def test_fewer_training_images_than_a_batch_are_all_taken():
     given = replace(problem(), train=half(1, 5))
     assert RecalibratedScore(given, 8)(cell(given)).cost == {"images": 25.0}
