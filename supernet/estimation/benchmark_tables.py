@@ -93,7 +93,7 @@ class Table:
 
 
 def read_table(path: str | Path, columns: Sequence[str]) -> Table:
-    """Reads columns of a CSV file as described above.
+    """Reads columns of a CSV file of the form that this module describes.
 
     Args:
         path: the file, plain or .gz.
