@@ -1,6 +1,6 @@
 """How well zero-cost proxies order cells: rank correlations of the rows that `proxies` has measured, as JSON and Markdown.
 
-    python -m experiments.benchmarks.proxy_correlations experiments/results/proxies.csv    # the tables on the screen
+python -m experiments.benchmarks.proxy_correlations experiments/results/proxies.csv    # the tables on the screen
 """
 
 from __future__ import annotations

@@ -168,7 +168,9 @@ class ZeroCostScore:
     def _check(self, name: str, proxy: Proxy) -> None:
         """Raises InputError where a proxy cannot be measured with these batches and classes."""
         if len(self.batches) < proxy.batches:
-            raise InputError(f"proxies={name}: compares {proxy.batches} batches or more, and there is one; give another")
+            raise InputError(
+                f"proxies={name}: compares {proxy.batches} batches or more, and there is one; give another"
+            )
         for number, batch in enumerate(self.batches):
             if len(batch.images) < proxy.images:
                 raise InputError(
