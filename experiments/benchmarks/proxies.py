@@ -3,11 +3,11 @@
     python -m experiments.benchmarks.proxies cifar10.npz nasbench201.csv.gz                  # until all is measured
     python -m experiments.benchmarks.proxies cifar10.npz nasbench201.csv.gz --seconds 300    # a part; call it again
 
-Every cell is a row of a CSV file, which is whole at every moment; the same call goes on where the last one ended. All
-proxies but grasp, which takes longer than the others together, come first; then grasp, then NASWOT on twice as many
-images. At the end of each call the summary is
-written, over the rows that there are (`experiments.benchmarks.proxy_correlations`): cells are in the order in which they
-were drawn, so that the first n are a random sample, too.
+Every cell is a row of a CSV file, which is whole at every moment; the same call goes on where the last one ended, and
+ends with code 75 where something is left. All proxies but grasp, which takes longer than the others together, come
+first; then grasp, then NASWOT on twice as many images. At the end of each call the correlations are written as JSON,
+over the rows that there are: cells are in the order in which they were drawn, so that the first n are a random sample,
+too. `experiments.benchmarks.proxy_correlations` prints them as tables.
 """
 
 from __future__ import annotations

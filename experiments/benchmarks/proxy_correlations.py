@@ -1,4 +1,4 @@
-"""How well zero-cost proxies order cells: rank correlations of the rows that `proxies` has measured, as JSON and Markdown.
+"""How well zero-cost proxies order cells: rank correlations of what `proxies` has measured, as JSON and Markdown.
 
 python -m experiments.benchmarks.proxy_correlations experiments/results/proxies.csv    # the tables on the screen
 """
@@ -41,9 +41,9 @@ PUBLISHED: dict[str, tuple[tuple[float, float, float] | None, tuple[float, float
     "params": (None, (0.72, 0.73, 0.69)),
     "macs_cifar10": (None, (0.69, 0.71, 0.67)),
 }
-"""Published Spearman correlations on the three data sets: of Abdelfattah et al. 2021 (their notebook, 15,625 cells, test
-accuracy, absolute values; for zico the README of SiGeo), and of NAS-Bench-Suite-Zero (figure 2, 1,000 cells, validation
-accuracy)."""
+"""Published Spearman correlations on the three data sets: of Abdelfattah et al. 2021 (their notebook, 15,625 cells,
+test accuracy, absolute values; for zico the README of SiGeo), and of NAS-Bench-Suite-Zero (figure 2, 1,000 cells,
+validation accuracy)."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ def spearman(firsts: np.ndarray, seconds: np.ndarray) -> float:
     return float(one @ two) / scale if scale else math.nan
 
 
-def interval(firsts: np.ndarray, seconds: np.ndarray) -> tuple[float, float]:
+def interval(firsts: np.ndarray, seconds: np.ndarray, resamples: int = RESAMPLES) -> tuple[float, float]:
     """The 95 % percentile interval of Spearman's rho over resampled cells."""
     stream = np.random.default_rng(RESAMPLING_SEED)
-    draws = stream.integers(len(firsts), size=(RESAMPLES, len(firsts)))
+    draws = stream.integers(len(firsts), size=(resamples, len(firsts)))
     one, two = (rankdata(values[draws], axis=1) - (len(firsts) + 1) / 2 for values in (firsts, seconds))
     scale = np.sqrt((one**2).sum(1) * (two**2).sum(1))
     rhos = (one * two).sum(1)[scale > 0] / scale[scale > 0]
@@ -96,7 +96,9 @@ def interval(firsts: np.ndarray, seconds: np.ndarray) -> tuple[float, float]:
     return low, high
 
 
-def correlate(name: str, values: np.ndarray, truths: dict[str, np.ndarray], connected: np.ndarray) -> Correlations:
+def correlate(
+    name: str, values: np.ndarray, truths: dict[str, np.ndarray], connected: np.ndarray, resamples: int = RESAMPLES
+) -> Correlations:
     """All correlations of one column, of which every cell has a value."""
     known = np.where(np.isfinite(values), values, -np.inf)
     accuracy, *_ = truths.values()
@@ -107,11 +109,11 @@ def correlate(name: str, values: np.ndarray, truths: dict[str, np.ndarray], conn
         n=len(values),
         not_finite=int((~np.isfinite(values)).sum()),
         rho=rho,
-        interval=interval(known, accuracy),
+        interval=interval(known, accuracy, resamples),
         tau=float(kendalltau(rankdata(known), accuracy).statistic),
         connected=spearman(known[connected], accuracy[connected]),
         top=spearman(known[best], accuracy[best]),
-        top_interval=interval(known[best], accuracy[best]),
+        top_interval=interval(known[best], accuracy[best], resamples),
         precision=len(set(best.tolist()) & set(first.tolist())) / len(best),
         others={column: spearman(known, values) for column, values in list(truths.items())[1:]},
         bar=_meets(name, rho),
@@ -130,7 +132,7 @@ def read(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(path.read_text().partition("\n")[2])))
 
 
-def summarise(path: Path) -> dict[str, Correlations]:
+def summarise(path: Path, resamples: int = RESAMPLES) -> dict[str, Correlations]:
     """The correlations of every column of proxies and baselines, each over the rows that have a value there."""
     rows = read(path)
     found = {}
@@ -139,7 +141,8 @@ def summarise(path: Path) -> dict[str, Correlations]:
         if len(those) < 10:
             continue
         truths = {column: _numbers(those, column) for column in TRUTH}
-        found[name] = correlate(name, _numbers(those, name), truths, np.isfinite(_numbers(those, "synflow")))
+        connected = np.isfinite(_numbers(those, "synflow"))
+        found[name] = correlate(name, _numbers(those, name), truths, connected, resamples)
     return found
 
 
@@ -149,23 +152,28 @@ def _numbers(rows: Sequence[dict[str, str]], column: str) -> np.ndarray:
 
 def tables(found: dict[str, Correlations]) -> list[str]:
     """Markdown: the correlations on CIFAR-10 beside the published ones, and those with the other data sets' truth."""
-    lines = [
-        "| proxy | n | not finite | Spearman, 95 % | published | bar | Kendall | connected cells | in the top decile, 95 % | precision |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    head = ["proxy", "n", "not finite", "Spearman, 95 %", "published", "bar", "Kendall", "connected cells"]
+    lines = _table([*head, "in the top decile, 95 %", "precision"])
     for name, c in sorted(found.items(), key=lambda item: -item[1].rho):
         bar = {True: "met", False: "missed", None: "-"}[c.bar]
-        lines.append(
-            f"| {name} | {c.n} | {c.not_finite} | {c.rho:.3f} ({_range(c.interval)}) | {_published(name, 0)} | {bar} | {c.tau:.3f} | "
-            f"{c.connected:.3f} | {c.top:.2f} ({_range(c.top_interval)}) | {c.precision:.2f} |"
-        )
-    lines += ["", "| proxy | CIFAR-100 | published | ImageNet16-120 | published |", "| --- | --- | --- | --- | --- |"]
+        rho, top = f"{c.rho:.3f} ({_range(c.interval)})", f"{c.top:.2f} ({_range(c.top_interval)})"
+        cells = [name, f"{c.n:,}", f"{c.not_finite}", rho, _published(name, 0), bar, f"{c.tau:.3f}"]
+        lines.append(_row([*cells, f"{c.connected:.3f}", top, f"{c.precision:.2f}"]))
+    lines += ["", *_table(["proxy", "CIFAR-100", "published", "ImageNet16-120", "published"])]
     for name, c in sorted(found.items(), key=lambda item: -item[1].rho):
         cells = []
         for place, rho in enumerate(c.others.values(), 1):
             cells += [f"{rho:.3f}", _published(name, place)]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(_row([name, *cells]))
     return lines
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _table(head: Sequence[str]) -> list[str]:
+    return [_row(head), _row(["---"] * len(head))]
 
 
 def _published(name: str, place: int) -> str:

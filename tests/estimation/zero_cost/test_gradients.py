@@ -123,7 +123,9 @@ def test_fisher_is_a_loop_over_channels_and_images():
     once = copied = 0.0
     for output, filter_size in ((a, 2 * 3 * 3), (b, 3)):
         for channel in range(output.shape[1]):
-            per_image = [float((output[n, channel] * output.grad[n, channel]).sum()) for n in range(len(output))]
+            per_image = [
+                float((output[n, channel] * output.grad[n, channel]).detach().sum()) for n in range(len(output))
+            ]
             number = 0.5 * sum(value**2 for value in per_image) / len(per_image)
             once, copied = once + number, copied + filter_size * number
     assert fisher(Probe(network(), [images]), copied=False) == pytest.approx(once, rel=1e-10)

@@ -53,7 +53,8 @@ def test_values_do_not_depend_on_the_mode_of_the_network_nor_on_what_its_norms_r
 
 def test_gradients_are_the_same_with_and_without_what_grasp_needs():
     once, twice = Probe(network(), batches()), Probe(network(), batches(), second_order=True)
-    for ours, theirs in zip((*once.gradients, *once.output_gradients), (*twice.gradients, *twice.output_gradients)):
+    pairs = [(once.gradients, twice.gradients), (once.output_gradients, twice.output_gradients)]
+    for ours, theirs in (pair for each in pairs for pair in zip(*each, strict=True)):
         torch.testing.assert_close(ours, theirs)
     assert not any(gradient.requires_grad for gradient in twice.gradients)
 
