@@ -162,8 +162,8 @@ def tables(found: dict[str, Correlations]) -> list[str]:
     lines += ["", *_table(["proxy", "CIFAR-100", "published", "ImageNet16-120", "published"])]
     for name, c in sorted(found.items(), key=lambda item: -item[1].rho):
         cells = []
-        for place, rho in enumerate(c.others.values(), 1):
-            cells += [f"{rho:.3f}", _published(name, place)]
+        for place, other in enumerate(c.others.values(), 1):
+            cells += [f"{other:.3f}", _published(name, place)]
         lines.append(_row([name, *cells]))
     return lines
 
