@@ -1,7 +1,8 @@
 """Policies: distributions over the architectures of a space whose parameters learn from rewards (REINFORCE).
 
-A decision that keeps several options, such as two inputs of four, is one question whose answers are the pairs. Questions
-whose conditions the architecture does not meet (`Decision.when`) are not asked, and have no part in its probability.
+A decision that keeps several options, such as two inputs of four, is one question whose answers are the pairs. Where an
+architecture does not meet the conditions of a question (`Decision.when`), it is not asked and has no part in the
+probability.
 """
 
 from __future__ import annotations

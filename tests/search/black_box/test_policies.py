@@ -183,7 +183,7 @@ def test_starts_and_states(make):
 
 @POLICIES
 def test_an_answer_that_is_never_drawn_is_refused(make):
-    with pytest.raises(InputError, match="^architecture: has none at cell/1/0; needs 1 of a, b"):
+    with pytest.raises(InputError, match=r"^architecture: has none at cell/1/0; needs 1 of a, b"):
         make().log_probability({**everything()[0], "cell/1/0": ("none",)})
 
 
