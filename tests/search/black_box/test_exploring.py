@@ -232,7 +232,7 @@ def test_an_empty_field_of_a_table_is_one_line(tmp_path):
 
     path = tmp_path / "cells.csv"
     path.write_text("arch,accuracy\n|none~0|,10\n|skip_connect~0|,\n")
-    with pytest.raises(InputError, match="column=accuracy: .* has no number for .skip_connect~0."):
+    with pytest.raises(InputError, match=r"column=accuracy: .* has no number for .skip_connect~0."):
         TableScore(read_table(path, ["accuracy"]), "accuracy")(from_string("|skip_connect~0|"))
 
 
