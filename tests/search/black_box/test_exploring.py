@@ -32,7 +32,7 @@ EXPLORERS = {
     "aging": partial(AgingEvolution, population=10, sample=3),
     "spos": partial(SposEvolution, population=10, parents=3, mutants=5, crossovers=4),
     "local": partial(LocalSearch, initial=3),
-    "policy": partial(PolicyExplorer, learning_rate=0.1),
+    "policy": PolicyExplorer,
     "controller": partial(ControllerExplorer, hidden=8),
     "nsga2": partial(Nsga2, population=8),
     "bananas": partial(Bananas, initial=5, round=4, layers=2, width=4, epochs=3),
