@@ -145,10 +145,13 @@ class PolicyExplorer(Reinforce):
         self._rate, self._steps = learning_rate, 0
         self._answers = [_answers(len(d.answers), d.keep, d.name) for d in candidates.decisions]
         self._places = [{kept: place for place, kept in enumerate(answers)} for answers in self._answers]
-        shape = len(self._answers), max(map(len, self._answers), default=1)
+        self._asked = [number for number, answers in enumerate(self._answers) if len(answers) > 1]
+        self._certain = _certain(candidates)
+        shape = len(self._asked), max(map(len, self._answers), default=1)
         self._logits = np.full(shape, -np.inf)  # what is beyond the answers of a question is never drawn
-        for row, answers in zip(self._logits, self._answers, strict=True):
-            row[: len(answers)] = [self.rng.gauss(0.0, spread) for _ in answers]
+        for row, number in enumerate(self._asked):
+            answers = self._answers[number]
+            self._logits[row, : len(answers)] = [self.rng.gauss(0.0, spread) for _ in answers]
         self._first, self._second = np.zeros(shape), np.zeros(shape)  # Adam's moments
         self._settle()
 
@@ -159,27 +162,32 @@ class PolicyExplorer(Reinforce):
             For each decision the probabilities of its answers; where it keeps several, of the sets of answers in
             lexicographic order.
         """
-        rows = zip(self.candidates.decisions, self._answers, self._probabilities, strict=True)
-        return {decision.name: row[: len(answers)].tolist() for decision, answers, row in rows}
+        rows = dict(zip(self._asked, self._probabilities.tolist(), strict=True))
+        named = enumerate(zip(self.candidates.decisions, self._answers, strict=True))
+        return {decision.name: rows.get(n, [1.0])[: len(answers)] for n, (decision, answers) in named}
 
     def _sample(self) -> Architecture:
         genes: list[tuple[int, ...]] = []
+        rows = iter(self._cumulated)
         for number, answers in enumerate(self._answers):
-            if not self.candidates.matters(number, genes):
+            row = next(rows) if len(answers) > 1 else None
+            if not self._certain[number] and not self.candidates.matters(number, genes):
                 genes.append(())
-            elif len(answers) == 1:
+            elif row is None:
                 genes.append(answers[0])
             else:
-                place = bisect_right(self._cumulated[number], self.rng.random())
+                place = bisect_right(row, self.rng.random())
                 genes.append(answers[min(place, len(answers) - 1)])  # sums of shares can end a little below 1
         return self.candidates.architecture(tuple(genes))
 
     def _reinforce(self, architecture: Architecture, advantage: float) -> None:
-        gradient = np.zeros_like(self._logits)
-        for number, kept in enumerate(self.candidates.genes(architecture)):
-            if kept:
-                gradient[number] = advantage * self._probabilities[number]
-                gradient[number, self._places[number][kept]] -= advantage
+        genes = self.candidates.genes(architecture)
+        rows = [row for row, number in enumerate(self._asked) if genes[number]]
+        places = [self._places[number][genes[number]] for number in self._asked if genes[number]]
+        gradient = advantage * self._probabilities
+        gradient[rows, places] -= advantage
+        if len(rows) < len(gradient):
+            gradient[[row for row, number in enumerate(self._asked) if not genes[number]]] = 0.0
         self._steps += 1
         (beta, gamma), first, second = _BETAS, self._first, self._second
         first += (1.0 - beta) * (gradient - first)
@@ -295,6 +303,17 @@ def _answers(options: int, keep: int, name: str) -> list[tuple[int, ...]]:
     if (count := math.comb(options, keep)) > _MOST_SETS:
         raise InputError(f"candidates: {name} has {count:,} sets of {keep} answers; up to {_MOST_SETS:,} can be learnt")
     return list(combinations(range(options), keep))
+
+
+def _certain(candidates: Candidates) -> list[bool]:
+    """Whether each decision has an effect whatever the answers to the others are."""
+    known, fixed = {decision.name for decision in candidates.decisions}, set[str]()
+    certain = []
+    for decision in candidates.decisions:  # each comes behind those on which it hangs
+        certain.append(all(name in fixed or name not in known for name, _ in decision.when))
+        if certain[-1] and len(decision.answers) == decision.keep:
+            fixed.add(decision.name)
+    return certain
 
 
 def _check_rate(learning_rate: float) -> None:
