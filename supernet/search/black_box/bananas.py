@@ -165,8 +165,8 @@ def path_encoding(candidates: Candidates, longest: int = 2) -> Callable[[Archite
     Example:
         >>> from supernet.space.nasbench201 import NasBench201, from_string
         >>> from supernet.space.survey import candidates_of
-        >>> encode = path_encoding(candidates_of(NasBench201(nodes=2, operations=("none", "conv"))))
-        >>> encode(from_string("|conv~0|+|none~0|conv~1|"))  # none, conv; none none, none conv, conv none, conv conv
+        >>> encode = path_encoding(candidates_of(NasBench201(nodes=2, operations=("none", "skip_connect"))))
+        >>> encode(from_string("|skip_connect~0|+|none~0|skip_connect~1|"))  # none; skip; none none ... skip skip
         [1.0, 0.0, 0.0, 0.0, 0.0, 1.0]
     """
     paths = _paths(candidates)

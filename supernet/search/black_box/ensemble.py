@@ -32,8 +32,8 @@ class Ensemble:
         >>> ensemble = Ensemble(2, members=3, layers=2, width=8, generator=torch.Generator().manual_seed(0))
         >>> inputs = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
         >>> ensemble.fit(inputs, inputs.sum(1), epochs=200)
-        >>> ensemble.predict(inputs).mean(0).round().tolist()
-        [0.0, 1.0, 1.0, 2.0]
+        >>> (ensemble.predict(inputs).mean(0) - inputs.sum(1)).abs().max().item() < 0.2
+        True
     """
 
     def __init__(
