@@ -10,6 +10,7 @@ The second call gives, bit for bit, what nine epochs at once give.
 from __future__ import annotations
 
 import io
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -33,7 +34,7 @@ from supernet.runtime.seeding import random_states, random_states_kept, restore_
 from supernet.space.architecture import Architecture
 from supernet.training.from_scratch import FinalNetwork
 from supernet.training.loop import Recipe, Training
-from supernet.training.meters import Averages, NotFinite
+from supernet.training.meters import NotFinite
 from supernet.training.tasks import CLASSIFICATION, Task
 
 TRAINING_SPEED = "training_speed"
@@ -85,8 +86,9 @@ class ShortTrainingScore:
 
     The values are the task's score and `training_speed`: minus the sum of the mean training losses of the last `summed`
     epochs (SoTL-E, Ru et al. 2020, "Revisiting the Train Loss: an Efficient Performance Estimator for NAS"), which
-    compares architectures that were trained for the same number of epochs. A training that diverges has NaN for both.
-    The cost is what this call took: epochs, images (learnt from and validated on) and seconds.
+    compares architectures that were trained for the same number of epochs. Where a training diverges, the network is
+    judged as it is then, which is about chance, and its training speed is minus infinity. The cost is what this call
+    took: epochs, images (learnt from and validated on) and seconds.
 
     Asked again for more epochs, a training goes on from its kept state: weights, optimiser, place in the batches and
     random numbers. A state that is gone, or of more epochs than are asked for, costs the training again, and the values
@@ -169,23 +171,19 @@ class ShortTrainingScore:
             training = self._training(name, architecture, epochs)
             if further := training.epoch > epochs:
                 training = self._training(name, architecture, epochs, anew=True)
-            had, averages = training.epoch, None
+            had, speed = training.epoch, -math.inf
             try:
                 training.to(epochs)
-                averages = training.evaluate(self._reduced.valid)
+                speed, done = -sum(training.losses[-self.summed :]), training.epoch
                 if not further:
                     self._keep(name, training)
             except NotFinite as error:
                 self.run.report.line(f"short training of {name}: {error}")
-        lost = averages is None  # the epoch that diverged is not complete, but was paid for
-        images = training.images + (0 if averages is None else averages.count)
-        cost = {"epochs": training.epoch + lost - had, "images": images, "seconds": time.monotonic() - began}
-        return Measured(self._values(training, averages), {what: float(number) for what, number in cost.items()})
-
-    def _values(self, training: Training, averages: Averages | None) -> dict[str, float]:
-        if averages is None:
-            return {self.task.score: float("nan"), TRAINING_SPEED: float("nan")}
-        return {self.task.score: averages.score, TRAINING_SPEED: -sum(training.losses[-self.summed :])}
+                done = training.epoch + 1  # it is not complete, but was paid for
+            averages = training.evaluate(self._reduced.valid)
+        images, seconds = training.images + averages.count, time.monotonic() - began
+        cost = {"epochs": float(done - had), "images": float(images), "seconds": seconds}
+        return Measured({self.task.score: averages.score, TRAINING_SPEED: speed}, cost)
 
     def _training(self, name: str, architecture: Architecture, epochs: int, anew: bool = False) -> Training:
         """The training of an architecture, from its kept state where there is one."""
@@ -194,7 +192,11 @@ class ShortTrainingScore:
         file = None
         if self.states is not None and not anew:
             file = self.states / (f"{name}.pt" if once else f"{name}-{epochs}.pt")
-        said: dict[str, str | int | float] = {"network": str(reduced.final.space), "seed": self.run.seed, "initial": reduced.final.seed}
+        said: dict[str, str | int | float] = {
+            "network": str(reduced.final.space),
+            "seed": self.run.seed,
+            "initial": reduced.final.seed,
+        }
         said |= {"augmentation": str(reduced.augmentation), IMAGES: reduced.digest, CELL: name}
         fingerprint = {**self.run.fingerprint, **said}
         run = replace(self.run, report=Silent(), checkpoint=file, fingerprint=fingerprint)
