@@ -245,7 +245,8 @@ class Asha(RungExplorer):
         begun = "new architectures" if self._most is None else f"{self._most:,} architectures"
         costs = "the difference" if continues else "its resource again"
         rungs = ", ".join(map(str, self._resources))
-        return f"{begun} on rungs at {rungs}: a rung costs {costs}, in units; the budget ends it"
+        ends = "; the budget ends it" if self._most is None else ""
+        return f"{begun} on rungs at {rungs}: a rung costs {costs}, in units{ends}"
 
     def why(self) -> str | None:
         if not self.told:

@@ -6,6 +6,7 @@ architecture: 27 architectures trained for 3 epochs each are 81 units.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
@@ -203,7 +204,8 @@ class RungExplorer(Explorer):
         candidates: the architectures that can be tried.
         seed: of all draws.
         ladder: the resources of the rungs.
-        source: makes the explorer that proposes new architectures. It is told what they have in the first rung.
+        source: makes the explorer that proposes new architectures. It is told what each has in its first rung, whose
+            resource differs between the brackets of Hyperband.
 
     Attributes:
         open: the evaluation of each architecture that was asked for and not told.
@@ -264,15 +266,14 @@ class RungExplorer(Explorer):
         if job.rung == 0:
             self._source.tell(architecture, fitness)
         self.told.setdefault(self.candidates.key(architecture), (architecture, fitness))
-        self.climbed(architecture, job, fitness[0])
+        self.climbed(architecture, job, -math.inf if math.isnan(fitness[0]) else fitness[0])
 
     @abstractmethod
     def climbed(self, architecture: Architecture, job: Job, fitness: float) -> None:
-        """Takes the answer of one rung."""
+        """Takes the answer of one rung, which is never NaN."""
 
     def new(self) -> Architecture | None:
-        """A new architecture of the source, none of which is known or computes the same as a known one; None: none is
-        left."""
+        """Asks the source until it gives an architecture that is not known, nor computes the same as a known one."""
         working = {self.candidates.key(architecture) for architecture in self.open}
         for _ in range(0 if self._exhausted else _REPEATS):
             architecture = self._source.ask()
