@@ -285,10 +285,11 @@ class ControllerPolicy(Policy):
         self._tanh, self._reduction = tanh, reduction
         kinds = list(dict.fromkeys(question.answers for question in self.questions if len(question.answers) > 1))
         self._kinds = {answers: number for number, answers in enumerate(kinds)}
-        self.lstm = nn.LSTM(hidden, hidden, layers, bias=False)
-        self.start = nn.Parameter(torch.empty(hidden))
-        self.heads = nn.ModuleList(nn.Linear(hidden, len(answers)) for answers in kinds)
-        self.embeddings = nn.ModuleList(nn.Embedding(len(answers), hidden) for answers in kinds)
+        with torch.random.fork_rng(devices=[]):  # PyTorch's own starts draw from the global generator
+            self.lstm = nn.LSTM(hidden, hidden, layers, bias=False)
+            self.start = nn.Parameter(torch.empty(hidden))
+            self.heads = nn.ModuleList(nn.Linear(hidden, len(answers)) for answers in kinds)
+            self.embeddings = nn.ModuleList(nn.Embedding(len(answers), hidden) for answers in kinds)
         stream = stream_of(seed, _INITIAL_STREAM)
         with torch.no_grad():
             for parameter in self.parameters():
