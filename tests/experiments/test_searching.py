@@ -226,7 +226,8 @@ def test_the_library_alone_searches_as_the_job_does(silent, tmp_path, images, na
 def test_every_method_searches_micro(silent, images, tmp_path, method):
     """Two steps a stage, and a network of what was found."""
     length = ["search.epochs=1", "search.warm_up=0", "search.batch_size=23"]
-    few = ["strategy.candidates=3", "strategy.finalists=2"] if method == "random_search" else []
+    uniform = composed(f"method={method}")["strategy"]["_target_"].endswith("UniformStrategy")
+    few = ["strategy.candidates=3", "strategy.finalists=2"] if uniform else []
     job = job_of(
         tmp_path, images, "experiment=micro", "table=none", f"method={method}", "monitor.every=1", *length, *few
     )

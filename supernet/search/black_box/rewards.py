@@ -157,10 +157,7 @@ def cost_of(
         >>> cost_of({"x": ("b",)}, {"x": Decision("x", ("a", "b"))}, {"a": 1.0, "b": 4.0})
         4.0
     """
-    edges = [d for d in decisions.values() if d.role == "operation"]
-    for decision in edges:
-        if missing := [option for option in decision.options if option not in costs]:
-            raise InputError(f"costs: none for {missing[0]!r}; give each of {', '.join(decision.options)} one")
+    edges = _edges(decisions, costs)
     return float(
         sum(costs[option] for d in edges if matters(d, architecture) for option in architecture.get(d.name, ()))
     )
@@ -186,8 +183,17 @@ def mean_cost(decisions: Mapping[str, Decision], costs: Mapping[str, float]) -> 
         there = [(decisions[name], option) for name, option in decision.when if name in decisions]
         return math.prod(asked(other) * other.keep / len(other.answers) for other, _ in there)
 
-    edges = [d for d in decisions.values() if d.role == "operation"]
+    edges = _edges(decisions, costs)
     return sum(asked(d) * d.keep * sum(costs[o] for o in d.answers) / len(d.answers) for d in edges)
+
+
+def _edges(decisions: Mapping[str, Decision], costs: Mapping[str, float]) -> list[Decision]:
+    """The decisions about operations, each of which has a cost."""
+    edges = [decision for decision in decisions.values() if decision.role == "operation"]
+    for decision in edges:
+        if missing := [option for option in decision.options if option not in costs]:
+            raise InputError(f"costs: none for {missing[0]!r}; give each of {', '.join(decision.options)} one")
+    return edges
 
 
 def _check_costs(costs: Mapping[str, float]) -> None:
