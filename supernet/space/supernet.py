@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import torch
@@ -80,6 +80,38 @@ class Supernet(nn.Module):
     def slots(self) -> ParameterSlots:
         """Where the parameters are, in the order of `parameters()`; from the first use on the structure is to stay."""
         return ParameterSlots(self)
+
+    def idle(self, paths: Sequence[Weights]) -> list[nn.Parameter]:
+        """Finds the operations that run on edges without weight alone: some operation has to run on every edge.
+
+        Args:
+            paths: the weights of each pass, as `forward` takes them.
+
+        Returns:
+            The parameters of the operations of single paths on edges whose node gives them the weight 0 in all passes.
+        """
+        nodes = list(dict.fromkeys(name for name, _ in self._edges))
+        if not nodes or not all(name in weights for name in nodes for weights in paths):
+            return []
+        sizes = [len(self.decisions[name].options) for name in nodes]
+        used = torch.stack([torch.cat([weights[name].detach() for name in nodes]) for weights in paths]).ne(0).any(0)
+        on = {
+            (name, option): runs
+            for name, part in zip(nodes, used.split(sizes), strict=True)
+            for option, runs in zip(self.decisions[name].options, part.tolist(), strict=True)
+        }
+        return [parameter for edge, own in self._edges.items() if not on[edge] for parameter in own]
+
+    @cached_property
+    def _edges(self) -> dict[tuple[str, str], list[nn.Parameter]]:
+        """The parameters of all edges of single paths that a node may leave out, by (node, source)."""
+        found: dict[tuple[str, str], list[nn.Parameter]] = {}
+        for choice in self._operations:
+            for name, option in choice.decision.when if choice.single else ():
+                node = self.decisions.get(name)
+                if node is not None and node.role == "inputs" and node.keep < len(node.options):
+                    found.setdefault((name, option), []).extend(choice.parameters())
+        return found
 
     @property
     def data_dependent(self) -> bool:

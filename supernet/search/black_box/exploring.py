@@ -21,6 +21,7 @@ from supernet.runtime.interrupt import Interrupted
 from supernet.runtime.run import Run
 from supernet.search.black_box.evaluations_file import EvaluationsFile
 from supernet.search.black_box.explorers import Explorer, Fitness
+from supernet.search.black_box.pareto import nondominated
 from supernet.space.architecture import Architecture
 
 SIMULATED = "simulated_seconds"
@@ -111,6 +112,11 @@ class Explored:
     best: Architecture
     evaluations: Sequence[Evaluation]
     ended: str
+
+    @property
+    def front(self) -> Sequence[Evaluation]:
+        """The evaluations that no other dominates (the Pareto front), in their order; with one objective the best."""
+        return [self.evaluations[place] for place in nondominated([e.fitness for e in self.evaluations])]
 
 
 def explore(
