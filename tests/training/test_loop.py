@@ -111,15 +111,14 @@ def test_a_training_that_rests_is_the_same_training(keep):
 def test_a_checkpoint_without_the_losses_of_its_epochs_goes_on(tmp_path):
     """As older versions have written them."""
     run = Run(checkpoint=tmp_path / "retrain.pt")
-    training = Training(network(), images(1), None, AUGMENTATION, RECIPE, run=run)
-    training.to(2)
+    straight = network()
+    expected = train(straight, images(1), None, AUGMENTATION, RECIPE, run=Run())
+    Training(network(), images(1), None, AUGMENTATION, RECIPE, run=run).to(2)
     content = torch.load(run.checkpoint)
     del content["parts"]["record"]["losses"]
     torch.save(content, run.checkpoint)
-    resumed, straight = network(), network()
-    assert train(resumed, images(1), None, AUGMENTATION, RECIPE, run=run) == train(
-        straight, images(1), None, AUGMENTATION, RECIPE, run=Run()
-    )
+    resumed = network()
+    assert train(resumed, images(1), None, AUGMENTATION, RECIPE, run=run) == expected
     assert same(resumed, straight)
 
 
