@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import torch
@@ -75,6 +75,11 @@ class Supernet(nn.Module):
         finally:
             for choice in self._choices:
                 choice.weights, choice.on = None, ()
+
+    @property
+    def operations(self) -> Sequence[OperationChoice]:
+        """The mixed operations of all edges."""
+        return self._operations
 
     @cached_property
     def slots(self) -> ParameterSlots:
