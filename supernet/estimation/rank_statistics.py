@@ -67,9 +67,7 @@ class Agreement:
     precision: Estimate
 
 
-def agreement(
-    scores: Sequence[float], truths: Sequence[float], *, resamples: int = 1000, seed: int = 0
-) -> Agreement:
+def agreement(scores: Sequence[float], truths: Sequence[float], *, resamples: int = 1000, seed: int = 0) -> Agreement:
     """Compares a score with the truth.
 
     Where a number cannot be said - below five architectures, or where score or truth is the same everywhere - it is

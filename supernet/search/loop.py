@@ -118,7 +118,9 @@ def restore(
     with random_states_kept():
         problem, epochs, _, watch = _resumed(problem, strategy, recipe, monitor)
     if epochs.epoch < recipe.epochs and watch.stopped is None:
-        raise InputError(f"checkpoint={path}: its search is at epoch {epochs.epoch} of {recipe.epochs}; finish it first")
+        raise InputError(
+            f"checkpoint={path}: its search is at epoch {epochs.epoch} of {recipe.epochs}; finish it first"
+        )
     return replace(problem, run=replace(problem.run, checkpoint=None))
 
 
