@@ -107,11 +107,13 @@ class Explored:
             where there are several; of equals the first.
         evaluations: all of them, in their order.
         ended: why it ended, in words.
+        seconds: that it took on this machine, all pieces together.
     """
 
     best: Architecture
     evaluations: Sequence[Evaluation]
     ended: str
+    seconds: float = 0.0
 
     @property
     def front(self) -> Sequence[Evaluation]:
@@ -200,7 +202,7 @@ def explore(
     saving.save()
     if not record.evaluations:
         raise InputError(ended)
-    return Explored(record.best().architecture, record.evaluations, ended)
+    return Explored(record.best().architecture, record.evaluations, ended, record.seconds)
 
 
 class _Record:
