@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -98,6 +99,11 @@ class Architecture(Mapping[str, tuple[str, ...]]):
         return len(self.choices)
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Kept, because explorers look up the same architectures again and again."""
         return hash((self.space, frozenset(self.choices.items())))
 
     def to_json(self) -> str:

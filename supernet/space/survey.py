@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 from supernet.runtime.seeding import generator
 from supernet.space.architecture import Architecture, Decision, random_architecture
 from supernet.space.choosers import Undecided
+from supernet.space.genes import Candidates
 from supernet.space.operations import OPERATIONS, Operation, Site
 from supernet.space.supernet import Supernet
 
@@ -60,9 +61,61 @@ def random_cell(
         >>> to_string(random_cell(NasBench201(nodes=1), seed=1))
         '|none~0|'
     """
+    decisions = decisions_of(space, factories=factories, shape=shape, classes=classes)
+    return random_architecture(space.name, decisions, generator(seed, _RANDOM_STREAM, number))
+
+
+def decisions_of(
+    space: Any,
+    *,
+    factories: Mapping[str, Operation] | None = None,
+    shape: tuple[int, int, int] = (3, 32, 32),
+    classes: int = 10,
+) -> dict[str, Decision]:
+    """Lists all decisions of a space, without making weights.
+
+    Args:
+        space: the space, such as `Darts()`.
+        factories: what builds each operation, by name; None: the library's own.
+        shape: of an image: channels, height, width; spaces may ask other questions for other images.
+        classes: how many.
+
+    Returns:
+        The decisions by name.
+
+    Example:
+        >>> from supernet.space.nasbench201 import NasBench201
+        >>> sorted(decisions_of(NasBench201(nodes=1)))
+        ['cell/1', 'cell/1/0']
+    """
     with torch.device("meta"):
-        network = space.network(Undecided(factories or OPERATIONS), shape, classes)
-    return random_architecture(space.name, Supernet(network).decisions, generator(seed, _RANDOM_STREAM, number))
+        return Supernet(space.network(Undecided(factories or OPERATIONS), shape, classes)).decisions
+
+
+def candidates_of(
+    space: Any,
+    *,
+    decisions: Mapping[str, Decision] | None = None,
+    fits: Callable[[Architecture], bool] | None = None,
+) -> Candidates:
+    """The architectures of a space that can be tried; those that compute the same count as one.
+
+    Args:
+        space: the space, such as `Darts()`. Where it has a method `canonical`, from an architecture to a form
+            that equal ones share, that says which compute the same.
+        decisions: of a supernet of it; None: all of the space.
+        fits: whether an architecture keeps the limits; None: all do.
+
+    Returns:
+        The candidates.
+
+    Example:
+        >>> from supernet.space.nasbench201 import NasBench201
+        >>> candidates_of(NasBench201()).count
+        15625
+    """
+    asked = decisions_of(space) if decisions is None else decisions
+    return Candidates(space.name, asked, canonical=getattr(space, "canonical", None), fits=fits)
 
 
 def survey(space: Any, shape: tuple[int, int, int], classes: int) -> dict[str, set[int]]:

@@ -1,0 +1,176 @@
+"""Explorers: they propose architectures and learn from how good those are (ask and tell).
+
+An explorer knows nothing of how an architecture is judged: the same one explores a supernet, a table, a proxy or short
+trainings (`exploring.explore`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable
+from random import Random
+from typing import Any
+
+from supernet.runtime.errors import InputError
+from supernet.runtime.seeding import generator
+from supernet.space.architecture import Architecture
+from supernet.space.genes import Candidates
+
+Fitness = tuple[float, ...]
+"""How good an architecture is: a number for each objective, the larger the better."""
+
+TRIES = 100  # proposals that turn out to be known before another way of proposing is taken
+_LISTED = 50_000  # architectures of a space that is listed to find the last unknown ones
+_STREAM = 0xE4B1
+
+
+class Explorer(ABC):
+    """Proposes architectures and learns from their values.
+
+    An explorer of one's own says what `ask` proposes, and in `learn` what it makes of an answer.
+
+    Args:
+        candidates: the architectures that can be tried.
+        seed: of all draws.
+
+    Attributes:
+        rng: draws; its state is part of the checkpoint.
+        told: key of an architecture (`Candidates.key`) -> it and its fitness, in the order of the answers.
+
+    Example:
+        >>> from supernet.space.architecture import Decision
+        >>> class First(Explorer):
+        ...     def ask(self):
+        ...         return self.fresh(lambda: next(self.candidates.all()), tries=1)
+        >>> explorer = First(Candidates("mine", {"edge": Decision("edge", ("a", "b"))}))
+        >>> first = explorer.ask()
+        >>> explorer.tell(first, (0.5,))
+        >>> first["edge"], explorer.ask() is None
+        (('a',), True)
+    """
+
+    def __init__(self, candidates: Candidates, *, seed: int = 0) -> None:
+        self.candidates = candidates
+        self.rng = Random(generator(seed, _STREAM).initial_seed())
+        self.told: dict[Hashable, tuple[Architecture, Fitness]] = {}
+
+    @abstractmethod
+    def ask(self) -> Architecture | None:
+        """Proposes the next architecture. It may be a known one, whose answer costs nothing.
+
+        Returns:
+            The architecture; None where there is nothing left to propose.
+        """
+
+    def tell(self, architecture: Architecture, fitness: Fitness) -> None:
+        """Takes the answer to a proposal.
+
+        Args:
+            architecture: what was proposed.
+            fitness: how good it is, the larger the better; one number for each objective.
+        """
+        self.told.setdefault(self.candidates.key(architecture), (architecture, fitness))
+        self.learn(architecture, fitness)
+
+    def why(self) -> str | None:
+        """Says in words why `ask` gave None, where an explorer ends for a reason of its own; None: nothing is new."""
+        return None
+
+    def learn(self, architecture: Architecture, fitness: Fitness) -> None:
+        """Learns from an answer; does nothing unless an explorer says more.
+
+        Args:
+            architecture: what was proposed.
+            fitness: how good it is.
+        """
+        return
+
+    def fresh(self, propose: Callable[[], Architecture], tries: int = TRIES) -> Architecture | None:
+        """Asks `propose` until it gives an architecture that is not known and keeps the limits.
+
+        Args:
+            propose: gives an architecture at each call.
+            tries: how often it is asked at most.
+
+        Returns:
+            The architecture; None where all tries gave known ones or such that break the limits.
+        """
+        for _ in range(tries):
+            architecture = propose()
+            if self.candidates.key(architecture) not in self.told and self.candidates.fits(architecture):
+                return architecture
+        return None
+
+    def unknown(self) -> Architecture | None:
+        """Draws an architecture that is not known and keeps the limits.
+
+        Where draws do not find one, a space of up to 50,000 architectures is listed, so that its very last ones are
+        found; in a larger one ten times as many draws have to do.
+
+        Returns:
+            The architecture; None where there is none, or none was found.
+        """
+        drawn = self.fresh(lambda: self.candidates.random(self.rng))
+        if drawn is not None:
+            return drawn
+        count = self.candidates.count
+        if count is None or count > _LISTED:
+            return self.fresh(lambda: self.candidates.random(self.rng), 10 * TRIES)
+        left = [
+            architecture
+            for architecture in self.candidates.all()
+            if self.candidates.key(architecture) not in self.told and self.candidates.fits(architecture)
+        ]
+        return left[self.rng.randrange(len(left))] if left else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the explorer has learnt and drawn, for a checkpoint."""
+        told = [(self.candidates.genes(architecture), fitness) for architecture, fitness in self.told.values()]
+        return {"rng": self.rng.getstate(), "told": told}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        """Takes over what `state_dict` gave."""
+        version, numbers, gauss = state["rng"]
+        self.rng.setstate((version, tuple(numbers), gauss))
+        pairs = [(self.candidates.architecture(genes), tuple(fitness)) for genes, fitness in state["told"]]
+        self.told = {self.candidates.key(architecture): (architecture, fitness) for architecture, fitness in pairs}
+
+
+class RandomExplorer(Explorer):
+    """Draws architectures, each once: the baseline that every other explorer has to beat.
+
+    Args:
+        candidates: the architectures that can be tried.
+        seed: of all draws.
+
+    Example:
+        >>> from supernet.space.architecture import Decision
+        >>> explorer = RandomExplorer(Candidates("mine", {"edge": Decision("edge", ("a", "b"))}))
+        >>> for accuracy in (0.5, 0.25):
+        ...     explorer.tell(explorer.ask(), (accuracy,))
+        >>> len(explorer.told), explorer.ask() is None
+        (2, True)
+    """
+
+    def ask(self) -> Architecture | None:
+        return self.unknown()
+
+
+def check_counts(**settings: int) -> None:
+    """Refuses counts below 1.
+
+    Args:
+        settings: counts by the names of their settings.
+
+    Raises:
+        InputError: names the first.
+
+    Example:
+        >>> check_counts(population=10)
+        >>> check_counts(population=0)
+        Traceback (most recent call last):
+        supernet.runtime.errors.InputError: population=0: needs 1 or more
+    """
+    for name, value in settings.items():
+        if value < 1:
+            raise InputError(f"{name}={value}: needs 1 or more")
