@@ -99,7 +99,7 @@ def test_the_recorded_page_is_of_the_recorded_rows(benchmarks):
     again = correlations.summarise(RECORDED, resamples=20)
     assert set(again) == set(recorded) >= {"synflow", "naswot", "params"}
     for name, found in again.items():
-        for figure in ("n", "not_finite", "rho", "tau", "connected", "top", "precision", "others", "bar"):
+        for figure in ("n", "not_finite", "rho", "tau", "connected", "top", "top_tau", "precision", "others", "bar"):
             assert getattr(recorded[name], figure) == pytest.approx(getattr(found, figure), abs=1e-9), (name, figure)
         assert recorded[name].interval[0] < found.rho < recorded[name].interval[1]
     page = RECORDED.with_suffix(".md").read_text()
