@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -116,6 +117,27 @@ def correlate(
     )
 
 
+def compare_seeds(paths: Sequence[Path]) -> list[str]:
+    """Markdown: Spearman's rho with the test accuracy on CIFAR-10 with the batches and weights of several seeds.
+
+    Over the cells that all files have. The last column is the mean Spearman correlation of the values with each other.
+    """
+    files = [{row["index"]: row for row in read(path)} for path in paths]
+    common = [index for index in files[0] if all(index in file for file in files)]
+    lines = _table(["proxy", *(path.stem for path in paths), "with each other"])
+    for name in (name for name in files[0][common[0]] if name not in FACTS):
+        columns = [[file[index][name] for index in common] for file in files]
+        if not all(all(column) for column in columns):
+            continue
+        values = [np.array([float(text) for text in column]) for column in columns]
+        known = [np.where(np.isfinite(each), each, -np.inf) for each in values]
+        accuracy = _numbers([files[0][index] for index in common], next(iter(TRUTH)))
+        pairs = [_or_nan(rho(one, two)) for one, two in itertools.combinations(known, 2)]
+        rhos = [f"{_or_nan(rho(each, accuracy)):.3f}" for each in known]
+        lines.append(_row([name, *rhos, f"{sum(pairs) / len(pairs):.3f}"]))
+    return lines
+
+
 def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
 
@@ -193,8 +215,11 @@ def write_summary(output: Path, record: dict[str, Any], found: dict[str, Correla
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", type=Path, help="the CSV file that experiments.benchmarks.proxies has written")
-    print("\n".join(tables(summarise(parser.parse_args().rows))))
+    parser.add_argument("rows", type=Path, nargs="+", help="CSV files that experiments.benchmarks.proxies has written")
+    paths = parser.parse_args().rows
+    print("\n".join(tables(summarise(paths[0]))))
+    if len(paths) > 1:
+        print("\n".join(["", *compare_seeds(paths)]))
 
 
 if __name__ == "__main__":
