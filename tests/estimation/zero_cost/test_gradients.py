@@ -112,6 +112,17 @@ def test_a_linear_network_in_closed_form():
     assert grasp(probe) == pytest.approx(expected, rel=1e-12)
 
 
+def test_the_scale_of_a_normed_convolution_plays_no_part():
+    """L(c w) = L(w): w g = 0, and its derivative along g, w (H g) = -|g|^2. The classifier alone remains of plain."""
+    given, images = network(), batch()
+    given[1].eps = 1e-14
+    probe = Probe(given, [images])
+    weight, gradient, product = given[0].weight.detach(), probe.gradients[0], probe.hessian_gradients[0]
+    assert abs(float((weight * gradient).sum())) < 1e-12
+    assert -float((weight * product).sum()) == pytest.approx(float(gradient.square().sum()), rel=1e-9)
+    assert plain(probe) == pytest.approx(float((given[5].weight.detach() * probe.gradients[1]).sum()), rel=1e-9)
+
+
 def test_fisher_is_a_loop_over_channels_and_images():
     given, images = network(), batch()
     convolution, rest, head = given[0], given[1:5], given[5]
