@@ -537,7 +537,7 @@ def test_a_strategy_is_handed_the_parts(method):
         assert settings["strategy"][name] == settings[HANDED_ON[name]]
 
 
-@pytest.mark.parametrize("experiment", ["digits", "micro"])
+@pytest.mark.parametrize("experiment", ["digits", "laptop", "micro"])
 @pytest.mark.parametrize("method", METHODS)
 def test_few_steps_are_faster_for_alphas_that_adam_moves_and_for_no_other(method, experiment):
     """The sizes are the experiment's, what a method is made of its own."""
@@ -547,10 +547,10 @@ def test_few_steps_are_faster_for_alphas_that_adam_moves_and_for_no_other(method
         if key == "optimizer.lr":
             assert found[key] == (0.1 if method.startswith("gaea") else 1e-2)
         elif key == "chooser.excluded" and method != "fair_darts":
-            assert found[key] == (value if experiment == "digits" else [])
+            assert found[key] == (value if experiment == "laptop" else [])
         elif not key.startswith("search."):
             assert found[key] == value, key
-    sizes = {"search.epochs": 8 if experiment == "digits" else 20, "search.warm_up": 1, "search.schedule.start": 0.05}
+    sizes = {"search.epochs": 8 if experiment == "laptop" else 20, "search.warm_up": 1, "search.schedule.start": 0.05}
     sizes |= {"search.batch_size": None, "search.least_steps": 11}  # both follow from the images
     plain = {k: v for k, v in {**DARTS, **sizes}.items() if k.startswith("search.")}
     own = {k: v for k, v in PUBLISHED[method].items() if k in ("search.weight_decay", "search.drop_path")}
@@ -579,13 +579,16 @@ OTHER_PARTS = {
         "expected_cost": {
             "_target_": "ExpectedCost",
             "weight": 1e-2,
-            # weights of two (sep) or one (dil) depthwise and pointwise convolutions of 16 channels, in thousands
+            # of 16 channels, in thousands: weights of two (sep) or one (dil) depthwise and pointwise convolutions, or of
+            # a whole one (nor)
             "costs": {
                 **dict.fromkeys(("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect"), 0.0),
                 "sep_conv_3x3": 2 * (16 * 9 + 16 * 16) / 1000,
                 "sep_conv_5x5": 2 * (16 * 25 + 16 * 16) / 1000,
                 "dil_conv_3x3": (16 * 9 + 16 * 16) / 1000,
                 "dil_conv_5x5": (16 * 25 + 16 * 16) / 1000,
+                "nor_conv_1x1": 16 * 16 / 1000,
+                "nor_conv_3x3": 16 * 16 * 9 / 1000,
             },
         }
     },

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,9 @@ from supernet.estimation.scores import Score
 from supernet.estimation.supernet_accuracy import SupernetScore, supernet_averages
 from supernet.execution.modes import evaluating
 from supernet.runtime.checkpoint import Stateful
-from supernet.runtime.seeding import generator
+from supernet.runtime.errors import InputError
+from supernet.runtime.reading import is_file
+from supernet.runtime.seeding import generator, random_states_kept
 from supernet.search.collapse.monitor import CollapseMonitor
 from supernet.search.collapse.settings import MonitorSettings
 from supernet.search.recipe import SearchRecipe, skip_dropout
@@ -75,12 +77,7 @@ def search(
         NotFinite: where the search diverges.
         Interrupted: after saving, where the run was asked to stop.
     """
-    problem = problem.on_device()
-    strategy.to(problem.run.device)
-    epochs, record = Epochs(problem.supernet, problem.train, recipe, problem.run, name="search"), SearchRecord()
-    parts: dict[str, Stateful] = {"supernet": problem.supernet, "strategy": strategy, "record": record}
-    watch = CollapseMonitor(monitor, problem, strategy, recipe, epochs, parts)
-    epochs.resume({**parts, "monitor": watch}, monitor=monitor)
+    problem, epochs, record, watch = _resumed(problem, strategy, recipe, monitor)
     steps, score = _steps(problem, recipe, epochs), SupernetScore(problem, recipe.batch_size)
     while (epoch := epochs.epoch) < recipe.epochs and watch.stopped is None:
         strategy.begin_epoch(epoch / recipe.epochs, score)
@@ -97,6 +94,48 @@ def search(
             steps = _steps(problem, recipe, epochs)
         epochs.save()
     return Searched(watch.stopped or strategy.finish(score), record.train, record.valid)
+
+
+def restore(
+    problem: SearchProblem, strategy: Strategy, recipe: SearchRecipe, *, monitor: MonitorSettings = NO_MONITOR
+) -> SearchProblem:
+    """Gives the supernet and the strategy what a finished search has left in the run's checkpoint; trains nothing.
+
+    Args:
+        problem: as it was given to `search`, with the checkpoint in its run.
+        strategy: as it was given to `search`.
+        recipe: the recipe of that search.
+        monitor: its collapse monitor.
+
+    Returns:
+        The problem with supernet and images on the run's device; its run saves nothing, so that the file stays.
+
+    Raises:
+        InputError: there is no checkpoint, it is of other settings, or its search is not finished.
+    """
+    path = problem.run.checkpoint
+    if path is None or not is_file(path):
+        raise InputError(f"checkpoint={path}: no such file; a search leaves it, and without it there is no supernet")
+    with random_states_kept():
+        problem, epochs, _, watch = _resumed(problem, strategy, recipe, monitor)
+    if epochs.epoch < recipe.epochs and watch.stopped is None:
+        raise InputError(
+            f"checkpoint={path}: its search is at epoch {epochs.epoch} of {recipe.epochs}; finish it first"
+        )
+    return replace(problem, run=replace(problem.run, checkpoint=None))
+
+
+def _resumed(
+    problem: SearchProblem, strategy: Strategy, recipe: SearchRecipe, monitor: MonitorSettings
+) -> tuple[SearchProblem, Epochs, SearchRecord, CollapseMonitor]:
+    """All parts of a search on the device, as its checkpoint says, or at their start."""
+    problem = problem.on_device()
+    strategy.to(problem.run.device)
+    epochs, record = Epochs(problem.supernet, problem.train, recipe, problem.run, name="search"), SearchRecord()
+    parts: dict[str, Stateful] = {"supernet": problem.supernet, "strategy": strategy, "record": record}
+    watch = CollapseMonitor(monitor, problem, strategy, recipe, epochs, parts)
+    epochs.resume({**parts, "monitor": watch}, monitor=monitor)
+    return problem, epochs, record, watch
 
 
 def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bool = True) -> tuple[Tensor, Tensor]:

@@ -152,6 +152,14 @@ class Strategy(ABC):
             (options,) for each decision.
         """
 
+    def strengths(self) -> Weights:
+        """Says how strong each option is, for a discretiser: what `expected` says, unless a strategy knows better.
+
+        Returns:
+            (options,) for each decision.
+        """
+        return self.expected()
+
     def differentiable_weights(self) -> tuple[list[Tensor], Weights]:
         """Gives the alphas, and the weights that follow them, for those who differentiate a loss in the alphas.
 
@@ -238,6 +246,9 @@ class Wrapper(Strategy):
 
     def expected(self) -> Weights:
         return self.strategy.expected()
+
+    def strengths(self) -> Weights:
+        return self.strategy.strengths()
 
     def differentiable_weights(self) -> tuple[list[Tensor], Weights]:
         return self.strategy.differentiable_weights()

@@ -76,6 +76,11 @@ class Supernet(nn.Module):
             for choice in self._choices:
                 choice.weights, choice.on = None, ()
 
+    @property
+    def operations(self) -> Sequence[OperationChoice]:
+        """The mixed operations of all edges."""
+        return self._operations
+
     @cached_property
     def slots(self) -> ParameterSlots:
         """Where the parameters are, in the order of `parameters()`; from the first use on the structure is to stay."""
