@@ -9,7 +9,7 @@ from supernet.experiments.instantiate import build
 from supernet.data.dataset import Data
 from supernet.search.collapse.settings import MonitorSettings
 from supernet.space.choosers import Undecided
-from supernet.space.darts import Darts
+from supernet.space.nasbench201 import NasBench201
 from supernet.space.supernet import Supernet
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -41,7 +41,7 @@ def test_lines_are_as_short_as_those_of_the_code():
 
 def test_there_is_something_to_compose():
     assert len(OPTIONS) > 20
-    assert {"digits", "darts_cifar10"} <= set(EXPERIMENTS)
+    assert {"digits", "laptop", "darts_cifar10"} <= set(EXPERIMENTS)
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
@@ -64,8 +64,25 @@ def test_every_experiment_composes_and_can_be_made(experiment):
 def test_the_default_is_digits_and_an_experiment_beats_the_primary_configuration():
     settings = composed()
     assert settings["name"] == "digits"
-    assert settings["space"]["channels"] == 8
+    assert settings["space"]["channels"] == 12
+    assert settings["relaxation"]["_target_"].endswith("Dirichlet"), "DrNAS"
     assert composed("experiment=none")["space"]["channels"] == 16
+
+
+def test_the_default_network_is_one_cell_in_the_search_and_in_the_end():
+    """A network with more in it hides how good a cell is; five random ones are trained to compare with."""
+    settings = composed()
+    assert settings["space"]["_target_"] == "supernet.space.nasbench201.NasBench201"
+    assert (settings["space"]["cells"], settings["space"]["stages"]) == (1, 1)
+    assert "nasbench201" not in settings["retrain"]["network"]
+    assert settings["baseline"]["random"] == 5
+
+
+def test_the_darts_space_in_the_size_of_a_laptop():
+    settings = composed("experiment=laptop")
+    assert settings["space"] == composed("experiment=none", "space=darts_digits")["space"]
+    assert settings["retrain"]["network"]["darts"]["cells"] == 5
+    assert composed("space=darts_digits")["retrain"]["network"] == settings["retrain"]["network"]
 
 
 def test_groups_on_the_command_line_beat_the_experiment():
@@ -109,7 +126,7 @@ def test_the_default_monitor_is_the_classs_own():
 
 def test_parts_have_the_types_their_constructors_ask_for():
     parts = made(composed())
-    assert isinstance(parts["space"], Darts)
+    assert isinstance(parts["space"], NasBench201)
     assert isinstance(parts["space"].operations, tuple)
     assert isinstance(parts["chooser"], Undecided)
     assert parts["strategy"].keywords["optimizer"].keywords["betas"] in ([0.5, 0.999], (0.5, 0.999))

@@ -169,6 +169,53 @@ def stages(*rows: dict[str, Any]) -> dict[str, Any]:
     return {"stages": GONE, **{f"stages.{n}.{k}": v for n, row in enumerate(rows) for k, v in row.items()}}
 
 
+NO_ALPHAS = {
+    "chooser.single": True,
+    **{key: GONE for key in DARTS if key.startswith("strategy.") and not key.startswith("strategy._")},
+}
+UNIFORM = {
+    **NO_ALPHAS,
+    "strategy._target_": "search.black_box.random_search.UniformStrategy",
+    "strategy.sampler": "uniform",
+    "strategy.explorer": None,
+    "strategy.candidates": 1000,
+    "strategy.batches": 10,
+    "strategy.finalists": 10,
+}
+SPOS = {
+    "strategy.candidates": 20 * 50,
+    "strategy.batches": 40 * 200 // 64,
+    "strategy.finalists": 1,
+    "strategy.explorer": GONE,
+    "strategy.explorer._target_": "search.black_box.evolution.SposEvolution",
+    "strategy.explorer._partial_": True,
+    "strategy.explorer.population": 50,
+    "strategy.explorer.parents": 10,
+    "strategy.explorer.mutants": 25,
+    "strategy.explorer.crossovers": 25,
+    "strategy.explorer.probability": 0.1,
+}
+REINFORCE = {
+    **NO_ALPHAS,
+    "optimizer.betas": [0.0, 0.999],
+    "optimizer.weight_decay": 0.0,
+    "strategy._target_": "search.black_box.reinforce.ReinforceStrategy",
+    "strategy.policy._target_": "search.black_box.policies.IndependentPolicy",
+    "strategy.policy._partial_": True,
+    "strategy.reward._target_": "search.black_box.rewards.quality",
+    "strategy.reward._partial_": True,
+    "strategy.updates._target_": "search.black_box.reinforce.Updates",
+    "strategy.updates.paths": 1,
+    "strategy.updates.batches": 1,
+    "strategy.updates.every": 1,
+    "strategy.updates.warm_up": 0.0,
+    "strategy.updates.growth": 1.0,
+    "strategy.updates.clip": None,
+    "strategy.entropy": 0.0,
+    "strategy.operation_warm_up": 0.0,
+    "strategy.candidates": 0,
+    "strategy.batches": None,
+}
 PUBLISHED: dict[str, dict[str, Any]] = {
     "darts": {},
     "darts_2nd": SECOND_ORDER,
@@ -302,12 +349,67 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     ),
     # Li and Talwalkar 2019: searchers/random_weight_share.py
     "random_search": {
-        "chooser.single": True,
-        "strategy._target_": "search.black_box.random_search.UniformStrategy",
-        "strategy.candidates": 1000,
-        "strategy.batches": 10,
-        "strategy.finalists": 10,
-        **{key: GONE for key in DARTS if key.startswith("strategy.") and not key.startswith("strategy._")},
+        **UNIFORM,
+    },
+    # Guo et al. 2020: src/Search/search.py, src/Search/tester.py (40 batches of 200 images)
+    "spos": {**UNIFORM, **SPOS},
+    # Chu, Zhang and Xu 2021, algorithm 1; the evolution is that of SPOS
+    "fairnas": {**UNIFORM, **SPOS, "strategy.sampler": "fair"},
+    # Real et al. 2019, section 3
+    "aging": {
+        **UNIFORM,
+        "strategy.explorer": GONE,
+        "strategy.explorer._target_": "search.black_box.evolution.AgingEvolution",
+        "strategy.explorer._partial_": True,
+        "strategy.explorer.population": 100,
+        "strategy.explorer.sample": 25,
+        "strategy.explorer.distinct": True,
+    },
+    # Pham et al. 2018: scripts/cifar10_micro_search.sh, src/cifar10/main.py (LSTM), src/utils.py (Adam)
+    "enas": {
+        **REINFORCE,
+        "search.epochs": 150,
+        "search.batch_size": 160,
+        "search.share": 45_000 / 50_000,
+        "search.schedule.start": 0.05,
+        "search.schedule.end": 0.0005,
+        "search.nesterov": True,
+        "search.weight_decay": 1e-4,
+        "search.drop_path": 1 - 0.6,
+        "optimizer.lr": 0.0035,
+        "optimizer.eps": 1e-3,
+        "strategy.policy._target_": "search.black_box.policies.ControllerPolicy",
+        "strategy.policy.hidden": 64,
+        "strategy.policy.layers": 1,
+        "strategy.policy.tanh": 1.1,
+        "strategy.policy.reduction": 2.5,
+        "strategy.updates.batches": 10,
+        "strategy.memory": 0.99,
+        "strategy.entropy": 1e-4,
+        "strategy.candidates": 10,
+        "strategy.batches": 1,
+    },
+    # Cai et al. 2019: search/imagenet_arch_search.py, search/nas_manager.py
+    "proxyless_r": {
+        **REINFORCE,
+        "optimizer.lr": 1e-3,
+        "strategy.policy.spread": 1e-3,
+        "strategy.updates.paths": 10,
+        "strategy.updates.warm_up": 40 / (40 + 120),
+        "strategy.memory": 0.01,  # rl_baseline_decay_weight 0.99 is the share of the new mean
+    },
+    # Bender et al. 2020: tunas/mobile_architecture_search.py
+    "tunas": {
+        **REINFORCE,
+        "optimizer.lr": 3e-4 * 64 / 256,
+        "strategy.reward._target_": "search.black_box.rewards.AbsoluteReward",
+        "strategy.reward._partial_": False,
+        "strategy.reward.target": None,
+        "strategy.reward.weight": -0.10,
+        "strategy.updates.warm_up": 0.25,
+        "strategy.updates.growth": 10.0,
+        "strategy.memory": 0.95,
+        "strategy.operation_warm_up": 0.25,
     },
 }
 # NAS-Bench-201. The benchmark's configs/nas-benchmark/algos (DARTS, GDAS, RANDOM) and scripts; the authors' own code.
@@ -330,6 +432,14 @@ GAEA_201 = {
     "search.nesterov": False,
     "search.weight_decay": 3e-4,
     "chooser.excluded": ["none"],
+}
+PA_DA = {
+    "search.epochs": 250,
+    "search.batch_size": 256,
+    "search.schedule.start": 0.05,
+    "search.schedule.end": 0.0,
+    "search.nesterov": False,
+    "search.weight_decay": 2.5e-4,
 }
 DARTS_PT_201 = {**OWN_201, **ALL_FIVE, "stages.1.length": 5 * (6 - 1) / 100}
 NASBENCH201: dict[str, dict[str, Any]] = {
@@ -357,7 +467,35 @@ NASBENCH201: dict[str, dict[str, Any]] = {
     "beta_darts": {**OWN_201, **ALL_FIVE},
     "gaea": GAEA_201,
     "gaea_pc_darts": GAEA_201,
+    # Lu et al. 2023 (PA-DA): nasbench201/train_baselines_201.py
+    "spos": PA_DA,
+    "fairnas": PA_DA,
+    # RANDOM.config; NATS-Bench's exps/NATS-algos/regularized_ea.py
+    "aging": {
+        "search.epochs": 250,
+        "strategy.candidates": 100,
+        "strategy.batches": 8,
+        "strategy.finalists": 1,
+        "strategy.explorer.population": 10,
+        "strategy.explorer.sample": 3,
+    },
+    # ENAS.config, ENAS.sh: 50 x 20 paths an epoch of 25,000 / 128 steps
+    "enas": {
+        "search.epochs": 310,
+        "search.batch_size": 128,
+        "search.schedule.start": 0.05,
+        "search.schedule.end": 0.0005,
+        "search.weight_decay": 2.5e-4,
+        "optimizer.lr": 1e-3,
+        "strategy.updates.paths": round(50 * 20 / (25_000 / 128)),
+        "strategy.updates.batches": 4,
+        "strategy.updates.clip": 5.0,
+        "strategy.candidates": 100,
+    },
 }
+
+
+POLICIES = ("enas", "proxyless_r", "tunas")
 
 
 def together(*tables: dict[str, Any]) -> dict[str, Any]:
@@ -389,14 +527,17 @@ def test_every_value_on_nasbench201_is_the_published_one(method):
     assert space["operations"] == ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"]
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "random_search"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_strategy_is_handed_the_parts(method):
     settings = composed(f"method={method}", "experiment=cifar10")
-    for name, group in HANDED_ON.items():
-        assert settings["strategy"][name] == settings[group]
+    black_box = "black_box" in settings["strategy"]["_target_"]
+    taken = [name for name in HANDED_ON if name in settings["strategy"]]
+    assert taken == ((["optimizer"] if method in POLICIES else []) if black_box else list(HANDED_ON))
+    for name in taken:
+        assert settings["strategy"][name] == settings[HANDED_ON[name]]
 
 
-@pytest.mark.parametrize("experiment", ["digits", "micro"])
+@pytest.mark.parametrize("experiment", ["digits", "laptop", "micro"])
 @pytest.mark.parametrize("method", METHODS)
 def test_few_steps_are_faster_for_alphas_that_adam_moves_and_for_no_other(method, experiment):
     """The sizes are the experiment's, what a method is made of its own."""
@@ -406,10 +547,10 @@ def test_few_steps_are_faster_for_alphas_that_adam_moves_and_for_no_other(method
         if key == "optimizer.lr":
             assert found[key] == (0.1 if method.startswith("gaea") else 1e-2)
         elif key == "chooser.excluded" and method != "fair_darts":
-            assert found[key] == (value if experiment == "digits" else [])
+            assert found[key] == (value if experiment == "laptop" else [])
         elif not key.startswith("search."):
             assert found[key] == value, key
-    sizes = {"search.epochs": 8 if experiment == "digits" else 20, "search.warm_up": 1, "search.schedule.start": 0.05}
+    sizes = {"search.epochs": 8 if experiment == "laptop" else 20, "search.warm_up": 1, "search.schedule.start": 0.05}
     sizes |= {"search.batch_size": None, "search.least_steps": 11}  # both follow from the images
     plain = {k: v for k, v in {**DARTS, **sizes}.items() if k.startswith("search.")}
     own = {k: v for k, v in PUBLISHED[method].items() if k in ("search.weight_decay", "search.drop_path")}
@@ -438,13 +579,16 @@ OTHER_PARTS = {
         "expected_cost": {
             "_target_": "ExpectedCost",
             "weight": 1e-2,
-            # weights of two (sep) or one (dil) depthwise and pointwise convolutions of 16 channels, in thousands
+            # of 16 channels, in thousands: weights of two (sep) or one (dil) depthwise and pointwise convolutions, or of
+            # a whole one (nor)
             "costs": {
                 **dict.fromkeys(("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect"), 0.0),
                 "sep_conv_3x3": 2 * (16 * 9 + 16 * 16) / 1000,
                 "sep_conv_5x5": 2 * (16 * 25 + 16 * 16) / 1000,
                 "dil_conv_3x3": (16 * 9 + 16 * 16) / 1000,
                 "dil_conv_5x5": (16 * 25 + 16 * 16) / 1000,
+                "nor_conv_1x1": 16 * 16 / 1000,
+                "nor_conv_3x3": 16 * 16 * 9 / 1000,
             },
         }
     },

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from supernet.data.batches import Batch, Source, training_batches
@@ -140,6 +141,10 @@ def _resumed(
 def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bool = True) -> tuple[Tensor, Tensor]:
     """Takes one step of the alphas, then one of the weights.
 
+    Where the strategy wants several paths in one step (FairNAS), their gradients are added up and clipped once.
+    Operations of single paths that did not run, or ran on edges without weight alone, have no gradient and stay as they
+    are.
+
     Args:
         step: the batches, the supernet and its optimiser.
         strategy: learns from the step and says which weights the supernet runs with.
@@ -147,18 +152,28 @@ def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bo
         learn_alphas: False: the alphas do not change.
 
     Returns:
-        The training batch's mean loss and the sum of its images' scores, both 0-dimensional and without gradient.
+        The training batch's mean loss and the sum of its images' scores, both 0-dimensional and without gradient; of
+        several paths their means.
     """
     if learn_alphas:
         strategy.update(step)
-    weights = strategy.sample(step)
-    output = step.supernet(step.task.inputs(step.train), weights)
-    loss = step.task.loss(output, step.train)
+    paths, losses, scores = strategy.samples(step), list[Tensor](), list[Tensor]()
     step.optimizer.zero_grad()
-    loss.backward()
+    for weights in paths:
+        output = step.supernet(step.task.inputs(step.train), weights)
+        loss = step.task.loss(output, step.train)
+        loss.backward()  # adds to the gradients of the paths before
+        losses.append(loss.detach())
+        scores.append(step.task.score_sum(output, step.train))
+    for parameter in step.supernet.idle(paths):
+        parameter.grad = None  # a gradient of zeros would still let decay and momentum move it
     nn.utils.clip_grad_norm_(step.supernet.slots.now(), clip)
     step.optimizer.step()
-    return loss.detach(), step.task.score_sum(output, step.train)
+    return _mean(losses), _mean(scores)
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(values).float().mean()
 
 
 def _steps(problem: SearchProblem, recipe: SearchRecipe, epochs: Epochs) -> Iterator[Step]:

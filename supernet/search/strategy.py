@@ -130,6 +130,20 @@ class Strategy(ABC):
             (options,) for each decision, without gradient.
         """
 
+    def samples(self, step: Step) -> Sequence[Weights]:
+        """Says with which weights, one set after the other, the network's next step is taken; this is what is asked.
+
+        The network runs with each of them on the same batch, and their gradients are added up before the one step.
+        A strategy whose step has one pass says `sample` alone; what changes `samples` of a strategy inside it, too.
+
+        Args:
+            step: the step, whose training batch the network will learn from.
+
+        Returns:
+            One or more sets of weights: (options,) for each decision, without gradient.
+        """
+        return [self.sample(step)]
+
     @abstractmethod
     def expected(self) -> Weights:
         """Says what the strategy thinks of each option now, without noise.
@@ -200,7 +214,8 @@ class Strategy(ABC):
 class Wrapper(Strategy):
     """A strategy around another one, which it asks for all that it does not do itself.
 
-    It does not pass on `inherit`: the strategy inside inherits before it is wrapped.
+    It does not pass on `inherit`: the strategy inside inherits before it is wrapped. One that says `sample` anew says
+    `samples` anew, too: the step of the network asks for `samples`.
 
     Args:
         strategy: the strategy inside; its space and its decisions are the wrapper's, too.
@@ -225,6 +240,9 @@ class Wrapper(Strategy):
 
     def sample(self, step: Step) -> Weights:
         return self.strategy.sample(step)
+
+    def samples(self, step: Step) -> Sequence[Weights]:
+        return self.strategy.samples(step)
 
     def expected(self) -> Weights:
         return self.strategy.expected()

@@ -86,6 +86,49 @@ class Supernet(nn.Module):
         """Where the parameters are, in the order of `parameters()`; from the first use on the structure is to stay."""
         return ParameterSlots(self)
 
+    def idle(self, paths: Sequence[Weights]) -> list[nn.Parameter]:
+        """Finds the operations that run without weight: some operation has to run on every edge of single paths.
+
+        Args:
+            paths: the weights of each pass, as `forward` takes them.
+
+        Returns:
+            The parameters of the operations of single paths that have no weight in any of the passes, on edges that
+            a node may leave out. An operation has weight if its edge and itself have it in the same pass.
+        """
+        nodes = {name for _, name, _ in self._edges}
+        names = [*nodes, *(edge for edge, _, _ in self._edges)]
+        if not nodes or not all(name in weights for name in names for weights in paths):
+            return []
+        sizes = [len(self.decisions[name].options) for name in names]
+        used: set[tuple[str, str]] = set()
+        for weights in paths:
+            read = iter(torch.cat([weights[n][:size] for n, size in zip(names, sizes, strict=True)]).tolist())
+            on = {(name, option): next(read) != 0 for name in names for option in self.decisions[name].options}
+            for edge, node, source in self._edges:
+                if on[node, source]:
+                    used |= {(edge, option) for option in self.decisions[edge].options if on[edge, option]}
+        return [
+            parameter
+            for (edge, _, _), operations in self._edges.items()
+            for option, own in operations.items()
+            if (edge, option) not in used
+            for parameter in own
+        ]
+
+    @cached_property
+    def _edges(self) -> dict[tuple[str, str, str], dict[str, list[nn.Parameter]]]:
+        """The parameters of each operation on edges of single paths that may be left out: (edge, node, source)."""
+        found: dict[tuple[str, str, str], dict[str, list[nn.Parameter]]] = {}
+        for choice in self._operations:
+            for name, source in choice.decision.when if choice.single else ():
+                node = self.decisions.get(name)
+                if node is not None and node.role == "inputs" and node.keep < len(node.options):
+                    own = found.setdefault((choice.decision.name, name, source), {})
+                    for option in choice.decision.options:
+                        own.setdefault(option, []).extend(choice.candidates[option].parameters())
+        return found
+
     @property
     def data_dependent(self) -> bool:
         """Whether a pass begins by reading weights from the device: which operations run is decided on the host."""

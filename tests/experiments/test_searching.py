@@ -188,7 +188,7 @@ def test_leaving_out_too_much_is_told(tmp_path, images):
 @pytest.mark.parametrize("name", ["pc_darts", "p_darts", "random_search"])
 def test_the_library_alone_searches_as_the_job_does(silent, tmp_path, images, name):
     """Without settings: images, a space and a method, in few steps; all that is saved is the same, to the bit."""
-    words = ["experiment=digits", "data=npz", f"data.path={images}", "space=darts_quick", "space.channels=8"]
+    words = ["experiment=laptop", "data=npz", f"data.path={images}", "space=darts_quick", "space.channels=8"]
     short = ["search.epochs=1", "search.warm_up=0", "monitor.every=0", "runtime.threads=1", f"method={name}"]
     few = {"candidates": 3, "finalists": 2} if name == "random_search" else {}
     short += [f"strategy.{key}={value}" for key, value in few.items()]
@@ -226,7 +226,8 @@ def test_the_library_alone_searches_as_the_job_does(silent, tmp_path, images, na
 def test_every_method_searches_micro(silent, images, tmp_path, method):
     """Two steps a stage, and a network of what was found."""
     length = ["search.epochs=1", "search.warm_up=0", "search.batch_size=23"]
-    few = ["strategy.candidates=3", "strategy.finalists=2"] if method == "random_search" else []
+    uniform = composed(f"method={method}")["strategy"]["_target_"].endswith("UniformStrategy")
+    few = ["strategy.candidates=3", "strategy.finalists=2"] if uniform else []
     job = job_of(
         tmp_path, images, "experiment=micro", "table=none", f"method={method}", "monitor.every=1", *length, *few
     )

@@ -43,7 +43,7 @@ def test_the_digits_are_trained_as_ever(tmp_path):
 
 
 def test_fifty_photos_get_as_many_steps_as_the_digits(tmp_path):
-    job = job_of(tmp_path, *folder(tmp_path / "photos", {"cat": 25, "dog": 25}))
+    job = job_of(tmp_path, "experiment=laptop", *folder(tmp_path / "photos", {"cat": 25, "dog": 25}))
     training = job.data.train.subset(job.divided.retrain[0])
     assert (
         length_in_words(job.retrain_recipe, training) == "36 images: 20 epochs of 20 steps (5 passes) in batches of 9"

@@ -78,7 +78,7 @@ def test_the_expression_is_the_yaml(name):
     same(of_yaml(settings), of_expression(getattr(methods, name)(), build(settings["space"], "space")))
 
 
-@pytest.mark.parametrize("experiment", ["digits", "micro"])
+@pytest.mark.parametrize("experiment", ["digits", "laptop", "micro"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_short_search_is_that_of_the_small_experiments(name, experiment):
     settings = composed(f"method={name}", f"experiment={experiment}")

@@ -8,7 +8,7 @@ from supernet.runtime.errors import InputError
 
 
 def hashes(*overrides: str, cell: str = "a") -> tuple[str, str]:
-    settings = composed(*overrides)
+    settings = composed("experiment=laptop", *overrides)
     return settings_hash(settings, cell), training_hash(settings, "darts")
 
 
@@ -16,7 +16,6 @@ def hashes(*overrides: str, cell: str = "a") -> tuple[str, str]:
     ("overrides", "same_settings", "same_training"),
     [
         (["seed=1", "name=other", "baseline.random=2", "runtime.engine=reference", "runtime.threads=1"], True, True),
-        (["experiment=digits"], True, True),
         (["optimizer.lr=0.5"], False, True),
         (["space.channels=4"], False, True),  # of the search; the trained network has its own
         (["retrain.network.darts.channels=4"], False, False),
@@ -29,6 +28,11 @@ def hashes(*overrides: str, cell: str = "a") -> tuple[str, str]:
 def test_what_the_hashes_depend_on(overrides, same_settings, same_training):
     settings, training = hashes(*overrides)
     assert ((settings == hashes()[0]), (training == hashes()[1])) == (same_settings, same_training)
+
+
+def test_an_experiment_that_is_typed_is_the_one_that_is_not():
+    assert settings_hash(composed("experiment=digits"), "a") == settings_hash(composed(), "a")
+    assert settings_hash(composed("experiment=laptop"), "a") != settings_hash(composed(), "a")
 
 
 def test_a_given_cell_is_part_of_the_settings_under_any_name():
