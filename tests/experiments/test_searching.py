@@ -243,7 +243,7 @@ PATHS = ["aging", "enas", "fairnas", "proxyless_r", "spos", "tunas"]
 @pytest.mark.parametrize("method", PATHS)
 def test_methods_of_paths_and_policies_search_other_spaces(silent, images, tmp_path, experiment, method):
     """In the DARTS space, where nodes choose inputs, and in NAS-Bench-201 with its published settings of the method."""
-    words = ["experiment=nasbench201", "space.channels=4", "space.cells=1", "space.nodes=2"]
+    words = ["experiment=nasbench201", "space.channels=4", "space.cells=1", "space.nodes=2", "retrain=quick"]
     words = words if experiment == "nasbench201" else ["experiment=quick"]
     few = ["strategy.candidates=3"] if method not in ("proxyless_r", "tunas") else []
     length = ["search.epochs=2", "search.batch_size=23"]
