@@ -621,8 +621,8 @@ OTHER_PARTS = {
         "expected_cost": {
             "_target_": "ExpectedCost",
             "weight": 1e-2,
-            # of 16 channels, in thousands: weights of two (sep) or one (dil) depthwise and pointwise convolutions, or of
-            # a whole one (nor)
+            # of 16 channels, in thousands: weights of two (sep) or one (dil) depthwise and pointwise convolutions, or
+            # of a whole one (nor)
             "costs": {
                 **dict.fromkeys(("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect"), 0.0),
                 "sep_conv_3x3": 2 * (16 * 9 + 16 * 16) / 1000,
