@@ -191,7 +191,7 @@ def test_a_recalibrated_score_runs_the_operations_of_the_architecture_alone():
     given, ran = problem(), []
     architecture = cell(given)
     for choice in (module for module in given.supernet.modules() if isinstance(module, OperationChoice)):
-        kept = architecture.get(choice.decision.name, ("none",))  # edges that are left out do the cheapest
+        kept = architecture.get(choice.decision.name, ())
         for name, candidate in choice.candidates.items():
             candidate.register_forward_hook(lambda *_, wanted=name in kept: ran.append(wanted))
     RecalibratedScore(given, 8, 1)(architecture)
