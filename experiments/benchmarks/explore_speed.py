@@ -1,8 +1,9 @@
 """Times how many candidates a second the supernet's score judges, against plain forward passes of their networks.
 
 The plain loop has the networks of the same candidates built, with the supernet's weights copied, before its clock
-starts, and batches that are ready; it computes logits and nothing else. The score runs the supernet with one path after
-the other, and sums loss and accuracy. Both take turns; both are in training mode and keep no statistics.
+starts, and batches that are ready; it computes logits and nothing else, or their accuracy, too. The score puts the
+kept operations of each candidate into the supernet and counts the right answers. All take turns; all are in training
+mode and keep no statistics.
 
     python -m experiments.benchmarks.explore_speed
     python -m experiments.benchmarks.explore_speed --space nasbench201 --channels 8 --cells 2
@@ -17,7 +18,7 @@ from random import Random
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from experiments.benchmarks.setting import alternate, machine, write
 from supernet.data.augmentation import Augmentation
@@ -52,14 +53,18 @@ class Scores:
 class PlainPasses:
     """One call runs all networks on all batches, one network after the other, and reads a number of each."""
 
-    def __init__(self, networks: list[nn.Module], batches: list[Batch]) -> None:
-        self.networks, self.batches = networks, batches
+    def __init__(self, networks: list[nn.Module], batches: list[Batch], judged: bool) -> None:
+        self.networks, self.batches, self.judged = networks, batches, judged
 
     def __call__(self) -> None:
         for network in self.networks:
             with torch.inference_mode(), frozen_statistics(network):
-                total = sum(network(batch.images).sum() for batch in self.batches)
+                total = sum(self.number(network(batch.images), batch) for batch in self.batches)
             float(total)  # waits for the device
+
+    def number(self, logits: Tensor, batch: Batch) -> Tensor:
+        """What is read of the logits in the end: the cheapest number, or how many images are right."""
+        return (logits.argmax(1) == batch.labels).sum() if self.judged else logits[0, 0]
 
 
 def main() -> None:
@@ -101,9 +106,11 @@ def main() -> None:
         return used.apply(network).to(device).train()
 
     by_path, by_mixture = score(supernet), score(mixed)
+    networks = [plain(architecture) for architecture in candidates]
     batches = list(evaluation_batches(source, given.batch_size, augmentation, device))
     steps: dict[str, Callable[[], Any]] = {
-        "plain passes": PlainPasses([plain(architecture) for architecture in candidates], batches),
+        "plain passes": PlainPasses(networks, batches, judged=False),
+        "plain passes and their accuracy": PlainPasses(networks, batches, judged=True),
         "supernet of single paths": by_path,
         "supernet of mixtures": by_mixture,
     }
