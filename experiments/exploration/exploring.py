@@ -297,12 +297,7 @@ def _costs(material: Material) -> Callable[[Architecture], Mapping[str, float]]:
     column = size_column(material)
     if material.job is None and column is not None:
         return lambda architecture: {PARAMETERS: material.look_up(architecture).values[column]}
-    drawn = material.size
-
-    def count(architecture: Architecture) -> Mapping[str, float]:
-        return drawn(architecture).values
-
-    return count
+    return lambda architecture: material.costs(architecture).values
 
 
 def _save_genotypes(made: Sequence[Line], folder: Path) -> None:

@@ -168,7 +168,8 @@ def _composed(
         settings += _addressed(command_line.readable(word), options, folders)
     try:
         with initialize_config_module("supernet.conf", version_base="1.3"):
-            return plain(compose("explore", overrides=[*groups, *settings, *search_path(folders)]))
+            composed = compose("explore", overrides=[*groups, *settings, *search_path(folders)])
+            return {"space": None, **plain(composed)}
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(command_line.told(error)) from None
 
