@@ -33,6 +33,7 @@ _BARE = (*_ELSEWHERE[:3], "--help", "-h", "--version", "--resolve", "--run", "-r
 _DIRECTORIES = ("hydra.run.dir", "hydra.sweep.dir")
 AS_THEY_ARE = ("data.path", "data.root", "data.source", "table.path", "genotype", "name", *_DIRECTORIES)
 _FOREIGN = re.compile(r"[^,\[\]{}:'\"()]*[^\x00-\x7f,\[\]{}:'\"()][^,\[\]{}:'\"()]*")  # between brackets and commas
+LAPTOP = "experiment=laptop"
 _SETTINGS = {f.name for f in fields(Config)}
 _SEVERAL = ("objective", "experiment")  # groups of which more than one option can be taken
 _FOLLOWED = ("space", "optimizer", "method", "candidates", "protocol")  # those that conf/config.yaml refers to
@@ -61,9 +62,26 @@ def prepared(given: Sequence[str]) -> list[str]:
             made.append(plain[-1])
     if not sweeping and not any(word.startswith("resume=") for word in plain):
         _refuse_sweep(plain)
-    if not any(word.partition("=")[0] in _ELSEWHERE for word in made) and "hydra.searchpath" not in " ".join(plain):
-        _check_names([word for word in plain if not word.startswith("resume=")], tuple(folders))
+    if _wants_laptop(plain):
+        made.append(LAPTOP)
+        plain.append(LAPTOP)
+    resumed = any(word.startswith("resume=") for word in plain)  # of another run's settings: `resume` checks them
+    elsewhere = any(word.partition("=")[0] in _ELSEWHERE for word in made) or "hydra.searchpath" in " ".join(plain)
+    if not resumed and not elsewhere:
+        _check_names(plain, tuple(folders))
     return made
+
+
+def _wants_laptop(words: Sequence[str]) -> bool:
+    """Whether images are chosen and no experiment: the default's network, of one small cell, is made for the digits."""
+    keys = [word.lstrip("+").partition("=")[0] for word in words]
+    chosen = [word.partition("=")[2] for word in words if word.startswith("data=")]
+    return bool(chosen) and chosen[-1] != "digits" and not {"experiment", "space", "resume"} & set(keys)
+
+
+def only_looks(words: Sequence[str]) -> bool:
+    """Whether nothing is run: help or settings are shown."""
+    return any(word.split("=")[0] in ("--cfg", "-c", "--info", "-i", "--help", "-h", *_ELSEWHERE[:3]) for word in words)
 
 
 def readable(word: str, sweeping: bool = False) -> str:
@@ -77,7 +95,7 @@ def readable(word: str, sweeping: bool = False) -> str:
     """
     key, equals, value = word.partition("=")
     if not equals and not key.startswith("~"):
-        near = _nearest(key, [*_SETTINGS, *GROUPS, "help"])
+        near = nearest(key, [*_SETTINGS, *GROUPS, "help"])
         raise InputError(f"{word}: settings are written key=value{near}; supernet --help shows them")
     override = parse(word)
     if key.lstrip("+") in AS_THEY_ARE:
@@ -124,7 +142,7 @@ def check_options(words: Sequence[str], folders: Sequence[Path] = ()) -> None:
             continue
         if not isinstance(asked, str | list) or (isinstance(asked, list) and group not in _SEVERAL):
             raise InputError(f"{group}={value}: needs the name of an option; supernet --help shows them")
-        known = sorted(_options(group, tuple(folders)))
+        known = sorted(options(group, tuple(folders)))
         if unknown := [name for name in (asked if isinstance(asked, list) else [asked]) if name not in known]:
             raise InputError(f"{group}={unknown[0]}: no such option; known: {', '.join(known)}")
 
@@ -167,7 +185,7 @@ def _check_flag(word: str) -> None:
     if name in _SETTINGS or name in GROUPS or "." in name:
         raise InputError(f"{word}: settings have no dashes; write {name}={value or '...'}")
     raise InputError(
-        f"{word}: no such flag{_nearest(flag, [n for n in known if n.startswith('--')])}; settings are "
+        f"{word}: no such flag{nearest(flag, [n for n in known if n.startswith('--')])}; settings are "
         "written key=value, without dashes"
     )
 
@@ -181,9 +199,7 @@ def _check_names(words: Sequence[str], folders: tuple[Path, ...]) -> None:
         if parts[0] in ("hydra", "schema", "") or any((folder / parts[0]).is_dir() for folder in folders):
             continue
         if parts[0] not in _SETTINGS and parts[0] not in GROUPS:
-            raise InputError(
-                f"{word}: no such setting{_nearest(key, _every_name(folders))}; supernet --help shows them"
-            )
+            raise InputError(f"{word}: no such setting{nearest(key, _every_name(folders))}; supernet --help shows them")
         if parts[0] not in _SETTINGS and key.startswith(f"{parts[0]}."):
             sets = f"supernet --cfg job shows those that {parts[0]}=NAME sets"
             raise InputError(f"{word}: {parts[0]} has no settings of its own; {sets}")
@@ -204,22 +220,22 @@ def _check_key(word: str, key: str, composed: Mapping[str, Any], folders: tuple[
     else:
         return
     group, _, rest = key.partition(".")
-    have = [option for option, tree in _options(group, folders).items() if _has(tree, rest)]
+    have = [option for option, tree in options(group, folders).items() if has(tree, rest)]
     if have:
         chosen, choices = composed["choices"].get(group), f" or {group}=".join(have)
         raise InputError(f"{word}: {group}={chosen} has no {rest}; add {group}={choices}")
     names = [name for name in _dotted(composed["settings"]) if "_target_" not in name]
-    raise InputError(f"{word}: no such setting{_nearest(key, names)}; supernet --cfg job shows them")
+    raise InputError(f"{word}: no such setting{nearest(key, names)}; supernet --cfg job shows them")
 
 
 def _composed(words: Sequence[str], folders: tuple[Path, ...]) -> dict[str, Any]:
     """The settings that the options of `words` make; empty where Hydra will complain of them itself."""
-    options = [word for word in words if re.split("[=@]", word.lstrip("+~"))[0] in GROUPS]
+    chosen = [word for word in words if re.split("[=@]", word.lstrip("+~"))[0] in GROUPS]
     search = ",".join(_quotes(f"file://{folder.absolute()}") for folder in folders)
     try:
         with initialize_config_module("supernet.conf", version_base="1.3"):
             more = [f"hydra.searchpath=[{search}]"] if folders else []
-            made = compose("config", overrides=[*options, *more], return_hydra_config=True)
+            made = compose("config", overrides=[*chosen, *more], return_hydra_config=True)
             choices = dict(made.hydra.runtime.choices)
             settings = OmegaConf.to_container(made, resolve=False)
     except Exception:  # whatever is wrong there, Hydra says it in a moment
@@ -230,14 +246,14 @@ def _composed(words: Sequence[str], folders: tuple[Path, ...]) -> dict[str, Any]
 def _surely(key: str, words: Sequence[str], folders: tuple[Path, ...]) -> bool:
     """Whether a key exists for every choice of options, so that the settings need not be composed to find out."""
     group, _, rest = key.partition(".")
-    known = _options(group, folders)
+    known = options(group, folders)
     asked = [word.partition("=")[2] for word in words if word.startswith(f"{group}=")]
     trees = [known.get(asked[-1], {})] if asked else [tree for option, tree in known.items() if option != "none"]
-    return bool(trees) and all(_has(tree, rest) for tree in trees)
+    return bool(trees) and all(has(tree, rest) for tree in trees)
 
 
 @cache
-def _options(group: str, folders: tuple[Path, ...]) -> dict[str, Any]:
+def options(group: str, folders: tuple[Path, ...]) -> dict[str, Any]:
     """The options of a group, each with what its own file says."""
     places: list[Path | Traversable] = [files("supernet.conf"), *folders]
     found: dict[str, Any] = {}
@@ -251,7 +267,8 @@ def _options(group: str, folders: tuple[Path, ...]) -> dict[str, Any]:
     return found
 
 
-def _has(tree: Any, key: str) -> bool:
+def has(tree: Any, key: str) -> bool:
+    """Whether nested settings have a key, such as "schedule.start"."""
     for part in key.split("."):
         if not isinstance(tree, dict) or part not in tree:
             return False
@@ -267,12 +284,12 @@ def _dotted(node: Any, prefix: str = "") -> Iterator[str]:
 
 def _every_name(folders: tuple[Path, ...]) -> list[str]:
     groups = [group for group in GROUPS if group in _SETTINGS]  # the others set what lies elsewhere
-    names = {f"{g}.{name}" for g in groups for tree in _options(g, folders).values() for name in _dotted(tree)}
+    names = {f"{g}.{name}" for g in groups for tree in options(g, folders).values() for name in _dotted(tree)}
     own = sorted((name for name in names if "_target_" not in name), key=lambda name: (name.count("."), name))
     return [*_SETTINGS, *GROUPS, *own]
 
 
-def _nearest(name: str, names: Sequence[str]) -> str:
+def nearest(name: str, names: Sequence[str]) -> str:
     """The nearest of some names, in words; where `name` has no dots, by the last parts of dotted ones, too."""
     close = difflib.get_close_matches(name, names, 3)
     if "." not in name:

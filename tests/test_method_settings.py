@@ -4,12 +4,18 @@ The tables were written from those, not from the yamls: a value that changes in 
 """
 
 import json
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from common import composed
+from supernet.experiments.instantiate import build
+
+from supernet.search.differentiable.objectives import RelaxedWeights
+from supernet.space.architecture import Decision
 
 CONF = Path(__file__).parents[1] / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
@@ -169,6 +175,53 @@ def stages(*rows: dict[str, Any]) -> dict[str, Any]:
     return {"stages": GONE, **{f"stages.{n}.{k}": v for n, row in enumerate(rows) for k, v in row.items()}}
 
 
+NO_ALPHAS = {
+    "chooser.single": True,
+    **{key: GONE for key in DARTS if key.startswith("strategy.") and not key.startswith("strategy._")},
+}
+UNIFORM = {
+    **NO_ALPHAS,
+    "strategy._target_": "search.black_box.random_search.UniformStrategy",
+    "strategy.sampler": "uniform",
+    "strategy.explorer": None,
+    "strategy.candidates": 1000,
+    "strategy.batches": 10,
+    "strategy.finalists": 10,
+}
+SPOS = {
+    "strategy.candidates": 20 * 50,
+    "strategy.batches": 40 * 200 // 64,
+    "strategy.finalists": 1,
+    "strategy.explorer": GONE,
+    "strategy.explorer._target_": "search.black_box.evolution.SposEvolution",
+    "strategy.explorer._partial_": True,
+    "strategy.explorer.population": 50,
+    "strategy.explorer.parents": 10,
+    "strategy.explorer.mutants": 25,
+    "strategy.explorer.crossovers": 25,
+    "strategy.explorer.probability": 0.1,
+}
+REINFORCE = {
+    **NO_ALPHAS,
+    "optimizer.betas": [0.0, 0.999],
+    "optimizer.weight_decay": 0.0,
+    "strategy._target_": "search.black_box.reinforce.ReinforceStrategy",
+    "strategy.policy._target_": "search.black_box.policies.IndependentPolicy",
+    "strategy.policy._partial_": True,
+    "strategy.reward._target_": "search.black_box.rewards.quality",
+    "strategy.reward._partial_": True,
+    "strategy.updates._target_": "search.black_box.reinforce.Updates",
+    "strategy.updates.paths": 1,
+    "strategy.updates.batches": 1,
+    "strategy.updates.every": 1,
+    "strategy.updates.warm_up": 0.0,
+    "strategy.updates.growth": 1.0,
+    "strategy.updates.clip": None,
+    "strategy.entropy": 0.0,
+    "strategy.operation_warm_up": 0.0,
+    "strategy.candidates": 0,
+    "strategy.batches": None,
+}
 PUBLISHED: dict[str, dict[str, Any]] = {
     "darts": {},
     "darts_2nd": SECOND_ORDER,
@@ -223,6 +276,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "objective.zero_one._target_": "search.differentiable.objectives.ZeroOne",
         "objective.zero_one.weight": 10.0,
         "objective.zero_one.form": "l2",
+        "objective.zero_one.among": None,
         "discretiser._target_": "search.differentiable.discretisers.threshold",
         "discretiser.least": 0.85,
         "optimizer.lr": 3e-3,
@@ -282,6 +336,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "objective": GONE,
         "objective.beta_decay._target_": "search.differentiable.objectives.BetaDecay",
         "objective.beta_decay.weight": 50.0,
+        "objective.beta_decay.span": 100,
     },
     "gaea": GAEA,
     "gaea_pc_darts": {
@@ -302,12 +357,67 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     ),
     # Li and Talwalkar 2019: searchers/random_weight_share.py
     "random_search": {
-        "chooser.single": True,
-        "strategy._target_": "search.black_box.random_search.UniformStrategy",
-        "strategy.candidates": 1000,
-        "strategy.batches": 10,
-        "strategy.finalists": 10,
-        **{key: GONE for key in DARTS if key.startswith("strategy.") and not key.startswith("strategy._")},
+        **UNIFORM,
+    },
+    # Guo et al. 2020: src/Search/search.py, src/Search/tester.py (40 batches of 200 images)
+    "spos": {**UNIFORM, **SPOS},
+    # Chu, Zhang and Xu 2021, algorithm 1; the evolution is that of SPOS
+    "fairnas": {**UNIFORM, **SPOS, "strategy.sampler": "fair"},
+    # Real et al. 2019, section 3
+    "aging": {
+        **UNIFORM,
+        "strategy.explorer": GONE,
+        "strategy.explorer._target_": "search.black_box.evolution.AgingEvolution",
+        "strategy.explorer._partial_": True,
+        "strategy.explorer.population": 100,
+        "strategy.explorer.sample": 25,
+        "strategy.explorer.distinct": True,
+    },
+    # Pham et al. 2018: scripts/cifar10_micro_search.sh, src/cifar10/main.py (LSTM), src/utils.py (Adam)
+    "enas": {
+        **REINFORCE,
+        "search.epochs": 150,
+        "search.batch_size": 160,
+        "search.share": 45_000 / 50_000,
+        "search.schedule.start": 0.05,
+        "search.schedule.end": 0.0005,
+        "search.nesterov": True,
+        "search.weight_decay": 1e-4,
+        "search.drop_path": 1 - 0.6,
+        "optimizer.lr": 0.0035,
+        "optimizer.eps": 1e-3,
+        "strategy.policy._target_": "search.black_box.policies.ControllerPolicy",
+        "strategy.policy.hidden": 64,
+        "strategy.policy.layers": 1,
+        "strategy.policy.tanh": 1.1,
+        "strategy.policy.reduction": 2.5,
+        "strategy.updates.batches": 10,
+        "strategy.memory": 0.99,
+        "strategy.entropy": 1e-4,
+        "strategy.candidates": 10,
+        "strategy.batches": 1,
+    },
+    # Cai et al. 2019: search/imagenet_arch_search.py, search/nas_manager.py
+    "proxyless_r": {
+        **REINFORCE,
+        "optimizer.lr": 1e-3,
+        "strategy.policy.spread": 1e-3,
+        "strategy.updates.paths": 10,
+        "strategy.updates.warm_up": 40 / (40 + 120),
+        "strategy.memory": 0.01,  # rl_baseline_decay_weight 0.99 is the share of the new mean
+    },
+    # Bender et al. 2020: tunas/mobile_architecture_search.py
+    "tunas": {
+        **REINFORCE,
+        "optimizer.lr": 3e-4 * 64 / 256,
+        "strategy.reward._target_": "search.black_box.rewards.AbsoluteReward",
+        "strategy.reward._partial_": False,
+        "strategy.reward.target": None,
+        "strategy.reward.weight": -0.10,
+        "strategy.updates.warm_up": 0.25,
+        "strategy.updates.growth": 10.0,
+        "strategy.memory": 0.95,
+        "strategy.operation_warm_up": 0.25,
     },
 }
 # NAS-Bench-201. The benchmark's configs/nas-benchmark/algos (DARTS, GDAS, RANDOM) and scripts; the authors' own code.
@@ -330,6 +440,14 @@ GAEA_201 = {
     "search.nesterov": False,
     "search.weight_decay": 3e-4,
     "chooser.excluded": ["none"],
+}
+PA_DA = {
+    "search.epochs": 250,
+    "search.batch_size": 256,
+    "search.schedule.start": 0.05,
+    "search.schedule.end": 0.0,
+    "search.nesterov": False,
+    "search.weight_decay": 2.5e-4,
 }
 DARTS_PT_201 = {**OWN_201, **ALL_FIVE, "stages.1.length": 5 * (6 - 1) / 100}
 NASBENCH201: dict[str, dict[str, Any]] = {
@@ -357,7 +475,42 @@ NASBENCH201: dict[str, dict[str, Any]] = {
     "beta_darts": {**OWN_201, **ALL_FIVE},
     "gaea": GAEA_201,
     "gaea_pc_darts": GAEA_201,
+    # Lu et al. 2023 (PA-DA): nasbench201/train_baselines_201.py
+    "spos": PA_DA,
+    "fairnas": PA_DA,
+    # RANDOM.config; NATS-Bench's exps/NATS-algos/regularized_ea.py
+    "aging": {
+        "search.epochs": 250,
+        "strategy.candidates": 100,
+        "strategy.batches": 8,
+        "strategy.finalists": 1,
+        "strategy.explorer.population": 10,
+        "strategy.explorer.sample": 3,
+    },
+    # ENAS.config, ENAS.sh: 50 x 20 paths an epoch of 25,000 / 128 steps
+    "enas": {
+        "search.epochs": 310,
+        "search.batch_size": 128,
+        "search.schedule.start": 0.05,
+        "search.schedule.end": 0.0005,
+        "search.weight_decay": 2.5e-4,
+        "optimizer.lr": 1e-3,
+        "strategy.updates.paths": round(50 * 20 / (25_000 / 128)),
+        "strategy.updates.batches": 4,
+        "strategy.updates.clip": 5.0,
+        "strategy.candidates": 100,
+    },
 }
+# A search of few steps: what is strong by the published number of steps. DARTS' rate of 3e-4 is 0.01 there.
+FEW_STEPS: dict[str, dict[str, Any]] = {
+    # at the end of the authors' 50 epochs the factor is 25; and 25 times 3e-4 / 0.01
+    "beta_darts": {"objective.beta_decay.weight": 0.75, "objective.beta_decay.span": None},
+    # ten times DARTS' rate, 3e-3 to 3e-4; two kinds of cell of 14 edges with seven operations
+    "fair_darts": {"optimizer.lr": 0.1, "objective.zero_one.among": 2 * 14 * 7},
+}
+
+
+POLICIES = ("enas", "proxyless_r", "tunas")
 
 
 def together(*tables: dict[str, Any]) -> dict[str, Any]:
@@ -372,6 +525,32 @@ def same(found: dict[str, Any], expected: dict[str, Any]) -> None:
 def test_all_methods_are_in_the_table():
     assert sorted(PUBLISHED) == METHODS
     assert set(NASBENCH201) <= set(METHODS)
+    own = {path.stem for path in (CONF / "settings_of" / "few_steps").glob("*.yaml")}
+    assert own == set(FEW_STEPS)
+
+
+@pytest.mark.parametrize("epochs", [4, 20, 50])
+def test_few_steps_have_strengths_that_do_not_depend_on_the_number_of_epochs(epochs):
+    """Nor on the number of operations; as published the first ends at 25 after 50 epochs, and at 2 after 4."""
+    ends = {}
+    for method, edges in [("beta_darts", 3), ("beta_darts", 10), ("fair_darts", 3), ("fair_darts", 10)]:
+        short = composed(f"method={method}", "experiment=micro", f"search.epochs={epochs}")
+        long = composed(f"method={method}", "experiment=cifar10", f"search.epochs={epochs}")
+        decisions = {f"cell/1/{n}": Decision(f"cell/1/{n}", ("skip_connect", "nor_conv_3x3")) for n in range(edges)}
+        alphas = {name: torch.zeros(2, dtype=torch.float64, requires_grad=True) for name in decisions}
+        weights = {name: (4.0 + alpha).sigmoid() for name, alpha in alphas.items()}
+        for settings in (short, long):
+            (term,) = build(settings["objective"], "objective").values()
+            value = term(RelaxedWeights(decisions, alphas, weights, 1.0, epochs))
+            slope = torch.cat(torch.autograd.grad(value, list(alphas.values()), retain_graph=True)).mean()
+            ends.setdefault((method, edges), []).append(slope.item())
+    beta = [0.5 * factor / 3 for factor in (0.75, 0.5 * epochs)]  # d logsumexp = softmax, of the mean over edges
+    assert ends["beta_darts", 3] == pytest.approx(beta)
+    assert ends["beta_darts", 10] == pytest.approx([slope * 3 / 10 for slope in beta])
+    sure = 1 / (1 + math.exp(-4))
+    pushed = -10 * 2 * (sure - 0.5) * sure * (1 - sure)
+    assert ends["fair_darts", 3] == pytest.approx([pushed / 196, pushed / 6])
+    assert ends["fair_darts", 10] == pytest.approx([pushed / 196, pushed / 20])
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -389,22 +568,26 @@ def test_every_value_on_nasbench201_is_the_published_one(method):
     assert space["operations"] == ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"]
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "random_search"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_strategy_is_handed_the_parts(method):
     settings = composed(f"method={method}", "experiment=cifar10")
-    for name, group in HANDED_ON.items():
-        assert settings["strategy"][name] == settings[group]
+    black_box = "black_box" in settings["strategy"]["_target_"]
+    taken = [name for name in HANDED_ON if name in settings["strategy"]]
+    assert taken == ((["optimizer"] if method in POLICIES else []) if black_box else list(HANDED_ON))
+    for name in taken:
+        assert settings["strategy"][name] == settings[HANDED_ON[name]]
 
 
 @pytest.mark.parametrize("experiment", ["digits", "laptop", "micro"])
 @pytest.mark.parametrize("method", METHODS)
 def test_few_steps_are_faster_for_alphas_that_adam_moves_and_for_no_other(method, experiment):
     """The sizes are the experiment's, what a method is made of its own."""
-    expected = together(DARTS, PUBLISHED[method])
+    faster = {} if method.startswith("gaea") else {"optimizer.lr": 1e-2}
+    expected = together(DARTS, PUBLISHED[method], faster, FEW_STEPS.get(method, {}))
     found = fixed(f"method={method}", f"experiment={experiment}")
     for key, value in expected.items():
         if key == "optimizer.lr":
-            assert found[key] == (0.1 if method.startswith("gaea") else 1e-2)
+            assert found[key] == value
         elif key == "chooser.excluded" and method != "fair_darts":
             assert found[key] == (value if experiment == "laptop" else [])
         elif not key.startswith("search."):
@@ -438,8 +621,8 @@ OTHER_PARTS = {
         "expected_cost": {
             "_target_": "ExpectedCost",
             "weight": 1e-2,
-            # of 16 channels, in thousands: weights of two (sep) or one (dil) depthwise and pointwise convolutions, or of
-            # a whole one (nor)
+            # of 16 channels, in thousands: weights of two (sep) or one (dil) depthwise and pointwise convolutions, or
+            # of a whole one (nor)
             "costs": {
                 **dict.fromkeys(("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect"), 0.0),
                 "sep_conv_3x3": 2 * (16 * 9 + 16 * 16) / 1000,

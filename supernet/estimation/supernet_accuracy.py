@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import torch
 
-from supernet.data.batches import Source, evaluation_batches
+from supernet.data.batches import Batch, Source, evaluation_batches
 from supernet.estimation.problem import SearchProblem
 from supernet.estimation.scores import Measured
 from supernet.execution.modes import evaluating, frozen_statistics, recalibrated, single_paths
@@ -17,6 +19,7 @@ from supernet.training.evaluation import evaluate
 from supernet.training.meters import Averages
 
 _BATCHES_STREAM, _RECALIBRATION_STREAM = 3, 0xD0C2
+_KEPT = 1 << 28  # bytes of batches that a score keeps ready on the device: all of CIFAR-10's 10,000 validation images
 
 
 def supernet_averages(
@@ -43,11 +46,65 @@ def supernet_averages(
     )
 
 
+@contextmanager
+def alone(problem: SearchProblem, architecture: Architecture) -> Iterator[Weights]:
+    """Within it the supernet runs what an architecture keeps and nothing else; for passes that are not learnt from.
+
+    Args:
+        problem: whose supernet.
+        architecture: of its space.
+
+    Yields:
+        The weights to give the supernet.
+    """
+    supernet = problem.supernet
+    if supernet.decidable and not problem.run.graphs:  # a graph is recorded of modules that stay
+        with supernet.decided(architecture):
+            yield {}
+        return
+    like = next(supernet.parameters())
+    with single_paths(supernet):  # the other operations would only be multiplied by zero
+        yield one_path(architecture, supernet.decisions, dtype=like.dtype, device=like.device)
+
+
+class _Ready:
+    """The batches of one set of images, made at the first pass over them and kept as far as `_KEPT` bytes go.
+
+    Every candidate is judged by the same images: they are drawn, normalised and moved to the device once.
+    """
+
+    def __init__(self) -> None:
+        self._source: Source | None = None
+        self._kept: list[Batch] = []
+
+    def __call__(self, problem: SearchProblem, size: int, draw: Callable[[], Source]) -> Iterator[Batch]:
+        """Yields all batches; those that are not kept are made each time."""
+        if self._source is None:
+            self._source = draw()
+        yield from list(self._kept)
+        kept = sum(map(len, self._kept))
+        if kept == len(self._source):
+            return
+        rest = self._source.subset(torch.arange(kept, len(self._source))) if kept else self._source
+        room = _KEPT - sum(batch.images.nbytes for batch in self._kept)
+        for batch in evaluation_batches(rest, size, problem.augmentation, problem.run.device):
+            yield batch
+            room -= batch.images.nbytes
+            if room >= 0:  # once it is not, none of those that follow is kept either
+                self._kept.append(batch)
+
+    @property
+    def count(self) -> int:
+        """How many images there are, once a pass has begun."""
+        return 0 if self._source is None else len(self._source)
+
+
 @dataclass(frozen=True)
 class SupernetScore:
     """Judges by the supernet, which is in training mode, with each batch's own statistics in the norms.
 
-    The statistics that norms remember are of all paths together, so they are not those of one.
+    The statistics that norms remember are of all paths together, so they are not those of one. The batches are made at
+    the first call and kept on the device as far as 256 MiB go.
 
     Args:
         problem: its supernet, its half of the data to judge by, its task.
@@ -58,13 +115,13 @@ class SupernetScore:
     problem: SearchProblem
     batch_size: int
     batches: int | None = None
+    _ready: _Ready = field(default_factory=_Ready, init=False, repr=False, compare=False)
 
     def __call__(self, architecture: Architecture) -> Measured:
         """The task's score of an architecture, each of whose edges alone runs."""
-        like = next(self.problem.supernet.parameters())
-        weights = one_path(architecture, self.problem.supernet.decisions, dtype=like.dtype, device=like.device)
-        averages = self._averages(weights)
-        return Measured({self.problem.task.score: averages.score}, {"images": float(averages.count)})
+        with alone(self.problem, architecture) as weights:
+            score = self.of_weights(weights)
+        return Measured({self.problem.task.score: score}, {"images": float(self._ready.count)})
 
     def on(self, batches: int | None) -> SupernetScore:
         """Returns the same judge on this number of batches; None: on all of its half."""
@@ -76,16 +133,16 @@ class SupernetScore:
         Raises:
             Interrupted: where the run was asked to stop.
         """
-        return self._averages(weights).score
-
-    def _averages(self, weights: Weights) -> Averages:
-        run, images = self.problem.run, self.problem.valid
+        problem, run = self.problem, self.problem.run
         if run.interruption.requested():
             raise Interrupted(run.interruption.signal or 0)
-        if self.batches is not None:
-            images = _some(images, self.batches * self.batch_size, generator(run.seed, _BATCHES_STREAM))
-        with self.problem.accelerated, frozen_statistics(self.problem.supernet):
-            return supernet_averages(self.problem, weights, self.batch_size, images)
+        with problem.accelerated, frozen_statistics(problem.supernet):
+            ready = self._ready(problem, self.batch_size, self._images)
+            return _judged(problem, weights, ready)
+
+    def _images(self) -> Source:
+        valid, stream = self.problem.valid, generator(self.problem.run.seed, _BATCHES_STREAM)
+        return valid if self.batches is None else _some(valid, self.batches * self.batch_size, stream)
 
 
 @dataclass(frozen=True)
@@ -101,24 +158,43 @@ class RecalibratedScore:
     problem: SearchProblem
     batch_size: int
     batches: int = 4
+    _training: _Ready = field(default_factory=_Ready, init=False, repr=False, compare=False)
+    _valid: _Ready = field(default_factory=_Ready, init=False, repr=False, compare=False)
 
     def __call__(self, architecture: Architecture) -> Measured:
-        """The task's score on the architecture's half of the data."""
+        """The task's score on the architecture's half of the data.
+
+        Raises:
+            Interrupted: where the run was asked to stop.
+        """
         problem, size, run = self.problem, self.batch_size, self.problem.run
-        supernet, like = problem.supernet, next(problem.supernet.parameters())
-        weights = one_path(architecture, supernet.decisions, dtype=like.dtype, device=like.device)
-        count = min(self.batches, max(1, len(problem.train) // size)) * size
-        chosen = _some(problem.train, count, generator(run.seed, _RECALIBRATION_STREAM))
-        training = evaluation_batches(chosen, size, problem.augmentation, run.device)
-        images = (problem.task.inputs(batch) for batch in training)
+        if run.interruption.requested():
+            raise Interrupted(run.interruption.signal or 0)
+        supernet = problem.supernet
+        images = (problem.task.inputs(batch) for batch in self._training(problem, size, self._chosen))
         with (
+            alone(problem, architecture) as weights,
             problem.accelerated,
-            single_paths(supernet),
             recalibrated(supernet, images, lambda x: supernet(x, weights)),
             evaluating(supernet),
         ):
-            averages = supernet_averages(problem, weights, size)
-        return Measured({problem.task.score: averages.score}, {"images": float(averages.count + len(chosen))})
+            valid = self._valid(problem, size, lambda: problem.valid)
+            score = _judged(problem, weights, valid)
+        return Measured({problem.task.score: score}, {"images": float(self._valid.count + self._training.count)})
+
+    def _chosen(self) -> Source:
+        """The training images from which the statistics are taken."""
+        problem, size = self.problem, self.batch_size
+        count = min(self.batches, max(1, len(problem.train) // size)) * size
+        return _some(problem.train, count, generator(problem.run.seed, _RECALIBRATION_STREAM))
+
+
+def _judged(problem: SearchProblem, weights: Weights, batches: Iterable[Batch]) -> float:
+    """The task's score over all batches. The loss, which says nothing more about an architecture, is not computed."""
+    task = problem.task
+    with torch.inference_mode():
+        tallies = [task.tally(problem.supernet(task.inputs(batch), weights), batch) for batch in batches]
+        return dict(task.scores(sum(tallies[1:], tallies[0])))[task.score]
 
 
 def _some(source: Source, count: int, stream: torch.Generator) -> Source:

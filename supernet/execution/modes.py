@@ -134,8 +134,8 @@ def single_paths(network: nn.Module) -> AbstractContextManager[None]:
         ...     supernet(torch.randn(2, 3, 8, 8), first).shape
         torch.Size([2, 10])
     """
-    choices = [module for module in network.modules() if isinstance(module, OperationChoice)]
-    return holding(choices, "single", True)
+    choices = network.operations if isinstance(network, Supernet) else network.modules()
+    return holding([module for module in choices if isinstance(module, OperationChoice)], "single", True)
 
 
 @contextmanager

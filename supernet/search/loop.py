@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from supernet.data.batches import Batch, Source, training_batches
@@ -18,7 +19,9 @@ from supernet.estimation.scores import Score
 from supernet.estimation.supernet_accuracy import SupernetScore, supernet_averages
 from supernet.execution.modes import evaluating
 from supernet.runtime.checkpoint import Stateful
-from supernet.runtime.seeding import generator
+from supernet.runtime.errors import InputError
+from supernet.runtime.reading import is_file
+from supernet.runtime.seeding import generator, random_states_kept
 from supernet.search.collapse.monitor import CollapseMonitor
 from supernet.search.collapse.settings import MonitorSettings
 from supernet.search.recipe import SearchRecipe, skip_dropout
@@ -74,12 +77,7 @@ def search(
         NotFinite: where the search diverges.
         Interrupted: after saving, where the run was asked to stop.
     """
-    problem = problem.on_device()
-    strategy.to(problem.run.device)
-    epochs, record = Epochs(problem.supernet, problem.train, recipe, problem.run, name="search"), SearchRecord()
-    parts: dict[str, Stateful] = {"supernet": problem.supernet, "strategy": strategy, "record": record}
-    watch = CollapseMonitor(monitor, problem, strategy, recipe, epochs, parts)
-    epochs.resume({**parts, "monitor": watch}, monitor=monitor)
+    problem, epochs, record, watch = _resumed(problem, strategy, recipe, monitor)
     steps, score = _steps(problem, recipe, epochs), SupernetScore(problem, recipe.batch_size)
     while (epoch := epochs.epoch) < recipe.epochs and watch.stopped is None:
         strategy.begin_epoch(epoch / recipe.epochs, score)
@@ -98,8 +96,54 @@ def search(
     return Searched(watch.stopped or strategy.finish(score), record.train, record.valid)
 
 
+def restore(
+    problem: SearchProblem, strategy: Strategy, recipe: SearchRecipe, *, monitor: MonitorSettings = NO_MONITOR
+) -> SearchProblem:
+    """Gives the supernet and the strategy what a finished search has left in the run's checkpoint; trains nothing.
+
+    Args:
+        problem: as it was given to `search`, with the checkpoint in its run.
+        strategy: as it was given to `search`.
+        recipe: the recipe of that search.
+        monitor: its collapse monitor.
+
+    Returns:
+        The problem with supernet and images on the run's device; its run saves nothing, so that the file stays.
+
+    Raises:
+        InputError: there is no checkpoint, it is of other settings, or its search is not finished.
+    """
+    path = problem.run.checkpoint
+    if path is None or not is_file(path):
+        raise InputError(f"checkpoint={path}: no such file; a search leaves it, and without it there is no supernet")
+    with random_states_kept():
+        problem, epochs, _, watch = _resumed(problem, strategy, recipe, monitor)
+    if epochs.epoch < recipe.epochs and watch.stopped is None:
+        raise InputError(
+            f"checkpoint={path}: its search is at epoch {epochs.epoch} of {recipe.epochs}; finish it first"
+        )
+    return replace(problem, run=replace(problem.run, checkpoint=None))
+
+
+def _resumed(
+    problem: SearchProblem, strategy: Strategy, recipe: SearchRecipe, monitor: MonitorSettings
+) -> tuple[SearchProblem, Epochs, SearchRecord, CollapseMonitor]:
+    """All parts of a search on the device, as its checkpoint says, or at their start."""
+    problem = problem.on_device()
+    strategy.to(problem.run.device)
+    epochs, record = Epochs(problem.supernet, problem.train, recipe, problem.run, name="search"), SearchRecord()
+    parts: dict[str, Stateful] = {"supernet": problem.supernet, "strategy": strategy, "record": record}
+    watch = CollapseMonitor(monitor, problem, strategy, recipe, epochs, parts)
+    epochs.resume({**parts, "monitor": watch}, monitor=monitor)
+    return problem, epochs, record, watch
+
+
 def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bool = True) -> tuple[Tensor, Tensor]:
     """Takes one step of the alphas, then one of the weights.
+
+    Where the strategy wants several paths in one step (FairNAS), their gradients are added up and clipped once.
+    Operations of single paths that did not run, or ran on edges without weight alone, have no gradient and stay as they
+    are.
 
     Args:
         step: the batches, the supernet and its optimiser.
@@ -108,18 +152,28 @@ def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bo
         learn_alphas: False: the alphas do not change.
 
     Returns:
-        The training batch's mean loss and the sum of its images' scores, both 0-dimensional and without gradient.
+        The training batch's mean loss and the sum of its images' scores, both 0-dimensional and without gradient; of
+        several paths their means.
     """
     if learn_alphas:
         strategy.update(step)
-    weights = strategy.sample(step)
-    output = step.supernet(step.task.inputs(step.train), weights)
-    loss = step.task.loss(output, step.train)
+    paths, losses, scores = strategy.samples(step), list[Tensor](), list[Tensor]()
     step.optimizer.zero_grad()
-    loss.backward()
+    for weights in paths:
+        output = step.supernet(step.task.inputs(step.train), weights)
+        loss = step.task.loss(output, step.train)
+        loss.backward()  # adds to the gradients of the paths before
+        losses.append(loss.detach())
+        scores.append(step.task.score_sum(output, step.train))
+    for parameter in step.supernet.idle(paths):
+        parameter.grad = None  # a gradient of zeros would still let decay and momentum move it
     nn.utils.clip_grad_norm_(step.supernet.slots.now(), clip)
     step.optimizer.step()
-    return loss.detach(), step.task.score_sum(output, step.train)
+    return _mean(losses), _mean(scores)
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(values).float().mean()
 
 
 def _steps(problem: SearchProblem, recipe: SearchRecipe, epochs: Epochs) -> Iterator[Step]:

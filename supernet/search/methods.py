@@ -12,7 +12,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
+import torch
+
+from supernet.search.black_box.evolution import AgingEvolution, SposEvolution
+from supernet.search.black_box.policies import ControllerPolicy, IndependentPolicy
 from supernet.search.black_box.random_search import UniformStrategy
+from supernet.search.black_box.reinforce import ReinforceStrategy, Updates
+from supernet.search.black_box.rewards import AbsoluteReward, quality
 from supernet.search.collapse.settings import MonitorSettings
 from supernet.search.differentiable.architects import first_order, neumann, unrolled, unrolled_exact
 from supernet.search.differentiable.discretisers import argmax, limit_skips, threshold
@@ -32,6 +38,7 @@ from supernet.training.schedules import Cosine
 __all__ = [
     "Method",
     "adam",
+    "aging",
     "beta_darts",
     "darts",
     "darts_2nd",
@@ -41,7 +48,9 @@ __all__ = [
     "darts_pt_fixed",
     "drnas",
     "drnas_progressive",
+    "enas",
     "fair_darts",
+    "fairnas",
     "gaea",
     "gaea_pc_darts",
     "gdas",
@@ -49,6 +58,7 @@ __all__ = [
     "oles",
     "p_darts",
     "pc_darts",
+    "proxyless_r",
     "r_darts_ada",
     "r_darts_dp",
     "r_darts_es",
@@ -57,6 +67,8 @@ __all__ = [
     "sdarts_adv",
     "sdarts_rs",
     "snas",
+    "spos",
+    "tunas",
 ]
 
 
@@ -257,7 +269,9 @@ def fair_darts(weight: float = 10.0, form: Literal["l2", "l1"] = "l2", least: fl
 
     Source: Chu, Zhou, Zhang and Li 2020, "Fair DARTS: Eliminating Unfair Advantages in Differentiable Architecture
     Search" (ECCV). "none" is no candidate in any space. A node keeps its strongest edge where none reaches the
-    threshold; the authors' code would leave it without input.
+    threshold; the authors' code would leave it without input. In a search of few steps the zero-one loss pushes each
+    sigmoid as hard as in the authors' space, however few there are, and the rate is the one with which sigmoids can
+    reach the threshold.
 
     Args:
         weight: of the zero-one loss.
@@ -268,15 +282,13 @@ def fair_darts(weight: float = 10.0, form: Literal["l2", "l1"] = "l2", least: fl
         >>> fair_darts().chooser.excluded
         ('none',)
     """
+    parts = {"operations": Sigmoid(), "discretiser": partial(threshold, least=least), "start": zero}
     return replace(
-        darts().with_parts(
-            operations=Sigmoid(),
-            terms={"zero_one": ZeroOne(weight, form)},
-            discretiser=partial(threshold, least=least),
-            start=zero,
-        ),
+        darts().with_parts(terms={"zero_one": ZeroOne(weight, form)}, **parts),
         name="fair_darts",
         optimizer=adam(3e-3, (0.9, 0.999)),
+        few_steps_rate=0.1,  # ten times that of DARTS, as the authors have it
+        few_steps_parts={"terms": {"zero_one": ZeroOne(weight, form, among=196)}},
         chooser=Undecided(excluded=("none",)),
         recipe=SearchRecipe(batch_size=128, schedule=Cosine(0.005, 0.001)),
     )
@@ -427,7 +439,9 @@ def beta_darts(weight: float = 50.0) -> Method:
     """beta-DARTS: the logsumexp of the alphas is added to their loss, by a factor that grows.
 
     Source: Ye, Li, Li, Chen, Fan and Ouyang 2022, "beta-DARTS: Beta-Decay Regularization for Differentiable
-    Architecture Search" (CVPR).
+    Architecture Search" (CVPR). In a search of few steps, of any length, the factor ends at 0.03 of what it has after
+    the authors' 50 epochs, because their rate of the alphas, 3e-4, is 0.03 of that of few steps. Under the authors'
+    factor the noise of such steps would be larger than the differences that the term leaves between the alphas.
 
     Args:
         weight: by how much the factor grows in 100 epochs.
@@ -437,7 +451,10 @@ def beta_darts(weight: float = 50.0) -> Method:
         25.0
     """
     return replace(
-        darts().with_parts(terms={"beta_decay": BetaDecay(weight)}), name="beta_darts", seven_operations=True
+        darts().with_parts(terms={"beta_decay": BetaDecay(weight)}),
+        name="beta_darts",
+        seven_operations=True,
+        few_steps_parts={"terms": {"beta_decay": BetaDecay(weight=0.03 * weight / 2, span=None)}},
     )
 
 
@@ -559,3 +576,172 @@ def random_search(candidates: int = 1000, batches: int = 10, finalists: int = 10
     """
     strategy = partial(UniformStrategy, candidates=candidates, batches=batches, finalists=finalists)
     return Method("random_search", strategy, chooser=Undecided(single=True))
+
+
+def spos(candidates: int = 1000, batches: int = 125, finalists: int = 1, probability: float = 0.1) -> Method:
+    """SPOS: the supernet trains one uniformly drawn path a step, and evolution finds the best path in the end.
+
+    Source: Guo, Zhang, Mu, Heng, Liu, Wei and Sun 2020, "Single Path One-Shot Neural Architecture Search with Uniform
+    Sampling" (ECCV), sections 3.2 and 3.4, and the authors' code: 20 generations of 50, each judged on 8,000 images.
+    They search ImageNet in a space without cells; the search here has the sizes of DARTS. They recalibrate the norms
+    for each candidate and train paths of 290 to 360 million multiply-adds; here each batch's own statistics judge, and
+    all paths train.
+
+    Args:
+        candidates: architectures that are tried in the end, 50 a generation.
+        batches: of validation data, on which each of them is tried.
+        finalists: the best of them are tried on all validation data.
+        probability: with which a mutant's answers are drawn anew, each by itself.
+
+    Example:
+        >>> spos().strategy.keywords["explorer"].keywords
+        {'probability': 0.1}
+    """
+    explorer = partial(SposEvolution, probability=probability)
+    return replace(
+        random_search(candidates, batches, finalists).with_parts(sampler="uniform", explorer=explorer), name="spos"
+    )
+
+
+def fairnas(candidates: int = 1000, batches: int = 125, finalists: int = 1, probability: float = 0.1) -> Method:
+    """FairNAS: every operation of every edge runs once in each step of the network, whose gradients are added up.
+
+    Source: Chu, Zhang and Xu 2021, "FairNAS: Rethinking Evaluation Fairness of Weight Sharing Neural Architecture
+    Search" (ICCV), algorithm 1. The authors search ImageNet, and in the end accuracy, multiply-adds and parameters
+    together by NSGA-II; here the end is that of `spos`, and the search has the sizes of DARTS.
+
+    Args:
+        candidates: architectures that are tried in the end, 50 a generation.
+        batches: of validation data, on which each of them is tried.
+        finalists: the best of them are tried on all validation data.
+        probability: with which a mutant's answers are drawn anew, each by itself.
+
+    Example:
+        >>> fairnas().strategy.keywords["sampler"]
+        'fair'
+    """
+    return replace(spos(candidates, batches, finalists, probability).with_parts(sampler="fair"), name="fairnas")
+
+
+def aging(
+    candidates: int = 1000, batches: int = 10, finalists: int = 10, population: int = 100, sample: int = 25
+) -> Method:
+    """Regularised evolution on a supernet that was trained by uniform paths: the oldest of a population dies.
+
+    Source: Real, Aggarwal, Huang and Le 2019, "Regularized Evolution for Image Classifier Architecture Search" (AAAI).
+    The authors train each candidate by itself, 20,000 of them; here the supernet judges, as in `random_search`.
+
+    Args:
+        candidates: architectures that are tried in the end.
+        batches: of validation data, on which each of them is tried.
+        finalists: the best of them are tried on all validation data.
+        population: how many live at a time.
+        sample: how many of them are drawn, of which the best has a child.
+
+    Example:
+        >>> aging(population=10, sample=3).strategy.keywords["explorer"].keywords
+        {'population': 10, 'sample': 3}
+    """
+    explorer = partial(AgingEvolution, population=population, sample=sample)
+    return replace(random_search(candidates, batches, finalists).with_parts(explorer=explorer), name="aging")
+
+
+def enas(entropy: float = 1e-4, candidates: int = 10, hidden: int = 64) -> Method:
+    """ENAS: an LSTM draws the paths, and learns from their accuracy while the network learns from its draws.
+
+    Source: Pham, Guan, Zoph, Le and Dean 2018, "Efficient Neural Architecture Search via Parameter Sharing" (ICML), and
+    the authors' scripts/cifar10_micro_search.sh. They alternate an epoch of the network with 30 steps of the
+    controller, of ten paths each; here it learns at every tenth step of the network. Their learning rate of the weights
+    restarts, their controller chooses inputs by attention. `reinforce.Baseline` says how the baseline differs.
+
+    Args:
+        entropy: times the entropy of a draw is added to its reward.
+        candidates: draws in the end, on one validation batch, of which the best is the answer.
+        hidden: the size of the LSTM's state.
+
+    Example:
+        >>> enas().recipe.epochs, enas().strategy.keywords["updates"].batches
+        (150, 10)
+    """
+    strategy = partial(
+        ReinforceStrategy,
+        policy=partial(ControllerPolicy, hidden=hidden, layers=1, tanh=1.1, reduction=2.5),
+        reward=quality,
+        updates=Updates(batches=10),
+        memory=0.99,
+        entropy=entropy,
+        candidates=candidates,
+        batches=1,
+    )
+    recipe = SearchRecipe(
+        epochs=150,
+        batch_size=160,
+        share=0.9,
+        schedule=Cosine(0.05, 0.0005),
+        nesterov=True,
+        weight_decay=1e-4,
+        drop_path=0.4,
+    )
+    optimizer = partial(torch.optim.Adam, lr=0.0035, betas=(0.0, 0.999), eps=1e-3, weight_decay=0.0)
+    return Method("enas", strategy, optimizer, Undecided(single=True), recipe=recipe)
+
+
+def proxyless_r(paths: int = 10, warm_up: float = 0.25) -> Method:
+    """ProxylessNAS-R: logits draw the paths, and learn from the accuracies of ten of them on one validation batch.
+
+    Source: Cai, Zhu and Han 2019, "ProxylessNAS: Direct Neural Architecture Search on Target Task and Hardware" (ICLR),
+    section 3.3.2, and the authors' search/imagenet_arch_search.py. They search ImageNet, for 40 epochs of warm-up and
+    120 more with 300 steps of the logits in each; here there is one at every step, and the search has the sizes of
+    DARTS. `rewards.PowerReward` is their reward for a target hardware. Their baseline is to 99 % the mean of the same
+    ten rewards; here it is that of the other nine.
+
+    Args:
+        paths: architectures that are judged on one validation batch.
+        warm_up: the share of the search in which the logits do not learn.
+
+    Example:
+        >>> proxyless_r().strategy.keywords["updates"].paths
+        10
+    """
+    strategy = partial(
+        ReinforceStrategy,
+        policy=partial(IndependentPolicy, spread=1e-3),
+        reward=quality,
+        updates=Updates(paths=paths, warm_up=warm_up),
+        memory=0.01,
+    )
+    return Method("proxyless_r", strategy, _policy_adam(1e-3), Undecided(single=True))
+
+
+def tunas(target: float | None = None, weight: float = -0.1, warm_up: float = 0.25, growth: float = 10.0) -> Method:
+    """TuNAS: an absolute reward for a target cost, a warm-up of the operations, and a rate of the logits that grows.
+
+    Source: Bender, Liu, Chen, Chu, Cheng, Kindermans and Le 2020, "Can Weight Sharing Outperform Random Architecture
+    Search? An Investigation With TuNAS" (CVPR), and the authors' tunas/mobile_architecture_search.py. The rate is 3e-4
+    times the batch over 256. They search ImageNet under the latency of a phone, judge on four times as many images as
+    they train on, and draw one path for both; here the search has the sizes of DARTS, and the costs are parameters.
+
+    Args:
+        target: the cost that is wanted, in thousands of parameters at 16 channels; None: that of random cells.
+        weight: of the distance from the target.
+        warm_up: the share of the search in which the logits do not learn, and edges run all operations less and less
+            often.
+        growth: by what the rate of the logits is multiplied until the end.
+
+    Example:
+        >>> tunas().strategy.keywords["updates"]
+        Updates(paths=1, batches=1, every=1, warm_up=0.25, growth=10.0, clip=None)
+    """
+    strategy = partial(
+        ReinforceStrategy,
+        policy=partial(IndependentPolicy),
+        reward=AbsoluteReward(target=target, weight=weight),
+        updates=Updates(warm_up=warm_up, growth=growth),
+        memory=0.95,
+        operation_warm_up=warm_up,
+    )
+    return Method("tunas", strategy, _policy_adam(7.5e-5), Undecided(single=True))
+
+
+def _policy_adam(lr: float) -> partial[torch.optim.Adam]:
+    return partial(torch.optim.Adam, lr=lr, betas=(0.0, 0.999), weight_decay=0.0)

@@ -130,6 +130,20 @@ class Strategy(ABC):
             (options,) for each decision, without gradient.
         """
 
+    def samples(self, step: Step) -> Sequence[Weights]:
+        """Says with which weights, one set after the other, the network's next step is taken; this is what is asked.
+
+        The network runs with each of them on the same batch, and their gradients are added up before the one step.
+        A strategy whose step has one pass says `sample` alone; what changes `samples` of a strategy inside it, too.
+
+        Args:
+            step: the step, whose training batch the network will learn from.
+
+        Returns:
+            One or more sets of weights: (options,) for each decision, without gradient.
+        """
+        return [self.sample(step)]
+
     @abstractmethod
     def expected(self) -> Weights:
         """Says what the strategy thinks of each option now, without noise.
@@ -137,6 +151,14 @@ class Strategy(ABC):
         Returns:
             (options,) for each decision.
         """
+
+    def strengths(self) -> Weights:
+        """Says how strong each option is, for a discretiser: what `expected` says, unless a strategy knows better.
+
+        Returns:
+            (options,) for each decision.
+        """
+        return self.expected()
 
     def differentiable_weights(self) -> tuple[list[Tensor], Weights]:
         """Gives the alphas, and the weights that follow them, for those who differentiate a loss in the alphas.
@@ -192,7 +214,8 @@ class Strategy(ABC):
 class Wrapper(Strategy):
     """A strategy around another one, which it asks for all that it does not do itself.
 
-    It does not pass on `inherit`: the strategy inside inherits before it is wrapped.
+    It does not pass on `inherit`: the strategy inside inherits before it is wrapped. One that says `sample` anew says
+    `samples` anew, too: the step of the network asks for `samples`.
 
     Args:
         strategy: the strategy inside; its space and its decisions are the wrapper's, too.
@@ -218,8 +241,14 @@ class Wrapper(Strategy):
     def sample(self, step: Step) -> Weights:
         return self.strategy.sample(step)
 
+    def samples(self, step: Step) -> Sequence[Weights]:
+        return self.strategy.samples(step)
+
     def expected(self) -> Weights:
         return self.strategy.expected()
+
+    def strengths(self) -> Weights:
+        return self.strategy.strengths()
 
     def differentiable_weights(self) -> tuple[list[Tensor], Weights]:
         return self.strategy.differentiable_weights()

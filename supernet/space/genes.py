@@ -76,7 +76,7 @@ class Candidates:
         """
         genes: list[tuple[int, ...]] = []
         for number in range(len(self.decisions)):
-            genes.append(self._draw(number, rng) if self._matters(number, genes) else ())
+            genes.append(self._draw(number, rng) if self.matters(number, genes) else ())
         return self.architecture(tuple(genes))
 
     def mutate(self, architecture: Architecture, rng: Random) -> Architecture:
@@ -237,7 +237,7 @@ class Candidates:
         check(architecture, self._by_name)
         made: list[tuple[int, ...]] = []
         for number, decision in enumerate(self.decisions):
-            kept = architecture[decision.name] if self._matters(number, made) else ()
+            kept = architecture[decision.name] if self.matters(number, made) else ()
             if unknown := [option for option in kept if option not in self._answers[number]]:
                 raise InputError(f"{decision.name}={unknown[0]!r} cannot be kept; known: {', '.join(decision.answers)}")
             made.append(tuple(sorted(self._answers[number].index(option) for option in kept)))
@@ -271,18 +271,27 @@ class Candidates:
         self._architectures[own] = made
         return made
 
+    def matters(self, number: int, genes: Sequence[tuple[int, ...]]) -> bool:
+        """Whether a decision has an effect under the answers to those before it.
+
+        Args:
+            number: of the decision.
+            genes: at least those before it.
+
+        Returns:
+            False where what it hangs on is not kept.
+        """
+        return all(answer in genes[place] for place, answer in self._conditions[number])
+
     def _check_genes(self, genes: Genes) -> None:
         right = len(genes) == len(self.decisions) and all(
             all(type(index) is int and 0 <= index < len(answers) for index in kept)
             and len(set(kept)) == len(kept) <= decision.keep
-            and bool(kept) == self._matters(number, genes)
+            and bool(kept) == self.matters(number, genes)
             for number, (decision, answers, kept) in enumerate(zip(self.decisions, self._answers, genes, strict=True))
         )
         if not right:
             raise InputError(f"genes={str(genes)[:80]}: are of no architecture of {self.space}")
-
-    def _matters(self, number: int, genes: Sequence[tuple[int, ...]]) -> bool:
-        return all(answer in genes[place] for place, answer in self._conditions[number])
 
     def _draw(self, number: int, rng: Random) -> tuple[int, ...]:
         answers, keep = len(self._answers[number]), self.decisions[number].keep
@@ -297,10 +306,10 @@ class Candidates:
             return genes
         made, dropped = list(genes), list[tuple[str, ...]]()
         for number in self._dependent:
-            if genes[number] and not self._matters(number, genes):
+            if genes[number] and not self.matters(number, genes):
                 dropped.append(tuple(self._answers[number][index] for index in genes[number]))
         for number in self._dependent:
-            if not self._matters(number, made):
+            if not self.matters(number, made):
                 made[number] = ()
             elif not made[number]:
                 made[number] = self._taken_over(number, dropped, rng)
@@ -327,7 +336,7 @@ class Candidates:
             yield begun
             return
         subsets = itertools.combinations(range(len(self._answers[number])), self.decisions[number].keep)
-        for kept in subsets if self._matters(number, begun) else [()]:
+        for kept in subsets if self.matters(number, begun) else [()]:
             yield from self._extended((*begun, kept))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.parameter_slots import ParameterSlots
-from supernet.space.architecture import Decision, Weights
-from supernet.space.choices import Choice, OperationChoice
+from supernet.space.architecture import Architecture, Decision, Weights
+from supernet.space.cells import Cell
+from supernet.space.choices import Choice, OperationChoice, Together
 
 
 class Supernet(nn.Module):
@@ -76,10 +78,102 @@ class Supernet(nn.Module):
             for choice in self._choices:
                 choice.weights, choice.on = None, ()
 
+    @contextmanager
+    def decided(self, architecture: Architecture) -> Iterator[None]:
+        """Within it the supernet is the plain network of an architecture, with the same parameters.
+
+        Its cells have the edges that are kept, each with its kept operation alone, and `forward` needs no weights: {}.
+        It is for supernets whose open operations are all edges of cells (`decidable`).
+
+        Args:
+            architecture: of its space.
+
+        Example:
+            >>> from supernet.space.choosers import Undecided
+            >>> from supernet.space.nasbench201 import NasBench201, from_string
+            >>> space = NasBench201(channels=4, cells=1, stages=1, nodes=1)
+            >>> supernet = Supernet(space.network(Undecided(), (3, 8, 8), classes=10))
+            >>> with supernet.decided(from_string("|skip_connect~0|")):
+            ...     supernet(torch.ones(2, 3, 8, 8), {}).shape, supernet.cells[0].edges
+            (torch.Size([2, 10]), ModuleDict(
+              (0-1): Identity()
+            ))
+        """
+        before = [(cell, cell.edges, cell.incoming) for cell in self.cells]
+        choices, operations = self._choices, self._operations
+        try:
+            self._choices, self._operations = [], []
+            for cell in self.cells:
+                _decide(cell, architecture)
+            yield
+        finally:
+            self._choices, self._operations = choices, operations
+            for cell, edges, incoming in before:
+                cell.edges, cell.incoming = edges, incoming
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """The cells; from the first use on the structure is to stay."""
+        return [module for module in self.network.modules() if isinstance(module, Cell)]
+
+    @cached_property
+    def decidable(self) -> bool:
+        """Whether `decided` can be used: partial channels, for example, are no plain operations."""
+        edges = [edge for cell in self.cells for edge in cell.edges.values() if isinstance(edge, OperationChoice)]
+        return len(edges) == len(self._operations)
+
+    @property
+    def operations(self) -> Sequence[OperationChoice]:
+        """The mixed operations of all edges."""
+        return self._operations
+
     @cached_property
     def slots(self) -> ParameterSlots:
         """Where the parameters are, in the order of `parameters()`; from the first use on the structure is to stay."""
         return ParameterSlots(self)
+
+    def idle(self, paths: Sequence[Weights]) -> list[nn.Parameter]:
+        """Finds the operations that run without weight: some operation has to run on every edge of single paths.
+
+        Args:
+            paths: the weights of each pass, as `forward` takes them.
+
+        Returns:
+            The parameters of the operations of single paths that have no weight in any of the passes, on edges that
+            a node may leave out. An operation has weight if its edge and itself have it in the same pass.
+        """
+        nodes = {name for _, name, _ in self._edges}
+        names = [*nodes, *(edge for edge, _, _ in self._edges)]
+        if not nodes or not all(name in weights for name in names for weights in paths):
+            return []
+        sizes = [len(self.decisions[name].options) for name in names]
+        used: set[tuple[str, str]] = set()
+        for weights in paths:
+            read = iter(torch.cat([weights[n][:size] for n, size in zip(names, sizes, strict=True)]).tolist())
+            on = {(name, option): next(read) != 0 for name in names for option in self.decisions[name].options}
+            for edge, node, source in self._edges:
+                if on[node, source]:
+                    used |= {(edge, option) for option in self.decisions[edge].options if on[edge, option]}
+        return [
+            parameter
+            for (edge, _, _), operations in self._edges.items()
+            for option, own in operations.items()
+            if (edge, option) not in used
+            for parameter in own
+        ]
+
+    @cached_property
+    def _edges(self) -> dict[tuple[str, str, str], dict[str, list[nn.Parameter]]]:
+        """The parameters of each operation on edges of single paths that may be left out: (edge, node, source)."""
+        found: dict[tuple[str, str, str], dict[str, list[nn.Parameter]]] = {}
+        for choice in self._operations:
+            for name, source in choice.decision.when if choice.single else ():
+                node = self.decisions.get(name)
+                if node is not None and node.role == "inputs" and node.keep < len(node.options):
+                    own = found.setdefault((choice.decision.name, name, source), {})
+                    for option in choice.decision.options:
+                        own.setdefault(option, []).extend(choice.candidates[option].parameters())
+        return found
 
     @property
     def data_dependent(self) -> bool:
@@ -93,3 +187,19 @@ class Supernet(nn.Module):
             return {}
         read = iter(torch.cat([weights[key].detach() for key in keys]).ne(0).tolist())
         return {key: [next(read) for _ in range(len(weights[key]))] for key in keys}
+
+
+def _decide(cell: Cell, architecture: Architecture) -> None:
+    """Leaves a cell the edges and operations that an architecture keeps."""
+    first, kept, incoming = len(cell.preprocess), nn.ModuleDict(), list[list[tuple[int, str]]]()
+    for number, arriving in enumerate(cell.incoming, start=first):
+        sources = architecture.get(f"{cell.kind}/{number}")
+        incoming.append([edge for edge in arriving if sources is None or str(edge[0]) in sources])
+        for _, name in incoming[-1]:
+            edge = cell.edges[name]
+            if isinstance(edge, OperationChoice):
+                options = architecture.get(edge.decision.name, edge.decision.options[:1])
+                operations = [edge.candidates[option] for option in options]
+                edge = operations[0] if len(operations) == 1 else Together(operations)
+            kept[name] = edge
+    cell.edges, cell.incoming = kept, incoming

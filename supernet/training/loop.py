@@ -6,6 +6,7 @@ A training that is stopped at any step and started again with the same arguments
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Source, training_batches
 from supernet.execution.precision import Accelerated
+from supernet.runtime.checkpoint import Stateful
 from supernet.runtime.errors import InputError
 from supernet.runtime.limits import Limit
 from supernet.runtime.run import Run
@@ -136,32 +138,122 @@ def train(
         NotFinite: where the training diverges.
         Interrupted: after saving, where the run was asked to stop.
     """
-    if recipe.keep == "best" and valid is None:
-        raise InputError("keep=best: needs validation images to choose by; use keep=last or hold some out")
-    network.to(run.device).train()
-    train, valid = train.to(run.device), None if valid is None else valid.to(run.device)
-    learning, size = task.regularised(recipe.auxiliary_weight, recipe.label_smoothing), recipe.batch_size
-    accelerated = Accelerated(network, run)
-    epochs, record = Epochs(network, train, recipe, run, name="retrain"), _Record()
-    epochs.resume({"network": network, "record": record})
-    augmentation = replace(augmentation, cutout=recipe.cutout)
-    batches = training_batches(train, size, augmentation, seed=run.seed, start=epochs.step, device=run.device)
-    while (epoch := epochs.epoch) < recipe.epochs:
-        set_drop_path(network, recipe.drop_path * epoch / recipe.epochs)
-        for _ in epochs.steps():
-            batch = next(batches)
-            with accelerated:
-                epochs.meter.add(*train_step(network, batch, learning, epochs.optimizer, recipe.clip), len(batch))
-        averages = None
-        if valid is not None:
-            with accelerated:
-                averages = evaluate(network, valid, augmentation, batch_size=size, device=run.device, task=task)
-        record.add(Trained(epoch + 1, epochs.close(), averages), network, recipe.keep)
-        _report_epoch(record.last, epochs, recipe, task, run)
-        epochs.save()
-    if record.weights:
-        network.load_state_dict(record.weights)
-    return record.kept
+    training = Training(network, train, valid, augmentation, recipe, run=run, task=task)
+    training.to(recipe.epochs)
+    return training.finish()
+
+
+class Training:
+    """A training that goes on until any epoch, and later further: `train` takes one to the end of its recipe.
+
+    The schedules span all epochs of the recipe, wherever it rests. Its state is plain data (`state_dict`); with a
+    checkpoint in the run it continues from there when it is made. It draws from the global generators, whose state
+    (`runtime.seeding.random_states`) is not its own, but is in the checkpoint.
+
+    Args:
+        network: any module for the images; it is trained in place and moved to the run's device.
+        train: the images that it learns from.
+        valid: the images that it is judged by after each epoch; None: it is not.
+        augmentation: what is done to the images of a training batch; the recipe says how large a cut-out is.
+        recipe: epochs, batches, learning rate, regularisation.
+        run: device, seed, report, checkpoint.
+        task: what is learnt and judged.
+
+    Raises:
+        InputError: where settings do not go together, or the checkpoint is of another recipe.
+
+    Example:
+        >>> from supernet.data.batches import Resident
+        >>> images = Resident(torch.zeros(6, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1] * 3))
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+        >>> plain = Augmentation((0.5,), (0.5,))
+        >>> training = Training(network, images, None, plain, Recipe(epochs=9, cutout=0), run=Run())
+        >>> training.to(1)
+        >>> training.to(4)
+        >>> training.epoch, len(training.losses), training.finish().epochs
+        (4, 4, 4)
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        train: Source,
+        valid: Source | None,
+        augmentation: Augmentation,
+        recipe: Recipe,
+        *,
+        run: Run,
+        task: Task = CLASSIFICATION,
+    ) -> None:
+        if recipe.keep == "best" and valid is None:
+            raise InputError("keep=best: needs validation images to choose by; use keep=last or hold some out")
+        network.to(run.device).train()
+        self._network, self._recipe, self._run, self._task = network, recipe, run, task
+        self._train, self._valid = train.to(run.device), None if valid is None else valid.to(run.device)
+        self._augmentation = replace(augmentation, cutout=recipe.cutout)
+        self._learning = task.regularised(recipe.auxiliary_weight, recipe.label_smoothing)
+        self._accelerated = Accelerated(network, run)
+        self._epochs, self._record = Epochs(network, self._train, recipe, run, name="retrain"), _Record()
+        self._epochs.resume({"network": network, "record": self._record})
+        self.images = 0  # that this object has learnt from, each time it saw them
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are complete."""
+        return self._epochs.epoch
+
+    @property
+    def losses(self) -> Sequence[float]:
+        """The mean training loss of each complete epoch."""
+        return self._record.losses
+
+    def to(self, epoch: int) -> None:
+        """Trains until this many epochs are complete; nothing where they are.
+
+        Raises:
+            NotFinite: where the training diverges.
+            Interrupted: after saving, where the run was asked to stop.
+        """
+        run, recipe, epochs = self._run, self._recipe, self._epochs
+        batches = training_batches(
+            self._train, recipe.batch_size, self._augmentation, seed=run.seed, start=epochs.step, device=run.device
+        )
+        while epochs.epoch < min(epoch, recipe.epochs):
+            set_drop_path(self._network, recipe.drop_path * epochs.epoch / recipe.epochs)
+            for _ in epochs.steps():
+                batch = next(batches)
+                with self._accelerated:
+                    step = train_step(self._network, batch, self._learning, epochs.optimizer, recipe.clip)
+                    epochs.meter.add(*step, len(batch))
+                self.images += len(batch)
+            averages = None if self._valid is None else self.evaluate(self._valid)
+            train = epochs.close()
+            self._record.add(Trained(epochs.epoch, train, averages), self._network, recipe.keep)
+            _report_epoch(self._record.last, epochs, recipe, self._task, run)
+            epochs.save()
+
+    def evaluate(self, source: Source) -> Averages:
+        """Measures the network as it is now, with the loss of the task itself."""
+        settings: Any = {"batch_size": self._recipe.batch_size, "device": self._run.device, "task": self._task}
+        with self._accelerated:
+            return evaluate(self._network, source.to(self._run.device), self._augmentation, **settings)
+
+    def finish(self) -> Trained:
+        """Gives the network the weights that the recipe keeps, and returns how their epoch went."""
+        if self._record.weights:
+            self._network.load_state_dict(self._record.weights)
+        return self._record.kept
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Stateful]:
+        optimizer, epochs = self._epochs.optimizer, self._epochs
+        return {"network": self._network, "optimizer": optimizer, "epochs": epochs, "record": self._record}
 
 
 def train_step(
@@ -190,14 +282,16 @@ def train_step(
 
 @dataclass
 class _Record:
-    """What a training has come to: the epoch that it would return, and its weights where they are not the last."""
+    """What a training has come to: the epoch that it would return, its weights where they are not the last, losses."""
 
     last: Trained = field(default_factory=lambda: Trained(0, Averages(0.0, 0.0, 0), None))
     kept: Trained = field(default_factory=lambda: Trained(0, Averages(0.0, 0.0, 0), None))
     weights: dict[str, Tensor] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)
 
     def add(self, epoch: Trained, network: nn.Module, keep: Literal["last", "best"]) -> None:
         self.last = epoch
+        self.losses.append(epoch.train.loss)
         best = self.kept.valid.score if self.kept.valid is not None else -math.inf
         if keep == "last" or (epoch.valid is not None and epoch.valid.score > best):
             self.kept = epoch
@@ -205,12 +299,13 @@ class _Record:
                 self.weights = {name: value.clone() for name, value in network.state_dict().items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"kept": asdict(self.kept), "weights": self.weights}
+        return {"kept": asdict(self.kept), "weights": self.weights, "losses": list(self.losses)}
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
         kept = state["kept"]
         valid = None if kept["valid"] is None else Averages(**kept["valid"])
         self.kept, self.weights = Trained(kept["epochs"], Averages(**kept["train"]), valid), state["weights"]
+        self.losses = list(state.get("losses", ()))  # older checkpoints have none
 
 
 def _report_epoch(ended: Trained, epochs: Epochs, recipe: Recipe, task: Task, run: Run) -> None:

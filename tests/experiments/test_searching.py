@@ -226,12 +226,30 @@ def test_the_library_alone_searches_as_the_job_does(silent, tmp_path, images, na
 def test_every_method_searches_micro(silent, images, tmp_path, method):
     """Two steps a stage, and a network of what was found."""
     length = ["search.epochs=1", "search.warm_up=0", "search.batch_size=23"]
-    few = ["strategy.candidates=3", "strategy.finalists=2"] if method == "random_search" else []
+    uniform = composed(f"method={method}")["strategy"]["_target_"].endswith("UniformStrategy")
+    few = ["strategy.candidates=3", "strategy.finalists=2"] if uniform else []
     job = job_of(
         tmp_path, images, "experiment=micro", "table=none", f"method={method}", "monitor.every=1", *length, *few
     )
     found = search_cell(job, "")
     assert found.space == "nasbench201"
+    assert job.final.build(found)(torch.zeros(2, *job.data.shape)).shape == (2, 3)
+
+
+PATHS = ["aging", "enas", "fairnas", "proxyless_r", "spos", "tunas"]
+
+
+@pytest.mark.parametrize("experiment", ["quick", "nasbench201"])
+@pytest.mark.parametrize("method", PATHS)
+def test_methods_of_paths_and_policies_search_other_spaces(silent, images, tmp_path, experiment, method):
+    """In the DARTS space, where nodes choose inputs, and in NAS-Bench-201 with its published settings of the method."""
+    words = ["experiment=nasbench201", "space.channels=4", "space.cells=1", "space.nodes=2", "retrain=quick"]
+    words = words if experiment == "nasbench201" else ["experiment=quick"]
+    few = ["strategy.candidates=3"] if method not in ("proxyless_r", "tunas") else []
+    length = ["search.epochs=2", "search.batch_size=23"]
+    job = job_of(tmp_path, images, *words, f"method={method}", *length, *few)
+    found = search_cell(job, "")
+    assert found.space == ("nasbench201" if experiment == "nasbench201" else "darts")
     assert job.final.build(found)(torch.zeros(2, *job.data.shape)).shape == (2, 3)
 
 

@@ -1,3 +1,4 @@
+import copy
 import math
 import signal
 
@@ -13,11 +14,12 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.report import Silent
 from supernet.runtime.run import Run
+from supernet.runtime.seeding import random_states, restore_random_states
 from supernet.space.choosers import Decided
 from supernet.space.darts import Darts
 from supernet.space.dropout import DropPath
 from supernet.training.evaluation import evaluate
-from supernet.training.loop import Recipe, train
+from supernet.training.loop import Recipe, Training, train
 from supernet.training.meters import NotFinite
 from supernet.training.schedules import Cosine
 from supernet.training.tasks import Classification
@@ -79,6 +81,45 @@ def test_stopped_at_any_step_and_resumed_is_bitwise_the_same(tmp_path, stop_afte
     assert train(fresh, images(1), images(2), AUGMENTATION, recipe, run=run) == expected
     assert same(fresh, straight)
     assert {**first.values, **second.values} == whole.values
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_a_training_that_rests_is_the_same_training(keep):
+    """In one object, and in another one that takes over its state and the state of the global generators."""
+    recipe = Recipe(**{**RECIPE.__dict__, "keep": keep})
+    straight = network()
+    expected = train(straight, images(1), images(2), AUGMENTATION, recipe, run=Run())
+    resting = Training(first := network(), images(1), images(2), AUGMENTATION, recipe, run=Run())
+    resting.to(1)
+    state, states = copy.deepcopy(resting.state_dict()), random_states()
+    resting.to(2)
+    resting.to(1)  # is done already
+    resting.to(9)  # there are three
+    assert resting.finish() == expected
+    assert same(first, straight)
+    other = Training(second := network(), images(1), images(2), AUGMENTATION, recipe, run=Run())
+    torch.rand(3)
+    other.load_state_dict(state)
+    restore_random_states(states)
+    other.to(3)
+    assert other.finish() == expected
+    assert same(second, straight)
+    assert other.losses == resting.losses
+    assert (other.images, resting.images, other.epoch) == (40, 60, 3)
+
+
+def test_a_checkpoint_without_the_losses_of_its_epochs_goes_on(tmp_path):
+    """As older versions have written them."""
+    run = Run(checkpoint=tmp_path / "retrain.pt")
+    straight = network()
+    expected = train(straight, images(1), None, AUGMENTATION, RECIPE, run=Run())
+    Training(network(), images(1), None, AUGMENTATION, RECIPE, run=run).to(2)
+    content = torch.load(run.checkpoint)
+    del content["parts"]["record"]["losses"]
+    torch.save(content, run.checkpoint)
+    resumed = network()
+    assert train(resumed, images(1), None, AUGMENTATION, RECIPE, run=run) == expected
+    assert same(resumed, straight)
 
 
 def test_equals_a_loop_written_out():

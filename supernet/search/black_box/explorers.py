@@ -72,6 +72,10 @@ class Explorer(ABC):
         self.told.setdefault(self.candidates.key(architecture), (architecture, fitness))
         self.learn(architecture, fitness)
 
+    def why(self) -> str | None:
+        """Says in words why `ask` gave None, where an explorer ends for a reason of its own; None: nothing is new."""
+        return None
+
     def learn(self, architecture: Architecture, fitness: Fitness) -> None:
         """Learns from an answer; does nothing unless an explorer says more.
 

@@ -21,9 +21,11 @@ from supernet.runtime.interrupt import Interrupted
 from supernet.runtime.run import Run
 from supernet.search.black_box.evaluations_file import EvaluationsFile
 from supernet.search.black_box.explorers import Explorer, Fitness
+from supernet.search.black_box.pareto import nondominated
 from supernet.space.architecture import Architecture
 
 SIMULATED = "simulated_seconds"
+UNITS, RESOURCE = "units", "resource"  # a cost, and a value of architectures that are judged with more and more
 _REPEATS = 1000  # known architectures in a row after which an explorer has nothing new to say
 
 
@@ -35,6 +37,7 @@ class Budget:
         evaluations: architectures that are judged; known ones do not count.
         seconds: on this machine, over all pieces of an exploration that was stopped and went on.
         simulated_seconds: that a score says an evaluation would have taken, such as the training behind a table's row.
+        units: of the resource of `halving`, over all architectures and rungs together: epochs of training, for example.
 
     Raises:
         InputError: no limit is given, or one is not above 0.
@@ -47,28 +50,30 @@ class Budget:
     evaluations: int | None = None
     seconds: float | None = None
     simulated_seconds: float | None = None
+    units: float | None = None
 
     def __post_init__(self) -> None:
-        limits = {name: getattr(self, name) for name in ("evaluations", "seconds", SIMULATED)}
+        limits = {name: getattr(self, name) for name in ("evaluations", "seconds", SIMULATED, UNITS)}
         given = {name: value for name, value in limits.items() if value is not None}
         if not given:
-            raise InputError("evaluations=None: needs a limit of evaluations, seconds or simulated_seconds")
+            raise InputError("evaluations=None: needs a limit of evaluations, seconds, simulated_seconds or units")
         for name, value in given.items():
             if not 0 < value < math.inf:
                 raise InputError(f"{name}={value}: needs a number above 0; nothing could be tried")
 
-    def spent(self, evaluations: int, seconds: float, simulated_seconds: float) -> str | None:
+    def spent(self, evaluations: int, seconds: float, simulated_seconds: float, units: float = 0.0) -> str | None:
         """Says which limit is reached.
 
         Args:
             evaluations: so far.
             seconds: so far.
             simulated_seconds: so far.
+            units: so far.
 
         Returns:
             The words for it; None where there is something left.
         """
-        so_far = {"evaluations": evaluations, "seconds": seconds, SIMULATED: simulated_seconds}
+        so_far = {"evaluations": evaluations, "seconds": seconds, SIMULATED: simulated_seconds, UNITS: units}
         for name, value in so_far.items():
             limit = getattr(self, name)
             if limit is not None and value >= limit:
@@ -98,14 +103,22 @@ class Explored:
     """What an exploration gave.
 
     Args:
-        best: the architecture of the largest first objective; of equals the first.
+        best: the architecture of the largest first objective, among those that were judged with the largest resource
+            where there are several; of equals the first.
         evaluations: all of them, in their order.
         ended: why it ended, in words.
+        seconds: that it took on this machine, all pieces together.
     """
 
     best: Architecture
     evaluations: Sequence[Evaluation]
     ended: str
+    seconds: float = 0.0
+
+    @property
+    def front(self) -> Sequence[Evaluation]:
+        """The evaluations that no other dominates (the Pareto front), in their order; with one objective the best."""
+        return [self.evaluations[place] for place in nondominated([e.fitness for e in self.evaluations])]
 
 
 def explore(
@@ -161,12 +174,12 @@ def explore(
     run.report.resume(len(record.evaluations) + 1)
     table = None if rows is None else EvaluationsFile(rows, [_row(one, truth) for one in record.evaluations])
     in_a_row, began, before = 0, time.monotonic(), record.seconds
-    while (ended := budget.spent(len(record.evaluations), record.seconds, record.simulated)) is None:
+    while (ended := record.spent(budget)) is None:
         if not quiet:
             saving.between_steps()
         architecture = record.pending or explorer.ask()
         if architecture is None or in_a_row >= _REPEATS:
-            ended = record.why_not()
+            ended = explorer.why() or record.why_not()
             break
         known = None if repeats else record.known.get(explorer.candidates.key(architecture))
         if known is not None:
@@ -189,7 +202,7 @@ def explore(
     saving.save()
     if not record.evaluations:
         raise InputError(ended)
-    return Explored(record.best().architecture, record.evaluations, ended)
+    return Explored(record.best().architecture, record.evaluations, ended, record.seconds)
 
 
 class _Record:
@@ -199,7 +212,7 @@ class _Record:
         self._candidates, self._objectives = explorer.candidates, objectives
         self.evaluations: list[Evaluation] = []
         self.known: dict[Hashable, Fitness] = {}
-        self.seconds, self.simulated = 0.0, 0.0
+        self.seconds, self.simulated, self.units = 0.0, 0.0, 0.0
         self.pending: Architecture | None = None  # was asked for and not judged, because a signal came
         self._best = 0
 
@@ -220,8 +233,12 @@ class _Record:
         self.evaluations.append(evaluation)
         self.known.setdefault(self._candidates.key(evaluation.architecture), evaluation.fitness)
         self.simulated += evaluation.cost.get(SIMULATED, 0.0)
-        if evaluation.fitness[0] > self.evaluations[self._best].fitness[0]:
+        self.units += evaluation.cost.get(UNITS, 0.0)
+        if _rank(evaluation) > _rank(self.best()):
             self._best = len(self.evaluations) - 1
+
+    def spent(self, budget: Budget) -> str | None:
+        return budget.spent(len(self.evaluations), self.seconds, self.simulated, self.units)
 
     def best(self) -> Evaluation:
         return self.evaluations[self._best]
@@ -261,6 +278,11 @@ def _value(measured: Measured, objective: str, architecture: Architecture) -> fl
             f"objectives={objective}: is not known of {json.dumps(dict(architecture))[:200]}; judge by another value"
         )
     return -value if objective.startswith("-") else value
+
+
+def _rank(evaluation: Evaluation) -> tuple[float, float]:
+    """By what the best is found: more resource tells more, and values of different resources do not compare."""
+    return evaluation.values.get(RESOURCE, 0.0), evaluation.fitness[0]
 
 
 def _row(evaluation: Evaluation, truth: Score | None) -> dict[str, str | float]:

@@ -82,9 +82,13 @@ class OperationEarlyStopping(Wrapper):
 
     def sample(self, step: Step) -> Weights:
         """Lets the strategy draw; the step that follows leaves gradients of its own."""
-        self._attach(step.supernet)
-        self._saved = None
+        self._before_step(step)
         return self.strategy.sample(step)
+
+    def samples(self, step: Step) -> Sequence[Weights]:
+        """The same for a strategy whose step goes through several paths."""
+        self._before_step(step)
+        return self.strategy.samples(step)
 
     def measures(self) -> dict[str, float]:
         """Returns the measures of the strategy, and the share of operations that have stopped."""
@@ -107,6 +111,10 @@ class OperationEarlyStopping(Wrapper):
         self._totals, self._counts = dict(state["totals"]), dict(state["counts"])
         self._saved = {name: list(own) for name, own in state["gradients"].items()}
         self._supernet = None  # so that the next step attaches anew and stops the operations of its supernet
+
+    def _before_step(self, step: Step) -> None:
+        self._attach(step.supernet)
+        self._saved = None
 
     def _attach(self, supernet: Supernet) -> None:
         """Finds the operations of the network, and stops those again that had stopped before."""

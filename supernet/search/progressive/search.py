@@ -183,7 +183,7 @@ def search_stages(
     for number, stage in enumerate(planned.stages):
         built = build_stage(planned, number, kept, before)
         before = None  # its supernet would take memory during the search of the next one
-        run = _run(planned, number, run_of)
+        run = stage_run(planned, number, run_of)
         if len(planned.stages) > 1:
             run.report.line(f"{stage_name(number, len(planned.stages))}: {size_in_words(stage, built.supernet)}")
         if length := length_in_words(stage.recipe, train):
@@ -317,7 +317,7 @@ def _chooser(chooser: Undecided, stage: ResolvedStage, kept: Mapping[str, Sequen
         raise InputError(f"chooser: cannot do with fewer operations or channels ({error})") from None
 
 
-def _run(planned: StagedSearch, number: int, run_of: Callable[[str], Run]) -> Run:
+def stage_run(planned: StagedSearch, number: int, run_of: Callable[[str], Run]) -> Run:
     """Where a stage runs; its checkpoint says which stage it is of, unless it is of a search without stages."""
     run, stage = run_of(stage_name(number, len(planned.stages))), planned.stages[number].stage
     if stage == Stage() and len(planned.stages) == 1:

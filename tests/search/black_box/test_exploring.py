@@ -13,10 +13,13 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.report import RunReport
 from supernet.runtime.run import Run
+from supernet.search.black_box.bananas import Bananas
 from supernet.search.black_box.evolution import AgingEvolution, SposEvolution
 from supernet.search.black_box.explorers import Explorer, RandomExplorer
 from supernet.search.black_box.exploring import Budget, explore
 from supernet.search.black_box.local_search import LocalSearch
+from supernet.search.black_box.pareto import Nsga2
+from supernet.search.black_box.policy import ControllerExplorer, PolicyExplorer
 from supernet.space.architecture import Architecture
 from supernet.space.nasbench201 import NasBench201, canonical, from_string, to_string
 from supernet.space.survey import candidates_of
@@ -29,6 +32,10 @@ EXPLORERS = {
     "aging": partial(AgingEvolution, population=10, sample=3),
     "spos": partial(SposEvolution, population=10, parents=3, mutants=5, crossovers=4),
     "local": partial(LocalSearch, initial=3),
+    "policy": PolicyExplorer,
+    "controller": partial(ControllerExplorer, hidden=8),
+    "nsga2": partial(Nsga2, population=8),
+    "bananas": partial(Bananas, initial=5, round=4, layers=2, width=4, epochs=3),
 }
 each_explorer = pytest.mark.parametrize("name", EXPLORERS)
 

@@ -1,0 +1,175 @@
+"""Trying architectures of a space one after the other, without a command line: `supernet.explore` and `restore`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+
+from supernet.api import AskedSearch
+from supernet.calls import check_kinds, described
+from supernet.data.dataset import Data
+from supernet.estimation.costs import CostScore
+from supernet.estimation.scores import Score
+from supernet.runtime.errors import InputError
+from supernet.runtime.files import locked
+from supernet.runtime.interrupt import Interrupted, Interruption
+from supernet.runtime.report import ConsoleReport, Report, RunReport, Silent
+from supernet.runtime.run import Run
+from supernet.search.black_box.explorers import Explorer, RandomExplorer
+from supernet.search.black_box.exploring import Budget, Explored
+from supernet.search.black_box.exploring import explore as explore_by
+from supernet.search.method import Method
+from supernet.search.progressive.restoring import Restored, restore_stages
+from supernet.search.recipe import SearchRecipe
+from supernet.space import Space
+from supernet.space.operations import Operation
+from supernet.space.survey import candidates_of, decisions_of
+from supernet.training.tasks import CLASSIFICATION, Task
+
+_NAME = "explore"
+
+
+def explore(
+    space: Space,
+    score: Score,
+    *,
+    explorer: Callable[..., Explorer] = RandomExplorer,
+    evaluations: int | None = None,
+    seconds: float | None = None,
+    simulated_seconds: float | None = None,
+    objectives: Sequence[str] = (),
+    limits: Mapping[str, float] | None = None,
+    data: Data | None = None,
+    truth: Score | None = None,
+    seed: int = 0,
+    directory: str | Path | None = None,
+    progress: bool = False,
+) -> Explored:
+    """Looks for the best architecture of a space by a score, within a budget. No architecture is judged twice.
+
+    Args:
+        space: what can be built, such as `NasBench201()`.
+        score: architecture -> what it is worth, one of `supernet.scores` or a function of your own.
+        explorer: (candidates, *, seed) -> who proposes, one of `supernet.explorers`.
+        evaluations: how many architectures are judged at most.
+        seconds: how long that may take.
+        simulated_seconds: how long the trainings behind a table's rows may have taken.
+        objectives: names of the score's values that are to be large, or small with a minus in front; (): the first.
+        limits: the largest number of "parameters" or "macs" that an architecture may have.
+        data: the images for which networks are built, whose size those limits need; None: 10 classes of 3 x 32 x 32.
+        truth: what is known of architectures, such as a table; it is reported and decides nothing.
+        seed: of all that is drawn, in [0, 2**32).
+        directory: a folder for TensorBoard, explore.csv and a checkpoint: the same call goes on from there. None:
+            nothing is kept.
+        progress: whether a bar is shown on a terminal.
+
+    Returns:
+        The best architecture (`best`), all evaluations in their order, the Pareto front, and why it ended.
+
+    Raises:
+        InputError: where settings do not go together, no architecture keeps the limits, or the folder holds something
+            else.
+
+    Example:
+        >>> import supernet
+        >>> table = supernet.tables.micro(["digits_valid"])
+        >>> found = supernet.explore(supernet.spaces.micro(), table, evaluations=200)
+        >>> found.best == table.best("digits_valid"), len(found.evaluations)
+        (True, 60)
+    """
+    check_kinds(space=space, seed=seed, directory=directory)
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed={seed}: needs to lie between 0 and {2**32 - 1}")
+    budget = Budget(evaluations, seconds, simulated_seconds)
+    shape, classes = ((3, 32, 32), 10) if data is None else (data.shape, len(data.classes))
+    fits = None if limits is None else CostScore(space, shape, classes).fits(limits)
+    candidates = candidates_of(space, decisions=decisions_of(space, shape=shape, classes=classes), fits=fits)
+    folder, console = None if directory is None else Path(directory).expanduser(), Console(quiet=not progress)
+    said = {"space": space, "explorer": explorer, "limits": dict(limits or {}), "objectives": tuple(objectives)}
+    run, rows = _run(folder, console, seed, {name: described(value) for name, value in said.items()}, progress)
+    with ExitStack() as stack:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder))
+            stack.enter_context(run.interruption)
+        stack.callback(run.report.close)
+        made = explorer(candidates, seed=seed)
+        if not isinstance(made, Explorer):
+            raise InputError(
+                f"explorer: makes a {type(made).__name__}; needs one such as supernet.explorers.LocalSearch"
+            )
+        try:
+            return explore_by(made, score, budget, objectives=objectives, run=run, name=_NAME, truth=truth, rows=rows)
+        except Interrupted as error:
+            raise KeyboardInterrupt(
+                f"{error}; all is saved in {folder}, and the same call goes on from there"
+            ) from None
+
+
+def restore(
+    directory: str | Path,
+    space: Space,
+    data: Data,
+    *,
+    method: Method | None = None,
+    epochs: int | None = None,
+    recipe: SearchRecipe | None = None,
+    task: Task = CLASSIFICATION,
+    operations: Mapping[str, Operation] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> Restored:
+    """Restores the supernet that `find` has trained in a folder, to ask it more; trains nothing.
+
+    Args:
+        directory: the folder that `find` was given.
+        space: as `find` was given it, like all that follows.
+        data: the images.
+        method: how it was searched.
+        epochs: of a short search.
+        recipe: of a longer one.
+        task: what was learnt and judged.
+        operations: operations of your own by name.
+        seed: of the search.
+        device: where the supernet is to be.
+
+    Returns:
+        The supernet with its data (`problem`), for `supernet.scores.SupernetScore` and `RecalibratedScore`, and the
+        strategy with what it has learnt.
+
+    Raises:
+        InputError: the folder has no finished search of these settings.
+
+    Example:
+        >>> import tempfile
+        >>> import supernet
+        >>> space, data = supernet.NasBench201(channels=4, cells=1, stages=1, nodes=2), supernet.data.digits()
+        >>> search = {"method": supernet.methods.spos(candidates=2), "epochs": 1}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = supernet.find(space, data, directory=folder, **search)
+        ...     problem = supernet.restore(folder, space, data, **search).problem
+        >>> score = supernet.scores.SupernetScore(problem, batch_size=64)
+        >>> len(supernet.explore(space, score, evaluations=3).evaluations)
+        3
+    """
+    asked = AskedSearch.of(space, data, method, epochs, recipe, operations, seed, device, directory, False)
+    return restore_stages(asked.planned, *asked.halves, data.augmentation, run_of=asked.place.quiet_run, task=task)
+
+
+def _run(
+    folder: Path | None, console: Console, seed: int, said: Mapping[str, str], progress: bool
+) -> tuple[Run, Path | None]:
+    if folder is None:
+        report: Report = ConsoleReport(console) if progress else Silent()
+        return Run(seed=seed, report=report), None
+    run = Run(
+        seed=seed,
+        report=RunReport(folder, _NAME, console),
+        checkpoint=folder / "checkpoints" / f"{_NAME}.pt",
+        fingerprint={**said, "seed": seed},
+        interruption=Interruption(),
+    )
+    return run, folder / f"{_NAME}.csv"

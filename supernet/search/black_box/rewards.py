@@ -1,0 +1,202 @@
+"""Rewards: what a policy learns from, made of how good an architecture is and of what it costs.
+
+Costs are additive: each operation on an edge that an architecture keeps has one, whatever the other edges have. To add
+a reward, write a function or a frozen dataclass: (quality, architecture, decisions) -> a number, larger where better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from supernet.runtime.errors import InputError
+from supernet.space.architecture import Decision, matters
+
+Reward = Callable[[float, Mapping[str, tuple[str, ...]], Mapping[str, Decision]], float]
+"""(quality such as the accuracy, the options kept by decision, all decisions by name) -> reward."""
+
+KILO_PARAMETERS: Mapping[str, float] = {
+    **dict.fromkeys(("none", "skip_connect", "max_pool_3x3", "avg_pool_3x3", "noise"), 0.0),
+    "sep_conv_3x3": 0.8,
+    "sep_conv_5x5": 1.312,
+    "sep_conv_7x7": 2.08,
+    "dil_conv_3x3": 0.4,
+    "dil_conv_5x5": 0.656,
+    "conv_7x1_1x7": 3.584,
+    "nor_conv_1x1": 0.256,
+    "nor_conv_3x3": 2.304,
+}
+"""Thousands of convolution weights that each operation has at 16 channels and stride 1."""
+
+
+def quality(quality: float, architecture: Mapping[str, tuple[str, ...]], decisions: Mapping[str, Decision]) -> float:
+    """Gives the quality itself, whatever an architecture costs (ENAS).
+
+    Args:
+        quality: such as the accuracy.
+        architecture: the options kept, by decision.
+        decisions: all of the space, by name.
+
+    Returns:
+        `quality`.
+
+    Example:
+        >>> quality(0.9, {}, {})
+        0.9
+    """
+    return quality
+
+
+@dataclass(frozen=True)
+class AbsoluteReward:
+    """quality + `weight` |cost / target - 1|: what costs more or less than the target is punished.
+
+    Source: Bender, Liu, Chen, Chu, Cheng, Kindermans and Le 2020, "Can Weight Sharing Outperform Random Architecture
+    Search? An Investigation With TuNAS" (CVPR), equation 3, with the weight of the authors' code. Their costs are
+    latencies on a phone, their target is that of a known network.
+
+    Args:
+        costs: operation -> its cost in any unit, 0 or more.
+        target: the cost that is wanted, above 0; None: the mean cost of architectures drawn uniformly.
+        weight: of the distance from the target, 0 or less.
+
+    Raises:
+        InputError: a number is out of its range; when it is called, an operation of an edge has no cost.
+
+    Example:
+        >>> edges = {name: Decision(name, ("a", "b")) for name in ("x", "y")}
+        >>> reward = AbsoluteReward({"a": 1.0, "b": 3.0})
+        >>> reward(0.9, {"x": ("a",), "y": ("b",)}, edges), reward(0.9, {"x": ("a",), "y": ("a",)}, edges)
+        (0.9, 0.85)
+    """
+
+    costs: Mapping[str, float] = field(default_factory=lambda: KILO_PARAMETERS)
+    target: float | None = None
+    weight: float = -0.1
+
+    def __post_init__(self) -> None:
+        _check_costs(self.costs)
+        if self.target is not None and not 0.0 < self.target < math.inf:
+            raise InputError(f"target={self.target}: needs a cost above 0, or none for the mean of drawn architectures")
+        if not -math.inf < self.weight <= 0.0:
+            raise InputError(
+                f"weight={self.weight}: needs 0 or less, such as -0.1; what costs more is to be worth less"
+            )
+
+    def __call__(
+        self, quality: float, architecture: Mapping[str, tuple[str, ...]], decisions: Mapping[str, Decision]
+    ) -> float:
+        target = mean_cost(decisions, self.costs) if self.target is None else self.target
+        if target <= 0.0:
+            raise InputError("target=None: all operations cost 0, so that no mean can be a target; give other costs")
+        return quality + self.weight * abs(cost_of(architecture, decisions, self.costs) / target - 1.0)
+
+
+@dataclass(frozen=True)
+class PowerReward:
+    """quality (reference / cost) ** `exponent` (ProxylessNAS-R).
+
+    Source: Cai, Zhu and Han 2019, "ProxylessNAS: Direct Neural Architecture Search on Target Task and Hardware" (ICLR),
+    the authors' search/nas_manager.py, whose reward it is where a target hardware is given.
+
+    Args:
+        costs: operation -> its cost in any unit, 0 or more.
+        reference: the cost at which the reward is the quality, above 0.
+        exponent: how much the cost counts, 0 or more.
+        always: the cost of what every network has, such as the stem; above 0 where an operation costs nothing.
+
+    Raises:
+        InputError: a number is out of its range; when it is called, an operation of an edge has no cost.
+
+    Example:
+        >>> edge = {"x": Decision("x", ("a", "b"))}
+        >>> reward = PowerReward({"a": 1.0, "b": 4.0}, reference=2.0, exponent=0.5)
+        >>> reward(0.5, {"x": ("b",)}, edge) / reward(0.5, {"x": ("a",)}, edge)
+        0.5
+    """
+
+    costs: Mapping[str, float]
+    reference: float
+    exponent: float = 0.1
+    always: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_costs(self.costs)
+        if not 0.0 < self.reference < math.inf:
+            raise InputError(f"reference={self.reference}: needs a cost above 0")
+        if not 0.0 <= self.exponent < math.inf:
+            raise InputError(f"exponent={self.exponent}: needs 0 or more, such as 0.1")
+        if not (0.0 if min(self.costs.values(), default=0.0) > 0.0 else math.ulp(0.0)) <= self.always < math.inf:
+            raise InputError(f"always={self.always}: needs a cost above 0, because an architecture could cost nothing")
+
+    def __call__(
+        self, quality: float, architecture: Mapping[str, tuple[str, ...]], decisions: Mapping[str, Decision]
+    ) -> float:
+        cost = self.always + cost_of(architecture, decisions, self.costs)
+        return float(quality * (self.reference / cost) ** self.exponent)
+
+
+def cost_of(
+    architecture: Mapping[str, tuple[str, ...]], decisions: Mapping[str, Decision], costs: Mapping[str, float]
+) -> float:
+    """Adds up the costs of the operations that an architecture keeps.
+
+    Args:
+        architecture: the options kept, by decision.
+        decisions: all of the space, by name.
+        costs: operation -> its cost.
+
+    Returns:
+        The sum over the edges that the architecture keeps.
+
+    Raises:
+        InputError: an operation of an edge has no cost.
+
+    Example:
+        >>> cost_of({"x": ("b",)}, {"x": Decision("x", ("a", "b"))}, {"a": 1.0, "b": 4.0})
+        4.0
+    """
+    edges = _edges(decisions, costs)
+    return float(
+        sum(costs[option] for d in edges if matters(d, architecture) for option in architecture.get(d.name, ()))
+    )
+
+
+def mean_cost(decisions: Mapping[str, Decision], costs: Mapping[str, float]) -> float:
+    """Computes the mean cost of architectures that are drawn uniformly (`random_architecture`).
+
+    Args:
+        decisions: all of the space, by name.
+        costs: operation -> its cost.
+
+    Returns:
+        The mean of `cost_of`, computed from probabilities.
+
+    Example:
+        >>> mean_cost({"x": Decision("x", ("none", "a", "b"))}, {"none": 0.0, "a": 1.0, "b": 4.0})
+        2.5
+    """
+
+    def asked(decision: Decision) -> float:
+        """How likely a decision matters; its conditions are independent of each other in the spaces there are."""
+        there = [(decisions[name], option) for name, option in decision.when if name in decisions]
+        return math.prod(asked(other) * other.keep / len(other.answers) for other, _ in there)
+
+    edges = _edges(decisions, costs)
+    return sum(asked(d) * d.keep * sum(costs[o] for o in d.answers) / len(d.answers) for d in edges)
+
+
+def _edges(decisions: Mapping[str, Decision], costs: Mapping[str, float]) -> list[Decision]:
+    """The decisions about operations, each of which has a cost."""
+    edges = [decision for decision in decisions.values() if decision.role == "operation"]
+    for decision in edges:
+        if missing := [option for option in decision.options if option not in costs]:
+            raise InputError(f"costs: none for {missing[0]!r}; give each of {', '.join(decision.options)} one")
+    return edges
+
+
+def _check_costs(costs: Mapping[str, float]) -> None:
+    for name, cost in costs.items():
+        if not 0.0 <= cost < math.inf:
+            raise InputError(f"costs.{name}={cost}: needs 0 or more")
