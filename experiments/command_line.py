@@ -33,6 +33,7 @@ _BARE = (*_ELSEWHERE[:3], "--help", "-h", "--version", "--resolve", "--run", "-r
 _DIRECTORIES = ("hydra.run.dir", "hydra.sweep.dir")
 AS_THEY_ARE = ("data.path", "data.root", "data.source", "table.path", "genotype", "name", *_DIRECTORIES)
 _FOREIGN = re.compile(r"[^,\[\]{}:'\"()]*[^\x00-\x7f,\[\]{}:'\"()][^,\[\]{}:'\"()]*")  # between brackets and commas
+LAPTOP = "experiment=laptop"
 _SETTINGS = {f.name for f in fields(Config)}
 _SEVERAL = ("objective", "experiment")  # groups of which more than one option can be taken
 _FOLLOWED = ("space", "optimizer", "method", "candidates", "protocol")  # those that conf/config.yaml refers to
@@ -61,9 +62,26 @@ def prepared(given: Sequence[str]) -> list[str]:
             made.append(plain[-1])
     if not sweeping and not any(word.startswith("resume=") for word in plain):
         _refuse_sweep(plain)
-    if not any(word.partition("=")[0] in _ELSEWHERE for word in made) and "hydra.searchpath" not in " ".join(plain):
-        _check_names([word for word in plain if not word.startswith("resume=")], tuple(folders))
+    if _wants_laptop(plain):
+        made.append(LAPTOP)
+        plain.append(LAPTOP)
+    resumed = any(word.startswith("resume=") for word in plain)  # of another run's settings: `resume` checks them
+    elsewhere = any(word.partition("=")[0] in _ELSEWHERE for word in made) or "hydra.searchpath" in " ".join(plain)
+    if not resumed and not elsewhere:
+        _check_names(plain, tuple(folders))
     return made
+
+
+def _wants_laptop(words: Sequence[str]) -> bool:
+    """Whether images are chosen and no experiment: the default's network, of one small cell, is made for the digits."""
+    keys = [word.lstrip("+").partition("=")[0] for word in words]
+    chosen = [word.partition("=")[2] for word in words if word.startswith("data=")]
+    return bool(chosen) and chosen[-1] != "digits" and not {"experiment", "space", "resume"} & set(keys)
+
+
+def only_looks(words: Sequence[str]) -> bool:
+    """Whether nothing is run: help or settings are shown."""
+    return any(word.split("=")[0] in ("--cfg", "-c", "--info", "-i", "--help", "-h", *_ELSEWHERE[:3]) for word in words)
 
 
 def readable(word: str, sweeping: bool = False) -> str:

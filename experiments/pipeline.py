@@ -64,7 +64,8 @@ def main() -> None:
     logging.raiseExceptions = False  # a log that a full disk does not take is no reason for tracebacks
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over, instead of printing several lines and leaving
     try:
-        given = words.prepared(sys.argv[1:])
+        typed = sys.argv[1:]
+        given = words.prepared(typed)
         if given == ["--version"]:
             print(f"supernet {__version__}")
             return
@@ -74,6 +75,8 @@ def main() -> None:
         began = resume.start(given)
         sys.argv[1:] = began.words
         words.check_options(began.words, began.folders)
+        if words.LAPTOP in given and words.LAPTOP not in typed and not words.only_looks(given):
+            say(f"supernet: {words.LAPTOP}, as no experiment was chosen: the default's network is made for the digits")
         with reader_may_stop(), ExitStack() as locks:
             if began.directory is not None:
                 _lock(began.directory, locks)

@@ -9,6 +9,7 @@ from supernet.estimation.costs import CostScore
 from supernet.estimation.scores import Measured, Score
 from supernet.estimation.short_training import Fidelity, ShortTrainingScore
 from supernet.estimation.supernet_accuracy import RecalibratedScore, SupernetScore
+from supernet.estimation.zero_cost.score import ZeroCostScore
 
 __all__ = [
     "CostScore",
@@ -20,6 +21,7 @@ __all__ = [
     "ShortTrainingScore",
     "SupernetScore",
     "TableScore",
+    "ZeroCostScore",
 ]
 
 

@@ -18,7 +18,14 @@ from supernet.training.loop import Recipe
 
 SPACE = supernet.Darts(channels=4, cells=3, nodes=2)
 MICRO = supernet.NasBench201(channels=4, cells=1, stages=2, nodes=2)
-SIZES = ["experiment=laptop", "space.channels=4", "space.cells=3", "space.nodes=2", "search.epochs=2", "retrain.epochs=1"]
+SIZES = [
+    "experiment=laptop",
+    "space.channels=4",
+    "space.cells=3",
+    "space.nodes=2",
+    "search.epochs=2",
+    "retrain.epochs=1",
+]
 SIZES += ["retrain.network.darts.channels=6", "retrain.network.darts.cells=3", "baseline.random=0"]
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import kendalltau, rankdata
+from scipy.stats import rankdata
 
+from supernet.estimation.rank_statistics import precision, rho, tau, top_tau
 from supernet.runtime.files import write_whole
 
 TRUTH = {"cifar10_test_200": "CIFAR-10", "cifar100_test_200": "CIFAR-100", "imagenet16_120_test_200": "ImageNet16-120"}
@@ -59,6 +60,7 @@ class Correlations:
         connected: Spearman's rho over the cells with a path from input to output alone.
         top: Spearman's rho within the tenth of the cells that is truly best.
         top_interval: its 95 % bootstrap interval.
+        top_tau: Kendall's tau-b within it.
         precision: the share of the truly best tenth in the tenth that the column puts first.
         others: Spearman's rho with the test accuracies on the other data sets, by their columns.
         bar: whether rho is near a published figure where two agree or there is one; None where there is none, or two
@@ -73,16 +75,10 @@ class Correlations:
     connected: float
     top: float
     top_interval: tuple[float, float]
+    top_tau: float
     precision: float
     others: dict[str, float]
     bar: bool | None
-
-
-def spearman(firsts: np.ndarray, seconds: np.ndarray) -> float:
-    """Spearman's rho; infinities have a rank like other numbers. NaN where one side is the same everywhere."""
-    one, two = rankdata(firsts) - (len(firsts) + 1) / 2, rankdata(seconds) - (len(seconds) + 1) / 2
-    scale = math.sqrt(float(one @ one) * float(two @ two))
-    return float(one @ two) / scale if scale else math.nan
 
 
 def interval(firsts: np.ndarray, seconds: np.ndarray, resamples: int = RESAMPLES) -> tuple[float, float]:
@@ -102,29 +98,33 @@ def correlate(
     """All correlations of one column, of which every cell has a value."""
     known = np.where(np.isfinite(values), values, -np.inf)
     accuracy, *_ = truths.values()
-    best = np.argsort(-accuracy, kind="stable")[: max(1, round(SHARE * len(accuracy)))]
-    first = np.argsort(-known, kind="stable")[: len(best)]
-    rho = spearman(known, accuracy)
+    best = accuracy >= np.sort(accuracy)[-math.ceil(SHARE * len(accuracy))]
+    overall = _or_nan(rho(known, accuracy))
     return Correlations(
         n=len(values),
         not_finite=int((~np.isfinite(values)).sum()),
-        rho=rho,
+        rho=overall,
         interval=interval(known, accuracy, resamples),
-        tau=float(kendalltau(rankdata(known), accuracy).statistic),
-        connected=spearman(known[connected], accuracy[connected]),
-        top=spearman(known[best], accuracy[best]),
+        tau=_or_nan(tau(known, accuracy)),
+        connected=_or_nan(rho(known[connected], accuracy[connected])),
+        top=_or_nan(rho(known[best], accuracy[best])),
         top_interval=interval(known[best], accuracy[best], resamples),
-        precision=len(set(best.tolist()) & set(first.tolist())) / len(best),
-        others={column: spearman(known, values) for column, values in list(truths.items())[1:]},
-        bar=_meets(name, rho),
+        top_tau=_or_nan(top_tau(known, accuracy)),
+        precision=_or_nan(precision(known, accuracy)),
+        others={column: _or_nan(rho(known, other)) for column, other in list(truths.items())[1:]},
+        bar=_meets(name, overall),
     )
 
 
-def _meets(name: str, rho: float) -> bool | None:
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _meets(name: str, overall: float) -> bool | None:
     figures = [three[0] for three in PUBLISHED.get(name, ()) if three is not None]
     if not figures or max(figures) - min(figures) > AGREE:
         return None
-    return any(abs(rho - figure) <= NEAR for figure in figures)
+    return any(abs(overall - figure) <= NEAR for figure in figures)
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -153,17 +153,17 @@ def _numbers(rows: Sequence[dict[str, str]], column: str) -> np.ndarray:
 def tables(found: dict[str, Correlations]) -> list[str]:
     """Markdown: the correlations on CIFAR-10 beside the published ones, and those with the other data sets' truth."""
     head = ["proxy", "n", "not finite", "Spearman, 95 %", "published", "bar", "Kendall", "connected cells"]
-    lines = _table([*head, "in the top decile, 95 %", "precision"])
+    lines = _table([*head, "in the top decile: Spearman, 95 %", "Kendall", "precision"])
     for name, c in sorted(found.items(), key=lambda item: -item[1].rho):
         bar = {True: "met", False: "missed", None: "-"}[c.bar]
-        rho, top = f"{c.rho:.3f} ({_range(c.interval)})", f"{c.top:.2f} ({_range(c.top_interval)})"
-        cells = [name, f"{c.n:,}", f"{c.not_finite}", rho, _published(name, 0), bar, f"{c.tau:.3f}"]
-        lines.append(_row([*cells, f"{c.connected:.3f}", top, f"{c.precision:.2f}"]))
+        overall, top = f"{c.rho:.3f} ({_range(c.interval)})", f"{c.top:.2f} ({_range(c.top_interval)})"
+        cells = [name, f"{c.n:,}", f"{c.not_finite}", overall, _published(name, 0), bar, f"{c.tau:.3f}"]
+        lines.append(_row([*cells, f"{c.connected:.3f}", top, f"{c.top_tau:.2f}", f"{c.precision:.2f}"]))
     lines += ["", *_table(["proxy", "CIFAR-100", "published", "ImageNet16-120", "published"])]
     for name, c in sorted(found.items(), key=lambda item: -item[1].rho):
         cells = []
-        for place, rho in enumerate(c.others.values(), 1):
-            cells += [f"{rho:.3f}", _published(name, place)]
+        for place, other in enumerate(c.others.values(), 1):
+            cells += [f"{other:.3f}", _published(name, place)]
         lines.append(_row([name, *cells]))
     return lines
 

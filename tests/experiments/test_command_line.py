@@ -153,6 +153,24 @@ def test_what_is_there_passes(tmp_path):
     assert prepared(["resume=a (1)"]) == ["resume=a (1)"]
 
 
+@pytest.mark.parametrize(
+    ("given", "laptop"),
+    [
+        (["data=npz", "data.path=x"], True),
+        (["data=cifar10", "method=pc_darts"], True),
+        (["-m", "data=npz", "data.path=x", "seed=0,1"], True),
+        ([], False),
+        (["data=digits"], False),
+        (["data=npz", "data.path=x", "experiment=digits"], False),
+        (["data=npz", "data.path=x", "space=darts"], False),
+        (["resume=runs/x", "data.download=true"], False),
+    ],
+)
+def test_images_of_another_kind_take_the_laptops_experiment(given, laptop):
+    """The default's network is one small cell for 8 x 8 digits: photographs want a larger one."""
+    assert ("experiment=laptop" in prepared(given)) == laptop
+
+
 def test_the_version_is_ours(supernet):
     code, printed = supernet("--version")
     assert (code, printed) == (0, "supernet 0.1.0\n")

@@ -62,9 +62,8 @@ def test_a_stopped_measurement_goes_on_and_measures_the_same(benchmarks, monkeyp
         {k: v for k, v in row.items() if k not in times} for row in rows
     ]
     assert len(measured) == 4
-    with pytest.raises(SystemExit, match="was measured with other settings"):
-        monkeypatch.setattr("sys.argv", [*script.sys.argv, "--seed=1"])
-        script.main()
+    code, _ = call(script, monkeypatch, tmp_path, "--seed=1")
+    assert "was measured with other settings" in code
 
 
 def test_correlations_are_scipys_and_what_is_not_finite_is_last(benchmarks):
@@ -87,7 +86,7 @@ def test_correlations_are_scipys_and_what_is_not_finite_is_last(benchmarks):
     assert found.interval[1] - found.interval[0] == pytest.approx(4 / math.sqrt(60) * (1 - found.rho**2), rel=0.4)
 
 
-@pytest.mark.parametrize(("rho", "met"), [(0.711, True), (0.70, True), (0.699, False), (0.768, False)])
+@pytest.mark.parametrize(("rho", "met"), [(0.711, True), (0.701, True), (0.699, False), (0.768, False)])
 def test_the_bar_is_three_hundredths_from_one_of_the_published_figures(benchmarks, rho, met):
     assert benchmarks[1]._meets("synflow", rho) is met  # published: 0.737 and 0.73
     assert benchmarks[1]._meets("fisher", rho) is None  # published: 0.36 and 0.50, which do not agree
@@ -100,7 +99,7 @@ def test_the_recorded_page_is_of_the_recorded_rows(benchmarks):
     again = correlations.summarise(RECORDED, resamples=20)
     assert set(again) == set(recorded) >= {"synflow", "naswot", "params"}
     for name, found in again.items():
-        for figure in ("n", "not_finite", "rho", "tau", "connected", "top", "precision", "others", "bar"):
+        for figure in ("n", "not_finite", "rho", "tau", "connected", "top", "top_tau", "precision", "others", "bar"):
             assert getattr(recorded[name], figure) == pytest.approx(getattr(found, figure), abs=1e-9), (name, figure)
         assert recorded[name].interval[0] < found.rho < recorded[name].interval[1]
     page = RECORDED.with_suffix(".md").read_text()

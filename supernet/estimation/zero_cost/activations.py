@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import weakref
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from supernet.estimation.zero_cost.probe import Layer, Probe, as_in_training, hooked, main_modules, twin
+from supernet.estimation.zero_cost.probe import Layer, Probe, as_in_training, hooked, main_modules
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
 
@@ -33,6 +34,13 @@ def naswot(probe: Probe) -> float:
 
     Raises:
         InputError: the network has no ReLU.
+
+    Example:
+        >>> from supernet.data.batches import Batch
+        >>> network = nn.Sequential(nn.ReLU(), nn.Linear(2, 2))
+        >>> probe = Probe(network, [Batch(torch.tensor([[1.0, -1.0], [-1.0, 1.0]]), torch.tensor([0, 1]))])
+        >>> round(math.exp(naswot(probe)), 6)  # K = [[2, 0], [0, 2]]
+        4.0
 
     Source: Mellor et al. 2021 (NASWOT), equations 1 and 2.
     """
@@ -77,6 +85,13 @@ def zen(probe: Probe) -> float:
     Raises:
         InputError: no module of the network gives features (batch, channels, height, width).
 
+    Example:
+        >>> from supernet.data.batches import Batch
+        >>> network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2, 2))  # without norms
+        >>> probe = Probe(network, [Batch(torch.zeros(4, 1, 3, 3), torch.zeros(4, dtype=torch.int64))])
+        >>> zen(probe) == zen_terms(probe).distance
+        True
+
     Source: Lin et al. 2021 (Zen-NAS), algorithm 1. Its author calls it not meaningful in NAS-Bench-201.
     """
     terms = zen_terms(probe)
@@ -111,7 +126,7 @@ def zen_terms(probe: Probe) -> ZenTerms:
     Raises:
         InputError: as there.
     """
-    network, draws = twin(probe.network).train(), generator(probe.seed, _STREAM)
+    network, draws = copy.deepcopy(probe.network).train(), generator(probe.seed, _STREAM)
     norms = _initialise(network, draws)
     like = probe.batch.images
     first = torch.randn(like.shape, generator=draws).to(like)

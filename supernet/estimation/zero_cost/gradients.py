@@ -17,6 +17,16 @@ def snip(probe: Probe) -> float:
     Returns:
         The sum, larger for a better network.
 
+    Example:
+        >>> from supernet.data.batches import Batch
+        >>> layer = torch.nn.Linear(1, 2, bias=False)
+        >>> layer.weight.data = torch.tensor([[1.0], [1.0]])
+        >>> probe = Probe(layer, [Batch(torch.ones(1, 1), torch.tensor([0]))])
+        >>> probe.gradients[0].flatten().tolist()
+        [-0.5, 0.5]
+        >>> snip(probe)
+        1.0
+
     Source: Lee, Ajanthan and Torr 2019; as a score of networks Abdelfattah et al. 2021, equation 1.
     """
     return float(sum(terms.abs().sum() for terms in _weights_times(probe, probe.gradients)))
@@ -33,6 +43,16 @@ def plain(probe: Probe) -> float:
     Returns:
         The sum.
 
+    Example:
+        >>> from supernet.data.batches import Batch
+        >>> layer = torch.nn.Linear(1, 2, bias=False)
+        >>> layer.weight.data = torch.tensor([[1.0], [1.0]])
+        >>> probe = Probe(layer, [Batch(torch.ones(1, 1), torch.tensor([0]))])
+        >>> probe.gradients[0].flatten().tolist()
+        [-0.5, 0.5]
+        >>> plain(probe)
+        0.0
+
     Source: Abdelfattah et al. 2021, their code's "plain".
     """
     return float(sum(terms.sum() for terms in _weights_times(probe, probe.gradients)))
@@ -46,6 +66,16 @@ def grad_norm(probe: Probe) -> float:
 
     Returns:
         The sum, larger for a better network.
+
+    Example:
+        >>> from supernet.data.batches import Batch
+        >>> layer = torch.nn.Linear(1, 2, bias=False)
+        >>> layer.weight.data = torch.tensor([[1.0], [1.0]])
+        >>> probe = Probe(layer, [Batch(torch.ones(1, 1), torch.tensor([0]))])
+        >>> probe.gradients[0].flatten().tolist()
+        [-0.5, 0.5]
+        >>> round(grad_norm(probe), 4)
+        0.7071
 
     Source: Abdelfattah et al. 2021, section 3.1.
     """
@@ -64,6 +94,14 @@ def grasp(probe: Probe) -> float:
     Returns:
         The sum, larger for a better network.
 
+    Example:
+        >>> from supernet.data.batches import Batch
+        >>> layer = torch.nn.Linear(1, 2, bias=False)
+        >>> layer.weight.data = torch.tensor([[1.0], [-1.0]])
+        >>> probe = Probe(layer, [Batch(torch.ones(1, 1), torch.tensor([0]))])
+        >>> round(grasp(probe), 4)
+        0.0501
+
     Source: Wang, Zhang and Grosse 2020; as a score Abdelfattah et al. 2021, equation 1.
     """
     return -float(sum(terms.sum() for terms in _weights_times(probe, probe.hessian_gradients)))
@@ -81,6 +119,16 @@ def fisher(probe: Probe, *, copied: bool = True) -> float:
 
     Returns:
         The sum, larger for a better network.
+
+    Example:
+        >>> from supernet.data.batches import Batch
+        >>> layer = torch.nn.Linear(1, 2, bias=False)
+        >>> layer.weight.data = torch.tensor([[1.0], [1.0]])
+        >>> probe = Probe(layer, [Batch(torch.ones(1, 1), torch.tensor([0]))])
+        >>> probe.gradients[0].flatten().tolist()
+        [-0.5, 0.5]
+        >>> fisher(probe)  # 1/2 (1 x -0.5)^2 + 1/2 (1 x 0.5)^2
+        0.25
 
     Source: Theis et al. 2018; Turner et al. 2020; Abdelfattah et al. 2021, equation 2.
     """
@@ -104,6 +152,16 @@ def zico(probe: Probe, *, absolute: bool = False) -> float:
 
     Returns:
         The sum, larger for a better network.
+
+    Example:
+        >>> from supernet.data.batches import Batch
+        >>> layer = torch.nn.Linear(1, 2, bias=False)
+        >>> layer.weight.data = torch.tensor([[1.0], [1.0]])
+        >>> probe = Probe(layer, [Batch(torch.ones(1, 1), torch.tensor([label])) for label in (0, 1)])
+        >>> [gradient.flatten().tolist() for (gradient,) in probe.gradients_of_batches]
+        [[-0.5, 0.5], [0.5, -0.5]]
+        >>> round(zico(probe), 4)  # log 2: mean |g| and std g are 0.5 for both weights
+        0.6931
 
     Source: Li et al. 2023, equation 12, and its code.
     """

@@ -23,6 +23,12 @@ def jacov(probe: Probe) -> float:
     Returns:
         The score, larger for a better network; NaN where the logits do not depend on an image.
 
+    Example:
+        >>> from supernet.data.batches import Batch
+        >>> layer = torch.nn.Linear(3, 2)  # it treats all images alike: the eigenvalues are 2 and 0
+        >>> round(jacov(Probe(layer, [Batch(torch.randn(2, 3), torch.tensor([0, 1]))])), -3)
+        -100000.0
+
     Source: Mellor et al. 2020, version 1, section 3; Abdelfattah et al. 2021 call it jacob_cov.
     """
     correlations = correlations_of(probe.jacobian)
@@ -42,6 +48,12 @@ def epe(probe: Probe) -> float:
 
     Returns:
         The score, larger for a better network; NaN where the logits do not depend on an image.
+
+    Example:
+        >>> from supernet.data.batches import Batch
+        >>> layer = torch.nn.Linear(3, 2)  # all correlations are 1: |log(1 + 1e-5)| for each
+        >>> round(epe(Probe(layer, [Batch(torch.randn(4, 3), torch.tensor([0, 1, 1, 1]))])), 6)
+        0.0001
 
     Source: Lopes, Alirezazadeh and Alexandre 2021 (EPE-NAS), equations 4 to 6.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -200,11 +199,6 @@ def hooked(modules: Sequence[nn.Module], hook: Callable[[Any, Any, Any], Tensor 
         for module in modules:
             stack.callback(module.register_forward_hook(hook).remove)
         yield
-
-
-def twin(network: nn.Module) -> nn.Module:
-    """Copies a network, for proxies that change its weights."""
-    return copy.deepcopy(network)
 
 
 def _gradients(

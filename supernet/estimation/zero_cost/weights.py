@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
-from supernet.estimation.zero_cost.probe import Probe, hooked, layers_of, logits_of, twin
+from supernet.estimation.zero_cost.probe import Probe, hooked, layers_of, logits_of
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
@@ -22,9 +24,17 @@ def synflow(probe: Probe) -> float:
     Returns:
         The score, larger for a better network; -inf where no path leads from the image to the logits.
 
+    Example:
+        >>> from supernet.data.batches import Batch
+        >>> layer = nn.Linear(2, 1, bias=False)
+        >>> layer.weight.data = torch.tensor([[3.0, -1.0]])
+        >>> probe = Probe(nn.Sequential(nn.Flatten(), layer), [Batch(torch.zeros(1, 1, 1, 2), torch.tensor([0]))])
+        >>> round(synflow(probe), 6) == round(torch.tensor(4.0).log().item(), 6)  # |3| + |-1|
+        True
+
     Source: Tanaka et al. 2020, equation 2; as a score Abdelfattah et al. 2021.
     """
-    network = twin(probe.network).double().eval()
+    network = copy.deepcopy(probe.network).double().eval()
     for parameter in network.parameters():
         parameter.data.abs_()
     weights = [layer.weight for layer in layers_of(network)]
@@ -47,6 +57,12 @@ def l2_norm(probe: Probe) -> float:
 
     Returns:
         The sum.
+
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> layer.weight.data = torch.tensor([[3.0, -4.0]])
+        >>> l2_norm(Probe(layer, []))
+        5.0
 
     Source: Abdelfattah et al. 2021, their code's "l2_norm".
     """
