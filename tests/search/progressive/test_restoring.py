@@ -63,7 +63,7 @@ def test_what_is_not_there_not_finished_or_another_search(tmp_path):
     with pytest.raises(InputError, match="checkpoint=None"):
         restore_stages(search, half(1), half(2), AUGMENTATION, run_of=lambda name: Run())
     search_stages(search, half(1), half(2), AUGMENTATION, **arguments(tmp_path))
-    with pytest.raises(InputError, match="search.epochs is 2 there and 3 in this run"):
+    with pytest.raises(InputError, match=r"search\.epochs is 2 there and 3 in this run"):
         restore_stages(planned(epochs=3), half(1), half(2), AUGMENTATION, **arguments(tmp_path))
     path = tmp_path / "search.pt"
     content = torch.load(path, weights_only=True)
