@@ -144,7 +144,7 @@ def training(
     run = replace(job.template, checkpoint=None)
     recipe, augmentation, task = job.retrain_recipe, job.data.augmentation, job.task
     score = ShortTrainingScore(job.final, train, valid, augmentation, recipe, run, task, fidelity, schedule)
-    return Judge(score, task.score)
+    return Judge(score, task.score, rungs=score)
 
 
 def _images(job: Job, count: int, batch_size: int) -> list[Batch]:
