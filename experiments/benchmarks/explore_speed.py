@@ -67,7 +67,8 @@ class PlainPasses:
         return (logits.argmax(1) == batch.labels).sum() if self.judged else logits[0, 0]
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
+    """The sizes, from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--space", choices=("micro", "nasbench201", "darts"), default="micro")
     parser.add_argument("--channels", type=int, default=8)
@@ -79,7 +80,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path)
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = arguments()
     device = torch.device(given.device)
     spaces: dict[str, Any] = {
         "micro": NasBench201(channels=given.channels, cells=given.cells, stages=1, nodes=2),

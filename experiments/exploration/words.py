@@ -74,7 +74,9 @@ def asked(given: Sequence[str]) -> Asked:
             seeds = _seeds(value)
         elif key == "output":
             output = _output(value)
-        elif root in _OF_THE_RUN or (run is not None and root not in (*SEVERAL, *_PLAIN)):
+        elif root in _OF_THE_RUN and run is None:
+            raise InputError(f"{word}: is for the run that is explored, and there is none; leave it out")
+        elif run is not None and root not in (*SEVERAL, *_PLAIN):
             for_the_run.append(command_line.readable(word))
         elif root in (*SEVERAL, *_PLAIN):
             rest.append(word)

@@ -306,6 +306,8 @@ def test_mistakes_are_one_line(explore, uniform, words, says):
         (["space=micro", "discretiser=argmax"], "discretiser=argmax: needs a run"),
         (["space=micro", "output=picks"], "output=picks: is no folder"),
         (["nowhere"], "nowhere: no such folder"),
+        (["space=micro", "runtime.threads=1"], "runtime.threads=1: is for the run that is explored"),
+        (["space=micro", "spce=2"], "spce=2: no such setting; did you mean space"),
     ],
 )
 def test_mistakes_without_a_run(explore, tmp_path, words, says):
