@@ -43,6 +43,7 @@ SLOW, WIDE = "grasp", "naswot_128"
 SHARED = (*(name for name in PROXIES if name != SLOW), "fisher_once", "zen_passes", "zico_absolute")
 COLUMNS = ("index", "arch", *TRUTH, *BASELINES, *SHARED, "seconds", SLOW, f"{SLOW}_seconds", WIDE)
 Row = dict[str, str]
+Step = Callable[[str], Row]
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,12 @@ class Cells:
     def measure_wide(self, arch: str) -> Row:
         """NASWOT with twice the images, as its authors have it."""
         return _texts({WIDE: naswot(Probe(self.slow.probe(from_string(arch)).network, [self.wide]))})
+
+    def steps(self, all_of_them: bool) -> dict[str, Step]:
+        """What is measured after what, by a column that says whether it is done."""
+        first: dict[str, Step] = {"seconds": self.measure_shared}
+        later: dict[str, Step] = {f"{SLOW}_seconds": self.measure_slow, WIDE: self.measure_wide}
+        return first | later if all_of_them else first
 
 
 def _texts(values: dict[str, float]) -> Row:
@@ -123,11 +130,10 @@ def write_rows(path: Path, settings: str, rows: list[Row]) -> None:
     write_whole(path, f"{settings}\n{text.getvalue()}")
 
 
-def measure(rows: list[Row], cells: Cells, until: float, save: Callable[[], None]) -> bool:
+def measure(rows: list[Row], steps: dict[str, Step], until: float, save: Callable[[], None]) -> bool:
     """Fills in what rows lack until the time is over. Returns whether all is there."""
-    steps = [("seconds", cells.measure_shared), (f"{SLOW}_seconds", cells.measure_slow), (WIDE, cells.measure_wide)]
     saved = time.monotonic()
-    for column, step in steps:
+    for column, step in steps.items():
         for number, row in enumerate(rows, 1):
             if row.get(column):
                 continue
@@ -148,20 +154,24 @@ def main() -> None:
     parser.add_argument("table", type=Path, help="NAS-Bench-201 as a CSV file, with its test accuracies and parameters")
     parser.add_argument("--cells", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=64, help="images; NASWOT is measured on twice as many, too")
-    parser.add_argument("--seed", type=int, default=0, help="of the cells, the batches and the initial weights")
+    parser.add_argument("--draw", type=int, default=0, help="the seed by which the cells are drawn")
+    parser.add_argument("--seed", type=int, default=0, help="of the batches and the initial weights")
+    parser.add_argument("--shared", action="store_true", help="leave out grasp and the wide NASWOT")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="after which the call ends")
     parser.add_argument("--output", type=Path, default=Path("experiments/results/proxies"), help="without an ending")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     until = time.monotonic() + arguments.seconds
-    chosen = {"cells": arguments.cells, "batch": arguments.batch, "seed": arguments.seed}
-    settings = "# " + ", ".join(f"{name}={value}" for name, value in {"data": arguments.data.stem, **chosen}.items())
+    chosen = {name: getattr(arguments, name) for name in ("cells", "draw", "batch", "seed")}
+    chosen = {"data": arguments.data.stem, **chosen}
+    settings = "# " + ", ".join(f"{name}={value}" for name, value in chosen.items())
     path = arguments.output.with_suffix(".csv")
-    rows = read_rows(path, settings, draw(arguments.table, arguments.cells, arguments.seed))
+    rows = read_rows(path, settings, draw(arguments.table, arguments.cells, arguments.draw))
     cells = prepare(arguments.data, arguments.batch, arguments.seed)
-    whole = measure(rows, cells, until, lambda: write_rows(path, settings, rows))
+    steps = cells.steps(all_of_them=not arguments.shared)
+    whole = measure(rows, steps, until, lambda: write_rows(path, settings, rows))
     write_rows(path, settings, rows)
-    record = {"settings": {**chosen, "data": arguments.data.stem}, "machine": machine(torch.device("cpu"))}
+    record = {"settings": chosen, "machine": machine(torch.device("cpu"))}
     write_summary(arguments.output, record, summarise(path))
     sys.exit(0 if whole else 75)
 

@@ -46,6 +46,8 @@ def test_a_stopped_measurement_goes_on_and_measures_the_same(benchmarks, monkeyp
     lines += [f"{cell.format(op)},{n}.5,{n},{n},100,200" for cell in CELLS for n, op in enumerate(OPERATIONS)]
     (tmp_path / "table.csv").write_text("\n".join(lines) + "\n")
     assert call(script, monkeypatch, tmp_path, "--seconds=0") == (75, [])
+    code, rows = call(script, monkeypatch, tmp_path, "--shared")
+    assert (code, [row["grasp"] for row in rows]) == (0, [""] * 3)
     measured = []
     step = script.Cells.measure_slow
     monkeypatch.setattr(script.Cells, "measure_slow", lambda cells, arch: measured.append(arch) or step(cells, arch))
