@@ -14,6 +14,7 @@ from supernet.runtime.parameter_slots import ParameterSlots
 from supernet.space.architecture import Architecture, Decision, Weights
 from supernet.space.cells import Cell
 from supernet.space.choices import Choice, OperationChoice, Together
+from supernet.space.operations import Zero
 
 
 class Supernet(nn.Module):
@@ -202,4 +203,20 @@ def _decide(cell: Cell, architecture: Architecture) -> None:
                 operations = [edge.candidates[option] for option in options]
                 edge = operations[0] if len(operations) == 1 else Together(operations)
             kept[name] = edge
+    _leave_out_dead_states(cell, kept, incoming)
     cell.edges, cell.incoming = kept, incoming
+
+
+def _leave_out_dead_states(cell: Cell, kept: nn.ModuleDict, incoming: list[list[tuple[int, str]]]) -> None:
+    """Leaves the states that nothing but "none" reads one edge, which is "none": what they are has no effect."""
+    first, alive = len(cell.preprocess), set(cell.output)
+    for number in reversed(range(first, first + len(incoming))):
+        arriving = incoming[number - first]
+        if number in alive:
+            alive |= {source for source, name in arriving if not isinstance(kept[name], Zero)}
+            continue
+        nothing = [(edge, cell.edges[edge[1]]) for edge in arriving]
+        for edge, choice in nothing:
+            if isinstance(choice, OperationChoice) and "none" in choice.candidates:
+                incoming[number - first], kept[edge[1]] = [edge], choice.candidates["none"]
+                break
