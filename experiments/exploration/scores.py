@@ -57,11 +57,14 @@ def supernet(material: Material, *, batch_size: int | None = None, batches: int 
     return Judge(SupernetScore(problem, batch_size or _batch(material), batches), problem.task.score)
 
 
-def recalibrated(material: Material, *, batch_size: int | None = None, batches: int = 4) -> Judge:
+def recalibrated(
+    material: Material, *, batch_size: int | None = None, batches: int = 4, valid_batches: int | None = None
+) -> Judge:
     """The supernet's accuracy with norms recalibrated for each architecture."""
     problem = material.problem("score=recalibrated")
-    _above_zero(batch_size=batch_size, batches=batches)
-    return Judge(RecalibratedScore(problem, batch_size or _batch(material), batches), problem.task.score)
+    _above_zero(batch_size=batch_size, batches=batches, valid_batches=valid_batches)
+    score = RecalibratedScore(problem, batch_size or _batch(material), batches, valid_batches)
+    return Judge(score, problem.task.score)
 
 
 def table(material: Material, *, column: str | None = None, seconds: str | None = None) -> Judge:

@@ -141,8 +141,7 @@ class SupernetScore:
             return _judged(problem, weights, ready)
 
     def _images(self) -> Source:
-        valid, stream = self.problem.valid, generator(self.problem.run.seed, _BATCHES_STREAM)
-        return valid if self.batches is None else _some(valid, self.batches * self.batch_size, stream)
+        return _judging(self.problem, self.batches, self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -153,11 +152,13 @@ class RecalibratedScore:
         problem: its supernet, in training mode; `train` recalibrates and `valid` judges.
         batch_size: images at once.
         batches: how many training batches the statistics are taken from, at most.
+        valid_batches: how many validation batches judge, the same at every call; None: all of that half.
     """
 
     problem: SearchProblem
     batch_size: int
     batches: int = 4
+    valid_batches: int | None = None
     _training: _Ready = field(default_factory=_Ready, init=False, repr=False, compare=False)
     _valid: _Ready = field(default_factory=_Ready, init=False, repr=False, compare=False)
 
@@ -178,7 +179,7 @@ class RecalibratedScore:
             recalibrated(supernet, images, lambda x: supernet(x, weights)),
             evaluating(supernet),
         ):
-            valid = self._valid(problem, size, lambda: problem.valid)
+            valid = self._valid(problem, size, lambda: _judging(problem, self.valid_batches, size))
             score = _judged(problem, weights, valid)
         return Measured({problem.task.score: score}, {"images": float(self._valid.count + self._training.count)})
 
@@ -195,6 +196,12 @@ def _judged(problem: SearchProblem, weights: Weights, batches: Iterable[Batch]) 
     with torch.inference_mode():
         tallies = [task.tally(problem.supernet(task.inputs(batch), weights), batch) for batch in batches]
         return dict(task.scores(sum(tallies[1:], tallies[0])))[task.score]
+
+
+def _judging(problem: SearchProblem, batches: int | None, size: int) -> Source:
+    """The validation images that judge: so many batches of them, or all."""
+    stream = generator(problem.run.seed, _BATCHES_STREAM)
+    return problem.valid if batches is None else _some(problem.valid, batches * size, stream)
 
 
 def _some(source: Source, count: int, stream: torch.Generator) -> Source:

@@ -292,3 +292,11 @@ def test_batches_are_made_once_as_far_as_memory_goes(monkeypatch, room, reads):
         given.valid.read.clear()
         assert score(cell(given, number)) == expected(cell(given, number)), "the same to the bit"
         assert sum(given.valid.read) == sum(wanted)
+
+
+def test_recalibrated_norms_can_be_judged_on_some_batches():
+    asked = problem(single=True).on_device()
+    found = cell(asked)
+    few, whole = RecalibratedScore(asked, 4, 1, 2)(found), RecalibratedScore(asked, 4, 1)(found)
+    assert few.cost["images"] == 4 + 2 * 4 < whole.cost["images"]
+    assert few == RecalibratedScore(asked, 4, 1, 2)(found)
