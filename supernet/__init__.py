@@ -2,8 +2,8 @@
 
 `supernet.data` reads images, `supernet.spaces` has the spaces and `supernet.methods` the methods of the literature,
 `supernet.tables` what is known of architectures, `supernet.scores` and `supernet.explorers` what judges them and what
-proposes them. `find` searches, `explore` tries architectures one after the other, `train` makes a model, `judge` tests
-it, `load` reads one from a file.
+proposes them. `find` searches, `explore` tries architectures one after the other, `restore` brings a trained supernet
+back for that, `train` makes a model, `judge` tests it, `load` reads one from a file.
 """
 
 from supernet import data, explorers, scores
@@ -11,7 +11,7 @@ from supernet.api import find, judge, train
 from supernet.deployment.loading import load
 from supernet.estimation import benchmark_tables as tables
 from supernet.estimation.scores import Measured
-from supernet.exploration import explore
+from supernet.exploration import explore, restore
 from supernet.genotypes.literature import published
 from supernet.genotypes.parsing import read_genotype
 from supernet.runtime.errors import InputError
@@ -47,6 +47,7 @@ __all__ = [
     "published",
     "random_cell",
     "read_genotype",
+    "restore",
     "scores",
     "spaces",
     "tables",

@@ -10,7 +10,7 @@ supernet.judge(model, data)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -97,24 +97,51 @@ def find(
         >>> found.space, len(found)
         ('nasbench201', 5)
     """
-    check_kinds(space=space, data=data, method=method, epochs=epochs, seed=seed, device=device, directory=directory)
-    method, (weights, architecture) = _fitted(method or darts(), epochs, recipe, data, seed)
-    factories = {**OPERATIONS, **(operations or {})}
-    method = replace(method, chooser=replace(method.chooser, factories=factories))
-    same = {"space": space, "method": replace(method, recipe=SearchRecipe())}  # its recipe is compared by itself
-    place = Place(directory, find_device(device), seed, progress, same, data)
-    planned = StagedSearch.of(method, space, data.shape, len(data.classes), engine("fused", place.device), seed)
-    check_stages(planned)
+    asked = AskedSearch.of(space, data, method, epochs, recipe, operations, seed, device, directory, progress)
+    planned, place = asked.planned, asked.place
     if truth is not None:
-        _check_truth(truth, random_cell(space, seed, factories=factories, shape=data.shape, classes=len(data.classes)))
+        factories, shape, classes = planned.chooser.factories, data.shape, len(data.classes)
+        _check_truth(truth, random_cell(space, seed, factories=factories, shape=shape, classes=classes))
     place.refuse_other_searches([stage_name(number, len(planned.stages)) for number in range(len(planned.stages))])
     with place.settled():
-        found = search_stages(
-            planned, weights, architecture, data.augmentation, run_of=place.run, task=task, truth=truth
-        )
+        found = search_stages(planned, *asked.halves, data.augmentation, run_of=place.run, task=task, truth=truth)
     if place.directory is not None:
         found.architecture.save(place.directory / "genotype.json")
     return found.architecture
+
+
+@dataclass(frozen=True)
+class AskedSearch:
+    """A search as a call has asked for it: what is built, the halves of the images, and where it runs."""
+
+    planned: StagedSearch
+    halves: tuple[Source, Source]
+    place: Place
+
+    @classmethod
+    def of(
+        cls,
+        space: Space,
+        data: Data,
+        method: Method | None,
+        epochs: int | None,
+        recipe: SearchRecipe | None,
+        operations: Mapping[str, Operation] | None,
+        seed: int,
+        device: str,
+        directory: str | Path | None,
+        progress: bool,
+    ) -> AskedSearch:
+        """Makes it of the arguments of `find`, and checks them."""
+        check_kinds(space=space, data=data, method=method, epochs=epochs, seed=seed, device=device, directory=directory)
+        method, (weights, architecture) = _fitted(method or darts(), epochs, recipe, data, seed)
+        factories = {**OPERATIONS, **(operations or {})}
+        method = replace(method, chooser=replace(method.chooser, factories=factories))
+        same = {"space": space, "method": replace(method, recipe=SearchRecipe())}  # its recipe is compared by itself
+        place = Place(directory, find_device(device), seed, progress, same, data)
+        planned = StagedSearch.of(method, space, data.shape, len(data.classes), engine("fused", place.device), seed)
+        check_stages(planned)
+        return cls(planned, (weights, architecture), place)
 
 
 def train(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FunctionType
@@ -101,6 +101,10 @@ class Place:
             fingerprint=self._fingerprint(),
             interruption=self.interruption,
         )
+
+    def quiet_run(self, name: str) -> Run:
+        """The same run for one who only reads its checkpoint: it reports nothing."""
+        return replace(self.run(name), report=Silent())
 
     def _fingerprint(self) -> dict[str, str | int | float]:
         data = self.data

@@ -1,4 +1,4 @@
-"""Trying architectures of a space one after the other, without a command line: `supernet.explore`."""
+"""Trying architectures of a space one after the other, without a command line: `supernet.explore` and `restore`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from supernet.api import AskedSearch
 from supernet.calls import check_kinds, described
 from supernet.data.dataset import Data
 from supernet.estimation.costs import CostScore
@@ -20,8 +21,13 @@ from supernet.runtime.run import Run
 from supernet.search.black_box.explorers import Explorer, RandomExplorer
 from supernet.search.black_box.exploring import Budget, Explored
 from supernet.search.black_box.exploring import explore as explore_by
+from supernet.search.method import Method
+from supernet.search.progressive.restoring import Restored, restore_stages
+from supernet.search.recipe import SearchRecipe
 from supernet.space import Space
+from supernet.space.operations import Operation
 from supernet.space.survey import candidates_of, decisions_of
+from supernet.training.tasks import CLASSIFICATION, Task
 
 _NAME = "explore"
 
@@ -101,6 +107,56 @@ def explore(
             raise KeyboardInterrupt(
                 f"{error}; all is saved in {folder}, and the same call goes on from there"
             ) from None
+
+
+def restore(
+    directory: str | Path,
+    space: Space,
+    data: Data,
+    *,
+    method: Method | None = None,
+    epochs: int | None = None,
+    recipe: SearchRecipe | None = None,
+    task: Task = CLASSIFICATION,
+    operations: Mapping[str, Operation] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> Restored:
+    """Restores the supernet that `find` has trained in a folder, to ask it more; trains nothing.
+
+    Args:
+        directory: the folder that `find` was given.
+        space: as `find` was given it, like all that follows.
+        data: the images.
+        method: how it was searched.
+        epochs: of a short search.
+        recipe: of a longer one.
+        task: what was learnt and judged.
+        operations: operations of your own by name.
+        seed: of the search.
+        device: where the supernet is to be.
+
+    Returns:
+        The supernet with its data (`problem`), for `supernet.scores.SupernetScore` and `RecalibratedScore`, and the
+        strategy with what it has learnt.
+
+    Raises:
+        InputError: the folder has no finished search of these settings.
+
+    Example:
+        >>> import tempfile
+        >>> import supernet
+        >>> space, data = supernet.NasBench201(channels=4, cells=1, stages=1, nodes=2), supernet.data.digits()
+        >>> search = {"method": supernet.methods.spos(candidates=2), "epochs": 1}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = supernet.find(space, data, directory=folder, **search)
+        ...     problem = supernet.restore(folder, space, data, **search).problem
+        >>> score = supernet.scores.SupernetScore(problem, batch_size=64)
+        >>> len(supernet.explore(space, score, evaluations=3).evaluations)
+        3
+    """
+    asked = AskedSearch.of(space, data, method, epochs, recipe, operations, seed, device, directory, False)
+    return restore_stages(asked.planned, *asked.halves, data.augmentation, run_of=asked.place.quiet_run, task=task)
 
 
 def _run(

@@ -13,9 +13,8 @@ from supernet.space.nasbench201 import NasBench201
 from supernet.space.supernet import Supernet
 
 CONF = Path(__file__).parents[1] / "conf"
-OPTIONS = sorted(
-    (path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name not in ("hydra", "experiment")
-)
+ELSEWHERE = ("hydra", "experiment", "explorer", "score")  # the last two: tests/experiments/exploration/test_words.py
+OPTIONS = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name not in ELSEWHERE)
 WITH_PATH = (("data", "npz"), ("data", "image_folder"), ("table", "nasbench201"))
 EXPERIMENTS = sorted(path.stem for path in CONF.glob("experiment/*.yaml"))
 

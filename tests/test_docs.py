@@ -22,6 +22,7 @@ from hydra.core.override_parser.types import Glob
 from PIL import Image
 from supernet.experiments import command_line
 from supernet.experiments.commands import show
+from supernet.experiments.exploration.words import asked
 from supernet.experiments.recorded_words import parse
 
 ROOT = Path(__file__).parents[1]
@@ -158,6 +159,16 @@ def test_a_command_names_settings_that_there_are(line, tmp_path, monkeypatch):
             overrides.append(word)
     command_line.check_options(overrides)
     assert composed(*overrides)["search"]["epochs"] > 0
+
+
+@pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("supernet-explore ") and "--help" not in c])
+def test_a_command_explores_with_settings_that_there_are(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for run in ("RUN", "runs/asked"):
+        (tmp_path / run).mkdir(parents=True)
+    found = asked([word for word in shlex.split(line, comments=True)[1:] if word != "..."])
+    assert found.settings["explorer"]
+    assert found.settings["score"]
 
 
 @pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("python -m")])

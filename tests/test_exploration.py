@@ -92,3 +92,16 @@ def test_mistakes_are_one_line(settings, words):
         supernet.explore(SPACE, TABLE, **settings)
     with pytest.raises(supernet.InputError, match="space=3: needs a space"):
         supernet.explore(3, TABLE, evaluations=1)
+
+
+def test_a_trained_supernet_comes_back_and_nothing_in_its_folder_changes(tmp_path):
+    data, search = supernet.data.digits(), {"method": supernet.methods.spos(candidates=3), "epochs": 1}
+    found = supernet.find(SPACE, data, directory=tmp_path, **search)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    restored = supernet.restore(tmp_path, SPACE, data, **search)
+    assert restored.strategy.finish(supernet.scores.SupernetScore(restored.problem, 64)) == found
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    with pytest.raises(supernet.InputError, match="no such file"):
+        supernet.restore(tmp_path / "elsewhere", SPACE, data, **search)
+    with pytest.raises(supernet.InputError, match="seed"):
+        supernet.restore(tmp_path, SPACE, data, seed=1, **search)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,46 +13,28 @@ from rich.console import Console
 from supernet.estimation.benchmark_tables import Table
 from supernet.genotypes.lookup import find_genotype
 from supernet.runtime.errors import InputError
-from supernet.runtime.files import check_directory, locked, replacing, write_whole
+from supernet.runtime.files import check_directory, locked
 from supernet.runtime.interrupt import Interruption
 from supernet.runtime.report import RunReport
 from supernet.runtime.run import Run
-from supernet.search.black_box.comparison import SAMPLE, Comparison, Judge, MakeExplorer, Pick, Place, Truth, compare
+from supernet.search.black_box.comparison import SAMPLE, Judge, Pick, Place, Truth, compare
 from supernet.search.black_box.exploring import Budget
 from supernet.search.strategy import Strategy
-from supernet.space.architecture import Architecture
 
 from ..console import say
 from ..conversion import leaves
 from ..instantiate import UNFIT, build, named
-from ..records.markdown import code
 from ..records.provenance import short_hash
-from ..records.spreadsheet import csv_text
 from .finished_run import material_of
-from .lines import OWN, Known, Line, csv_rows, lines, picks_table, ranks_table
+from .lines import OWN, Line
 from .material import Material
 from .picks_file import PicksFile
-from .picture import draw
 from .scores import PARAMETERS, Joined, macs, parameters, size_column
 from .words import Asked
+from .writing import Plan, write
 
 _OUTPUT = "explore"
 _DEFAULT = Budget(evaluations=1000)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """All parts of an exploration, made before anything runs."""
-
-    asked: Asked
-    material: Material
-    explorers: Mapping[str, MakeExplorer]
-    judges: Mapping[str, Judge]
-    budget: Budget
-    objectives: tuple[str, ...]
-    truth: Truth | None
-    answers: Sequence[Line]
-    output: Path
 
 
 def explore_all(asked: Asked, interruption: Interruption) -> None:
@@ -78,10 +60,10 @@ def explore_all(asked: Asked, interruption: Interruption) -> None:
                 place=_places(plan, interruption, console),
                 picks=picks,
             )
-        _write(plan, compared, console)
+        write(plan, compared, console)
 
 
-def _plan(asked: Asked, interruption: Interruption) -> _Plan:
+def _plan(asked: Asked, interruption: Interruption) -> Plan:
     settings = asked.settings
     budget = _budget(settings["budget"])
     limits = {name: value for name, value in settings["limits"].items() if value is not None}
@@ -106,7 +88,7 @@ def _plan(asked: Asked, interruption: Interruption) -> _Plan:
             raise InputError(f"explorer.{name}: needs a class of explorers; _partial_: true is missing")
     output = asked.output or (Path(_OUTPUT) if asked.run is None else asked.run / _OUTPUT)
     answers = _answers(asked, material)
-    return _Plan(asked, material, explorers, judges, budget, objectives, truth, answers, output)
+    return Plan(asked, material, explorers, judges, budget, objectives, truth, answers, output)
 
 
 def _budget(node: Mapping[str, Any]) -> Budget:
@@ -191,14 +173,14 @@ def _ranks(strategy: Strategy) -> bool:
     return any(float(weight.max()) > float(weight.min()) for weight in strategy.strengths().values())
 
 
-def _beside(plan: _Plan) -> dict[str, Judge]:
+def _beside(plan: Plan) -> dict[str, Judge]:
     """The multiply-adds; not in the tabular benchmark where the table has the numbers of parameters."""
     if plan.material.job is None and size_column(plan.material) is not None:
         return {}
     return {} if "macs" in plan.judges else {"macs": macs(plan.material)}
 
 
-def _named_parts(plan: _Plan) -> Any:
+def _named_parts(plan: Plan) -> Any:
     return named({"": compare, "budget": plan.budget, "objectives": None})
 
 
@@ -210,7 +192,7 @@ def _check_output(output: Path) -> None:
         check_directory(output, files=("picks.csv", "explore.md"))
 
 
-def _settings_of(plan: _Plan) -> Callable[[str, str], str]:
+def _settings_of(plan: Plan) -> Callable[[str, str], str]:
     """(explorer, score) -> a hash of all that a pick depends on besides its seed."""
     material, settings = plan.material, plan.asked.settings
     shared: dict[str, Any] = {name: settings[name] for name in ("budget", "limits", "objectives")}
@@ -229,7 +211,7 @@ def _settings_of(plan: _Plan) -> Callable[[str, str], str]:
     return settings_of
 
 
-def _places(plan: _Plan, interruption: Interruption, console: Console) -> Callable[[str, str, int], Place]:
+def _places(plan: Plan, interruption: Interruption, console: Console) -> Callable[[str, str, int], Place]:
     """Where the explorations of a run report and save, each in files of its own; nowhere in the tabular benchmark."""
     job, output, settings_of = plan.material.job, plan.output, _settings_of(plan)
     if job is None:
@@ -252,7 +234,7 @@ def _places(plan: _Plan, interruption: Interruption, console: Console) -> Callab
     return place
 
 
-def _picks(plan: _Plan, interruption: Interruption, console: Console) -> Any:
+def _picks(plan: Plan, interruption: Interruption, console: Console) -> Any:
     def tell(pick: Pick) -> None:
         if plan.material.job is not None:
             say(
@@ -263,95 +245,3 @@ def _picks(plan: _Plan, interruption: Interruption, console: Console) -> Any:
 
     path = plan.output / "picks.csv"
     return PicksFile(path, plan.material.candidates, _settings_of(plan), interruption, tell)
-
-
-def _write(plan: _Plan, compared: Comparison, console: Console) -> None:
-    known, costs = _known(plan, compared), _costs(plan.material)
-    made = lines(compared, plan.answers, PARAMETERS, known)
-    text = "\n".join(_markdown(plan, compared, made, known, costs)) + "\n"
-    output = plan.output
-    write_whole(output / "explore.md", text)
-    write_whole(output / "explore.csv", csv_text(csv_rows(made, known, costs)))
-    with replacing(output / "explore.png") as file:
-        draw(made, compared.sample, known).savefig(file, format="png")
-    if plan.material.job is not None:
-        _save_genotypes(made, output / "genotypes")
-    print(text)
-    say(f"Written: {', '.join(str(output / f'explore.{kind}') for kind in ('md', 'csv', 'png'))}", console)
-
-
-def _known(plan: _Plan, compared: Comparison) -> Known | None:
-    if plan.truth is None:
-        return None
-    table = plan.material.table
-    if isinstance(table, Table):
-        place = table.columns.index(plan.truth.value)
-        values = [row[place] for row in table.rows.values() if row[place] == row[place]]
-        return Known(plan.truth, sorted(values), f"the table's {len(values):,} cells")
-    values = [value for value in compared.sample.truths if value is not None]
-    return Known(plan.truth, sorted(values), f"the {len(values):,} drawn ones")
-
-
-def _costs(material: Material) -> Callable[[Architecture], Mapping[str, float]]:
-    """Parameters and multiply-adds of a pick; from the table alone in the tabular benchmark, where it has them."""
-    column = size_column(material)
-    if material.job is None and column is not None:
-        return lambda architecture: {PARAMETERS: material.look_up(architecture).values[column]}
-    drawn = material.size
-
-    def count(architecture: Architecture) -> Mapping[str, float]:
-        return drawn(architecture).values
-
-    return count
-
-
-def _save_genotypes(made: Sequence[Line], folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    for line in (line for line in made if line.kind != "any"):
-        for pick in line.picks:
-            name = short_hash(pick.architecture.to_json())
-            pick.architecture.save(folder / f"{name}.json")
-
-
-def _markdown(
-    plan: _Plan,
-    compared: Comparison,
-    made: Sequence[Line],
-    known: Known | None,
-    costs: Callable[[Architecture], Mapping[str, float]],
-) -> Iterator[str]:
-    asked, material = plan.asked, plan.material
-    what = "the tabular benchmark" if asked.run is None else f"the run {code(asked.run)}"
-    seeds = f"seed {asked.seeds[0]}" if len(asked.seeds) == 1 else f"{len(asked.seeds)} seeds"
-    limits = [
-        f"{getattr(plan.budget, n):,} {n.replace('_', ' ')}" for n in vars(plan.budget) if getattr(plan.budget, n)
-    ]
-    count = material.candidates.count
-    space = f"space {code(material.space.name)}" + ("" if count is None else f" ({count:,} architectures)")
-    yield from ("# Exploration", "", f"{what[0].upper()}{what[1:]}, {space}; budget {', '.join(limits)}; {seeds}.", "")
-    yield from ("## What was picked", "")
-    yield from picks_table(made, known, costs)
-    yield ""
-    yield _legend(plan, known)
-    ranks = ranks_table(compared.sample)
-    if ranks:
-        n = len(compared.sample.architectures)
-        yield from ("", "## How well each score ranks", "", *ranks, "")
-        yield (
-            f"Over the same {n:,} architectures, drawn at random, each computing something else. In brackets: 95 % "
-            "bootstrap intervals. A score that ranks well over all may still rank the best ones badly: for a search "
-            "the columns about the top decile count. Precision at 10 %: which share of the best tenth by the score is "
-            "in the best tenth by the truth; chance is 0.1. Parameters are what every score has to beat."
-        )
-
-
-def _legend(plan: _Plan, known: Known | None) -> str:
-    text = (
-        "`random`: the best by that score of as many architectures drawn at random. `random` with "
-        f"`{PARAMETERS}`: of as many drawn the one with the most parameters, which asks no network at all."
-    )
-    if known is not None:
-        text += f' Regret and "better than" refer to {known.of}.'
-    if len(plan.asked.seeds) > 1:
-        text += " ± is the sample standard deviation over the seeds, s.e. the standard error of the mean."
-    return text

@@ -92,7 +92,7 @@ def picks_table(
     simulated = any(pick.simulated_seconds for line in made for pick in line.picks)
     head += ["simulated seconds"] * simulated
     head += [] if known is None else [f"truth: {known.truth.value}", *["s.e."] * several, "regret", "better than"]
-    names = sorted({name for line in made for p in line.picks[:1] for name in costs(p.architecture)}, reverse=True)
+    names = sorted(costs(made[0].picks[0].architecture), reverse=True)  # parameters before multiply-adds
     head += [*names, "pick"]
     return markdown_table(head, (_row(line, known, costs, names, several, simulated) for line in made))
 
@@ -118,7 +118,7 @@ def _row(
         row += [_spread([r for t in truths if (r := known.regret(t)) is not None], 2)]
         better = [b for t in truths if (b := known.better_than(t)) is not None]
         row.append(f"{statistics.mean(better):.1f} %" if better else "-")
-    counted = [costs(p.architecture) for p in line.picks]
+    counted = [] if any_one else [costs(p.architecture) for p in line.picks]
     for name in names:
         found = [c[name] for c in counted if name in c]
         row.append(f"{statistics.mean(found):,.0f}" if found else "-")

@@ -38,6 +38,7 @@ class Material:
         job: the run's parts; None where there is no run.
         restored: its trained supernet; None where there is no run.
         limits: the largest "parameters" and "macs" of an architecture that is tried.
+        shared: what several scores share, by a name.
     """
 
     space: Any
@@ -48,6 +49,7 @@ class Material:
     job: Job | None = None
     restored: Restored | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
+    shared: dict[str, Score] = field(default_factory=dict)
 
     def problem(self, what: str) -> SearchProblem:
         """The problem with the trained supernet. Raises InputError where there is no run; `what` needs it."""

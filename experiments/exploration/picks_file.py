@@ -75,7 +75,7 @@ class PicksFile:
     def _read(self, row: list[str]) -> Pick:
         fields = dict(zip(_COLUMNS, row, strict=True))
         try:
-            architecture = self._candidates.architecture(json.loads(fields["genes"]))
+            architecture = self._candidates.architecture(tuple(map(tuple, json.loads(fields["genes"]))))
             seconds, simulated, value = (float(fields[n]) for n in ("seconds", "simulated_seconds", "value"))
             count, seed = int(fields["evaluations"]), int(fields["seed"])
         except (InputError, ValueError, TypeError, RecursionError):

@@ -64,9 +64,8 @@ def _picks(axes: Axes, shown: Sequence[Line], known: Known | None) -> None:
         values, colour = _numbers(line, known), _COLOURS[line.kind]
         axes.plot(values, [place] * len(values), "o", color=colour, alpha=max(0.05, 0.7 / len(values) ** 0.5), mew=0)
         deviation = statistics.stdev(values) if len(values) > 1 else None
-        axes.errorbar(
-            statistics.mean(values), place, xerr=deviation, fmt="D", ms=6, color=colour, mec="white", capsize=3
-        )
+        mean = statistics.mean(values)
+        axes.errorbar(mean, place, xerr=deviation, fmt="D", ms=6, color=colour, mec="white", capsize=3)
     names = [f"{line.by}, {line.score}" if line.score else line.by for line in rows]
     axes.set_yticks(range(len(rows)), [printable(name) for name in names], fontsize=8, parse_math=False)
     axes.set_ylim(len(rows) - 0.4, -0.6)

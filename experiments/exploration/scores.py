@@ -5,17 +5,27 @@ A score of one's own is a function like these, named in a yaml by `_target_`: ma
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
+import torch
+
+from supernet.data.batches import Batch, evaluation_batches
 from supernet.estimation.benchmark_tables import NasBench201Seconds, TableScore
 from supernet.estimation.scores import Measured, Score
+from supernet.estimation.short_training import Fidelity, ShortTrainingScore
 from supernet.estimation.supernet_accuracy import RecalibratedScore, SupernetScore
+from supernet.estimation.zero_cost.score import ZeroCostScore
 from supernet.runtime.errors import InputError
+from supernet.runtime.seeding import generator
 from supernet.search.black_box.comparison import Judge
 from supernet.space.architecture import Architecture
 
+from ..job import Job
 from .material import Material
 
+_STREAM = 0x02C0
 PARAMETERS = "parameters"
 _COLUMNS = ("params", PARAMETERS)  # of a table, by which networks need not be built to be counted
 
@@ -47,11 +57,14 @@ def supernet(material: Material, *, batch_size: int | None = None, batches: int 
     return Judge(SupernetScore(problem, batch_size or _batch(material), batches), problem.task.score)
 
 
-def recalibrated(material: Material, *, batch_size: int | None = None, batches: int = 4) -> Judge:
+def recalibrated(
+    material: Material, *, batch_size: int | None = None, batches: int = 4, valid_batches: int | None = None
+) -> Judge:
     """The supernet's accuracy with norms recalibrated for each architecture."""
     problem = material.problem("score=recalibrated")
-    _above_zero(batch_size=batch_size, batches=batches)
-    return Judge(RecalibratedScore(problem, batch_size or _batch(material), batches), problem.task.score)
+    _above_zero(batch_size=batch_size, batches=batches, valid_batches=valid_batches)
+    score = RecalibratedScore(problem, batch_size or _batch(material), batches, valid_batches)
+    return Judge(score, problem.task.score)
 
 
 def table(material: Material, *, column: str | None = None, seconds: str | None = None) -> Judge:
@@ -71,6 +84,78 @@ def parameters(material: Material) -> Judge:
 def macs(material: Material) -> Judge:
     """The number of multiply-adds."""
     return Judge(material.costs, "macs")
+
+
+def zero_cost(material: Material, *, proxy: str, batch_size: int = 64) -> Judge:
+    """A proxy of the untrained network; a sample is measured by all proxies asked for in shared passes."""
+    job = material.job_for(f"score={proxy}")
+    _above_zero(batch_size=batch_size)
+    final = job.final
+
+    def measure(proxies: Sequence[str]) -> Score:
+        batches = _images(job, 2 * batch_size, batch_size)
+        where = final.space, final.shape, final.classes
+        return ZeroCostScore(*where, batches, tuple(proxies), job.seed, final.factories)
+
+    together = material.shared.setdefault(f"zero_cost/{batch_size}", Together(measure))
+    assert isinstance(together, Together)
+    together.add(proxy)
+    return Judge(measure([proxy]), proxy, together)
+
+
+class Together:
+    """Several values in one pass, those that were asked for until the first architecture is measured.
+
+    Args:
+        measure: names -> a score that gives the values of these names.
+    """
+
+    def __init__(self, measure: Callable[[Sequence[str]], Score]) -> None:
+        self._measure, self._names = measure, list[str]()
+        self._score: Score | None = None
+
+    def add(self, name: str) -> None:
+        """Adds a value."""
+        self._names.append(name)
+
+    def __call__(self, architecture: Architecture) -> Measured:
+        """All values."""
+        if self._score is None:
+            self._score = self._measure(list(dict.fromkeys(self._names)))
+        return self._score(architecture)
+
+
+def training(
+    material: Material,
+    *,
+    epochs: int | None = 1,
+    share: float = 1.0,
+    height: int | None = None,
+    channels: int | None = None,
+    cells: int | None = None,
+    schedule: Literal["once", "each_rung"] = "each_rung",
+) -> Judge:
+    """A short training of the network with the run's recipe, on the half of the images that the supernet learnt from.
+
+    It is judged by the other half.
+    """
+    job = material.job_for("score=training")
+    if job.retrain_recipe is None:
+        raise InputError("score=training: this run has no recipe of a training (retrain=none); use another score")
+    fidelity = Fidelity(epochs, share, height, channels, cells)
+    train, valid = material.problem("score=training").train, material.problem("score=training").valid
+    run = replace(job.template, checkpoint=None)
+    recipe, augmentation, task = job.retrain_recipe, job.data.augmentation, job.task
+    score = ShortTrainingScore(job.final, train, valid, augmentation, recipe, run, task, fidelity, schedule)
+    return Judge(score, task.score, rungs=score)
+
+
+def _images(job: Job, count: int, batch_size: int) -> list[Batch]:
+    """Training images, normalised, on the device."""
+    assert job.divided.search is not None
+    indices = job.divided.search[0]
+    drawn = indices[torch.randperm(len(indices), generator=generator(job.seed, _STREAM))[:count]]
+    return list(evaluation_batches(job.data.train.subset(drawn), batch_size, job.data.augmentation, job.device))
 
 
 def size_column(material: Material) -> str | None:

@@ -74,7 +74,9 @@ def asked(given: Sequence[str]) -> Asked:
             seeds = _seeds(value)
         elif key == "output":
             output = _output(value)
-        elif root in _OF_THE_RUN or (run is not None and root not in (*SEVERAL, *_PLAIN)):
+        elif root in _OF_THE_RUN and run is None:
+            raise InputError(f"{word}: is for the run that is explored, and there is none; leave it out")
+        elif run is not None and root not in (*SEVERAL, *_PLAIN):
             for_the_run.append(command_line.readable(word))
         elif root in (*SEVERAL, *_PLAIN):
             rest.append(word)
@@ -168,7 +170,8 @@ def _composed(
         settings += _addressed(command_line.readable(word), options, folders)
     try:
         with initialize_config_module("supernet.conf", version_base="1.3"):
-            return plain(compose("explore", overrides=[*groups, *settings, *search_path(folders)]))
+            composed = compose("explore", overrides=[*groups, *settings, *search_path(folders)])
+            return {"space": None, **plain(composed)}
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(command_line.told(error)) from None
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -14,7 +15,7 @@ from supernet.execution.modes import evaluating, frozen_statistics, recalibrated
 from supernet.runtime.interrupt import Interrupted
 from supernet.runtime.seeding import generator
 from supernet.space.architecture import Architecture, Weights, one_path
-from supernet.training.evaluation import evaluate, evaluate_batches
+from supernet.training.evaluation import evaluate
 from supernet.training.meters import Averages
 
 _BATCHES_STREAM, _RECALIBRATION_STREAM = 3, 0xD0C2
@@ -43,6 +44,27 @@ def supernet_averages(
         device=problem.run.device,
         task=problem.task,
     )
+
+
+@contextmanager
+def alone(problem: SearchProblem, architecture: Architecture) -> Iterator[Weights]:
+    """Within it the supernet runs what an architecture keeps and nothing else; for passes that are not learnt from.
+
+    Args:
+        problem: whose supernet.
+        architecture: of its space.
+
+    Yields:
+        The weights to give the supernet.
+    """
+    supernet = problem.supernet
+    if supernet.decidable and not problem.run.graphs:  # a graph is recorded of modules that stay
+        with supernet.decided(architecture):
+            yield {}
+        return
+    like = next(supernet.parameters())
+    with single_paths(supernet):  # the other operations would only be multiplied by zero
+        yield one_path(architecture, supernet.decisions, dtype=like.dtype, device=like.device)
 
 
 class _Ready:
@@ -97,11 +119,9 @@ class SupernetScore:
 
     def __call__(self, architecture: Architecture) -> Measured:
         """The task's score of an architecture, each of whose edges alone runs."""
-        like = next(self.problem.supernet.parameters())
-        weights = one_path(architecture, self.problem.supernet.decisions, dtype=like.dtype, device=like.device)
-        with single_paths(self.problem.supernet):  # the other operations would only be multiplied by zero
-            averages = self._averages(weights)
-        return Measured({self.problem.task.score: averages.score}, {"images": float(averages.count)})
+        with alone(self.problem, architecture) as weights:
+            score = self.of_weights(weights)
+        return Measured({self.problem.task.score: score}, {"images": float(self._ready.count)})
 
     def on(self, batches: int | None) -> SupernetScore:
         """Returns the same judge on this number of batches; None: on all of its half."""
@@ -113,19 +133,15 @@ class SupernetScore:
         Raises:
             Interrupted: where the run was asked to stop.
         """
-        return self._averages(weights).score
-
-    def _averages(self, weights: Weights) -> Averages:
         problem, run = self.problem, self.problem.run
         if run.interruption.requested():
             raise Interrupted(run.interruption.signal or 0)
         with problem.accelerated, frozen_statistics(problem.supernet):
             ready = self._ready(problem, self.batch_size, self._images)
-            return evaluate_batches(lambda x: problem.supernet(x, weights), ready, run.device, problem.task)
+            return _judged(problem, weights, ready)
 
     def _images(self) -> Source:
-        valid, stream = self.problem.valid, generator(self.problem.run.seed, _BATCHES_STREAM)
-        return valid if self.batches is None else _some(valid, self.batches * self.batch_size, stream)
+        return _judging(self.problem, self.batches, self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -136,11 +152,13 @@ class RecalibratedScore:
         problem: its supernet, in training mode; `train` recalibrates and `valid` judges.
         batch_size: images at once.
         batches: how many training batches the statistics are taken from, at most.
+        valid_batches: how many validation batches judge, the same at every call; None: all of that half.
     """
 
     problem: SearchProblem
     batch_size: int
     batches: int = 4
+    valid_batches: int | None = None
     _training: _Ready = field(default_factory=_Ready, init=False, repr=False, compare=False)
     _valid: _Ready = field(default_factory=_Ready, init=False, repr=False, compare=False)
 
@@ -153,24 +171,37 @@ class RecalibratedScore:
         problem, size, run = self.problem, self.batch_size, self.problem.run
         if run.interruption.requested():
             raise Interrupted(run.interruption.signal or 0)
-        supernet, like = problem.supernet, next(problem.supernet.parameters())
-        weights = one_path(architecture, supernet.decisions, dtype=like.dtype, device=like.device)
+        supernet = problem.supernet
         images = (problem.task.inputs(batch) for batch in self._training(problem, size, self._chosen))
         with (
+            alone(problem, architecture) as weights,
             problem.accelerated,
-            single_paths(supernet),
             recalibrated(supernet, images, lambda x: supernet(x, weights)),
             evaluating(supernet),
         ):
-            valid = self._valid(problem, size, lambda: problem.valid)
-            averages = evaluate_batches(lambda x: supernet(x, weights), valid, run.device, problem.task)
-        return Measured({problem.task.score: averages.score}, {"images": float(averages.count + self._training.count)})
+            valid = self._valid(problem, size, lambda: _judging(problem, self.valid_batches, size))
+            score = _judged(problem, weights, valid)
+        return Measured({problem.task.score: score}, {"images": float(self._valid.count + self._training.count)})
 
     def _chosen(self) -> Source:
         """The training images from which the statistics are taken."""
         problem, size = self.problem, self.batch_size
         count = min(self.batches, max(1, len(problem.train) // size)) * size
         return _some(problem.train, count, generator(problem.run.seed, _RECALIBRATION_STREAM))
+
+
+def _judged(problem: SearchProblem, weights: Weights, batches: Iterable[Batch]) -> float:
+    """The task's score over all batches. The loss, which says nothing more about an architecture, is not computed."""
+    task = problem.task
+    with torch.inference_mode():
+        tallies = [task.tally(problem.supernet(task.inputs(batch), weights), batch) for batch in batches]
+        return dict(task.scores(sum(tallies[1:], tallies[0])))[task.score]
+
+
+def _judging(problem: SearchProblem, batches: int | None, size: int) -> Source:
+    """The validation images that judge: so many batches of them, or all."""
+    stream = generator(problem.run.seed, _BATCHES_STREAM)
+    return problem.valid if batches is None else _some(problem.valid, batches * size, stream)
 
 
 def _some(source: Source, count: int, stream: torch.Generator) -> Source:

@@ -19,7 +19,6 @@ from supernet.space.darts import DARTS_OPERATIONS, Darts
 from supernet.training.schedules import Cosine
 
 _FEW_STEPS = SearchRecipe(least_steps=11, schedule=Cosine(0.05, 0.001))  # its epochs and warm-up are set below
-_FEW_STEPS_RATE = 0.01  # Adam moves each alpha by about its rate a step: 3e-4 would lead nowhere in a hundred steps
 
 
 def adam(lr: float = 3e-4, betas: tuple[float, float] = (0.5, 0.999)) -> Callable[..., torch.optim.Optimizer]:
@@ -56,6 +55,9 @@ class Method:
         recipe: the published search on CIFAR-10.
         keeps: the settings of `recipe` that make the method what it is, so that any other recipe gets them, too.
         rate_chosen: whether the learning rate of the alphas was set by hand, so that `few_steps` leaves it alone.
+        few_steps_rate: the learning rate of alphas that Adam moves in a search of few steps.
+        few_steps_parts: parts of the strategy for a search of few steps, by name, in place of the published ones: those
+            whose strength is in steps or epochs of the published search. `with_parts` leaves out what it sets by hand.
 
     Example:
         >>> from supernet.search.methods import darts
@@ -74,6 +76,8 @@ class Method:
     recipe: SearchRecipe = field(default_factory=SearchRecipe)
     keeps: tuple[str, ...] = ()
     rate_chosen: bool = False
+    few_steps_rate: float = 0.01  # Adam moves each alpha by about its rate a step: 3e-4 leads nowhere in a hundred
+    few_steps_parts: Mapping[str, Any] = field(default_factory=dict)
 
     def with_parts(self, **parts: Any) -> Method:
         """The same method with other parts of its strategy.
@@ -84,7 +88,8 @@ class Method:
         Returns:
             The changed method.
         """
-        return replace(self, strategy=partial(self.strategy, **parts))
+        left = {name: part for name, part in self.few_steps_parts.items() if name not in parts}
+        return replace(self, strategy=partial(self.strategy, **parts), few_steps_parts=left)
 
     def with_rate(self, lr: float) -> Method:
         """The same method with another learning rate of the alphas; a method without alphas stays as it is.
@@ -121,7 +126,7 @@ class Method:
         """Returns the method for a search of a hundred steps, as on the handwritten digits, instead of 20,000.
 
         The learning rate of the weights is larger, and where Adam moves the alphas so is theirs; an epoch has 11 steps
-        or more.
+        or more. A term of the loss that is made for the published number of steps has a strength for few.
 
         Args:
             epochs: how many; the alphas do not change in the first, unless it is the only one.
@@ -139,7 +144,8 @@ class Method:
         recipe = replace(_FEW_STEPS, epochs=epochs, warm_up=min(1, epochs - 1), batch_size=batch_size)
         moved_by_adam = isinstance(self.optimizer, partial) and self.optimizer.func is torch.optim.Adam
         faster = moved_by_adam and not self.rate_chosen
-        return (self.with_rate(_FEW_STEPS_RATE) if faster else self).with_recipe(recipe)
+        short = self.with_rate(self.few_steps_rate) if faster else self
+        return (short.with_parts(**self.few_steps_parts) if self.few_steps_parts else short).with_recipe(recipe)
 
     def chooser_for(self, space: Any) -> Undecided:
         """Returns the chooser that builds the supernet of this space.

@@ -269,7 +269,9 @@ def fair_darts(weight: float = 10.0, form: Literal["l2", "l1"] = "l2", least: fl
 
     Source: Chu, Zhou, Zhang and Li 2020, "Fair DARTS: Eliminating Unfair Advantages in Differentiable Architecture
     Search" (ECCV). "none" is no candidate in any space. A node keeps its strongest edge where none reaches the
-    threshold; the authors' code would leave it without input.
+    threshold; the authors' code would leave it without input. In a search of few steps the zero-one loss pushes each
+    sigmoid as hard as in the authors' space, however few there are, and the rate is the one with which sigmoids can
+    reach the threshold.
 
     Args:
         weight: of the zero-one loss.
@@ -280,15 +282,13 @@ def fair_darts(weight: float = 10.0, form: Literal["l2", "l1"] = "l2", least: fl
         >>> fair_darts().chooser.excluded
         ('none',)
     """
+    parts = {"operations": Sigmoid(), "discretiser": partial(threshold, least=least), "start": zero}
     return replace(
-        darts().with_parts(
-            operations=Sigmoid(),
-            terms={"zero_one": ZeroOne(weight, form)},
-            discretiser=partial(threshold, least=least),
-            start=zero,
-        ),
+        darts().with_parts(terms={"zero_one": ZeroOne(weight, form)}, **parts),
         name="fair_darts",
         optimizer=adam(3e-3, (0.9, 0.999)),
+        few_steps_rate=0.1,  # ten times that of DARTS, as the authors have it
+        few_steps_parts={"terms": {"zero_one": ZeroOne(weight, form, among=196)}},
         chooser=Undecided(excluded=("none",)),
         recipe=SearchRecipe(batch_size=128, schedule=Cosine(0.005, 0.001)),
     )
@@ -439,7 +439,9 @@ def beta_darts(weight: float = 50.0) -> Method:
     """beta-DARTS: the logsumexp of the alphas is added to their loss, by a factor that grows.
 
     Source: Ye, Li, Li, Chen, Fan and Ouyang 2022, "beta-DARTS: Beta-Decay Regularization for Differentiable
-    Architecture Search" (CVPR).
+    Architecture Search" (CVPR). In a search of few steps, of any length, the factor ends at 0.03 of what it has after
+    the authors' 50 epochs, because their rate of the alphas, 3e-4, is 0.03 of that of few steps. Under the authors'
+    factor the noise of such steps would be larger than the differences that the term leaves between the alphas.
 
     Args:
         weight: by how much the factor grows in 100 epochs.
@@ -449,7 +451,10 @@ def beta_darts(weight: float = 50.0) -> Method:
         25.0
     """
     return replace(
-        darts().with_parts(terms={"beta_decay": BetaDecay(weight)}), name="beta_darts", seven_operations=True
+        darts().with_parts(terms={"beta_decay": BetaDecay(weight)}),
+        name="beta_darts",
+        seven_operations=True,
+        few_steps_parts={"terms": {"beta_decay": BetaDecay(weight=0.03 * weight / 2, span=None)}},
     )
 
 

@@ -256,10 +256,10 @@ class Candidates:
         Raises:
             InputError: no architecture has such genes.
         """
-        found = self._architectures.get(genes)  # type: ignore[call-overload]
+        own: Genes = genes if isinstance(genes, tuple) else tuple(map(tuple, genes))  # lists out of JSON
+        found = self._architectures.get(own)
         if found is not None:
-            return found  # type: ignore[no-any-return]
-        own = tuple(map(tuple, genes))
+            return found
         self._check_genes(own)
         choices = {
             decision.name: tuple(answers[index] for index in kept)

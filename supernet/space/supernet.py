@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 
 import torch
@@ -10,8 +11,10 @@ from torch import Tensor, nn
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.parameter_slots import ParameterSlots
-from supernet.space.architecture import Decision, Weights
-from supernet.space.choices import Choice, OperationChoice
+from supernet.space.architecture import Architecture, Decision, Weights
+from supernet.space.cells import Cell
+from supernet.space.choices import Choice, OperationChoice, Together
+from supernet.space.operations import Zero
 
 
 class Supernet(nn.Module):
@@ -75,6 +78,50 @@ class Supernet(nn.Module):
         finally:
             for choice in self._choices:
                 choice.weights, choice.on = None, ()
+
+    @contextmanager
+    def decided(self, architecture: Architecture) -> Iterator[None]:
+        """Within it the supernet is the plain network of an architecture, with the same parameters.
+
+        Its cells have the edges that are kept, each with its kept operation alone, and `forward` needs no weights: {}.
+        It is for supernets whose open operations are all edges of cells (`decidable`).
+
+        Args:
+            architecture: of its space.
+
+        Example:
+            >>> from supernet.space.choosers import Undecided
+            >>> from supernet.space.nasbench201 import NasBench201, from_string
+            >>> space = NasBench201(channels=4, cells=1, stages=1, nodes=1)
+            >>> supernet = Supernet(space.network(Undecided(), (3, 8, 8), classes=10))
+            >>> with supernet.decided(from_string("|skip_connect~0|")):
+            ...     supernet(torch.ones(2, 3, 8, 8), {}).shape, supernet.cells[0].edges
+            (torch.Size([2, 10]), ModuleDict(
+              (0-1): Identity()
+            ))
+        """
+        before = [(cell, cell.edges, cell.incoming) for cell in self.cells]
+        choices, operations = self._choices, self._operations
+        try:
+            self._choices, self._operations = [], []
+            for cell in self.cells:
+                _decide(cell, architecture)
+            yield
+        finally:
+            self._choices, self._operations = choices, operations
+            for cell, edges, incoming in before:
+                cell.edges, cell.incoming = edges, incoming
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """The cells; from the first use on the structure is to stay."""
+        return [module for module in self.network.modules() if isinstance(module, Cell)]
+
+    @cached_property
+    def decidable(self) -> bool:
+        """Whether `decided` can be used: partial channels, for example, are no plain operations."""
+        edges = [edge for cell in self.cells for edge in cell.edges.values() if isinstance(edge, OperationChoice)]
+        return len(edges) == len(self._operations)
 
     @property
     def operations(self) -> Sequence[OperationChoice]:
@@ -141,3 +188,35 @@ class Supernet(nn.Module):
             return {}
         read = iter(torch.cat([weights[key].detach() for key in keys]).ne(0).tolist())
         return {key: [next(read) for _ in range(len(weights[key]))] for key in keys}
+
+
+def _decide(cell: Cell, architecture: Architecture) -> None:
+    """Leaves a cell the edges and operations that an architecture keeps."""
+    first, kept, incoming = len(cell.preprocess), nn.ModuleDict(), list[list[tuple[int, str]]]()
+    for number, arriving in enumerate(cell.incoming, start=first):
+        sources = architecture.get(f"{cell.kind}/{number}")
+        incoming.append([edge for edge in arriving if sources is None or str(edge[0]) in sources])
+        for _, name in incoming[-1]:
+            edge = cell.edges[name]
+            if isinstance(edge, OperationChoice):
+                options = architecture.get(edge.decision.name, edge.decision.options[:1])
+                operations = [edge.candidates[option] for option in options]
+                edge = operations[0] if len(operations) == 1 else Together(operations)
+            kept[name] = edge
+    _leave_out_dead_states(cell, kept, incoming)
+    cell.edges, cell.incoming = kept, incoming
+
+
+def _leave_out_dead_states(cell: Cell, kept: nn.ModuleDict, incoming: list[list[tuple[int, str]]]) -> None:
+    """Leaves the states that nothing but "none" reads one edge, which is "none": what they are has no effect."""
+    first, alive = len(cell.preprocess), set(cell.output)
+    for number in reversed(range(first, first + len(incoming))):
+        arriving = incoming[number - first]
+        if number in alive:
+            alive |= {source for source, name in arriving if not isinstance(kept[name], Zero)}
+            continue
+        nothing = [(edge, cell.edges[edge[1]]) for edge in arriving]
+        for edge, choice in nothing:
+            if isinstance(choice, OperationChoice) and "none" in choice.candidates:
+                incoming[number - first], kept[edge[1]] = [edge], choice.candidates["none"]
+                break

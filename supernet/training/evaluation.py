@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from supernet.data.augmentation import Augmentation
-from supernet.data.batches import Batch, Source, evaluation_batches
+from supernet.data.batches import Source, evaluation_batches
 from supernet.execution.modes import evaluating
 from supernet.training.meters import Averages, Meter
 from supernet.training.tasks import Output, Task
@@ -44,26 +44,9 @@ def evaluate(
     if isinstance(forward, nn.Module) and any(module.training for module in forward.modules()):
         with evaluating(forward):
             return evaluate(forward, source, augmentation, batch_size=batch_size, device=device, task=task)
-    return evaluate_batches(forward, evaluation_batches(source, batch_size, augmentation, device), device, task)
-
-
-def evaluate_batches(
-    forward: Callable[[Tensor], Output], batches: Iterable[Batch], device: torch.device, task: Task
-) -> Averages:
-    """Measures loss and scores over batches that are ready, without gradients, every image weighted alike.
-
-    Args:
-        forward: maps images to what the task expects, in the mode that it is in.
-        batches: of labelled images, on the device; one at least.
-        device: where `forward` computes.
-        task: what is measured.
-
-    Returns:
-        The averages, with all of the task's scores.
-    """
     meter, tallies = Meter(device), []
     with torch.inference_mode():
-        for batch in batches:
+        for batch in evaluation_batches(source, batch_size, augmentation, device):
             output = forward(task.inputs(batch))
             meter.add(task.loss(output, batch), task.score_sum(output, batch), len(batch))
             tallies.append(task.tally(output, batch))

@@ -11,16 +11,20 @@ from torch import nn
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Resident
+from supernet.estimation import supernet_accuracy
 from supernet.estimation.problem import SearchProblem
 from supernet.estimation.supernet_accuracy import RecalibratedScore, SupernetScore, supernet_averages
+from supernet.execution.engines import engine
 from supernet.execution.modes import evaluating
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator
+from supernet.search.progressive.weight_inheritance import weights_of
 from supernet.space.architecture import one_path, random_architecture
 from supernet.space.choices import OperationChoice
-from supernet.space.choosers import Undecided
+from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
+from supernet.space.nasbench201 import NasBench201
 from supernet.space.supernet import Supernet
 from supernet.training.tasks import Classification
 
@@ -191,14 +195,108 @@ def test_a_recalibrated_score_runs_the_operations_of_the_architecture_alone():
     given, ran = problem(), []
     architecture = cell(given)
     for choice in (module for module in given.supernet.modules() if isinstance(module, OperationChoice)):
-        kept = architecture.get(choice.decision.name, ("none",))  # edges that are left out do the cheapest
+        kept = architecture.get(choice.decision.name, ())
         for name, candidate in choice.candidates.items():
             candidate.register_forward_hook(lambda *_, wanted=name in kept: ran.append(wanted))
     RecalibratedScore(given, 8, 1)(architecture)
     assert all(ran)
-    assert len(ran) == 5 * (1 + 3)  # edges; a batch of training images and three of the others
+    assert len(ran) == 4 * (1 + 3)  # kept edges; a batch of training images and three of the others
 
 
 def test_fewer_training_images_than_a_batch_are_all_taken():
     given = replace(problem(), train=half(1, 5))
     assert RecalibratedScore(given, 8)(cell(given)).cost == {"images": 25.0}
+
+
+SPACES = {
+    "darts": (SPACE, {}),
+    "single paths": (SPACE, {"single": True}),
+    "without an operation": (SPACE, {"excluded": ("none",)}),
+    "an auxiliary skip": (SPACE, {"auxiliary": True}),
+    "nasbench201": (NasBench201(channels=4, cells=1, stages=2), {}),
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("executor", ["reference", "fused"])
+def test_the_score_is_that_of_the_decided_network_with_copied_weights(name, executor):
+    """Written as a loop over a network that was built by itself, in float64."""
+    space, chooser = SPACES[name]
+    torch.manual_seed(1)
+    used = engine(executor)
+    supernet = Supernet(used.apply(space.network(Undecided(**chooser), (1, 6, 6), 3))).double()
+    given = SearchProblem(supernet, half(1, 30), half(2), AUGMENTATION, Run(seed=5), Certainty())
+    score = SupernetScore(given, 8)
+    values = set()
+    for seed in range(4):
+        architecture = cell(given, seed)
+        architecture = replace(architecture, space=space.name)
+        alone = space.network(Decided(architecture, searching=True), (1, 6, 6), 3).double()
+        alone.load_state_dict(weights_of(supernet, architecture))
+        total = 0.0
+        with torch.no_grad():
+            for pixels, labels in zip(given.valid.images.split(8), given.valid.labels.split(8), strict=True):
+                output = alone(AUGMENTATION.normalise(pixels).double()).softmax(1)
+                total += output[torch.arange(len(labels)), labels].sum().item()
+        assert score(architecture).values["certainty"] == pytest.approx(total / 20, abs=1e-10)
+        values.add(total)
+    assert len(values) == 4
+
+
+def test_partial_channels_are_judged_by_their_path():
+    torch.manual_seed(0)
+    supernet = Supernet(SPACE.network(Undecided(channel_divisor=2), (1, 6, 6), 3)).double()
+    given = SearchProblem(supernet, half(1, 30), half(2), AUGMENTATION, Run(), Certainty())
+    assert not supernet.decidable
+    weights = one_path(cell(given), supernet.decisions, dtype=torch.float64)
+    expected = certainty(supernet, weights, given.valid, 8)
+    assert SupernetScore(given, 8)(cell(given)).values["certainty"] == pytest.approx(expected, rel=1e-12)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A source that notes how many images are read of it."""
+
+    inner: Resident
+    read: list
+
+    labels = property(lambda self: self.inner.labels)
+    shape = property(lambda self: self.inner.shape)
+
+    def __len__(self):
+        return len(self.inner)
+
+    def subset(self, indices):
+        return Counted(self.inner.subset(indices), self.read)
+
+    def to(self, device):
+        return self
+
+    def raw(self, indices):
+        self.read.append(len(indices))
+        return self.inner.raw(indices)
+
+    def fetch(self, batches):
+        return map(self.raw, batches)
+
+
+@pytest.mark.parametrize(
+    ("room", "reads"), [(1 << 20, [[20], [], []]), (0, [[20]] * 3), (8 * 36 * 4, [[20], [12], [12]])]
+)
+def test_batches_are_made_once_as_far_as_memory_goes(monkeypatch, room, reads):
+    monkeypatch.setattr(supernet_accuracy, "_KEPT", room)
+    plain = problem()
+    given = replace(plain, valid=Counted(half(2), []))
+    score, expected = SupernetScore(given, 8), SupernetScore(plain, 8)
+    for number, wanted in enumerate(reads):
+        given.valid.read.clear()
+        assert score(cell(given, number)) == expected(cell(given, number)), "the same to the bit"
+        assert sum(given.valid.read) == sum(wanted)
+
+
+def test_recalibrated_norms_can_be_judged_on_some_batches():
+    asked = problem(single=True).on_device()
+    found = cell(asked)
+    few, whole = RecalibratedScore(asked, 4, 1, 2)(found), RecalibratedScore(asked, 4, 1)(found)
+    assert few.cost["images"] == 4 + 2 * 4 < whole.cost["images"]
+    assert few == RecalibratedScore(asked, 4, 1, 2)(found)

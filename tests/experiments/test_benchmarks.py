@@ -131,3 +131,11 @@ def test_the_hosts_part_of_a_step_is_timed(tmp_path):
     assert record["seconds"].keys() == {*steps, "clipping and SGD alone"}
     assert all(times["n"] == 1 for times in record["seconds"].values())
     assert "| retraining |" in printed
+
+
+def test_a_straight_through_gradient_is_held_against_the_exact_one(tmp_path):
+    record, printed = script("straight_through", tmp_path, "--seeds", "1", "--steps", "3", "--draws", "5")
+    (found,) = record["results"]["3"]
+    assert found["loss"] > 0
+    assert -1 <= found["cosine"] <= 1
+    assert "cosine of the first edge" in printed

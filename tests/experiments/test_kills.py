@@ -33,6 +33,14 @@ JOBS = {
         "strategy.finalists=3",
         "baseline.random=0",
     ],
+    "fairnas": [
+        "method=fairnas",
+        "strategy.candidates=60",
+        "strategy.batches=2",
+        "strategy.finalists=3",
+        "baseline.random=0",
+    ],
+    "enas": ["method=enas", "search.epochs=3", "strategy.updates.batches=2", "baseline.random=0"],
     "darts_pt": ["method=darts_pt", "search.epochs=2", "baseline.random=0"],
     "oles": ["method=oles", "search.epochs=2", "baseline.random=0"],
     "adapt": [

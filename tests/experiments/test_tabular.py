@@ -85,6 +85,8 @@ def test_the_same_command_goes_on_with_what_is_there(benchmark, monkeypatch, tmp
     ]
     assert (row["seeds"], row["test"], row["deviation"]) == (2, statistics.fmean(tests), statistics.stdev(tests))
     assert round(row["best possible"], 2) == 94.37
+    best = benchmark.table(benchmark.table.best("cifar10_valid_12")).values["cifar10_test_200"]
+    assert row["found"] == tests.count(best) / 2
     assert "| random (2) | " in capsys.readouterr().out
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from supernet.search import methods
+from supernet.search.differentiable.objectives import BetaDecay, ZeroOne
 from supernet.search.method import Method, adam
 from supernet.search.recipe import SearchRecipe
 from supernet.space.architecture import Decision
@@ -74,6 +75,22 @@ def test_few_steps_are_a_hundred_larger_ones(epochs, warm_up):
 def test_few_steps_leave_other_optimisers_of_the_alphas_alone():
     for optimizer in (None, partial(torch.optim.SGD, lr=0.1), lambda parameters: torch.optim.Adam(parameters)):
         assert replace(PLAIN, optimizer=optimizer).few_steps().optimizer is optimizer
+
+
+def test_few_steps_have_the_rate_and_the_parts_that_the_method_names_for_them():
+    method = replace(WITH_ALPHAS, few_steps_rate=0.25, few_steps_parts={"part": "for few", "other": 3})
+    made = method.few_steps().make_strategy("mine", EDGE)
+    assert (made["part"], made["other"], made["optimizer"].keywords["lr"]) == ("for few", 3, 0.25)
+    assert method.make_strategy("mine", EDGE)["part"] == "its own"
+    mine = method.with_parts(part="mine").with_rate(0.5).few_steps().make_strategy("mine", EDGE)
+    assert (mine["part"], mine["other"], mine["optimizer"].keywords["lr"]) == ("mine", 3, 0.5)
+
+
+def test_the_terms_for_few_steps_follow_the_methods_own_settings():
+    beta, fair = methods.beta_darts(weight=20.0).few_steps(), methods.fair_darts(weight=4.0, form="l1").few_steps()
+    assert beta.strategy.keywords["terms"]["beta_decay"] == BetaDecay(0.3, span=None)
+    assert fair.strategy.keywords["terms"]["zero_one"] == ZeroOne(4.0, "l1", among=196)
+    assert methods.beta_darts().with_parts(terms={}).few_steps().strategy.keywords["terms"] == {}
 
 
 @pytest.mark.parametrize(

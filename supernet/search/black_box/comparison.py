@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from supernet.estimation.rank_statistics import Agreement, agreement
 from supernet.estimation.scores import Score
@@ -22,6 +22,8 @@ from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator
 from supernet.search.black_box.explorers import Explorer, RandomExplorer
 from supernet.search.black_box.exploring import SIMULATED, Budget, Evaluation, Explored, explore
+from supernet.search.black_box.halving import halving
+from supernet.search.black_box.rungs import ResourceScore, RungExplorer
 from supernet.space.architecture import Architecture
 from supernet.space.genes import Candidates
 
@@ -38,11 +40,14 @@ class Judge:
         score: measures an architecture.
         value: the name of the measured value that counts, the larger the better; None: the first.
         together: measures the same value and others in one pass, for samples of architectures; None: the score does.
+        rungs: the same score with a resource, for explorers that give more of it to the best (`halving`); None: it
+            takes none.
     """
 
     score: Score
     value: str | None = None
     together: Score | None = None
+    rungs: ResourceScore | None = None
 
 
 @dataclass(frozen=True)
@@ -244,8 +249,8 @@ class _Setting:
             return known
         objectives = self.objectives or (() if judge.value is None else (judge.value,))
         explorer = make(self.candidates, seed=seed)
-        found = self._explored(explorer, judge.score, budget, objectives, self.place(name, label, seed))
-        best = next(e.fitness[0] for e in found.evaluations if e.architecture == found.best)
+        found = self._explored(explorer, judge, budget, objectives, self.place(name, label, seed))
+        best = [e.fitness[0] for e in found.evaluations if e.architecture == found.best][-1]  # by the most resource
         made = Pick(
             explorer=name,
             score=label,
@@ -270,18 +275,28 @@ class _Setting:
             score = judge.together or judge.score
             if id(score) not in known:
                 explorer, place = RandomExplorer(self.candidates, seed=seed), self.place(SAMPLE, label, seed)
-                known[id(score)] = self._explored(explorer, score, Budget(evaluations=count), (), place).evaluations
+                found = self._explored(explorer, Judge(score), Budget(evaluations=count), (), place)
+                known[id(score)] = found.evaluations
         rows = {label: known[id(judge.together or judge.score)] for label, judge in judges.items()}
         values = {label: [_value(e, judges[label].value) for e in evaluations] for label, evaluations in rows.items()}
         architectures = [evaluation.architecture for evaluation in next(iter(rows.values()))]
         return Sample(architectures, values, [None if self.truth is None else self.truth(a) for a in architectures])
 
     def _explored(
-        self, explorer: Explorer, score: Score, budget: Budget, objectives: tuple[str, ...], place: Place
+        self, explorer: Explorer, judge: Judge, budget: Budget, objectives: tuple[str, ...], place: Place
     ) -> Explored:
-        run, truth = place.run, None if self.truth is None else self.truth.score
+        run = place.run
+        common: Any = {"objectives": objectives, "run": run, "rows": place.rows}
+        common["truth"] = None if self.truth is None else self.truth.score
         try:
-            return explore(explorer, score, budget, objectives=objectives, run=run, truth=truth, rows=place.rows)
+            if not isinstance(explorer, RungExplorer):
+                return explore(explorer, judge.score, budget, **common)
+            if judge.rungs is None:
+                raise InputError(
+                    f"explorer: {type(explorer).__name__} gives the best architectures more epochs, and this score "
+                    "takes none; let it judge by short trainings"
+                )
+            return halving(explorer, judge.rungs, budget, **common)
         finally:
             if run is not None:
                 run.report.close()

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ class Explored:
     best: Architecture
     evaluations: Sequence[Evaluation]
     ended: str
-    seconds: float = 0.0
+    seconds: float = field(default=0.0, compare=False)  # the one thing that another run of it has otherwise
 
     @property
     def front(self) -> Sequence[Evaluation]:

@@ -55,49 +55,66 @@ class ZeroOne:
     Args:
         weight: by what the mean is multiplied; 10 is the authors' setting.
         form: the distance from 1/2: "l2", squared, as the authors have it, or "l1".
+        among: by what the sum over all operations is divided, 1 or more; None: by their number, which makes it the
+            mean. 196, the number in the authors' space, pushes each weight as hard as there in spaces of any size.
 
     Raises:
-        InputError: `form` is another word.
+        InputError: `form` is another word, or `among` is below 1.
 
     Example:
         >>> edge, sure = Decision("edge", ("a", "b")), {"edge": torch.tensor([1.0, 0.0])}
-        >>> ZeroOne()(RelaxedWeights({"edge": edge}, sure, sure, progress=0.0, epochs=50))
-        tensor(-2.5000)
+        >>> at = RelaxedWeights({"edge": edge}, sure, sure, progress=0.0, epochs=50)
+        >>> ZeroOne()(at), ZeroOne(among=20)(at)
+        (tensor(-2.5000), tensor(-0.2500))
     """
 
     weight: float = 10.0
     form: Literal["l2", "l1"] = "l2"
+    among: int | None = None
 
     def __post_init__(self) -> None:
         if self.form not in ("l2", "l1"):
             raise InputError(f"form={self.form}: use l2 or l1")
+        if self.among is not None and self.among < 1:
+            raise InputError(f"among={self.among}: needs 1 operation or more, or None for the mean")
 
     def __call__(self, at: RelaxedWeights) -> Tensor:
         distance = torch.cat([at.weights[name] for name in at.operations()]) - 0.5
-        return -self.weight * (distance**2 if self.form == "l2" else distance.abs()).mean()
+        each = distance**2 if self.form == "l2" else distance.abs()
+        return -self.weight * (each.mean() if self.among is None else each.sum() / self.among)
 
 
 @dataclass(frozen=True)
 class BetaDecay:
-    """`weight` times epoch / 100 times the mean over edges of logsumexp(alpha) (beta-DARTS, Ye et al. 2022).
+    """A growing factor times the mean over edges of logsumexp(alpha) (beta-DARTS, Ye et al. 2022).
 
-    The factor is 0 at first and grows in a line, by `weight` in 100 epochs: as in the authors' code, whose weight is 50
-    however many epochs there are. The current epoch is the progress times the number of epochs, a fraction within one.
+    The factor is 0 at first and grows in a line. As the authors' code has it, it grows by 50 in 100 epochs, however
+    many epochs there are. The current epoch is the progress times the number of epochs, a fraction within one.
 
     Args:
-        weight: by how much the factor grows in 100 epochs.
+        weight: by how much the factor grows in `span` epochs.
+        span: how many epochs; None: as many as the search has, so that the factor ends at `weight`.
+
+    Raises:
+        InputError: `span` is below 1.
 
     Example:
         >>> edge, logits = Decision("edge", ("a", "b")), {"edge": torch.zeros(2)}
-        >>> BetaDecay()(RelaxedWeights({"edge": edge}, logits, logits, progress=0.5, epochs=100))
-        tensor(17.3287)
+        >>> halfway = RelaxedWeights({"edge": edge}, logits, logits, progress=0.5, epochs=20)
+        >>> BetaDecay()(halfway), BetaDecay(weight=1.0, span=None)(halfway)
+        (tensor(3.4657), tensor(0.3466))
     """
 
     weight: float = 50.0
+    span: int | None = 100
+
+    def __post_init__(self) -> None:
+        if self.span is not None and self.span < 1:
+            raise InputError(f"span={self.span}: needs 1 epoch or more, or None for the length of the search")
 
     def __call__(self, at: RelaxedWeights) -> Tensor:
         each = torch.stack([at.logits[name].logsumexp(-1) for name in at.operations()])
-        return self.weight * at.epochs / 100 * at.progress * each.mean()
+        return self.weight * at.epochs / (self.span or at.epochs) * at.progress * each.mean()
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from supernet.runtime.errors import InputError
+from supernet.space.architecture import Architecture
 from supernet.space.cells import Cell
 from supernet.space.choices import OperationChoice, PartialChannels
 from supernet.space.operations import FactorizedReduce
@@ -70,6 +71,41 @@ def inherit_weights(before: Supernet, now: Supernet) -> None:
         if name not in known or known[name].shape != tensor.shape:
             raise InputError(f"the stage before has no {name} of this size; do not inherit its weights")
         tensor.copy_(known[name])
+
+
+def weights_of(supernet: Supernet, architecture: Architecture) -> dict[str, Tensor]:
+    """The parameters and statistics that the plain network of an architecture has within a supernet.
+
+    Args:
+        supernet: any one whose edges see all channels.
+        architecture: of its space.
+
+    Returns:
+        A state for the network that the space builds with `Decided(architecture, searching=True)`; the tensors are
+        those of the supernet.
+
+    Example:
+        >>> from supernet.space.choosers import Decided, Undecided
+        >>> from supernet.space.nasbench201 import NasBench201, from_string
+        >>> space, cell = NasBench201(channels=4, cells=1, stages=1, nodes=1), from_string("|nor_conv_3x3~0|")
+        >>> supernet = Supernet(space.network(Undecided(), (3, 8, 8), 10))
+        >>> network = space.network(Decided(cell, searching=True), (3, 8, 8), 10)
+        >>> network.load_state_dict(weights_of(supernet, cell))
+        <All keys matched successfully>
+    """
+    state, edges = supernet.network.state_dict(), dict[str, str]()
+    for path, module in supernet.network.named_modules():
+        if isinstance(module, OperationChoice):
+            kept = architecture.get(module.decision.name, ())
+            edges |= {
+                f"{path}.candidates.{option}.": f"{path}." if option in kept else "" for option in module.candidates
+            }
+    made = {}
+    for name, tensor in state.items():
+        end = name.find(".", name.find(".candidates.") + len(".candidates.")) + 1 if ".candidates." in name else 0
+        if end == 0 or edges[name[:end]]:
+            made[edges.get(name[:end], "") + name[end:]] = tensor
+    return made
 
 
 @torch.no_grad()

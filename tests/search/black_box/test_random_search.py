@@ -1,4 +1,5 @@
 import signal
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,7 @@ from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.report import Silent
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator
+from supernet.search.black_box.evolution import AgingEvolution, SposEvolution
 from supernet.search.black_box.random_search import UniformStrategy
 from supernet.search.loop import search, search_step
 from supernet.search.recipe import SearchRecipe
@@ -21,7 +23,9 @@ from supernet.search.strategy import Step
 from supernet.space.architecture import Architecture, check, matters, one_hot, random_architecture
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
+from supernet.space.nasbench201 import NasBench201
 from supernet.space.supernet import Supernet
+from supernet.space.survey import decisions_of
 from supernet.training.schedules import Cosine
 from supernet.training.tasks import Classification
 
@@ -198,6 +202,95 @@ def test_interrupted_while_judging_goes_on_from_the_end(tmp_path):
     with pytest.raises(Interrupted):
         run_search(run)
     assert run_search(Run(checkpoint=tmp_path / "search.pt"))[0] == run_search(Run())[0]
+
+
+class KnownJudge:
+    """Few batches say how many convolutions there are, all data how many skip connections."""
+
+    def __init__(self, calls, batches=None):
+        self.calls, self.batches = calls, batches
+        self.problem = SimpleNamespace(task=Classification(), run=Run())
+
+    def on(self, batches):
+        return KnownJudge(self.calls, batches)
+
+    def __call__(self, architecture):
+        self.calls.append((architecture, self.batches))
+        count = sum(
+            kept == (("nor_conv_3x3",) if self.batches else ("skip_connect",)) for kept in architecture.values()
+        )
+        return Measured({"accuracy": count / 3})
+
+
+MICRO = NasBench201(nodes=2)
+
+
+@pytest.mark.parametrize("explorer", [SposEvolution, partial(AgingEvolution, population=10, sample=3)])
+def test_an_explorer_tries_the_whole_of_a_small_space_and_ends(explorer):
+    """125 cells, 1,000 candidates: the authors' SPOS would never end. The finalists are judged on all data."""
+    decisions = decisions_of(MICRO)
+    strategy = UniformStrategy("nasbench201", decisions, explorer=explorer, finalists=30, batches=2)
+    calls = []
+    found = strategy.finish(KnownJudge(calls))
+    tried, judged = ([a for a, b in calls if b == batches] for batches in (2, None))
+    assert len(tried) == len(set(tried)) == 125
+    assert len(judged) == 30
+    convolutions = [sum(kept == ("nor_conv_3x3",) for kept in a.values()) for a in tried]
+    first = [tried[i] for i in sorted(range(125), key=lambda i: -convolutions[i])[:30]]
+    assert judged == first
+    assert found == max(judged, key=lambda a: sum(kept == ("skip_connect",) for kept in a.values()))
+    check(found, decisions)
+
+
+def test_an_explorer_learns_from_the_candidates_before():
+    """Of 60 candidates evolution finds the best cell, where 60 draws by chance hold other cells."""
+    decisions = decisions_of(MICRO)
+    means = {}
+    for name, explorer in {"chance": None, "aging": partial(AgingEvolution, population=10, sample=5)}.items():
+        calls = []
+        UniformStrategy("nasbench201", decisions, explorer=explorer, candidates=60, batches=1, seed=1).finish(
+            KnownJudge(calls)
+        )
+        tried = [a for a, b in calls if b == 1]
+        means[name] = sum(kept == ("nor_conv_3x3",) for a in tried for kept in a.values()) / len(tried)
+        assert len(tried) <= 60
+    assert means["aging"] > means["chance"] + 0.3
+
+
+def test_an_exploration_that_is_interrupted_is_made_again_from_the_end_of_the_training(tmp_path):
+    def explored(run):
+        supernet = small()
+        explorer = partial(AgingEvolution, population=4, sample=2)
+        strategy = UniformStrategy("darts", supernet.decisions, explorer=explorer, candidates=9, finalists=2, batches=1)
+        problem = SearchProblem(supernet, half(1), half(2), AUGMENTATION, run)
+        return search(problem, strategy, SearchRecipe(epochs=1, batch_size=8)).architecture
+
+    interruption, shown, begun = Interruption(), [], []
+
+    class Stopper(Silent):
+        def progress(self, done, total, message):
+            shown.append(message)
+            if "explore" in message and done == 5:
+                interruption.signal = signal.SIGINT
+
+        def resume(self, step):
+            begun.append(step)
+
+    with pytest.raises(Interrupted):
+        explored(Run(report=Stopper(), checkpoint=tmp_path / "search.pt", interruption=interruption))
+    assert shown[-1] == "explore: 5 architectures"
+    assert begun == [1], "the exploration would empty the files of the search"
+    assert explored(Run(checkpoint=tmp_path / "search.pt")) == explored(Run())
+    assert [path.name for path in tmp_path.iterdir()] == ["search.pt"]
+
+
+def test_refuses_another_sampler_and_what_is_no_explorer():
+    with pytest.raises(InputError, match=r"^sampler=biased: use uniform or fair"):
+        UniformStrategy("mine", {}, sampler="biased")
+    with pytest.raises(InputError, match=r"^explorer: makes a int; needs an Explorer"):
+        UniformStrategy("mine", {}, explorer=lambda candidates, seed: 3)
+    with pytest.raises(InputError, match=r"^population=0: needs 1 or more"):
+        UniformStrategy("mine", {}, explorer=partial(AgingEvolution, population=0))
 
 
 @pytest.mark.parametrize("setting", ["candidates", "finalists", "batches"])

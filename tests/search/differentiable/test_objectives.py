@@ -50,6 +50,12 @@ def test_zero_one():
     l1 = -2 * sum(abs(v - 0.5) for v in values) / 5
     assert ZeroOne()(relaxed(torch.sigmoid)).item() == pytest.approx(l2)
     assert ZeroOne(2.0, "l1")(relaxed(torch.sigmoid)).item() == pytest.approx(l1)
+    # as hard on each of the five as in a space of 20
+    assert ZeroOne(among=20)(relaxed(torch.sigmoid)).item() == pytest.approx(l2 * 5 / 20)
+    assert ZeroOne(2.0, "l1", among=20)(relaxed(torch.sigmoid)).item() == pytest.approx(l1 * 5 / 20)
+    assert ZeroOne(among=5)(relaxed(torch.sigmoid)).item() == pytest.approx(l2)
+    with pytest.raises(InputError, match="among=0: needs 1 operation or more"):
+        ZeroOne(among=0)
 
 
 @pytest.mark.parametrize("form", ["l2", "l1"])
@@ -69,6 +75,12 @@ def test_beta_decay():
     assert BetaDecay()(relaxed(progress=0.0)).item() == 0
     # the authors' factor is 50 epoch / 100, however long the search is: after 30 of 50 epochs 15
     assert BetaDecay()(relaxed(progress=0.6, epochs=50)).item() == pytest.approx(15 * mean)
+    # without a span it ends at the weight, however long the search is
+    for epochs in (8, 100):
+        assert BetaDecay(2.0, span=None)(relaxed(progress=0.75, epochs=epochs)).item() == pytest.approx(1.5 * mean)
+    assert BetaDecay(2.0, span=40)(relaxed(progress=0.5, epochs=20)).item() == pytest.approx(0.5 * mean)
+    with pytest.raises(InputError, match="span=0: needs 1 epoch or more"):
+        BetaDecay(span=0)
 
 
 def test_beta_decay_pulls_each_logit_by_its_softmax():
