@@ -42,7 +42,7 @@ def test_convolutions_share_weights_between_paths():
     torch.manual_seed(0)
     given = nn.Sequential(nn.Conv2d(2, 3, 3, bias=False), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 2, 2, bias=False))
     given.append(nn.Flatten())
-    first, second = given[0].weight.abs(), given[3].weight.abs()
+    first, second = given[0].weight.detach().abs(), given[3].weight.detach().abs()
     # On ones without padding every place sees the same: 2 x 2 places, each channel sum over the kernels.
     total = 4 * float((first.sum((1, 2, 3))[None] * second.sum((2, 3))).sum())
     assert synflow(Probe(given, [image(2, 5)])) == pytest.approx(math.log(2 * total), rel=1e-6)
