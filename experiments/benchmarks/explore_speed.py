@@ -1,9 +1,9 @@
 """Times how many candidates a second the supernet's score judges, against plain forward passes of their networks.
 
 The plain loop has the networks of the same candidates built, with the supernet's weights copied, before its clock
-starts, and batches that are ready; it computes logits and nothing else, or their accuracy, too. The score puts the
-kept operations of each candidate into the supernet and counts the right answers. All take turns; all are in training
-mode and keep no statistics.
+starts, and batches that are ready; it computes logits and nothing else, or their accuracy, too, edge by edge or with
+the fused executor that the score has. The score puts the kept operations of each candidate into the supernet and counts
+the right answers. All take turns; all are in training mode and keep no statistics.
 
     python -m experiments.benchmarks.explore_speed
     python -m experiments.benchmarks.explore_speed --space nasbench201 --channels 8 --cells 2
@@ -25,7 +25,7 @@ from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Resident, evaluation_batches
 from supernet.estimation.problem import SearchProblem
 from supernet.estimation.supernet_accuracy import SupernetScore
-from supernet.execution.engines import engine
+from supernet.execution.engines import Engine, engine
 from supernet.execution.modes import frozen_statistics
 from supernet.runtime.run import Run
 from supernet.search.progressive.weight_inheritance import weights_of
@@ -105,17 +105,19 @@ def main() -> None:
         problem = SearchProblem(network, source, source, augmentation, Run(device)).on_device()
         return Scores(SupernetScore(problem, given.batch_size), candidates)
 
-    def plain(architecture: Architecture) -> nn.Module:
+    def plain(architecture: Architecture, run: Engine) -> nn.Module:
         network = space.network(Decided(architecture, searching=True), shape, CLASSES)
         network.load_state_dict(weights_of(supernet, architecture))
-        return used.apply(network).to(device).train()
+        return run.apply(network).to(device).train()
 
     by_path, by_mixture = score(supernet), score(mixed)
-    networks = [plain(architecture) for architecture in candidates]
+    networks = [plain(architecture, engine("reference")) for architecture in candidates]
+    fast = [plain(architecture, used) for architecture in candidates]
     batches = list(evaluation_batches(source, given.batch_size, augmentation, device))
     steps: dict[str, Callable[[], Any]] = {
         "plain passes": PlainPasses(networks, batches, judged=False),
-        "plain passes and their accuracy": PlainPasses(networks, batches, judged=True),
+        "plain passes, fused": PlainPasses(fast, batches, judged=False),
+        "plain passes, fused, and their accuracy": PlainPasses(fast, batches, judged=True),
         "supernet of single paths": by_path,
         "supernet of mixtures": by_mixture,
     }
