@@ -13,6 +13,7 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.files import write_whole
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.reading import is_file, read_text
+from supernet.runtime.text import csv_lines
 from supernet.search.black_box.comparison import Pick
 from supernet.space.genes import Candidates
 
@@ -53,7 +54,7 @@ class PicksFile:
             if len(row) != len(_COLUMNS):
                 raise InputError(f"{path}: is not what this program wrote; remove it, and all is tried again")
             self._rows[tuple(row[:4])] = row
-        write_whole(path, _lines([list(_COLUMNS), *self._rows.values()]))
+        write_whole(path, csv_lines([list(_COLUMNS), *self._rows.values()]))
 
     def get(self, explorer: str, score: str, seed: int) -> Pick | None:
         """The pick of a finished combination. Raises Interrupted where a signal asked to stop."""
@@ -69,7 +70,7 @@ class PicksFile:
         numbers = [repr(float(n)) for n in (pick.seconds, pick.simulated_seconds, _known(pick.value))]
         row = [*key, str(pick.evaluations), *numbers, pick.ended, genes]
         with self._path.open("a", encoding="utf-8", newline="") as file:
-            file.write(_lines([row]))
+            file.write(csv_lines([row]))
         self._tell(pick)
 
     def _read(self, row: list[str]) -> Pick:
@@ -87,9 +88,3 @@ class PicksFile:
 
 def _known(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def _lines(rows: list[list[str]]) -> str:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

@@ -1,13 +1,13 @@
 """Writes scalars to a CSV file in long format: step, tag, value."""
 
 import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import write_whole
+from supernet.runtime.text import csv_lines
 
 HEADER = ("step", "tag", "value")
 
@@ -45,9 +45,7 @@ class MetricsFile:
         """Drops the rows of this step and of later ones, and a row that a crash has cut short."""
         self.close()
         if self._path.exists():
-            text = io.StringIO(newline="")
-            csv.writer(text, lineterminator="\n").writerows([HEADER, *self._rows_before(step)])
-            write_whole(self._path, text.getvalue())
+            write_whole(self._path, csv_lines([HEADER, *self._rows_before(step)]))
         self._open()
 
     def close(self) -> None:

@@ -1,6 +1,10 @@
-"""Makes text that came from somewhere else (a file's name, a class, a recorded word) safe to show."""
+"""Text: what came from somewhere else made safe to show, and rows written as CSV."""
 
 from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
 
 
 def printable(text: object) -> str:
@@ -20,3 +24,21 @@ def printable(text: object) -> str:
         cat\\x1b[31m
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in str(text))
+
+
+def csv_lines(rows: Iterable[Iterable[object]]) -> str:
+    """Writes rows as CSV for a program to read again: values as they are, a line end after each row.
+
+    Args:
+        rows: of one file.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> csv_lines([("step", "tag"), (1, "loss, train")])
+        'step,tag\\n1,"loss, train"\\n'
+    """
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

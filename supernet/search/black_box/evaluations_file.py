@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from supernet.runtime.files import write_whole
+from supernet.runtime.text import csv_lines
 
 
 class EvaluationsFile:
@@ -32,7 +31,7 @@ class EvaluationsFile:
         self._columns = list(rows[0]) if rows else []
         path.parent.mkdir(parents=True, exist_ok=True)
         head = [["evaluation", *self._columns]] if rows else []
-        write_whole(path, _lines([*head, *(self._fields(number, row) for number, row in enumerate(rows, start=1))]))
+        write_whole(path, csv_lines([*head, *(self._fields(number, row) for number, row in enumerate(rows, start=1))]))
 
     def add(self, row: Mapping[str, str | float]) -> None:
         """Adds the row of the next evaluation.
@@ -46,14 +45,8 @@ class EvaluationsFile:
             lines.append(["evaluation", *self._columns])
         self._count += 1
         with self._path.open("a", encoding="utf-8", newline="") as file:
-            file.write(_lines([*lines, self._fields(self._count, row)]))
+            file.write(csv_lines([*lines, self._fields(self._count, row)]))
 
     def _fields(self, number: int, row: Mapping[str, str | float]) -> list[str]:
         values = [row.get(column, "") for column in self._columns]
         return [str(number), *(value if isinstance(value, str) else repr(float(value)) for value in values)]
-
-
-def _lines(rows: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
