@@ -168,10 +168,10 @@ class Supernet(nn.Module):
         """The parameters of each operation on edges of single paths that may be left out: (edge, node, source)."""
         found: dict[tuple[str, str, str], dict[str, list[nn.Parameter]]] = {}
         for choice in self._operations:
-            for name, source in choice.decision.when if choice.single else ():
+            for name, sources in choice.decision.when if choice.single else ():
                 node = self.decisions.get(name)
                 if node is not None and node.role == "inputs" and node.keep < len(node.options):
-                    own = found.setdefault((choice.decision.name, name, source), {})
+                    own = found.setdefault((choice.decision.name, name, sources[0]), {})
                     for option in choice.decision.options:
                         own.setdefault(option, []).extend(choice.candidates[option].parameters())
         return found
