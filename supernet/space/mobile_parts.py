@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Condition, Decision
-from supernet.space.elastic import Number, Size, fitted, norm_of_first
+from supernet.space.elastic import Number, Size, first_of, fitted, norm_of_first
 from supernet.space.inverted_residual import ACTIVATIONS, Style
 
 
@@ -129,6 +130,12 @@ class ElasticHead(nn.Module):
     def channels_in(self, answers: Mapping[str, str]) -> int:
         """The channels that the plain module of this form is given."""
         return self._given.of(answers)
+
+    def state(self, answers: Mapping[str, str]) -> dict[str, Tensor]:
+        """The parameters and statistics that the plain module of this form has within this one."""
+        with torch.device("meta"):
+            plain = self.plain(answers)
+        return first_of(self, plain)
 
     def forward(self, x: Tensor) -> Tensor:
         conv, norm, activation = self.children()
