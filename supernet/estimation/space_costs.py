@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -128,15 +129,18 @@ class SpaceCosts:
             return float(count(variant.module, *variant.inputs()))
 
         recorded = self.recorded
-        around = [variant for part in recorded.parts if not part.decisions for variant in part.variants.values()]
-        image = torch.zeros(1, *self.shape, device="meta")
-        rest = count(recorded.skeleton, image) - sum(count(variant.module, *variant.inputs()) for variant in around)
+        rest = recorded.around(count)
+        for part in recorded.parts:
+            if not set(part.decisions) - set(recorded.sizes):
+                for sizes in rest:
+                    answers = tuple(a for name, a in zip(recorded.sizes, sizes, strict=True) if name in part.decisions)
+                    rest[sizes] -= probe(part.variants[answers])
         return form_of(recorded, probe, outside=rest)
 
     def _memory(self) -> Form | Cost:
-        image = torch.zeros(1, *self.shape, device="meta")
-        around = chained_peak(self.recorded.skeleton, image)
-        if around is None:
+        around = self.recorded.around(lambda skeleton, image: chained_peak(skeleton, image) or math.nan)
+        if any(math.isnan(peak) for peak in around.values()):
+            image = torch.zeros(1, *self.shape, device="meta")
             return lambda architecture: float(peak_memory(self.network(architecture), image))
         return form_of(self.recorded, _peak, outside=around, combine="max")
 
