@@ -168,7 +168,7 @@ def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bo
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:
-    return values[0] if len(values) == 1 else torch.stack(values).float().mean()
+    return values[0] if len(values) == 1 else torch.stack(list(values)).float().mean()
 
 
 def _steps(problem: SearchProblem, recipe: SearchRecipe, epochs: Epochs) -> Iterator[Step]:

@@ -95,7 +95,7 @@ class _Gates(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         if torch.is_grad_enabled():
-            raise InputError("gates: their gradient cannot be differentiated again; use architect=first_order")
+            raise InputError("gates: their gradient cannot be differentiated again; use the first-order architect")
         weights, x, *kept = ctx.saved_tensors
         given, products = iter(kept), []
         with torch.autocast(*ctx.autocast):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +16,13 @@ from supernet.runtime.limits import Limit
 from supernet.runtime.seeding import generator
 from supernet.search.black_box.explorers import Explorer
 from supernet.search.black_box.random_search import UniformStrategy
-from supernet.search.strategy import Step, Wrapper
+from supernet.search.strategy import Step, Strategy, Wrapper
 from supernet.space.architecture import Architecture, Decision, Weights, one_path, random_architecture
 from supernet.space.dropout import Dropouts
 from supernet.space.supernet import Supernet
 from supernet.training.tasks import Output, SoftLoss, soft_cross_entropy
 
-_STREAM = 0x5A4D
+_SANDWICH_STREAM = 0x5A4D
 
 
 class SandwichStrategy(Wrapper):
@@ -55,6 +56,8 @@ class SandwichStrategy(Wrapper):
         ({'1/kernel': ('7',)}, {'1/kernel': ('3',)})
     """
 
+    inherits: ClassVar[bool] = True
+
     def __init__(
         self,
         space: str,
@@ -69,8 +72,8 @@ class SandwichStrategy(Wrapper):
         batches: int = 10,
         seed: int = 0,
     ) -> None:
-        ends = {"candidates": candidates, "finalists": finalists, "batches": batches}
-        super().__init__(UniformStrategy(space, decisions, explorer=explorer, **ends, seed=seed))
+        end = partial(UniformStrategy, explorer=explorer, candidates=candidates, finalists=finalists, batches=batches)
+        super().__init__(end(space, decisions, seed=seed))
         if random < 0:
             raise InputError(f"random={random}: needs 0 networks between the largest and the smallest, or more")
         if clip_value is not None and not clip_value > 0.0:
@@ -99,7 +102,10 @@ class SandwichStrategy(Wrapper):
             name: replace(d, options=(d.options[place],)) if d.role == "number" else d
             for name, d in self.decisions.items()
         }
-        return random_architecture(self.space, only, generator(self._seed, _STREAM, draw, place % 2))
+        return random_architecture(self.space, only, generator(self._seed, _SANDWICH_STREAM, draw, place % 2))
+
+    def inherit(self, before: Strategy) -> None:
+        """Takes nothing over, because an earlier stage has learnt nothing."""
 
     def sample(self, step: Step) -> Weights:
         """Says the weights of the largest network of a new step."""
@@ -108,7 +114,7 @@ class SandwichStrategy(Wrapper):
     def samples(self, step: Step) -> Sequence[Weights]:
         """Says the weights of the largest network, of the drawn ones and of the smallest."""
         self._draws += 1
-        streams = [generator(self._seed, _STREAM, self._draws, 2 + number) for number in range(self._random)]
+        streams = [generator(self._seed, _SANDWICH_STREAM, self._draws, 2 + number) for number in range(self._random)]
         between = [random_architecture(self.space, self.decisions, stream) for stream in streams]
         paths = [self.extreme(-1, self._draws), *between, self.extreme(0, self._draws)]
         return [one_path(path, self.decisions, dtype=self._like.dtype, device=self._like.device) for path in paths]
@@ -136,7 +142,7 @@ class SandwichStrategy(Wrapper):
             nn.utils.clip_grad_value_(step.supernet.slots.now(), self._clip_value)
         return passes
 
-    def to(self, device: torch.device) -> SandwichStrategy:
+    def to(self, device: torch.device) -> Self:
         """Sets the device on which weights are made."""
         self._like = self._like.to(device)
         super().to(device)
@@ -158,4 +164,4 @@ class SandwichStrategy(Wrapper):
 
 
 def _detached(output: Output) -> Output:
-    return tuple(each.detach() for each in output) if isinstance(output, tuple) else output.detach()
+    return (output[0].detach(), output[1].detach()) if isinstance(output, tuple) else output.detach()
