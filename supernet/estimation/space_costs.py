@@ -37,6 +37,7 @@ class SpaceCosts:
         classes: how many.
         factories: what builds each operation, by name; None: the library's own.
         own: more costs by name: a `Form`, or a function from an architecture to a number.
+        made: more costs by name: functions that make a form of the recorded parts, such as a table of measured times.
 
     Raises:
         InputError: a cost is asked for that is not known.
@@ -54,6 +55,8 @@ class SpaceCosts:
     classes: int
     factories: Mapping[str, Operation] | None = None
     own: Mapping[str, Form | Cost] = field(default_factory=dict)
+    made: Mapping[str, Callable[[Recorded], Form | Cost]] = field(default_factory=dict)
+    _asked: dict[tuple[str, Architecture], float] = field(default_factory=dict, init=False, repr=False)
     _known: dict[str, Form | Cost] = field(default_factory=dict, init=False, repr=False)
 
     def of(self, name: str, architecture: Architecture) -> float:
@@ -67,7 +70,11 @@ class SpaceCosts:
             The number.
         """
         cost = self[name]
-        return float(cost.of(architecture) if isinstance(cost, Form) else cost(architecture))
+        if isinstance(cost, Form):
+            return cost.of(architecture)
+        if (name, architecture) not in self._asked:
+            self._asked[name, architecture] = float(cost(architecture))
+        return self._asked[name, architecture]
 
     def __getitem__(self, name: str) -> Form | Cost:
         """The cost of this name, as a form where it is one, else as a function of an architecture."""
@@ -75,7 +82,7 @@ class SpaceCosts:
         if name in self.own:
             return self.own[name]
         if name not in self._known:
-            self._known[name] = _COUNTS[name](self)
+            self._known[name] = self.made[name](self.recorded) if name in self.made else _COUNTS[name](self)
         return self._known[name]
 
     def form(self, name: str) -> Form:
@@ -95,14 +102,13 @@ class SpaceCosts:
         Raises:
             InputError: there is none.
         """
-        if name in self.own:
-            return name
-        name = _OTHER_NAMES.get(name, name)
-        if name == "latency" and name not in self.own:
+        known = {*COUNTED, *self.own, *self.made}
+        proper = name if name in known else _OTHER_NAMES.get(name, name)
+        if proper == "latency" and proper not in known:
             raise InputError("latency: needs a table of measured times; supernet-latency makes one for this device")
-        if name not in (*COUNTED, *self.own):
-            raise InputError(f"{name}: no cost has this name; known: {', '.join(sorted({*COUNTED, *self.own}))}")
-        return name
+        if proper not in known:
+            raise InputError(f"{name}: no cost has this name; known: {', '.join(sorted(known))}")
+        return proper
 
     @property
     def decisions(self) -> Mapping[str, Decision]:
@@ -117,9 +123,8 @@ class SpaceCosts:
     def network(self, architecture: Architecture) -> nn.Module:
         """The network of an architecture, without memory for its weights."""
         with torch.device("meta"):
-            network: nn.Module = self.space.network(
-                Decided(architecture, self.factories or OPERATIONS), self.shape, self.classes
-            )
+            chooser = Decided(architecture, self.factories or OPERATIONS)
+            network: nn.Module = self.space.network(chooser, self.shape, self.classes)
         return network.eval()
 
     def _added(self, count: Callable[..., int]) -> Form:

@@ -26,7 +26,7 @@ class Candidates:
         decisions: all of the network, by name.
         canonical: architecture -> a form that functionally equal architectures share; None: only equal ones are equal.
         fits: whether an architecture keeps the limits, such as a number of parameters; None: all do.
-        repair: (architecture, rng) -> one that keeps the limits and is like it; None: those that do not are thrown away.
+        repair: (architecture, rng) -> one like it that keeps the limits; None: those that do not are thrown away.
 
     Example:
         >>> edges = {name: Decision(name, ("none", "skip_connect", "conv"), optional=True) for name in ("a", "b")}

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from supernet.estimation.limits import Limits
 from supernet.execution.modes import frozen_statistics
 from supernet.runtime.errors import InputError
 from supernet.runtime.limits import Limit
@@ -44,6 +45,7 @@ class SandwichStrategy(Wrapper):
         candidates: how many architectures are tried in the end, 1 or more.
         finalists: how many of them are judged on all validation data, 1 or more.
         batches: on how many batches of validation data the candidates are judged, 1 or more.
+        limits: what candidates may cost; the networks that are trained are those of the whole space.
         seed: of all draws.
 
     Raises:
@@ -70,10 +72,11 @@ class SandwichStrategy(Wrapper):
         candidates: int = 1000,
         finalists: int = 10,
         batches: int = 10,
+        limits: Limits | None = None,
         seed: int = 0,
     ) -> None:
         end = partial(UniformStrategy, explorer=explorer, candidates=candidates, finalists=finalists, batches=batches)
-        super().__init__(end(space, decisions, seed=seed))
+        super().__init__(end(space, decisions, limits=limits, seed=seed))
         if random < 0:
             raise InputError(f"random={random}: needs 0 networks between the largest and the smallest, or more")
         if clip_value is not None and not clip_value > 0.0:
