@@ -20,6 +20,8 @@ from supernet.space.supernet import Supernet
 from supernet.training.tasks import Output, SoftLoss, soft_cross_entropy
 
 _RESOLUTION = "resolution"  # images of any size have one teacher
+KINDS = ("kernel", "expand", "squeeze", "activation", "depth", "width", _RESOLUTION)
+"""The kinds of sizes that a mobile space can have open; one that a space has not is open there in one way."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,11 @@ class Shrinking:
             The largest options of each decision whose kind is named in `open`.
 
         Raises:
-            InputError: no decision is of a kind that is named.
+            InputError: a kind that is named is unknown, or the space has no open size at all.
         """
         kinds = {name: name.rsplit("/", 1)[-1] for name, d in decisions.items() if d.role == "number"}
-        if unknown := sorted(set(self.open) - set(kinds.values())):
+        unknown = sorted(set(self.open) - {*kinds.values(), *KINDS})
+        if unknown := unknown or (list(self.open) if not kinds else []):
             raise InputError(
                 f"open.{unknown[0]}: the space has no open size of this kind; it has "
                 f"{', '.join(dict.fromkeys(kinds.values())) or 'none at all'}"
