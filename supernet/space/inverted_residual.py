@@ -26,7 +26,29 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "hardswish": nn.Hardswish,
     "silu": nn.SiLU,
 }
-GATES: dict[str, Callable[[], nn.Module]] = {"sigmoid": nn.Sigmoid, "hardsigmoid": nn.Hardsigmoid}
+
+
+class Hardsigmoid(nn.Hardsigmoid):
+    """PyTorch's hard sigmoid, made of functions that can be differentiated twice where gradients are wanted.
+
+    PyTorch has no second derivative of its own one, which second-order architects and the monitor of a search need.
+
+    Example:
+        >>> import torch
+        >>> x = torch.linspace(-4, 4, 9, requires_grad=True)
+        >>> (slope,) = torch.autograd.grad(Hardsigmoid()(x).square().sum(), x, create_graph=True)
+        >>> torch.autograd.grad(slope.sum(), x)[0][[0, 4]]  # 2 / 36 where it is neither 0 nor 1
+        tensor([0.0000, 0.0556])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.requires_grad and not torch.compiler.is_compiling():  # an exported graph has the one operator
+            return F.relu6(x + 3.0) / 6.0
+        made: Tensor = super().forward(x)
+        return made
+
+
+GATES: dict[str, Callable[[], nn.Module]] = {"sigmoid": nn.Sigmoid, "hardsigmoid": Hardsigmoid}
 
 
 def rounded(count: float, divisor: int = 8) -> int:

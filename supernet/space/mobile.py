@@ -315,7 +315,8 @@ def _candidates(stage: Stage) -> dict[str, _Candidate | None]:
         if stage.grouped:
             made[f"k{kernel}_e1_g2{ending}"] = (kernel, 1.0, squeeze, activation, 2)
         for expansion in stage.expansions:
-            made[f"k{kernel}_e{expansion:g}{ending}"] = (kernel, expansion, squeeze, activation, 1)
+            ratio = f"{expansion:g}".replace(".", "_")  # a module's name has no dot: k3_e2_5 widens 2.5 times
+            made[f"k{kernel}_e{ratio}{ending}"] = (kernel, expansion, squeeze, activation, 1)
     return made
 
 
