@@ -273,13 +273,12 @@ def size_in_words(stage: ResolvedStage, supernet: Supernet) -> str:
         supernet: its supernet.
 
     Returns:
-        Such as "16 channels, 11 cells, 5 operations an edge, 25 epochs"; a space without cells has decisions instead.
+        Such as "16 channels, 11 cells, 5 operations an edge, 25 epochs".
     """
+    most = max(len(d.options) for d in supernet.decisions.values() if d.role == "operation")
     sizes = {f.name: getattr(stage.space, f.name) for f in fields(stage.space) if f.name in ("cells", "channels")}
-    asked = supernet.decisions.values()
-    most = max((len(d.options) for d in asked if d.role == "operation"), default=0)
-    open_ones = f"{most} operations an edge" if sizes else f"{sum(len(d.options) > 1 for d in asked)} decisions"
-    words = [*(f"{size} {name}" for name, size in sizes.items()), open_ones, f"{stage.recipe.epochs} epochs"]
+    words = [*(f"{size} {name}" for name, size in sizes.items()), f"{most} operations an edge"]
+    words.append(f"{stage.recipe.epochs} epochs")
     if stage.channel_divisor is not None:
         words.append(f"one channel in {stage.channel_divisor}")
         if stage.channel_divisor != stage.stage.channel_divisor:
