@@ -351,7 +351,9 @@ class MobileNetwork(nn.Module):
         super().__init__()
         questions = Questions(choose)
         sides = {str(side): side for side in space.resolutions}
-        self.resize = Resize(questions.ask("resolution", sides), shape[1:]) if sides else nn.Identity()
+        self.resize = (
+            Resize(questions.ask("resolution", sides, group="resolution"), shape[1:]) if sides else nn.Identity()
+        )
         self.stem = convolution(shape[0], space.stem, 3, space.stem_stride, space.stem_activation, space.style)
         builder = _Blocks(space, choose, questions)
         self.stages = nn.ModuleList()

@@ -14,8 +14,6 @@ from supernet.space.mobile import Mobile, Stage
 from supernet.space.mobile_sizes import MobileSize, Sharing, around
 
 _EFFICIENT = Style(squeeze_from="input", squeeze_activation="silu", gate="sigmoid")
-_MNASNET = Style(squeeze_from="input", gate="sigmoid", norm_momentum=3e-4)
-_MOBILENET_V3 = Style(norm_eps=1e-3, norm_momentum=0.01)
 
 
 def mobilenet_v2(
@@ -65,6 +63,7 @@ def mobilenet_v3(
     width: float = 1.0,
     kernels: Sequence[int] = (3, 5, 7),
     open_squeeze: bool = True,
+    norm_momentum: float = 0.1,
     sharing: Sharing = "nested",
     image_size: int | None = None,
     resolutions: Sequence[int] = (),
@@ -81,6 +80,8 @@ def mobilenet_v3(
             of another width than 1 have up to 8 channels more or fewer inside.
         kernels: sizes of depthwise convolutions.
         open_squeeze: each block has squeeze-and-excite or not; False: where the published network has it.
+        norm_momentum: the share of the newest batch in the running statistics of batch norms. `spaces.of` has the
+            published network's, 0.01, which is for long trainings.
         sharing: "nested" or "separate".
         image_size: side of the images for which the strides are meant; None: the smallest of `resolutions`, or 224.
         resolutions: sides to which images are resized; (): images stay as they are.
@@ -130,7 +131,7 @@ def mobilenet_v3(
         head=6 * sized.channels(160 if size == "large" else 96),
         hidden=sized.channels(1280 if size == "large" else 1024),
         head_activation="hardswish",
-        style=_MOBILENET_V3,
+        style=Style(norm_eps=1e-3, norm_momentum=norm_momentum),
     )
 
 
@@ -138,6 +139,7 @@ def mnasnet(
     network: Literal["b1", "a1"] = "b1",
     *,
     width: float = 1.0,
+    norm_momentum: float = 0.1,
     sharing: Sharing = "nested",
     image_size: int | None = None,
     resolutions: Sequence[int] = (),
@@ -151,6 +153,8 @@ def mnasnet(
     Args:
         network: whose widths: "b1", which has no squeeze-and-excite, or "a1".
         width: multiplies all channels but those of the head.
+        norm_momentum: the share of the newest batch in the running statistics of batch norms. `spaces.of` has the
+            published networks', 0.0003, which is for very long trainings.
         sharing: "nested" or "separate".
         image_size: side of the images for which the strides are meant; None: the smallest of `resolutions`, or 224.
         resolutions: sides to which images are resized; (): images stay as they are.
@@ -178,7 +182,8 @@ def mnasnet(
         *(Stage((channels,), around(depth), stride, **kinds) for channels, depth, stride in published[network]),
         Stage((320,), **kinds),
     ]
-    return size.space(stages, stem=32, head=1280, style=_MNASNET)
+    style = Style(squeeze_from="input", gate="sigmoid", norm_momentum=norm_momentum)
+    return size.space(stages, stem=32, head=1280, style=style)
 
 
 def efficientnet(

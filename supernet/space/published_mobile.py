@@ -70,17 +70,20 @@ MOBILE: dict[str, MobileGenotype] = {
     "mobilenet_v2": MobileGenotype(mobilenet_v2, _stages("k3e1 | k3e6*2 | k3e6*3 | k3e6*4 | k3e6*3 | k3e6*3 | k3e6")),
     # Howard et al. 2019, tables 1 and 2.
     "mobilenet_v3_large": MobileGenotype(
-        mobilenet_v3,
+        partial(mobilenet_v3, norm_momentum=0.01),
         _stages("k3e1 | k3e4 k3e3 | k5e3s*3 | k3e6 k3e2.5 k3e2.3*2 | k3e6s*2 | k5e6s*3"),
     ),
     "mobilenet_v3_small": MobileGenotype(
-        partial(mobilenet_v3, "small"),
+        partial(mobilenet_v3, "small", norm_momentum=0.01),
         _stages("k3e1s | k3e4.5 k3e3.67 | k5e4s k5e6s*2 | k5e3s*2 | k5e6s*3"),
     ),
     # Tan et al. 2019, figure 7.
-    "mnasnet_b1": MobileGenotype(mnasnet, _stages("k3e1 | k3e3*3 | k5e3*3 | k5e6*3 | k3e6*2 | k5e6*4 | k3e6")),
+    "mnasnet_b1": MobileGenotype(
+        partial(mnasnet, norm_momentum=3e-4), _stages("k3e1 | k3e3*3 | k5e3*3 | k5e6*3 | k3e6*2 | k5e6*4 | k3e6")
+    ),
     "mnasnet_a1": MobileGenotype(
-        partial(mnasnet, "a1"), _stages("k3e1 | k3e6*2 | k5e3s*3 | k3e6*4 | k3e6s*2 | k5e6s*3 | k3e6")
+        partial(mnasnet, "a1", norm_momentum=3e-4),
+        _stages("k3e1 | k3e6*2 | k5e3s*3 | k3e6*4 | k3e6s*2 | k5e6s*3 | k3e6"),
     ),
     # Tan and Le 2019, table 1.
     "efficientnet_b0": MobileGenotype(
