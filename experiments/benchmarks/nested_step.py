@@ -67,7 +67,7 @@ def pairs(space: Mobile, batch: Batch, rounds: int) -> list[dict[str, float]]:
     found = []
     for number in range(rounds + 1):
         strategy.path = random_architecture(space.name, supernet.decisions, generator(0, number))
-        network = space.network(Decided(strategy.path), shape, 10)
+        network: nn.Module = space.network(Decided(strategy.path), shape, 10)
         network.load_state_dict(weights_of(supernet, strategy.path))
         network = fast.apply(network)
         times: dict[str, float] = {}
