@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from supernet.deployment.loading import load
-from supernet.deployment.predictor import labelled
+from supernet.deployment.results import labelled
 from supernet.runtime.text import printable
 
 from ..console import command
