@@ -9,17 +9,20 @@ supernet.judge(model, data)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from supernet.calls import Place, check_kinds
+from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Source
 from supernet.data.dataset import Data
 from supernet.data.splits import hold_out, search_halves
 from supernet.deployment.bundle import NAME
+from supernet.deployment.onnx_predictor import OnnxPredictor
 from supernet.deployment.predictor import Predictor
 from supernet.estimation.scores import Measured, Score
 from supernet.execution.engines import engine
@@ -237,11 +240,13 @@ def _divided(data: Data, held_out: float, seed: int) -> tuple[Source, Source | N
     return images, valid
 
 
-def judge(model: Predictor, data: Data, *, task: Task = CLASSIFICATION, batch_size: int = 64) -> Averages:
+def judge(
+    model: Predictor | OnnxPredictor, data: Data, *, task: Task = CLASSIFICATION, batch_size: int = 64
+) -> Averages:
     """Tests a model on the test images. They can be opened once for each data set read: judge at the end.
 
     Args:
-        model: what `train` or `load` gave.
+        model: what `train` or `load` gave; an exported one, too.
         data: whose test images are opened.
         task: what is judged; the one that the model was trained for.
         batch_size: images at once.
@@ -269,9 +274,36 @@ def judge(model: Predictor, data: Data, *, task: Task = CLASSIFICATION, batch_si
     if model.classes != data.classes:
         own, other = (", ".join(classes)[:60] for classes in (model.classes, data.classes))
         raise InputError(f"model: its classes are {own}, those of the data {other}; judge it by data of its own")
-    device = next(model.network.parameters()).device
-    images = data.test.open().to(device)
-    return evaluate(model.network, images, model.augmentation, batch_size=batch_size, device=device, task=task)
+    return judge_images(model, data.test.open(), data.augmentation, task=task, batch_size=batch_size)
+
+
+def judge_images(
+    model: Predictor | OnnxPredictor,
+    images: Source,
+    augmentation: Augmentation,
+    *,
+    task: Task = CLASSIFICATION,
+    batch_size: int = 64,
+) -> Averages:
+    """Judges a model by any labelled images, as `judge` does by those to test by.
+
+    Args:
+        model: of either kind.
+        images: of its shape, or with the border that `augmentation` cuts away.
+        augmentation: that of the data; the normalisation is the model's own.
+        task: what is judged.
+        batch_size: images at once.
+
+    Returns:
+        Loss and scores.
+    """
+    forward: Callable[[Tensor], Tensor]
+    if isinstance(model, OnnxPredictor):
+        forward, own, device = model.logits, model.levels, torch.device("cpu")
+    else:
+        forward, own, device = model.network, model.augmentation, next(model.network.parameters()).device
+    normalised = replace(augmentation, mean=own.mean, std=own.std)
+    return evaluate(forward, images.to(device), normalised, batch_size=batch_size, device=device, task=task)
 
 
 def _fitted(

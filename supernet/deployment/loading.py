@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from supernet.deployment.bundle import NAME, read_bundle
 from supernet.deployment.description import Description, check_genotype, incomplete, understood
+from supernet.deployment.onnx_predictor import OnnxPredictor
 from supernet.deployment.predictor import Predictor
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder
@@ -25,11 +26,12 @@ _MOST_MODULES = 10_000  # besides ten for each tensor: skip connections and pool
 
 def load(
     path: str | Path, *, space: type[Space] | None = None, factories: Mapping[str, Operation] = OPERATIONS
-) -> Predictor:
+) -> Predictor | OnnxPredictor:
     """Loads a trained network, ready for use.
 
     Args:
-        path: a file that `save_bundle` or `Predictor.save` has written, or the directory of a run that holds one.
+        path: a file that `save_bundle` or `Predictor.save` has written, or the directory of a run that holds one; or a
+            file .onnx that `supernet.export` has written.
         space: the class of the network's space; needed only for a space of your own.
         factories: what builds each operation, by name; needed only for operations of your own.
 
@@ -42,6 +44,17 @@ def load(
     The example of `Predictor` saves a model and loads it.
     """
     path = Path(path)
+    if path.suffix.lower() == ".onnx" and not is_folder(path):
+        return OnnxPredictor(path)
+    return load_network(path, space=space, factories=factories)
+
+
+def load_network(
+    path: Path, *, space: type[Space] | None = None, factories: Mapping[str, Operation] = OPERATIONS
+) -> Predictor:
+    """Loads a trained network of PyTorch, as `load` does."""
+    if path.suffix.lower() == ".pt2" and not is_folder(path):
+        raise InputError(f"{path}: a program for torch.export.load; supernet reads .safetensors and .onnx")
     path = path / NAME if is_folder(path) else path
     described, state = read_bundle(path)
     made = understood(described, path)

@@ -119,8 +119,17 @@ class Predictor:
         """
         device = next(self.network.parameters()).device
         pictures = Pictures(self.shape, self.augmentation.preparation)
-        return classified(pictures.batches(images, device), self._probabilities, self.classes)
+        return classified(pictures.batches(images, device), self.probabilities, self.classes)
 
-    def _probabilities(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.network(self.augmentation.normalise(pixels))
+    @torch.inference_mode()
+    def probabilities(self, pixels: Tensor) -> Tensor:
+        """Runs the network on pixels that have its shape already.
+
+        Args:
+            pixels: (N, channels, height, width), floats in [0, 255] or uint8, on the network's device.
+
+        Returns:
+            The probabilities (N, classes), on the CPU.
+        """
+        logits: Tensor = self.network(self.augmentation.normalise(pixels.clone()))  # normalises floats in place
         return logits.float().softmax(1).cpu()
