@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from supernet.deployment.onnx_files import described
 from supernet.deployment.onnx_graphs import onnx_graph
 from supernet.deployment.onnx_predictor import OnnxPredictor
 from supernet.deployment.predictor import Predictor
+from supernet.deployment.quantisation import CALIBRATION_IMAGES, Int8, quantised
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import replacing
 from supernet.runtime.reading import is_folder
@@ -55,7 +57,13 @@ class Exported:
 
 
 def export(
-    model: Predictor, path: str | Path, *, format: str = "onnx", int8: bool = False, data: Data | None = None
+    model: Predictor,
+    path: str | Path,
+    *,
+    format: str = "onnx",
+    int8: bool = False,
+    activations: str | None = None,
+    data: Data | None = None,
 ) -> Exported:
     """Writes a model as one file for another runtime, from pixels to probabilities.
 
@@ -69,7 +77,9 @@ def export(
         path: the file, with the ending .onnx or .pt2; its folder must exist, an older export is replaced.
         format: "onnx", which ONNX Runtime and most other runtimes read (`supernet.load` does, too), or "pt2", a program
             for `torch.export.load`.
-        int8: weights and activations of 8 bits, for ONNX; `data` is needed to measure the activations.
+        int8: weights and activations of 8 bits, for ONNX; needs `data`, by whose training images the ranges of the
+            activations are measured.
+        activations: of int8, "uint8" (fast on x86) or "int8" (fast on Arm); None: what is fast on this processor.
         data: images of the model; some of the training images are compared, too.
 
     Returns:
@@ -91,19 +101,29 @@ def export(
         (True, True)
     """
     path = Path(path)
-    _check(model, path, format, int8, data)
+    _check(model, path, format, data)
+    form = _form(int8, activations, format, data)
     pixels = _compared(model, data)
     expected = model.probabilities(pixels.to(next(model.network.parameters()).device))
     _check_answers(model, pixels, expected)
     program = traced(Deployable(model.network, model.augmentation), model.shape)
-    about = {"input": {"name": IMAGES, "levels": [0, 255]}, "output": PROBABILITIES, "precision": "float32"}
+    about: dict[str, Any] = {
+        "input": {"name": IMAGES, "levels": [0, 255]},
+        "output": PROBABILITIES,
+        "precision": "float32",
+    }
     description = description_of(model)
-    if format == "onnx":
-        raw = described(onnx_graph(program, model.shape), description, about)
-        return _written(path, "onnx", "float32", lambda file: _put(file, raw), _ask_onnx, pixels, expected)
-    text = json.dumps({"format": "supernet.pt2", "version": 1, **description.plain(), **about})
-    save = lambda file: torch.export.save(program, file, extra_files={DESCRIPTION: text})  # noqa: E731
-    return _written(path, "pt2", "float32", save, _ask_pt2, pixels, expected)
+    if format == "pt2":
+        text = json.dumps({"format": "supernet.pt2", "version": 1, **description.plain(), **about})
+        save = partial(torch.export.save, program, extra_files={DESCRIPTION: text})
+        return _written(path, "float32", save, _ask_pt2, pixels, expected)
+    graph = onnx_graph(program, model.shape)
+    if form is not None and data is not None:
+        images = training_pixels(data, CALIBRATION_IMAGES)
+        graph = quantised(graph, images, form)
+        about |= {"precision": "int8", **asdict(form), "calibration images": len(images)}
+    raw = described(graph, description, about)
+    return _written(path, about["precision"], lambda file: file.write(raw), _ask_onnx, pixels, expected)
 
 
 def description_of(model: Predictor) -> Description:
@@ -119,7 +139,20 @@ def description_of(model: Predictor) -> Description:
     )
 
 
-def _check(model: Predictor, path: Path, format: str, int8: bool, data: Data | None) -> None:
+def _form(int8: bool, activations: str | None, format: str, data: Data | None) -> Int8 | None:
+    """How activations become 8 bits; None: they do not. Raises InputError where that cannot be."""
+    if not int8:
+        if activations is not None:
+            raise InputError(f"activations={activations}: is of int8=True alone; leave it out")
+        return None
+    if format != "onnx":
+        raise InputError(f"int8=True: is there for format='onnx' alone, not for {format}")
+    if data is None:
+        raise InputError("int8=True: needs data, by whose training images the ranges of the activations are measured")
+    return Int8.for_this_processor() if activations is None else Int8(activations)
+
+
+def _check(model: Predictor, path: Path, format: str, data: Data | None) -> None:
     if not isinstance(model, Predictor):
         raise InputError(f"model={str(model)[:60]}: needs a model of PyTorch, as supernet.train or supernet.load gives")
     if format not in FORMATS:
@@ -171,7 +204,6 @@ def _check_answers(model: Predictor, pixels: Tensor, expected: Tensor) -> None:
 
 def _written(
     path: Path,
-    format: str,
     precision: str,
     save: Callable[[IO[bytes]], object],
     ask: Callable[[Path, Tensor], Tensor],
@@ -195,11 +227,7 @@ def _written(
     except OSError as error:
         raise InputError(f"path={path}: cannot be written ({error.strerror or error})") from None
     same = float((answers.argmax(1) == expected.argmax(1)).float().mean())
-    return Exported(path, format, precision, size, len(pixels), difference, same)
-
-
-def _put(file: IO[bytes], raw: bytes) -> None:
-    file.write(raw)
+    return Exported(path, path.suffix[1:].lower(), precision, size, len(pixels), difference, same)
 
 
 def _ask_onnx(path: Path, pixels: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,17 +154,23 @@ def _check_values(onnx: Any, model: ModelProto, path: Path) -> None:
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except Exception as error:  # as above
         raise InputError(f"{path}: its graph is damaged ({first_line(error)})") from None
-    graph = inferred.graph
-    sides = {value.name: value.type.tensor_type.shape.dim for value in (*graph.value_info, *graph.input, *graph.output)}
-    for node in graph.node:
-        known = {sides[name][0].dim_param for name in node.input if sides.get(name)}
+    shapes = {
+        value.name: _sides(value) for value in (*inferred.graph.value_info, *model.graph.input, *model.graph.output)
+    }
+    for node in inferred.graph.node:
+        numbers = {shapes[name][0] for name in node.input if shapes.get(name)}  # of images, that come in
         for name in filter(None, node.output):
-            found = sides[name] if name in sides else [None, None]
-            bounded = all(side is not None and side.HasField("dim_value") for side in found[1:])
-            own = bool(found) and found[0] is not None and found[0].dim_param not in known | {""}
-            size = np.prod([float(side.dim_value or 1) for side in found if side is not None])
-            if not bounded or size > _MOST_VALUES or (own and node.op_type not in _KEEP_BATCH):
+            sides = shapes.get(name, (None, None))
+            first_known = not sides or isinstance(sides[0], int) or sides[0] in numbers or node.op_type in _KEEP_BATCH
+            size = math.prod(side if isinstance(side, int) else 1 for side in sides)
+            if not first_known or not all(isinstance(side, int) for side in sides[1:]) or size > _MOST_VALUES:
                 raise InputError(f"{path}: the size of {name[:80]!r}, of {node.op_type[:80]}, has no known limit")
+
+
+def _sides(value: Any) -> tuple[int | str | None, ...]:
+    """The shape of a value: a number where a side is known, else its name, else None."""
+    sides = value.type.tensor_type.shape.dim
+    return tuple(side.dim_value if side.HasField("dim_value") else side.dim_param or None for side in sides)
 
 
 def _checksum(text: str, model: ModelProto) -> str:
