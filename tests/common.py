@@ -58,7 +58,7 @@ def node_decision(name: str, sources: Sequence[str], keep: int = 1) -> Decision:
 def edge_decision(name: str, options: Sequence[str], **more: Any) -> Decision:
     """The decision about the operation of an edge, such as "normal/2/0", as a cell asks it."""
     inputs, source = name.rsplit("/", 1)
-    return Decision(name, tuple(options), group=name.split("/")[0], when=((inputs, source),), **more)
+    return Decision(name, tuple(options), group=name.split("/")[0], when=((inputs, (source,)),), **more)
 
 
 def only_run(tmp_path: Path, monkeypatch: Any, capfd: Any, *words: str) -> tuple[int, str, Path]:

@@ -18,7 +18,8 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder
 from supernet.space import SPACES, Space
 from supernet.space.architecture import Decision
-from supernet.space.choosers import Chooser, Decided
+from supernet.space.choices import NumberChoice
+from supernet.space.choosers import NO_OPERATIONS, Chooser, Decided
 from supernet.space.operations import OPERATIONS, Operation, Site
 
 _MOST_MODULES = 10_000  # besides ten for each tensor: skip connections and pooling have no tensor
@@ -100,8 +101,8 @@ class _Bounded:
     def searching(self) -> bool:
         return self.chooser.searching
 
-    def operation(self, decision: Decision, site: Site) -> nn.Module:
-        made = self.chooser.operation(decision, site)
+    def operation(self, decision: Decision, site: Site, own: Mapping[str, Operation] = NO_OPERATIONS) -> nn.Module:
+        made = self.chooser.operation(decision, site, own)
         self._count(made)
         return made
 
@@ -109,6 +110,9 @@ class _Bounded:
         kept, made = self.chooser.inputs(decision)
         self._count(made)
         return kept, made
+
+    def number(self, decision: Decision) -> tuple[tuple[str, ...], NumberChoice | None]:
+        return self.chooser.number(decision)
 
     def _count(self, made: nn.Module) -> None:
         self.tensors -= len(made.state_dict())

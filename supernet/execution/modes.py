@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from supernet.space.cells import Cell, Executor
-from supernet.space.choices import OperationChoice
+from supernet.space.choices import NumberChoice, OperationChoice
 from supernet.space.supernet import Supernet
 
 
@@ -121,6 +121,8 @@ def holding(modules: Sequence[nn.Module], attribute: str, value: object) -> Iter
 def single_paths(network: nn.Module) -> AbstractContextManager[None]:
     """Within it all mixed operations of `network` run only the operations whose weights are not zero (`single_path`).
 
+    Open sizes of one-hot weights are as small as they say (`NumberChoice.place`).
+
     Args:
         network: any module; its open decisions are found at the call.
 
@@ -134,8 +136,8 @@ def single_paths(network: nn.Module) -> AbstractContextManager[None]:
         ...     supernet(torch.randn(2, 3, 8, 8), first).shape
         torch.Size([2, 10])
     """
-    choices = network.operations if isinstance(network, Supernet) else network.modules()
-    return holding([module for module in choices if isinstance(module, OperationChoice)], "single", True)
+    choices = [*network.operations, *network.numbers] if isinstance(network, Supernet) else network.modules()
+    return holding([module for module in choices if isinstance(module, OperationChoice | NumberChoice)], "single", True)
 
 
 @contextmanager

@@ -33,8 +33,8 @@ _MOST = 5_000  # answers: options kept, over all decisions; the published cells 
 Role = Literal["operation", "inputs", "number"]
 """What the options of a decision are: operations of an edge, states that may feed a node, or sizes such as a width."""
 
-Condition = tuple[str, str]
-"""(name of a decision, one of its options): met where the architecture keeps that option."""
+Condition = tuple[str, tuple[str, ...]]
+"""(name of a decision, some of its options): met where the architecture keeps one of these options."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class Decision:
         keep: how many of them survive.
         role: what the options are.
         group: decisions of one group are shown and decided together: the cell's kind, such as "normal".
-        when: what else has to be kept for this decision to matter, such as ("normal/2", "0") for that edge.
+        when: what else has to be kept for this decision to matter, such as ("normal/2", ("0",)) for that edge, or
+            ("stage2/depth", ("3", "4")) for the third block of a stage. All conditions have to be met.
         optional: "none" can be kept like any other option; otherwise it only takes part in the search.
         auxiliary: a skip connection runs beside the options (DARTS-), which is no answer.
     """
@@ -231,11 +232,28 @@ def matters(decision: Decision, architecture: Mapping[str, tuple[str, ...]]) -> 
         Whether its answer has an effect.
 
     Example:
-        >>> edge = Decision("normal/2/0", ("none", "skip_connect"), when=(("normal/2", "0"),))
+        >>> edge = Decision("normal/2/0", ("none", "skip_connect"), when=(("normal/2", ("0",)),))
         >>> matters(edge, {"normal/2": ("0", "1")}), matters(edge, {"normal/2": ("1",)})
         (True, False)
     """
-    return all(option in architecture.get(name, ()) for name, option in decision.when)
+    return met(decision.when, architecture)
+
+
+def met(conditions: tuple[Condition, ...], architecture: Mapping[str, tuple[str, ...]]) -> bool:
+    """Whether an architecture meets all conditions.
+
+    Args:
+        conditions: of a decision, or of a part of a network.
+        architecture: the options kept, by decision.
+
+    Returns:
+        Whether of each condition one option is kept.
+
+    Example:
+        >>> met((("stage1/depth", ("3", "4")),), {"stage1/depth": ("4",)})
+        True
+    """
+    return all(any(option in architecture.get(name, ()) for option in options) for name, options in conditions)
 
 
 def edges_into(node: Decision, decisions: Mapping[str, Decision]) -> dict[str, Decision]:
@@ -248,7 +266,7 @@ def edges_into(node: Decision, decisions: Mapping[str, Decision]) -> dict[str, D
     Returns:
         The decisions, by the state from which the edge comes.
     """
-    conditions = {(node.name, source): source for source in node.options}
+    conditions = {(node.name, (source,)): source for source in node.options}
     return {
         conditions[condition]: decision
         for decision in decisions.values()

@@ -71,7 +71,7 @@ class Cell(nn.Module):
             self.totals.append(total)
             self.incoming.append([(int(source), f"{source}-{node}") for source in sources])
             for source in sources:
-                edge, needs = edge_name(sources_of.name, source), ((sources_of.name, source),)
+                edge, needs = edge_name(sources_of.name, source), ((sources_of.name, (source,)),)
                 options, site = place(edge, int(source))
                 self.keeps_width &= site.channels_in == site.channels_out
                 asked = Decision(edge, tuple(options), group=kind, when=needs, optional=optional)

@@ -162,6 +162,42 @@ class PartialChannels(nn.Module):
         return joined.unflatten(1, (self.divisor, self.operated)).transpose(1, 2).flatten(1, 2)
 
 
+class NumberChoice(Choice):
+    """An open size, such as that of a kernel or a number of channels; the modules that have the size read it here.
+
+    Args:
+        decision: the open question.
+        single: where the weights are one-hot and nothing learns from them, only what the option needs is computed.
+
+    Example:
+        >>> depth = NumberChoice(Decision("stage1/depth", ("1", "2"), role="number"), single=True)
+        >>> depth.weights, depth.on = torch.tensor([0.0, 1.0]), (False, True)
+        >>> depth.place
+        1
+    """
+
+    def __init__(self, decision: Decision, *, single: bool = False) -> None:
+        super().__init__(decision)
+        self.single = single
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """The key of the decision; choices of one key get the same weights."""
+        return self.decision.name, len(self.decision.options)
+
+    @property
+    def place(self) -> int | None:
+        """The place of the one option that is computed alone; None where all are mixed by their weights.
+
+        What learns from the weights needs the mixture: its derivative by the weight of an option is that option's
+        part, which has to be computed.
+        """
+        assert self.weights is not None, "run the supernet, which hands out the weights"
+        if not self.single or sum(self.on) != 1 or self.weights.requires_grad:
+            return None
+        return list(self.on).index(True)
+
+
 class InputChoice(Choice):
     """The sum of what comes in over a node's edges, each times its weight if the inputs are relaxed at all."""
 

@@ -9,9 +9,20 @@ from typing import Protocol
 from torch import nn
 
 from supernet.runtime.errors import InputError
-from supernet.space.architecture import Decision
-from supernet.space.choices import AUXILIARY, SKIP, InputChoice, OperationChoice, PartialChannels, Together, Total
+from supernet.space.architecture import Decision, matters
+from supernet.space.choices import (
+    AUXILIARY,
+    SKIP,
+    InputChoice,
+    NumberChoice,
+    OperationChoice,
+    PartialChannels,
+    Together,
+    Total,
+)
 from supernet.space.operations import OPERATIONS, Operation, Site
+
+NO_OPERATIONS: Mapping[str, Operation] = {}
 
 
 class Chooser(Protocol):
@@ -22,15 +33,27 @@ class Chooser(Protocol):
         """Whether the network is a supernet, and normalised as one."""
         ...
 
-    def operation(self, decision: Decision, site: Site) -> nn.Module:
+    def operation(self, decision: Decision, site: Site, own: Mapping[str, Operation] = NO_OPERATIONS) -> nn.Module:
         """Answers which operation an edge has.
 
         Args:
             decision: the question; its options are names of operations.
             site: what the operation is given and has to make.
+            own: operations of the space, by name, which count before those that everybody has.
 
         Returns:
             The module of the edge.
+        """
+        ...
+
+    def number(self, decision: Decision) -> tuple[tuple[str, ...], NumberChoice | None]:
+        """Answers how large something is.
+
+        Args:
+            decision: the question; its options are texts, such as the sizes of a kernel, from small to large.
+
+        Returns:
+            The options that are left, and what is asked for their weights; None where one option is left for good.
         """
         ...
 
@@ -46,7 +69,11 @@ class Chooser(Protocol):
         ...
 
 
-def _build(name: str, option: str, site: Site, factories: Mapping[str, Operation]) -> nn.Module:
+def _build(
+    name: str, option: str, site: Site, factories: Mapping[str, Operation], own: Mapping[str, Operation]
+) -> nn.Module:
+    if option in own:
+        return own[option](site)
     if option not in factories:
         raise InputError(f"operation {option!r} at {name} is unknown; known: {', '.join(factories)}")
     return factories[option](site)
@@ -87,12 +114,12 @@ class Undecided:
         if self.channel_divisor < 1:
             raise InputError(f"channel_divisor={self.channel_divisor}: needs 1 (all channels) or more, such as 4")
 
-    def operation(self, decision: Decision, site: Site) -> nn.Module:
-        name, decision = decision.name, self._left(decision)
+    def operation(self, decision: Decision, site: Site, own: Mapping[str, Operation] = NO_OPERATIONS) -> nn.Module:
+        name, decision = decision.name, self._left(decision, own)
         inner = site if self.channel_divisor == 1 else self._part_of(site, name)
-        candidates = {option: _build(name, option, inner, self.factories) for option in decision.options}
+        candidates = {option: _build(name, option, inner, self.factories, own) for option in decision.options}
         if self.auxiliary and not isinstance(candidates.get(SKIP), nn.Identity):
-            candidates[AUXILIARY] = _build(name, SKIP, inner, self.factories)
+            candidates[AUXILIARY] = _build(name, SKIP, inner, self.factories, own)
         choice = OperationChoice(decision, candidates, single=self.single)
         if self.channel_divisor == 1:
             return choice
@@ -100,6 +127,14 @@ class Undecided:
 
     def inputs(self, decision: Decision) -> tuple[tuple[str, ...], nn.Module]:
         return decision.options, InputChoice(decision)
+
+    def number(self, decision: Decision) -> tuple[tuple[str, ...], NumberChoice | None]:
+        left = tuple(option for option in decision.options if option in self.kept.get(decision.name, decision.options))
+        if not left:
+            raise InputError(
+                f"kept: leaves nothing of {decision.name}, whose options are {', '.join(decision.options)}"
+            )
+        return left, NumberChoice(replace(decision, options=left), single=self.single)
 
     def _part_of(self, site: Site, name: str) -> Site:
         """The site of the operations of an edge that see a part of the channels; the rest passes by."""
@@ -116,13 +151,13 @@ class Undecided:
             )
         return replace(site, channels_in=channels // divisor, channels_out=channels // divisor)
 
-    def _left(self, decision: Decision) -> Decision:
+    def _left(self, decision: Decision, own: Mapping[str, Operation]) -> Decision:
         """Returns the decision with the options that are neither excluded nor pruned."""
         name, options = decision.name, decision.options
-        if unknown := [option for option in self.excluded if option not in self.factories]:
+        if unknown := [option for option in self.excluded if option not in self.factories and option not in own]:
             raise InputError(
                 f"excluded={list(self.excluded)}: no operation is named {unknown[0]!r}; "
-                f"known: {', '.join(self.factories)}"
+                f"known: {', '.join({**self.factories, **own})}"
             )
         kept = self.kept.get(name, options)
         left = tuple(option for option in options if option in kept and option not in self.excluded)
@@ -155,14 +190,23 @@ class Decided:
     factories: Mapping[str, Operation] = field(default_factory=lambda: OPERATIONS)
     searching: bool = False
 
-    def operation(self, decision: Decision, site: Site) -> nn.Module:
+    def operation(self, decision: Decision, site: Site, own: Mapping[str, Operation] = NO_OPERATIONS) -> nn.Module:
         name = decision.name
         if name not in self.architecture:
             raise InputError(
                 f"the genotype has no operation for {name}; one of {', '.join(decision.options)} is needed"
             )
-        operations = [_build(name, option, site, self.factories) for option in self.architecture[name]]
+        operations = [_build(name, option, site, self.factories, own) for option in self.architecture[name]]
         return operations[0] if len(operations) == 1 else Together(operations)
+
+    def number(self, decision: Decision) -> tuple[tuple[str, ...], NumberChoice | None]:
+        name, options = decision.name, decision.options
+        kept = self.architecture.get(name, options[-1:] if not matters(decision, self.architecture) else ())
+        if len(kept) != 1 or kept[0] not in options:
+            raise InputError(
+                f"the genotype gives {name} {', '.join(kept) or 'no answer'}; it needs one of {', '.join(options)}"
+            )
+        return tuple(kept), None
 
     def inputs(self, decision: Decision) -> tuple[tuple[str, ...], nn.Module]:
         name, options = decision.name, decision.options

@@ -76,16 +76,20 @@ class DropPath(nn.Module):
     """Zeroes its input for a random part of the batch while training and rescales the rest (FractalNet; DARTS 4.1).
 
     `probability` in [0, 1) is set from outside (`set_drop_path`): it is a function of the epoch.
+
+    Args:
+        share: multiplies the probability, in [0, 1]: deeper parts of a network can be dropped more often.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, share: float = 1.0) -> None:
         super().__init__()
-        self.probability = 0.0
+        self.probability, self.share = 0.0, share
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.probability == 0.0:
+        probability = self.probability * self.share
+        if not self.training or probability == 0.0:
             return x
-        return _thinned(x, (x.shape[0], 1, 1, 1), self.probability)
+        return _thinned(x, (x.shape[0], 1, 1, 1), probability)
 
 
 def set_drop_path(network: nn.Module, probability: float) -> None:

@@ -52,7 +52,11 @@ class Candidates:
                     f"{decision.name}: keeps {decision.keep} of {', '.join(decision.answers) or 'no answers'}"
                 )
         self._conditions = [
-            [(place[name], self._answers[place[name]].index(option)) for name, option in decision.when if name in place]
+            [
+                (place[name], frozenset(a for a, option in enumerate(self._answers[place[name]]) if option in options))
+                for name, options in decision.when
+                if name in place
+            ]
             for decision in self.decisions
         ]
         self._open = [len(decision.answers) > decision.keep for decision in self.decisions]
@@ -198,12 +202,14 @@ class Candidates:
     @property
     def count(self) -> int | None:
         """How many architectures there are; None where decisions hang together in a way that is not counted."""
-        if any(len(conditions) > 1 for conditions in self._conditions):
+        several = [len(kept) > 1 and self.decisions[place].keep > 1 for c in self._conditions for place, kept in c]
+        if any(several) or any(len(conditions) > 1 for conditions in self._conditions):
             return None
         after: dict[tuple[int, int], list[int]] = {}
         for number, conditions in enumerate(self._conditions):
-            for condition in conditions:
-                after.setdefault(condition, []).append(number)
+            for place, kept in conditions:
+                for answer in kept:
+                    after.setdefault((place, answer), []).append(number)
 
         def ways(number: int) -> int:
             each = [math.prod(map(ways, after.get((number, a), []))) for a in range(len(self._answers[number]))]
@@ -281,7 +287,7 @@ class Candidates:
         Returns:
             False where what it hangs on is not kept.
         """
-        return all(answer in genes[place] for place, answer in self._conditions[number])
+        return all(not kept.isdisjoint(genes[place]) for place, kept in self._conditions[number])
 
     def _check_genes(self, genes: Genes) -> None:
         right = len(genes) == len(self.decisions) and all(

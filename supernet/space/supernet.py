@@ -13,7 +13,7 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.parameter_slots import ParameterSlots
 from supernet.space.architecture import Architecture, Decision, Weights
 from supernet.space.cells import Cell
-from supernet.space.choices import Choice, OperationChoice, Together
+from supernet.space.choices import Choice, NumberChoice, OperationChoice, Together
 from supernet.space.operations import Zero
 
 
@@ -45,6 +45,7 @@ class Supernet(nn.Module):
         self.network = network
         self._choices = [module for module in network.modules() if isinstance(module, Choice)]
         self._operations = [choice for choice in self._choices if isinstance(choice, OperationChoice)]
+        self._numbers = [choice for choice in self._choices if isinstance(choice, NumberChoice)]
         self.norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
         self.decisions: dict[str, Decision] = {}
         for choice in self._choices:
@@ -57,8 +58,8 @@ class Supernet(nn.Module):
 
         Args:
             images: (batch, channels, height, width).
-            weights: an entry for each operation decision; where an input decision has none, the edges of its node are
-                plainly added.
+            weights: an entry for each decision about an operation or a number; where an input decision has none, the
+                edges of its node are plainly added.
 
         Returns:
             Logits, (batch, classes).
@@ -67,10 +68,11 @@ class Supernet(nn.Module):
         for edge in self._operations:
             if edge.key not in of_candidates:
                 of_candidates[edge.key] = edge.of_candidates(weights[edge.decision.name])
+        of_candidates |= {number.key: weights[number.decision.name] for number in self._numbers}
         on = self._on(of_candidates)
         try:
             for choice in self._choices:
-                if isinstance(choice, OperationChoice):
+                if isinstance(choice, OperationChoice | NumberChoice):
                     choice.weights, choice.on = of_candidates[choice.key], on.get(choice.key, ())
                 else:
                     choice.weights = weights.get(choice.decision.name)
@@ -121,12 +123,17 @@ class Supernet(nn.Module):
     def decidable(self) -> bool:
         """Whether `decided` can be used: partial channels, for example, are no plain operations."""
         edges = [edge for cell in self.cells for edge in cell.edges.values() if isinstance(edge, OperationChoice)]
-        return len(edges) == len(self._operations)
+        return len(edges) == len(self._operations) and not self._numbers
 
     @property
     def operations(self) -> Sequence[OperationChoice]:
         """The mixed operations of all edges."""
         return self._operations
+
+    @property
+    def numbers(self) -> Sequence[NumberChoice]:
+        """The open sizes."""
+        return self._numbers
 
     @cached_property
     def slots(self) -> ParameterSlots:
@@ -168,10 +175,10 @@ class Supernet(nn.Module):
         """The parameters of each operation on edges of single paths that may be left out: (edge, node, source)."""
         found: dict[tuple[str, str, str], dict[str, list[nn.Parameter]]] = {}
         for choice in self._operations:
-            for name, source in choice.decision.when if choice.single else ():
+            for name, sources in choice.decision.when if choice.single else ():
                 node = self.decisions.get(name)
                 if node is not None and node.role == "inputs" and node.keep < len(node.options):
-                    own = found.setdefault((choice.decision.name, name, source), {})
+                    own = found.setdefault((choice.decision.name, name, sources[0]), {})
                     for option in choice.decision.options:
                         own.setdefault(option, []).extend(choice.candidates[option].parameters())
         return found
@@ -179,11 +186,12 @@ class Supernet(nn.Module):
     @property
     def data_dependent(self) -> bool:
         """Whether a pass begins by reading weights from the device: which operations run is decided on the host."""
-        return any(choice.single for choice in self._operations)
+        return any(choice.single for choice in (*self._operations, *self._numbers))
 
     def _on(self, weights: Mapping[tuple[str, int], Tensor]) -> dict[tuple[str, int], list[bool]]:
         """Reads by key which weights of single paths are not zero, all at once, to wait for the device once."""
-        keys = list(dict.fromkeys(choice.key for choice in self._operations if choice.single))
+        choices: list[OperationChoice | NumberChoice] = [*self._operations, *self._numbers]
+        keys = list(dict.fromkeys(choice.key for choice in choices if choice.single))
         if not keys:
             return {}
         read = iter(torch.cat([weights[key].detach() for key in keys]).ne(0).tolist())

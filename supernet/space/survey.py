@@ -11,7 +11,8 @@ from torch import nn
 
 from supernet.runtime.seeding import generator
 from supernet.space.architecture import Architecture, Decision, random_architecture
-from supernet.space.choosers import Undecided
+from supernet.space.choices import NumberChoice
+from supernet.space.choosers import NO_OPERATIONS, Undecided
 from supernet.space.genes import Candidates
 from supernet.space.operations import OPERATIONS, Operation, Site
 from supernet.space.supernet import Supernet
@@ -26,12 +27,15 @@ class _Survey:
     channels: dict[str, set[int]] = field(default_factory=dict)
     searching: bool = True
 
-    def operation(self, decision: Decision, site: Site) -> nn.Module:
+    def operation(self, decision: Decision, site: Site, own: Mapping[str, Operation] = NO_OPERATIONS) -> nn.Module:
         self.channels.setdefault(decision.name, set()).add(site.channels_in)
         return nn.Identity()
 
     def inputs(self, decision: Decision) -> tuple[tuple[str, ...], nn.Module]:
         return decision.options, nn.Identity()
+
+    def number(self, decision: Decision) -> tuple[tuple[str, ...], NumberChoice | None]:
+        return decision.options, NumberChoice(decision)
 
 
 def random_cell(

@@ -19,9 +19,9 @@ TRAIN, VALID = Averages(2.0, 0.25, 64), Averages(2.5, 0.125, 32, {"balanced_accu
 OPTIONS = ("skip_connect", "conv")
 DECISIONS = {
     "normal/1": Decision("normal/1", ("0",), 1, "inputs", "normal"),
-    "normal/1/0": Decision("normal/1/0", OPTIONS, group="normal", when=(("normal/1", "0"),)),
+    "normal/1/0": Decision("normal/1/0", OPTIONS, group="normal", when=(("normal/1", ("0",)),)),
     "reduce/1": Decision("reduce/1", ("0",), 1, "inputs", "reduce"),
-    "reduce/1/0": Decision("reduce/1/0", ("conv",), group="reduce", when=(("reduce/1", "0"),)),
+    "reduce/1/0": Decision("reduce/1/0", ("conv",), group="reduce", when=(("reduce/1", ("0",)),)),
 }
 WEIGHTS = {"normal/1/0": torch.tensor([0.25, 0.75], dtype=torch.float64), "reduce/1/0": torch.ones(1)}
 

@@ -60,7 +60,7 @@ def test_a_cell_asks_for_nodes_edges_and_its_output():
     assert [d.keep for d in chooser.nodes.values()] == [2, 2, 2]
     assert list(chooser.edges) == [f"reduce/{node}/{source}" for node in (2, 3) for source in range(node)]
     decision, site = chooser.edges["reduce/3/2"]
-    assert decision.when == (("reduce/3", "2"),)
+    assert decision.when == (("reduce/3", ("2",)),)
     assert (decision.options, decision.group, decision.optional) == (("double", "triple"), "reduce", False)
     assert (site, chooser.edges["reduce/3/1"][1]) == (Site(2, 2, 1), Site(2, 2, 2))
 

@@ -72,7 +72,7 @@ def questions_of(decisions: Mapping[str, Decision]) -> tuple[Question, ...]:
         InputError: a decision has fewer options than it is to keep.
 
     Example:
-        >>> edge = Decision("normal/2/0", ("a", "b"), when=(("normal/2", "0"),))
+        >>> edge = Decision("normal/2/0", ("a", "b"), when=(("normal/2", ("0",)),))
         >>> node = Decision("normal/2", ("0", "1", "2"), keep=2, role="inputs")
         >>> [(q.name, len(q.answers)) for q in questions_of({d.name: d for d in (edge, node)})]
         [('normal/2', 3), ('normal/2/0', 2)]

@@ -180,8 +180,8 @@ def mean_cost(decisions: Mapping[str, Decision], costs: Mapping[str, float]) -> 
 
     def asked(decision: Decision) -> float:
         """How likely a decision matters; its conditions are independent of each other in the spaces there are."""
-        there = [(decisions[name], option) for name, option in decision.when if name in decisions]
-        return math.prod(asked(other) * other.keep / len(other.answers) for other, _ in there)
+        there = [(decisions[name], options) for name, options in decision.when if name in decisions]
+        return math.prod(asked(d) * min(1.0, d.keep * len(options) / len(d.answers)) for d, options in there)
 
     edges = _edges(decisions, costs)
     return sum(asked(d) * d.keep * sum(costs[o] for o in d.answers) / len(d.answers) for d in edges)

@@ -77,7 +77,7 @@ def threshold(space: str, decisions: Mapping[str, Decision], weights: Weights, l
     Example:
         >>> import torch
         >>> node = Decision("node", ("0", "1"), keep=2, role="inputs")
-        >>> edges = [Decision(f"node/{s}", ("skip_connect", "sep_conv_3x3"), when=(("node", s),)) for s in "01"]
+        >>> edges = [Decision(f"node/{s}", ("skip_connect", "sep_conv_3x3"), when=(("node", (s,)),)) for s in "01"]
         >>> weights = {"node/0": torch.tensor([0.9, 0.1]), "node/1": torch.tensor([0.5, 0.4])}
         >>> threshold("mine", {d.name: d for d in (node, *edges)}, weights).choices
         {'node': ('0',), 'node/0': ('skip_connect',)}

@@ -190,7 +190,7 @@ def test_what_no_path_uses_neither_decays_nor_moves_by_momentum(sampler, engine_
             if id(parameter) not in owner:
                 continue
             decision, option = owner[id(parameter)]
-            ((node, source),) = decision.when
+            ((node, (source,)),) = decision.when
             used = any(
                 path[decision.name][decision.options.index(option)]
                 and path[node][supernet.decisions[node].options.index(source)]

@@ -1,0 +1,456 @@
+"""Mobile spaces: stages of inverted residual blocks whose sizes are searched.
+
+A stage has some blocks of one width, of which the first divides height and width by its stride. How many blocks there
+are, how wide they are, and of each block the kernel, the expansion, the activation and whether it has
+squeeze-and-excite can be open. The space says which values there are, and how the weights of candidates are shared:
+
+- **nested**: each size is a decision of its own ("stage2/1/kernel", "stage2/depth"), and smaller sizes are parts of the
+  largest (once-for-all). A decision about a block that a smaller depth leaves out does not matter there.
+- **separate**: each block is one decision ("stage2/1") among candidates such as "k3_e6", each with its own weights
+  (FBNet, ProxylessNAS, SPOS). "skip_connect" leaves the block out where its input can pass.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from supernet.runtime.errors import InputError
+from supernet.space.architecture import Architecture, Condition, Decision
+from supernet.space.choices import SKIP
+from supernet.space.choosers import Chooser
+from supernet.space.elastic import Questions, Size
+from supernet.space.inverted_residual import (
+    ACTIVATIONS,
+    ElasticInvertedResidual,
+    Form,
+    InvertedResidual,
+    OpenForm,
+    Style,
+    rounded,
+)
+from supernet.space.mobile_parts import ElasticHead, MobileStage, Resize, convolution, initialise
+from supernet.space.operations import Operation, Site
+
+_LARGEST = {"channels": 1 << 14, "depths": 64, "kernels": 31}
+_MOST_STAGES = 64
+_SQUEEZE = {False: "plain", True: "se"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Some blocks of one width. A setting of several values is open.
+
+    Args:
+        channels: widths, from small to large.
+        depths: numbers of blocks, from small to large.
+        stride: of the first block, 1 or 2.
+        kernels: sizes of depthwise convolutions, odd, from small to large.
+        expansions: how many times as many channels as its input a block has inside, rounded to eights, from small to
+            large.
+        squeeze: whether blocks have squeeze-and-excite.
+        activations: of the blocks, such as "relu".
+        skip: a block can be left out where its input can pass (separate sharing).
+        grouped: blocks of expansion 1 with 1x1 convolutions in two groups are candidates, too (FBNet, separate
+            sharing).
+
+    Raises:
+        InputError: a value is out of its range.
+
+    Example:
+        >>> Stage(channels=(24,), depths=(2, 3, 4), stride=2, kernels=(3, 5)).expansions
+        (6.0,)
+    """
+
+    channels: tuple[int, ...]
+    depths: tuple[int, ...] = (1,)
+    stride: int = 1
+    kernels: tuple[int, ...] = (3,)
+    expansions: tuple[float, ...] = (6.0,)
+    squeeze: tuple[bool, ...] = (False,)
+    activations: tuple[str, ...] = ("relu",)
+    skip: bool = False
+    grouped: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "depths", "kernels", "expansions", "squeeze", "activations"):
+            given: Any = getattr(self, name)  # a settings file may give a list, or one value alone
+            values = tuple(given) if isinstance(given, list | tuple) else (given,)
+            object.__setattr__(self, name, values)
+            if not values or len(set(values)) != len(values):
+                raise InputError(f"{name}={list(values)}: needs one value or more, all different")
+            if name in _LARGEST and not all(type(value) is int and 1 <= value <= _LARGEST[name] for value in values):
+                raise InputError(f"{name}={list(values)}: needs whole numbers from 1 to {_LARGEST[name]:,}")
+        self._check_values()
+        for name in ("channels", "depths", "kernels", "expansions"):
+            if list(values := getattr(self, name)) != sorted(values):
+                raise InputError(f"{name}={list(values)}: needs its values from small to large")
+
+    def _check_values(self) -> None:
+        if even := [kernel for kernel in self.kernels if kernel % 2 == 0]:
+            raise InputError(f"kernels={even[0]}: needs odd sizes, such as 3 or 5")
+        if strange := [e for e in self.expansions if not (isinstance(e, int | float) and 1.0 <= e <= 32.0)]:
+            raise InputError(f"expansions={strange[0]}: needs numbers from 1 to 32")
+        if unknown := [word for word in self.activations if word not in ACTIVATIONS]:
+            raise InputError(f"activations={unknown[0]}: use one of {', '.join(ACTIVATIONS)}")
+        if any(type(value) is not bool for value in self.squeeze):
+            raise InputError(f"squeeze={list(self.squeeze)}: needs True, False or both")
+        if self.stride not in (1, 2):
+            raise InputError(f"stride={self.stride}: use 1 or 2")
+
+
+@dataclass(frozen=True)
+class Block:
+    """What a published network, or a person, says of one block.
+
+    Args:
+        kernel: size of the depthwise convolution.
+        expansion: how many times as many channels as its input it has inside.
+        squeeze: whether it has squeeze-and-excite; None: what its stage has.
+        activation: None: what its stage has.
+        groups: of its 1x1 convolutions.
+    """
+
+    kernel: int = 3
+    expansion: float = 6.0
+    squeeze: bool | None = None
+    activation: str | None = None
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class Mobile:
+    """The settings of a mobile network, and its builder; `supernet.spaces` has those of the literature.
+
+    Norms learn scale and shift in the search, too: the supernet's parameters are those of the final network.
+
+    Args:
+        stages: from the first to the last.
+        stem: channels of the first convolution.
+        stem_stride: its stride; 1 for small images.
+        stem_activation: after it.
+        head: channels of the 1x1 convolution after the last stage; 0: none.
+        hidden: width of a linear layer before the classifier; 0: none.
+        hidden_bias: that layer has a bias.
+        head_activation: after the head's convolution and the linear layer.
+        dropout: of the classifier's inputs, in [0, 1).
+        resolutions: sides of a square to which images are resized, from small to large; (): images stay as they are.
+        sharing: how candidates share weights: "nested" or "separate".
+        style: what all blocks have in common.
+
+    Raises:
+        InputError: a setting is out of its range, or settings do not go together.
+
+    Example:
+        >>> from supernet.space.survey import candidates_of
+        >>> space = Mobile((Stage((16,), depths=(1, 2), kernels=(3, 5), expansions=(3, 6)),), stem=8, head=32)
+        >>> candidates_of(space).count  # one block in 4 ways, or two in 16
+        20
+    """
+
+    stages: tuple[Stage, ...]
+    stem: int = 16
+    stem_stride: int = 2
+    stem_activation: str = "relu"
+    head: int = 1280
+    hidden: int = 0
+    hidden_bias: bool = True
+    head_activation: str = "relu"
+    dropout: float = 0.2
+    resolutions: tuple[int, ...] = ()
+    sharing: Literal["nested", "separate"] = "nested"
+    style: Style = field(default_factory=Style)
+
+    name: ClassVar[str] = "mobile"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stages", tuple(_made(Stage, stage, "stages") for stage in self.stages))
+        object.__setattr__(self, "style", _made(Style, self.style, "style"))
+        object.__setattr__(self, "resolutions", tuple(self.resolutions))
+        if not 1 <= len(self.stages) <= _MOST_STAGES:
+            raise InputError(f"stages={len(self.stages)}: needs 1 to {_MOST_STAGES}")
+        for name, least in {"stem": 1, "head": 0, "hidden": 0}.items():
+            if type(value := getattr(self, name)) is not int or not least <= value <= _LARGEST["channels"]:
+                raise InputError(f"{name}={value}: needs a whole number from {least} to {_LARGEST['channels']:,}")
+        for name in ("stem_activation", "head_activation"):
+            if (word := getattr(self, name)) not in ACTIVATIONS:
+                raise InputError(f"{name}={word}: use one of {', '.join(ACTIVATIONS)}")
+        if self.stem_stride not in (1, 2):
+            raise InputError(f"stem_stride={self.stem_stride}: use 1 or 2")
+        if not 0.0 <= self.dropout < 1.0:
+            raise InputError(f"dropout={self.dropout}: needs to lie in [0, 1)")
+        sides = self.resolutions
+        if list(sides) != sorted(set(sides)) or not all(type(s) is int and 8 <= s <= 1 << 12 for s in sides):
+            raise InputError(f"resolutions={list(sides)}: needs different sides from 8 to 4,096, from small to large")
+        self._check_sharing()
+
+    def _check_sharing(self) -> None:
+        if self.sharing not in ("nested", "separate"):
+            raise InputError(f"sharing={self.sharing}: use nested or separate")
+        for number, stage in enumerate(self.stages, start=1):
+            if self.sharing == "separate" and (len(stage.depths) > 1 or len(stage.channels) > 1):
+                raise InputError(
+                    f"sharing=separate: stage {number} has several depths or widths, which need nested weights; "
+                    "use one of each, and skip=True for blocks that can be left out"
+                )
+            if self.sharing == "nested" and (stage.skip or stage.grouped):
+                raise InputError(f"sharing=nested: stage {number} has skip or grouped, which need sharing='separate'")
+
+    def resized(self, **sizes: Any) -> Mobile:
+        """The same space with other settings, such as other `resolutions`.
+
+        Args:
+            sizes: settings of the space by name; those that are not named stay.
+
+        Returns:
+            The other space.
+        """
+        return replace(self, **sizes)
+
+    def network(self, choose: Chooser, shape: tuple[int, int, int], classes: int) -> MobileNetwork:
+        """Builds the network.
+
+        Args:
+            choose: answers at each open place.
+            shape: of an image: channels, height, width.
+            classes: how many.
+
+        Returns:
+            The network, a supernet's inside or a plain one, as `choose` answers.
+
+        Raises:
+            InputError: `choose` has no answer.
+        """
+        return MobileNetwork(self, choose, shape, classes)
+
+    def architecture(
+        self, stages: Sequence[Sequence[Block | None]], *, widths: Sequence[int] = (), resolution: int | None = None
+    ) -> Architecture:
+        """The genotype of a network that is given block by block.
+
+        Args:
+            stages: the blocks of each stage; None for one that is left out.
+            widths: of the stages; (): the largest of each.
+            resolution: the side of images; None: the largest.
+
+        Returns:
+            The genotype, an answer to this space's questions.
+
+        Raises:
+            InputError: the space lacks a stage's or a block's size.
+
+        Example:
+            >>> space = Mobile((Stage((16,), depths=(1, 2), kernels=(3, 5)),), stem=8, head=32)
+            >>> dict(space.architecture([[Block(kernel=5, expansion=6)]]).choices)
+            {'stage1/depth': ('1',), 'stage1/1/kernel': ('5',)}
+        """
+        if len(stages) != len(self.stages) or len(widths) not in (0, len(stages)):
+            raise InputError(f"stages={len(stages)}, widths={len(widths)}: the space has {len(self.stages)} stages")
+        choices: dict[str, tuple[str, ...]] = {}
+
+        def answer(name: str, values: Sequence[Any], value: Any, text: str) -> None:
+            if value not in values:
+                raise InputError(f"{name}={text}: is not in the space; it has {', '.join(map(str, values))}")
+            if len(values) > 1:
+                choices[name] = (text,)
+
+        if self.resolutions:
+            side = resolution or self.resolutions[-1]
+            answer("resolution", self.resolutions, side, str(side))
+        for number, (stage, blocks) in enumerate(zip(self.stages, stages, strict=True), start=1):
+            width = widths[number - 1] if widths else stage.channels[-1]
+            answer(f"stage{number}/width", stage.channels, width, str(width))
+            answer(f"stage{number}/depth", stage.depths, len(blocks), str(len(blocks)))
+            for place, block in enumerate(blocks, start=1):
+                for name, values, value, text in self._of_block(f"stage{number}/{place}", stage, block):
+                    answer(name, values, value, text)
+        return Architecture(self.name, choices)
+
+    def _of_block(self, name: str, stage: Stage, block: Block | None) -> Iterator[tuple[str, Sequence[Any], Any, str]]:
+        """The decisions of a block, the values that they can have, its value, and the option that says so."""
+        if block is None:
+            block_name, options = name, [SKIP] if stage.skip else []
+            yield block_name, [*options, ""], SKIP, SKIP
+            return
+        squeeze = stage.squeeze[-1] if block.squeeze is None else block.squeeze
+        activation = stage.activations[0] if block.activation is None else block.activation
+        if self.sharing == "separate":
+            known = {option: form for option, form in _candidates(stage).items() if form is not None}
+            given = next(
+                (
+                    o
+                    for o, f in known.items()
+                    if f == (block.kernel, block.expansion, squeeze, activation, block.groups)
+                ),
+                "",
+            )
+            yield name, list(_candidates(stage)), given or str(block), given
+            return
+        yield f"{name}/kernel", stage.kernels, block.kernel, str(block.kernel)
+        yield f"{name}/expand", stage.expansions, block.expansion, f"{block.expansion:g}"
+        yield f"{name}/squeeze", stage.squeeze, squeeze, _SQUEEZE[squeeze]
+        yield f"{name}/activation", stage.activations, activation, activation
+
+
+_Candidate = tuple[int, float, bool, str, int]  # kernel, expansion, squeeze, activation, groups
+
+
+def _candidates(stage: Stage) -> dict[str, _Candidate | None]:
+    """The candidates of a block with separate weights, by name; None for the one that leaves it out."""
+    made: dict[str, _Candidate | None] = {SKIP: None} if stage.skip else {}
+    for kernel, squeeze, activation in itertools.product(stage.kernels, stage.squeeze, stage.activations):
+        ending = ("_se" if squeeze else "") + (f"_{activation}" if len(stage.activations) > 1 else "")
+        if stage.grouped:
+            made[f"k{kernel}_e1_g2{ending}"] = (kernel, 1.0, squeeze, activation, 2)
+        for expansion in stage.expansions:
+            made[f"k{kernel}_e{expansion:g}{ending}"] = (kernel, expansion, squeeze, activation, 1)
+    return made
+
+
+def _made(kind: type[Any], given: Any, name: str) -> Any:
+    """An object of a class, from one or from its settings as a model file or a settings file has them."""
+    if isinstance(given, kind):
+        return given
+    if not isinstance(given, Mapping) or not set(given) <= (known := {f.name for f in fields(kind)}):
+        unknown = ", ".join(sorted(set(given) - known)) if isinstance(given, Mapping) else given
+        raise InputError(
+            f"{name}: {unknown} is unknown; a {kind.__name__} has {', '.join(f.name for f in fields(kind))}"
+        )
+    return kind(**given)
+
+
+class MobileNetwork(nn.Module):
+    """Stem, stages of inverted residual blocks, 1x1 convolution, global pooling, classifier.
+
+    `Mobile.network` builds it.
+
+    Args:
+        space: the settings of the network.
+        choose: answers at each open place.
+        shape: the (channels, height, width) of an image.
+        classes: how many classes there are.
+
+    Raises:
+        InputError: `choose` has no answer.
+    """
+
+    def __init__(self, space: Mobile, choose: Chooser, shape: tuple[int, int, int], classes: int) -> None:
+        super().__init__()
+        questions = Questions(choose)
+        sides = {str(side): side for side in space.resolutions}
+        self.resize = Resize(questions.ask("resolution", sides), shape[1:]) if sides else nn.Identity()
+        self.stem = convolution(shape[0], space.stem, 3, space.stem_stride, space.stem_activation, space.style)
+        builder = _Blocks(space, choose, questions)
+        self.stages = nn.ModuleList()
+        width = Size.fixed(space.stem)
+        for number, stage in enumerate(space.stages, start=1):
+            made, width = builder.stage(f"stage{number}", stage, width)
+            self.stages.append(made)
+        head = ElasticHead(width, space.head, space.head_activation, space.style) if width.open else None
+        last = space.head or width.largest
+        if head is not None:
+            self.head: nn.Module = head
+        elif space.head:
+            self.head = convolution(width.largest, space.head, 1, 1, space.head_activation, space.style)
+        else:
+            self.head = nn.Identity()
+        layers: list[nn.Module] = []
+        if space.hidden:
+            layers = [nn.Linear(last, space.hidden, bias=space.hidden_bias), ACTIVATIONS[space.head_activation]()]
+        dropout = [nn.Dropout(space.dropout)] if space.dropout else []
+        self.classifier = nn.Sequential(*layers, *dropout, nn.Linear(space.hidden or last, classes))
+        self.questions = questions.open
+        initialise(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps images (batch, channels, height, width) to logits (batch, classes)."""
+        x = self.stem(self.resize(images))
+        for stage in self.stages:
+            x = stage(x)
+        return self.classifier(self.head(x).mean(dim=(2, 3)))
+
+
+class _Blocks:
+    """Builds the stages of one network.
+
+    Args:
+        space: the settings.
+        choose: answers at each open place.
+        questions: those about numbers.
+    """
+
+    def __init__(self, space: Mobile, choose: Chooser, questions: Questions) -> None:
+        self._space, self._choose, self._questions = space, choose, questions
+        self._widths: tuple[int, ...] = (space.stem,)  # that the stage before can have
+        self._blocks, self._all = 0, sum(stage.depths[-1] for stage in space.stages)
+
+    def stage(self, name: str, stage: Stage, given: Size) -> tuple[MobileStage, Size]:
+        """Builds a stage that is given so many channels, and says how many it gives."""
+        widths = {str(channels): channels for channels in stage.channels}
+        width = self._questions.ask(f"{name}/width", widths, group=name).size()
+        depth = self._questions.ask(f"{name}/depth", {str(d): d for d in stage.depths}, group=name)
+        blocks = nn.ModuleList()
+        for place in range(1, max(int(d) for d in depth.values.values()) + 1):
+            deeper = tuple(str(d) for d in stage.depths if d >= place)
+            hangs = place > stage.depths[0] and depth.choice is not None
+            when: tuple[Condition, ...] = ((f"{name}/depth", deeper),) if hangs else ()
+            if self._space.sharing == "separate":
+                block = self._separate(f"{name}/{place}", stage, given.largest, width.largest, place)
+            else:
+                block = self._nested(f"{name}/{place}", stage, given, width, place, when)
+            blocks.append(block)
+            given = width
+            self._blocks += 1
+        self._widths = stage.channels
+        return MobileStage(blocks, depth), width
+
+    def _separate(self, name: str, stage: Stage, given: int, width: int, place: int) -> nn.Module:
+        stride = stage.stride if place == 1 else 1
+        passes = stride == 1 and given == width
+        style, depth = self._space.style, self._blocks / self._all
+
+        def block(candidate: _Candidate | None, site: Site) -> nn.Module:
+            if candidate is None:
+                return nn.Identity()
+            kernel, expansion, squeeze, activation, groups = candidate
+            expanded = rounded(site.channels_in * expansion)
+            sizes = site.channels_in, expanded, site.channels_out, kernel, site.stride
+            return InvertedResidual(Form(*sizes, squeeze, activation, passes, groups), style, depth)
+
+        candidates = {option: c for option, c in _candidates(stage).items() if c is not None or passes}
+        own: dict[str, Operation] = {option: partial(block, candidate) for option, candidate in candidates.items()}
+        site = Site(given, width, stride)
+        if len(own) == 1:
+            return next(iter(own.values()))(site)
+        return self._choose.operation(Decision(name, tuple(own), group=name.split("/")[0]), site, own)
+
+    def _nested(
+        self, name: str, stage: Stage, given: Size, width: Size, place: int, when: tuple[Condition, ...]
+    ) -> nn.Module:
+        # By what the space says and not by the answers: an open width that is the input's now and then adds nothing.
+        passes = self._widths == stage.channels and len(stage.channels) == 1
+        group = name.split("/")[0]
+        ask = partial(self._questions.ask, group=group, when=when)
+        ratios = {f"{ratio:g}": ratio for ratio in stage.expansions}
+        expansion = ask(f"{name}/expand", ratios)
+        values = [float(value) for value in expansion.values.values()]
+        expanded = given.combined(expansion.places(), lambda channels, chosen: rounded(channels * values[chosen]))
+        form = OpenForm(
+            channels_in=given,
+            expanded=expanded,
+            channels_out=width,
+            kernel=ask(f"{name}/kernel", {str(kernel): kernel for kernel in stage.kernels}),
+            squeeze=ask(f"{name}/squeeze", {_SQUEEZE[has]: has for has in stage.squeeze}),
+            activation=ask(f"{name}/activation", {word: word for word in stage.activations}),
+            stride=stage.stride if place == 1 else 1,
+            residual=place > 1 or (stage.stride == 1 and passes),
+        )
+        depth = self._blocks / self._all
+        if form.decisions or when:
+            return ElasticInvertedResidual(form, self._space.style, depth, when)
+        return InvertedResidual(form.of({}), self._space.style, depth)
