@@ -9,15 +9,13 @@ supernet.judge(model, data)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from supernet.calls import Place, check_kinds
-from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Source
 from supernet.data.dataset import Data
 from supernet.data.splits import hold_out, search_halves
@@ -38,7 +36,7 @@ from supernet.space.choosers import Undecided
 from supernet.space.operations import OPERATIONS, Operation
 from supernet.space.supernet import Supernet
 from supernet.space.survey import random_cell
-from supernet.training.evaluation import evaluate
+from supernet.training.evaluation import evaluate, evaluate_probabilities
 from supernet.training.from_scratch import FinalNetwork, train_from_scratch
 from supernet.training.lengths import batch_size_for
 from supernet.training.loop import Recipe
@@ -274,36 +272,12 @@ def judge(
     if model.classes != data.classes:
         own, other = (", ".join(classes)[:60] for classes in (model.classes, data.classes))
         raise InputError(f"model: its classes are {own}, those of the data {other}; judge it by data of its own")
-    return judge_images(model, data.test.open(), data.augmentation, task=task, batch_size=batch_size)
-
-
-def judge_images(
-    model: Predictor | OnnxPredictor,
-    images: Source,
-    augmentation: Augmentation,
-    *,
-    task: Task = CLASSIFICATION,
-    batch_size: int = 64,
-) -> Averages:
-    """Judges a model by any labelled images, as `judge` does by those to test by.
-
-    Args:
-        model: of either kind.
-        images: of its shape, or with the border that `augmentation` cuts away.
-        augmentation: that of the data; the normalisation is the model's own.
-        task: what is judged.
-        batch_size: images at once.
-
-    Returns:
-        Loss and scores.
-    """
-    forward: Callable[[Tensor], Tensor]
+    images = data.test.open()
     if isinstance(model, OnnxPredictor):
-        forward, own, device = model.logits, model.levels, torch.device("cpu")
-    else:
-        forward, own, device = model.network, model.augmentation, next(model.network.parameters()).device
-    normalised = replace(augmentation, mean=own.mean, std=own.std)
-    return evaluate(forward, images.to(device), normalised, batch_size=batch_size, device=device, task=task)
+        return evaluate_probabilities(model.probabilities, images, data.augmentation, batch_size=batch_size, task=task)
+    device = next(model.network.parameters()).device
+    normalised = replace(data.augmentation, mean=model.augmentation.mean, std=model.augmentation.std)
+    return evaluate(model.network, images.to(device), normalised, batch_size=batch_size, device=device, task=task)
 
 
 def _fitted(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 from torch import Tensor
-from torch.export import ExportedProgram
 
 from supernet.data.dataset import Data
 from supernet.deployment.deployable import IMAGES, PROBABILITIES, Deployable, quiet, traced
@@ -45,6 +44,7 @@ class Exported:
         compared: how many images both were asked about.
         difference: the largest difference of a probability.
         same: the share of the images of which both say the same class.
+        activations: of int8, "uint8" or "int8"; None in float32.
     """
 
     path: Path
@@ -54,6 +54,7 @@ class Exported:
     compared: int
     difference: float
     same: float
+    activations: str | None = None
 
 
 def export(
@@ -123,7 +124,8 @@ def export(
         graph = quantised(graph, images, form)
         about |= {"precision": "int8", **asdict(form), "calibration images": len(images)}
     raw = described(graph, description, about)
-    return _written(path, about["precision"], lambda file: file.write(raw), _ask_onnx, pixels, expected)
+    made = _written(path, about["precision"], lambda file: file.write(raw), _ask_onnx, pixels, expected)
+    return replace(made, activations=about.get("activations"))
 
 
 def description_of(model: Predictor) -> Description:
@@ -235,7 +237,17 @@ def _ask_onnx(path: Path, pixels: Tensor) -> Tensor:
 
 
 def _ask_pt2(path: Path, pixels: Tensor) -> Tensor:
+    return load_program(path)(pixels)
+
+
+def load_program(path: Path) -> Callable[[Tensor], Tensor]:
+    """Loads a .pt2 file of one's own, as a function from pixels to probabilities. A stranger's file could do harm."""
     with quiet():
-        program: ExportedProgram = torch.export.load(path)
-    answers: Tensor = program.module()(pixels)
-    return answers
+        module = torch.export.load(path).module()
+
+    @torch.inference_mode()
+    def run(pixels: Tensor) -> Tensor:
+        answers: Tensor = module(pixels)
+        return answers
+
+    return run
