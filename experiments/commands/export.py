@@ -82,14 +82,8 @@ def _usual(known: Trained, format: str, int8: bool) -> Path:
 
 def _rows(known: Trained, written: Exported, original: Path) -> list[Row]:
     """The original, for int8 also the float32 form in the same runtime, and what was written."""
-    model, torch_name = known.model, f"PyTorch {torch.__version__}"
-    first = Candidate(
-        original.name,
-        torch_name,
-        original.stat().st_size,
-        model.probabilities,
-        lambda x: lambda: model.probabilities(x),
-    )
+    model, size = known.model, original.stat().st_size
+    first = Candidate(original.name, "PyTorch", size, model.probabilities, _calls(model.probabilities))
     with tempfile.TemporaryDirectory(prefix="supernet-") as folder:
         candidates = [first]
         if written.precision == "int8":
