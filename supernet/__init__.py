@@ -3,11 +3,13 @@
 `supernet.data` reads images, `supernet.spaces` has the spaces and `supernet.methods` the methods of the literature,
 `supernet.tables` what is known of architectures, `supernet.scores` and `supernet.explorers` what judges them and what
 proposes them. `find` searches, `explore` tries architectures one after the other, `restore` brings a trained supernet
-back for that, `train` makes a model, `judge` tests it, `load` reads one from a file.
+back for that, `train` makes a model, `judge` tests it, `load` reads one from a file, `export` writes one for another
+runtime.
 """
 
 from supernet import data, explorers, scores
 from supernet.api import find, judge, train
+from supernet.deployment.exporting import export
 from supernet.deployment.loading import load
 from supernet.estimation import benchmark_tables as tables
 from supernet.estimation.scores import Measured
@@ -42,6 +44,7 @@ __all__ = [
     "data",
     "explore",
     "explorers",
+    "export",
     "find",
     "judge",
     "load",
