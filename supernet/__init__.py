@@ -21,6 +21,7 @@ from supernet.space import spaces
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
+from supernet.space.mobile import Mobile
 from supernet.space.nasbench201 import NasBench201
 from supernet.space.supernet import Supernet
 from supernet.space.survey import random_cell
@@ -32,6 +33,7 @@ __all__ = [
     "Decided",
     "InputError",
     "Measured",
+    "Mobile",
     "NasBench201",
     "Recipe",
     "SearchRecipe",

@@ -144,6 +144,27 @@ class Strategy(ABC):
         """
         return [self.sample(step)]
 
+    def backward(self, step: Step, paths: Sequence[Weights]) -> list[tuple[Tensor, Tensor]]:
+        """Adds the gradients of the network's next step to its parameters, which have none yet: one pass for each path.
+
+        This is where paths learn from something else than the labels, as in a distillation. Whoever says it anew says
+        which loss each path has; the step itself, clipping and all else is taken afterwards.
+
+        Args:
+            step: the step, whose training batch the network learns from.
+            paths: what `samples` gave.
+
+        Returns:
+            For each path the mean loss and the sum of its images' scores, 0-dimensional and without gradient.
+        """
+        passes = []
+        for weights in paths:
+            output = step.supernet(step.task.inputs(step.train), weights)
+            loss = step.task.loss(output, step.train)
+            loss.backward()  # type: ignore[no-untyped-call]  # adds to the gradients of the paths before
+            passes.append((loss.detach(), step.task.score_sum(output, step.train)))
+        return passes
+
     @abstractmethod
     def expected(self) -> Weights:
         """Says what the strategy thinks of each option now, without noise.
@@ -243,6 +264,9 @@ class Wrapper(Strategy):
 
     def samples(self, step: Step) -> Sequence[Weights]:
         return self.strategy.samples(step)
+
+    def backward(self, step: Step, paths: Sequence[Weights]) -> list[tuple[Tensor, Tensor]]:
+        return self.strategy.backward(step, paths)
 
     def expected(self) -> Weights:
         return self.strategy.expected()

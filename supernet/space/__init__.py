@@ -8,6 +8,7 @@ from torch import nn
 
 from supernet.space.choosers import Chooser
 from supernet.space.darts import Darts
+from supernet.space.mobile import Mobile
 from supernet.space.nasbench201 import NasBench201
 
 
@@ -21,5 +22,5 @@ class Space(Protocol):
         ...
 
 
-SPACES: dict[str, type[Space]] = {Darts.name: Darts, NasBench201.name: NasBench201}
+SPACES: dict[str, type[Space]] = {kind.name: kind for kind in (Darts, NasBench201, Mobile)}
 """The spaces that a model file or a genotype can name."""

@@ -238,7 +238,24 @@ def matters(decision: Decision, architecture: Mapping[str, tuple[str, ...]]) -> 
         >>> matters(edge, {"normal/2": ("0", "1")}), matters(edge, {"normal/2": ("1",)})
         (True, False)
     """
-    return all(any(option in architecture.get(name, ()) for option in options) for name, options in decision.when)
+    return met(decision.when, architecture)
+
+
+def met(conditions: tuple[Condition, ...], architecture: Mapping[str, tuple[str, ...]]) -> bool:
+    """Whether an architecture meets all conditions.
+
+    Args:
+        conditions: of a decision, or of a part of a network.
+        architecture: the options kept, by decision.
+
+    Returns:
+        Whether of each condition one option is kept.
+
+    Example:
+        >>> met((("stage1/depth", ("3", "4")),), {"stage1/depth": ("4",)})
+        True
+    """
+    return all(any(option in architecture.get(name, ()) for option in options) for name, options in conditions)
 
 
 def edges_into(node: Decision, decisions: Mapping[str, Decision]) -> dict[str, Decision]:

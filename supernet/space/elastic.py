@@ -48,6 +48,10 @@ class Part(Protocol):
         """The channels that the plain module of this form is given."""
         ...
 
+    def state(self, answers: Mapping[str, str]) -> dict[str, Tensor]:
+        """The parameters and statistics that the plain module of this form has within this one, by name."""
+        ...
+
 
 class Size:
     """A count that follows from the answers to some number decisions.
@@ -249,6 +253,28 @@ class Number:
         return Size.of_choice(self.choice, {option: place for place, option in enumerate(self.values)})
 
 
+def first_of(module: nn.Module, plain: nn.Module, **changed: Tensor) -> dict[str, Tensor]:
+    """The state of a smaller module whose tensors are the first channels of those of a larger one.
+
+    Args:
+        module: the larger one.
+        plain: the smaller one, with the same names; it may lie on the meta device.
+        changed: tensors, by name with underscores for dots, to take in place of the larger module's.
+
+    Returns:
+        A state for the smaller module; the tensors are parts of the larger one's.
+
+    Example:
+        >>> first_of(nn.Linear(3, 2), nn.Linear(2, 1))["weight"].shape
+        torch.Size([1, 2])
+    """
+    own = module.state_dict()
+    return {
+        name: changed.get(name.replace(".", "_"), own[name])[tuple(map(slice, like.shape))]
+        for name, like in plain.state_dict().items()
+    }
+
+
 class Kernel:
     """The kernel of a depthwise convolution whose size is open: smaller ones are the middle of the larger.
 
@@ -279,6 +305,11 @@ class Kernel:
             kernel = kernels[int(size)]
             total = total + share * F.pad(kernel, [(largest - kernel.shape[-1]) // 2] * 4)
         return total
+
+    def of(self, weight: Tensor, answers: Mapping[str, str]) -> Tensor:
+        """The kernel under these answers, made of that of the largest size."""
+        size = int(self.size.of(answers))
+        return self._all(weight, size)[size]
 
     def _all(self, weight: Tensor, down_to: int) -> dict[int, Tensor]:
         """The kernels of all sizes down to one, by size."""

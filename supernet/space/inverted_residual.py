@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Condition, Decision
 from supernet.space.dropout import DropPath
-from supernet.space.elastic import Kernel, Number, Size, fitted, identity_map, masked, norm_of_first
+from supernet.space.elastic import Kernel, Number, Size, first_of, fitted, identity_map, masked, norm_of_first
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -302,6 +303,14 @@ class ElasticInvertedResidual(nn.Module):
     def channels_in(self, answers: Mapping[str, str]) -> int:
         """The channels that the plain block of this form is given."""
         return self.form.channels_in.of(answers)
+
+    @torch.no_grad()
+    def state(self, answers: Mapping[str, str]) -> dict[str, Tensor]:
+        """The parameters and statistics that the plain block of this form has within this one."""
+        with torch.device("meta"):
+            plain = self.plain(answers)
+        kernel = self._kernel.of(_layers(self.depthwise)[0].weight, answers)
+        return first_of(self, plain, depthwise_0_weight=kernel)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (batch, channels_in, height, width) to (batch, channels_out, height / stride, width / stride)."""

@@ -39,7 +39,7 @@ from supernet.space.operations import Operation, Site
 
 _LARGEST = {"channels": 1 << 14, "depths": 64, "kernels": 31}
 _MOST_STAGES = 64
-_SQUEEZE = {False: "none", True: "se"}
+_SQUEEZE = {False: "plain", True: "se"}
 
 
 @dataclass(frozen=True)
@@ -386,6 +386,7 @@ class _Blocks:
 
     def __init__(self, space: Mobile, choose: Chooser, questions: Questions) -> None:
         self._space, self._choose, self._questions = space, choose, questions
+        self._widths: tuple[int, ...] = (space.stem,)  # that the stage before can have
         self._blocks, self._all = 0, sum(stage.depths[-1] for stage in space.stages)
 
     def stage(self, name: str, stage: Stage, given: Size) -> tuple[MobileStage, Size]:
@@ -396,7 +397,8 @@ class _Blocks:
         blocks = nn.ModuleList()
         for place in range(1, max(int(d) for d in depth.values.values()) + 1):
             deeper = tuple(str(d) for d in stage.depths if d >= place)
-            when: tuple[Condition, ...] = ((f"{name}/depth", deeper),) if place > stage.depths[0] else ()
+            hangs = place > stage.depths[0] and depth.choice is not None
+            when: tuple[Condition, ...] = ((f"{name}/depth", deeper),) if hangs else ()
             if self._space.sharing == "separate":
                 block = self._separate(f"{name}/{place}", stage, given.largest, width.largest, place)
             else:
@@ -404,6 +406,7 @@ class _Blocks:
             blocks.append(block)
             given = width
             self._blocks += 1
+        self._widths = stage.channels
         return MobileStage(blocks, depth), width
 
     def _separate(self, name: str, stage: Stage, given: int, width: int, place: int) -> nn.Module:
@@ -429,13 +432,14 @@ class _Blocks:
     def _nested(
         self, name: str, stage: Stage, given: Size, width: Size, place: int, when: tuple[Condition, ...]
     ) -> nn.Module:
+        # By what the space says and not by the answers: an open width that is the input's now and then adds nothing.
+        passes = self._widths == stage.channels and len(stage.channels) == 1
         group = name.split("/")[0]
         ask = partial(self._questions.ask, group=group, when=when)
         ratios = {f"{ratio:g}": ratio for ratio in stage.expansions}
         expansion = ask(f"{name}/expand", ratios)
         values = [float(value) for value in expansion.values.values()]
         expanded = given.combined(expansion.places(), lambda channels, chosen: rounded(channels * values[chosen]))
-        fixed = not (given.choices or width.choices)  # an open width might be that of the input only now and then
         form = OpenForm(
             channels_in=given,
             expanded=expanded,
@@ -444,9 +448,9 @@ class _Blocks:
             squeeze=ask(f"{name}/squeeze", {_SQUEEZE[has]: has for has in stage.squeeze}),
             activation=ask(f"{name}/activation", {word: word for word in stage.activations}),
             stride=stage.stride if place == 1 else 1,
-            residual=place > 1 or (stage.stride == 1 and fixed and given.largest == width.largest),
+            residual=place > 1 or (stage.stride == 1 and passes),
         )
         depth = self._blocks / self._all
-        if form.decisions:
+        if form.decisions or when:
             return ElasticInvertedResidual(form, self._space.style, depth, when)
         return InvertedResidual(form.of({}), self._space.style, depth)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Condition, Decision
-from supernet.space.elastic import Number, Size, fitted, norm_of_first
+from supernet.space.elastic import Number, Size, first_of, fitted, norm_of_first
 from supernet.space.inverted_residual import ACTIVATIONS, Style
 
 
@@ -37,7 +38,9 @@ def convolution(
 
 
 class Resize(nn.Module):
-    """Resizes images to squares, of one side or of an open one; which side is never a mixture.
+    """Resizes images to squares, of one side or of an open one.
+
+    Sides are not mixed: of several with a weight, as when a supernet is validated as a whole, the largest counts.
 
     Args:
         side: of the square, in pixels.
@@ -63,11 +66,13 @@ class Resize(nn.Module):
         choice = self.side.choice
         if choice is None:
             return int(next(iter(self.side.values.values())))
-        if not choice.single or sum(choice.on) != 1:
+        learns = choice.weights is not None and choice.weights.requires_grad
+        if not choice.single or learns:
             raise InputError(
-                "resolutions: several cannot be mixed; use one, or a search that runs single paths, such as spos"
+                "resolutions: several cannot be mixed or learnt by gradients; use one, or a search that draws single "
+                "paths, such as spos"
             )
-        return int(list(self.side.values.values())[list(choice.on).index(True)])
+        return max(int(side) for side, on in zip(self.side.values.values(), choice.on, strict=True) if on)
 
 
 class MobileStage(nn.Module):
@@ -129,6 +134,12 @@ class ElasticHead(nn.Module):
     def channels_in(self, answers: Mapping[str, str]) -> int:
         """The channels that the plain module of this form is given."""
         return self._given.of(answers)
+
+    def state(self, answers: Mapping[str, str]) -> dict[str, Tensor]:
+        """The parameters and statistics that the plain module of this form has within this one."""
+        with torch.device("meta"):
+            plain = self.plain(answers)
+        return first_of(self, plain)
 
     def forward(self, x: Tensor) -> Tensor:
         conv, norm, activation = self.children()

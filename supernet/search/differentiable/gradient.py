@@ -22,7 +22,7 @@ from supernet.runtime.seeding import generator
 from supernet.search.differentiable.architects import Architect, Bilevel
 from supernet.search.differentiable.discretisers import Discretiser
 from supernet.search.differentiable.objectives import RelaxedWeights, Term
-from supernet.search.differentiable.relaxations import Relaxation, strength
+from supernet.search.differentiable.relaxations import Relaxation, Settling, strength
 from supernet.search.differentiable.weight_transforms import TransformContext, WeightTransform, transformed
 from supernet.search.strategy import Step, Strategy
 from supernet.space.architecture import Architecture, Decision, Weights
@@ -105,6 +105,7 @@ class GradientStrategy(Strategy):
         start: the logits before the first step.
         single_level: the alphas learn from the training batch, too (SNAS).
         clip: largest norm of the alphas' gradient (P-DARTS); None: any.
+        every: the alphas take one step in so many steps of the network, 1 or more (ProxylessNAS: 5).
         seed: of the start and of all noise.
 
     Raises:
@@ -128,10 +129,13 @@ class GradientStrategy(Strategy):
         start: Start = small_normal,
         single_level: bool = False,
         clip: Limit | None = None,
+        every: int = 1,
         seed: int = 0,
     ) -> None:
         if clip is not None and not clip > 0.0:
             raise InputError(f"clip={clip}: needs to be above 0; leave it out for no clipping")
+        if every < 1:
+            raise InputError(f"every={every}: needs 1 step of the network or more")
         self.transforms = tuple((transforms or {}).values())
         if any(t.auxiliary for t in self.transforms) != any(d.auxiliary for d in decisions.values()):
             raise InputError(
@@ -145,12 +149,12 @@ class GradientStrategy(Strategy):
         self.logits = nn.ParameterDict({n: nn.Parameter(start(len(d.options), stream)) for n, d in relaxed.items()})
         self._relaxations = {n: inputs if d.role == "inputs" and inputs else operations for n, d in relaxed.items()}
         self._architect, self._discretiser, self._terms = architect, discretiser, tuple((terms or {}).values())
-        self._single_level, self._clip = single_level, clip
+        self._single_level, self._clip, self._every = single_level, clip, every
         self.optimizer = optimizer(self.logits.parameters())
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             what = type(self.optimizer).__name__
             raise InputError(f"optimizer: makes a {what} and no optimizer; use one such as torch.optim.Adam")
-        self.seed, self._draws = seed, 0
+        self.seed, self._draws, self._steps = seed, 0, 0
 
     def relax(self, progress: float, draw: int) -> Weights:
         """The weights of draw number `draw`, differentiable in the logits."""
@@ -171,7 +175,10 @@ class GradientStrategy(Strategy):
             logits.copy_(before.logits[name][places])
 
     def update(self, step: Step) -> None:
-        """One step of the alphas' optimiser along the architect's gradient."""
+        """One step of the alphas' optimiser along the architect's gradient, where it is their turn."""
+        self._steps += 1
+        if self._steps % self._every:
+            return
         draw = self._next_draw()
         judge = step.train if self._single_level else step.valid
 
@@ -200,7 +207,12 @@ class GradientStrategy(Strategy):
             logits.grad = gradient
         if self._clip is not None:
             nn.utils.clip_grad_norm_(self.logits.values(), self._clip)
+        settling = {n: r for n, r in self._relaxations.items() if isinstance(r, Settling)}
+        before = {name: self.logits[name].detach().clone() for name in settling}
         self.optimizer.step()
+        with torch.no_grad():
+            for name, relaxation in settling.items():
+                self.logits[name].copy_(relaxation.settled(before[name], self.logits[name]))
 
     @torch.no_grad()
     def sample(self, step: Step) -> Weights:
@@ -248,15 +260,17 @@ class GradientStrategy(Strategy):
         return self
 
     def state_dict(self) -> dict[str, Any]:
-        return {"logits": self.logits.state_dict(), "optimizer": self.optimizer.state_dict(), "draws": self._draws}
+        counts = {"draws": self._draws, "steps": self._steps}
+        return {"logits": self.logits.state_dict(), "optimizer": self.optimizer.state_dict(), **counts}
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
         self.logits.load_state_dict(state["logits"])
         check_optimizer(self.optimizer, state["optimizer"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if type(state["draws"]) is not int:
-            raise ValueError("draws is no number")
-        self._draws = state["draws"]
+        steps = state.get("steps", 0)  # older checkpoints have none: each step was one of the alphas, too
+        if type(state["draws"]) is not int or type(steps) is not int:
+            raise ValueError("draws or steps is no number")
+        self._draws, self._steps = state["draws"], steps
 
     def _relaxed(self, progress: float, draw: int) -> Weights:
         with self._noise(draw):

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from supernet.runtime.errors import InputError
-from supernet.space.architecture import Architecture
+from supernet.space.architecture import Architecture, met
 from supernet.space.cells import Cell
 from supernet.space.choices import OperationChoice, PartialChannels
+from supernet.space.elastic import Part
 from supernet.space.operations import FactorizedReduce
 from supernet.space.supernet import Supernet
 
@@ -94,14 +95,21 @@ def weights_of(supernet: Supernet, architecture: Architecture) -> dict[str, Tens
         <All keys matched successfully>
     """
     state, edges = supernet.network.state_dict(), dict[str, str]()
+    answers = {name: kept[0] for name, kept in architecture.items() if len(kept) == 1}
+    parts = [(f"{path}.", module) for path, module in supernet.network.named_modules() if isinstance(module, Part)]
     for path, module in supernet.network.named_modules():
         if isinstance(module, OperationChoice):
             kept = architecture.get(module.decision.name, ())
             edges |= {
                 f"{path}.candidates.{option}.": f"{path}." if option in kept else "" for option in module.candidates
             }
-    made = {}
+    made: dict[str, Tensor] = {}
+    for path, part in parts:
+        if met(part.when, architecture):
+            made |= {f"{path}{name}": tensor for name, tensor in part.state(answers).items()}
     for name, tensor in state.items():
+        if any(name.startswith(path) for path, _ in parts):
+            continue
         end = name.find(".", name.find(".candidates.") + len(".candidates.")) + 1 if ".candidates." in name else 0
         if end == 0 or edges[name[:end]]:
             made[edges.get(name[:end], "") + name[end:]] = tensor
