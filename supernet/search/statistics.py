@@ -32,7 +32,7 @@ def groups(decisions: Mapping[str, Decision]) -> list[str]:
 
 
 def entropy(decisions: Mapping[str, Decision], weights: Weights, group: str) -> float:
-    """Measures how undecided the edges, or sizes, of a group are: the mean entropy of their weights, relative to the uniform one.
+    """Measures how undecided a group is: the mean entropy of the weights of its edges, or sizes, relative to even ones.
 
     Args:
         decisions: of the network, by name.
