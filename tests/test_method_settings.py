@@ -58,6 +58,7 @@ DARTS = {
     "chooser._target_": "space.choosers.Undecided",
     "chooser.channel_divisor": 1,
     "chooser.single": False,
+    "chooser.gates": False,
     "chooser.excluded": [],
     "chooser.auxiliary": False,
     "relaxation._target_": "search.differentiable.relaxations.Softmax",
@@ -94,6 +95,7 @@ DARTS = {
     "strategy.start._partial_": True,
     "strategy.single_level": False,
     "strategy.clip": None,
+    "strategy.every": 1,
     "stages": [],
     "monitor._target_": "search.collapse.settings.MonitorSettings",
     "monitor.every": 1,
@@ -166,9 +168,11 @@ DARTS_PT = {
 # Chen and Hsieh 2020: sota/cnn/train_search.py and attacker
 SDARTS_RS, SDARTS_ADV = "strategy.transforms.random_smoothing", "strategy.transforms.adversarial"
 SDARTS = {**SEVEN, "strategy.transforms": GONE}
+FBNET_ALPHAS = {"optimizer.lr": 0.01, "optimizer.betas": [0.9, 0.999], "optimizer.weight_decay": 5e-4}
+PROXYLESS_ALPHAS = {"optimizer.lr": 1e-3, "optimizer.betas": [0.0, 0.999], "optimizer.weight_decay": 0.0}
 # Chen et al. 2021: DARTS-space/train_search.py
 DRNAS = {**SEVEN, "relaxation._target_": "search.differentiable.relaxations.Dirichlet", "optimizer.lr": 6e-4}
-GUMBEL = {"relaxation._target_": "search.differentiable.relaxations.Gumbel"}
+GUMBEL = {"relaxation._target_": "search.differentiable.relaxations.Gumbel", "relaxation.decay": "linear"}
 
 
 def stages(*rows: dict[str, Any]) -> dict[str, Any]:
@@ -328,6 +332,38 @@ PUBLISHED: dict[str, dict[str, Any]] = {
             },
         ),
     },
+    # Wu et al. 2019 (FBNet), section 4.1
+    "fbnet": {
+        **GUMBEL,
+        "relaxation.hard": False,
+        "relaxation.start": 5.0,
+        "relaxation.end": 5.0 * math.exp(-0.045 * 90),
+        "relaxation.decay": "exponential",
+        "search.epochs": 90,
+        "search.warm_up": 10,
+        "search.share": 0.8,
+        "search.schedule.start": 0.1,
+        "search.schedule.end": 0.0,
+        "search.weight_decay": 1e-4,
+        **FBNET_ALPHAS,
+    },
+    # Cai et al. 2019: search/imagenet_arch_search.py, search/nas_manager.py; 5,000 of 50,000 images: section 4.1
+    "proxyless": {
+        "chooser.single": True,
+        "chooser.gates": True,
+        "relaxation._target_": "search.differentiable.relaxations.BinaryGates",
+        "relaxation.paths": "all",
+        "search.epochs": 40 + 120,
+        "search.warm_up": 40,
+        "search.batch_size": 256,
+        "search.share": 45_000 / 50_000,
+        "search.schedule.start": 0.025,
+        "search.schedule.end": 0.0,
+        "search.nesterov": True,
+        "search.weight_decay": 4e-5,
+        "strategy.every": 5,
+        **PROXYLESS_ALPHAS,
+    },
     "darts_pt": DARTS_PT,
     "darts_pt_fixed": {**DARTS_PT, "relaxation._target_": "search.differentiable.relaxations.Uniform"},
     # Ye et al. 2022: optimizers/darts/architect.py, weights = 0 + 50*epoch/100
@@ -473,6 +509,8 @@ NASBENCH201: dict[str, dict[str, Any]] = {
     "darts_pt": DARTS_PT_201,
     "darts_pt_fixed": DARTS_PT_201,
     "beta_darts": {**OWN_201, **ALL_FIVE},
+    "fbnet": FBNET_ALPHAS,
+    "proxyless": PROXYLESS_ALPHAS,
     "gaea": GAEA_201,
     "gaea_pc_darts": GAEA_201,
     # Lu et al. 2023 (PA-DA): nasbench201/train_baselines_201.py
@@ -507,6 +545,8 @@ FEW_STEPS: dict[str, dict[str, Any]] = {
     "beta_darts": {"objective.beta_decay.weight": 0.75, "objective.beta_decay.span": None},
     # ten times DARTS' rate, 3e-3 to 3e-4; two kinds of cell of 14 edges with seven operations
     "fair_darts": {"optimizer.lr": 0.1, "objective.zero_one.among": 2 * 14 * 7},
+    # a search of a hundred steps has none to spare
+    "proxyless": {"strategy.every": 1},
 }
 
 

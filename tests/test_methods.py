@@ -25,9 +25,14 @@ METHODS = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "me
 SHAPE = (1, 6, 6)
 
 
+EVERY_STEP = {"proxyless": "strategy.every=1"}  # as published, the alphas take one step in so many of the network
+
+
 def tiny(method: str):
     """The space, supernet and a maker of strategies of a method, as small as partial channels allow."""
-    settings = composed(f"method={method}", "experiment=cifar10", "space.channels=8", "space.cells=1", "space.nodes=2")
+    sizes = "space.channels=8", "space.cells=1", "space.nodes=2"
+    words = [EVERY_STEP[method]] if method in EVERY_STEP else []
+    settings = composed(f"method={method}", "experiment=cifar10", *sizes, *words)
     torch.manual_seed(0)
     space, chooser = build(settings["space"], "space"), build(settings["chooser"], "chooser")
     supernet = Supernet(space.network(chooser, SHAPE, 3))

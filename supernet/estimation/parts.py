@@ -7,17 +7,22 @@ from the costs of some hundred parts (`forms`). No space carries code about cost
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from supernet.estimation.descriptions import described
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Condition, Decision
-from supernet.space.choices import Total
+from supernet.space.choices import NumberChoice, Total
+from supernet.space.choosers import NO_OPERATIONS
+from supernet.space.elastic import Part as ElasticPart
+from supernet.space.mobile_parts import Resize
 from supernet.space.operations import OPERATIONS, Operation, Site
 
 Shape = tuple[int, ...]
@@ -78,6 +83,7 @@ class Recorded:
         parts: in the order in which they run.
         skeleton: the network without its open parts, which give empty tensors of the right size in it.
         shape: of an image: channels, height, width.
+        sizes: the decisions that change the size of the image, such as ("resolution",).
     """
 
     space: str
@@ -85,11 +91,27 @@ class Recorded:
     parts: tuple[Part, ...]
     skeleton: nn.Module
     shape: tuple[int, int, int]
+    sizes: tuple[str, ...] = ()
 
     @cached_property
     def variants(self) -> dict[str, Variant]:
         """Each variant once, by its key: what a table of measurements needs a row for."""
         return {variant.key: variant for part in self.parts for variant in part.variants.values()}
+
+    def around(self, count: Callable[[nn.Module, Tensor], float]) -> dict[tuple[str, ...], float]:
+        """Counts something of the network around the open parts.
+
+        Args:
+            count: (skeleton, image) -> a number.
+
+        Returns:
+            Answers to the decisions of `sizes` -> the number.
+        """
+        return {answers: count(self.skeleton, image) for answers, image in self.sized()}
+
+    def sized(self) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+        """Runs through the answers to `sizes`, with the skeleton set to them, and an image on the meta device."""
+        yield from _sized(self.skeleton, self.shape, self.sizes)
 
 
 def record(
@@ -107,7 +129,7 @@ def record(
         The parts, on torch's device "meta": no memory is taken for weights.
 
     Raises:
-        InputError: an open part runs twice in one pass, or the space asks for an unknown operation.
+        InputError: an open part does not run once in each pass, or the space asks for an unknown operation.
 
     Example:
         >>> from supernet.space.nasbench201 import NasBench201
@@ -119,42 +141,52 @@ def record(
     """
     with torch.device("meta"):
         skeleton = space.network(_Recorder(factories or OPERATIONS), shape, classes).eval()
+        numbers = [module for module in skeleton.modules() if isinstance(module, NumberChoice)]
+        _open_elastic_parts(skeleton)
+    sizes = _sizes(skeleton, numbers)
+    runs = {answers: _runs(skeleton, image) for answers, image in _sized(skeleton, shape, sizes)}
     parts = []
-    for name, module, shapes in _runs(skeleton, shape):
-        if isinstance(module, _Open):
-            parts.append(module.part(name, shapes))
-        else:
-            parts.append(Part(name, (), (), {(): _variant(module, shapes)}))
+    for place, (name, module, _) in enumerate(next(iter(runs.values()))):
+        parts.append(_part(name, module, sizes, {answers: run[place] for answers, run in runs.items()}))
     for name in (n for n, module in skeleton.named_modules() if isinstance(module, _Open)):
         if sum(part.name == name for part in parts) != 1:
             raise InputError(f"space={space.name}: {name} has to run once in each pass, so that it can be counted")
-    return Recorded(space.name, _decisions(skeleton), tuple(parts), skeleton, shape)
+    return Recorded(space.name, _decisions(skeleton), tuple(parts), skeleton, shape, sizes)
 
 
 class _Open(nn.Module):
-    """Stands at an open place of the network, and gives what any of its candidates would give.
+    """Stands at an open place of the network, and gives what any of its forms would give.
 
-    The candidates are no children of it, so that the network around them can be counted without them.
+    These are no children of it, so that the network around them can be counted without them.
+
+    Args:
+        decisions: on whose answers the form depends.
+        when: on what else it depends whether there is anything.
+        forms: answers -> the module.
+        channels: answers -> how many channels it is given; none: as many as come in.
     """
 
-    def __init__(self, decision: Decision, candidates: Mapping[str, nn.Module]) -> None:
+    def __init__(
+        self,
+        decisions: Sequence[Decision],
+        when: tuple[Condition, ...],
+        forms: Mapping[tuple[str, ...], nn.Module],
+        channels: Mapping[tuple[str, ...], int] | None = None,
+    ) -> None:
         super().__init__()
-        self.decision, self._candidates = decision, dict(candidates)
-        self._made: Tensor | None = None
+        self.channels = dict(channels or {})
+        self.decisions, self.when, self.forms = tuple(decisions), when, dict(forms)
+        self._made: dict[Shape, Tensor] = {}
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Its second pass takes no operation: what is counted then is the network around it."""
-        if self._made is None:
-            made: Tensor = next(iter(self._candidates.values()))(*inputs)
-            self._made = made
+        """Gives the output of the last form, which has the most channels. From the second pass on no operation runs:
+        what is counted then is the network around it."""
+        given = tuple(inputs[0].shape)
+        if given not in self._made:
+            made: Tensor = list(self.forms.values())[-1](*inputs)
+            self._made[given] = made
             return made
-        return inputs[0].new_empty(self._made.shape)
-
-    def part(self, name: str, shapes: tuple[Shape, ...]) -> Part:
-        variants: dict[tuple[str, ...], Variant] = {}
-        for option, module in self._candidates.items():
-            variants[option,] = _variant(module, shapes)
-        return Part(name, (self.decision.name,), self.decision.when, variants)
+        return inputs[0].new_empty(self._made[given].shape)
 
 
 class _Joined(Total):
@@ -167,20 +199,30 @@ class _Joined(Total):
 
 @dataclass(frozen=True)
 class _Recorder:
-    """A chooser that keeps every option, and puts a module at each open place that knows all of its candidates."""
+    """A chooser that keeps every option, and puts a module at each open place that knows all of its forms."""
 
     factories: Mapping[str, Operation]
     searching: bool = field(default=False, init=False)  # so that norms are those of the final network
     _built: dict[tuple[str, Site], nn.Module] = field(default_factory=dict)
 
-    def operation(self, decision: Decision, site: Site) -> nn.Module:
-        return _Open(decision, {option: self._operation(decision.name, option, site) for option in decision.answers})
+    def operation(self, decision: Decision, site: Site, own: Mapping[str, Operation] = NO_OPERATIONS) -> nn.Module:
+        forms: dict[tuple[str, ...], nn.Module] = {}
+        for option in decision.answers:
+            forms[option,] = self._operation(decision.name, option, site, own)
+        return _Open((decision,), decision.when, forms)
 
     def inputs(self, decision: Decision) -> tuple[tuple[str, ...], nn.Module]:
         return decision.options, _Joined(decision)
 
-    def _operation(self, name: str, option: str, site: Site) -> nn.Module:
-        """A module that serves at every place of its kind, because it holds no numbers."""
+    def number(self, decision: Decision) -> tuple[tuple[str, ...], NumberChoice | None]:
+        choice = NumberChoice(decision, single=True)
+        _set(choice, decision.options[-1])
+        return decision.options, choice
+
+    def _operation(self, name: str, option: str, site: Site, own: Mapping[str, Operation]) -> nn.Module:
+        """A module; one that everybody can have serves at every place of its kind, because it holds no numbers."""
+        if option in own:
+            return own[option](site).eval()
         if option not in self.factories:
             raise InputError(f"operation {option!r} at {name} is unknown; known: {', '.join(self.factories)}")
         if (option, site) not in self._built:
@@ -188,13 +230,58 @@ class _Recorder:
         return self._built[option, site]
 
 
+def _set(choice: NumberChoice, option: str) -> None:
+    """Lets the network compute one option of a number."""
+    choice.on = [own == option for own in choice.decision.options]
+    choice.weights = torch.tensor(choice.on, dtype=torch.float32, device="cpu")
+
+
+def _open_elastic_parts(skeleton: nn.Module) -> None:
+    """Puts an open place where a part is whose form depends on numbers, with every form that it can have."""
+    for path, module in list(skeleton.named_modules()):
+        if isinstance(module, ElasticPart):
+            names = [decision.name for decision in module.decisions]
+            forms, channels = dict[tuple[str, ...], nn.Module](), dict[tuple[str, ...], int]()
+            for answers in product(*(decision.answers for decision in module.decisions)):
+                named = dict(zip(names, answers, strict=True))
+                forms[answers], channels[answers] = module.plain(named).eval(), module.channels_in(named)
+            parent, _, name = path.rpartition(".")
+            setattr(skeleton.get_submodule(parent), name, _Open(module.decisions, module.when, forms, channels))
+
+
+def _sizes(skeleton: nn.Module, numbers: Sequence[NumberChoice]) -> tuple[str, ...]:
+    """The numbers on which no part's form or presence depends: those that change the size of the image."""
+    parts = [module for module in skeleton.modules() if isinstance(module, _Open)]
+    used = {decision.name for part in parts for decision in part.decisions}
+    used |= {name for part in parts for name, _ in part.when}
+    return tuple(dict.fromkeys(n.decision.name for n in numbers if n.decision.name not in used))
+
+
+def _sized(
+    skeleton: nn.Module, shape: tuple[int, int, int], sizes: Sequence[str]
+) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+    """For each combination of answers to `sizes`, with the skeleton set to them, an image on the meta device."""
+    numbers = [module for module in skeleton.modules() if isinstance(module, NumberChoice)]
+    known = {number.decision.name: number.decision for number in numbers}
+    for answers in product(*(known[name].answers for name in sizes)):
+        now = dict(zip(sizes, answers, strict=True))
+        for number in (n for n in numbers if n.decision.name in now):
+            _set(number, now[number.decision.name])
+        yield answers, torch.zeros(1, *shape, device="meta")
+
+
 def _decisions(skeleton: nn.Module) -> dict[str, Decision]:
     """The questions whose modules are a part of the network, in the order in which a supernet has them."""
     found: dict[str, Decision] = {}
     for module in skeleton.modules():
-        if isinstance(module, _Open | _Joined):
-            known = found.setdefault(module.decision.name, module.decision)
-            if known != module.decision:
+        asked: tuple[Decision, ...] = ()
+        if isinstance(module, _Open):
+            asked = tuple(decision for decision in module.decisions if decision.role == "operation")
+        elif isinstance(module, _Joined | NumberChoice):
+            asked = (module.decision,)
+        for decision in asked:
+            known = found.setdefault(decision.name, decision)
+            if known != decision:
                 raise InputError(f"{known.name!r} is asked twice with different options; give each its own name")
     return found
 
@@ -203,11 +290,11 @@ Call = tuple[str, nn.Module, tuple[Shape, ...]]
 """(name of a module, the module, the sizes of what it was given)."""
 
 
-def _runs(skeleton: nn.Module, shape: tuple[int, int, int]) -> list[Call]:
+def _runs(skeleton: nn.Module, image: Tensor) -> list[Call]:
     """Runs the network once, and lists its parts: open places, and the largest modules that hold none of these.
 
     Modules that are given something else than tensors, and those that return what they are given, are no parts: a node
-    that adds what its edges bring adds less in a final network.
+    that adds what its edges bring adds less in a final network. Resizing of images is none either: it has no weights.
     """
     calls: list[Call] = []
     handles = []
@@ -215,17 +302,32 @@ def _runs(skeleton: nn.Module, shape: tuple[int, int, int]) -> list[Call]:
 
         def note(own: nn.Module, given: Any, made: Any, name: str = name) -> None:
             plain = all(isinstance(x, Tensor) for x in given) and not any(made is x for x in given)
-            if plain or isinstance(own, _Open):
+            if isinstance(own, _Open) or (plain and not isinstance(own, Resize)):
                 calls.append((name, own, tuple(tuple(x.shape[1:]) for x in given)))
 
         handles.append(module.register_forward_hook(note))
     try:
         with torch.no_grad():
-            skeleton(torch.zeros(1, *shape, device="meta"))
+            skeleton(image)
     finally:
         for handle in handles:
             handle.remove()
     return calls
+
+
+def _part(name: str, module: nn.Module, sizes: tuple[str, ...], calls: Mapping[tuple[str, ...], Call]) -> Part:
+    """The part at one place, of the calls of its module for each answer to `sizes`; those count where they matter."""
+    shapes = {answers: call[2] for answers, call in calls.items()}
+    if len(set(shapes.values())) == 1:
+        sizes, shapes = (), {(): next(iter(shapes.values()))}
+    if not isinstance(module, _Open):
+        return Part(name, sizes, (), {size: _variant(module, given) for size, given in shapes.items()})
+    variants: dict[tuple[str, ...], Variant] = {}
+    for answers, form in module.forms.items():
+        for size, given in shapes.items():
+            own = module.channels.get(answers)
+            variants[*answers, *size] = _variant(form, given if own is None else ((own, *given[0][1:]),))
+    return Part(name, (*(decision.name for decision in module.decisions), *sizes), module.when, variants)
 
 
 def _closed(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -241,50 +343,3 @@ def _closed(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _variant(module: nn.Module, shapes: tuple[Shape, ...]) -> Variant:
     given = " + ".join("x".join(map(str, shape)) for shape in shapes)
     return Variant(f"{described(module)} @ {given}", module, shapes)
-
-
-def described(module: nn.Module) -> str:
-    """Says in one line what a module is made of. Modules that compute the same with other numbers have equal lines.
-
-    Args:
-        module: any module.
-
-    Returns:
-        The class names, sizes and settings of the module and all that is in it.
-
-    Example:
-        >>> described(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False), nn.ReLU()))
-        'Sequential(Conv2d(8>8 3x3 pad1 groups8), ReLU)'
-    """
-    kind = type(module).__name__
-    if isinstance(module, nn.Conv2d):
-        return f"{kind}({_convolution(module)})"
-    if isinstance(module, nn.Linear):
-        return f"{kind}({module.in_features}>{module.out_features}{'' if module.bias is None else ' bias'})"
-    if isinstance(module, nn.modules.batchnorm._NormBase):
-        return f"{kind}({module.num_features}{'' if module.affine else ' fixed'})"
-    own = [module.extra_repr()] if module.extra_repr() else []
-    if not type(module).__module__.startswith("torch."):
-        own += [f"{name}={value}" for name, value in vars(module).items() if _is_setting(name, value)]
-    inside = [described(child) for child in module.children()]
-    return f"{kind}({', '.join(own + inside)})" if own or inside else kind
-
-
-def _is_setting(name: str, value: Any) -> bool:
-    plain = isinstance(value, bool | int | float | str | tuple)
-    return plain and not name.startswith("_") and name not in ("training", "call_super_init", "dump_patches")
-
-
-def _convolution(conv: nn.Conv2d) -> str:
-    """Its channels and kernel, and what is not usual: 8>16 3x3 stride2 pad1."""
-
-    def sides(name: str, value: Any, usual: int) -> list[str]:
-        height, width = value if isinstance(value, tuple) else (value, value)
-        if height == width == usual:
-            return []
-        return [f"{name}{height}" if height == width else f"{name}{height}x{width}"]
-
-    words = [f"{conv.in_channels}>{conv.out_channels}", "x".join(map(str, conv.kernel_size))]
-    words += [*sides("stride", conv.stride, 1), *sides("pad", conv.padding, 0), *sides("dilation", conv.dilation, 1)]
-    words += [] if conv.groups == 1 else [f"groups{conv.groups}"]
-    return " ".join([*words, *([] if conv.bias is None else ["bias"])])

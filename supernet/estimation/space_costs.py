@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,6 +37,7 @@ class SpaceCosts:
         classes: how many.
         factories: what builds each operation, by name; None: the library's own.
         own: more costs by name: a `Form`, or a function from an architecture to a number.
+        made: more costs by name: functions that make a form of the recorded parts, such as a table of measured times.
 
     Raises:
         InputError: a cost is asked for that is not known.
@@ -53,6 +55,8 @@ class SpaceCosts:
     classes: int
     factories: Mapping[str, Operation] | None = None
     own: Mapping[str, Form | Cost] = field(default_factory=dict)
+    made: Mapping[str, Callable[[Recorded], Form | Cost]] = field(default_factory=dict)
+    _asked: dict[tuple[str, Architecture], float] = field(default_factory=dict, init=False, repr=False)
     _known: dict[str, Form | Cost] = field(default_factory=dict, init=False, repr=False)
 
     def of(self, name: str, architecture: Architecture) -> float:
@@ -66,7 +70,11 @@ class SpaceCosts:
             The number.
         """
         cost = self[name]
-        return float(cost.of(architecture) if isinstance(cost, Form) else cost(architecture))
+        if isinstance(cost, Form):
+            return cost.of(architecture)
+        if (name, architecture) not in self._asked:
+            self._asked[name, architecture] = float(cost(architecture))
+        return self._asked[name, architecture]
 
     def __getitem__(self, name: str) -> Form | Cost:
         """The cost of this name, as a form where it is one, else as a function of an architecture."""
@@ -74,7 +82,7 @@ class SpaceCosts:
         if name in self.own:
             return self.own[name]
         if name not in self._known:
-            self._known[name] = _COUNTS[name](self)
+            self._known[name] = self.made[name](self.recorded) if name in self.made else _COUNTS[name](self)
         return self._known[name]
 
     def form(self, name: str) -> Form:
@@ -94,14 +102,13 @@ class SpaceCosts:
         Raises:
             InputError: there is none.
         """
-        if name in self.own:
-            return name
-        name = _OTHER_NAMES.get(name, name)
-        if name == "latency" and name not in self.own:
+        known = {*COUNTED, *self.own, *self.made}
+        proper = name if name in known else _OTHER_NAMES.get(name, name)
+        if proper == "latency" and proper not in known:
             raise InputError("latency: needs a table of measured times; supernet-latency makes one for this device")
-        if name not in (*COUNTED, *self.own):
-            raise InputError(f"{name}: no cost has this name; known: {', '.join(sorted({*COUNTED, *self.own}))}")
-        return name
+        if proper not in known:
+            raise InputError(f"{name}: no cost has this name; known: {', '.join(sorted(known))}")
+        return proper
 
     @property
     def decisions(self) -> Mapping[str, Decision]:
@@ -116,9 +123,8 @@ class SpaceCosts:
     def network(self, architecture: Architecture) -> nn.Module:
         """The network of an architecture, without memory for its weights."""
         with torch.device("meta"):
-            network: nn.Module = self.space.network(
-                Decided(architecture, self.factories or OPERATIONS), self.shape, self.classes
-            )
+            chooser = Decided(architecture, self.factories or OPERATIONS)
+            network: nn.Module = self.space.network(chooser, self.shape, self.classes)
         return network.eval()
 
     def _added(self, count: Callable[..., int]) -> Form:
@@ -128,15 +134,18 @@ class SpaceCosts:
             return float(count(variant.module, *variant.inputs()))
 
         recorded = self.recorded
-        around = [variant for part in recorded.parts if not part.decisions for variant in part.variants.values()]
-        image = torch.zeros(1, *self.shape, device="meta")
-        rest = count(recorded.skeleton, image) - sum(count(variant.module, *variant.inputs()) for variant in around)
+        rest = recorded.around(count)
+        for part in recorded.parts:
+            if not set(part.decisions) - set(recorded.sizes):
+                for sizes in rest:
+                    answers = tuple(a for name, a in zip(recorded.sizes, sizes, strict=True) if name in part.decisions)
+                    rest[sizes] -= probe(part.variants[answers])
         return form_of(recorded, probe, outside=rest)
 
     def _memory(self) -> Form | Cost:
-        image = torch.zeros(1, *self.shape, device="meta")
-        around = chained_peak(self.recorded.skeleton, image)
-        if around is None:
+        around = self.recorded.around(lambda skeleton, image: chained_peak(skeleton, image) or math.nan)
+        if any(math.isnan(peak) for peak in around.values()):
+            image = torch.zeros(1, *self.shape, device="meta")
             return lambda architecture: float(peak_memory(self.network(architecture), image))
         return form_of(self.recorded, _peak, outside=around, combine="max")
 

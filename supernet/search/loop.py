@@ -6,7 +6,7 @@ weights and statistics, bit for bit on one CPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -157,14 +157,9 @@ def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bo
     """
     if learn_alphas:
         strategy.update(step)
-    paths, losses, scores = strategy.samples(step), list[Tensor](), list[Tensor]()
+    paths = strategy.samples(step)
     step.optimizer.zero_grad()
-    for weights in paths:
-        output = step.supernet(step.task.inputs(step.train), weights)
-        loss = step.task.loss(output, step.train)
-        loss.backward()  # adds to the gradients of the paths before
-        losses.append(loss.detach())
-        scores.append(step.task.score_sum(output, step.train))
+    losses, scores = zip(*strategy.backward(step, paths), strict=True)
     for parameter in step.supernet.idle(paths):
         parameter.grad = None  # a gradient of zeros would still let decay and momentum move it
     nn.utils.clip_grad_norm_(step.supernet.slots.now(), clip)
@@ -172,8 +167,8 @@ def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bo
     return _mean(losses), _mean(scores)
 
 
-def _mean(values: list[Tensor]) -> Tensor:
-    return values[0] if len(values) == 1 else torch.stack(values).float().mean()
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(list(values)).float().mean()
 
 
 def _steps(problem: SearchProblem, recipe: SearchRecipe, epochs: Epochs) -> Iterator[Step]:

@@ -8,6 +8,7 @@ itself.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 from typing import Literal
@@ -27,7 +28,15 @@ from supernet.search.differentiable.objectives import BetaDecay, ZeroOne
 from supernet.search.differentiable.operation_early_stopping import OperationEarlyStopping
 from supernet.search.differentiable.optimizers import ExponentiatedGradient
 from supernet.search.differentiable.projection import Projection
-from supernet.search.differentiable.relaxations import Dirichlet, Gumbel, Sigmoid, Simplex, Softmax, Uniform
+from supernet.search.differentiable.relaxations import (
+    BinaryGates,
+    Dirichlet,
+    Gumbel,
+    Sigmoid,
+    Simplex,
+    Softmax,
+    Uniform,
+)
 from supernet.search.differentiable.weight_transforms import Adversarial, AuxiliarySkip, RandomSmoothing
 from supernet.search.method import Method, adam
 from supernet.search.progressive.stages import Stage
@@ -51,6 +60,7 @@ __all__ = [
     "enas",
     "fair_darts",
     "fairnas",
+    "fbnet",
     "gaea",
     "gaea_pc_darts",
     "gdas",
@@ -58,6 +68,7 @@ __all__ = [
     "oles",
     "p_darts",
     "pc_darts",
+    "proxyless",
     "proxyless_r",
     "r_darts_ada",
     "r_darts_dp",
@@ -170,7 +181,7 @@ def gdas(start: float = 10.0, end: float = 0.1) -> Method:
 
     Example:
         >>> gdas(start=5.0).strategy.keywords["operations"]
-        Gumbel(hard=True, start=5.0, end=0.1)
+        Gumbel(hard=True, start=5.0, end=0.1, decay='linear')
     """
     return replace(
         darts().with_parts(operations=Gumbel(hard=True, start=start, end=end)),
@@ -200,6 +211,61 @@ def snas(start: float = 1.0, end: float = 0.03) -> Method:
         darts().with_parts(operations=Gumbel(hard=False, start=start, end=end), single_level=True),
         name="snas",
         recipe=SearchRecipe(epochs=150, share=0.9),
+    )
+
+
+def fbnet(start: float = 5.0, end: float = 5.0 * math.exp(-0.045 * 90)) -> Method:
+    """FBNet: a soft Gumbel draw whose temperature falls exponentially; all operations run.
+
+    Source: Wu, Dai, Zhang, Wang, Sun, Wu, Tian, Vajda, Jia and Keutzer 2019, "FBNet: Hardware-Aware Efficient ConvNet
+    Design via Differentiable Neural Architecture Search" (CVPR), section 4.1. The authors alternate epochs of the
+    weights, on 80 % of the images, with epochs of the alphas, on the rest; here the steps alternate. They train some
+    architectures drawn in the end and keep the best; here it is the most probable one. A search of another length
+    starts and ends at the same temperatures. No batch size is published.
+
+    Args:
+        start: the temperature at the start of the search.
+        end: the temperature at its end, after 90 published epochs.
+
+    Example:
+        >>> relaxation = fbnet().strategy.keywords["operations"]
+        >>> round(relaxation.temperature(10 / 90), 4), round(5 * math.exp(-0.045 * 10), 4)
+        (3.1881, 3.1881)
+    """
+    adam = partial(torch.optim.Adam, lr=0.01, betas=(0.9, 0.999), weight_decay=5e-4)
+    return replace(
+        darts().with_parts(operations=Gumbel(start=start, end=end, decay="exponential")),
+        name="fbnet",
+        optimizer=adam,
+        recipe=SearchRecipe(epochs=90, share=0.8, schedule=Cosine(0.1, 0.0), weight_decay=1e-4, warm_up=10),
+    )
+
+
+def proxyless(paths: Literal["all", "two"] = "all", every: int = 5) -> Method:
+    """ProxylessNAS-G: binary gates, one of which is open, and the gradient of all of them.
+
+    Source: Cai, Zhu and Han 2019, "ProxylessNAS: Direct Neural Architecture Search on Target Task and Hardware" (ICLR),
+    section 3.2, and the authors' search/imagenet_arch_search.py: 40 epochs of warm-up and 120 more. 5,000 images of
+    50,000 judge, as in their section 4.1. The authors' warm-up has a rate of its own; here one cosine serves both
+    parts. In their code the alphas of an edge on which "none" was drawn do not learn, not even from the latency; here
+    they do. `proxyless_r` is the form that learns by REINFORCE.
+
+    Args:
+        paths: "all": every option learns. "two": two drawn ones do, which keep their probability together.
+        every: the alphas take one step in so many of the network.
+
+    Example:
+        >>> proxyless(paths="two").strategy.keywords["operations"]
+        BinaryGates(paths='two')
+    """
+    recipe = SearchRecipe(epochs=160, batch_size=256, share=0.9, nesterov=True, weight_decay=4e-5, warm_up=40)
+    return replace(
+        darts().with_parts(operations=BinaryGates(paths), every=every),
+        name="proxyless",
+        optimizer=_policy_adam(1e-3),
+        chooser=Undecided(single=True, gates=True),
+        few_steps_parts={"every": 1},
+        recipe=replace(recipe, schedule=Cosine(0.025, 0.0)),
     )
 
 

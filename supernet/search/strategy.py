@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from supernet.data.batches import Batch
+from supernet.estimation.limits import Limits
 from supernet.estimation.supernet_accuracy import SupernetScore
 from supernet.execution.precision import Accelerated
 from supernet.runtime.errors import InputError
@@ -144,6 +147,27 @@ class Strategy(ABC):
         """
         return [self.sample(step)]
 
+    def backward(self, step: Step, paths: Sequence[Weights]) -> list[tuple[Tensor, Tensor]]:
+        """Adds the gradients of the network's next step to its parameters, which have none yet: one pass for each path.
+
+        This is where paths learn from something else than the labels, as in a distillation. Whoever says it anew says
+        which loss each path has; the step itself, clipping and all else is taken afterwards.
+
+        Args:
+            step: the step, whose training batch the network learns from.
+            paths: what `samples` gave.
+
+        Returns:
+            For each path the mean loss and the sum of its images' scores, 0-dimensional and without gradient.
+        """
+        passes = []
+        for weights in paths:
+            output = step.supernet(step.task.inputs(step.train), weights)
+            loss = step.task.loss(output, step.train)
+            loss.backward()  # type: ignore[no-untyped-call]  # adds to the gradients of the paths before
+            passes.append((loss.detach(), step.task.score_sum(output, step.train)))
+        return passes
+
     @abstractmethod
     def expected(self) -> Weights:
         """Says what the strategy thinks of each option now, without noise.
@@ -244,6 +268,9 @@ class Wrapper(Strategy):
     def samples(self, step: Step) -> Sequence[Weights]:
         return self.strategy.samples(step)
 
+    def backward(self, step: Step, paths: Sequence[Weights]) -> list[tuple[Tensor, Tensor]]:
+        return self.strategy.backward(step, paths)
+
     def expected(self) -> Weights:
         return self.strategy.expected()
 
@@ -285,3 +312,29 @@ def has_alphas(strategy: Strategy) -> bool:
         False
     """
     return any(weight.requires_grad for weight in strategy.differentiable_weights()[1].values())
+
+
+def limited(make: Callable[..., Strategy], limits: Limits | None) -> Callable[..., Strategy]:
+    """Gives what makes a strategy the limits that its architecture has to keep.
+
+    Args:
+        make: makes the strategy; one that keeps limits takes the keyword `limits`.
+        limits: what architectures may cost; None: nothing is given.
+
+    Returns:
+        What makes the strategy.
+
+    Raises:
+        InputError: there are limits, and the strategy does not take them.
+
+    Example:
+        >>> from supernet.search.black_box.random_search import UniformStrategy
+        >>> limited(UniformStrategy, None) is UniformStrategy
+        True
+    """
+    if limits is None:
+        return make
+    parameters = inspect.signature(make).parameters
+    if "limits" not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        raise InputError(f"limits: this strategy cannot keep {limits}; one that can takes the keyword 'limits'")
+    return partial(make, limits=limits)

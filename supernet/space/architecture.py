@@ -52,7 +52,8 @@ class Decision:
         group: decisions of one group are shown and decided together: the cell's kind, such as "normal".
         when: what else has to be kept for this decision to matter, such as ("normal/2", ("0",)) for that edge, or
             ("stage2/depth", ("3", "4")) for the third block of a stage. All conditions have to be met.
-        optional: "none" can be kept like any other option; otherwise it only takes part in the search.
+        optional: "none" can be kept like any other option, as that of a number can; otherwise it only takes part in
+            the search.
         auxiliary: a skip connection runs beside the options (DARTS-), which is no answer.
     """
 
@@ -68,7 +69,8 @@ class Decision:
     @property
     def answers(self) -> tuple[str, ...]:
         """The options that an architecture can keep."""
-        return self.options if self.optional else tuple(o for o in self.options if o != "none")
+        every = self.optional or self.role == "number"  # "none" is a number, such as that of squeezes, like any other
+        return self.options if every else tuple(o for o in self.options if o != "none")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Decision
+from supernet.space.gates import gated_path
 
 SKIP, AUXILIARY = "skip_connect", "auxiliary_skip_connect"
 
@@ -87,12 +88,21 @@ class OperationChoice(Choice):
         candidates: the modules of the options in their order, and last, where the decision is auxiliary, `AUXILIARY`.
             That one can be left out if the skip connection among the options is a plain one, which does the same.
         single: only candidates whose weight is not zero run.
+        gates: where weights learn, the single path gives each of them its full gradient (`gates.gated_path`).
     """
 
-    def __init__(self, decision: Decision, candidates: Mapping[str, nn.Module], *, single: bool = False) -> None:
+    def __init__(
+        self, decision: Decision, candidates: Mapping[str, nn.Module], *, single: bool = False, gates: bool = False
+    ) -> None:
         super().__init__(decision)
         self.candidates = nn.ModuleDict(candidates)
-        self.single = single
+        self.single, self.gates = single, gates
+
+    @property
+    def learns(self) -> bool:
+        """Whether weights of options that do not run want a gradient: then `forward` is to run, and no shortcut."""
+        gated = self.single and self.gates and not all(self.on)
+        return gated and self.weights is not None and self.weights.requires_grad
 
     @property
     def key(self) -> tuple[str, int]:
@@ -120,6 +130,8 @@ class OperationChoice(Choice):
         """Maps (batch, channels, height, width) to the same, halved in size where the stride is 2."""
         assert self.weights is not None, "run the supernet, which hands out the weights"
         candidates = list(self.candidates.values())
+        if self.learns:
+            return gated_path(self.weights, self.on, candidates, x)
         if self.single:
             return single_path(self.weights, self.on, candidates, x)
         return weighted_sum(self.weights, candidates, x)

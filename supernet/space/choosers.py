@@ -87,6 +87,7 @@ class Undecided:
         factories: the operations by name.
         channel_divisor: the operations of an edge see the first 1 / `channel_divisor` of its channels (PC-DARTS).
         single: only operations whose weight is not zero run (GDAS, random search); otherwise all do.
+        gates: single paths give every option's weight its full gradient (ProxylessNAS; `gates.gated_path`).
         excluded: operations that are left out on every edge (FairDARTS has no "none").
         auxiliary: a skip connection runs beside the operations of every edge, also where it is none of them, and fades
             (DARTS-). At stride 2 it has weights of its own.
@@ -105,6 +106,7 @@ class Undecided:
     factories: Mapping[str, Operation] = field(default_factory=lambda: OPERATIONS)
     channel_divisor: int = 1
     single: bool = False
+    gates: bool = False
     excluded: tuple[str, ...] = ()
     auxiliary: bool = False
     kept: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -113,6 +115,8 @@ class Undecided:
     def __post_init__(self) -> None:
         if self.channel_divisor < 1:
             raise InputError(f"channel_divisor={self.channel_divisor}: needs 1 (all channels) or more, such as 4")
+        if self.gates and not self.single:
+            raise InputError("gates=True: are for single paths; use single=True, too")
 
     def operation(self, decision: Decision, site: Site, own: Mapping[str, Operation] = NO_OPERATIONS) -> nn.Module:
         name, decision = decision.name, self._left(decision, own)
@@ -120,7 +124,7 @@ class Undecided:
         candidates = {option: _build(name, option, inner, self.factories, own) for option in decision.options}
         if self.auxiliary and not isinstance(candidates.get(SKIP), nn.Identity):
             candidates[AUXILIARY] = _build(name, SKIP, inner, self.factories, own)
-        choice = OperationChoice(decision, candidates, single=self.single)
+        choice = OperationChoice(decision, candidates, single=self.single, gates=self.gates)
         if self.channel_divisor == 1:
             return choice
         return PartialChannels(choice, site.channels_in, site.stride, self.channel_divisor)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -100,3 +101,46 @@ def set_drop_path(network: nn.Module, probability: float) -> None:
         probability: of an image to do without an edge, in [0, 1).
     """
     _set_probability(network, DropPath, probability)
+
+
+class Dropouts:
+    """All dropout of a network: of values, of skip connections and of whole paths. It is found once.
+
+    Args:
+        network: any module, whose structure must not change any more.
+
+    Example:
+        >>> network = nn.Sequential(nn.Dropout(0.5), SkipDropout())
+        >>> dropouts = Dropouts(network)
+        >>> with dropouts.off():
+        ...     dropouts.active, network(torch.ones(2)).tolist()
+        (False, [1.0, 1.0])
+        >>> dropouts.active
+        True
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._own = [m for m in network.modules() if isinstance(m, SkipDropout | DropPath)]
+        self._torch = [m for m in network.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
+
+    @property
+    def active(self) -> bool:
+        """Whether a pass now would drop anything."""
+        own = any(module.training and module.probability > 0.0 for module in self._own)
+        return own or any(module.training and module.p > 0.0 for module in self._torch)
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Within it nothing is dropped; then the rates are what they were."""
+        before = [m.probability for m in self._own], [m.p for m in self._torch]
+        self._set([0.0 for _ in self._own], [0.0 for _ in self._torch])
+        try:
+            yield
+        finally:
+            self._set(*before)
+
+    def _set(self, own: Sequence[float], of_torch: Sequence[float]) -> None:
+        for module, rate in zip(self._own, own, strict=True):
+            module.probability = rate
+        for dropout, rate in zip(self._torch, of_torch, strict=True):
+            dropout.p = rate

@@ -38,7 +38,9 @@ def convolution(
 
 
 class Resize(nn.Module):
-    """Resizes images to squares, of one side or of an open one; which side is never a mixture.
+    """Resizes images to squares, of one side or of an open one.
+
+    Sides are not mixed: of several with a weight, as when a supernet is validated as a whole, the largest counts.
 
     Args:
         side: of the square, in pixels.
@@ -64,11 +66,13 @@ class Resize(nn.Module):
         choice = self.side.choice
         if choice is None:
             return int(next(iter(self.side.values.values())))
-        if not choice.single or sum(choice.on) != 1:
+        learns = choice.weights is not None and choice.weights.requires_grad
+        if not choice.single or learns:
             raise InputError(
-                "resolutions: several cannot be mixed; use one, or a search that runs single paths, such as spos"
+                "resolutions: several cannot be mixed or learnt by gradients; use one, or a search that draws single "
+                "paths, such as spos"
             )
-        return int(list(self.side.values.values())[list(choice.on).index(True)])
+        return max(int(side) for side, on in zip(self.side.values.values(), choice.on, strict=True) if on)
 
 
 class MobileStage(nn.Module):

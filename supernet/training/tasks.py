@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
@@ -16,6 +16,31 @@ from supernet.runtime.errors import InputError
 
 Output = Tensor | tuple[Tensor, Tensor]
 """What a network gives: logits (batch, classes), or those and the logits of its auxiliary head."""
+
+
+SoftLoss = Callable[[Output, Output], Tensor]
+"""(output of a network, output of its teacher) -> a scalar, the mean over the batch."""
+
+
+def soft_cross_entropy(output: Output, teacher: Output) -> Tensor:
+    """The cross entropy between a teacher's probabilities and a network's (Hinton et al. 2015, temperature 1).
+
+    Its gradient is that of the divergence KL(teacher || network). Auxiliary heads do not count.
+
+    Args:
+        output: logits of the network, (batch, classes).
+        teacher: logits of the teacher, (batch, classes); they get no gradient.
+
+    Returns:
+        The mean over the batch, a scalar.
+
+    Example:
+        >>> sure, unsure = torch.tensor([[9.0, 0.0]]), torch.tensor([[0.0, 0.0]])
+        >>> soft_cross_entropy(unsure, sure)
+        tensor(0.6931)
+    """
+    logits, wanted = (each[0] if isinstance(each, tuple) else each for each in (output, teacher))
+    return cross_entropy(logits, wanted.detach().softmax(-1))
 
 
 class Task(Protocol):

@@ -236,7 +236,7 @@ def test_every_method_searches_micro(silent, images, tmp_path, method):
     assert job.final.build(found)(torch.zeros(2, *job.data.shape)).shape == (2, 3)
 
 
-PATHS = ["aging", "enas", "fairnas", "proxyless_r", "spos", "tunas"]
+PATHS = ["aging", "enas", "fairnas", "fbnet", "proxyless", "proxyless_r", "spos", "tunas"]
 
 
 @pytest.mark.parametrize("experiment", ["quick", "nasbench201"])
@@ -245,7 +245,7 @@ def test_methods_of_paths_and_policies_search_other_spaces(silent, images, tmp_p
     """In the DARTS space, where nodes choose inputs, and in NAS-Bench-201 with its published settings of the method."""
     words = ["experiment=nasbench201", "space.channels=4", "space.cells=1", "space.nodes=2", "retrain=quick"]
     words = words if experiment == "nasbench201" else ["experiment=quick"]
-    few = ["strategy.candidates=3"] if method not in ("proxyless_r", "tunas") else []
+    few = ["strategy.candidates=3"] if method in ("aging", "enas", "fairnas", "spos") else []
     length = ["search.epochs=2", "search.batch_size=23"]
     job = job_of(tmp_path, images, *words, f"method={method}", *length, *few)
     found = search_cell(job, "")

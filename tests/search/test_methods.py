@@ -130,11 +130,12 @@ def another(value):
         return not value
     if isinstance(value, float):
         return value / 2
-    return {"l2": "l1", "linear": "cosine", None: 3}.get(value) or 2 * value
+    return {"l2": "l1", "linear": "cosine", "all": "two", None: 3}.get(value) or 2 * value
 
 
 @pytest.mark.parametrize(
-    "name", ["darts_2nd", "pc_darts", "gdas", "drnas", "sdarts_adv", "darts_minus", "gaea", "oles"]
+    "name",
+    ["darts_2nd", "pc_darts", "gdas", "fbnet", "proxyless", "drnas", "sdarts_adv", "darts_minus", "gaea", "oles"],
 )
 def test_both_take_the_same_steps(name):
     """From the yaml and from the expression: the same alphas and the same weights, to the bit."""

@@ -151,3 +151,11 @@ def test_what_is_too_deep_large_or_doubled_is_refused_in_one_line(tmp_path, text
         Architecture.load(path)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 400
+
+
+def test_none_is_an_answer_to_a_number():
+    """A block without squeeze-and-excite; "none" on an edge is one only where the edge is optional."""
+    squeeze, edge = (Decision("a", ("none", "se"), role=role) for role in ("number", "operation"))
+    assert (squeeze.answers, edge.answers) == (("none", "se"), ("se",))
+    drawn = {random_architecture("mine", {"a": squeeze}, torch.Generator().manual_seed(n))["a"] for n in range(20)}
+    assert drawn == {("none",), ("se",)}

@@ -242,7 +242,7 @@ def test_a_size_of_two_decisions_is_bilinear_in_their_weights():
     assert size.of({"wide": "1", "ratio": "3"}) == 3
 
 
-def test_a_mixture_of_resolutions_is_refused_and_one_of_them_resizes():
+def test_images_are_resized_to_one_side_that_no_gradient_learns():
     space = replace(SPACE, resolutions=(8, 16))
     supernet = supernet_of(space, single=True)
     weights = one_path(drawn(supernet, 0), supernet.decisions, dtype=torch.float64)
@@ -251,8 +251,12 @@ def test_a_mixture_of_resolutions_is_refused_and_one_of_them_resizes():
     for place, side in enumerate((8, 16)):
         supernet(images(0), {**weights, "resolution": torch.eye(2, dtype=torch.float64)[place]})
         assert sizes[-1] == (side, side)
+    supernet(images(0), {**weights, "resolution": torch.full((2,), 0.5, dtype=torch.float64)})
+    assert sizes[-1] == (16, 16)
     with pytest.raises(InputError, match="resolutions: several cannot be mixed"):
-        supernet(images(0), {**weights, "resolution": torch.full((2,), 0.5, dtype=torch.float64)})
+        supernet(images(0), {**weights, "resolution": torch.tensor([0.0, 1.0], dtype=torch.float64).requires_grad_()})
+    with pytest.raises(InputError, match="resolutions: several cannot be mixed"):
+        supernet_of(space)(images(0), weights)
 
 
 def test_expansion_one_beside_others_needs_separate_weights():

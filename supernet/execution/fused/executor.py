@@ -125,6 +125,9 @@ def _add_edge(node: Sum, edge: nn.Module, state: State, share: Tensor | None, kn
 
 def _add_choice(node: Sum, choice: OperationChoice, state: State, share: Tensor | None, known: Recognised) -> None:
     assert choice.weights is not None, "run the supernet, which hands out the weights"
+    if choice.learns:
+        node.add(choice(state.x), share)
+        return
     weights = choice.weights if share is None else choice.weights * share
     candidates = list(zip(choice.candidates.values(), weights.unbind(), strict=True))
     off: list[Tensor] = []

@@ -5,6 +5,7 @@ DARTS, GDAS, SNAS and similar methods are this class with different parts; none 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from supernet.estimation.limits import Limits
 from supernet.estimation.supernet_accuracy import SupernetScore
 from supernet.execution.modes import evaluating, frozen_statistics, running
 from supernet.runtime.checkpoint import check_optimizer
@@ -22,7 +24,7 @@ from supernet.runtime.seeding import generator
 from supernet.search.differentiable.architects import Architect, Bilevel
 from supernet.search.differentiable.discretisers import Discretiser
 from supernet.search.differentiable.objectives import RelaxedWeights, Term
-from supernet.search.differentiable.relaxations import Relaxation, strength
+from supernet.search.differentiable.relaxations import Relaxation, Settling, strength
 from supernet.search.differentiable.weight_transforms import TransformContext, WeightTransform, transformed
 from supernet.search.strategy import Step, Strategy
 from supernet.space.architecture import Architecture, Decision, Weights
@@ -105,6 +107,8 @@ class GradientStrategy(Strategy):
         start: the logits before the first step.
         single_level: the alphas learn from the training batch, too (SNAS).
         clip: largest norm of the alphas' gradient (P-DARTS); None: any.
+        every: the alphas take one step in so many steps of the network, 1 or more (ProxylessNAS: 5).
+        limits: what the architecture that is found may cost; terms of the objective learn of costs here, too.
         seed: of the start and of all noise.
 
     Raises:
@@ -128,16 +132,22 @@ class GradientStrategy(Strategy):
         start: Start = small_normal,
         single_level: bool = False,
         clip: Limit | None = None,
+        every: int = 1,
+        limits: Limits | None = None,
         seed: int = 0,
     ) -> None:
         if clip is not None and not clip > 0.0:
             raise InputError(f"clip={clip}: needs to be above 0; leave it out for no clipping")
+        if every < 1:
+            raise InputError(f"every={every}: needs 1 step of the network or more")
         self.transforms = tuple((transforms or {}).values())
         if any(t.auxiliary for t in self.transforms) != any(d.auxiliary for d in decisions.values()):
             raise InputError(
                 "transforms: AuxiliarySkip gives the weights of what a chooser with auxiliary=True builds; use both or "
                 "neither"
             )
+        if limits and "limits" not in inspect.signature(discretiser).parameters:
+            raise InputError(f"limits: this discretiser cannot keep {limits}; use argmax, threshold or limit_skips")
         self.space = space
         self.decisions = dict(decisions)
         relaxed = {n: d for n, d in decisions.items() if inputs is not None or d.role != "inputs"}
@@ -145,12 +155,12 @@ class GradientStrategy(Strategy):
         self.logits = nn.ParameterDict({n: nn.Parameter(start(len(d.options), stream)) for n, d in relaxed.items()})
         self._relaxations = {n: inputs if d.role == "inputs" and inputs else operations for n, d in relaxed.items()}
         self._architect, self._discretiser, self._terms = architect, discretiser, tuple((terms or {}).values())
-        self._single_level, self._clip = single_level, clip
+        self._single_level, self._clip, self._every, self._limits = single_level, clip, every, limits
         self.optimizer = optimizer(self.logits.parameters())
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             what = type(self.optimizer).__name__
             raise InputError(f"optimizer: makes a {what} and no optimizer; use one such as torch.optim.Adam")
-        self.seed, self._draws = seed, 0
+        self.seed, self._draws, self._steps = seed, 0, 0
 
     def relax(self, progress: float, draw: int) -> Weights:
         """The weights of draw number `draw`, differentiable in the logits."""
@@ -171,7 +181,10 @@ class GradientStrategy(Strategy):
             logits.copy_(before.logits[name][places])
 
     def update(self, step: Step) -> None:
-        """One step of the alphas' optimiser along the architect's gradient."""
+        """One step of the alphas' optimiser along the architect's gradient, where it is their turn."""
+        self._steps += 1
+        if self._steps % self._every:
+            return
         draw = self._next_draw()
         judge = step.train if self._single_level else step.valid
 
@@ -180,9 +193,9 @@ class GradientStrategy(Strategy):
 
         def valid_loss(inner: Sequence[Tensor]) -> Tensor:
             weights = self._relaxed(step.progress, draw)
-            at = RelaxedWeights(self.decisions, dict(self.logits.items()), weights, step.progress, step.epochs)
             seen = transformed(self.transforms, weights, TransformContext(self.decisions, step.progress))
-            return sum((term(at) for term in self._terms), step.loss(judge, seen, inner))
+            loss = step.loss(judge, seen, inner)
+            return sum((term(self._seen(weights, step, loss)) for term in self._terms), loss)
 
         weights = step.supernet.slots.now()
         problem = Bilevel(
@@ -200,7 +213,17 @@ class GradientStrategy(Strategy):
             logits.grad = gradient
         if self._clip is not None:
             nn.utils.clip_grad_norm_(self.logits.values(), self._clip)
+        settling = {n: r for n, r in self._relaxations.items() if isinstance(r, Settling)}
+        before = {name: self.logits[name].detach().clone() for name in settling}
         self.optimizer.step()
+        with torch.no_grad():
+            for name, relaxation in settling.items():
+                self.logits[name].copy_(relaxation.settled(before[name], self.logits[name]))
+
+    def _seen(self, weights: Weights, step: Step, loss: Tensor) -> RelaxedWeights:
+        """What the terms of the objective are given."""
+        logits, expected = dict(self.logits.items()), self.differentiable_weights()[1]
+        return RelaxedWeights(self.decisions, logits, weights, step.progress, step.epochs, loss, expected, self._limits)
 
     @torch.no_grad()
     def sample(self, step: Step) -> Weights:
@@ -226,7 +249,8 @@ class GradientStrategy(Strategy):
 
     def finish(self, score: SupernetScore | None = None) -> Architecture:
         """Returns the architecture that the discretiser chooses."""
-        return self._discretiser(self.space, self.decisions, self.strengths())
+        kept = {"limits": self._limits} if self._limits else {}
+        return self._discretiser(self.space, self.decisions, self.strengths(), **kept)
 
     @torch.no_grad()
     def strengths(self) -> Weights:
@@ -248,15 +272,17 @@ class GradientStrategy(Strategy):
         return self
 
     def state_dict(self) -> dict[str, Any]:
-        return {"logits": self.logits.state_dict(), "optimizer": self.optimizer.state_dict(), "draws": self._draws}
+        counts = {"draws": self._draws, "steps": self._steps}
+        return {"logits": self.logits.state_dict(), "optimizer": self.optimizer.state_dict(), **counts}
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
         self.logits.load_state_dict(state["logits"])
         check_optimizer(self.optimizer, state["optimizer"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if type(state["draws"]) is not int:
-            raise ValueError("draws is no number")
-        self._draws = state["draws"]
+        steps = state.get("steps", 0)  # older checkpoints have none: each step was one of the alphas, too
+        if type(state["draws"]) is not int or type(steps) is not int:
+            raise ValueError("draws or steps is no number")
+        self._draws, self._steps = state["draws"], steps
 
     def _relaxed(self, progress: float, draw: int) -> Weights:
         with self._noise(draw):

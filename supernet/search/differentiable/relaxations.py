@@ -10,7 +10,7 @@ an object of it to the strategy.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -36,6 +36,15 @@ class Ranked(Relaxation, Protocol):
 
     def strength(self, logits: Tensor) -> Tensor:
         """How strong each option is; also of options of different decisions the largest is the best."""
+        ...
+
+
+@runtime_checkable
+class Settling(Relaxation, Protocol):
+    """A relaxation that corrects the logits after each step of their optimiser."""
+
+    def settled(self, before: Tensor, after: Tensor) -> Tensor:
+        """The logits that replace those after the step, of the same shape."""
         ...
 
 
@@ -75,37 +84,56 @@ class Softmax:
 
 @dataclass(frozen=True)
 class Gumbel:
-    """softmax((log p + G) / t) with Gumbel noise G and a temperature t that goes from `start` to `end` in a line.
+    """softmax((log p + G) / t) with Gumbel noise G and a temperature t that goes from `start` to `end`.
 
     SNAS (Xie et al. 2019, equation 5) is soft, GDAS (Dong and Yang 2019, equations 3 and 4) is hard with temperatures
-    from 10 to 0.1.
+    from 10 to 0.1. FBNet (Wu et al. 2019) is soft with 5 exp(-0.045 epoch) in 90 epochs: exponential, from 5 to
+    5 exp(-4.05).
 
     Args:
         hard: passes on a one-hot vector and the gradient of the soft one (straight through).
         start: the temperature at the start of the search, above 0.
         end: the temperature at its end, above 0.
+        decay: "linear": in a line; "exponential": by the same factor every epoch.
 
     Raises:
-        InputError: a temperature is not above 0.
+        InputError: a temperature is not above 0, or `decay` is another word.
 
     Example:
         >>> drawn = Gumbel(hard=True)(torch.zeros(4), progress=0.5)
         >>> sorted(round(weight) for weight in drawn.tolist())
         [0, 0, 0, 1]
+        >>> [Gumbel(start=8.0, end=0.5, decay="exponential").temperature(progress) for progress in (0.0, 0.5, 0.75)]
+        [8.0, 2.0, 1.0]
     """
 
     hard: bool = False
     start: float = 10.0
     end: float = 0.1
+    decay: Literal["linear", "exponential"] = "linear"
 
     def __post_init__(self) -> None:
         if not (self.start > 0 and self.end > 0):
             raise InputError(f"temperatures {self.start} to {self.end} must be above 0")
+        if self.decay not in ("linear", "exponential"):
+            raise InputError(f"decay={self.decay}: use linear or exponential")
+
+    def temperature(self, progress: float) -> float:
+        """Gives the temperature.
+
+        Args:
+            progress: how far the search is, in [0, 1).
+
+        Returns:
+            A number between `start` and `end`.
+        """
+        if self.decay == "exponential":
+            return float(self.start * (self.end / self.start) ** progress)
+        return self.start + (self.end - self.start) * progress
 
     def __call__(self, logits: Tensor, progress: float) -> Tensor:
-        temperature = self.start + (self.end - self.start) * progress
-        noise = -torch.empty_like(logits).exponential_().log()
-        soft = ((logits.log_softmax(-1) + noise) / temperature).softmax(-1)
+        temperature = self.temperature(progress)
+        soft = ((logits.log_softmax(-1) + _gumbel(logits)) / temperature).softmax(-1)
         if not self.hard:
             return soft
         one_hot = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
@@ -114,6 +142,66 @@ class Gumbel:
     def expected(self, logits: Tensor) -> Tensor:
         """softmax(alpha): how probable each option is to be drawn."""
         return logits.softmax(-1)
+
+
+@dataclass(frozen=True)
+class BinaryGates:
+    """One option, drawn from softmax(alpha), has weight 1 and all others 0 (ProxylessNAS, Cai et al. 2019).
+
+    The gradient takes the drawn gates for their probabilities (section 3.2, equation 4):
+    dL/dalpha_i = sum_j dL/dg_j p_j (delta_ij - p_i). What an edge has to give for it are all dL/dg_j, those of options
+    that did not run among them: build the supernet with gates (`choices.OperationChoice`). A term of the loss that
+    counts costs has its gradient from here, whatever was drawn; in the authors' code a drawn "none" takes it away.
+
+    Args:
+        paths: "all": every option learns. "two": two options are drawn, one of them runs, and only they learn, with
+            probabilities among themselves; together they keep the probability that they had (section 3.2.1).
+
+    Raises:
+        InputError: `paths` is another word.
+
+    Example:
+        >>> sorted(BinaryGates()(torch.zeros(4), progress=0.5).tolist())
+        [0.0, 0.0, 0.0, 1.0]
+        >>> kept = BinaryGates("two").settled(torch.zeros(3), torch.tensor([0.5, 0.0, 0.2]))
+        >>> kept.softmax(-1)[1]  # the option that did not learn is as probable as before
+        tensor(0.3333)
+    """
+
+    paths: Literal["all", "two"] = "all"
+
+    def __post_init__(self) -> None:
+        if self.paths not in ("all", "two"):
+            raise InputError(f"paths={self.paths}: use all or two")
+
+    def __call__(self, logits: Tensor, progress: float) -> Tensor:
+        if self.paths == "two" and logits.shape[-1] > 2:
+            ranks = (logits.detach().log_softmax(-1) + _gumbel(logits)).topk(2, dim=-1).indices  # without replacement
+            outside = torch.ones_like(logits, dtype=torch.bool).scatter_(-1, ranks, False)
+            logits = logits.masked_fill(outside, -torch.inf)
+        drawn = (logits.detach() + _gumbel(logits)).argmax(-1, keepdim=True)
+        one_hot = torch.zeros_like(logits).scatter_(-1, drawn, 1.0)
+        soft = logits.softmax(-1)
+        return one_hot + (soft - soft.detach())
+
+    def settled(self, before: Tensor, after: Tensor) -> Tensor:
+        """Keeps the probability of those options together that have learnt, if there are two of them."""
+        if self.paths == "all":
+            return after
+        moved = before != after
+        mass = torch.stack(
+            [logits.masked_fill(~moved, -torch.inf).logsumexp(-1, keepdim=True) for logits in (before, after)]
+        )
+        return torch.where(moved, after + mass[0] - mass[1], after)
+
+    def expected(self, logits: Tensor) -> Tensor:
+        """softmax(alpha): how probable each option is to be drawn."""
+        return logits.softmax(-1)
+
+
+def _gumbel(logits: Tensor) -> Tensor:
+    """Gumbel noise: the largest of log p + noise is option i with probability p_i."""
+    return -torch.empty_like(logits).exponential_().log()
 
 
 @dataclass(frozen=True)

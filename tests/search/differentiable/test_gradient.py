@@ -13,7 +13,7 @@ from supernet.search.differentiable.architects import conjugate_gradient, first_
 from supernet.search.differentiable.discretisers import argmax
 from supernet.search.differentiable.gradient import GradientStrategy, uniform
 from supernet.search.differentiable.optimizers import ExponentiatedGradient
-from supernet.search.differentiable.relaxations import Dirichlet, Gumbel, Sigmoid, Simplex, Softmax
+from supernet.search.differentiable.relaxations import BinaryGates, Dirichlet, Gumbel, Sigmoid, Simplex, Softmax
 from supernet.search.differentiable.weight_transforms import Adversarial, AuxiliarySkip, RandomSmoothing
 from supernet.search.loop import search_step
 from supernet.search.strategy import Step
@@ -346,3 +346,57 @@ def test_prefers_the_operation_that_helps():
     preferences = {name: weights[1].item() for name, weights in strategy.expected().items()}
     assert min(preferences.values()) > 0.55, preferences
     assert {kept for name, kept in strategy.finish().items() if name.count("/") == 2} == {("pass",)}
+
+
+PROXYLESS_ADAM = partial(torch.optim.Adam, lr=1e-3, betas=(0.0, 0.999), weight_decay=0.0)
+
+
+def test_alphas_take_one_step_in_every_five_of_the_network():
+    supernet = made(single=True, gates=True)
+    strategy = strategy_of(supernet, BinaryGates(), optimizer=PROXYLESS_ADAM, every=5)
+    moved = []
+    for _ in range(10):
+        before = logits(strategy)
+        strategy.update(step_of(supernet))
+        moved.append(not torch.equal(before, logits(strategy)))
+    assert moved == 2 * [False, False, False, False, True]
+    twin = strategy_of(supernet, BinaryGates(), optimizer=PROXYLESS_ADAM, every=5)
+    for each in (strategy, twin):
+        each.update(step_of(supernet))
+    twin.load_state_dict(copy.deepcopy(strategy.state_dict()))
+    for _ in range(4):
+        for each in (strategy, twin):
+            each.update(step_of(supernet))
+    assert torch.equal(logits(strategy), logits(twin))
+    with pytest.raises(InputError, match=r"^every=0"):
+        strategy_of(supernet, every=0)
+
+
+def test_options_that_are_not_among_two_paths_stay_as_probable_as_they_were():
+    supernet = made(single=True, gates=True)
+    strategy = strategy_of(supernet, BinaryGates("two"), optimizer=PROXYLESS_ADAM)
+    for _ in range(3):
+        before = {name: own.detach().clone() for name, own in strategy.logits.items()}
+        strategy.update(step_of(supernet))
+        for name, own in strategy.logits.items():
+            still = own == before[name]
+            assert still.sum() == len(own) - 2
+            torch.testing.assert_close(own.softmax(-1)[still], before[name].softmax(-1)[still], rtol=1e-12, atol=0)
+
+
+def test_the_gradient_of_gates_cannot_be_unrolled_exactly():
+    supernet = made(single=True, gates=True)
+    strategy = strategy_of(supernet, BinaryGates(), architect=unrolled_exact)
+    with pytest.raises(InputError, match=r"^gates: their gradient cannot be differentiated again"):
+        strategy.update(step_of(supernet))
+
+
+def test_gates_are_unrolled_by_differences_as_the_whole_mixture_is():
+    """The operations that are not drawn run in the backward pass with the virtual weights, not with the network's."""
+    found = []
+    for chooser in ({}, {"single": True, "gates": True}):
+        supernet = made(**chooser)
+        strategy = strategy_of(supernet, BinaryGates(), architect=unrolled)
+        strategy.update(step_of(supernet))
+        found.append(torch.cat([own.grad for own in strategy.logits.values()]))
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-9)

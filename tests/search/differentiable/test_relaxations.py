@@ -1,8 +1,11 @@
+import math
+
 import pytest
 import torch
 
 from supernet.runtime.errors import InputError
 from supernet.search.differentiable.relaxations import (
+    BinaryGates,
     Dirichlet,
     Gumbel,
     Sigmoid,
@@ -58,9 +61,72 @@ def test_hard_gumbel_passes_the_soft_gradient():
     torch.testing.assert_close(*gradients)
 
 
-def test_temperature_must_be_positive():
+def test_temperature_must_be_positive_and_fall_in_a_known_way():
     with pytest.raises(InputError, match="above 0"):
         Gumbel(end=0.0)
+    with pytest.raises(InputError, match=r"^decay=cosine: use linear or exponential"):
+        Gumbel(decay="cosine")
+
+
+@pytest.mark.parametrize("epoch", [0, 10, 45, 89.5])
+def test_fbnets_temperature_is_the_published_one(epoch):
+    """5 exp(-0.045 epoch) in a search of 90 epochs."""
+    relaxation = Gumbel(start=5.0, end=5 * math.exp(-0.045 * 90), decay="exponential")
+    temperature = 5 * math.exp(-0.045 * epoch)
+    assert relaxation.temperature(epoch / 90) == pytest.approx(temperature, rel=1e-12)
+    torch.manual_seed(3)
+    noise = -torch.empty_like(LOGITS).exponential_().log()
+    torch.manual_seed(3)
+    by_hand = ((LOGITS.log_softmax(0) + noise) / temperature).softmax(0)
+    torch.testing.assert_close(relaxation(LOGITS, epoch / 90), by_hand)
+
+
+@pytest.mark.parametrize("paths", ["all", "two"])
+def test_binary_gates_are_drawn_by_their_probability(paths):
+    """One of two that are drawn without replacement, by their probabilities among themselves."""
+    torch.manual_seed(0)
+    p, relaxation = LOGITS.softmax(0).tolist(), BinaryGates(paths)
+    draws = torch.stack([relaxation(LOGITS, 0.0) for _ in range(6000)])
+    assert set(draws.flatten().tolist()) == {0.0, 1.0}
+    assert torch.equal(draws.sum(1), torch.ones(6000, dtype=torch.float64))
+
+    def pair(i, j):
+        return p[i] * p[j] / (1 - p[i]) + p[j] * p[i] / (1 - p[j])
+
+    two = [sum(pair(i, j) * p[i] / (p[i] + p[j]) for j in range(3) if j != i) for i in range(3)]
+    assert draws.mean(0).tolist() == pytest.approx(p if paths == "all" else two, abs=0.025)
+
+
+def test_the_gradient_of_gates_is_that_of_their_probabilities():
+    """ProxylessNAS, equation 4; of two paths, among those two."""
+    value = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
+    pairs = set()
+    for seed in range(120):
+        for paths in ("all", "two"):
+            logits = LOGITS.clone().requires_grad_()
+            torch.manual_seed(seed)
+            (BinaryGates(paths)(logits, 0.3) * value).sum().backward()
+            chosen = logits.grad != 0
+            p = torch.where(chosen, LOGITS.exp(), 0.0) / LOGITS.exp()[chosen].sum()
+            by_hand = [sum(value[j] * p[j] * (float(i == j) - p[i]) for j in range(3)) for i in range(3)]
+            torch.testing.assert_close(logits.grad, torch.stack(by_hand))
+            assert chosen.sum() == (3 if paths == "all" else 2)
+            if paths == "two":
+                pairs.add(tuple(chosen.tolist()))
+    assert len(pairs) == 3, "every pair is drawn"
+
+
+def test_two_paths_keep_their_probability_together():
+    """ProxylessNAS' rescale_updated_arch_param; the difference of the two is what the optimiser says."""
+    before, after = LOGITS, LOGITS + torch.tensor([0.4, 0.0, 0.1], dtype=torch.float64)
+    settled = BinaryGates("two").settled(before, after)
+    torch.testing.assert_close(settled.softmax(0)[1], before.softmax(0)[1], rtol=1e-12, atol=0)
+    assert settled[0] - settled[2] == pytest.approx((after[0] - after[2]).item())
+    assert settled[1] == before[1]
+    assert torch.equal(BinaryGates("two").settled(before, before), before)
+    assert torch.equal(BinaryGates().settled(before, after), after)
+    with pytest.raises(InputError, match=r"^paths=three: use all or two"):
+        BinaryGates("three")
 
 
 def test_dirichlet_has_the_moments_of_its_concentration():
@@ -82,7 +148,7 @@ def test_dirichlet_ranks_by_the_softmax_and_all_others_by_what_they_expect():
     assert torch.equal(strength(Dirichlet(), one), one.softmax(-1))
     assert strength(Dirichlet(), one).max() > strength(Dirichlet(), other).max()
     assert Dirichlet().expected(one).max() < Dirichlet().expected(other).max()
-    for relaxation in (Softmax(), Gumbel(), Sigmoid(), Simplex(), Uniform()):
+    for relaxation in (Softmax(), Gumbel(), Sigmoid(), Simplex(), Uniform(), BinaryGates()):
         assert torch.equal(strength(relaxation, LOGITS), relaxation.expected(LOGITS))
 
 
@@ -128,7 +194,18 @@ def test_uniform_does_not_listen_to_the_logits():
 
 
 @pytest.mark.parametrize(
-    "relaxation", [Softmax(), Gumbel(), Gumbel(hard=True), Dirichlet(), Sigmoid(), Simplex(), Uniform()]
+    "relaxation",
+    [
+        Softmax(),
+        Gumbel(),
+        Gumbel(hard=True),
+        BinaryGates(),
+        BinaryGates("two"),
+        Dirichlet(),
+        Sigmoid(),
+        Simplex(),
+        Uniform(),
+    ],
 )
 def test_rows_of_stacked_logits_are_decisions_of_their_own(relaxation):
     """A row is what it is alone where there is no noise; with noise, it depends on its own logits only."""
