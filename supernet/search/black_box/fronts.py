@@ -50,7 +50,8 @@ class Front:
         points: the front, from the cheapest to the best; of equals the first.
 
     Example:
-        >>> tried = [Point(Architecture("mine", {"edge": (o,)}), s, c) for o, s, c in [("a", 0.5, 1.0), ("b", 0.8, 3.0)]]
+        >>> small, large = (Architecture("mine", {"edge": (option,)}) for option in ("pool", "conv"))
+        >>> tried = [Point(small, score=0.5, cost=1.0), Point(large, score=0.8, cost=3.0)]
         >>> front = Front(tried, "accuracy", "macs", (0.1, 4.0))
         >>> front.hypervolume, front.at_most(2.5).score  # 0.4 x 3 below the first, and 0.3 x 1 more below the second
         (1.5, 0.5)
