@@ -58,12 +58,12 @@ def parameters(material: Material) -> Judge:
     """The number of parameters, from the table where there is no run and it has them."""
     if material.job is None and (column := size_column(material)) is not None:
         return Judge(TableScore(material.known_table(PARAMETERS), column), column)
-    return Judge(material.size, PARAMETERS)
+    return Judge(material.costs(PARAMETERS), PARAMETERS)
 
 
 def macs(material: Material) -> Judge:
     """The number of multiply-adds."""
-    return Judge(material.costs, "macs")
+    return Judge(material.costs("macs"), "macs")
 
 
 def zero_cost(material: Material, *, proxy: str, batch_size: int = 64) -> Judge:
