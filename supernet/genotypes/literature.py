@@ -191,8 +191,8 @@ def published(name: str) -> Architecture:
     """
     if name.lower() not in NAMES:
         raise InputError(f"name={shortened(name)}: no published genotype; names: {', '.join(NAMES)}")
-    known: OriginalGenotype | MobileGenotype = {**PUBLISHED, **MOBILE}[name.lower()]
-    return known.architecture()
+    known = name.lower()
+    return PUBLISHED[known].architecture() if known in PUBLISHED else MOBILE[known].architecture()
 
 
 def shortened(name: str) -> str:
