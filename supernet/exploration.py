@@ -97,7 +97,7 @@ def explore(
     candidates = candidates_of(space, decisions=decisions, fits=kept.fits if kept else None, repair=repair)
     folder, console = None if directory is None else Path(directory).expanduser(), Console(quiet=not progress)
     said = {"space": space, "explorer": explorer, "limits": dict(limits or {}), "objectives": tuple(objectives)}
-    run, rows = _run(folder, console, seed, {name: described(value) for name, value in said.items()}, progress)
+    run, rows = kept_run(folder, console, seed, {name: described(value) for name, value in said.items()}, progress)
     with ExitStack() as stack:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -174,17 +174,30 @@ def restore(
     return restore_stages(asked.planned, *asked.halves, data.augmentation, run_of=asked.place.quiet_run, task=task)
 
 
-def _run(
-    folder: Path | None, console: Console, seed: int, said: Mapping[str, str], progress: bool
+def kept_run(
+    folder: Path | None, console: Console, seed: int, said: Mapping[str, str], progress: bool, name: str = _NAME
 ) -> tuple[Run, Path | None]:
+    """Where a call from Python reports and saves.
+
+    Args:
+        folder: for all that is kept; None: nothing is.
+        console: where lines and a bar are shown.
+        seed: of all that is drawn.
+        said: what a checkpoint has to share with the call.
+        progress: whether a bar is shown.
+        name: of what runs.
+
+    Returns:
+        The run, and the CSV file of its evaluations.
+    """
     if folder is None:
         report: Report = ConsoleReport(console) if progress else Silent()
         return Run(seed=seed, report=report), None
     run = Run(
         seed=seed,
-        report=RunReport(folder, _NAME, console),
-        checkpoint=folder / "checkpoints" / f"{_NAME}.pt",
+        report=RunReport(folder, name, console),
+        checkpoint=folder / "checkpoints" / f"{name}.pt",
         fingerprint={**said, "seed": seed},
         interruption=Interruption(),
     )
-    return run, folder / f"{_NAME}.csv"
+    return run, folder / f"{name}.csv"

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from supernet.estimation.benchmark_tables import Table
+from supernet.estimation.joined_scores import Joined
 from supernet.genotypes.lookup import find_genotype
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import check_directory, locked
@@ -30,7 +31,7 @@ from .finished_run import material_of
 from .lines import OWN, Line
 from .material import Material
 from .picks_file import PicksFile
-from .scores import PARAMETERS, Joined, macs, parameters, size_column
+from .scores import PARAMETERS, macs, parameters, size_column
 from .words import Asked
 from .writing import Plan, write
 

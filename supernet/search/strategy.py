@@ -102,6 +102,14 @@ class Strategy(ABC):
     decisions: Mapping[str, Decision]
     inherits: ClassVar[bool] = False
 
+    def initialise(self, supernet: Supernet) -> None:
+        """Changes the initial weights of the supernet, before the first step of a search that starts with new ones.
+
+        Args:
+            supernet: with weights as the space draws them.
+        """
+        return
+
     def begin_epoch(self, progress: float, score: SupernetScore) -> None:
         """Is called before the first step of each epoch, and again where a search goes on within one.
 
@@ -255,6 +263,9 @@ class Wrapper(Strategy):
 
     def __init__(self, strategy: Strategy) -> None:
         self.strategy, self.space, self.decisions = strategy, strategy.space, strategy.decisions
+
+    def initialise(self, supernet: Supernet) -> None:
+        self.strategy.initialise(supernet)
 
     def begin_epoch(self, progress: float, score: SupernetScore) -> None:
         self.strategy.begin_epoch(progress, score)
