@@ -239,9 +239,10 @@ def cost_of(architecture: Mapping[str, tuple[str, ...]], decisions: Mapping[str,
     """
     if isinstance(costs, NamedCost):
         return costs.of(architecture)
-    edges = _edges(decisions, costs)
+    each = _of_operations(costs)
+    edges = _edges(decisions, each)
     return float(
-        sum(costs[option] for d in edges if matters(d, architecture) for option in architecture.get(d.name, ()))
+        sum(each[option] for d in edges if matters(d, architecture) for option in architecture.get(d.name, ()))
     )
 
 
@@ -267,14 +268,19 @@ def mean_cost(decisions: Mapping[str, Decision], costs: Costs) -> float:
 
     if isinstance(costs, NamedCost):
         return costs.mean(decisions)
-    edges = _edges(decisions, costs)
-    return sum(asked(d) * d.keep * sum(costs[o] for o in d.answers) / len(d.answers) for d in edges)
+    each = _of_operations(costs)
+    edges = _edges(decisions, each)
+    return sum(asked(d) * d.keep * sum(each[o] for o in d.answers) / len(d.answers) for d in edges)
 
 
-def _edges(decisions: Mapping[str, Decision], costs: Mapping[str, float] | str) -> list[Decision]:
-    """The decisions about operations, each of which has a cost."""
+def _of_operations(costs: Mapping[str, float] | str) -> Mapping[str, float]:
     if isinstance(costs, str):
         raise InputError(f"costs={costs}: nothing is known of costs here; give the strategy limits")
+    return costs
+
+
+def _edges(decisions: Mapping[str, Decision], costs: Mapping[str, float]) -> list[Decision]:
+    """The decisions about operations, each of which has a cost."""
     edges = [decision for decision in decisions.values() if decision.role == "operation"]
     for decision in edges:
         if missing := [option for option in decision.options if option not in costs]:

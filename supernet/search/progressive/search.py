@@ -264,10 +264,7 @@ def _opened(planned: StagedSearch, number: int) -> dict[str, tuple[str, ...]]:
         return {}
     with torch.device("meta"):
         decisions = Supernet(stage.space.network(planned.chooser, planned.shape, planned.classes)).decisions
-    try:
-        return stage.stage.shrinking.kept(decisions)
-    except InputError as error:
-        raise InputError(f"stages[{number}].shrinking.{error}") from None
+    return stage.stage.shrinking.kept(decisions)
 
 
 def check_stages(planned: StagedSearch) -> list[Mapping[str, Decision]]:
