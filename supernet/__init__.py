@@ -3,12 +3,14 @@
 `supernet.data` reads images, `supernet.spaces` has the spaces and `supernet.methods` the methods of the literature,
 `supernet.tables` what is known of architectures, `supernet.scores` and `supernet.explorers` what judges them and what
 proposes them. `find` searches, `explore` tries architectures one after the other, `restore` brings a trained supernet
-back for that, `train` makes a model, `judge` tests it, `load` reads one from a file.
+back for that, `train` makes a model, `judge` tests it, `load` reads one from a file, `load_torchvision` one of
+torchvision's.
 """
 
 from supernet import data, explorers, scores
 from supernet.api import find, judge, train
 from supernet.deployment.loading import load
+from supernet.deployment.torchvision_weights import load_torchvision
 from supernet.estimation import benchmark_tables as tables
 from supernet.estimation.scores import Measured
 from supernet.exploration import explore, restore
@@ -45,6 +47,7 @@ __all__ = [
     "find",
     "judge",
     "load",
+    "load_torchvision",
     "methods",
     "published",
     "random_cell",

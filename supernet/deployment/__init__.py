@@ -3,5 +3,6 @@
 from supernet.deployment.bundle import save_bundle
 from supernet.deployment.loading import load
 from supernet.deployment.predictor import Predictor, Probabilities, Result, image_files, labelled
+from supernet.deployment.torchvision_weights import load_torchvision
 
-__all__ = ["Predictor", "Probabilities", "Result", "image_files", "labelled", "load", "save_bundle"]
+__all__ = ["Predictor", "Probabilities", "Result", "image_files", "labelled", "load", "load_torchvision", "save_bundle"]
