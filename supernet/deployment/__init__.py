@@ -2,7 +2,9 @@
 
 from supernet.deployment.bundle import save_bundle
 from supernet.deployment.loading import load
-from supernet.deployment.predictor import Predictor, Probabilities, Result, image_files, labelled
+from supernet.deployment.pictures import image_files
+from supernet.deployment.predictor import Predictor
+from supernet.deployment.results import Probabilities, Result, labelled
 from supernet.deployment.torchvision_weights import load_torchvision
 
 __all__ = ["Predictor", "Probabilities", "Result", "image_files", "labelled", "load", "load_torchvision", "save_bundle"]

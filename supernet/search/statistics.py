@@ -32,12 +32,13 @@ def groups(decisions: Mapping[str, Decision]) -> list[str]:
 
 
 def entropy(decisions: Mapping[str, Decision], weights: Weights, group: str) -> float:
-    """Measures how undecided the edges, or sizes, of a group are: the mean entropy of their weights, relative to the uniform one.
+    """Measures how undecided a group is: the mean entropy of the weights of its edges, or sizes, relative to even ones.
 
     Args:
         decisions: of the network, by name.
         weights: (options,) for each decision; they need not add up to 1.
-        group: the group, such as "normal"; its edges with one option, or without weights, do not count.
+        group: the group, such as "normal"; its edges with one option, or without weights, do not count. Open sizes
+            count as edges do.
 
     Returns:
         A number in [0, 1]: 1 where all is undecided, 0 where all is decided or no edge counts.

@@ -346,6 +346,8 @@ def limited(make: Callable[..., Strategy], limits: Limits | None) -> Callable[..
     if limits is None:
         return make
     parameters = inspect.signature(make).parameters
-    if "limits" not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+    if "limits" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return partial(make, limits=limits)
+    if limits:
         raise InputError(f"limits: this strategy cannot keep {limits}; one that can takes the keyword 'limits'")
-    return partial(make, limits=limits)
+    return make

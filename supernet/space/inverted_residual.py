@@ -29,23 +29,20 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class Hardsigmoid(nn.Hardsigmoid):
-    """PyTorch's hard sigmoid, made of functions that can be differentiated twice where gradients are wanted.
-
-    PyTorch has no second derivative of its own one, which second-order architects and the monitor of a search need.
+    """relu6(x + 3) / 6, which can be differentiated twice; PyTorch's own cannot be, and that is what is exported.
 
     Example:
         >>> import torch
-        >>> x = torch.linspace(-4, 4, 9, requires_grad=True)
-        >>> (slope,) = torch.autograd.grad(Hardsigmoid()(x).square().sum(), x, create_graph=True)
-        >>> torch.autograd.grad(slope.sum(), x)[0][[0, 4]]  # 2 / 36 where it is neither 0 nor 1
-        tensor([0.0000, 0.0556])
+        >>> x = torch.tensor(1.0, requires_grad=True)
+        >>> (slope,) = torch.autograd.grad(Hardsigmoid()(x) ** 2, x, create_graph=True)
+        >>> torch.autograd.grad(slope, x)[0]  # 2 / 36
+        tensor(0.0556)
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.requires_grad and not torch.compiler.is_compiling():  # an exported graph has the one operator
+        if torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_exporting():
             return F.relu6(x + 3.0) / 6.0
-        made: Tensor = super().forward(x)
-        return made
+        return F.hardsigmoid(x)
 
 
 GATES: dict[str, Callable[[], nn.Module]] = {"sigmoid": nn.Sigmoid, "hardsigmoid": Hardsigmoid}

@@ -27,9 +27,7 @@ def made(name: str, classes: int = 10) -> nn.Module:
                 module.running_var.uniform_(0.5, 1.5)
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.uniform_(-0.5, 0.5)
-            elif isinstance(module, nn.Dropout):
-                module.p = 0.0
-            elif isinstance(module, torchvision.ops.StochasticDepth):
+            elif isinstance(module, nn.Dropout | torchvision.ops.StochasticDepth):
                 module.p = 0.0
     return network
 
@@ -65,7 +63,8 @@ def test_b0_drops_blocks_as_often_as_torchvision():
     rates = [m.p for m in theirs.modules() if isinstance(m, torchvision.ops.StochasticDepth)]
     blocks = [block for stage in ours_of("efficientnet_b0", theirs).stages for block in stage.blocks]
     shares = [(b.drop_path.share, r) for b, r in zip(blocks, rates, strict=True) if isinstance(b.drop_path, DropPath)]
-    assert len(shares) == 9 and all(0.2 * share == pytest.approx(rate) for share, rate in shares)
+    assert len(shares) == 9
+    assert all(0.2 * share == pytest.approx(rate) for share, rate in shares)
 
 
 def test_a_weight_file_becomes_a_model_that_is_saved_and_loaded(tmp_path):
@@ -92,7 +91,7 @@ def test_a_file_without_counters_of_batches_is_taken_too():
 
 def test_what_does_not_fit_is_said_and_nothing_copied():
     state = torchvision.models.mobilenet_v2(num_classes=2).state_dict()
-    with pytest.raises(InputError, match="weights: .* tensors, and the network has .*another network"):
+    with pytest.raises(InputError, match=r"weights: .* tensors, and the network has .*another network"):
         load_torchvision("mobilenet_v3_large", state)
     with pytest.raises(InputError, match=r"name=resnet18: not known here; use one of mobilenet_v2, "):
         load_torchvision("resnet18", state)

@@ -92,8 +92,10 @@ def test_widths_are_rounded_to_eights():
     space = spaces.efficientnet(width=0.3)
     assert all(c % 8 == 0 for stage in space.stages for c in stage.channels)
     assert all(list(stage.channels) == sorted(set(stage.channels)) for stage in space.stages)
-    assert spaces.mobilenet_v2(width=0.5).head == 1280 and spaces.mobilenet_v2(width=1.4).head == 1792
-    assert spaces.mobilenet_v3(width=0.5).head == 480 and spaces.mobilenet_v3(width=0.5).hidden == 640
+    assert spaces.mobilenet_v2(width=0.5).head == 1280
+    assert spaces.mobilenet_v2(width=1.4).head == 1792
+    assert spaces.mobilenet_v3(width=0.5).head == 480
+    assert spaces.mobilenet_v3(width=0.5).hidden == 640
     assert [stage.channels for stage in spaces.efficientnet(open_widths=False).stages][3] == (80,)
 
 

@@ -122,7 +122,8 @@ def test_small_images_are_not_halved_away(name, width, side, last):
 
 def test_a_genotype_of_blocks_left_out_in_the_middle_is_that_of_fewer():
     nested = MOBILE["proxyless_gpu"].architecture(sharing="nested")
-    assert nested["stage3/depth"] == ("2",) and nested["stage3/2/kernel"] == ("3",)
+    assert nested["stage3/depth"] == ("2",)
+    assert nested["stage3/2/kernel"] == ("3",)
     separate = published("proxyless_gpu")
     assert [separate[f"stage3/{n}"] for n in (1, 2, 3, 4)] == [
         ("k7_e3",),

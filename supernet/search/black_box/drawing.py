@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from random import Random
 
 import torch
@@ -74,4 +75,4 @@ def candidates_within(space: str, decisions: Mapping[str, Decision], limits: Lim
     """
     if not limits:
         return Candidates(space, decisions)
-    return Candidates(space, decisions, fits=limits.fits, repair=lambda one, rng: limits.repaired(one, rng, decisions))
+    return Candidates(space, decisions, fits=limits.fits, repair=partial(limits.repaired, decisions=decisions))

@@ -47,8 +47,8 @@ class RelaxedWeights:
     limits: Limits | None = None
 
     def operations(self) -> list[str]:
-        """The names of the operation decisions: the edges."""
-        return [name for name in self.logits if self.decisions[name].role == "operation"]
+        """The names of the decisions about operations, which are the edges, and about sizes."""
+        return [name for name in self.logits if self.decisions[name].role != "inputs"]
 
 
 Term = Callable[[RelaxedWeights], Tensor]

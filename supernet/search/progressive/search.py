@@ -15,6 +15,7 @@ import torch
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Source
+from supernet.estimation.limits import Limits
 from supernet.estimation.problem import SearchProblem
 from supernet.estimation.scores import Score
 from supernet.execution.engines import Engine, engine
@@ -28,7 +29,7 @@ from supernet.search.progressive.shrinking import Teacher, shrinking_strategy
 from supernet.search.progressive.stages import ResolvedStage, Stage, pruned, resolve_stages
 from supernet.search.progressive.weight_inheritance import inherit_weights
 from supernet.search.statistics import groups
-from supernet.search.strategy import Strategy, has_alphas
+from supernet.search.strategy import Strategy, has_alphas, limited
 from supernet.space.architecture import Decision, Weights
 from supernet.space.choices import SKIP
 from supernet.space.choosers import Undecided
@@ -53,6 +54,7 @@ class StagedSearch:
         engine: how supernets are run.
         monitor: looks for the signs of a collapse; one that acts needs a search in one stage.
         seed: of all initial weights, batches and draws.
+        limits: what the final network of the architecture may cost; None: anything.
 
     Example:
         >>> from supernet.data.augmentation import Augmentation
@@ -79,10 +81,18 @@ class StagedSearch:
     engine: Engine = field(default_factory=lambda: engine("fused"))
     monitor: MonitorSettings = NO_MONITOR
     seed: int = 0
+    limits: Limits | None = None
 
     @classmethod
     def of(
-        cls, method: Method, space: Any, shape: tuple[int, int, int], classes: int, engine: Engine, seed: int
+        cls,
+        method: Method,
+        space: Any,
+        shape: tuple[int, int, int],
+        classes: int,
+        engine: Engine,
+        seed: int,
+        limits: Limits | None = None,
     ) -> StagedSearch:
         """The search of a space by a method of the literature.
 
@@ -93,13 +103,14 @@ class StagedSearch:
             classes: how many.
             engine: how supernets are run.
             seed: of all initial weights, batches and draws.
+            limits: what the final network of the architecture may cost; None: anything.
 
         Returns:
             The search, before it runs.
         """
         stages = resolve_stages(method.stages, space, method.recipe, shape, classes)
         chooser = method.chooser_for(space)
-        return cls(stages, chooser, method.make_strategy, shape, classes, engine, method.monitor, seed)
+        return cls(stages, chooser, method.make_strategy, shape, classes, engine, method.monitor, seed, limits)
 
     def stage_seed(self, number: int) -> int:
         """Each stage sees other batches and draws other noise; the first those of a search in one stage."""
@@ -225,7 +236,8 @@ def build_stage(
     seed_initial_weights(seed)
     network = stage.space.network(_chooser(planned.chooser, stage, left), planned.shape, planned.classes)
     supernet = Supernet(planned.engine.apply(network))
-    strategy = planned.make_strategy(stage.space.name, supernet.decisions, seed=seed)
+    make_strategy = limited(planned.make_strategy, planned.limits)
+    strategy = make_strategy(stage.space.name, supernet.decisions, seed=seed)
     if stage.stage.inherit_weights and before is not None:
         inherit_weights(before.supernet, supernet)
         strategy.inherit(before.inner)
@@ -272,7 +284,9 @@ def check_stages(planned: StagedSearch) -> list[Mapping[str, Decision]]:
     for number, stage in enumerate(planned.stages):
         with torch.device("meta"):
             decisions = Supernet(stage.space.network(planned.chooser, planned.shape, planned.classes)).decisions
-        strategy = planned.make_strategy(stage.space.name, decisions, seed=planned.seed)
+        if planned.limits:
+            planned.limits.check(decisions)
+        strategy = limited(planned.make_strategy, planned.limits)(stage.space.name, decisions, seed=planned.seed)
         strategy.finish()  # the settings of the discretiser
         _opened(planned, number)
         _check_stage(planned.stages, number, strategy)
