@@ -4,8 +4,8 @@
 `supernet.tables` what is known of architectures, `supernet.scores` and `supernet.explorers` what judges them and what
 proposes them. `find` searches, `explore` tries architectures one after the other, `restore` brings a trained supernet
 back for that, `pareto` asks it for the best architecture at each cost, `subnetwork` takes one out of it; `train` makes
-a model, `judge` tests it, `load` reads one from a file, `load_torchvision` one of torchvision's, `export` writes one for
-another runtime.
+a model, `judge` tests it, `load` reads one from a file, `load_torchvision` one of torchvision's; `export` writes one
+for another runtime.
 """
 
 from supernet import data, explorers, scores
