@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from supernet.estimation.scores import Measured
 from supernet.execution.modes import running
-from supernet.runtime.errors import InputError
-from supernet.space.architecture import Architecture
 from supernet.space.cells import reference
-from supernet.space.choosers import Decided
-from supernet.space.operations import OPERATIONS, Operation
 
 
 def parameters(network: nn.Module) -> int:
@@ -98,53 +89,3 @@ def multiply_adds(module: nn.Module, *inputs: Tensor) -> int:
     finally:
         module.train(training)
     return int(counter.get_total_flops()) // 2
-
-
-@dataclass(frozen=True)
-class CostScore:
-    """Counts the network of an architecture: the baseline that every estimate of accuracy has to beat.
-
-    Args:
-        space: in the size that is counted.
-        shape: the (channels, height, width) of an image.
-        classes: how many.
-        factories: what builds each operation, by name; None: the library's own.
-
-    Example:
-        >>> from supernet.space.nasbench201 import NasBench201, from_string
-        >>> score = CostScore(NasBench201(channels=8, cells=1, stages=1, nodes=2), (1, 8, 8), 10)
-        >>> dict(score(from_string("|none~0|+|none~0|none~1|")).values)
-        {'parameters': 194.0, 'macs': 4688.0}
-    """
-
-    space: Any
-    shape: tuple[int, int, int]
-    classes: int
-    factories: Mapping[str, Operation] | None = None
-    _known: dict[Architecture, Measured] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    def __call__(self, architecture: Architecture) -> Measured:
-        """Parameters and multiply-adds of the plain network."""
-        if architecture not in self._known:
-            with torch.device("meta"):
-                chooser = Decided(architecture, self.factories or OPERATIONS)
-                network = self.space.network(chooser, self.shape, self.classes)
-            counts = {"parameters": float(parameters(network)), "macs": float(macs(network, self.shape))}
-            self._known[architecture] = Measured(counts)
-        return self._known[architecture]
-
-    def fits(self, limits: Mapping[str, float]) -> Callable[[Architecture], bool]:
-        """A filter for `Candidates`.
-
-        Args:
-            limits: the largest number of "parameters", "macs" or both.
-
-        Returns:
-            Whether an architecture keeps them.
-
-        Raises:
-            InputError: a limit is of something else.
-        """
-        if unknown := set(limits) - {"parameters", "macs"}:
-            raise InputError(f"limits.{unknown.pop()}: is not counted; known: parameters, macs")
-        return lambda architecture: all(self(architecture).values[name] <= limit for name, limit in limits.items())

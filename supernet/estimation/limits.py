@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -86,6 +86,11 @@ class Limits:
         Raises:
             InputError: there is none. It names the cost of the cheapest architecture.
         """
+        if decisions is not None and set(decisions) - set(self.costs.decisions):
+            strange = sorted(set(decisions) - set(self.costs.decisions))[0]
+            raise InputError(
+                f"limits: the final space does not ask {strange!r}, which the search decides; use one space"
+            )
         if self.most:
             self.anchor(decisions)
 
@@ -97,8 +102,8 @@ class Limits:
             decisions: of a supernet of the space; None: of the whole space.
 
         Returns:
-            The architecture and its cost: the least of all where the cost is a form, else what a descent from the
-            network of the fewest multiply-adds comes to.
+            The architecture and its cost: the least of all where the cost is a form. Else what a descent from the
+            network of the fewest multiply-adds comes to; it ends below the limit on this cost, where there is one.
         """
         cost = self.costs[name]
         form = cost if isinstance(cost, Form) else self.costs.form("macs")
@@ -106,7 +111,8 @@ class Limits:
         found = programme.solved(programme.total(form))
         assert found is not None, "a space has an architecture"
         if not isinstance(cost, Form):
-            found = self._descended(found, cost, decisions)
+            enough = self.most.get(self.costs.named(name), 0.0)
+            found = self._descended(found, lambda one: self.costs.of(name, one), enough, decisions)
         return found, self.costs.of(name, found)
 
     def anchor(self, decisions: Mapping[str, Decision] | None = None) -> Architecture:
@@ -156,25 +162,45 @@ class Limits:
         Raises:
             InputError: no architecture keeps the limits, or none does together with the restrictions.
         """
-        asked = self.costs.decisions if decisions is None else decisions
+        tried = []
+        for found in self.ranked(weights, decisions, restrictions):
+            if self.fits(found):
+                return found
+            tried.append(found)
+            if len(tried) == _CUTS:
+                break
+        self.check(decisions)
+        if not tried or restrictions:
+            raise InputError(f"limits: no architecture keeps {self} together with what else it has to be; allow more")
+        return self.repaired(tried[0], Random(0), decisions)
+
+    def ranked(
+        self,
+        weights: Weights,
+        decisions: Mapping[str, Decision] | None = None,
+        restrictions: Sequence[Restriction] = (),
+    ) -> Iterator[Architecture]:
+        """Lists architectures from the most probable one down, such as to measure one after the other.
+
+        Limits on costs that are forms are kept; of other costs nothing is known before they are asked.
+
+        Args:
+            weights: as `most_probable` takes them.
+            decisions: to which the weights belong.
+            restrictions: what else they have to be.
+
+        Yields:
+            Architectures.
+        """
         programme = self._programme(decisions)
         for restrict in restrictions:
             restrict(programme)
         for name, form in self._forms().items():
             programme.keep_below(form, self.most[name])
-        wanted = log_probability(programme, asked, weights) * -1.0
-        found = first = programme.solved(wanted)
-        for _ in range(_CUTS):
-            if found is None or self.fits(found):
-                break
+        wanted = log_probability(programme, self.costs.decisions if decisions is None else decisions, weights) * -1.0
+        while (found := programme.solved(wanted)) is not None:
+            yield found
             programme.without(found)
-            found = programme.solved(wanted)
-        if found is not None and self.fits(found):
-            return found
-        self.check(decisions)
-        if first is None or restrictions:
-            raise InputError(f"limits: no architecture keeps {self} together with what else it has to be; allow more")
-        return self.repaired(first, Random(0), decisions)
 
     def repaired(
         self, architecture: Architecture, rng: Random, decisions: Mapping[str, Decision] | None = None
@@ -196,17 +222,15 @@ class Limits:
         """
         if not self.most or self.fits(architecture):
             return architecture
-        asked = self.costs.decisions if decisions is None else decisions
-        goal = self.anchor(decisions)
-        names = sorted({*architecture, *goal})
+        goal, now = self.anchor(decisions), dict(architecture.choices)
+        asked = Candidates(goal.space, self.costs.decisions if decisions is None else decisions)
+        names = sorted(name for name in goal if now.get(name) != goal[name])
         rng.shuffle(names)
-        now = dict(architecture.choices)
         for name in names:
-            if name in goal and now.get(name) != goal[name]:
-                now[name] = goal[name]
-                moved = _settled(architecture.space, asked, now, goal)
-                if self.fits(moved):
-                    return moved
+            now[name] = goal[name]
+            moved = _settled(asked, now, goal)
+            if self.fits(moved):
+                return moved
         return goal
 
     def __str__(self) -> str:
@@ -229,7 +253,7 @@ class Limits:
         found = programme.solved(share)
         assert found is not None, "a space has an architecture"
         if len(forms) < len(self.most):
-            found = self._descended(found, self._share, decisions)
+            found = self._descended(found, self._share, 1.0, decisions)
         if not self.fits(found):
             shares = ", ".join(f"{name} {_number(value)}" for name, value in self.of(found).items())
             raise InputError(f"limits: no architecture keeps {self} together; the nearest has {shares}")
@@ -238,16 +262,19 @@ class Limits:
     def _share(self, architecture: Architecture) -> float:
         return max(value / self.most[name] for name, value in self.of(architecture).items())
 
-    def _descended(self, start: Architecture, cost: Cost, decisions: Mapping[str, Decision] | None) -> Architecture:
-        """Goes from an architecture to the cheapest of its neighbours, until none is cheaper."""
+    def _descended(
+        self, start: Architecture, cost: Cost, enough: float, decisions: Mapping[str, Decision] | None
+    ) -> Architecture:
+        """Goes from an architecture to a neighbour that costs less, until there is none or it costs little enough."""
         candidates = Candidates(start.space, self.costs.decisions if decisions is None else decisions)
         best, least = start, cost(start)
-        while True:
-            around = {other: cost(other) for other in candidates.neighbours(best)}
-            nearest = min(around, key=lambda other: around[other], default=best)
-            if not around or around[nearest] >= least:
-                return best
-            best, least = nearest, around[nearest]
+        while least > enough:
+            cheaper = ((other, cost(other)) for other in candidates.neighbours(best))
+            best, value = next(((other, own) for other, own in cheaper if own < least), (best, least))
+            if value == least:
+                break
+            least = value
+        return best
 
 
 def log_probability(programme: Programme, decisions: Mapping[str, Decision], weights: Weights) -> Expression:
@@ -275,18 +302,15 @@ def log_probability(programme: Programme, decisions: Mapping[str, Decision], wei
 
 
 def _settled(
-    space: str,
-    decisions: Mapping[str, Decision],
-    wanted: Mapping[str, tuple[str, ...]],
-    otherwise: Mapping[str, tuple[str, ...]],
+    asked: Candidates, wanted: Mapping[str, tuple[str, ...]], otherwise: Mapping[str, tuple[str, ...]]
 ) -> Architecture:
     """The architecture with the answers that are wanted, where they matter, and others where none is wanted."""
     choices: dict[str, tuple[str, ...]] = {}
-    for decision in Candidates(space, decisions).decisions:  # each behind those on which it depends
+    for decision in asked.decisions:  # each behind those on which it depends
         if matters(decision, choices):
             name = decision.name
             choices[name] = wanted.get(name) or otherwise.get(name) or decision.answers[: decision.keep]
-    return Architecture(space, choices)
+    return Architecture(asked.space, choices)
 
 
 def _number(value: float) -> str:

@@ -27,16 +27,32 @@ class Expression:
     factors: Mapping[int, float]
 
     def __add__(self, other: Expression) -> Expression:
-        factors = dict(self.factors)
-        for column, factor in other.factors.items():
-            factors[column] = factors.get(column, 0.0) + factor
-        return Expression(self.constant + other.constant, factors)
+        return added((self, other))
 
     def __mul__(self, factor: float) -> Expression:
         return Expression(factor * self.constant, {column: factor * own for column, own in self.factors.items()})
 
 
-_NOTHING = Expression(0.0, {})
+def added(expressions: Iterable[Expression], constant: float = 0.0) -> Expression:
+    """Adds up expressions.
+
+    Args:
+        expressions: any number.
+        constant: what comes to it.
+
+    Returns:
+        The sum.
+
+    Example:
+        >>> added([Expression(1.0, {0: 2.0}), Expression(0.0, {0: 1.0, 1: 1.0})], 3.0)
+        Expression(constant=4.0, factors={0: 3.0, 1: 1.0})
+    """
+    factors: dict[int, float] = {}
+    for expression in expressions:
+        constant += expression.constant
+        for column, factor in expression.factors.items():
+            factors[column] = factors.get(column, 0.0) + factor
+    return Expression(constant, factors)
 
 
 class Programme:
@@ -73,7 +89,7 @@ class Programme:
             for answer in decision.answers:
                 self._answers[name, answer] = self._variable(1.0 if answer in may else 0.0, whole=True)
         for name, decision in decisions.items():
-            each = sum((self.kept(name, answer) for answer in decision.answers), _NOTHING)
+            each = added(self.kept(name, answer) for answer in decision.answers)
             self._equal(each, self.there(decision.when) * float(decision.keep))
 
     def kept(self, name: str, answer: str) -> Expression:
@@ -93,7 +109,7 @@ class Programme:
             each = [self._met(condition) for condition in left]
             for one in each:
                 self.at_most(both + one * -1.0, 0.0)
-            self.at_most(sum(each, _NOTHING) + both * -1.0, len(each) - 1.0)
+            self.at_most(added(each) + both * -1.0, len(each) - 1.0)
             self._known[left] = both
         return self._known[left]
 
@@ -104,7 +120,7 @@ class Programme:
     def total(self, form: Form) -> Expression:
         """A form's sum; of one that takes the maximum a variable that is no smaller than any of its values."""
         if form.combine == "sum":
-            return sum(self.values(form), Expression(form.base, {}))
+            return added(self.values(form), form.base)
         largest = self.free()
         for value in (Expression(form.base, {}), *self.values(form)):
             self.at_most(value + largest * -1.0, 0.0)
@@ -131,7 +147,7 @@ class Programme:
     def without(self, architecture: Mapping[str, tuple[str, ...]]) -> None:
         """Leaves out one architecture."""
         own = [self.kept(name, answer) for name, kept in architecture.items() for answer in kept]
-        self.at_most(sum(own, _NOTHING), len(own) - 1.0)
+        self.at_most(added(own), len(own) - 1.0)
 
     def solved(self, smallest: Expression) -> Architecture | None:
         """Finds the architecture for which an expression is smallest; None where no architecture passes."""
@@ -163,12 +179,12 @@ class Programme:
         name, options = condition
         known = [self.kept(name, option) for option in options if (name, option) in self._answers]
         if self.decisions[name].keep == 1 or len(known) < 2:
-            return sum(known, _NOTHING)
+            return added(known)
         if condition not in self._known:
             one_of = Expression(0.0, {self._variable(1.0): 1.0})
             for one in known:
                 self.at_most(one + one_of * -1.0, 0.0)
-            self.at_most(one_of + sum(known, _NOTHING) * -1.0, 0.0)
+            self.at_most(one_of + added(known) * -1.0, 0.0)
             self._known[condition] = one_of
         return self._known[condition]
 
