@@ -79,6 +79,7 @@ class Checked:
         architecture: of the space.
         fitted: whether the calibration was fitted to it; otherwise it was held out.
         total: milliseconds of its parts, added up.
+        megabytes: of its weights.
         predicted: milliseconds after the calibration.
         latency: as it was measured.
     """
@@ -86,6 +87,7 @@ class Checked:
     architecture: Architecture
     fitted: bool
     total: float
+    megabytes: float
     predicted: float
     latency: Latency
 
@@ -282,8 +284,8 @@ class Builder:
         table = LatencyTable(
             "table", rows, Head(about["machine"], about["runtime"], head, about["space"], calibration, line)
         )
-        checks = zip(drawn, sums, predicted, measured, strict=True)
-        networks = tuple(Checked(a, i < fitted, s, p, m) for i, (a, s, p, m) in enumerate(checks))
+        checks = zip(drawn, sums, megabytes, predicted, measured, strict=True)
+        networks = tuple(Checked(a, i < fitted, s, m, p, t) for i, (a, s, m, p, t) in enumerate(checks))
         return Built(table, networks, before, after)
 
 
