@@ -70,7 +70,7 @@ def test_a_table_from_elsewhere_is_taken_with_one_warning(tmp_path, caplog):
     TABLE.save(tmp_path / "old.csv")
     [line] = warnings_of(caplog, tmp_path / "old.csv", processor="B")
     assert "processor A, here B" in line
-    assert f"torch 2.0, here {torch.__version__}" in line
+    assert f"torch 2.0, here {torch.__version__.partition('+')[0]}" in line
     assert "\n" not in line
 
 
