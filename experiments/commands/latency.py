@@ -37,6 +37,7 @@ from .. import command_line as words
 from ..console import command, say
 from ..conversion import convert
 from ..instantiate import build
+from ..recorded_words import parse
 from ..schema import plain
 
 _MEASURED = {each.name: float if each.name in ("seconds", "drift") else int for each in fields(Measurement)[:-1]}
@@ -68,31 +69,34 @@ def main() -> None:
 
 
 def _settings(given: Sequence[str]) -> dict[str, Any]:
-    """The composed settings of conf/latency.yaml, each of its kind."""
-    known = ["space", "output", *_RUN_BY, *_SIZES, *_MEASURED]
-    output = "latency.csv"
-    rest = []
+    """The settings of conf/latency.yaml and those that are given, each of its kind.
+
+    Hydra composes the space. It would take `runtime` for the group of that name, so the others are read here.
+    """
+    kinds: dict[str, Any] = {"output": str, **_RUN_BY, **_SIZES, **_MEASURED}
+    known = ["space", *kinds]
+    own, spaces = dict[str, Any](), list[str]()
     for word in given:
         key, equals, value = word.partition("=")
         if word.startswith("-"):
             raise InputError(f"{word}: no such flag; settings are written key=value, without dashes; see --help")
-        if key.split(".")[0] not in known or not equals:
+        if not equals or (key not in kinds and key.split(".")[0] != "space"):
             near = words.nearest(key, known)
             raise InputError(f"{word}: no such setting{near}; supernet-latency --help shows them")
-        if key == "output":
-            output = value.strip("'\"")
+        if key in kinds:
+            read = None if key == "output" else parse(word)
+            own[key] = value.strip("'\"") if read is None else read.value()
         else:
-            rest.append(words.readable(word))
-    words.check_options([word for word in rest if word.startswith("space=")])
+            spaces.append(words.readable(word))
+    words.check_options(spaces)
     try:
         with initialize_config_module("supernet.conf", version_base="1.3"):
-            composed = plain(compose("latency", overrides=rest))
+            settings = plain(compose("latency", overrides=spaces)) | own
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(words.told(error)) from None
-    if composed.get("space") is None:
+    if settings.get("space") is None:
         raise InputError(f"space: needs one; space=NAME takes one of {', '.join(sorted(words.options('space', ())))}")
-    kinds = {**_RUN_BY, **_SIZES, **_MEASURED}
-    return {"space": composed["space"], "output": output} | {n: convert(composed[n], k, n) for n, k in kinds.items()}
+    return {"space": settings["space"]} | {name: convert(settings[name], kind, name) for name, kind in kinds.items()}
 
 
 def _make(settings: Mapping[str, Any], interruption: Interruption) -> None:

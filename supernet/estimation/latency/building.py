@@ -12,7 +12,7 @@ import torch
 
 from supernet.estimation.forms import form_of
 from supernet.estimation.latency.calibration import Accuracy, accuracy, fit
-from supernet.estimation.latency.joints import Trial, joined, joint, trials, with_numbers
+from supernet.estimation.latency.joints import Trial, image_of, joined, joint, trials, with_numbers
 from supernet.estimation.latency.journal import Journal
 from supernet.estimation.latency.machine import fingerprint, pinned
 from supernet.estimation.latency.onnx_programs import Timed
@@ -206,7 +206,7 @@ class Builder:
             with torch.device("meta"):
                 chooser = Decided(architecture, self.factories or OPERATIONS)
                 network = self.space.network(chooser, self.shape, self.classes)
-            yield f"network/{number}", (with_numbers(network), ((1, *self.shape),))
+            yield f"network/{number}", (with_numbers(network), ((1, *image_of(recorded, architecture)),))
 
     def _measure(
         self,

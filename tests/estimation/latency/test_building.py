@@ -10,6 +10,7 @@ from supernet.estimation.latency.building import Builder, Measurement
 from supernet.estimation.latency.reading import read_latencies
 from supernet.estimation.parts import record
 from supernet.runtime.errors import InputError
+from supernet.space.mobile import Mobile, Stage
 from supernet.space.nasbench201 import NasBench201
 
 SPACE = NasBench201(channels=4, cells=1, stages=1, nodes=2)
@@ -112,6 +113,24 @@ def test_a_small_space_gives_the_networks_that_it_has():
     clock = Clock()
     small = dataclasses.replace(builder(clock), space=NasBench201(channels=4, cells=1, stages=1, nodes=1))
     assert len(small.build().networks) == 5  # its five cells
+
+
+def test_networks_get_images_of_the_resolution_that_they_chose():
+    clock, given = Clock(), {}
+
+    def by_size(name, module, shapes):
+        if name.startswith("network/"):
+            given[int(name.split("/")[1])] = shapes
+        return 1.0 + 0.001 * shapes[0][-1] * weights(module)
+
+    space = Mobile((Stage((8,), depths=(1, 2)),), stem=8, head=16, resolutions=(16, 32))
+    made = dataclasses.replace(builder(clock, Clockwork(clock, by_size)), space=space, shape=(3, 24, 24))
+    built = made.build()
+    sides = {int(each.architecture["resolution"][0]) for each in built.networks}
+    assert sides == {16, 32}
+    for number, each in enumerate(built.networks):
+        side = int(each.architecture["resolution"][0])
+        assert given[number] == ((1, 3, side, side),)
 
 
 def test_the_file_has_all(tmp_path):

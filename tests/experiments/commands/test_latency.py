@@ -82,7 +82,7 @@ def test_mistakes_are_one_line_and_write_nothing(run, tmp_path, words, says):
 
 def test_a_drift_is_one_line_and_the_rounds_serve_again(run, tmp_path, monkeypatch):
     words = (*MICRO, *(word for word in QUICK if not word.startswith("drift=")))
-    code, out, err = run(*words, "drift=1e-9")
+    code, _, err = run(*words, "drift=1e-9")
     assert (code, err.count("\n")) == (2, 1)
     assert "drift=1e-09: the machine's speed drifted by" in err
     assert [path.name for path in tmp_path.iterdir()] == ["latency.csv.rounds"]
@@ -104,7 +104,7 @@ def test_a_stop_says_how_to_go_on(run, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(command.Builder, "_measure", stopped)
-        code, out, err = run(*MICRO, *QUICK)
+        code, _, err = run(*MICRO, *QUICK)
     assert code == 128 + signal.SIGTERM
     assert "Go on with: supernet-latency space=micro" in err
     assert not (tmp_path / "latency.csv").exists()
