@@ -44,7 +44,7 @@ from . import resume
 from .console import complain, reader_may_stop, say
 from .conversion import leaves
 from .finishing import complete, describe, look_up, summary_head
-from .job import Job, prepare, random_cell
+from .job import Job, check_limits, prepare, random_cell
 from .recorded_words import check_composed
 from .records.environment import environment
 from .records.provenance import Invocation, timed
@@ -182,6 +182,7 @@ def pipeline(
         say(line, job.console)
     if own["genotype"]:
         found = find_genotype(own["genotype"])
+        check_limits(job, found)
     else:
         with timed(directory, "search"):
             found = search_cell(job, yaml)

@@ -3,15 +3,19 @@
 `supernet.data` reads images, `supernet.spaces` has the spaces and `supernet.methods` the methods of the literature,
 `supernet.tables` what is known of architectures, `supernet.scores` and `supernet.explorers` what judges them and what
 proposes them. `find` searches, `explore` tries architectures one after the other, `restore` brings a trained supernet
-back for that, `train` makes a model, `judge` tests it, `load` reads one from a file.
+back for that, `pareto` asks it for the best architecture at each cost, `subnetwork` takes one out of it; `train` makes
+a model, `judge` tests it, `load` reads one from a file, `export` writes one for another runtime.
 """
 
 from supernet import data, explorers, scores
 from supernet.api import find, judge, train
+from supernet.deployment.exporting import export
 from supernet.deployment.loading import load
 from supernet.estimation import benchmark_tables as tables
 from supernet.estimation.scores import Measured
+from supernet.estimation.space_costs import SpaceCosts
 from supernet.exploration import explore, restore
+from supernet.fronts import pareto, subnetwork
 from supernet.genotypes.literature import published
 from supernet.genotypes.parsing import read_genotype
 from supernet.runtime.errors import InputError
@@ -37,21 +41,25 @@ __all__ = [
     "NasBench201",
     "Recipe",
     "SearchRecipe",
+    "SpaceCosts",
     "Supernet",
     "Undecided",
     "data",
     "explore",
     "explorers",
+    "export",
     "find",
     "judge",
     "load",
     "methods",
+    "pareto",
     "published",
     "random_cell",
     "read_genotype",
     "restore",
     "scores",
     "spaces",
+    "subnetwork",
     "tables",
     "train",
 ]

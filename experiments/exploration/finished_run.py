@@ -20,6 +20,7 @@ from supernet.search.progressive.restoring import Restored, restore_stages
 
 from .. import command_line, resume
 from ..job import Job, prepare
+from ..limits import limits_of
 from ..recorded_words import check_composed
 from ..records.summary import SUMMARY
 from ..schema import plain
@@ -29,7 +30,7 @@ from .words import search_path
 
 
 def material_of(
-    run: Path, words: Sequence[str], folders: Sequence[Path], limits: Mapping[str, float], interruption: Interruption
+    run: Path, words: Sequence[str], folders: Sequence[Path], given: Mapping[str, Any], interruption: Interruption
 ) -> Material:
     """Restores the run; nothing in it is changed.
 
@@ -37,23 +38,37 @@ def material_of(
         run: its folder.
         words: of the command line, for the settings of the machine, and recorded ones that the person vouches for.
         folders: of settings of the user's own.
-        limits: of the architectures that are tried.
+        given: `limits` and `costs` of the architectures that are tried, besides those of the run.
         interruption: of the explorations.
 
     Raises:
         InputError: the run is none, is not finished, searched nothing, or its directory could do harm.
     """
-    settings = _settings(run, words, folders)
+    settings = recorded_settings(run, words, folders)
     if settings["genotype"]:
         raise InputError(f"{run}: searched nothing (genotype=...), so that it has no supernet; give a run that did")
     job = prepare(settings, run, interruption)
     restored = _restored(job)
     final = job.final
     table: Score | None = job.table
-    return Material(final.space, final.shape, final.classes, table, final.factories, job, restored, limits)
+    both: dict[str, Any] = {}
+    for group in ("limits", "costs"):
+        both[group] = {**settings[group], **{n: value for n, value in given[group].items() if value is not None}}
+    limits = limits_of(both, final.space, final.shape, final.classes, final.factories)
+    return Material(final.space, limits, final.shape, final.classes, table, final.factories, job, restored)
 
 
-def _settings(run: Path, words: Sequence[str], folders: Sequence[Path]) -> dict[str, Any]:
+def recorded_settings(run: Path, words: Sequence[str], folders: Sequence[Path]) -> dict[str, Any]:
+    """The settings of a finished run, checked as `resume=` checks them.
+
+    Args:
+        run: its folder.
+        words: of the command line, for the settings of the machine, and recorded ones that the person vouches for.
+        folders: of settings of the user's own.
+
+    Raises:
+        InputError: the run is none, is not finished, or its directory could do harm.
+    """
     flags = [f"--config-dir={folder}" for folder in folders]
     try:
         began = resume.start([f"resume={run}", *words, *flags])

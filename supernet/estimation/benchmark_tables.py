@@ -2,7 +2,8 @@
 
 A table is a CSV file, plain or compressed (.gz), in UTF-8. Lines that begin with "#" are comments. The first other line
 names the columns; one is `arch`, a cell as NAS-Bench-201 writes it (`supernet.space.nasbench201.to_string`), all
-different; blanks in it are ignored. The others are numbers; an empty field (or nan) is not known. Columns that are
+different; blanks in it are ignored. In its place a file can have a column `index`, which counts the rows of another
+table from 0 (`read_table`, cells). The others are numbers; an empty field (or nan) is not known. Columns that are
 not asked for are not read.
 
     # accuracies in percent
@@ -192,12 +193,14 @@ _SECONDS = {"none": 7.10, "skip_connect": 4.83, "nor_conv_1x1": 27.89, "nor_conv
 _TIMES = {"cifar10": (1.0, 1.0), "cifar100": (2.0, 0.2), "imagenet16_120": (6.07, 0.122)}  # training, validation
 
 
-def read_table(path: str | Path, columns: Sequence[str]) -> Table:
+def read_table(path: str | Path, columns: Sequence[str], cells: Table | None = None) -> Table:
     """Reads columns of a CSV file of the form that this module describes.
 
     Args:
         path: the file, plain or .gz.
         columns: the names of the columns to read.
+        cells: a table whose cells the file's column `index` counts from 0, as measured latencies of NAS-Bench-201 come;
+            None: the file has a column `arch`.
 
     Returns:
         The table.
@@ -214,7 +217,7 @@ def read_table(path: str | Path, columns: Sequence[str]) -> Table:
         >>> table(from_text("|nor_conv_3x3~0|", "nasbench201")).values
         {'accuracy': 91.5}
     """
-    return _parse(_lines(Path(path), f"path={path}"), tuple(columns), f"path={path}")
+    return _parse(_lines(Path(path), f"path={path}"), tuple(columns), f"path={path}", cells)
 
 
 def micro(columns: Sequence[str] = ("digits_valid", "digits_test")) -> Table:
@@ -275,7 +278,8 @@ def _lines(path: Path, where: str) -> list[str]:
         raise InputError(f"{error}; expected a CSV file with a column 'arch', plain or .gz") from None
 
 
-def _parse(lines: Sequence[str], columns: tuple[str, ...], where: str) -> Table:
+def _parse(lines: Sequence[str], columns: tuple[str, ...], where: str, cells: Table | None = None) -> Table:
+    names, key = None if cells is None else list(cells.rows), "arch" if cells is None else "index"
     reader = csv.reader(line for line in lines if line.strip() and not line.startswith("#"))
     named = [found[1] for line in lines if line.startswith("#") and (found := _SPACE.fullmatch(line.rstrip()))]
     if len(named) > 1:
@@ -283,17 +287,19 @@ def _parse(lines: Sequence[str], columns: tuple[str, ...], where: str) -> Table:
     space = named[0] if named else NasBench201.name
     try:
         head = [name.strip() for name in next(reader, [])]
-        if missing := [name for name in ("arch", *columns) if name not in head]:
+        if missing := [name for name in (key, *columns) if name not in head]:
             shown = ", ".join(name[:40] for name in head[:20])
             raise InputError(f"{where}: has no column {missing[0]!r}; its columns: {shown or 'none'}")
-        if doubled := [name for name in ("arch", *columns) if head.count(name) > 1]:
+        if doubled := [name for name in (key, *columns) if head.count(name) > 1]:
             raise InputError(f"{where}: has two columns {doubled[0]!r}; which one counts?")
-        cell_at, places = head.index("arch"), [head.index(name) for name in columns]
+        cell_at, places = head.index(key), [head.index(name) for name in columns]
         rows: dict[str, tuple[float, ...]] = {}
         for fields in reader:
             if len(fields) != len(head):
                 raise InputError(f"{where}: row {len(rows)} has {len(fields)} fields, its columns are {len(head)}")
-            cell = _cell(fields[cell_at], space, f"{where}: row {len(rows)}")
+            row = f"{where}: row {len(rows)}"
+            text = fields[cell_at]
+            cell = _cell(text, space, row) if names is None else _counted(text, names, row)
             if cell in rows:
                 raise InputError(f"{where}: {cell[:200]} is there twice; each needs one row")
             rows[cell] = tuple(_number(fields[at], head[at], cell, where) for at in places)
@@ -313,6 +319,14 @@ def _cell(field: str, space: str, where: str) -> str:
         return to_text(from_text(field, space))
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
+
+
+def _counted(field: str, names: Sequence[str], where: str) -> str:
+    """The text of the cell in this row of another table."""
+    word = field.strip()
+    if not (word.isascii() and word.isdigit() and len(word) < 20 and int(word) < len(names)):
+        raise InputError(f"{where}: index={word[:40]!r}: needs a whole number from 0 to {len(names) - 1:,}")
+    return names[int(word)]
 
 
 def _number(field: str, column: str, cell: str, where: str) -> float:

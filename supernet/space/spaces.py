@@ -8,9 +8,30 @@ from __future__ import annotations
 
 from supernet.space.darts import Darts
 from supernet.space.mobile import Mobile, Stage
+from supernet.space.mobile_searches import fbnet, ofa_mbv3, proxyless, single_path_nas
+from supernet.space.mobilenets import efficientnet, mnasnet, mobilenet_v2, mobilenet_v3
 from supernet.space.nasbench201 import NasBench201
+from supernet.space.published_mobile import of
 
-__all__ = ["darts", "micro", "micro_mobile", "nasbench201", "s1", "s2", "s3", "s4"]
+__all__ = [
+    "darts",
+    "efficientnet",
+    "fbnet",
+    "micro",
+    "micro_mobile",
+    "mnasnet",
+    "mobilenet_v2",
+    "mobilenet_v3",
+    "nasbench201",
+    "of",
+    "ofa_mbv3",
+    "proxyless",
+    "s1",
+    "s2",
+    "s3",
+    "s4",
+    "single_path_nas",
+]
 
 
 def __dir__() -> list[str]:

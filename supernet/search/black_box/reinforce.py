@@ -12,12 +12,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from supernet.estimation.limits import Limits
 from supernet.estimation.supernet_accuracy import SupernetScore
 from supernet.execution.modes import frozen_statistics
 from supernet.runtime.checkpoint import check_optimizer
 from supernet.runtime.errors import InputError
 from supernet.runtime.limits import Limit
 from supernet.runtime.seeding import generator
+from supernet.search.black_box.drawing import drawn_within
 from supernet.search.black_box.policies import Policy
 from supernet.search.black_box.random_search import best
 from supernet.search.black_box.rewards import Reward, quality
@@ -159,6 +161,8 @@ class ReinforceStrategy(Strategy):
         candidates: so many draws are judged in the end, and the best is the answer (ENAS); 0: the answer is the most
             likely architecture (TuNAS, ProxylessNAS).
         batches: on how many batches of validation data those are judged; None: on all of it.
+        limits: what architectures may cost: all draws keep them, and so does the answer. The policy learns from a draw
+            that was repaired as from others.
         seed: of the start and of all draws.
 
     Raises:
@@ -187,6 +191,7 @@ class ReinforceStrategy(Strategy):
         operation_warm_up: float = 0.0,
         candidates: int = 0,
         batches: int | None = None,
+        limits: Limits | None = None,
         seed: int = 0,
     ) -> None:
         if not 0.0 <= entropy < float("inf"):
@@ -212,7 +217,7 @@ class ReinforceStrategy(Strategy):
         self.baseline = Baseline(memory)
         self._pending: list[tuple[dict[str, tuple[str, ...]], float]] = []  # paths of the next step, and advantages
         self._gathered = 0  # validation batches that they come from
-        self._seed, self._steps, self._paths, self._judged = seed, 0, 0, 0
+        self._limits, self._seed, self._steps, self._paths, self._judged = limits, seed, 0, 0, 0
         self._like = torch.zeros(())
 
     def update(self, step: Step) -> None:
@@ -252,9 +257,11 @@ class ReinforceStrategy(Strategy):
     def finish(self, score: SupernetScore | None = None) -> Architecture:
         """Returns the most likely architecture, or the best of some draws where there is a score and it is to judge."""
         if score is None or not self._candidates:
-            return self.policy.most_likely()
-        streams = (generator(self._seed, _CANDIDATE_STREAM, number) for number in range(self._candidates))
-        drawn = dict.fromkeys(self.policy.sample(stream) for stream in streams)
+            likely = self.policy.most_likely()
+            if not self._limits or self._limits.fits(likely):
+                return likely
+            return self._limits.most_probable(self.policy.probabilities(), self.decisions)
+        drawn = dict.fromkeys(self._drawn(_CANDIDATE_STREAM, number) for number in range(self._candidates))
         return best(list(drawn), 1, score.on(self._batches))[0]
 
     def measures(self) -> dict[str, float]:
@@ -296,9 +303,12 @@ class ReinforceStrategy(Strategy):
         """Draws the next architecture of a stream; those of the network and those that are judged have one each."""
         if stream == _PATH_STREAM:
             self._paths += 1
-            return self.policy.sample(generator(self._seed, stream, self._paths))
+            return self._drawn(stream, self._paths)
         self._judged += 1
-        return self.policy.sample(generator(self._seed, stream, self._judged))
+        return self._drawn(stream, self._judged)
+
+    def _drawn(self, *key: int) -> Architecture:
+        return drawn_within(self._limits, self.decisions, self.policy.sample, self._seed, *key)
 
     @torch.no_grad()
     def _rewarded(self, step: Step, architecture: Architecture) -> float:

@@ -34,7 +34,8 @@ class Projection(Wrapper):
     """A gradient search in which decisions become final, one by one, by what the supernet loses without an option.
 
     A round decides about one edge of each kind of cell, in random order, and once all have their operation about the
-    inputs of one node of each kind (`kept_operation`, `kept_inputs`): 14 + 3 rounds for the cells of DARTS. They are
+    inputs of one node of each kind (`kept_operation`, `kept_inputs`): 14 + 3 rounds for the cells of DARTS. Open sizes
+    are decided as operations are. The rounds are
     spread evenly over the search: round r of R takes place before the first epoch with progress r / (R - 1) or more,
     the last one at the end. The authors' leave five epochs between two, so 80 for DARTS.
 
@@ -91,9 +92,7 @@ class Projection(Wrapper):
         # is open. The smallest number instead of 0 keeps it above what a round has removed, whose weight is 0.
         before = {n: w.clamp_min(torch.finfo(w.dtype).tiny) for n, w in self.strategy.expected().items()}
         strengths = {
-            name: weight * before[name]
-            if name in self._decided and self.decisions[name].role == "operation"
-            else weight
+            name: weight * before[name] if name in self._decided and self.decisions[name].role != "inputs" else weight
             for name, weight in self._project(before).items()
         }
         return argmax(self.space, self.decisions, strengths)
@@ -224,7 +223,7 @@ def _without(weights: Weights, decision: Decision, option: str) -> Weights:
 def _queue(decisions: Mapping[str, Decision], group: str, stream: torch.Generator) -> list[Decision]:
     """Lists the decisions of a kind of cell: its edges in random order, then its nodes in random order."""
     own = [d for d in decisions.values() if d.group == group]
-    edges = [d for d in own if d.role == "operation" and len(d.options) > 1]
+    edges = [d for d in own if d.role != "inputs" and len(d.options) > 1]
     nodes = [d for d in own if d.role == "inputs" and d.keep < len(d.options)]
     return [part[i] for part in (edges, nodes) for i in torch.randperm(len(part), generator=stream).tolist()]
 
@@ -236,7 +235,7 @@ def _check(strategy: GradientStrategy, batches: int | None) -> None:
         raise InputError("selection by perturbation needs a GradientStrategy, whose network runs all operations")
     with torch.no_grad():
         drawn = strategy.relax(0.0, 0)
-    open_ones = [n for n, d in strategy.decisions.items() if d.role == "operation" and len(d.options) > 1]
+    open_ones = [n for n, d in strategy.decisions.items() if d.role != "inputs" and len(d.options) > 1]
     if any(drawn[name].count_nonzero() < 2 for name in open_ones):
         raise InputError(
             "selection by perturbation leaves one operation out, and this relaxation draws one alone; use Softmax, and "

@@ -15,7 +15,7 @@ from supernet.experiments.exploration.picks_file import PicksFile
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from supernet.estimation.benchmark_tables import micro
-from supernet.estimation.costs import CostScore
+from supernet.estimation.space_costs import CostScore
 from supernet.estimation.supernet_accuracy import RecalibratedScore, SupernetScore
 from supernet.estimation.zero_cost.score import ZeroCostScore
 from supernet.runtime.report import RunReport

@@ -1,0 +1,90 @@
+"""Measured times in a job: a table as a cost, and what measures a network as that table was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from supernet.estimation.forms import Cost, Form
+from supernet.estimation.latency.machine import fingerprint
+from supernet.estimation.latency.measuring import measure
+from supernet.estimation.latency.reading import differences, read_latencies
+from supernet.estimation.latency.runtimes import EagerTorch, OnnxRuntime, Runtime
+from supernet.estimation.latency.table import KnownLatencies, LatencyTable, cost_of
+from supernet.estimation.parts import Recorded
+from supernet.runtime.errors import InputError
+from supernet.space.architecture import Architecture
+from supernet.space.choosers import Decided
+from supernet.space.operations import Operation
+
+LATENCY = "latency"
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """A table of measured times.
+
+    Args:
+        path: its file.
+        table: of parts, or of whole architectures.
+    """
+
+    path: Path
+    table: LatencyTable | KnownLatencies
+
+    def cost(self, recorded: Recorded) -> Form | Cost:
+        """The latency of the networks of a space, in milliseconds."""
+        return cost_of(self.table, recorded)
+
+    def why_not_measured(self) -> str:
+        """Why a network cannot be measured here as the table was; "" where it can."""
+        if not isinstance(self.table, LatencyTable) or not self.table.head.runtime:
+            return f"{self.path} does not say in which runtime it was measured"
+        if differing := differences(self.table.head, fingerprint()):
+            return f"{self.path} was measured elsewhere ({differing[0]})"
+        try:
+            self._runtime()
+        except InputError as error:
+            return str(error)
+        return ""
+
+    def measurer(
+        self, space: Any, shape: tuple[int, int, int], classes: int, factories: Mapping[str, Operation]
+    ) -> Callable[[Architecture], float]:
+        """What measures the network of an architecture in the table's runtime: architecture -> milliseconds.
+
+        Times are those of the machine's speed at the time of the table, which a sentinel tells.
+        """
+        assert isinstance(self.table, LatencyTable)
+        runtime, speed = self._runtime(), self.table.sentinel
+
+        def milliseconds(architecture: Architecture) -> float:
+            with torch.device("meta"):
+                network = space.network(Decided(architecture, factories), shape, classes)
+            return measure(network.eval(), shape, runtime, speed=speed).median
+
+        return milliseconds
+
+    def _runtime(self) -> Runtime:
+        assert isinstance(self.table, LatencyTable)
+        said = self.table.head.runtime
+        threads = int(said.get("threads", "1")) if said.get("threads", "1").isdigit() else 1
+        name = said.get("runtime", "")
+        if name == OnnxRuntime.name:
+            return OnnxRuntime(threads)
+        if name == EagerTorch.name:
+            return EagerTorch("cpu" if said.get("device") == "cpu" else "cuda", threads)
+        raise InputError(f"{self.path}: was measured in {name[:40] or 'an unknown runtime'}, which is not known here")
+
+
+def latencies_of(path: Path) -> Latencies:
+    """Reads a table.
+
+    Raises:
+        InputError: there is no such file, or it is no such table, in one line.
+    """
+    return Latencies(path, read_latencies(path))
