@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture, edge_name
-from supernet.space.published_mobile import MOBILE, MobileGenotype
+from supernet.space.published_mobile import MOBILE
 
 Pairs = tuple[tuple[str, int], ...]
 """The edges of one node, each (operation, number of the state that it reads), in the order of the original code."""
