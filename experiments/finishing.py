@@ -19,6 +19,7 @@ from .job import Job, from_table
 from .records.provenance import Invocation, recorded_seconds, settings_hash, short_hash, training_hash
 from .records.summary import VERSION, Finalist
 from .searching import search_name
+from .sizes import with_image_size
 
 
 def describe(job: Job, name: str, architecture: Architecture) -> Finalist:
@@ -61,7 +62,8 @@ def summary_head(job: Job, settings: Mapping[str, Any], asked: Invocation, found
     """
     best = _best(job, found)
     # As typed, so that a run is the same from whatever folder it went on, but with the sizes that the data gave.
-    used = {**settings, **{part: job.settings[part] for part in ("search", "retrain")}}
+    sized = with_image_size(settings, job.data)
+    used = {**sized, **{part: job.settings[part] for part in ("search", "retrain")}}
     searched = not settings["genotype"]
     epochs, accuracies = _search_epochs(job) if searched else (0, {})
     return {

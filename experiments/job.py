@@ -130,13 +130,14 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
     with named({f"runtime.engine={runtime['engine']}": None}):
         used = engine(runtime["engine"], device, checkpoint_cells=runtime["checkpoint_cells"])
     precision = _precision(runtime["precision"])
-    factories = {**OPERATIONS, **_own_operations(settings["operations"])}
+    factories = {**OPERATIONS, **own_operations(settings["operations"])}
     strategy, space = _strategy(settings), build(settings["space"], "space")
     chooser = replace(build(settings["chooser"], "chooser"), factories=factories)
     stages, monitor = _stages(settings["stages"]), build(settings["monitor"], "monitor")
     table = build(settings["table"], "table")
     data = build(settings["data"], "data")
-    settings, recipe, retrain_recipe, divided = _recipes(settings, data)
+    settings, recipe, retrain_recipe, divided = _recipes(sizes.with_image_size(settings, data), data)
+    space = build(settings["space"], "space")  # in the size of the images, where it leaves that to them
     shape, classes, seed = data.shape, len(data.classes), settings["seed"]
     resolved = resolve_stages(stages, space, recipe, shape, classes)
     final = FinalNetwork(_retrain_space(settings, space.name), shape, classes, factories, used, seed)
@@ -236,7 +237,7 @@ def _stages(nodes: list[Any]) -> list[Stage]:
     return stages
 
 
-def _own_operations(nodes: dict[str, Any]) -> dict[str, Any]:
+def own_operations(nodes: dict[str, Any]) -> dict[str, Any]:
     """Returns factories by name; a yaml names the factory itself, with `_partial_` or without."""
     for name, node in nodes.items():
         if not isinstance(node, dict) or "_target_" not in node:

@@ -4,11 +4,12 @@
 `supernet.tables` what is known of architectures, `supernet.scores` and `supernet.explorers` what judges them and what
 proposes them. `find` searches, `explore` tries architectures one after the other, `restore` brings a trained supernet
 back for that, `pareto` asks it for the best architecture at each cost, `subnetwork` takes one out of it; `train` makes
-a model, `judge` tests it, `load` reads one from a file.
+a model, `judge` tests it, `load` reads one from a file, `export` writes one for another runtime.
 """
 
 from supernet import data, explorers, scores
 from supernet.api import find, judge, train
+from supernet.deployment.exporting import export
 from supernet.deployment.loading import load
 from supernet.estimation import benchmark_tables as tables
 from supernet.estimation.scores import Measured
@@ -46,6 +47,7 @@ __all__ = [
     "data",
     "explore",
     "explorers",
+    "export",
     "find",
     "judge",
     "load",

@@ -20,6 +20,7 @@ from supernet.data.batches import Source
 from supernet.data.dataset import Data
 from supernet.data.splits import hold_out, search_halves
 from supernet.deployment.bundle import NAME
+from supernet.deployment.onnx_predictor import OnnxPredictor
 from supernet.deployment.predictor import Predictor
 from supernet.estimation.forms import Cost, Form
 from supernet.estimation.limits import Limits
@@ -38,7 +39,7 @@ from supernet.space.choosers import Undecided
 from supernet.space.operations import OPERATIONS, Operation
 from supernet.space.supernet import Supernet
 from supernet.space.survey import random_cell
-from supernet.training.evaluation import evaluate
+from supernet.training.evaluation import evaluate, evaluate_probabilities
 from supernet.training.from_scratch import FinalNetwork, train_from_scratch
 from supernet.training.lengths import batch_size_for
 from supernet.training.loop import Recipe
@@ -281,11 +282,13 @@ def _divided(data: Data, held_out: float, seed: int) -> tuple[Source, Source | N
     return images, valid
 
 
-def judge(model: Predictor, data: Data, *, task: Task = CLASSIFICATION, batch_size: int = 64) -> Averages:
+def judge(
+    model: Predictor | OnnxPredictor, data: Data, *, task: Task = CLASSIFICATION, batch_size: int = 64
+) -> Averages:
     """Tests a model on the test images. They can be opened once for each data set read: judge at the end.
 
     Args:
-        model: what `train` or `load` gave.
+        model: what `train` or `load` gave; an exported one, too.
         data: whose test images are opened.
         task: what is judged; the one that the model was trained for.
         batch_size: images at once.
@@ -313,9 +316,12 @@ def judge(model: Predictor, data: Data, *, task: Task = CLASSIFICATION, batch_si
     if model.classes != data.classes:
         own, other = (", ".join(classes)[:60] for classes in (model.classes, data.classes))
         raise InputError(f"model: its classes are {own}, those of the data {other}; judge it by data of its own")
+    images = data.test.open()
+    if isinstance(model, OnnxPredictor):
+        return evaluate_probabilities(model.probabilities, images, data.augmentation, batch_size=batch_size, task=task)
     device = next(model.network.parameters()).device
-    images = data.test.open().to(device)
-    return evaluate(model.network, images, model.augmentation, batch_size=batch_size, device=device, task=task)
+    normalised = replace(data.augmentation, mean=model.augmentation.mean, std=model.augmentation.std)
+    return evaluate(model.network, images.to(device), normalised, batch_size=batch_size, device=device, task=task)
 
 
 def _fitted(

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from supernet.data.dataset import Data
 from supernet.data.reading import hashed
+from supernet.deployment.onnx_predictor import OnnxPredictor
 from supernet.deployment.predictor import Predictor
 from supernet.execution.precision import numerics_settled
 from supernet.runtime.checkpoint import IMAGES
@@ -45,7 +46,7 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "data": (Data, "images, such as supernet.data.digits()"),
     "method": (Method | None, "a method, such as supernet.methods.pc_darts()"),
     "architecture": (Architecture, "an architecture, found or supernet.published"),
-    "model": (Predictor, "a model that supernet.train or supernet.load gave"),
+    "model": (Predictor | OnnxPredictor, "a model that supernet.train or supernet.load gave"),
     "epochs": (int | None, "a whole number"),
     "held_out": (int | float, "a share below 1, such as 0.1, or 0"),
     "seed": (int, f"a whole number from 0 to {2**32 - 1}"),

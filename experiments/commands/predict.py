@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from supernet.deployment.loading import load
-from supernet.deployment.predictor import labelled
+from supernet.deployment.results import labelled
 from supernet.runtime.text import printable
 
 from ..console import command
@@ -20,7 +20,7 @@ from ..console import command
 def main() -> None:
     """Runs the command `supernet-predict`."""
     parser = argparse.ArgumentParser(prog="supernet-predict", description="Class probabilities of images.")
-    parser.add_argument("model", help="a run directory or its model.safetensors")
+    parser.add_argument("model", help="a run directory, its model.safetensors, or a model.onnx")
     parser.add_argument("images", nargs="+", help="image files, and folders: all images in and below them")
     parser.add_argument(
         "--top", type=int, default=3, choices=range(1, 6), metavar="N", help="how many classes: 1 to 5 (default 3)"

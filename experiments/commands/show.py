@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from supernet.deployment.bundle import NAME
-from supernet.deployment.loading import load
+from supernet.deployment.loading import load_network
 from supernet.estimation.costs import macs, parameters
 from supernet.genotypes.drawing import cell_kinds, extent, save_drawings, state_name, to_dot
 from supernet.genotypes.literature import PUBLISHED
@@ -59,7 +59,7 @@ def show(given: argparse.Namespace) -> None:
     run = Path(given.genotype) if is_folder(given.genotype) else None
     sized = any(v is not None for v in (given.channels, given.cells, given.classes)) or given.stem == "imagenet"
     if run and is_file(run / NAME) and not sized:
-        predictor = load(run / NAME)
+        predictor = load_network(run / NAME)
         shape, what = predictor.shape, f"the trained network in {given.genotype}"
         costs = parameters(predictor.network), macs(predictor.network, shape)
     elif run and not sized and (recorded := _recorded(run)) is not None:

@@ -44,7 +44,7 @@ def material_of(
     Raises:
         InputError: the run is none, is not finished, searched nothing, or its directory could do harm.
     """
-    settings = _settings(run, words, folders)
+    settings = recorded_settings(run, words, folders)
     if settings["genotype"]:
         raise InputError(f"{run}: searched nothing (genotype=...), so that it has no supernet; give a run that did")
     job = prepare(settings, run, interruption)
@@ -58,7 +58,17 @@ def material_of(
     return Material(final.space, limits, final.shape, final.classes, table, final.factories, job, restored)
 
 
-def _settings(run: Path, words: Sequence[str], folders: Sequence[Path]) -> dict[str, Any]:
+def recorded_settings(run: Path, words: Sequence[str], folders: Sequence[Path]) -> dict[str, Any]:
+    """The settings of a finished run, checked as `resume=` checks them.
+
+    Args:
+        run: its folder.
+        words: of the command line, for the settings of the machine, and recorded ones that the person vouches for.
+        folders: of settings of the user's own.
+
+    Raises:
+        InputError: the run is none, is not finished, or its directory could do harm.
+    """
     flags = [f"--config-dir={folder}" for folder in folders]
     try:
         began = resume.start([f"resume={run}", *words, *flags])

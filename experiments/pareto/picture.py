@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -21,7 +23,7 @@ def draw(front: Front, title: str, limit: float | None = None) -> Figure:
     axes = figure.add_subplot()
     unit, letters = scale(front.cost, max(point.cost for point in front.tried))
     tried = front.tried[:_MOST]
-    dots = {"ms": 4, "mew": 0, "alpha": 0.45, "color": _TRIED, "label": f"{len(front.tried):,} judged"}
+    dots: dict[str, Any] = {"ms": 4, "mew": 0, "alpha": 0.45, "color": _TRIED, "label": f"{len(front.tried):,} judged"}
     axes.plot([p.cost / unit for p in tried], [p.score for p in tried], "o", **dots)
     costs, scores = [p.cost / unit for p in front.points], [p.score for p in front.points]
     right = max(p.cost for p in front.tried) / unit

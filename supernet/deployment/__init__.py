@@ -2,6 +2,8 @@
 
 from supernet.deployment.bundle import save_bundle
 from supernet.deployment.loading import load
-from supernet.deployment.predictor import Predictor, Probabilities, Result, image_files, labelled
+from supernet.deployment.pictures import image_files
+from supernet.deployment.predictor import Predictor
+from supernet.deployment.results import Probabilities, Result, labelled
 
 __all__ = ["Predictor", "Probabilities", "Result", "image_files", "labelled", "load", "save_bundle"]

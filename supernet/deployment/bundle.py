@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from supernet.data.augmentation import Augmentation
+from supernet.deployment.description import Description, settings_of
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import replacing
 from supernet.runtime.reading import is_file
@@ -58,21 +58,13 @@ def save_bundle(
     Raises:
         OSError: the file cannot be written.
     """
-    described = {
-        "format": FORMAT,
-        "version": VERSION,
-        "space": {"name": space.name, "settings": asdict(_without_auxiliary(space))},
-        "genotype": json.loads(architecture.to_json()),
-        "classes": list(classes),
-        "shape": list(shape),
-        "normalisation": {"mean": list(augmentation.mean), "std": list(augmentation.std)},
-        "preparation": asdict(augmentation.preparation),
-        "provenance": dict(provenance),
-    }
+    described = Description(
+        space.name, settings_of(space), architecture, tuple(classes), shape, augmentation, provenance
+    )
     state = {
         n: v.detach().cpu().contiguous() for n, v in network.state_dict().items() if not n.startswith("auxiliary.")
     }
-    text = json.dumps(described)
+    text = json.dumps({"format": FORMAT, "version": VERSION, **described.plain()})
     with replacing(path) as file:
         file.write(_serialised(state, {KEY: text, CHECKSUM: _checksum(text, state)}))
 
@@ -130,7 +122,3 @@ def _checksum(description: str, state: Mapping[str, Tensor]) -> str:
         digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode("utf-8"))
         digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _without_auxiliary(space: Any) -> Any:
-    return replace(space, auxiliary=False) if any(f.name == "auxiliary" for f in fields(space)) else space

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,15 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from supernet.data.augmentation import Augmentation
-from supernet.data.images import Preparation
 from supernet.deployment.bundle import NAME, read_bundle
+from supernet.deployment.description import Description, check_genotype, incomplete, understood
+from supernet.deployment.onnx_predictor import OnnxPredictor
 from supernet.deployment.predictor import Predictor
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder
-from supernet.runtime.text import printable
 from supernet.space import SPACES, Space
-from supernet.space.architecture import Architecture, Decision
+from supernet.space.architecture import Decision
 from supernet.space.choices import NumberChoice
 from supernet.space.choosers import NO_OPERATIONS, Chooser, Decided
 from supernet.space.operations import OPERATIONS, Operation, Site
@@ -30,11 +27,12 @@ _MOST_MODULES = 10_000  # besides ten for each tensor: skip connections and pool
 
 def load(
     path: str | Path, *, space: type[Space] | None = None, factories: Mapping[str, Operation] = OPERATIONS
-) -> Predictor:
+) -> Predictor | OnnxPredictor:
     """Loads a trained network, ready for use.
 
     Args:
-        path: a file that `save_bundle` or `Predictor.save` has written, or the directory of a run that holds one.
+        path: a file that `save_bundle` or `Predictor.save` has written, or the directory of a run that holds one; or a
+            file .onnx that `supernet.export` has written.
         space: the class of the network's space; needed only for a space of your own.
         factories: what builds each operation, by name; needed only for operations of your own.
 
@@ -47,82 +45,43 @@ def load(
     The example of `Predictor` saves a model and loads it.
     """
     path = Path(path)
+    if path.suffix.lower() == ".onnx" and not is_folder(path):
+        return OnnxPredictor(path)
+    return load_network(path, space=space, factories=factories)
+
+
+def load_network(
+    path: Path, *, space: type[Space] | None = None, factories: Mapping[str, Operation] = OPERATIONS
+) -> Predictor:
+    """Loads a trained network of PyTorch, as `load` does."""
+    if path.suffix.lower() == ".pt2" and not is_folder(path):
+        raise InputError(f"{path}: a program for torch.export.load; supernet reads .safetensors and .onnx")
     path = path / NAME if is_folder(path) else path
     described, state = read_bundle(path)
-    made = _understood(described, space, path)
+    made = understood(described, path)
+    built = _make_space(space, made, path)
+    check_genotype(made, path)
     choose = Decided(made.architecture, factories)
     try:
         with torch.device("meta"):  # takes no memory, whatever sizes the file names
             bounded = _Bounded(choose, len(state), path)
-            _require_fit(made.space.network(bounded, made.shape, len(made.classes)), state, path)
+            _require_fit(built.network(bounded, made.shape, len(made.classes)), state, path)
     except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: no network can be built from its description ({reason})") from None
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn, only to be replaced
-        network = made.space.network(choose, made.shape, len(made.classes))
+        network = built.network(choose, made.shape, len(made.classes))
     network.load_state_dict(dict(state))
     return Predictor(
         network.eval(),
-        space=made.space,
+        space=built,
         architecture=made.architecture,
         classes=made.classes,
         shape=made.shape,
         augmentation=made.augmentation,
         provenance=made.provenance,
-    )
-
-
-@dataclass(frozen=True)
-class _Description:
-    """What a file says of its network, checked."""
-
-    space: Space
-    architecture: Architecture
-    classes: tuple[str, ...]
-    shape: tuple[int, int, int]
-    augmentation: Augmentation
-    provenance: dict[str, Any]
-
-
-def _understood(described: Mapping[str, Any], space: type[Space] | None, path: Path) -> _Description:
-    """The parts of a description. Raises InputError where one is missing, malformed or does not fit the others."""
-    try:
-        settings = described["space"]
-        architecture = Architecture.from_json(json.dumps(described["genotype"]), origin=f"{path}: genotype")
-        classes = tuple(described["classes"])
-        channels, height, width = described["shape"]
-        normalisation = described["normalisation"]
-        prepared = Preparation.from_plain(described.get("preparation", {}))  # older files have none
-        mean, std = (tuple(map(float, normalisation[key])) for key in ("mean", "std"))
-        augmentation = Augmentation(mean, std, preparation=prepared)
-        provenance = dict(described["provenance"])
-        made = _make_space(space, str(settings["name"]), dict(settings["settings"]), path)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        if isinstance(error, InputError):
-            raise InputError(error if printable(path) in str(error) else f"{path}: {error}") from None
-        raise InputError(
-            f"{path}: its description is incomplete or damaged ({type(error).__name__}: {error})"
-        ) from None
-    shape = (channels, height, width)
-    if architecture.space != settings["name"]:
-        raise InputError(f"{path}: its genotype is of space {architecture.space!r}, not of {settings['name']!r}")
-    if not _go_together(described["classes"], shape, augmentation):
-        raise InputError(f"{path}: {len(classes)} classes, shape {shape} and normalisation do not go together")
-    return _Description(made, architecture, classes, shape, augmentation, provenance)
-
-
-def _go_together(classes: Any, shape: Sequence[Any], augmentation: Augmentation) -> bool:
-    """Whether names are a list of text, sides are whole numbers and each channel has a sound mean and deviation."""
-    return (
-        isinstance(classes, list)
-        and len(classes) >= 2
-        and all(isinstance(name, str) for name in classes)
-        and all(type(side) is int and 1 <= side < 1 << 20 for side in shape)
-        and len(augmentation.mean) == len(augmentation.std) == shape[0]
-        and all(map(math.isfinite, (*augmentation.mean, *augmentation.std)))
-        and min(augmentation.std) > 0
     )
 
 
@@ -162,17 +121,20 @@ class _Bounded:
             raise InputError(f"{self.path}: its tensors do not fit its description, whose network is larger")
 
 
-def _make_space(space: type[Space] | None, name: str, settings: dict[str, Any], path: Path) -> Space:
+def _make_space(space: type[Space] | None, described: Description, path: Path) -> Space:
+    name = described.space
     kind = space or SPACES.get(name)
     if kind is None:
         raise InputError(f"{path}: space {name!r} is unknown; known: {', '.join(SPACES)}; pass your own as space=")
     if kind.name != name:
         raise InputError(f"{path}: a network of space {name!r}, but space= is {kind.name!r}")
     known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    if unknown := sorted(set(settings) - known):
+    if unknown := sorted(set(described.settings) - known):
         raise InputError(f"{path}: setting {unknown[0]!r} is unknown to space {name!r}")
-    plain = {key: _tuples(value) for key, value in settings.items()}
-    return kind(**plain)
+    try:
+        return kind(**{key: _tuples(value) for key, value in described.settings.items()})
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise incomplete(error, path) from None
 
 
 def _tuples(value: Any) -> Any:

@@ -53,3 +53,32 @@ def evaluate(
         tally = sum(tallies[1:], tallies[0])
     scores = dict(task.scores(tally))
     return replace(meter.read(), score=scores.pop(task.score), others=scores, chance=task.chance(tally))
+
+
+def evaluate_probabilities(
+    probabilities: Callable[[Tensor], Tensor],
+    source: Source,
+    augmentation: Augmentation,
+    *,
+    batch_size: int,
+    task: Task,
+) -> Averages:
+    """Measures, as `evaluate` does, a model that normalises images itself, such as an exported one.
+
+    Args:
+        probabilities: maps pixels (batch, channels, height, width), floats in [0, 255], to (batch, classes) on the CPU.
+        source: the labelled images.
+        augmentation: that of the data: what it cuts away of an image is cut away, its normalisation is not applied.
+        batch_size: images at once.
+        task: what is measured; it is given logarithms of the probabilities in place of logits.
+
+    Returns:
+        The averages, with all of the task's scores.
+    """
+    channels = len(augmentation.mean)
+    levels = replace(augmentation, mean=(0.0,) * channels, std=(1 / 255,) * channels)
+
+    def logits(pixels: Tensor) -> Tensor:
+        return probabilities(pixels).clamp_min(torch.finfo(torch.float32).tiny).log()
+
+    return evaluate(logits, source, levels, batch_size=batch_size, device=torch.device("cpu"), task=task)

@@ -138,3 +138,29 @@ def test_micro_tells_cells_apart_and_has_a_trap():
     collapsed = scores["|skip_connect~0|+|skip_connect~0|skip_connect~1|"]["digits_test"]
     assert best > 90 > 60 > collapsed
     assert max(row["digits_test"] for cell, row in scores.items() if "conv" not in cell) < 60
+
+
+def test_a_file_that_counts_the_cells_of_another_table(tmp_path):
+    (tmp_path / "t.csv").write_text(TEXT.replace(",x,", ",,"))
+    (tmp_path / "times.csv").write_text("index,ms\n1,2.5\n0,4.0\n")
+    times = read_table(tmp_path / "times.csv", ["ms"], read_table(tmp_path / "t.csv", ["top"]))
+    assert times(from_string(CELL)).values == {"ms": 4.0}
+    assert times(from_string("|none~0|+|none~0|none~1|")).values == {"ms": 2.5}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("index,ms\n2,1\n", "row 0: index='2': needs a whole number from 0 to 1"),
+        ("index,ms\n0,1\n-1,1\n", "row 1: index='-1'"),
+        ("index,ms\n\u0661,1\n", "needs a whole number"),
+        ("index,ms\n" + "9" * 5000 + ",1\n", "needs a whole number"),
+        ("index,ms\n1,1\n1,2\n", "is there twice"),
+        ("arch,ms\n|none~0|,1\n", "has no column 'index'"),
+    ],
+)
+def test_indices_that_are_none(tmp_path, content, says):
+    (tmp_path / "t.csv").write_text(TEXT.replace(",x,", ",,"))
+    (tmp_path / "times.csv").write_text(content)
+    with pytest.raises(InputError, match=says):
+        read_table(tmp_path / "times.csv", ["ms"], read_table(tmp_path / "t.csv", ["top"]))

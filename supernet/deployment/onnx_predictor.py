@@ -1,0 +1,86 @@
+"""Uses a network that was exported to ONNX: the same calls and the same answers as for a model of PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from supernet.deployment.deployable import IMAGES, PROBABILITIES, first_line
+from supernet.deployment.onnx_files import read_onnx
+from supernet.deployment.onnx_graphs import session
+from supernet.deployment.pictures import Images, Pictures, classified
+from supernet.deployment.results import Result
+from supernet.runtime.errors import InputError
+
+
+class OnnxPredictor:
+    """A network in an ONNX file, run by ONNX Runtime on the processor: call it with images, as a `Predictor`.
+
+    `supernet.load` returns one for a file with the ending .onnx.
+
+    Args:
+        path: a file that `supernet.export` has written; it may come from anywhere.
+        threads: how many compute.
+
+    Raises:
+        InputError: a package is missing, or the file is anything else or damaged, in one line.
+
+    The example of `supernet.export` writes a file and loads it.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int = 1) -> None:
+        raw, self.description, self.export = read_onnx(Path(path))
+        try:
+            self._session = session(raw, threads)
+        except InputError as error:
+            raise InputError(f"{path}: {str(error).removeprefix('model: ')}") from None
+        self.classes, self.shape = self.description.classes, self.description.shape
+        self.architecture, self.augmentation = self.description.architecture, self.description.augmentation
+        self.provenance = dict(self.description.provenance)
+
+    def __repr__(self) -> str:
+        precision = self.export.get("precision")
+        return f"OnnxPredictor({precision}, {len(self.classes)} classes, images {self.shape}, {self.provenance})"
+
+    def __call__(self, images: Images | Sequence[Images]) -> list[Result]:
+        """Classifies images.
+
+        Args:
+            images: in all the forms that `Predictor` takes.
+
+        Returns:
+            One result for each image, in their order.
+
+        Raises:
+            InputError: an image is not understood, in one line.
+        """
+        pictures = Pictures(self.shape, self.augmentation.preparation)
+        return classified(pictures.batches(images), self.probabilities, self.classes)
+
+    def probabilities(self, pixels: Tensor) -> Tensor:
+        """Runs the graph.
+
+        Args:
+            pixels: (N, channels, height, width), floats in [0, 255].
+
+        Returns:
+            The probabilities (N, classes).
+
+        Raises:
+            InputError: ONNX Runtime cannot run the graph, such as for want of memory.
+        """
+        try:
+            given = np.ascontiguousarray(pixels.float().numpy())
+            (answers,) = self._session.run([PROBABILITIES], {IMAGES: given})
+        except Exception as error:  # the runtime's exceptions have no common class of their own
+            raise InputError(f"model: ONNX Runtime cannot run it ({first_line(error)})") from None
+        return torch.from_numpy(np.asarray(answers))
+
+    def program(self, pixels: Tensor) -> Callable[[], object]:
+        """A function that runs the graph once on these pixels and does nothing else, for one who measures its time."""
+        given = {IMAGES: np.ascontiguousarray(pixels.float().numpy())}
+        return lambda: self._session.run([PROBABILITIES], given)
