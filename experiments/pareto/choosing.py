@@ -51,8 +51,11 @@ def chosen(asked: Asked, front: Front, limit: float, weights: bool, console: Con
     if weights:
         known |= _take_weights(asked, best.architecture, folder, console)
     write_json(folder / NETWORK, known)
-    train = f"supernet retrains it with the settings of the run and genotype={folder / GENOTYPE}"
-    say(f"Written: {folder}. {'It needs no training to be used; ' if weights else ''}{train}", console)
+    model = f" and {NAME}" if weights else ""
+    say(
+        f"Written: {GENOTYPE}{model} in {folder}. With the settings of the run, genotype={folder / GENOTYPE} trains it",
+        console,
+    )
 
 
 def _measured(

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from supernet.runtime.text import printable
 from supernet.search.black_box.fronts import Front
 
-from .units import scale, title as axis_title
+from .units import scale
+from .units import title as axis_title
 
 _TRIED, _FRONT, _LIMIT = "#9E9E9E", "#0072B2", "#D55E00"  # Okabe and Ito's, which the colour-blind can tell apart
 _MOST = 20_000  # dots
