@@ -220,7 +220,7 @@ class ReinforceStrategy(Strategy):
         self._pending: list[tuple[dict[str, tuple[str, ...]], float]] = []  # paths of the next step, and advantages
         self._gathered = 0  # validation batches that they come from
         self._limits, self._seed, self._steps, self._paths, self._judged = limits, seed, 0, 0, 0
-        self._like = torch.zeros(())
+        self._like, self._ranking = torch.zeros(()), list[Architecture]()
 
     def update(self, step: Step) -> None:
         """Judges some paths on the validation batch; once there are enough, the policy takes a step."""
@@ -265,7 +265,12 @@ class ReinforceStrategy(Strategy):
                 return likely
             return self._limits.most_probable(self.policy.probabilities(), self.decisions)
         drawn = dict.fromkeys(self._drawn(_CANDIDATE_STREAM, number) for number in range(self._candidates))
-        return best(list(drawn), 1, score.on(self._batches))[0]
+        self._ranking = best(list(drawn), len(drawn), score.on(self._batches))
+        return self._ranking[0]
+
+    def runners_up(self) -> Sequence[Architecture]:
+        """The other draws that the last `finish` has judged, the best first."""
+        return self._ranking[1:]
 
     def measures(self) -> dict[str, float]:
         """Learning rate, baseline, and the entropy of the draws that lead to the most likely architecture."""
