@@ -61,7 +61,7 @@ def with_batches(settings: Mapping[str, Any], data: Data, divided: Parts | None 
 def with_image_size(settings: Mapping[str, Any], shape: Sequence[int]) -> dict[str, Any]:
     """Returns the settings with the space's `image_size: null` replaced by the shorter side of the images.
 
-    `shape` is their (channels, height, width). A space that resizes images to `resolutions` of its own is left as it is.
+    `shape` is their (channels, height, width). A space that resizes images to `resolutions` of its own stays as it is.
     """
     node = settings["space"]
     if not isinstance(node, dict) or node.get("image_size", 0) is not None or node.get("resolutions"):

@@ -81,7 +81,7 @@ def block_lines(blocks: Sequence[PlacedBlock]) -> list[str]:
     """
     if not blocks:
         return []
-    rows = [("block", "in", "inside", "out", "kernel", "stride", "squeeze", "activation")]
+    rows: list[tuple[str, ...]] = [("block", "in", "inside", "out", "kernel", "stride", "squeeze", "activation")]
     for block in blocks:
         form = block.form
         if form is None:

@@ -8,7 +8,6 @@ from supernet.experiments.instantiate import build
 
 from supernet.space import spaces
 
-
 SPACES = sorted({*spaces.__all__} - {"of"})  # `of` finds the space of a published network
 
 
