@@ -17,6 +17,7 @@ from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
 
 from .job import Job, from_table
+from .measuring import measured_for_summary
 from .records.provenance import Invocation, recorded_seconds, settings_hash, short_hash, training_hash
 from .records.summary import VERSION, Finalist
 from .searching import search_name
@@ -92,6 +93,7 @@ def summary_head(job: Job, settings: Mapping[str, Any], asked: Invocation, found
         "search_train_accuracy": accuracies.get("train"),
         "search_valid_accuracy": accuracies.get("valid"),
         "genotype": found.genotype,
+        **measured_for_summary(job.directory),
         "table_best": best,
         "table_regret": {c: _minus(value, found.table[c]) for c, value in best.items()},
     }

@@ -71,7 +71,6 @@ class Job:
         final: how the networks of genotypes are built.
         retrain_recipe: how they are trained; None: they are not.
         table: what is known of architectures; None: nothing.
-        limits: what the final network may cost.
         task: what is learnt and judged.
     """
 
@@ -86,7 +85,6 @@ class Job:
     final: FinalNetwork
     retrain_recipe: Recipe | None
     table: Score | None
-    limits: Limits
     task: Task = CLASSIFICATION
 
     @property
@@ -96,6 +94,11 @@ class Job:
     @property
     def seed(self) -> int:
         return self.template.seed
+
+    @property
+    def limits(self) -> Limits | None:
+        """What the final network may cost."""
+        return self.search.limits
 
     def run(self, name: str) -> Run:
         """Where a step of this name reports and saves."""
@@ -163,7 +166,6 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         final=final,
         retrain_recipe=retrain_recipe,
         table=table,
-        limits=limits,
     )
     from_table(job, random_cell(job, 0))  # a table of another space shows now and not after an epoch
     return job
@@ -278,11 +280,12 @@ def random_cell(job: Job, number: int) -> Architecture:
 
 def check_limits(job: Job, architecture: Architecture) -> None:
     """Raises InputError where an architecture that was given, and not searched, costs more than the limits."""
-    for name, value in job.limits.of(architecture).items():
-        if value > job.limits.most[name]:
+    limits = job.limits
+    for name, value in ({} if limits is None else limits.of(architecture)).items():
+        if limits is not None and value > limits.most[name]:
             raise InputError(
-                f"limits.{name}={job.limits.most[name]:,g}: genotype={job.settings['genotype']} has {value:,.6g}; "
-                "allow more, or give another one"
+                f"limits.{name}={limits.most[name]:,g}: genotype={job.settings['genotype']} has {value:,.6g}; allow "
+                "more, or give another one"
             )
 
 
