@@ -25,7 +25,7 @@ from ..exploration.material import Material
 from ..instantiate import named
 from ..latencies import LATENCY, latencies_of
 from ..records.provenance import short_hash
-from .choosing import chosen
+from .choosing import check_wanted, chosen
 from .writing import Asked, write
 
 SCORES = ("supernet", "recalibrated")
@@ -75,11 +75,13 @@ def ask(words: Words, interruption: Interruption) -> None:
     costs, cost = material.limits.costs, _cost(words, material)
     output = words.output or words.run / _FOLDER / cost
     _check_output(output)
+    path = table or material.job_for("supernet-pareto").settings["costs"].get(LATENCY)
+    latencies = latencies_of(Path(path)) if isinstance(path, str) else None
+    asked = Asked(words.run, material, costs, cost, words.score, words.seed, output, latencies)
+    if words.at_most is not None:
+        check_wanted(asked, words.at_most, words.weights)
     output.mkdir(parents=True, exist_ok=True)
     with locked(output):
-        path = table or material.job_for("supernet-pareto").settings["costs"].get(LATENCY)
-        latencies = latencies_of(Path(path)) if isinstance(path, str) else None
-        asked = Asked(words.run, material, costs, cost, words.score, words.seed, output, latencies)
         front = _front(words, asked, interruption, console)
         write(asked, front, words.at_most, console)
         if words.at_most is not None:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from supernet.deployment.bundle import NAME, save_bundle
+from supernet.estimation.limits import Limits
 from supernet.genotypes.drawing import save_drawings
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import check_directory
@@ -58,6 +59,22 @@ def chosen(asked: Asked, front: Front, limit: float, weights: bool, console: Con
     )
 
 
+def check_wanted(asked: Asked, limit: float, weights: bool) -> None:
+    """Finds before anything is judged what cannot be: a limit that nothing keeps, weights of smaller networks."""
+    material = asked.material
+    _, least = Limits(asked.costs, {}).cheapest(asked.cost, material.decisions)
+    if limit < least:
+        raise InputError(
+            f"--at-most {limit:g}: no architecture costs so little ({asked.cost}); the cheapest has {least:.6g}"
+        )
+    assert material.restored is not None
+    if weights and _plain(material.restored.space) != _plain(material.space):
+        raise InputError(
+            "--weights: the networks of this run's supernet are of another size than its final ones, which the limit "
+            "is for; leave it out, and train the network"
+        )
+
+
 def _measured(
     asked: Asked, front: Front, limit: float, latencies: Latencies, console: Console
 ) -> tuple[Point, Sequence[Trial]]:
@@ -89,11 +106,6 @@ def _take_weights(asked: Asked, architecture: Architecture, folder: Path, consol
     """Writes the network with the supernet's weights as a model file, and says what its accuracy is."""
     material, job = asked.material, asked.material.job_for("--weights")
     assert material.restored is not None
-    if _plain(material.restored.space) != _plain(material.space):
-        raise InputError(
-            "--weights: the networks of this run's supernet are smaller than its final ones, which the limit is for; "
-            f"train {folder / GENOTYPE} instead"
-        )
     data, space = job.data, material.space
     taken = subnetwork(material.restored, architecture, classes=material.classes, factories=material.factories)
     images = data.test.open().to(job.device)

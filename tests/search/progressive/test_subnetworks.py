@@ -9,11 +9,13 @@ from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Resident
 from supernet.estimation.problem import SearchProblem
 from supernet.estimation.supernet_accuracy import RecalibratedScore
+from supernet.execution.modes import evaluating, recalibrated
 from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
 from supernet.search.black_box.random_search import UniformStrategy
 from supernet.search.progressive.restoring import Restored
 from supernet.search.progressive.subnetworks import subnetwork
+from supernet.space.architecture import one_path
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
 from supernet.space.mobile import Mobile, Stage
@@ -74,9 +76,6 @@ def test_logits_are_those_of_the_supernet_and_statistics_those_of_the_images():
     restored.problem.supernet.double()
     architecture = candidates_of(SPACES["nested"], decisions=restored.decisions).random(Random(1))
     taken = subnetwork(restored, architecture, classes=3, images=200, batch_size=200)
-    from supernet.execution.modes import evaluating, recalibrated
-    from supernet.space.architecture import one_path
-
     supernet = restored.problem.supernet
     weights = one_path(architecture, supernet.decisions, dtype=torch.float64)
     augmentation, train = restored.problem.augmentation, restored.problem.train
