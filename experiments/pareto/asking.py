@@ -11,7 +11,6 @@ from typing import Any
 from rich.console import Console
 
 from supernet.estimation.scores import Score
-from supernet.estimation.space_costs import COUNTED
 from supernet.estimation.supernet_accuracy import RecalibratedScore, SupernetScore
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import check_directory, locked
@@ -29,7 +28,7 @@ from .choosing import check_wanted, chosen
 from .writing import Asked, write
 
 SCORES = ("supernet", "recalibrated")
-_FOLDER = "pareto"
+_FOLDER, _USUAL = "pareto", "macs"
 _FILES = ("front.csv", "front.svg")
 
 
@@ -91,7 +90,7 @@ def ask(words: Words, interruption: Interruption) -> None:
 def _cost(words: Words, material: Material) -> str:
     costs = material.limits.costs
     measured = costs.knows(LATENCY)
-    cost = words.cost or (LATENCY if measured else COUNTED[1])
+    cost = words.cost or (LATENCY if measured else _USUAL)
     if cost == LATENCY and not measured:
         raise InputError("--cost latency: needs --latency FILE, a table of measured times that supernet-latency makes")
     try:

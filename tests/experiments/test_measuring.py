@@ -7,7 +7,7 @@ from common import composed, tiny
 from supernet.experiments import job as job_module
 from supernet.experiments.job import prepare
 from supernet.experiments.latencies import Latencies
-from supernet.experiments.measuring import MEASURED, measured_for_summary
+from supernet.experiments.measuring import MEASURED, measured_for_summary, winner_of
 from supernet.experiments.searching import search_cell
 
 from supernet.estimation.latency.table import LatencyTable, Row
@@ -17,10 +17,17 @@ from supernet.estimation.space_costs import SpaceCosts
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
 from supernet.runtime.report import Silent
+from supernet.search.loop import Searched
 from supernet.space.architecture import Architecture
+from supernet.space.survey import candidates_of
 
-SAMPLED = ["space=micro", "method=spos", "strategy.explorer.population=4", "strategy.candidates=40"]
-SAMPLED += ["strategy.finalists=4", "strategy.batches=1"]
+SAMPLED = [
+    "space=micro",
+    "method=random_search",
+    "strategy.candidates=40",
+    "strategy.finalists=4",
+    "strategy.batches=1",
+]
 GRADIENT = ["space=micro", "method=darts"]
 
 
@@ -90,7 +97,7 @@ def test_what_keeps_the_limit_is_taken_as_it_is(tmp_path, images, table, clock):
     assert measured_for_summary(tmp_path) == {}
 
 
-@pytest.mark.parametrize("ratio", [1.1, 1.4])
+@pytest.mark.parametrize("ratio", [1.02, 1.2])
 def test_a_gradient_method_chooses_again_under_a_tighter_limit(tmp_path, images, table, clock, ratio, capsys):
     job = job_of(tmp_path / "run", images, table, 1e6, *GRADIENT)
     clock(job, 1.0)
@@ -108,20 +115,38 @@ def test_a_gradient_method_chooses_again_under_a_tighter_limit(tmp_path, images,
     assert "breaks the limit" in capsys.readouterr().out
 
 
-def test_a_method_that_ranks_takes_its_next_finalist(tmp_path, images, table, clock):
+def test_the_next_finalist_that_keeps_the_limit_by_what_was_measured(tmp_path, images, table, clock):
     job = job_of(tmp_path / "run", images, table, 1e6, *SAMPLED)
-    taken = clock(job, 1e9, 1e9, 1e-9)
+    costs, by_latency = job.limits.costs, {}
+    for cell in candidates_of(job.space).all():
+        by_latency.setdefault(costs.of("latency", cell), cell)
+    slow, near, fast = (by_latency[ms] for ms in sorted(by_latency)[:0:-1][:3])
+    limit = costs.of("latency", slow)
+    job = job_of(tmp_path / "again", images, table, limit, *SAMPLED)
+    taken = clock(job, 1.0001 * limit / costs.of("latency", near), 1.0)
+    found = winner_of(job, Searched(slow, None, None, (near, fast)))
+    assert found == fast  # `near` would break the limit, too, if it took longer than predicted by as much
+    assert len(taken) == 2
+
+
+def test_the_finalists_of_a_search_are_ranked(tmp_path, images, table, clock):
+    job = job_of(tmp_path / "run", images, table, 1e6, *SAMPLED)
+    clock(job, 1.0)
+    free = search_cell(job, "")
+    limit = job.limits.costs.of("latency", free)
+    job = job_of(tmp_path / "again", images, table, limit, *SAMPLED)
+    taken = clock(job, 1.02, 1.0)
     found = search_cell(job, "")
-    assert len(taken) == 3
     rows = json.loads((job.directory / MEASURED).read_text())["trials"]
     names = [Architecture.from_json(json.dumps(row["genotype"])) for row in rows]
-    assert len(set(names)) == 3
+    assert len(set(names)) == len(taken)
     assert names[-1] == found
+    assert taken[-1] <= limit
 
 
 def test_a_run_that_goes_on_takes_the_same_network_without_a_clock(tmp_path, images, table, clock, monkeypatch):
     job = job_of(tmp_path / "run", images, table, 1e6, *SAMPLED)
-    clock(job, 1e9, 1e-9)
+    clock(job, 1e9)
     found = search_cell(job, "")
     monkeypatch.setattr(Latencies, "milliseconds", lambda *_: 1 / 0)
     assert search_cell(job_of(tmp_path / "run", images, table, 1e6, *SAMPLED), "") == found
@@ -153,7 +178,7 @@ def test_what_cannot_be_measured_is_said_once(tmp_path, images, table, monkeypat
 def test_the_summary_says_what_was_measured_and_rejected(supernet, images, table, monkeypatch, tmp_path):
     times = iter([1e9, 0.5])
     monkeypatch.setattr(Latencies, "milliseconds", lambda *_: next(times))
-    words = [*tiny(images), *SAMPLED, f"costs.latency={table}", "limits.latency=1e6", "retrain=none"]
+    words = [*tiny(images), *SAMPLED, f"costs.latency={table}", "limits.latency=1e6", "baseline.random=0"]
     code, said = supernet(*words, f"hydra.run.dir={tmp_path / 'run'}")
     assert code == 0, said
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
