@@ -145,6 +145,7 @@ class ReinforceStrategy(Strategy):
     A path's accuracy is that on the step's validation batch, with the batch's statistics in the norms, which do not
     remember them. The policy moves along (reward - baseline) times the gradient of the logarithm of the path's
     probability, of which decisions that do not matter in the path are no part (REINFORCE, Williams 1992).
+    More than twelve parameters: each is a part that methods exchange by itself.
 
     Args:
         space: the name of the space, for the architectures that are found.
