@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from supernet.estimation.benchmark_tables import Table
 from supernet.estimation.costs import macs, parameters
@@ -25,10 +26,16 @@ from .sizes import with_image_size
 
 def describe(job: Job, name: str, architecture: Architecture) -> Finalist:
     """Describes a network that is not trained: its costs at the size of the space."""
+    network = untrained_network(job, architecture)
+    return Finalist(name, parameters(network), macs(network, job.data.shape), None, None)
+
+
+def untrained_network(job: Job, architecture: Architecture) -> nn.Module:
+    """The final network of an architecture without memory for weights, to be counted and drawn."""
     with torch.device("meta"):
         choose = Decided(architecture, job.final.factories)
-        network = job.final.space.network(choose, job.data.shape, len(job.data.classes))
-    return Finalist(name, parameters(network), macs(network, job.data.shape), None, None)
+        network: nn.Module = job.final.space.network(choose, job.data.shape, len(job.data.classes))
+    return network
 
 
 def look_up(job: Job, cells: Mapping[str, Architecture]) -> dict[str, dict[str, float | None]]:
