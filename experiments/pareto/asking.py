@@ -68,7 +68,7 @@ class Words:
 def ask(words: Words, interruption: Interruption) -> None:
     """Does all that the command does, after its words are read."""
     console = Console()
-    table = None if words.latency is None else str(words.latency)
+    table = None if words.latency is None else str(_readable(words.latency))
     given = {"limits": {}, "costs": {LATENCY: table}}
     material = material_of(words.run, words.settings, words.folders, given, interruption)
     costs, cost = material.limits.costs, _cost(words, material)
@@ -85,6 +85,14 @@ def ask(words: Words, interruption: Interruption) -> None:
         write(asked, front, words.at_most, console)
         if words.at_most is not None:
             chosen(asked, front, words.at_most, words.weights, console)
+
+
+def _readable(latency: Path) -> Path:
+    """The file, once it has turned out to be a table. Raises InputError where it is none."""
+    try:
+        return latencies_of(latency).path
+    except InputError as error:
+        raise InputError(f"--latency {str(error).removeprefix('latency=')}") from None
 
 
 def _cost(words: Words, material: Material) -> str:

@@ -86,7 +86,7 @@ def test_the_front_of_a_run_which_stays_as_it_was(pareto, finished, tmp_path):
     assert points == sorted(points, key=lambda p: (-p[1], p[0]))  # from the cheapest to the best
     assert head["hypervolume"] == hypervolume(points, (head["reference"]["accuracy"], -head["reference"]["macs"]))
     every = SpaceCosts(SPACE, SHAPE, 10)
-    cells = [supernet.read_genotype(row["architecture"]) for row in rows]
+    cells = [Architecture.from_json(row["architecture"]) for row in rows]
     for row, cell in zip(rows, cells, strict=True):
         for cost in ("macs", "parameters", "memory", "bytes"):
             assert float(row[cost]) == every.of(cost, cell)
@@ -188,7 +188,7 @@ def test_the_next_one_is_taken_where_a_measurement_breaks_the_limit(pareto, fini
     head, rows = front_of(tmp_path / "out")
     assert set(head["reference"]) == {"accuracy", "latency"}
     for row in rows:
-        assert float(row["latency"]) == costs.of("latency", supernet.read_genotype(row["architecture"]))
+        assert float(row["latency"]) == costs.of("latency", Architecture.from_json(row["architecture"]))
     limit = float(rows[-1]["latency"])
     monkeypatch.setattr(SpaceCosts, "network", network)
     code, said, err = pareto(*words, "--at-most", limit)
@@ -227,7 +227,7 @@ def test_a_table_from_elsewhere_is_not_measured(pareto, finished, tmp_path, monk
         (["--evaluations", "0"], "--evaluations 0: needs 1 or more"),
         (["--population", "0"], "--population 0: needs 1 or more"),
         (["--seed", "-1"], "--seed -1: needs to lie"),
-        (["--latency", "nowhere.csv"], "nowhere.csv"),
+        (["--latency", "nowhere.csv"], "--latency nowhere.csv: no such file"),
         (["another"], "another: one run at a time"),
         (["search.epochs=3"], "leave out search.epochs=3"),
         (["--config-dir", "nowhere"], "--config-dir nowhere: no such folder"),

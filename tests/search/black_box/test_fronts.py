@@ -71,8 +71,7 @@ def test_the_ends_are_those_of_all_architectures(space, cost):
     every = [costs.of(cost, one) for one in candidates_of(space).all()]
     found = ends(costs, cost)
     if found.dearest is None:  # the memory of cells is a function of whole networks: a descent finds what it finds
-        assert cost == "memory"
-        assert min(every) <= costs.of(cost, found.cheapest) < max(every)
+        assert (space, cost) == (MICRO, "memory")
     else:
         assert (costs.of(cost, found.cheapest), found.dearest) == (min(every), max(every))
     assert costs.of("macs", found.largest) == max(costs.of("macs", one) for one in candidates_of(space).all())
