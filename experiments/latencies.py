@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
+from torch import nn
 
 from supernet.estimation.forms import Cost, Form
 from supernet.estimation.latency.machine import fingerprint
@@ -17,9 +15,6 @@ from supernet.estimation.latency.runtimes import EagerTorch, OnnxRuntime, Runtim
 from supernet.estimation.latency.table import KnownLatencies, LatencyTable, cost_of
 from supernet.estimation.parts import Recorded
 from supernet.runtime.errors import InputError
-from supernet.space.architecture import Architecture
-from supernet.space.choosers import Decided
-from supernet.space.operations import Operation
 
 LATENCY = "latency"
 
@@ -52,33 +47,26 @@ class Latencies:
             return str(error)
         return ""
 
-    def measurer(
-        self, space: Any, shape: tuple[int, int, int], classes: int, factories: Mapping[str, Operation]
-    ) -> Callable[[Architecture], float]:
-        """What measures the network of an architecture in the table's runtime: architecture -> milliseconds.
+    def milliseconds(self, network: nn.Module, shape: tuple[int, int, int]) -> float:
+        """Measures a network in the table's runtime, without looking at its weights.
 
-        Times are those of the machine's speed at the time of the table, which a sentinel tells.
+        Times are those at the machine's speed when the table was measured, which a sentinel tells.
         """
         assert isinstance(self.table, LatencyTable)
-        runtime, speed = self._runtime(), self.table.sentinel
-
-        def milliseconds(architecture: Architecture) -> float:
-            with torch.device("meta"):
-                network = space.network(Decided(architecture, factories), shape, classes)
-            return measure(network.eval(), shape, runtime, speed=speed).median
-
-        return milliseconds
+        return measure(network, shape, self._runtime(), speed=self.table.sentinel).median
 
     def _runtime(self) -> Runtime:
         assert isinstance(self.table, LatencyTable)
         said = self.table.head.runtime
-        threads = int(said.get("threads", "1")) if said.get("threads", "1").isdigit() else 1
-        name = said.get("runtime", "")
+        name, word = said.get("runtime", ""), said.get("threads", "1")
+        threads = int(word) if word.isascii() and word.isdigit() and len(word) < 4 else 0
+        if threads < 1:
+            raise InputError(f"{self.path} says threads {word[:40]!r}; needs a number from 1 to 999")
         if name == OnnxRuntime.name:
             return OnnxRuntime(threads)
         if name == EagerTorch.name:
             return EagerTorch("cpu" if said.get("device") == "cpu" else "cuda", threads)
-        raise InputError(f"{self.path}: was measured in {name[:40] or 'an unknown runtime'}, which is not known here")
+        raise InputError(f"{self.path} was measured in {name[:40] or 'an unknown runtime'}, which is not known here")
 
 
 def latencies_of(path: Path) -> Latencies:

@@ -4,13 +4,15 @@
 `supernet.tables` what is known of architectures, `supernet.scores` and `supernet.explorers` what judges them and what
 proposes them. `find` searches, `explore` tries architectures one after the other, `restore` brings a trained supernet
 back for that, `pareto` asks it for the best architecture at each cost, `subnetwork` takes one out of it; `train` makes
-a model, `judge` tests it, `load` reads one from a file, `export` writes one for another runtime.
+a model, `judge` tests it, `load` reads one from a file, `load_torchvision` one of torchvision's; `export` writes one
+for another runtime.
 """
 
 from supernet import data, explorers, scores
 from supernet.api import find, judge, train
 from supernet.deployment.exporting import export
 from supernet.deployment.loading import load
+from supernet.deployment.torchvision_weights import load_torchvision
 from supernet.estimation import benchmark_tables as tables
 from supernet.estimation.scores import Measured
 from supernet.estimation.space_costs import SpaceCosts
@@ -51,6 +53,7 @@ __all__ = [
     "find",
     "judge",
     "load",
+    "load_torchvision",
     "methods",
     "pareto",
     "published",

@@ -32,7 +32,7 @@ from supernet.runtime.run import Run
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
 from supernet.space.genes import Candidates
-from supernet.space.nasbench201 import NasBench201, to_string
+from supernet.space.nasbench201 import NasBench201
 from supernet.space.survey import candidates_of, decisions_of
 from supernet.space.texts import to_text
 from supernet.training.evaluation import evaluate
@@ -100,18 +100,13 @@ def architectures(job: Job) -> list[Architecture]:
     return list(candidates.all())
 
 
-def text(architecture: Architecture) -> str:
-    """What the table calls an architecture."""
-    return to_string(architecture) if architecture.space == NasBench201.name else to_text(architecture)
-
-
 def train_all(jobs: list[Job], images: Source, runs: Path, seconds: float = math.inf) -> int:
     """Trains what `runs` has no line of yet, adds a line to it for each, and returns how many are left."""
     done = {(row["arch"], row["seed"]) for row in _rows(runs)}
     if not runs.exists():
         runs.write_text(",".join(RUN_COLUMNS) + "\n", encoding="utf-8")
     asked = [(job, architecture) for job in jobs for architecture in architectures(job)]
-    left = [(job, architecture) for job, architecture in asked if (text(architecture), str(job.seed)) not in done]
+    left = [(job, architecture) for job, architecture in asked if (to_text(architecture), str(job.seed)) not in done]
     started = time.monotonic()
     for number, (job, architecture) in enumerate(left):
         began = time.monotonic()
@@ -120,13 +115,13 @@ def train_all(jobs: list[Job], images: Source, runs: Path, seconds: float = math
         valid, test = accuracies(job, architecture, images)
         with runs.open("a", encoding="utf-8") as file:
             took = time.monotonic() - began
-            file.write(f"{text(architecture)},{job.seed},{valid:.6f},{test:.6f},{took:.2f}\n")
+            file.write(f"{to_text(architecture)},{job.seed},{valid:.6f},{test:.6f},{took:.2f}\n")
     return 0
 
 
 def accuracies(job: Job, architecture: Architecture, images: Source) -> tuple[float, float]:
     """Validation and test accuracy of the architecture's network, trained from scratch."""
-    network, result = train_one(job, text(architecture), architecture, Run(seed=job.seed))
+    network, result = train_one(job, to_text(architecture), architecture, Run(seed=job.seed))
     assert result.valid is not None
     assert job.retrain_recipe is not None
     size, task = job.retrain_recipe.batch_size, job.task
@@ -160,8 +155,8 @@ def table_lines(job: Job, tested: int, runs: Path, seeds: int, space: str = "mic
         ["arch", "digits_valid", "digits_valid_std", "digits_test", "digits_test_std", *each, "params", "macs"]
     )
     for architecture in architectures(job):
-        rows = sorted(found[text(architecture)], key=lambda row: int(row["seed"]))
-        yield ",".join([text(architecture), *_figures(rows), *_costs(job, architecture)])
+        rows = sorted(found[to_text(architecture)], key=lambda row: int(row["seed"]))
+        yield ",".join([to_text(architecture), *_figures(rows), *_costs(job, architecture)])
 
 
 def _rows(runs: Path) -> list[dict[str, str]]:

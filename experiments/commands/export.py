@@ -112,7 +112,7 @@ def _show(known: Trained, written: Exported, rows: Sequence[Row]) -> None:
     table = Table("model", "run by", "bytes", "accuracy", "ms")
     for row in rows:
         score = "-" if row.accuracy is None else f"{row.accuracy:.2%}"
-        time = f"{row.milliseconds:.3f} ({row.low:.3f} to {row.high:.3f})"
+        time = f"{row.milliseconds:.3f} ({row.low:.3f}-{row.high:.3f})"
         table.add_row(*map(Text, map(printable, (row.name, row.runtime, f"{row.bytes:,}", score, time))))
     console.print(table)
     say("ms: for one image on one thread, the median (and the quartiles) of rounds that run all in turn", console)

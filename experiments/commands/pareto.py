@@ -66,6 +66,7 @@ def _words(given: list[str]) -> Words:
     parser.add_argument("--evaluations", type=int, default=500, metavar="N", help="at most (default 500)")
     parser.add_argument("--population", type=int, default=50, metavar="N", help="of NSGA-II (default 50)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of NSGA-II (default 0)")
+    parser.add_argument("--config-dir", type=Path, metavar="FOLDER", help="of settings of your own that the run had")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="default RUN/pareto/COST")
     found = parser.parse_intermixed_args(given)
     if not is_folder(found.run):
@@ -83,7 +84,11 @@ def _words(given: list[str]) -> Words:
             raise InputError(f"--{name} {count}: needs 1 or more")
     if not 0 <= found.seed < 2**32:
         raise InputError(f"--seed {found.seed}: needs to lie between 0 and {2**32 - 1}")
-    return Words(**{**vars(found), "settings": tuple(found.settings)})
+    folder = found.config_dir
+    if folder is not None and not is_folder(folder):
+        raise InputError(f"--config-dir {folder}: no such folder")
+    known = {name: value for name, value in vars(found).items() if name != "config_dir"}
+    return Words(**known | {"settings": tuple(found.settings), "folders": () if folder is None else (folder,)})
 
 
 def _again(given: list[str]) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from supernet.estimation.scores import Score
-from supernet.estimation.space_costs import COUNTED, SpaceCosts
+from supernet.estimation.space_costs import COUNTED
 from supernet.estimation.supernet_accuracy import RecalibratedScore, SupernetScore
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import check_directory, locked
@@ -23,7 +23,7 @@ from supernet.search.black_box.fronts import Front, ask_front
 from ..exploration.finished_run import material_of
 from ..exploration.material import Material
 from ..instantiate import named
-from ..latencies import LATENCY, Latencies, latencies_of
+from ..latencies import LATENCY, latencies_of
 from ..records.provenance import short_hash
 from .choosing import chosen
 from .writing import Asked, write
@@ -35,11 +35,12 @@ _FILES = ("front.csv", "front.svg")
 
 @dataclass(frozen=True)
 class Words:
-    """What the command line asks for.
+    """What the command line asks for. More than twelve settings: each is one of the command line.
 
     Args:
         run: the finished run.
         settings: of the machine, and recorded ones that the person vouches for.
+        folders: of settings of the user's own.
         cost: the name of the cost; None: latency where there is a table, else multiply-adds.
         latency: a file of measured times; None: none.
         at_most: the largest cost of the one network that is wanted; None: the front alone.
@@ -53,6 +54,7 @@ class Words:
 
     run: Path
     settings: tuple[str, ...] = ()
+    folders: tuple[Path, ...] = ()
     cost: str | None = None
     latency: Path | None = None
     at_most: float | None = None
@@ -67,29 +69,31 @@ class Words:
 def ask(words: Words, interruption: Interruption) -> None:
     """Does all that the command does, after its words are read."""
     console = Console()
-    latencies = None if words.latency is None else latencies_of(words.latency)
-    material = material_of(words.run, words.settings, (), {}, interruption)
-    costs, cost = _costs(words, material, latencies)
+    table = None if words.latency is None else str(words.latency)
+    given = {"limits": {}, "costs": {LATENCY: table}}
+    material = material_of(words.run, words.settings, words.folders, given, interruption)
+    costs, cost = material.limits.costs, _cost(words, material)
     output = words.output or words.run / _FOLDER / cost
     _check_output(output)
     output.mkdir(parents=True, exist_ok=True)
     with locked(output):
-        asked = Asked(words.run, material, costs, cost, words.score, words.seed, output)
+        path = table or material.job_for("supernet-pareto").settings["costs"].get(LATENCY)
+        latencies = latencies_of(Path(path)) if isinstance(path, str) else None
+        asked = Asked(words.run, material, costs, cost, words.score, words.seed, output, latencies)
         front = _front(words, asked, interruption, console)
         write(asked, front, words.at_most, console)
         if words.at_most is not None:
-            chosen(asked, front, words.at_most, latencies, words.weights, console)
+            chosen(asked, front, words.at_most, words.weights, console)
 
 
-def _costs(words: Words, material: Material, latencies: Latencies | None) -> tuple[SpaceCosts, str]:
-    costs = SpaceCosts(material.space, material.shape, material.classes, material.factories)
-    if latencies is not None:
-        costs = replace(costs, made={LATENCY: latencies.cost})
-    cost = words.cost or (COUNTED[1] if latencies is None else LATENCY)
-    if cost == LATENCY and latencies is None:
+def _cost(words: Words, material: Material) -> str:
+    costs = material.limits.costs
+    measured = costs.knows(LATENCY)
+    cost = words.cost or (LATENCY if measured else COUNTED[1])
+    if cost == LATENCY and not measured:
         raise InputError("--cost latency: needs --latency FILE, a table of measured times that supernet-latency makes")
     try:
-        return costs, costs.named(cost)
+        return costs.named(cost)
     except InputError as error:
         raise InputError(f"--cost {error}") from None
 
@@ -146,8 +150,8 @@ def _hash_of(words: Words, asked: Asked) -> str:
     hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in checkpoints]
     known: dict[str, Any] = {"run": dict(job.template.fingerprint), "checkpoints": hashes}
     known |= {"cost": asked.cost, "score": words.score, "population": words.population}
-    if asked.cost == LATENCY and words.latency is not None:
-        known["table"] = hashlib.sha256(words.latency.read_bytes()).hexdigest()
+    if asked.cost == LATENCY and asked.latencies is not None:
+        known["table"] = hashlib.sha256(asked.latencies.path.read_bytes()).hexdigest()
     return short_hash(known)
 
 

@@ -28,9 +28,7 @@ from .writing import Asked
 GENOTYPE, NETWORK = "genotype.json", "network.json"
 
 
-def chosen(
-    asked: Asked, front: Front, limit: float, latencies: Latencies | None, weights: bool, console: Console
-) -> None:
+def chosen(asked: Asked, front: Front, limit: float, weights: bool, console: Console) -> None:
     """Chooses the best network within the limit, writes it, and says what it is."""
     try:
         best = front.at_most(limit)
@@ -40,8 +38,8 @@ def chosen(
     if folder.exists():
         check_directory(folder, files=(GENOTYPE, NETWORK, NAME))
     trials: Sequence[Trial] = ()
-    if front.cost == LATENCY and latencies is not None:
-        best, trials = _measured(asked, front, limit, latencies, console)
+    if front.cost == LATENCY and asked.latencies is not None:
+        best, trials = _measured(asked, front, limit, asked.latencies, console)
     folder.mkdir(exist_ok=True)
     best.architecture.save(folder / GENOTYPE)
     save_drawings(best.architecture, folder)
@@ -53,8 +51,11 @@ def chosen(
     if weights:
         known |= _take_weights(asked, best.architecture, folder, console)
     write_json(folder / NETWORK, known)
-    train = f"supernet retrains it with the settings of the run and genotype={folder / GENOTYPE}"
-    say(f"Written: {folder}. {'It needs no training to be used; ' if weights else ''}{train}", console)
+    model = f" and {NAME}" if weights else ""
+    say(
+        f"Written: {GENOTYPE}{model} in {folder}. With the settings of the run, genotype={folder / GENOTYPE} trains it",
+        console,
+    )
 
 
 def _measured(
@@ -66,11 +67,10 @@ def _measured(
         return front.at_most(limit), ()
     costs, material = asked.costs, asked.material
     within = {p.architecture: p for p in sorted(front.tried, key=lambda p: (-p.score, p.cost)) if p.cost <= limit}
-    measure = latencies.measurer(material.space, material.shape, material.classes, material.factories)
     found = measured_winner(
         in_order(within),
         lambda architecture: costs.of(LATENCY, architecture),
-        measure,
+        lambda architecture: latencies.milliseconds(costs.network(architecture), material.shape),
         limit,
         cheapest=front.points[0].architecture,
     )

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from supernet.runtime.text import printable
 from supernet.search.black_box.fronts import Front
 
-from .units import axis
+from .units import scale
+from .units import title as axis_title
 
 _TRIED, _FRONT, _LIMIT = "#9E9E9E", "#0072B2", "#D55E00"  # Okabe and Ito's, which the colour-blind can tell apart
 _MOST = 20_000  # dots
@@ -21,7 +22,7 @@ def draw(front: Front, title: str, limit: float | None = None) -> Figure:
     figure = Figure(figsize=(8.0, 5.0), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    words, unit = axis(front.cost)
+    unit, letters = scale(front.cost, max(point.cost for point in front.tried))
     tried = front.tried[:_MOST]
     dots: dict[str, Any] = {"ms": 4, "mew": 0, "alpha": 0.45, "color": _TRIED, "label": f"{len(front.tried):,} judged"}
     axes.plot([p.cost / unit for p in tried], [p.score for p in tried], "o", **dots)
@@ -30,11 +31,11 @@ def draw(front: Front, title: str, limit: float | None = None) -> Figure:
     axes.step([*costs, right], [*scores, scores[-1]], where="post", color=_FRONT, lw=1.5)
     axes.plot(costs, scores, "o", ms=6, color=_FRONT, mec="white", label=f"front: {len(costs)}")
     if limit is not None:
-        axes.axvline(limit / unit, color=_LIMIT, lw=1, ls="--", label=f"limit {limit / unit:g}")
+        axes.axvline(limit / unit, color=_LIMIT, lw=1, ls="--", label=f"limit {limit / unit:g} {letters}".strip())
         within = [p for p in front.points if p.cost <= limit]
         if within:
             axes.plot(within[-1].cost / unit, within[-1].score, "*", ms=15, color=_LIMIT, mec="white")
-    axes.set_xlabel(words)
+    axes.set_xlabel(printable(axis_title(front.cost, letters)), parse_math=False)
     axes.set_ylabel(f"{printable(front.score)} by the supernet", parse_math=False)
     axes.set_title(printable(title), fontsize=9, loc="left", parse_math=False, wrap=True)
     axes.legend(fontsize=8, loc="lower right")

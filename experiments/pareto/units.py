@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+_UNITS = {  # name -> the unit's letters behind a prefix, and what is counted
+    "latency": ("ms", "latency"),
+    "macs": ("", "multiply-adds"),
+    "parameters": ("", "parameters"),
+    "memory": ("B", "peak of the activations"),
+    "bytes": ("B", "stored weights"),
+}
+_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
-_AXES = {  # name -> (what is written at the axis, the unit's size)
-    "latency": ("latency in milliseconds", 1.0),
-    "macs": ("multiply-adds in millions", 1e6),
-    "parameters": ("parameters in thousands", 1e3),
-    "memory": ("peak of the activations in kB", 1e3),
-    "bytes": ("stored weights in kB", 1e3),
-}
-_WORDS: dict[str, Callable[[float], str]] = {
-    "latency": lambda value: f"{value:.4g} ms",
-    "macs": lambda value: f"{value / 1e6:.4g} M multiply-adds",
-    "parameters": lambda value: f"{value:,.0f} parameters",
-    "memory": lambda value: f"{value / 1e3:,.4g} kB of activations",
-    "bytes": lambda value: f"{value / 1e3:,.4g} kB of weights",
-}
+
+def scale(name: str, largest: float) -> tuple[float, str]:
+    """By what numbers up to the largest are divided, and their unit, such as "M" or "kB"; latencies stay as they are.
+
+    Example:
+        >>> scale("macs", 3_500_000), scale("bytes", 900), scale("latency", 5000.0)
+        ((1000000.0, 'M'), (1.0, 'B'), (1.0, 'ms'))
+    """
+    letters, _ = _UNITS.get(name, ("", name))
+    if name == "latency" or name not in _UNITS:
+        return 1.0, letters
+    size, prefix = next(((size, prefix) for size, prefix in _PREFIXES if largest >= size), (1.0, ""))
+    return size, prefix + letters
+
+
+def title(name: str, unit: str) -> str:
+    """What stands above a column or at an axis, such as "multiply-adds, M"."""
+    _, what = _UNITS.get(name, ("", name))
+    return f"{what}, {unit}" if unit else what
 
 
 def in_words(name: str, value: float) -> str:
-    """A cost with its unit."""
-    return _WORDS[name](value) if name in _WORDS else f"{value:.4g} ({name})"
+    """A cost with its unit.
 
-
-def axis(name: str) -> tuple[str, float]:
-    """What stands at the axis of a cost, and by what its values are divided."""
-    return _AXES.get(name, (name, 1.0))
+    Example:
+        >>> in_words("latency", 2.91234), in_words("macs", 12_345_678.0)
+        ('2.912 ms', '12.35 M multiply-adds')
+    """
+    size, unit = scale(name, value)
+    _, what = _UNITS.get(name, ("", name))
+    number = f"{value / size:.4g} {unit}".strip()
+    return number if name == "latency" else f"{number} {what}"

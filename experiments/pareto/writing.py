@@ -20,9 +20,11 @@ from supernet.space.architecture import Architecture
 
 from ..console import say
 from ..exploration.material import Material
+from ..latencies import Latencies
 from ..records.spreadsheet import csv_text
 from .picture import draw
-from .units import in_words
+from .units import in_words, scale
+from .units import title as column_title
 
 FORMAT, VERSION = "supernet.front", 1
 _SHOWN = 20  # rows on the terminal
@@ -41,6 +43,7 @@ class Asked:
         score: how architectures were judged.
         seed: of the draws.
         output: the folder of the results.
+        latencies: the file of measured times; None: there is none.
     """
 
     run: Path
@@ -50,6 +53,7 @@ class Asked:
     score: str
     seed: int
     output: Path
+    latencies: Latencies | None = None
 
     def all_costs(self, architecture: Architecture) -> dict[str, float]:
         """Every cost of an architecture, that of the front first."""
@@ -120,13 +124,14 @@ def _report(asked: Asked, front: Front, title: str, limit: float | None, console
 
 def _show(front: Front, rows: list[tuple[float, Mapping[str, float]]], console: Console) -> None:
     """Prints the front; of a long one some points from end to end."""
-    names = list(rows[0][1])
     table = Table(title=f"The front: {len(rows)} of {len(front.tried):,} architectures that were judged")
-    for name in (front.score, *names):
-        table.add_column(Text(printable(name)), justify="right")
+    table.add_column(Text(printable(front.score)), justify="right")
+    units = {name: scale(name, max(costs[name] for _, costs in rows)) for name in rows[0][1]}
+    for name, (_, unit) in units.items():
+        table.add_column(Text(printable(column_title(name, unit))), justify="right")
     places = sorted({round(i * (len(rows) - 1) / max(1, min(_SHOWN, len(rows)) - 1)) for i in range(_SHOWN)})
     for score, costs in (rows[place] for place in places if place < len(rows)):
-        table.add_row(f"{score:.4f}", *(Text(in_words(name, value)) for name, value in costs.items()))
+        table.add_row(f"{score:.4f}", *(f"{value / units[name][0]:.4g}" for name, value in costs.items()))
     console.print(table)
     if len(rows) > _SHOWN:
         say(f"{len(rows) - len(places)} points between them are in front.csv", console)

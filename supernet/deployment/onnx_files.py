@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "supernet.onnx", 1
 _LARGEST = (1 << 31) - 1  # bytes: what the format allows
-_MOST_VALUES = 1 << 28  # of one result, for one image
+_MOST_VALUES, _MOST_TOGETHER = 1 << 26, 1 << 30  # of one result and of all, for one image
+_SHORT = 1024  # values of a weight that may say a shape
 _MOST_NODES = 100_000
-_KEEP_BATCH = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice")  # may rename the number of images, never raise it
 
 
 def described(model: ModelProto, description: Description, more: Mapping[str, Any]) -> bytes:
@@ -53,20 +54,37 @@ def described(model: ModelProto, description: Description, more: Mapping[str, An
     return model.SerializeToString(deterministic=True)
 
 
-def read_onnx(path: Path) -> tuple[bytes, Description, dict[str, Any]]:
+@dataclass(frozen=True)
+class OnnxFile:
+    """A file that was read and found harmless.
+
+    Args:
+        raw: its bytes.
+        description: of the model.
+        about: all that is written beside that, such as the precision.
+        check_size: to be called with each number of images before the graph is run on so many.
+    """
+
+    raw: bytes
+    description: Description
+    about: Mapping[str, Any]
+    check_size: SizeCheck
+
+
+def read_onnx(path: Path) -> OnnxFile:
     """Reads a file that `described` has made.
 
     Args:
         path: the file, which may come from anywhere.
 
     Returns:
-        Its bytes, its description, and all that is written beside that.
+        Its bytes and what they say.
 
     Raises:
         InputError: there is no such file, or it is damaged or another's, or its graph does what none of ours does, in
             one line.
     """
-    onnx = extra("onnx.shape_inference", "onnx.numpy_helper", "onnx")
+    onnx = extra("onnx.numpy_helper", "onnx")
     if not is_file(path):
         raise InputError(f"{path}: no such model; give a file that supernet-export has written")
     try:
@@ -85,8 +103,10 @@ def read_onnx(path: Path) -> tuple[bytes, Description, dict[str, Any]]:
     description = understood(plain, path)
     check_genotype(description, path)
     _check_ends(model, description, path)
-    _check_values(onnx, model, path)
-    return raw, description, plain
+    _check_weights(onnx, model, path)
+    check_size = SizeCheck(model, path)
+    check_size(1)
+    return OnnxFile(raw, description, plain, check_size)
 
 
 def _metadata(model: ModelProto, path: Path) -> tuple[str, dict[str, Any]]:
@@ -140,8 +160,8 @@ def _check_ends(model: ModelProto, description: Description, path: Path) -> None
         raise InputError(f"{path}: its graph does not take the images and give the classes that it describes")
 
 
-def _check_values(onnx: Any, model: ModelProto, path: Path) -> None:
-    """Raises InputError where a weight is no number, or a result's size does not follow from the graph alone."""
+def _check_weights(onnx: Any, model: ModelProto, path: Path) -> None:
+    """Raises InputError where a weight is damaged, or holds what is no number."""
     for weight in model.graph.initializer:
         try:
             values = onnx.numpy_helper.to_array(weight)
@@ -149,28 +169,54 @@ def _check_values(onnx: Any, model: ModelProto, path: Path) -> None:
             raise InputError(f"{path}: weights {weight.name[:80]!r} are damaged ({type(error).__name__})") from None
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise InputError(f"{path}: {weight.name[:80]} holds infinite values or none (NaN); train again")
-    try:
-        del model.graph.value_info[:]
-        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-    except Exception as error:  # as above
-        raise InputError(f"{path}: its graph is damaged ({first_line(error)})") from None
-    shapes = {
-        value.name: _sides(value) for value in (*inferred.graph.value_info, *model.graph.input, *model.graph.output)
-    }
-    for node in inferred.graph.node:
-        numbers = {shapes[name][0] for name in node.input if shapes.get(name)}  # of images, that come in
-        for name in filter(None, node.output):
-            sides = shapes.get(name, (None, None))
-            first_known = not sides or isinstance(sides[0], int) or sides[0] in numbers or node.op_type in _KEEP_BATCH
-            size = math.prod(side if isinstance(side, int) else 1 for side in sides)
-            if not first_known or not all(isinstance(side, int) for side in sides[1:]) or size > _MOST_VALUES:
-                raise InputError(f"{path}: the size of {name[:80]!r}, of {node.op_type[:80]}, has no known limit")
 
 
-def _sides(value: Any) -> tuple[int | str | None, ...]:
-    """The shape of a value: a number where a side is known, else its name, else None."""
+class SizeCheck:
+    """Knows how large each result of a graph is before it is run: a graph from anywhere could ask for any memory.
+
+    Args:
+        model: the graph; it stays as it is.
+        path: its file, for messages.
+    """
+
+    def __init__(self, model: ModelProto, path: Path) -> None:
+        self._path, self._known = path, set[int]()
+        self._model = type(model)()
+        self._model.CopyFrom(model)
+        graph: Any = self._model.graph
+        del graph.value_info[:]
+        for weight in [each for each in graph.initializer if math.prod(each.dims) > _SHORT]:
+            value = graph.input.add()  # of these the shape is enough
+            value.name, value.type.tensor_type.elem_type = weight.name, weight.data_type
+            for side in weight.dims:
+                value.type.tensor_type.shape.dim.add().dim_value = side
+            graph.initializer.remove(weight)
+
+    def __call__(self, images: int) -> None:
+        """Raises InputError where a result for this number of images is too large, or its size depends on values."""
+        if images in self._known:
+            return
+        inference = extra("onnx.shape_inference")
+        self._model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = images
+        try:
+            graph = inference.infer_shapes(self._model, check_type=True, strict_mode=True, data_prop=True).graph
+        except Exception as error:  # as above
+            raise InputError(f"{self._path}: its graph is damaged ({first_line(error)})") from None
+        sizes = {value.name: _size(value) for value in (*graph.value_info, *graph.input)}
+        ends = {value.name for value in graph.output}
+        total = 0.0
+        for name in (name for node in graph.node for name in node.output if name and name not in ends):
+            size = sizes.get(name, math.inf)
+            total += size
+            if not (size <= _MOST_VALUES * images and total <= _MOST_TOGETHER * images):
+                raise InputError(f"{self._path}: the size of {name[:80]!r} has no known limit; it is not run")
+        self._known.add(images)
+
+
+def _size(value: Any) -> float:
+    """How many values a result has; infinite where a side is not known."""
     sides = value.type.tensor_type.shape.dim
-    return tuple(side.dim_value if side.HasField("dim_value") else side.dim_param or None for side in sides)
+    return math.prod(side.dim_value if side.HasField("dim_value") else math.inf for side in sides)
 
 
 def _checksum(text: str, model: ModelProto) -> str:

@@ -33,17 +33,19 @@ class OnnxPredictor:
     """
 
     def __init__(self, path: str | Path, *, threads: int = 1) -> None:
-        raw, self.description, self.export = read_onnx(Path(path))
+        read = read_onnx(Path(path))
+        self.about, self._check_size = read.about, read.check_size
         try:
-            self._session = session(raw, threads)
+            self._session = session(read.raw, threads)
         except InputError as error:
             raise InputError(f"{path}: {str(error).removeprefix('model: ')}") from None
-        self.classes, self.shape = self.description.classes, self.description.shape
-        self.architecture, self.augmentation = self.description.architecture, self.description.augmentation
-        self.provenance = dict(self.description.provenance)
+        description = read.description
+        self.classes, self.shape = description.classes, description.shape
+        self.architecture, self.augmentation = description.architecture, description.augmentation
+        self.provenance = dict(description.provenance)
 
     def __repr__(self) -> str:
-        precision = self.export.get("precision")
+        precision = self.about.get("precision")
         return f"OnnxPredictor({precision}, {len(self.classes)} classes, images {self.shape}, {self.provenance})"
 
     def __call__(self, images: Images | Sequence[Images]) -> list[Result]:
@@ -73,6 +75,9 @@ class OnnxPredictor:
         Raises:
             InputError: ONNX Runtime cannot run the graph, such as for want of memory.
         """
+        if not len(pixels):
+            return torch.empty(0, len(self.classes))
+        self._check_size(len(pixels))
         try:
             given = np.ascontiguousarray(pixels.float().numpy())
             (answers,) = self._session.run([PROBABILITIES], {IMAGES: given})
@@ -82,5 +87,6 @@ class OnnxPredictor:
 
     def program(self, pixels: Tensor) -> Callable[[], object]:
         """A function that runs the graph once on these pixels and does nothing else, for one who measures its time."""
+        self._check_size(len(pixels))
         given = {IMAGES: np.ascontiguousarray(pixels.float().numpy())}
         return lambda: self._session.run([PROBABILITIES], given)

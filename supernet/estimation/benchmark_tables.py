@@ -31,7 +31,7 @@ from supernet.estimation.scores import Measured
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import read_text
 from supernet.space.architecture import Architecture
-from supernet.space.nasbench201 import NasBench201, from_string, to_string
+from supernet.space.nasbench201 import NasBench201
 from supernet.space.texts import from_text, to_text
 
 _LARGEST = 64 << 20  # bytes of text, unpacked; NAS-Bench-201's 15,625 cells with a hundred columns take 12 MB
@@ -68,7 +68,7 @@ class Table:
         >>> len(table), table.columns
         (125, ('digits_valid', 'digits_test'))
         >>> best = table.best("digits_valid")
-        >>> to_string(best), table(best).values["digits_test"] > 90
+        >>> to_text(best), table(best).values["digits_test"] > 90
         ('|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|', True)
     """
 
@@ -88,7 +88,7 @@ class Table:
         return Measured(dict(zip(self.columns, self.rows[text], strict=True)))
 
     def __iter__(self) -> Iterator[Architecture]:
-        return (_read(text, self.space) for text in self.rows)
+        return (from_text(text, self.space) for text in self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -102,7 +102,7 @@ class Table:
         """The architecture with the largest number in `column`."""
         place = self.columns.index(column)
         known = {text: row[place] for text, row in self.rows.items() if not math.isnan(row[place])}
-        return _read(max(known, key=lambda text: known[text]), self.space)
+        return from_text(max(known, key=lambda text: known[text]), self.space)
 
     def _text(self, architecture: Architecture) -> str:
         if architecture.space != self.space:
@@ -110,7 +110,7 @@ class Table:
                 f"{self.origin}: the genotype is of space {architecture.space!r}; only cells of {self.space!r} are in "
                 "the table; use the table of its space"
             )
-        return _written(architecture)
+        return to_text(architecture)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class TableScore:
 
     Example:
         >>> score = TableScore(micro(), "digits_valid")
-        >>> score(from_string("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|")).values
+        >>> score(from_text("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|", "nasbench201")).values
         {'digits_valid': 96.574}
     """
 
@@ -147,7 +147,7 @@ class TableScore:
         value = self.table(architecture).values[self.column]
         if math.isnan(value):
             raise InputError(
-                f"column={self.column}: {self.table.origin} has no number for {_written(architecture)[:200]}; use a "
+                f"column={self.column}: {self.table.origin} has no number for {to_text(architecture)[:200]}; use a "
                 "column that has all"
             )
         cost = {} if self.seconds is None else {"simulated_seconds": self.seconds(architecture)}
@@ -172,7 +172,7 @@ class NasBench201Seconds:
         InputError: the data set is another.
 
     Example:
-        >>> round(NasBench201Seconds()(from_string("|nor_conv_3x3~0|+|none~0|skip_connect~1|")), 2)
+        >>> round(NasBench201Seconds()(from_text("|nor_conv_3x3~0|+|none~0|skip_connect~1|", "nasbench201")), 2)
         48.46
     """
 
@@ -214,7 +214,7 @@ def read_table(path: str | Path, columns: Sequence[str], cells: Table | None = N
         ...     text = "arch,accuracy\\n|nor_conv_3x3~0|,91.5\\n|none~0|,10\\n"
         ...     _ = Path(folder, "cells.csv").write_text(text)
         ...     table = read_table(f"{folder}/cells.csv", ["accuracy"])
-        >>> table(from_string("|nor_conv_3x3~0|")).values
+        >>> table(from_text("|nor_conv_3x3~0|", "nasbench201")).values
         {'accuracy': 91.5}
     """
     return _parse(_lines(Path(path), f"path={path}"), tuple(columns), f"path={path}", cells)
@@ -237,7 +237,7 @@ def micro(columns: Sequence[str] = ("digits_valid", "digits_test")) -> Table:
         InputError: there is no such column.
 
     Example:
-        >>> micro(["params"])(from_string("|none~0|+|none~0|none~1|")).values
+        >>> micro(["params"])(from_text("|none~0|+|none~0|none~1|", "nasbench201")).values
         {'params': 194.0}
     """
     return _packaged("micro", columns)
@@ -313,18 +313,10 @@ def _parse(lines: Sequence[str], columns: tuple[str, ...], where: str, cells: Ta
     return Table(where, columns, rows, space)
 
 
-def _written(architecture: Architecture) -> str:
-    return to_string(architecture) if architecture.space == NasBench201.name else to_text(architecture)
-
-
-def _read(text: str, space: str) -> Architecture:
-    return from_string(text) if space == NasBench201.name else from_text(text, space)
-
-
 def _cell(field: str, space: str, where: str) -> str:
     """The text of a row as it is written here, so that rows are compared as architectures and not as text."""
     try:
-        return _written(_read(field, space))
+        return to_text(from_text(field, space))
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 

@@ -1,12 +1,10 @@
-"""Scores made of others: several as one, and what an architecture costs as a score."""
+"""Several scores as one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from supernet.estimation.scores import Measured, Score
-from supernet.estimation.space_costs import SpaceCosts
 from supernet.space.architecture import Architecture
 
 
@@ -33,32 +31,3 @@ class Joined:
             for name, cost in measured.cost.items():
                 costs[name] = costs.get(name, 0.0) + cost
         return Measured(values, costs)
-
-
-@dataclass(frozen=True)
-class CostsOf:
-    """What an architecture costs, as a score.
-
-    Args:
-        costs: of the final networks of the space.
-        names: of the costs, such as "macs" and "latency".
-
-    Raises:
-        InputError: a cost is not known.
-
-    Example:
-        >>> from supernet.space.nasbench201 import NasBench201, from_string
-        >>> costs = SpaceCosts(NasBench201(channels=8, cells=1, stages=1, nodes=2), (1, 8, 8), classes=10)
-        >>> dict(CostsOf(costs, ("macs",))(from_string("|nor_conv_1x1~0|+|none~0|skip_connect~1|")).values)
-        {'macs': 8784.0}
-    """
-
-    costs: SpaceCosts
-    names: Sequence[str]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "names", tuple(map(self.costs.named, self.names)))
-
-    def __call__(self, architecture: Architecture) -> Measured:
-        """The costs by name."""
-        return Measured({name: self.costs.of(name, architecture) for name in self.names})

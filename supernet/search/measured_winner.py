@@ -114,11 +114,13 @@ def measured_winner(
     return MeasuredWinner(tuple(trials))
 
 
-def in_order(ranking: Iterable[Architecture]) -> Propose:
+def in_order(ranking: Iterable[Architecture], predict: Measure | None = None) -> Propose:
     """Proposes one candidate of a ranking after the other.
 
     Args:
         ranking: the best first; it may be long, as it is read only as far as is needed.
+        predict: the cost by which candidates were chosen: those are passed over whose prediction, times the largest
+            ratio of measurement and prediction so far, breaks the limit; None: none is.
 
     Returns:
         What proposes.
@@ -130,10 +132,19 @@ def in_order(ranking: Iterable[Architecture]) -> Propose:
         (True, None)
     """
     left = iter(ranking)
-    return lambda trials: next(left, None)
+
+    def propose(trials: Sequence[Trial]) -> Architecture | None:
+        if predict is None or not trials:
+            return next(left, None)
+        most = trials[0].limit / _ratio(trials)
+        return next((architecture for architecture in left if predict(architecture) <= most), None)
+
+    return propose
 
 
-def tightened(choose: Callable[[float], Architecture], limit: float, first: Architecture | None = None) -> Propose:
+def tightened(
+    choose: Callable[[float], Architecture | None], limit: float, first: Architecture | None = None
+) -> Propose:
     """Proposes what is chosen under a limit that is tightened by what was measured over what was predicted.
 
     If a network that was predicted to take 2.9 ms takes 3.2, one that is to take 3.0 has to be predicted at 2.72. Of
@@ -141,8 +152,8 @@ def tightened(choose: Callable[[float], Architecture], limit: float, first: Arch
     chosen last, so that no candidate comes twice.
 
     Args:
-        choose: a limit on the predicted cost -> the best architecture within it, such as a discretiser's answer; it
-            raises InputError where there is none.
+        choose: a limit on the predicted cost -> the best architecture within it, such as a discretiser's answer; None
+            where there is none.
         limit: on the measured cost, with which it begins.
         first: what was chosen under that limit already; None: `choose` is asked.
 
@@ -164,12 +175,8 @@ def tightened(choose: Callable[[float], Architecture], limit: float, first: Arch
         if not trials and first is not None:
             return first
         if trials:
-            ratio = max((trial.measured / trial.predicted for trial in trials if trial.predicted > 0.0), default=1.0)
-            now = min(now, limit / ratio, trials[-1].predicted * _BELOW)
-        try:
-            return choose(now)
-        except InputError:
-            return None
+            now = min(now, limit / _ratio(trials), trials[-1].predicted * _BELOW)
+        return choose(now)
 
     return propose
 
@@ -201,3 +208,8 @@ def then(*proposers: Propose) -> Propose:
         return None
 
     return propose
+
+
+def _ratio(trials: Sequence[Trial]) -> float:
+    """The largest ratio of measurement and prediction."""
+    return max((trial.measured / trial.predicted for trial in trials if trial.predicted > 0.0), default=1.0)

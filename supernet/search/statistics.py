@@ -37,7 +37,8 @@ def entropy(decisions: Mapping[str, Decision], weights: Weights, group: str) -> 
     Args:
         decisions: of the network, by name.
         weights: (options,) for each decision; they need not add up to 1.
-        group: the group, such as "normal"; its edges with one option, or without weights, do not count.
+        group: the group, such as "normal"; its edges with one option, or without weights, do not count. Open sizes
+            count as edges do.
 
     Returns:
         A number in [0, 1]: 1 where all is undecided, 0 where all is decided or no edge counts.

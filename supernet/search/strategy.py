@@ -211,6 +211,14 @@ class Strategy(ABC):
             The architecture.
         """
 
+    def runners_up(self) -> Sequence[Architecture]:
+        """Lists what the last `finish` would have chosen in place of its answer.
+
+        Returns:
+            Architectures, the best first; () where whole architectures are not ranked.
+        """
+        return ()
+
     def measures(self) -> Mapping[str, float]:
         """Gives values to plot, once an epoch.
 
@@ -293,6 +301,9 @@ class Wrapper(Strategy):
 
     def finish(self, score: SupernetScore | None = None) -> Architecture:
         return self.strategy.finish(score)
+
+    def runners_up(self) -> Sequence[Architecture]:
+        return self.strategy.runners_up()
 
     def measures(self) -> Mapping[str, float]:
         return self.strategy.measures()

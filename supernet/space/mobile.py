@@ -16,7 +16,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from torch import Tensor, nn
 
@@ -34,7 +34,14 @@ from supernet.space.inverted_residual import (
     Style,
     rounded,
 )
-from supernet.space.mobile_parts import ElasticHead, MobileStage, Resize, convolution, initialise
+from supernet.space.mobile_parts import (
+    ElasticHead,
+    MobileStage,
+    Resize,
+    convolution,
+    drop_deeper_blocks_more,
+    initialise,
+)
 from supernet.space.operations import Operation, Site
 
 _LARGEST = {"channels": 1 << 14, "depths": 64, "kernels": 31}
@@ -375,6 +382,7 @@ class MobileNetwork(nn.Module):
         dropout = [nn.Dropout(space.dropout)] if space.dropout else []
         self.classifier = nn.Sequential(*layers, *dropout, nn.Linear(space.hidden or last, classes))
         self.questions = questions.open
+        drop_deeper_blocks_more([block for stage in self.stages for block in cast(MobileStage, stage).blocks])
         initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:

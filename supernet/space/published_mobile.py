@@ -39,7 +39,7 @@ class MobileGenotype:
         """The network as an answer in its space.
 
         Args:
-            settings: of the space; `sharing` changes how the answer is put, `width` and `image_size` do not.
+            settings: of the space. `sharing` changes how the answer is put, and `width` the names of open widths.
 
         Returns:
             The genotype.

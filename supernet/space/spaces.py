@@ -127,7 +127,7 @@ def micro_mobile() -> Mobile:
 
     The kernel, the expansion and the squeeze-and-excite of the first block are open, and of the second stage the depth
     and each block's kernel and expansion. It is as narrow as that because wider networks read nearly all digits, and
-    then networks do not differ. Each was trained on the digits with several seeds (`supernet.tables.micro_mobile`).
+    then networks do not differ. Each was trained on the digits with three seeds (`supernet.tables.micro_mobile`).
 
     Example:
         >>> from supernet.space.survey import candidates_of

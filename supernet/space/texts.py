@@ -1,4 +1,7 @@
-"""Writes the genotype of any space as one line, for tables and for people: "stage1/depth=2 stage1/1/kernel=3"."""
+"""Writes the genotype of any space as one line, for tables and for people: "stage1/1/kernel=3 stage1/depth=2".
+
+Cells of NAS-Bench-201 are written as the benchmark does (`supernet.space.nasbench201`).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import re
 
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture
+from supernet.space.nasbench201 import NasBench201, from_string, to_string
 
 _WORD = re.compile(r"[^\s=+]+")
 _NUMBER = re.compile(r"([0-9]{1,9})")
@@ -31,6 +35,8 @@ def to_text(architecture: Architecture) -> str:
         >>> to_text(Architecture("darts", {"normal/2": ("0", "1")}))
         'normal/2=0+1'
     """
+    if architecture.space == NasBench201.name:
+        return to_string(architecture)
     words = (word for name, kept in architecture.items() for word in (name, *kept))
     if strange := next((word for word in words if not _WORD.fullmatch(word)), None):
         raise InputError(f"genotype: {strange[:80]!r} has a blank, '=' or '+' in it, or nothing; no line can hold it")
@@ -54,6 +60,8 @@ def from_text(text: str, space: str) -> Architecture:
         >>> from_text("stage1/depth=2 stage1/1/kernel=3", "mobile")["stage1/depth"]
         ('2',)
     """
+    if space == NasBench201.name:
+        return from_string(text)
     choices: dict[str, tuple[str, ...]] = {}
     for answer in text.split():
         name, equals, options = answer.partition("=")

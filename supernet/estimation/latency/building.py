@@ -12,7 +12,7 @@ import torch
 
 from supernet.estimation.forms import form_of
 from supernet.estimation.latency.calibration import Accuracy, accuracy, fit
-from supernet.estimation.latency.joints import Trial, joined, joint, trials, with_numbers
+from supernet.estimation.latency.joints import Trial, image_of, joined, joint, trials, with_numbers
 from supernet.estimation.latency.journal import Journal
 from supernet.estimation.latency.machine import fingerprint, pinned
 from supernet.estimation.latency.onnx_programs import Timed
@@ -79,6 +79,7 @@ class Checked:
         architecture: of the space.
         fitted: whether the calibration was fitted to it; otherwise it was held out.
         total: milliseconds of its parts, added up.
+        megabytes: of its weights.
         predicted: milliseconds after the calibration.
         latency: as it was measured.
     """
@@ -86,6 +87,7 @@ class Checked:
     architecture: Architecture
     fitted: bool
     total: float
+    megabytes: float
     predicted: float
     latency: Latency
 
@@ -204,7 +206,7 @@ class Builder:
             with torch.device("meta"):
                 chooser = Decided(architecture, self.factories or OPERATIONS)
                 network = self.space.network(chooser, self.shape, self.classes)
-            yield f"network/{number}", (with_numbers(network), ((1, *self.shape),))
+            yield f"network/{number}", (with_numbers(network), ((1, *image_of(recorded, architecture)),))
 
     def _measure(
         self,
@@ -282,8 +284,8 @@ class Builder:
         table = LatencyTable(
             "table", rows, Head(about["machine"], about["runtime"], head, about["space"], calibration, line)
         )
-        checks = zip(drawn, sums, predicted, measured, strict=True)
-        networks = tuple(Checked(a, i < fitted, s, p, m) for i, (a, s, p, m) in enumerate(checks))
+        checks = zip(drawn, sums, megabytes, predicted, measured, strict=True)
+        networks = tuple(Checked(a, i < fitted, s, m, p, t) for i, (a, s, m, p, t) in enumerate(checks))
         return Built(table, networks, before, after)
 
 

@@ -52,7 +52,8 @@ def fit(sums: Sequence[float], megabytes: Sequence[float], measured: Sequence[fl
         measured: milliseconds of each network, above 0.
 
     Returns:
-        The line; it counts megabytes where the networks are predicted better so, each from the others.
+        The line. It counts megabytes where they cost time and the networks are predicted better so, each from the
+        others.
 
     Raises:
         InputError: there are fewer than four networks, or the sums of all are equal.
@@ -69,8 +70,10 @@ def fit(sums: Sequence[float], megabytes: Sequence[float], measured: Sequence[fl
         raise InputError("sums: all networks have the same; a line needs different ones")
     short = np.stack([np.ones(len(truth)), np.asarray(sums)], axis=1)
     long = np.concatenate([short, np.asarray(megabytes)[:, None]], axis=1)
-    if np.linalg.matrix_rank(long / long.max(axis=0)) == 3 and _left_out(long, truth) < _left_out(short, truth):
-        return Line(*map(float, _solved(long, truth)))
+    if np.linalg.matrix_rank(long / np.abs(long).max(axis=0).clip(1e-30)) == long.shape[1]:
+        line = Line(*map(float, _solved(long, truth)))
+        if line.megabyte > 0 and _left_out(long, truth) < _left_out(short, truth):
+            return line
     return Line(*map(float, _solved(short, truth)))
 
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from supernet.estimation.costs import stored_bytes
 from supernet.estimation.latency.onnx_programs import Timed
-from supernet.estimation.parts import Shape, Variant
+from supernet.estimation.parts import Recorded, Shape, Variant
+from supernet.space.architecture import Architecture
 
 _NARROW = 8
 """Channels outside of the convolutions: a full block of ONNX Runtime's, and little work."""
@@ -101,6 +102,25 @@ def joint(shape: Shape) -> Timed:
         The module, and the shape of its input.
     """
     return nn.Sequential(_before(shape), _after(shape)), ((1, _NARROW, *shape[1:]),)
+
+
+def image_of(recorded: Recorded, architecture: Architecture) -> Shape:
+    """The size of the images that the network of an architecture computes on.
+
+    A space can choose the resolution. Then its networks resize what they are given, and are measured on images that
+    have their size: a device takes or makes them so.
+
+    Args:
+        recorded: the parts of the space.
+        architecture: of the space.
+
+    Returns:
+        (channels, height, width).
+    """
+    first = recorded.parts[0]
+    found = first.variants.get(tuple(architecture[name][0] for name in first.decisions))
+    same = found is not None and len(found.shapes) == 1 and found.shapes[0][0] == recorded.shape[0]
+    return found.shapes[0] if found is not None and same else recorded.shape
 
 
 class _Joined(nn.Module):

@@ -92,7 +92,9 @@ def _exported(group: Mapping[str, Timed]) -> Iterator[tuple[str, Shapes, bytes]]
                 yield from _exported({name: timed})
             return
         reason = str(error.__cause__ or error).strip().splitlines()[0][:200]
-        raise InputError(f"{next(iter(group))}: ONNX cannot express it ({reason}); runtime=torch times it") from None
+        raise InputError(
+            f"{next(iter(group))}: ONNX cannot express it ({reason}); the runtime torch times it"
+        ) from None
     for number, (name, (_, shapes)) in enumerate(group.items()):
         yield name, shapes, _piece(model, number)
 
@@ -152,7 +154,7 @@ def check_installed() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"runtime=onnxruntime: needs the package {error.name}; pip install 'supernet[export]', or runtime=torch"
+            f"onnxruntime: needs the package {error.name}; pip install 'supernet[export]', or take the runtime torch"
         ) from None
 
 

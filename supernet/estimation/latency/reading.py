@@ -96,7 +96,7 @@ def differences(head: Head, here: Mapping[str, str]) -> list[str]:
     ]
     if len(found) == 2:
         found.pop()  # of another processor the flags say nothing more
-    measured = {name: head.runtime[name] for name in _VERSIONED if name in head.runtime}
+    measured = {name: head.runtime[name].partition("+")[0] for name in _VERSIONED if name in head.runtime}
     installed = {name: _version(name) for name in measured}
     others = [name for name in measured if measured[name] != installed[name]]
     return found + [f"{name} {measured[name]}, here {installed[name]}" for name in others]
@@ -104,7 +104,7 @@ def differences(head: Head, here: Mapping[str, str]) -> list[str]:
 
 def _version(package: str) -> str:
     try:
-        return version(package)
+        return version(package).partition("+")[0]  # without what says for which GPU it was compiled
     except PackageNotFoundError:
         return "none"
 

@@ -178,6 +178,38 @@ class EagerTorch:
         return run
 
 
+def runtime_of(runtime: str, device: str = "cpu", threads: int = 1) -> Runtime:
+    """Makes a runtime by its name.
+
+    Args:
+        runtime: "onnxruntime" or "torch".
+        device: "cpu", or for "torch" also "cuda".
+        threads: of the processor, 1 or more.
+
+    Returns:
+        The runtime.
+
+    Raises:
+        InputError: there is no such runtime or device.
+
+    Example:
+        >>> runtime_of("torch", threads=2)
+        EagerTorch(device='cpu', threads=2)
+    """
+    if runtime not in _RUNTIMES:
+        raise InputError(f"runtime={runtime}: no such runtime; known: {', '.join(_RUNTIMES)}")
+    return _RUNTIMES[runtime](device, threads)
+
+
+def _onnxruntime(device: str, threads: int) -> Runtime:
+    if device != "cpu":
+        raise InputError(f"device={device}: ONNX Runtime is measured on the processor; use cpu, or torch for cuda")
+    return OnnxRuntime(threads)
+
+
+_RUNTIMES: Mapping[str, Callable[[str, int], Runtime]] = {"onnxruntime": _onnxruntime, "torch": EagerTorch}
+
+
 def _versions(threads: int, device: str) -> dict[str, str]:
     return {
         "torch": torch.__version__,

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from supernet.estimation.forms import Form
-from supernet.estimation.joined_scores import CostsOf, Joined
+from supernet.estimation.joined_scores import Joined
 from supernet.estimation.limits import Limits
 from supernet.estimation.programmes import Programme
 from supernet.estimation.scores import Score
-from supernet.estimation.space_costs import SpaceCosts
+from supernet.estimation.space_costs import CostScore, SpaceCosts
 from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
 from supernet.search.black_box.exploring import Budget, Explored, explore
@@ -231,10 +231,11 @@ def ask_front(
     cost = costs.named(cost)
     found = ends(costs, cost, decisions)
     first = tuple(dict.fromkeys((found.cheapest, found.largest)))
+    counted = CostScore(costs.space, costs.shape, costs.classes, costs.factories, (cost,), costs)
     explorer = Nsga2(candidates, population=population, first=first, seed=seed)
     explored = explore(
         explorer,
-        Joined((judge, CostsOf(costs, (cost,)))),
+        Joined((judge, counted)),
         Budget(evaluations=evaluations),
         objectives=(score, f"-{cost}"),
         run=run,

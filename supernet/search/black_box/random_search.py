@@ -77,7 +77,7 @@ class UniformStrategy(Strategy):
         self._fair, self._explorer = sampler == "fair", explorer
         self._candidates, self._finalists, self._batches = candidates, finalists, batches
         self._limits, self._seed, self._draws = limits, seed, 0
-        self._like = torch.zeros(())
+        self._like, self._ranking = torch.zeros(()), list[Architecture]()
         if explorer is not None:
             self._explored()  # a setting that cannot be shows now and not after the training
 
@@ -105,7 +105,12 @@ class UniformStrategy(Strategy):
         if score is None:
             return self._drawn(_CANDIDATE_STREAM, 0)
         finalists = self._best_explored(score) if self._explorer else self._best_drawn(score)
-        return best(finalists, 1, score.on(None))[0]
+        self._ranking = best(finalists, len(finalists), score.on(None))
+        return self._ranking[0]
+
+    def runners_up(self) -> Sequence[Architecture]:
+        """The other finalists of the last `finish`, the best first."""
+        return self._ranking[1:]
 
     def to(self, device: torch.device) -> Self:
         """Sets the device on which weights are made."""

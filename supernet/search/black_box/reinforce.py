@@ -22,7 +22,7 @@ from supernet.runtime.seeding import generator
 from supernet.search.black_box.drawing import drawn_within
 from supernet.search.black_box.policies import Policy
 from supernet.search.black_box.random_search import best
-from supernet.search.black_box.rewards import Reward, quality
+from supernet.search.black_box.rewards import Costed, Reward, quality
 from supernet.search.strategy import Step, Strategy
 from supernet.space.architecture import Architecture, Decision, Weights, matters, one_path
 
@@ -144,8 +144,8 @@ class ReinforceStrategy(Strategy):
 
     A path's accuracy is that on the step's validation batch, with the batch's statistics in the norms, which do not
     remember them. The policy moves along (reward - baseline) times the gradient of the logarithm of the path's
-    probability, of which decisions that do not matter in the path are no part (REINFORCE, Williams 1992).
-    More than twelve parameters: each is a part that methods exchange by itself.
+    probability, of which decisions that do not matter in the path are no part (REINFORCE, Williams 1992). More than
+    twelve parameters: each is a part or a figure in which the three methods differ.
 
     Args:
         space: the name of the space, for the architectures that are found.
@@ -157,8 +157,8 @@ class ReinforceStrategy(Strategy):
         memory: what the baseline keeps of itself, in [0, 1).
         entropy: times the entropy of the draws, in nats, is added to each reward (ENAS). It is part of the number, and
             has no gradient of its own.
-        operation_warm_up: at the start all operations of an edge run together, each with the same weight, with a
-            probability that falls from 1 to 0 over this share of the search, in [0, 1] (TuNAS).
+        operation_warm_up: at the start all operations of an edge run together, each with the same weight, and sizes are
+            their largest, with a probability that falls from 1 to 0 over this share of the search, in [0, 1] (TuNAS).
         candidates: so many draws are judged in the end, and the best is the answer (ENAS); 0: the answer is the most
             likely architecture (TuNAS, ProxylessNAS).
         batches: on how many batches of validation data those are judged; None: on all of it.
@@ -211,6 +211,7 @@ class ReinforceStrategy(Strategy):
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             what = type(self.optimizer).__name__
             raise InputError(f"optimizer: makes a {what} and no optimizer; use one such as torch.optim.Adam")
+        reward = reward.in_space(limits) if isinstance(reward, Costed) else reward
         reward(0.0, self.policy.most_likely(), decisions)  # an operation without a cost shows now
         self._reward, self._updates, self._entropy = reward, updates or Updates(), entropy
         self._operation_warm_up, self._candidates, self._batches = operation_warm_up, candidates, batches
@@ -219,7 +220,7 @@ class ReinforceStrategy(Strategy):
         self._pending: list[tuple[dict[str, tuple[str, ...]], float]] = []  # paths of the next step, and advantages
         self._gathered = 0  # validation batches that they come from
         self._limits, self._seed, self._steps, self._paths, self._judged = limits, seed, 0, 0, 0
-        self._like = torch.zeros(())
+        self._like, self._ranking = torch.zeros(()), list[Architecture]()
 
     def update(self, step: Step) -> None:
         """Judges some paths on the validation batch; once there are enough, the policy takes a step."""
@@ -246,8 +247,9 @@ class ReinforceStrategy(Strategy):
             stream = generator(self._seed, _PATH_STREAM, self._paths, 1)
             for name, decision in self.decisions.items():
                 opened = torch.rand((), generator=stream).item() < everything
-                if opened and decision.role == "operation" and matters(decision, architecture):
-                    held = [float(option in decision.answers) / len(decision.answers) for option in decision.options]
+                if opened and decision.role != "inputs" and matters(decision, architecture):
+                    on = decision.answers if decision.role == "operation" else decision.options[-1:]
+                    held = [float(option in on) / len(on) for option in decision.options]
                     weights[name] = weights[name].new_tensor(held)
         return weights
 
@@ -263,7 +265,12 @@ class ReinforceStrategy(Strategy):
                 return likely
             return self._limits.most_probable(self.policy.probabilities(), self.decisions)
         drawn = dict.fromkeys(self._drawn(_CANDIDATE_STREAM, number) for number in range(self._candidates))
-        return best(list(drawn), 1, score.on(self._batches))[0]
+        self._ranking = best(list(drawn), len(drawn), score.on(self._batches))
+        return self._ranking[0]
+
+    def runners_up(self) -> Sequence[Architecture]:
+        """The other draws that the last `finish` has judged, the best first."""
+        return self._ranking[1:]
 
     def measures(self) -> dict[str, float]:
         """Learning rate, baseline, and the entropy of the draws that lead to the most likely architecture."""

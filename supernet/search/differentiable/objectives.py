@@ -53,6 +53,8 @@ class RelaxedWeights:
 
 Term = Callable[[RelaxedWeights], Tensor]
 
+_LEAST = 1e-6  # of a logarithm whose power is taken
+
 
 @dataclass(frozen=True)
 class ZeroOne:
@@ -267,7 +269,8 @@ class CostTerm:
         share = form(shares(weights, at.decisions), at.decisions) / target
         if self.kind == "log_multiplicative":
             loss = share.new_ones(()) if at.loss is None else at.loss
-            return loss * ((share.log1p() / math.log(2.0)) ** self.weight - 1.0)
+            factor = share.log1p().clamp_min(_LEAST) / math.log(2.0)  # at 0 the power has no derivative
+            return loss * (factor**self.weight - 1.0)
         beyond = share - 1.0
         forms = {"hinge": beyond.clamp_min(0.0), "absolute": beyond.abs(), "linear": beyond}
         return self.weight * forms[self.kind]
@@ -316,5 +319,7 @@ def shares(weights: Weights, decisions: Mapping[str, Decision]) -> Weights:
         given = weight[: len(decision.options)]
         kept = constant(tuple(float(o in decision.answers) for o in decision.options), given.device, given.dtype)
         own = given * kept
-        scaled[name] = own * (decision.keep / own.sum().clamp_min(torch.finfo(own.dtype).tiny))
+        total = own.sum()
+        some = total > 0  # a draw of "none" alone, where it cannot be kept, has no shares
+        scaled[name] = own * torch.where(some, decision.keep / torch.where(some, total, 1.0), 0.0)
     return scaled

@@ -236,7 +236,7 @@ def build_stage(
     seed_initial_weights(seed)
     network = stage.space.network(_chooser(planned.chooser, stage, left), planned.shape, planned.classes)
     supernet = Supernet(planned.engine.apply(network))
-    make_strategy = limited(planned.make_strategy, planned.limits)
+    make_strategy = limited(planned.make_strategy, _limits(planned, number))
     strategy = make_strategy(stage.space.name, supernet.decisions, seed=seed)
     if stage.stage.inherit_weights and before is not None:
         inherit_weights(before.supernet, supernet)
@@ -249,6 +249,14 @@ def build_stage(
     return BuiltStage(supernet, strategy, _wrapped(stage, shrinking_strategy(strategy, shrinking, teacher)), teacher)
 
 
+def _limits(planned: StagedSearch, number: int) -> Limits | None:
+    """The limits of a stage: while larger networks are trained than may be chosen in the end, there are none."""
+    last = number + 1 == len(planned.stages)
+    if planned.limits is None or last or planned.stages[number].stage.shrinking is None:
+        return planned.limits
+    return Limits(planned.limits.costs, {})
+
+
 def _opened(planned: StagedSearch, number: int) -> dict[str, tuple[str, ...]]:
     """The sizes that a stage leaves open, by decision; decisions that it does not speak of are left out."""
     stage = planned.stages[number]
@@ -256,10 +264,7 @@ def _opened(planned: StagedSearch, number: int) -> dict[str, tuple[str, ...]]:
         return {}
     with torch.device("meta"):
         decisions = Supernet(stage.space.network(planned.chooser, planned.shape, planned.classes)).decisions
-    try:
-        return stage.stage.shrinking.kept(decisions)
-    except InputError as error:
-        raise InputError(f"stages[{number}].shrinking.{error}") from None
+    return stage.stage.shrinking.kept(decisions)
 
 
 def check_stages(planned: StagedSearch) -> list[Mapping[str, Decision]]:
