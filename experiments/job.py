@@ -120,7 +120,10 @@ def _fingerprint(settings: Mapping[str, Any], space: Any, data: Data) -> dict[st
     network = {"network": (settings["retrain"] or {}).get("network")}
     limits = {name: limit for name, limit in settings["limits"].items() if limit is not None}
     given = {**groups, "data": kept, "strategy": strategy, "retrain": network}
-    given |= {name: node for name, node in {"limits": limits, "costs": settings["costs"]}.items() if node}
+    costs = {
+        name: node for name, node in settings["costs"].items() if isinstance(node, dict)
+    }  # a file may lie elsewhere
+    given |= {name: node for name, node in {"limits": limits, "costs": costs}.items() if node}
     parts = {"space": space.name, "data": data.name, IMAGES: _images(data), "seed": settings["seed"]}
     return {**parts, **{name: str(value) for name, value in leaves(given)}}
 

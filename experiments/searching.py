@@ -64,7 +64,7 @@ def _check_terms(job: Job, decisions: Mapping[str, Decision], epochs: int) -> No
     terms: dict[str, Any] = build(job.settings["objective"], "objective")
     for name, term in terms.items():
         with named({f"objective.{name}": term}):
-            term(RelaxedWeights(decisions, logits, even, 0.0, epochs))
+            term(RelaxedWeights(decisions, logits, even, 0.0, epochs, torch.ones(()), even, job.limits))
 
 
 def search_name(job: Job, number: int) -> str:

@@ -84,7 +84,7 @@ def test_limits_are_kept():
             "explorer: makes a NoneType; needs one such as",
         ),
         ({"evaluations": 5, "objectives": ("speed",)}, "objectives=speed: the score gives digits_valid, digits_test"),
-        ({"evaluations": 5, "limits": {"watts": 3}}, r"limits\.watts: is not counted; known: parameters, macs"),
+        ({"evaluations": 5, "limits": {"watts": 3}}, r"limits\.watts: no cost has this name"),
     ],
 )
 def test_mistakes_are_one_line(settings, words):

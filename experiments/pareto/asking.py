@@ -11,7 +11,6 @@ from typing import Any
 from rich.console import Console
 
 from supernet.estimation.scores import Score
-from supernet.estimation.space_costs import COUNTED
 from supernet.estimation.supernet_accuracy import RecalibratedScore, SupernetScore
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import check_directory, locked
@@ -25,11 +24,11 @@ from ..exploration.material import Material
 from ..instantiate import named
 from ..latencies import LATENCY, latencies_of
 from ..records.provenance import short_hash
-from .choosing import chosen
+from .choosing import check_wanted, chosen
 from .writing import Asked, write
 
 SCORES = ("supernet", "recalibrated")
-_FOLDER = "pareto"
+_FOLDER, _USUAL = "pareto", "macs"
 _FILES = ("front.csv", "front.svg")
 
 
@@ -69,27 +68,37 @@ class Words:
 def ask(words: Words, interruption: Interruption) -> None:
     """Does all that the command does, after its words are read."""
     console = Console()
-    table = None if words.latency is None else str(words.latency)
+    table = None if words.latency is None else str(_readable(words.latency))
     given = {"limits": {}, "costs": {LATENCY: table}}
     material = material_of(words.run, words.settings, words.folders, given, interruption)
     costs, cost = material.limits.costs, _cost(words, material)
     output = words.output or words.run / _FOLDER / cost
     _check_output(output)
+    path = table or material.job_for("supernet-pareto").settings["costs"].get(LATENCY)
+    latencies = latencies_of(Path(path)) if isinstance(path, str) else None
+    asked = Asked(words.run, material, costs, cost, words.score, words.seed, output, latencies)
+    if words.at_most is not None:
+        check_wanted(asked, words.at_most, words.weights)
     output.mkdir(parents=True, exist_ok=True)
     with locked(output):
-        path = table or material.job_for("supernet-pareto").settings["costs"].get(LATENCY)
-        latencies = latencies_of(Path(path)) if isinstance(path, str) else None
-        asked = Asked(words.run, material, costs, cost, words.score, words.seed, output, latencies)
         front = _front(words, asked, interruption, console)
         write(asked, front, words.at_most, console)
         if words.at_most is not None:
             chosen(asked, front, words.at_most, words.weights, console)
 
 
+def _readable(latency: Path) -> Path:
+    """The file, once it has turned out to be a table. Raises InputError where it is none."""
+    try:
+        return latencies_of(latency).path
+    except InputError as error:
+        raise InputError(f"--latency {str(error).removeprefix('latency=')}") from None
+
+
 def _cost(words: Words, material: Material) -> str:
     costs = material.limits.costs
     measured = costs.knows(LATENCY)
-    cost = words.cost or (LATENCY if measured else COUNTED[1])
+    cost = words.cost or (LATENCY if measured else _USUAL)
     if cost == LATENCY and not measured:
         raise InputError("--cost latency: needs --latency FILE, a table of measured times that supernet-latency makes")
     try:

@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from supernet.deployment.bundle import NAME, save_bundle
+from supernet.estimation.forms import Form
+from supernet.estimation.limits import Limits
 from supernet.genotypes.drawing import save_drawings
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import check_directory
@@ -58,6 +60,22 @@ def chosen(asked: Asked, front: Front, limit: float, weights: bool, console: Con
     )
 
 
+def check_wanted(asked: Asked, limit: float, weights: bool) -> None:
+    """Finds before anything is judged what cannot be: a limit that nothing keeps, weights of smaller networks."""
+    material = asked.material
+    _, least = Limits(asked.costs, {}).cheapest(asked.cost, material.decisions)
+    if isinstance(asked.costs[asked.cost], Form) and limit < least:  # of a function the least is not known
+        raise InputError(
+            f"--at-most {limit:g}: no architecture costs so little ({asked.cost}); the cheapest has {least:.6g}"
+        )
+    assert material.restored is not None
+    if weights and _plain(material.restored.space) != _plain(material.space):
+        raise InputError(
+            "--weights: the networks of this run's supernet are of another size than its final ones, which the limit "
+            "is for; leave it out, and train the network"
+        )
+
+
 def _measured(
     asked: Asked, front: Front, limit: float, latencies: Latencies, console: Console
 ) -> tuple[Point, Sequence[Trial]]:
@@ -67,9 +85,13 @@ def _measured(
         return front.at_most(limit), ()
     costs, material = asked.costs, asked.material
     within = {p.architecture: p for p in sorted(front.tried, key=lambda p: (-p.score, p.cost)) if p.cost <= limit}
+
+    def predict(architecture: Architecture) -> float:
+        return costs.of(LATENCY, architecture)
+
     found = measured_winner(
-        in_order(within),
-        lambda architecture: costs.of(LATENCY, architecture),
+        in_order(within, predict),
+        predict,
         lambda architecture: latencies.milliseconds(costs.network(architecture), material.shape),
         limit,
         cheapest=front.points[0].architecture,
@@ -89,13 +111,11 @@ def _take_weights(asked: Asked, architecture: Architecture, folder: Path, consol
     """Writes the network with the supernet's weights as a model file, and says what its accuracy is."""
     material, job = asked.material, asked.material.job_for("--weights")
     assert material.restored is not None
-    if _plain(material.restored.space) != _plain(material.space):
-        raise InputError(
-            "--weights: the networks of this run's supernet are smaller than its final ones, which the limit is for; "
-            f"train {folder / GENOTYPE} instead"
-        )
     data, space = job.data, material.space
-    taken = subnetwork(material.restored, architecture, classes=material.classes, factories=material.factories)
+    try:
+        taken = subnetwork(material.restored, architecture, classes=material.classes, factories=material.factories)
+    except InputError as error:
+        raise InputError(f"--weights: {str(error).removeprefix('restored: ')}") from None
     images = data.test.open().to(job.device)
     test = evaluate(taken.network, images, data.augmentation, batch_size=100, device=job.device, task=job.task)
     score = job.task.score

@@ -15,6 +15,7 @@ from .units import title as axis_title
 
 _TRIED, _FRONT, _LIMIT = "#9E9E9E", "#0072B2", "#D55E00"  # Okabe and Ito's, which the colour-blind can tell apart
 _MOST = 20_000  # dots
+_WIDE = 20.0  # times the cheapest: costs that far apart have a logarithmic axis
 
 
 def draw(front: Front, title: str, limit: float | None = None) -> Figure:
@@ -35,6 +36,8 @@ def draw(front: Front, title: str, limit: float | None = None) -> Figure:
         within = [p for p in front.points if p.cost <= limit]
         if within:
             axes.plot(within[-1].cost / unit, within[-1].score, "*", ms=15, color=_LIMIT, mec="white")
+    if min(p.cost for p in front.tried) > 0.0 and right > _WIDE * min(p.cost for p in front.tried) / unit:
+        axes.set_xscale("log")
     axes.set_xlabel(printable(axis_title(front.cost, letters)), parse_math=False)
     axes.set_ylabel(f"{printable(front.score)} by the supernet", parse_math=False)
     axes.set_title(printable(title), fontsize=9, loc="left", parse_math=False, wrap=True)

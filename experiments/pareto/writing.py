@@ -104,7 +104,7 @@ def _head(asked: Asked, front: Front) -> Iterator[str]:
 
 
 def _in_a_line(architecture: Architecture) -> str:
-    """The genotype as JSON, which `supernet.read_genotype` reads."""
+    """The genotype as JSON, which `supernet.Architecture.from_json` reads."""
     return json.dumps(json.loads(architecture.to_json()), separators=(",", ":"))
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from supernet.estimation.parts import Recorded, Variant
+from supernet.runtime.devices import constant
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture, Condition, Decision, Weights
 
@@ -129,14 +130,14 @@ class Form:
         """
         own = {name: self._probabilities(name, weights, decisions or self.decisions) for name in self._needed}
         like = next((weight for weight in weights.values()), torch.zeros(()))
-        values = [like.new_tensor(self.base)]
+        values = [constant((self.base,), like.device, like.dtype)[0]]
         for term, tensor in zip(self.terms, self._tensors(like), strict=True):
             value = tensor
             for name in reversed(term.decisions):
                 value = value @ own[name]
             for name, options in term.when:
-                places = [self.decisions[name].answers.index(option) for option in options]
-                value = value * own[name][places].sum()
+                counts = tuple(float(answer in options) for answer in self.decisions[name].answers)
+                value = value * (own[name] @ constant(counts, like.device, like.dtype))
             values.append(value)
         together = torch.stack(values)
         return together.sum() if self.combine == "sum" else together.max()

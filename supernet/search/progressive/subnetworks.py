@@ -71,8 +71,8 @@ def subnetwork(
         The network, and how well it does.
 
     Raises:
-        InputError: the supernet's edges see a part of their channels, so that no plain network has its weights, or a
-            number is below 1.
+        InputError: no final network has the weights of this supernet: its edges see a part of their channels, or norms
+            of the search are missing there. Or a number is below 1.
     """
     for name, number in {"images": images, "batch_size": batch_size}.items():
         if number < 1:
@@ -124,4 +124,10 @@ def _take(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     if left := [name for name in missing if name not in fresh and not name.startswith("auxiliary.")]:
         raise InputError(f"restored: its supernet has no weights for {left[0]}; train the network")
     own = network.state_dict()
+    if more := [name for name in state if name not in own and not name.startswith("auxiliary.")]:
+        place = more[0].rpartition(".")[0]
+        raise InputError(
+            f"restored: its supernet has a norm at {place} that the final network has not, such as that of a pooling "
+            "in DARTS; train the network"
+        )
     network.load_state_dict({**{name: own[name] for name in missing}, **state})

@@ -70,9 +70,10 @@ def test_the_ends_are_those_of_all_architectures(space, cost):
     costs = SpaceCosts(space, SHAPE, 10)
     every = [costs.of(cost, one) for one in candidates_of(space).all()]
     found = ends(costs, cost)
-    assert costs.of(cost, found.cheapest) == min(every)
-    if found.dearest is not None:
-        assert found.dearest == max(every)
+    if found.dearest is None:  # the memory of cells is a function of whole networks: a descent finds what it finds
+        assert (space, cost) == (MICRO, "memory")
+    else:
+        assert (costs.of(cost, found.cheapest), found.dearest) == (min(every), max(every))
     assert costs.of("macs", found.largest) == max(costs.of("macs", one) for one in candidates_of(space).all())
 
 
