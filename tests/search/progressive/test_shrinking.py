@@ -171,9 +171,7 @@ def test_a_strategys_state_goes_through_the_wrappers():
 
 
 def test_what_cannot_be_is_told_in_one_line():
-    with pytest.raises(
-        InputError, match=r"^open.kernal: the space has no open size of this kind"
-    ):
+    with pytest.raises(InputError, match=r"^open.kernal: the space has no open size of this kind"):
         check_stages(planned([Stage(shrinking=Shrinking({"kernal": 1}))]))
     with pytest.raises(InputError, match=r"none at all$"):
         check_stages(planned([Stage(shrinking=Shrinking({"kernel": 1}))], NasBench201(4, 1, 1, 2)))
