@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from supernet.estimation.benchmark_tables import Table
 from supernet.estimation.costs import macs, parameters
@@ -16,17 +17,25 @@ from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
 
 from .job import Job, from_table
+from .measuring import measured_for_summary
 from .records.provenance import Invocation, recorded_seconds, settings_hash, short_hash, training_hash
 from .records.summary import VERSION, Finalist
 from .searching import search_name
+from .sizes import with_image_size
 
 
 def describe(job: Job, name: str, architecture: Architecture) -> Finalist:
     """Describes a network that is not trained: its costs at the size of the space."""
+    network = untrained_network(job, architecture)
+    return Finalist(name, parameters(network), macs(network, job.data.shape), None, None)
+
+
+def untrained_network(job: Job, architecture: Architecture) -> nn.Module:
+    """The final network of an architecture without memory for weights, to be counted and drawn."""
     with torch.device("meta"):
         choose = Decided(architecture, job.final.factories)
-        network = job.final.space.network(choose, job.data.shape, len(job.data.classes))
-    return Finalist(name, parameters(network), macs(network, job.data.shape), None, None)
+        network: nn.Module = job.final.space.network(choose, job.data.shape, len(job.data.classes))
+    return network
 
 
 def look_up(job: Job, cells: Mapping[str, Architecture]) -> dict[str, dict[str, float | None]]:
@@ -61,7 +70,8 @@ def summary_head(job: Job, settings: Mapping[str, Any], asked: Invocation, found
     """
     best = _best(job, found)
     # As typed, so that a run is the same from whatever folder it went on, but with the sizes that the data gave.
-    used = {**settings, **{part: job.settings[part] for part in ("search", "retrain")}}
+    sized = with_image_size(settings, job.data.shape)
+    used = {**sized, **{part: job.settings[part] for part in ("search", "retrain")}}
     searched = not settings["genotype"]
     epochs, accuracies = _search_epochs(job) if searched else (0, {})
     return {
@@ -83,6 +93,7 @@ def summary_head(job: Job, settings: Mapping[str, Any], asked: Invocation, found
         "search_train_accuracy": accuracies.get("train"),
         "search_valid_accuracy": accuracies.get("valid"),
         "genotype": found.genotype,
+        **measured_for_summary(job.directory),
         "table_best": best,
         "table_regret": {c: _minus(value, found.table[c]) for c, value in best.items()},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import torch
 from rich.console import Console
 
 from supernet.data.dataset import Data
+from supernet.estimation.limits import Limits
 from supernet.estimation.scores import Measured, Score
 from supernet.execution.engines import engine
 from supernet.execution.precision import settle_numerics
@@ -21,12 +23,14 @@ from supernet.runtime.interrupt import Interruption
 from supernet.runtime.report import RunReport
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import seed_everything
+from supernet.search.black_box.drawing import drawn_within
 from supernet.search.progressive.search import StagedSearch
 from supernet.search.progressive.stages import Stage, resolve_stages
 from supernet.search.recipe import SearchRecipe
-from supernet.search.strategy import Strategy
-from supernet.space.architecture import Architecture, Decision
+from supernet.search.strategy import Strategy, limited
+from supernet.space.architecture import Architecture, Decision, random_architecture
 from supernet.space.operations import OPERATIONS
+from supernet.space.survey import decisions_of
 from supernet.space.survey import random_cell as draw_random_cell
 from supernet.training.from_scratch import FinalNetwork
 from supernet.training.loop import Recipe
@@ -35,8 +39,10 @@ from supernet.training.tasks import CLASSIFICATION, Task
 from . import sizes
 from .conversion import leaves
 from .instantiate import UNFIT, build, named
+from .limits import limits_of
 from .schema import checked
 
+_RANDOM_STREAM = 0x4A4D
 _DECIDE = ("operations", "chooser", "relaxation", "inputs", "architect", "optimizer", "objective", "discretiser")
 _ELSEWHERE = ("path", "root", "source", "download", "workers", "resident_gib")  # where images lie, how they are read
 _PARTS = {  # what a strategy calls its parts -> the groups in which a person chooses them
@@ -89,6 +95,11 @@ class Job:
     def seed(self) -> int:
         return self.template.seed
 
+    @property
+    def limits(self) -> Limits | None:
+        """What the final network may cost."""
+        return self.search.limits
+
     def run(self, name: str) -> Run:
         """Where a step of this name reports and saves."""
         checkpoint = self.directory / "checkpoints" / f"{name}.pt"
@@ -107,7 +118,12 @@ def _fingerprint(settings: Mapping[str, Any], space: Any, data: Data) -> dict[st
     strategy = {name: value for name, value in settings["strategy"].items() if name not in _PARTS}
     groups = {name: settings[name] for name in ("space", "retrain_valid", *_DECIDE)}
     network = {"network": (settings["retrain"] or {}).get("network")}
+    limits = {name: limit for name, limit in settings["limits"].items() if limit is not None}
     given = {**groups, "data": kept, "strategy": strategy, "retrain": network}
+    costs = {
+        name: node for name, node in settings["costs"].items() if isinstance(node, dict)
+    }  # a file may lie elsewhere
+    given |= {name: node for name, node in {"limits": limits, "costs": costs}.items() if node}
     parts = {"space": space.name, "data": data.name, IMAGES: _images(data), "seed": settings["seed"]}
     return {**parts, **{name: str(value) for name, value in leaves(given)}}
 
@@ -126,9 +142,13 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
     stages, monitor = _stages(settings["stages"]), build(settings["monitor"], "monitor")
     table = build(settings["table"], "table")
     data = build(settings["data"], "data")
-    settings, recipe, retrain_recipe, divided = _recipes(settings, data)
+    settings, recipe, retrain_recipe, divided = _recipes(sizes.with_image_size(settings, data.shape), data)
+    space = build(settings["space"], "space")  # in the size of the images, where it leaves that to them
     shape, classes, seed = data.shape, len(data.classes), settings["seed"]
     resolved = resolve_stages(stages, space, recipe, shape, classes)
+    final = FinalNetwork(_retrain_space(settings, space.name), shape, classes, factories, used, seed)
+    limits = limits_of(settings, final.space, shape, classes, factories)
+    make_strategy = _named_strategy(strategy)
     job = Job(
         settings=settings,
         divided=divided,
@@ -145,8 +165,8 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         ),
         data=data,
         space=space,
-        search=StagedSearch(resolved, chooser, _named_strategy(strategy), shape, classes, used, monitor, seed),
-        final=FinalNetwork(_retrain_space(settings, space.name), shape, classes, factories, used, seed),
+        search=StagedSearch(resolved, chooser, make_strategy, shape, classes, used, monitor, seed, limits),
+        final=final,
         retrain_recipe=retrain_recipe,
         table=table,
     )
@@ -157,9 +177,9 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
 def _named_strategy(strategy: Callable[..., Strategy]) -> Callable[..., Strategy]:
     """Makes the strategy; an error names the key of the setting that does not fit the decisions."""
 
-    def make(space: str, decisions: Mapping[str, Decision], *, seed: int) -> Strategy:
+    def make(space: str, decisions: Mapping[str, Decision], *, seed: int, limits: Limits | None = None) -> Strategy:
         with named({"strategy": strategy}, UNFIT):
-            return strategy(space, decisions, seed=seed)
+            return limited(strategy, limits)(space, decisions, seed=seed)
 
     return make
 
@@ -249,9 +269,27 @@ def from_table(job: Job, architecture: Architecture) -> Mapping[str, float]:
 
 
 def random_cell(job: Job, number: int) -> Architecture:
-    """Draws a cell from the whole space, also with operations that the method excludes, to compare with."""
-    shape, classes = job.data.shape, len(job.data.classes)
-    return draw_random_cell(job.space, job.seed, number, factories=job.final.factories, shape=shape, classes=classes)
+    """Draws a cell from the whole space, also with operations that the method excludes, to compare with.
+
+    It keeps the limits, as the found one does.
+    """
+    own: dict[str, Any] = {"shape": job.data.shape, "classes": len(job.data.classes), "factories": job.final.factories}
+    if not job.limits:
+        return draw_random_cell(job.space, job.seed, number, **own)
+    decisions = decisions_of(job.space, **own)
+    draw = partial(random_architecture, job.space.name, decisions)
+    return drawn_within(job.limits, decisions, draw, job.seed, _RANDOM_STREAM, number)
+
+
+def check_limits(job: Job, architecture: Architecture) -> None:
+    """Raises InputError where an architecture that was given, and not searched, costs more than the limits."""
+    limits = job.limits
+    for name, value in ({} if limits is None else limits.of(architecture)).items():
+        if limits is not None and value > limits.most[name]:
+            raise InputError(
+                f"limits.{name}={limits.most[name]:,g}: genotype={job.settings['genotype']} has {value:,.6g}; allow "
+                "more, or give another one"
+            )
 
 
 def _precision(name: str) -> Literal["float32", "bfloat16"]:

@@ -30,6 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from supernet import __version__
 from supernet.deployment.bundle import NAME
+from supernet.genotypes.blocks import save_blocks
 from supernet.genotypes.drawing import save_drawings
 from supernet.genotypes.lookup import find_genotype
 from supernet.runtime.errors import InputError, out_of_memory
@@ -43,8 +44,8 @@ from . import command_line as words
 from . import resume
 from .console import complain, reader_may_stop, say
 from .conversion import leaves
-from .finishing import complete, describe, look_up, summary_head
-from .job import Job, prepare, random_cell
+from .finishing import complete, describe, look_up, summary_head, untrained_network
+from .job import Job, check_limits, prepare, random_cell
 from .recorded_words import check_composed
 from .records.environment import environment
 from .records.provenance import Invocation, timed
@@ -182,11 +183,12 @@ def pipeline(
         say(line, job.console)
     if own["genotype"]:
         found = find_genotype(own["genotype"])
+        check_limits(job, found)
     else:
         with timed(directory, "search"):
             found = search_cell(job, yaml)
     found.save(directory / "genotype.json")
-    save_drawings(found, directory)
+    save_drawings(found, directory) or save_blocks(untrained_network(job, found), directory)
     rivals = {f"random {n}": random_cell(job, n) for n in range(settings["baseline"]["random"])}
     cells = {"searched": found, **rivals}
     truths = look_up(job, cells)  # before the training: a table may lack a cell

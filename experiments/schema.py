@@ -52,6 +52,8 @@ class Config:
     baseline: dict[str, Any] = field(default_factory=dict)  # a Baseline and
     runtime: dict[str, Any] = field(default_factory=dict)  # a Runtime: `checked` is stricter than OmegaConf's types
     operations: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, Any] = field(default_factory=dict)
+    costs: dict[str, Any] = field(default_factory=dict)
     data: Any = MISSING
     space: Any = MISSING
     chooser: Any = MISSING

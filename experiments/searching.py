@@ -15,10 +15,14 @@ from supernet.space.architecture import Architecture, Decision
 
 from .instantiate import build, named
 from .job import Job
+from .measuring import winner_of
 
 
 def search_cell(job: Job, yaml: str) -> Architecture:
-    """Trains the supernet on one half of the training images and the strategy on the other, stage after stage."""
+    """Trains the supernet on one half of the training images and the strategy on the other, stage after stage.
+
+    Under a latency limit the network that is found is measured, and the next one where it breaks the limit.
+    """
     assert job.divided.search is not None
     train, valid = (job.data.train.subset(half) for half in job.divided.search)
 
@@ -28,9 +32,10 @@ def search_cell(job: Job, yaml: str) -> Architecture:
         return run
 
     with named_parts(job):
-        return search_stages(
+        found = search_stages(
             job.search, train, valid, job.data.augmentation, run_of=run_of, task=job.task, truth=job.table
-        ).architecture
+        )
+        return winner_of(job, found)
 
 
 def named_parts(job: Job) -> AbstractContextManager[None]:
@@ -59,7 +64,7 @@ def _check_terms(job: Job, decisions: Mapping[str, Decision], epochs: int) -> No
     terms: dict[str, Any] = build(job.settings["objective"], "objective")
     for name, term in terms.items():
         with named({f"objective.{name}": term}):
-            term(RelaxedWeights(decisions, logits, even, 0.0, epochs))
+            term(RelaxedWeights(decisions, logits, even, 0.0, epochs, torch.ones(()), even, job.limits))
 
 
 def search_name(job: Job, number: int) -> str:

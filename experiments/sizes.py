@@ -1,8 +1,8 @@
-"""Divides the training images among the parts of the job, and finds batch sizes that the settings leave open."""
+"""Divides the training images among the parts of the job, and finds sizes that the settings leave open."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,3 +56,14 @@ def with_batches(settings: Mapping[str, Any], data: Data, divided: Parts | None 
             least = node.get("least_steps", 0)  # as it was given: its kind is checked where the recipe is made
             made[key] = {**node, "batch_size": batch_size_for(count, least if isinstance(least, int) else 0)}
     return made
+
+
+def with_image_size(settings: Mapping[str, Any], shape: Sequence[int]) -> dict[str, Any]:
+    """Returns the settings with the space's `image_size: null` replaced by the shorter side of the images.
+
+    `shape` is their (channels, height, width). A space that resizes images to `resolutions` of its own stays as it is.
+    """
+    node = settings["space"]
+    if not isinstance(node, dict) or node.get("image_size", 0) is not None or node.get("resolutions"):
+        return dict(settings)
+    return {**settings, "space": {**node, "image_size": min(shape[1:])}}

@@ -3,17 +3,21 @@
 `supernet.data` reads images, `supernet.spaces` has the spaces and `supernet.methods` the methods of the literature,
 `supernet.tables` what is known of architectures, `supernet.scores` and `supernet.explorers` what judges them and what
 proposes them. `find` searches, `explore` tries architectures one after the other, `restore` brings a trained supernet
-back for that, `train` makes a model, `judge` tests it, `load` reads one from a file, `export` writes one for another
-runtime.
+back for that, `pareto` asks it for the best architecture at each cost, `subnetwork` takes one out of it; `train` makes
+a model, `judge` tests it, `load` reads one from a file, `load_torchvision` one of torchvision's; `export` writes one
+for another runtime.
 """
 
 from supernet import data, explorers, scores
 from supernet.api import find, judge, train
 from supernet.deployment.exporting import export
 from supernet.deployment.loading import load
+from supernet.deployment.torchvision_weights import load_torchvision
 from supernet.estimation import benchmark_tables as tables
 from supernet.estimation.scores import Measured
+from supernet.estimation.space_costs import SpaceCosts
 from supernet.exploration import explore, restore
+from supernet.fronts import pareto, subnetwork
 from supernet.genotypes.literature import published
 from supernet.genotypes.parsing import read_genotype
 from supernet.runtime.errors import InputError
@@ -39,6 +43,7 @@ __all__ = [
     "NasBench201",
     "Recipe",
     "SearchRecipe",
+    "SpaceCosts",
     "Supernet",
     "Undecided",
     "data",
@@ -48,13 +53,16 @@ __all__ = [
     "find",
     "judge",
     "load",
+    "load_torchvision",
     "methods",
+    "pareto",
     "published",
     "random_cell",
     "read_genotype",
     "restore",
     "scores",
     "spaces",
+    "subnetwork",
     "tables",
     "train",
 ]

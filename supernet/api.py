@@ -22,7 +22,10 @@ from supernet.data.splits import hold_out, search_halves
 from supernet.deployment.bundle import NAME
 from supernet.deployment.onnx_predictor import OnnxPredictor
 from supernet.deployment.predictor import Predictor
+from supernet.estimation.forms import Cost, Form
+from supernet.estimation.limits import Limits
 from supernet.estimation.scores import Measured, Score
+from supernet.estimation.space_costs import SpaceCosts
 from supernet.execution.engines import engine
 from supernet.runtime.devices import find_device
 from supernet.runtime.errors import InputError
@@ -57,6 +60,9 @@ def find(
     epochs: int | None = None,
     recipe: SearchRecipe | None = None,
     truth: Score | None = None,
+    limits: Mapping[str, float] | None = None,
+    costs: Mapping[str, Form | Cost] | None = None,
+    final: Space | None = None,
     task: Task = CLASSIFICATION,
     operations: Mapping[str, Operation] | None = None,
     seed: int = 0,
@@ -77,6 +83,11 @@ def find(
             authors published, of 50 epochs or more.
         recipe: a `supernet.SearchRecipe` in place of both; with it `epochs` stays None.
         truth: what is known of an architecture, such as a table: reported every epoch for the current one.
+        limits: the most that the final network may cost, such as {"macs": 50e6, "parameters": 1e6}; "memory" (peak of
+            the activations for one image) and "bytes" (of the stored network) are counted, too.
+        costs: costs of your own by name, for `limits` and for terms of the loss, such as {"latency": form}: a form, or
+            a function from an architecture to a number.
+        final: the space in the size of the final network, whose costs they are; None: `space`.
         task: what is learnt and judged: one label an image, or a task of your own.
         operations: operations of your own by name: functions from a `Site` to a module.
         seed: of all initial weights, batches and draws, in [0, 2**32).
@@ -98,7 +109,8 @@ def find(
         >>> found.space, len(found)
         ('nasbench201', 5)
     """
-    asked = AskedSearch.of(space, data, method, epochs, recipe, operations, seed, device, directory, progress)
+    costed = Costed(limits, costs, final)
+    asked = AskedSearch.of(space, data, method, epochs, recipe, operations, seed, device, directory, progress, costed)
     planned, place = asked.planned, asked.place
     if truth is not None:
         factories, shape, classes = planned.chooser.factories, data.shape, len(data.classes)
@@ -109,6 +121,32 @@ def find(
     if place.directory is not None:
         found.architecture.save(place.directory / "genotype.json")
     return found.architecture
+
+
+@dataclass(frozen=True)
+class Costed:
+    """What the final network may cost, as a call has asked for it.
+
+    Args:
+        limits: by the name of the cost; None: none.
+        costs: a person's own, by name; None: none.
+        final: the space in the size of the final network; None: in that of the search.
+    """
+
+    limits: Mapping[str, float] | None = None
+    costs: Mapping[str, Form | Cost] | None = None
+    final: Space | None = None
+
+    def of(self, space: Space, data: Data, factories: Mapping[str, Operation]) -> Limits | None:
+        """The limits on what a space can build; None where nothing was asked for."""
+        if self.limits is None and self.costs is None:
+            return None
+        final = self.final or space
+        check_kinds(space=final)
+        known = SpaceCosts(final, data.shape, len(data.classes), factories, dict(self.costs or {}))
+        limits = Limits(known, dict(self.limits or {}))
+        limits.check()
+        return limits
 
 
 @dataclass(frozen=True)
@@ -132,15 +170,21 @@ class AskedSearch:
         device: str,
         directory: str | Path | None,
         progress: bool,
+        costed: Costed,
     ) -> AskedSearch:
         """Makes it of the arguments of `find`, and checks them."""
         check_kinds(space=space, data=data, method=method, epochs=epochs, seed=seed, device=device, directory=directory)
         method, (weights, architecture) = _fitted(method or darts(), epochs, recipe, data, seed)
         factories = {**OPERATIONS, **(operations or {})}
         method = replace(method, chooser=replace(method.chooser, factories=factories))
+        limits = costed.of(space, data, factories)
         same = {"space": space, "method": replace(method, recipe=SearchRecipe())}  # its recipe is compared by itself
+        if limits is not None:
+            same |= {"limits": dict(limits.most), "final": costed.final or space}
         place = Place(directory, find_device(device), seed, progress, same, data)
-        planned = StagedSearch.of(method, space, data.shape, len(data.classes), engine("fused", place.device), seed)
+        planned = StagedSearch.of(
+            method, space, data.shape, len(data.classes), engine("fused", place.device), seed, limits
+        )
         check_stages(planned)
         return cls(planned, (weights, architecture), place)
 

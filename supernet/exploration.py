@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from supernet.api import AskedSearch
+from supernet.api import AskedSearch, Costed
 from supernet.calls import check_kinds, described
 from supernet.data.dataset import Data
-from supernet.estimation.costs import CostScore
+from supernet.estimation.forms import Cost, Form
+from supernet.estimation.limits import Limits
 from supernet.estimation.scores import Score
+from supernet.estimation.space_costs import SpaceCosts
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import locked
 from supernet.runtime.interrupt import Interrupted, Interruption
@@ -42,6 +45,7 @@ def explore(
     simulated_seconds: float | None = None,
     objectives: Sequence[str] = (),
     limits: Mapping[str, float] | None = None,
+    costs: Mapping[str, Form | Cost] | None = None,
     data: Data | None = None,
     truth: Score | None = None,
     seed: int = 0,
@@ -58,7 +62,8 @@ def explore(
         seconds: how long that may take.
         simulated_seconds: how long the trainings behind a table's rows may have taken.
         objectives: names of the score's values that are to be large, or small with a minus in front; (): the first.
-        limits: the largest number of "parameters" or "macs" that an architecture may have.
+        limits: the most that the network of an architecture may cost, such as {"macs": 50e6}, as `find` takes them.
+        costs: costs of your own by name, such as {"latency": form}: a form, or a function from an architecture.
         data: the images for which networks are built, whose size those limits need; None: 10 classes of 3 x 32 x 32.
         truth: what is known of architectures, such as a table; it is reported and decides nothing.
         seed: of all that is drawn, in [0, 2**32).
@@ -85,11 +90,14 @@ def explore(
         raise InputError(f"seed={seed}: needs to lie between 0 and {2**32 - 1}")
     budget = Budget(evaluations, seconds, simulated_seconds)
     shape, classes = ((3, 32, 32), 10) if data is None else (data.shape, len(data.classes))
-    fits = None if limits is None else CostScore(space, shape, classes).fits(limits)
-    candidates = candidates_of(space, decisions=decisions_of(space, shape=shape, classes=classes), fits=fits)
+    kept = Limits(SpaceCosts(space, shape, classes, own=dict(costs or {})), dict(limits or {}))
+    kept.check()
+    decisions = decisions_of(space, shape=shape, classes=classes)
+    repair = partial(kept.repaired, decisions=decisions) if kept else None
+    candidates = candidates_of(space, decisions=decisions, fits=kept.fits if kept else None, repair=repair)
     folder, console = None if directory is None else Path(directory).expanduser(), Console(quiet=not progress)
     said = {"space": space, "explorer": explorer, "limits": dict(limits or {}), "objectives": tuple(objectives)}
-    run, rows = _run(folder, console, seed, {name: described(value) for name, value in said.items()}, progress)
+    run, rows = kept_run(folder, console, seed, {name: described(value) for name, value in said.items()}, progress)
     with ExitStack() as stack:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -119,6 +127,9 @@ def restore(
     recipe: SearchRecipe | None = None,
     task: Task = CLASSIFICATION,
     operations: Mapping[str, Operation] | None = None,
+    limits: Mapping[str, float] | None = None,
+    costs: Mapping[str, Form | Cost] | None = None,
+    final: Space | None = None,
     seed: int = 0,
     device: str = "auto",
 ) -> Restored:
@@ -133,6 +144,9 @@ def restore(
         recipe: of a longer one.
         task: what was learnt and judged.
         operations: operations of your own by name.
+        limits: what the final network might cost.
+        costs: of your own by name.
+        final: the space in the size of the final network.
         seed: of the search.
         device: where the supernet is to be.
 
@@ -155,21 +169,35 @@ def restore(
         >>> len(supernet.explore(space, score, evaluations=3).evaluations)
         3
     """
-    asked = AskedSearch.of(space, data, method, epochs, recipe, operations, seed, device, directory, False)
+    costed = Costed(limits, costs, final)
+    asked = AskedSearch.of(space, data, method, epochs, recipe, operations, seed, device, directory, False, costed)
     return restore_stages(asked.planned, *asked.halves, data.augmentation, run_of=asked.place.quiet_run, task=task)
 
 
-def _run(
-    folder: Path | None, console: Console, seed: int, said: Mapping[str, str], progress: bool
+def kept_run(
+    folder: Path | None, console: Console, seed: int, said: Mapping[str, str], progress: bool, name: str = _NAME
 ) -> tuple[Run, Path | None]:
+    """Where a call from Python reports and saves.
+
+    Args:
+        folder: for all that is kept; None: nothing is.
+        console: where lines and a bar are shown.
+        seed: of all that is drawn.
+        said: what a checkpoint has to share with the call.
+        progress: whether a bar is shown.
+        name: of what runs.
+
+    Returns:
+        The run, and the CSV file of its evaluations.
+    """
     if folder is None:
         report: Report = ConsoleReport(console) if progress else Silent()
         return Run(seed=seed, report=report), None
     run = Run(
         seed=seed,
-        report=RunReport(folder, _NAME, console),
-        checkpoint=folder / "checkpoints" / f"{_NAME}.pt",
+        report=RunReport(folder, name, console),
+        checkpoint=folder / "checkpoints" / f"{name}.pt",
         fingerprint={**said, "seed": seed},
         interruption=Interruption(),
     )
-    return run, folder / f"{_NAME}.csv"
+    return run, folder / f"{name}.csv"

@@ -5,9 +5,9 @@ is any function of your own.
 """
 
 from supernet.estimation.benchmark_tables import NasBench201Seconds, TableScore
-from supernet.estimation.costs import CostScore
 from supernet.estimation.scores import Measured, Score
 from supernet.estimation.short_training import Fidelity, ShortTrainingScore
+from supernet.estimation.space_costs import CostScore
 from supernet.estimation.supernet_accuracy import RecalibratedScore, SupernetScore
 from supernet.estimation.zero_cost.score import ZeroCostScore
 

@@ -31,7 +31,10 @@ def read_settings() -> tuple[set[str], set[tuple[str, str]]]:
                 enter(value, name)
 
     for path in sorted((ROOT / "conf").rglob("*.yaml")):
-        if path.name == "explore.yaml":  # its settings have the names of the library's own parameters
+        if path.name in (
+            "explore.yaml",
+            "latency.yaml",
+        ):  # their settings have the names of the library's own parameters
             continue
         text, (*groups, _) = path.read_text(), path.relative_to(ROOT / "conf").parts
         content = {k: v for k, v in (yaml.safe_load(text) or {}).items() if k not in ("defaults", "hydra")}

@@ -22,6 +22,8 @@ from supernet.space.supernet import Supernet
 from supernet.training.tasks import Classification
 
 METHODS = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "method").glob("*.yaml"))
+NESTED = ("bignas", "once_for_all")  # tests/search/test_mobile_methods.py: their spaces have nested sizes
+OF_CELLS = [method for method in METHODS if method not in NESTED]
 SHAPE = (1, 6, 6)
 
 
@@ -58,7 +60,7 @@ def values(state) -> list[torch.Tensor]:
     return [tensor for child in children for tensor in values(child)]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_CELLS)
 def test_every_method_takes_steps_resumes_and_ends_in_a_network(method):
     space, supernet, make = tiny(method)
     optimizer = torch.optim.SGD(supernet.parameters(), 0.01, momentum=0.9)

@@ -1,10 +1,10 @@
-"""Trains every network of the micro space with several seeds and writes the table behind table=micro.
+"""Trains every network of a small space with several seeds and writes a table such as that behind table=micro.
 
-python -m supernet.experiments.commands.enumerate_micro OUTPUT.csv
+python -m supernet.experiments.commands.enumerate_micro OUTPUT.csv [--space micro_mobile]
 
-375 short trainings; it goes on where it was stopped.
+Hundreds of short trainings; it goes on where it was stopped.
 
-A row's training is exactly what `supernet experiment=micro genotype=CELL seed=S` does after the search.
+A row's training is exactly what `supernet experiment=micro space=SPACE genotype=GENOTYPE seed=S` does after the search.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ from supernet.runtime.reading import read_text
 from supernet.runtime.run import Run
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
-from supernet.space.nasbench201 import to_string
+from supernet.space.genes import Candidates
+from supernet.space.nasbench201 import NasBench201
+from supernet.space.survey import candidates_of, decisions_of
+from supernet.space.texts import to_text
 from supernet.training.evaluation import evaluate
 
 from ..job import Job, prepare
@@ -41,6 +44,7 @@ from ..schema import plain
 
 RUN_COLUMNS = ("arch", "seed", "valid", "test", "seconds")
 _LARGEST = 16 << 20  # bytes of the single runs
+_MOST = 2_000  # networks; the smallest takes a second to train
 
 
 def main() -> None:
@@ -49,26 +53,31 @@ def main() -> None:
         prog="python -m supernet.experiments.commands.enumerate_micro", description=__doc__
     )
     parser.add_argument("output", type=Path, help="the table; single runs go to OUTPUT.runs beside it")
+    parser.add_argument("--space", default="micro", help="as in `supernet space=...`")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=math.inf, help="after which it stops, to go on another time")
     given = parser.parse_args()
     try:
         if given.seeds < 2:
             raise InputError(f"--seeds {given.seeds}: a spread needs two or more")
-        jobs = [job_of(seed) for seed in range(given.seeds)]
+        jobs = [job_of(seed, given.space) for seed in range(given.seeds)]
         runs = Path(f"{given.output}.runs")
         images = jobs[0].data.test.open()  # the same for all seeds
-        train_all(jobs, images, runs)
-        lines = table_lines(jobs[0], len(images), runs, given.seeds)
+        if left := train_all(jobs, images, runs, given.seconds):
+            print(f"{left} trainings are left; the same command goes on")
+            return
+        lines = table_lines(jobs[0], len(images), runs, given.seeds, given.space)
         given.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
     except (InputError, OSError) as error:
         print(f"enumerate_micro: {error}", file=sys.stderr)
         sys.exit(2)
 
 
-def job_of(seed: int) -> Job:
-    """The job `supernet experiment=micro seed=SEED` on one thread."""
+def job_of(seed: int, space: str = "micro") -> Job:
+    """The job `supernet experiment=micro space=SPACE seed=SEED` on one thread."""
     overrides = [
         "experiment=micro",
+        f"space={space}",
         "table=none",
         f"seed={seed}",
         "runtime.threads=1",
@@ -81,25 +90,38 @@ def job_of(seed: int) -> Job:
         return prepare(settings, Path(directory), Interruption())
 
 
-def train_all(jobs: list[Job], images: Source, runs: Path) -> None:
-    """Trains what `runs` has no line of yet, and adds a line to it for each."""
+def architectures(job: Job) -> list[Architecture]:
+    """All architectures of the job's space, each once. Raises InputError where they are too many to train."""
+    decisions = decisions_of(job.space, shape=job.data.shape, classes=len(job.data.classes))
+    candidates: Candidates = candidates_of(job.space, decisions=decisions)
+    if candidates.count is None or candidates.count > _MOST:
+        count = "an unknown number of" if candidates.count is None else f"{candidates.count:,}"
+        raise InputError(f"--space: has {count} architectures; at most {_MOST:,} can be trained")
+    return list(candidates.all())
+
+
+def train_all(jobs: list[Job], images: Source, runs: Path, seconds: float = math.inf) -> int:
+    """Trains what `runs` has no line of yet, adds a line to it for each, and returns how many are left."""
     done = {(row["arch"], row["seed"]) for row in _rows(runs)}
     if not runs.exists():
         runs.write_text(",".join(RUN_COLUMNS) + "\n", encoding="utf-8")
-    for job in jobs:
-        for architecture in job.space.architectures():
-            name = to_string(architecture)
-            if (name, str(job.seed)) in done:
-                continue
-            began = time.monotonic()
-            valid, test = accuracies(job, architecture, images)
-            with runs.open("a", encoding="utf-8") as file:
-                file.write(f"{name},{job.seed},{valid:.6f},{test:.6f},{time.monotonic() - began:.2f}\n")
+    asked = [(job, architecture) for job in jobs for architecture in architectures(job)]
+    left = [(job, architecture) for job, architecture in asked if (to_text(architecture), str(job.seed)) not in done]
+    started = time.monotonic()
+    for number, (job, architecture) in enumerate(left):
+        began = time.monotonic()
+        if began - started > seconds:
+            return len(left) - number
+        valid, test = accuracies(job, architecture, images)
+        with runs.open("a", encoding="utf-8") as file:
+            took = time.monotonic() - began
+            file.write(f"{to_text(architecture)},{job.seed},{valid:.6f},{test:.6f},{took:.2f}\n")
+    return 0
 
 
 def accuracies(job: Job, architecture: Architecture, images: Source) -> tuple[float, float]:
     """Validation and test accuracy of the architecture's network, trained from scratch."""
-    network, result = train_one(job, to_string(architecture), architecture, Run(seed=job.seed))
+    network, result = train_one(job, to_text(architecture), architecture, Run(seed=job.seed))
     assert result.valid is not None
     assert job.retrain_recipe is not None
     size, task = job.retrain_recipe.batch_size, job.task
@@ -107,8 +129,8 @@ def accuracies(job: Job, architecture: Architecture, images: Source) -> tuple[fl
     return result.valid.score, test.score
 
 
-def table_lines(job: Job, tested: int, runs: Path, seeds: int) -> Iterator[str]:
-    """The lines of the table: what it is and how it was made, the columns, a row for each cell."""
+def table_lines(job: Job, tested: int, runs: Path, seeds: int, space: str = "micro") -> Iterator[str]:
+    """The lines of the table: what it is and how it was made, the columns, a row for each architecture."""
     found: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in _rows(runs):
         if int(row["seed"]) < seeds:
@@ -116,22 +138,25 @@ def table_lines(job: Job, tested: int, runs: Path, seeds: int) -> Iterator[str]:
     everything = [row for rows in found.values() for row in rows]
     hours = sum(float(row["seconds"]) for row in everything) / 3600
     made = environment(torch.device("cpu"))
-    yield "# Every network of the micro space, trained from scratch on digits; accuracies in percent."
-    yield f"# python -m supernet.experiments.commands.enumerate_micro micro.csv --seeds {seeds}"
+    yield f"# Every network of space={space}, trained from scratch on digits; accuracies in percent."
+    if job.space.name != NasBench201.name:
+        yield f"# space: {job.space.name}"
+    asked = f"{space}.csv --space {space} --seeds {seeds}"
+    yield f"# python -m supernet.experiments.commands.enumerate_micro {asked}"
     yield f"# commit {made['commit']}, torch {made['torch']}, {made['platform']}, one thread, {hours:.2f} hours"
     held = f"{job.settings['retrain_valid']:.0%} of them to validate (another part for each seed)"
     yield f"# {len(job.data.train)} images, {held}, {tested} to test"
     for score in ("valid", "test"):
         spread = [statistics.variance(100 * float(row[score]) for row in rows) for rows in found.values()]
         noise = math.sqrt(statistics.mean(spread))
-        yield f"# digits_{score}: over seeds a standard deviation of {noise:.2f}, pooled over cells"
+        yield f"# digits_{score}: over seeds a standard deviation of {noise:.2f}, pooled over architectures"
     each = [f"digits_{score}_{seed}" for score in ("valid", "test") for seed in range(seeds)]
     yield ",".join(
         ["arch", "digits_valid", "digits_valid_std", "digits_test", "digits_test_std", *each, "params", "macs"]
     )
-    for architecture in job.space.architectures():
-        rows = sorted(found[to_string(architecture)], key=lambda row: int(row["seed"]))
-        yield ",".join([to_string(architecture), *_figures(rows), *_costs(job, architecture)])
+    for architecture in architectures(job):
+        rows = sorted(found[to_text(architecture)], key=lambda row: int(row["seed"]))
+        yield ",".join([to_text(architecture), *_figures(rows), *_costs(job, architecture)])
 
 
 def _rows(runs: Path) -> list[dict[str, str]]:

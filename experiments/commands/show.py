@@ -1,10 +1,13 @@
-"""Shows a genotype: supernet-show RUN_DIR|FILE|NAME prints its size and cells; --output FOLDER draws them."""
+"""Shows a genotype: supernet-show RUN_DIR|FILE|NAME prints its size and its cells, or the blocks of a mobile network.
+
+--output FOLDER draws them.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,8 +15,9 @@ import torch
 from supernet.deployment.bundle import NAME
 from supernet.deployment.loading import load_network
 from supernet.estimation.costs import macs, parameters
+from supernet.genotypes.blocks import block_lines, blocks_of, save_blocks
 from supernet.genotypes.drawing import cell_kinds, extent, save_drawings, state_name, to_dot
-from supernet.genotypes.literature import PUBLISHED
+from supernet.genotypes.literature import NAMES
 from supernet.genotypes.lookup import find_genotype
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_file, is_folder
@@ -22,7 +26,9 @@ from supernet.space import Space
 from supernet.space.architecture import Architecture, edge_name
 from supernet.space.choosers import Decided
 from supernet.space.darts import Darts
+from supernet.space.mobile import Mobile
 from supernet.space.nasbench201 import NasBench201
+from supernet.space.published_mobile import MOBILE
 
 from ..console import command
 from ..records.summary import SUMMARY
@@ -34,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="supernet-show",
         description="Parameters, multiply-adds and pictures of a genotype.",
-        epilog=f"Published names: {', '.join(PUBLISHED)}",
+        epilog=f"Published names: {', '.join(NAMES)}",
     )
     parser.add_argument(
         "genotype",
@@ -45,8 +51,10 @@ def main() -> None:
         "--channels", type=int, help="of the first cell (default 36; 48 with the imagenet stem; NAS-Bench-201: 16)"
     )
     parser.add_argument("--cells", type=int, help="default 20; 14 with the imagenet stem; NAS-Bench-201: 5")
-    parser.add_argument("--classes", type=int, help="default 10; 1000 with the imagenet stem")
-    parser.add_argument("--stem", choices=("cifar", "imagenet"), default="cifar")
+    parser.add_argument("--classes", type=int, help="default 10; 1000 with the imagenet stem, and of mobile networks")
+    parser.add_argument("--stem", choices=("cifar", "imagenet"), default="cifar", help="of cells (default cifar)")
+    parser.add_argument("--width", type=float, help="of a mobile network: multiplies channels (default 1)")
+    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="of a mobile network: default 224")
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="draw genotype.svg, .png and .dot there (default: draw nothing)"
     )
@@ -57,11 +65,13 @@ def show(given: argparse.Namespace) -> None:
     """Prints and, with an output, draws."""
     architecture = find_genotype(given.genotype)
     run = Path(given.genotype) if is_folder(given.genotype) else None
-    sized = any(v is not None for v in (given.channels, given.cells, given.classes)) or given.stem == "imagenet"
+    settings = (given.channels, given.cells, given.classes, given.width, given.image_size)
+    sized = any(v is not None for v in settings) or given.stem == "imagenet"
+    network: torch.nn.Module | None = None
     if run and is_file(run / NAME) and not sized:
         predictor = load_network(run / NAME)
-        shape, what = predictor.shape, f"the trained network in {given.genotype}"
-        costs = parameters(predictor.network), macs(predictor.network, shape)
+        network, shape, what = predictor.network, predictor.shape, f"the trained network in {given.genotype}"
+        costs = parameters(network), macs(network, shape)
     elif run and not sized and (recorded := _recorded(run)) is not None:
         shape, costs = recorded
         what = f"the cell that {given.genotype} found, its network not trained"
@@ -72,27 +82,35 @@ def show(given: argparse.Namespace) -> None:
     print(printable(f"{_short(given.genotype)}: {what}, images of {' x '.join(map(str, shape))}"))
     print(f"  parameters  {costs[0]:,} (auxiliary head not counted)")
     print(f"  MACs        {costs[1]:,} (multiply-adds of convolutions and linear layers, one image)")
-    for line in cells:
+    blocks = [] if network is None else blocks_of(network)
+    for line in [*cells, *block_lines(blocks)]:
         print(printable(line))
     if given.output is not None:
-        _draw(architecture, given.output)
-    elif cells:
-        print("--output FOLDER draws this (svg, png, dot)")
+        _draw(architecture, network, given.output)
+    elif cells or blocks:
+        print(f"--output FOLDER draws this (svg, png{', dot' if cells else ''})")
 
 
-def _draw(architecture: Architecture, folder: Path) -> None:
+def _draw(architecture: Architecture, network: torch.nn.Module | None, folder: Path) -> None:
     """Draws into a folder; over older drawings there only if they are of the same cells."""
     earlier = folder / "genotype.dot"
     try:
+        mobile = network is not None and bool(blocks_of(network))
+        if mobile and is_file(folder / "genotype.svg"):
+            raise InputError(f"--output {folder}: has a drawing already; give another folder")
         if is_file(earlier) and earlier.read_text(encoding="utf-8", errors="replace") != to_dot(architecture):
             raise InputError(f"--output {folder}: has the drawing of another genotype; give another folder")
-        drawn = save_drawings(architecture, folder)
+        drawn = save_blocks(network, folder) if mobile and network is not None else save_drawings(architecture, folder)
     except OSError as error:
         raise InputError(f"--output {folder}: cannot be written to ({error.strerror})") from None
-    for path in drawn:
+    _say_drawn(drawn)
+
+
+def _say_drawn(files: Sequence[Path]) -> None:
+    for path in files:
         print(printable(f"drawn: {path}"))
-    if not drawn:
-        print("not drawn: no cells, or too many edges for a picture")
+    if not files:
+        print("not drawn: no cells or blocks, or too many for a picture")
 
 
 def _short(name: str) -> str:
@@ -113,6 +131,10 @@ def _recorded(run: Path) -> tuple[tuple[int, int, int], tuple[int, int]] | None:
 
 
 def _build(given: argparse.Namespace, architecture: Architecture) -> tuple[torch.nn.Module, tuple[int, int, int], str]:
+    if architecture.space == Mobile.name:
+        return _mobile(given, architecture)
+    if given.width is not None or given.image_size is not None:
+        raise InputError(f"--width, --image-size: {_short(given.genotype)} is a cell, which has --channels and --cells")
     if architecture.space not in _SIZED:
         raise InputError(
             f"{_short(given.genotype)}: of space {architecture.space!r}, whose sizes are not known here; known: "
@@ -127,6 +149,21 @@ def _build(given: argparse.Namespace, architecture: Architecture) -> tuple[torch
     classes, shape = given.classes or (1000 if large else 10), (3, 224, 224) if large else (3, 32, 32)
     network = space.network(Decided(architecture), shape, classes)
     return network, shape, f"{what}, {classes} classes"
+
+
+def _mobile(given: argparse.Namespace, architecture: Architecture) -> tuple[torch.nn.Module, tuple[int, int, int], str]:
+    if given.genotype.lower() not in MOBILE:
+        raise InputError(
+            f"{_short(given.genotype)}: of space 'mobile', whose sizes are not in a genotype; known: "
+            f"{', '.join(MOBILE)}; show the directory of a run, which holds the network"
+        )
+    if given.channels is not None or given.cells is not None or given.stem != "cifar":
+        raise InputError("--channels, --cells, --stem: are of cells; a mobile network has --width and --image-size")
+    known, side, classes = MOBILE[given.genotype.lower()], given.image_size or 224, given.classes or 1000
+    width = 1.0 if given.width is None else given.width
+    space = known.space(width=width, image_size=side)
+    network = space.network(Decided(known.architecture(width=width)), (3, side, side), classes)
+    return network, (3, side, side), f"width {width:g}, {classes} classes"
 
 
 def _darts(given: argparse.Namespace, nodes: int) -> tuple[Space, str]:

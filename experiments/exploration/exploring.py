@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from supernet.estimation.benchmark_tables import Table
+from supernet.estimation.joined_scores import Joined
 from supernet.genotypes.lookup import find_genotype
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import check_directory, locked
@@ -24,17 +25,20 @@ from supernet.search.strategy import Strategy
 from ..console import say
 from ..conversion import leaves
 from ..instantiate import UNFIT, build, named
+from ..limits import limits_of
 from ..records.provenance import short_hash
+from ..sizes import with_image_size
 from .finished_run import material_of
 from .lines import OWN, Line
 from .material import Material
 from .picks_file import PicksFile
-from .scores import PARAMETERS, Joined, macs, parameters, size_column
+from .scores import PARAMETERS, macs, parameters, size_column
 from .words import Asked
 from .writing import Plan, write
 
 _OUTPUT = "explore"
 _DEFAULT = Budget(evaluations=1000)
+_SHAPE = (3, 32, 32)  # of the images for which architectures of a space without a run are counted
 
 
 def explore_all(asked: Asked, interruption: Interruption) -> None:
@@ -66,17 +70,13 @@ def explore_all(asked: Asked, interruption: Interruption) -> None:
 def _plan(asked: Asked, interruption: Interruption) -> Plan:
     settings = asked.settings
     budget = _budget(settings["budget"])
-    limits = {name: value for name, value in settings["limits"].items() if value is not None}
-    for name, value in limits.items():
-        if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
-            raise InputError(f"limits.{name}={value}: needs a number above 0")
     explorers = {name: build(node, f"explorer.{name}") for name, node in settings["explorer"].items()}
     scores = {name: build(node, f"score.{name}") for name, node in settings["score"].items()}
     objectives = tuple(map(str, settings["objectives"]))
     if asked.run is None:
-        material = _of_a_space(asked, limits)
+        material = _of_a_space(asked)
     else:
-        material = material_of(asked.run, asked.for_the_run, asked.folders, limits, interruption)
+        material = material_of(asked.run, asked.for_the_run, asked.folders, settings, interruption)
         if asked.table:
             material = replace(material, table=_table(settings, ()))
     truth = None
@@ -104,15 +104,16 @@ def _sample(value: Any) -> int:
     return value
 
 
-def _of_a_space(asked: Asked, limits: Mapping[str, float]) -> Material:
+def _of_a_space(asked: Asked) -> Material:
     """The material of the tabular benchmark."""
     settings = asked.settings
     if settings["space"] is None:
         raise InputError("space=...: without a run a space is needed, such as space=micro or space=nasbench201")
+    settings = with_image_size(settings, _SHAPE)
     space = build(settings["space"], "space")
     wanted = [node.get("column") for node in settings["score"].values()]
     table = None if settings["table"] is None else _table(settings, [settings["truth"], *wanted])
-    return Material(space, table=table, limits=limits)
+    return Material(space, limits_of(settings, space, _SHAPE, 10), table=table)
 
 
 def _table(settings: Mapping[str, Any], wanted: Sequence[str | None]) -> Any:
@@ -142,7 +143,8 @@ def _judge(judge: Any, material: Material, objectives: Sequence[str]) -> Judge:
         raise InputError(f"score: its function gives {type(judge).__name__}; needs exploration.scores.Judge")
     if not objectives:
         return judge
-    costs = material.costs if "macs" in "".join(objectives) else material.size
+    wanted = (objective.removeprefix("-") for objective in objectives)
+    costs = material.costs(*(name for name in wanted if material.limits.costs.knows(name)))
     return replace(judge, score=Joined((judge.score, costs)))
 
 
@@ -159,11 +161,12 @@ def _answers(asked: Asked, material: Material) -> list[Line]:
     strategy = material.restored.strategy
     if names and not _ranks(strategy):
         raise InputError(f"discretiser={names[0]}: this run's strategy ranks no operations, as it has no alphas")
+    kept = {"limits": material.limits} if material.limits else {}
     for name in names:
         node = asked.settings["discretiser"][name]
         discretiser = build(node, f"discretiser.{name}")
         with named({f"discretiser.{name}": discretiser}, UNFIT):
-            chosen = discretiser(strategy.space, strategy.decisions, strategy.strengths())
+            chosen = discretiser(strategy.space, strategy.decisions, strategy.strengths(), **kept)
         found.append(Line(f"discretiser {name}", "", "discretiser", [Pick(name, "", 0, chosen)]))
     return found
 
@@ -195,7 +198,7 @@ def _check_output(output: Path) -> None:
 def _settings_of(plan: Plan) -> Callable[[str, str], str]:
     """(explorer, score) -> a hash of all that a pick depends on besides its seed."""
     material, settings = plan.material, plan.asked.settings
-    shared: dict[str, Any] = {name: settings[name] for name in ("budget", "limits", "objectives")}
+    shared: dict[str, Any] = {name: settings[name] for name in ("budget", "limits", "costs", "objectives")}
     shared |= {"space": settings["space"], "table": dict(leaves(settings["table"] or {}))}
     if material.job is not None:
         checkpoints = sorted((material.job.directory / "checkpoints").glob("search*.pt"))

@@ -20,6 +20,7 @@ from supernet.search.progressive.restoring import Restored, restore_stages
 
 from .. import command_line, resume
 from ..job import Job, prepare
+from ..limits import limits_of
 from ..recorded_words import check_composed
 from ..records.summary import SUMMARY
 from ..schema import plain
@@ -29,7 +30,7 @@ from .words import search_path
 
 
 def material_of(
-    run: Path, words: Sequence[str], folders: Sequence[Path], limits: Mapping[str, float], interruption: Interruption
+    run: Path, words: Sequence[str], folders: Sequence[Path], given: Mapping[str, Any], interruption: Interruption
 ) -> Material:
     """Restores the run; nothing in it is changed.
 
@@ -37,7 +38,7 @@ def material_of(
         run: its folder.
         words: of the command line, for the settings of the machine, and recorded ones that the person vouches for.
         folders: of settings of the user's own.
-        limits: of the architectures that are tried.
+        given: `limits` and `costs` of the architectures that are tried, besides those of the run.
         interruption: of the explorations.
 
     Raises:
@@ -50,7 +51,11 @@ def material_of(
     restored = _restored(job)
     final = job.final
     table: Score | None = job.table
-    return Material(final.space, final.shape, final.classes, table, final.factories, job, restored, limits)
+    both: dict[str, Any] = {}
+    for group in ("limits", "costs"):
+        both[group] = {**settings[group], **{n: value for n, value in given[group].items() if value is not None}}
+    limits = limits_of(both, final.space, final.shape, final.classes, final.factories)
+    return Material(final.space, limits, final.shape, final.classes, table, final.factories, job, restored)
 
 
 def recorded_settings(run: Path, words: Sequence[str], folders: Sequence[Path]) -> dict[str, Any]:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from supernet.runtime.errors import InputError
 from supernet.search.black_box.comparison import Comparison, Pick, Sample, Truth
 from supernet.space.architecture import Architecture
-from supernet.space.nasbench201 import to_string
+from supernet.space.texts import to_text
 
 from ..records.markdown import markdown_table, number
 from ..records.provenance import short_hash
 
 ANY = "a random architecture"
 OWN = "the run's own answer"
+_LONGEST = 400  # letters of a genotype that is written out
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,12 @@ def lines(compared: Comparison, answers: Sequence[Line], baseline: str, known: K
 
 
 def cell(architecture: Architecture) -> str:
-    """A short name: the cell as NAS-Bench-201 writes it, else a hash of the genotype."""
+    """A short name: the genotype in one line, or a hash where that is long."""
     try:
-        return to_string(architecture)
-    except (InputError, LookupError):
-        return f"{short_hash(architecture.to_json())}"
+        line = to_text(architecture)
+    except InputError:  # a name of the space has a blank in it
+        line = ""
+    return line if 0 < len(line) <= _LONGEST else f"{short_hash(architecture.to_json())}"
 
 
 def picks_table(

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
-import torch
-
 from supernet.estimation.benchmark_tables import Table
-from supernet.estimation.costs import CostScore, parameters
+from supernet.estimation.limits import Limits
 from supernet.estimation.problem import SearchProblem
 from supernet.estimation.scores import Measured, Score
+from supernet.estimation.space_costs import CostScore
 from supernet.runtime.errors import InputError
 from supernet.search.progressive.restoring import Restored
-from supernet.space.architecture import Architecture
-from supernet.space.choosers import Decided
+from supernet.space.architecture import Architecture, Decision
 from supernet.space.genes import Candidates
 from supernet.space.operations import OPERATIONS, Operation
 from supernet.space.survey import candidates_of
@@ -31,24 +29,24 @@ class Material:
 
     Args:
         space: of the networks that are counted and trained: the final ones.
+        limits: what the networks that are tried may cost.
         shape: of an image: channels, height, width.
         classes: how many.
         table: what is known of architectures; None: nothing.
         factories: what builds each operation, by name.
         job: the run's parts; None where there is no run.
         restored: its trained supernet; None where there is no run.
-        limits: the largest "parameters" and "macs" of an architecture that is tried.
         shared: what several scores share, by a name.
     """
 
     space: Any
+    limits: Limits
     shape: tuple[int, int, int] = (3, 32, 32)
     classes: int = 10
     table: Score | None = None
     factories: Mapping[str, Operation] = field(default_factory=lambda: OPERATIONS)
     job: Job | None = None
     restored: Restored | None = None
-    limits: Mapping[str, float] = field(default_factory=dict)
     shared: dict[str, Score] = field(default_factory=dict)
 
     def problem(self, what: str) -> SearchProblem:
@@ -68,35 +66,21 @@ class Material:
 
     @cached_property
     def candidates(self) -> Candidates:
-        """The architectures that can be tried: those of the trained supernet, or of the space."""
-        for name, value in self.limits.items():
-            if not value > 0:
-                raise InputError(f"limits.{name}={value}: needs a number above 0")
-        decisions = None if self.restored is None else self.restored.decisions
-        fits = self.costs.fits(self.limits) if "macs" in self.limits else self._small if self.limits else None
-        return candidates_of(self.space, decisions=decisions, fits=fits)
+        """The architectures that can be tried: those of the trained supernet, or of the space, within the limits."""
+        if not self.limits.most:
+            return candidates_of(self.space, decisions=self.decisions)
+        self.limits.check(self.decisions)
+        repair = partial(self.limits.repaired, decisions=self.decisions)
+        return candidates_of(self.space, decisions=self.decisions, fits=self.limits.fits, repair=repair)
 
-    @cached_property
-    def costs(self) -> CostScore:
-        """Counts parameters and multiply-adds."""
-        return CostScore(self.space, self.shape, self.classes, self.factories)
+    @property
+    def decisions(self) -> Mapping[str, Decision] | None:
+        """Those of the trained supernet; None without a run."""
+        return None if self.restored is None else self.restored.decisions
 
-    @cached_property
-    def size(self) -> Callable[[Architecture], Measured]:
-        """Counts parameters alone, which is many times as fast; each architecture once."""
-        known: dict[Architecture, Measured] = {}
-
-        def count(architecture: Architecture) -> Measured:
-            if architecture not in known:
-                with torch.device("meta"):
-                    network = self.space.network(Decided(architecture, self.factories), self.shape, self.classes)
-                known[architecture] = Measured({"parameters": float(parameters(network))})
-            return known[architecture]
-
-        return count
-
-    def _small(self, architecture: Architecture) -> bool:
-        return self.size(architecture).values["parameters"] <= self.limits["parameters"]
+    def costs(self, *names: str) -> CostScore:
+        """Counts what the networks cost."""
+        return CostScore(self.space, self.shape, self.classes, self.factories, names, self.limits.costs)
 
     def known_table(self, what: str) -> Table:
         """The table. Raises InputError where there is none, or none with columns."""

@@ -6,7 +6,7 @@ A score of one's own is a function like these, named in a yaml by `_target_`: ma
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -28,26 +28,6 @@ from .material import Material
 _STREAM = 0x02C0
 PARAMETERS = "parameters"
 _COLUMNS = ("params", PARAMETERS)  # of a table, by which networks need not be built to be counted
-
-
-@dataclass(frozen=True)
-class Joined:
-    """Several scores as one, which gives the values of all: for objectives such as accuracy and parameters.
-
-    Args:
-        scores: each measures an architecture; where two give a value of one name the first counts.
-    """
-
-    scores: tuple[Score, ...]
-
-    def __call__(self, architecture: Architecture) -> Measured:
-        """All values, and what each of them cost."""
-        values, costs = dict[str, float](), dict[str, float]()
-        for measured in (score(architecture) for score in self.scores):
-            values |= {name: value for name, value in measured.values.items() if name not in values}
-            for name, cost in measured.cost.items():
-                costs[name] = costs.get(name, 0.0) + cost
-        return Measured(values, costs)
 
 
 def supernet(material: Material, *, batch_size: int | None = None, batches: int | None = None) -> Judge:
@@ -78,12 +58,12 @@ def parameters(material: Material) -> Judge:
     """The number of parameters, from the table where there is no run and it has them."""
     if material.job is None and (column := size_column(material)) is not None:
         return Judge(TableScore(material.known_table(PARAMETERS), column), column)
-    return Judge(material.size, PARAMETERS)
+    return Judge(material.costs(PARAMETERS), PARAMETERS)
 
 
 def macs(material: Material) -> Judge:
     """The number of multiply-adds."""
-    return Judge(material.costs, "macs")
+    return Judge(material.costs("macs"), "macs")
 
 
 def zero_cost(material: Material, *, proxy: str, batch_size: int = 64) -> Judge:

@@ -25,7 +25,16 @@ from ..recorded_words import write
 from ..schema import plain
 
 SEVERAL = ("explorer", "score", "discretiser")  # groups of which several options are tried
-_PLAIN = ("budget", "limits", "objectives", "truth", "sample", "table", "space")  # settings of conf/explore.yaml
+_PLAIN = (
+    "budget",
+    "limits",
+    "costs",
+    "objectives",
+    "truth",
+    "sample",
+    "table",
+    "space",
+)  # settings of conf/explore.yaml
 _OF_THE_RUN = ("runtime",)  # of which a run that is explored may have others than it began with
 _OWN = ("output", "seed")
 _FOLDER = ("--config-dir", "-cd")

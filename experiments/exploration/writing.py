@@ -73,7 +73,8 @@ def _costs(material: Material) -> Callable[[Architecture], Mapping[str, float]]:
     column = size_column(material)
     if material.job is None and column is not None:
         return lambda architecture: {PARAMETERS: material.look_up(architecture).values[column]}
-    return lambda architecture: material.costs(architecture).values
+    costs = material.costs(PARAMETERS, "macs", *(n for n in material.limits.most if n not in (PARAMETERS, "macs")))
+    return lambda architecture: costs(architecture).values
 
 
 def _save_genotypes(made: Sequence[Line], folder: Path) -> None:

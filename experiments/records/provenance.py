@@ -45,6 +45,9 @@ def timed(directory: Path, stage: str) -> Iterator[None]:
 def settings_hash(settings: Mapping[str, Any], genotype: str) -> str:
     """Hashes all settings but the seed and those that do not change the result: names, threads, baselines, a table."""
     kept = {k: v for k, v in settings.items() if k not in ("name", "seed", "runtime", "baseline", "table", "genotype")}
+    for name in ("limits", "costs"):  # a run from before there were limits is of the same settings as one without
+        if all(value is None for value in settings.get(name, {}).values()):
+            kept.pop(name, None)
     given = genotype if settings["genotype"] else None  # the cell itself, under whatever name it was given
     return short_hash({**kept, "precision": settings["runtime"]["precision"], "genotype": given})
 

@@ -5,5 +5,6 @@ from supernet.deployment.loading import load
 from supernet.deployment.pictures import image_files
 from supernet.deployment.predictor import Predictor
 from supernet.deployment.results import Probabilities, Result, labelled
+from supernet.deployment.torchvision_weights import load_torchvision
 
-__all__ = ["Predictor", "Probabilities", "Result", "image_files", "labelled", "load", "save_bundle"]
+__all__ = ["Predictor", "Probabilities", "Result", "image_files", "labelled", "load", "load_torchvision", "save_bundle"]

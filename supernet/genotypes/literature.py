@@ -1,6 +1,6 @@
-"""Genotypes that were published in papers, by name.
+"""Genotypes that were published in papers, by name: cells here, mobile networks in `supernet.space.published_mobile`.
 
-Sources: the genotype files of the repositories quark0/darts (DARTS, NASNet-A, AmoebaNet-A), SNAS-Series,
+Sources of the cells: the genotype files of the repositories quark0/darts (DARTS, NASNet-A, AmoebaNet-A), SNAS-Series,
 chenxin061/pdarts, yuhuixu1993/PC-DARTS, xiangning-chen/DrNAS, xiangning-chen/SmoothDARTS (c10_s5_random and
 c10_s5_pgd, here sdarts_rs and sdarts_adv) and ruocwang/darts-pt (darts_pt_s5_0 to _3).
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture, edge_name
+from supernet.space.published_mobile import MOBILE
 
 Pairs = tuple[tuple[str, int], ...]
 """The edges of one node, each (operation, number of the state that it reads), in the order of the original code."""
@@ -165,15 +166,17 @@ PUBLISHED: dict[str, OriginalGenotype] = {
     "all_sep_conv_3x3": _cells(*2 * ("sep3 0 sep3 1 / sep3 0 sep3 1 / sep3 0 sep3 1 / sep3 0 sep3 1",)),
 }
 
+NAMES = (*PUBLISHED, *MOBILE)
+
 
 def published(name: str) -> Architecture:
     """Returns a genotype of the literature by its name.
 
     Args:
-        name: one of `PUBLISHED`, in upper or lower case.
+        name: one of `NAMES`, in upper or lower case: a cell, or a mobile network such as "mobilenet_v3_large".
 
     Returns:
-        The genotype, of the DARTS space.
+        The genotype: a cell of the DARTS space, or a mobile network, an answer in the space `spaces.of(name)`.
 
     Raises:
         InputError: the name is unknown; the message lists those that are known.
@@ -182,10 +185,14 @@ def published(name: str) -> Architecture:
         >>> cell = published("darts_v2")
         >>> cell.space, cell["normal/2"], cell["normal/2/0"]
         ('darts', ('0', '1'), ('sep_conv_3x3',))
+        >>> network = published("mobilenet_v3_large")
+        >>> network.space, network["stage2/1/expand"]
+        ('mobile', ('4',))
     """
-    if name.lower() not in PUBLISHED:
-        raise InputError(f"name={shortened(name)}: no published genotype; names: {', '.join(PUBLISHED)}")
-    return PUBLISHED[name.lower()].architecture()
+    if name.lower() not in NAMES:
+        raise InputError(f"name={shortened(name)}: no published genotype; names: {', '.join(NAMES)}")
+    known = name.lower()
+    return PUBLISHED[known].architecture() if known in PUBLISHED else MOBILE[known].architecture()
 
 
 def shortened(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from supernet.genotypes.literature import PUBLISHED, published, shortened
+from supernet.genotypes.literature import NAMES, published, shortened
 from supernet.genotypes.parsing import count_genotypes, find_place, read_at
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_file, is_folder, read_text
@@ -50,8 +50,8 @@ def find_genotype(genotype: str) -> Architecture:
         return _read(file, inside, f"genotype={file}")
     if "Genotype" in genotype or is_cell(genotype):
         return _parse(genotype, None, "genotype")
-    if genotype.lower() not in PUBLISHED:
-        names = ", ".join(PUBLISHED)
+    if genotype.lower() not in NAMES:
+        names = ", ".join(NAMES)
         raise InputError(f"genotype={shortened(genotype)}: neither a file nor a published name; names: {names}")
     return published(genotype)
 

@@ -45,11 +45,13 @@ class Searched:
         architecture: the one found.
         train: the supernet's averages in the last epoch on the half of the data that the weights learn from.
         valid: its averages on the half that the architecture is judged by.
+        runners_up: what the strategy would have chosen in its place, the best first; () where it ranks none.
     """
 
     architecture: Architecture
     train: Averages
     valid: Averages
+    runners_up: Sequence[Architecture] = ()
 
 
 def search(
@@ -93,7 +95,9 @@ def search(
         if watch.conclude(epoch, epochs.step):  # rolled back
             steps = _steps(problem, recipe, epochs)
         epochs.save()
-    return Searched(watch.stopped or strategy.finish(score), record.train, record.valid)
+    if watch.stopped is not None:
+        return Searched(watch.stopped, record.train, record.valid)
+    return Searched(strategy.finish(score), record.train, record.valid, tuple(strategy.runners_up()))
 
 
 def restore(

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
+from supernet.estimation.limits import Limits
 from supernet.search.collapse.settings import MonitorSettings
 from supernet.search.progressive.stages import Stage
 from supernet.search.recipe import SearchRecipe
-from supernet.search.strategy import Strategy
+from supernet.search.strategy import Strategy, limited
 from supernet.space.architecture import Decision
 from supernet.space.choosers import Undecided
 from supernet.space.darts import DARTS_OPERATIONS, Darts
@@ -159,17 +160,22 @@ class Method:
         whole = isinstance(space, Darts) and space.operations == DARTS_OPERATIONS and not space.table
         return replace(self.chooser, excluded=("none",)) if self.seven_operations and whole else self.chooser
 
-    def make_strategy(self, space: str, decisions: Mapping[str, Decision], *, seed: int = 0) -> Strategy:
+    def make_strategy(
+        self, space: str, decisions: Mapping[str, Decision], *, seed: int = 0, limits: Limits | None = None
+    ) -> Strategy:
         """The strategy for the decisions of a supernet, at its start.
 
         Args:
             space: the name of the space.
             decisions: the supernet's decisions by name.
             seed: of everything that the strategy draws.
+            limits: what the architecture that is found may cost; None: anything.
 
         Returns:
             The strategy.
+
+        Raises:
+            InputError: there are limits, and it cannot keep them.
         """
-        if self.optimizer is None:
-            return self.strategy(space, decisions, seed=seed)
-        return self.strategy(space, decisions, optimizer=self.optimizer, seed=seed)
+        given: dict[str, Any] = {} if self.optimizer is None else {"optimizer": self.optimizer}
+        return limited(self.strategy, limits)(space, decisions, seed=seed, **given)

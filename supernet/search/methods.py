@@ -20,6 +20,7 @@ from supernet.search.black_box.policies import ControllerPolicy, IndependentPoli
 from supernet.search.black_box.random_search import UniformStrategy
 from supernet.search.black_box.reinforce import ReinforceStrategy, Updates
 from supernet.search.black_box.rewards import AbsoluteReward, quality
+from supernet.search.black_box.sandwich import SandwichStrategy
 from supernet.search.collapse.settings import MonitorSettings
 from supernet.search.differentiable.architects import first_order, neumann, unrolled, unrolled_exact
 from supernet.search.differentiable.discretisers import argmax, limit_skips, threshold
@@ -39,6 +40,7 @@ from supernet.search.differentiable.relaxations import (
 )
 from supernet.search.differentiable.weight_transforms import Adversarial, AuxiliarySkip, RandomSmoothing
 from supernet.search.method import Method, adam
+from supernet.search.progressive.shrinking import Shrinking
 from supernet.search.progressive.stages import Stage
 from supernet.search.recipe import SearchRecipe
 from supernet.space.choosers import Undecided
@@ -49,6 +51,7 @@ __all__ = [
     "adam",
     "aging",
     "beta_darts",
+    "bignas",
     "darts",
     "darts_2nd",
     "darts_2nd_exact",
@@ -66,6 +69,7 @@ __all__ = [
     "gdas",
     "idarts",
     "oles",
+    "once_for_all",
     "p_darts",
     "pc_darts",
     "proxyless",
@@ -687,6 +691,91 @@ def fairnas(candidates: int = 1000, batches: int = 125, finalists: int = 1, prob
         'fair'
     """
     return replace(spos(candidates, batches, finalists, probability).with_parts(sampler="fair"), name="fairnas")
+
+
+def bignas(random: int = 2, candidates: int = 1000, batches: int = 10, finalists: int = 10) -> Method:
+    """BigNAS: the sandwich rule with in-place distillation, in spaces whose sizes are nested.
+
+    Source: Yu, Jin, Liu, Bender, Kindermans, Tan, Huang, Song, Pang and Le 2020, "BigNAS: Scaling Up Neural
+    Architecture Search with Big Single-Stage Models" (ECCV). The settings are those of AttentiveNAS (Wang, Li, Gong and
+    Chandra 2021), the published code of it, whose soft labels have dropout in them; here they have none. The authors
+    end in a grid that gets finer; here many architectures are judged.
+
+    Args:
+        random: networks between the largest and the smallest in a step.
+        candidates: architectures that are tried in the end.
+        batches: of validation data, on which each of them is tried.
+        finalists: the best of them are tried on all validation data.
+
+    Example:
+        >>> bignas().strategy.keywords["random"]
+        2
+    """
+    strategy = partial(SandwichStrategy, random=random, candidates=candidates, batches=batches, finalists=finalists)
+    recipe = SearchRecipe(
+        epochs=360,
+        batch_size=256,
+        share=0.9,
+        schedule=Cosine(0.1, 0.0, warm_up=5),
+        nesterov=True,
+        weight_decay=1e-5,
+        clip=math.inf,
+        drop_path=0.2,
+    )
+    return Method("bignas", strategy, chooser=Undecided(single=True), recipe=recipe)
+
+
+def once_for_all(
+    candidates: int = 1000, batches: int = 125, finalists: int = 1, distillation: float = 1.0, paths: int = 4
+) -> Method:
+    """Once-for-all: progressive shrinking, from the largest network to all sizes that are nested in it.
+
+    Source: Cai, Gan, Wang, Zhang and Han 2020, "Once-for-All: Train One Network and Specialize it for Efficient
+    Deployment" (ICLR), and the authors' train_ofa_net.py. First the largest network learns; then kernels, depths and
+    expansions open, in two stages each but for kernels. Rates are those of one of the authors' processes, 64 images.
+    The first stage's network teaches in evaluation mode; the authors' does in training mode. Widths, squeezes and
+    activations, which their space leaves alone, open with expansions and kernels. Their evolution asks a predictor of
+    the accuracy 50,000 times; here it asks the supernet.
+
+    Args:
+        candidates: architectures that are tried in the end, 100 a generation.
+        batches: of validation data, on which each of them is tried.
+        finalists: the best of them are tried on all validation data.
+        distillation: times the cross entropy with the teacher's answers is added to the loss.
+        paths: networks a step once expansions open; half as many when depths open, and one when kernels do.
+
+    Example:
+        >>> [stage.shrinking.paths for stage in once_for_all().stages]
+        [1, 1, 2, 2, 4, 4]
+    """
+
+    def stage(rate: float, epochs: int, paths: int, **opened: int) -> Stage:
+        shrinking = Shrinking(opened, max(1, paths), distillation)
+        return Stage(length=epochs / 180, rate=rate / (2.6 / 32), inherit_weights=True, shrinking=shrinking)
+
+    explorer = partial(SposEvolution, population=100, parents=25, mutants=50, crossovers=50)
+    return replace(
+        random_search(candidates, batches, finalists).with_parts(explorer=explorer),
+        name="once_for_all",
+        stages=(
+            Stage(
+                shrinking=Shrinking(dict.fromkeys(("kernel", "squeeze", "activation", "depth", "expand", "width"), 1))
+            ),
+            stage(0.03, 120, 1, depth=1, expand=1, width=1),
+            stage(0.0025, 25, paths // 2, depth=2, expand=1, width=1),
+            stage(0.0075, 120, paths // 2, expand=1, width=1),
+            stage(0.0025, 25, paths, expand=2, width=2),
+            stage(0.0075, 120, paths),
+        ),
+        recipe=SearchRecipe(
+            epochs=180,
+            share=0.9,
+            schedule=Cosine(2.6 / 32, 0.0),
+            nesterov=True,
+            weight_decay=3e-5,
+            clip=math.inf,
+        ),
+    )
 
 
 def aging(

@@ -32,12 +32,13 @@ def groups(decisions: Mapping[str, Decision]) -> list[str]:
 
 
 def entropy(decisions: Mapping[str, Decision], weights: Weights, group: str) -> float:
-    """Measures how undecided the edges of a group are: the mean entropy of their weights, relative to the uniform one.
+    """Measures how undecided a group is: the mean entropy of the weights of its edges, or sizes, relative to even ones.
 
     Args:
         decisions: of the network, by name.
         weights: (options,) for each decision; they need not add up to 1.
-        group: the group, such as "normal"; its edges with one option, or without weights, do not count.
+        group: the group, such as "normal"; its edges with one option, or without weights, do not count. Open sizes
+            count as edges do.
 
     Returns:
         A number in [0, 1]: 1 where all is undecided, 0 where all is decided or no edge counts.
@@ -133,7 +134,7 @@ def share(architecture: Architecture, decisions: Mapping[str, Decision], group: 
 def weight_table(
     decisions: Mapping[str, Decision], weights: Weights, group: str
 ) -> tuple[list[str], list[str], Tensor]:
-    """Arranges the weights of a group's edges as a table, as a heat map shows it.
+    """Arranges the weights of a group's edges, or sizes, as a table, as a heat map shows it.
 
     Args:
         decisions: of the network, by name.
@@ -161,6 +162,6 @@ def weight_table(
 
 def _edges(decisions: Mapping[str, Decision], weights: Weights, group: str) -> list[Decision]:
     def wanted(d: Decision) -> bool:
-        return d.role == "operation" and len(d.options) > 1 and d.name in weights and d.group == group
+        return d.role != "inputs" and len(d.options) > 1 and d.name in weights and d.group == group
 
     return [d for d in decisions.values() if wanted(d)]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from supernet.data.batches import Batch
+from supernet.estimation.limits import Limits
 from supernet.estimation.supernet_accuracy import SupernetScore
 from supernet.execution.precision import Accelerated
 from supernet.runtime.errors import InputError
@@ -98,6 +101,14 @@ class Strategy(ABC):
     space: str
     decisions: Mapping[str, Decision]
     inherits: ClassVar[bool] = False
+
+    def initialise(self, supernet: Supernet) -> None:
+        """Changes the initial weights of the supernet, before the first step of a search that starts with new ones.
+
+        Args:
+            supernet: with weights as the space draws them.
+        """
+        return
 
     def begin_epoch(self, progress: float, score: SupernetScore) -> None:
         """Is called before the first step of each epoch, and again where a search goes on within one.
@@ -200,6 +211,14 @@ class Strategy(ABC):
             The architecture.
         """
 
+    def runners_up(self) -> Sequence[Architecture]:
+        """Lists what the last `finish` would have chosen in place of its answer.
+
+        Returns:
+            Architectures, the best first; () where whole architectures are not ranked.
+        """
+        return ()
+
     def measures(self) -> Mapping[str, float]:
         """Gives values to plot, once an epoch.
 
@@ -253,6 +272,9 @@ class Wrapper(Strategy):
     def __init__(self, strategy: Strategy) -> None:
         self.strategy, self.space, self.decisions = strategy, strategy.space, strategy.decisions
 
+    def initialise(self, supernet: Supernet) -> None:
+        self.strategy.initialise(supernet)
+
     def begin_epoch(self, progress: float, score: SupernetScore) -> None:
         self.strategy.begin_epoch(progress, score)
 
@@ -279,6 +301,9 @@ class Wrapper(Strategy):
 
     def finish(self, score: SupernetScore | None = None) -> Architecture:
         return self.strategy.finish(score)
+
+    def runners_up(self) -> Sequence[Architecture]:
+        return self.strategy.runners_up()
 
     def measures(self) -> Mapping[str, float]:
         return self.strategy.measures()
@@ -309,3 +334,31 @@ def has_alphas(strategy: Strategy) -> bool:
         False
     """
     return any(weight.requires_grad for weight in strategy.differentiable_weights()[1].values())
+
+
+def limited(make: Callable[..., Strategy], limits: Limits | None) -> Callable[..., Strategy]:
+    """Gives what makes a strategy the limits that its architecture has to keep.
+
+    Args:
+        make: makes the strategy; one that keeps limits takes the keyword `limits`.
+        limits: what architectures may cost; None: nothing is given.
+
+    Returns:
+        What makes the strategy.
+
+    Raises:
+        InputError: there are limits, and the strategy does not take them.
+
+    Example:
+        >>> from supernet.search.black_box.random_search import UniformStrategy
+        >>> limited(UniformStrategy, None) is UniformStrategy
+        True
+    """
+    if limits is None:
+        return make
+    parameters = inspect.signature(make).parameters
+    if "limits" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return partial(make, limits=limits)
+    if limits:
+        raise InputError(f"limits: this strategy cannot keep {limits}; one that can takes the keyword 'limits'")
+    return make

@@ -138,6 +138,10 @@ class Undecided:
             raise InputError(
                 f"kept: leaves nothing of {decision.name}, whose options are {', '.join(decision.options)}"
             )
+        if self.channel_divisor != 1:
+            raise InputError(
+                f"channel_divisor={self.channel_divisor}: is for operations, and {decision.name} is a size; use 1"
+            )
         return left, NumberChoice(replace(decision, options=left), single=self.single)
 
     def _part_of(self, site: Site, name: str) -> Site:

@@ -26,6 +26,7 @@ class Candidates:
         decisions: all of the network, by name.
         canonical: architecture -> a form that functionally equal architectures share; None: only equal ones are equal.
         fits: whether an architecture keeps the limits, such as a number of parameters; None: all do.
+        repair: (architecture, rng) -> one like it that keeps the limits; None: those that do not are thrown away.
 
     Example:
         >>> edges = {name: Decision(name, ("none", "skip_connect", "conv"), optional=True) for name in ("a", "b")}
@@ -41,6 +42,7 @@ class Candidates:
         *,
         canonical: Callable[[Architecture], Hashable] | None = None,
         fits: Callable[[Architecture], bool] | None = None,
+        repair: Callable[[Architecture, Random], Architecture] | None = None,
     ) -> None:
         self.space, self._by_name = space, dict(decisions)
         self.decisions = _after_conditions(decisions)
@@ -63,7 +65,7 @@ class Candidates:
         depends = [any(self._open[number] for number, _ in conditions) for conditions in self._conditions]
         self._dependent = [number for number, does in enumerate(depends) if does]
         self._nodes = self._mutable_by_node()
-        self._canonical, self._fits = canonical, fits
+        self._canonical, self._fits, self._repair = canonical, fits, repair
         self._architectures: dict[Genes, Architecture] = {}
         self._genes: dict[Architecture, Genes] = {}
         self._keys: dict[Architecture, Hashable] = {}
@@ -184,6 +186,25 @@ class Candidates:
         if architecture not in self._fitting:
             self._fitting[architecture] = self._fits(architecture)
         return self._fitting[architecture]
+
+    @property
+    def repairs(self) -> bool:
+        """Whether `repaired` makes architectures keep the limits."""
+        return self._fits is not None and self._repair is not None
+
+    def repaired(self, architecture: Architecture, rng: Random) -> Architecture:
+        """Makes an architecture keep the limits, where there is a way to.
+
+        Args:
+            architecture: of this space.
+            rng: draws.
+
+        Returns:
+            One that keeps the limits and is like it; the same one where it does or where nothing repairs.
+        """
+        if self._repair is None or self.fits(architecture):
+            return architecture
+        return self.architecture(self.genes(self._repair(architecture, rng)))
 
     def encode(self, architecture: Architecture) -> list[float]:
         """The answers as zeros and ones.

@@ -26,7 +26,26 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "hardswish": nn.Hardswish,
     "silu": nn.SiLU,
 }
-GATES: dict[str, Callable[[], nn.Module]] = {"sigmoid": nn.Sigmoid, "hardsigmoid": nn.Hardsigmoid}
+
+
+class Hardsigmoid(nn.Hardsigmoid):
+    """relu6(x + 3) / 6, which can be differentiated twice; PyTorch's own cannot be, and that is what is exported.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor(1.0, requires_grad=True)
+        >>> (slope,) = torch.autograd.grad(Hardsigmoid()(x) ** 2, x, create_graph=True)
+        >>> torch.autograd.grad(slope, x)[0]  # 2 / 36
+        tensor(0.0556)
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_exporting():
+            return F.relu6(x + 3.0) / 6.0
+        return F.hardsigmoid(x)
+
+
+GATES: dict[str, Callable[[], nn.Module]] = {"sigmoid": nn.Sigmoid, "hardsigmoid": Hardsigmoid}
 
 
 def rounded(count: float, divisor: int = 8) -> int:

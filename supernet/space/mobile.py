@@ -16,7 +16,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from torch import Tensor, nn
 
@@ -34,7 +34,14 @@ from supernet.space.inverted_residual import (
     Style,
     rounded,
 )
-from supernet.space.mobile_parts import ElasticHead, MobileStage, Resize, convolution, initialise
+from supernet.space.mobile_parts import (
+    ElasticHead,
+    MobileStage,
+    Resize,
+    convolution,
+    drop_deeper_blocks_more,
+    initialise,
+)
 from supernet.space.operations import Operation, Site
 
 _LARGEST = {"channels": 1 << 14, "depths": 64, "kernels": 31}
@@ -234,7 +241,8 @@ class Mobile:
         """The genotype of a network that is given block by block.
 
         Args:
-            stages: the blocks of each stage; None for one that is left out.
+            stages: the blocks of each stage; None for one that is left out. Separate blocks that are not given are
+                left out, too.
             widths: of the stages; (): the largest of each.
             resolution: the side of images; None: the largest.
 
@@ -263,13 +271,19 @@ class Mobile:
             side = resolution or self.resolutions[-1]
             answer("resolution", self.resolutions, side, str(side))
         for number, (stage, blocks) in enumerate(zip(self.stages, stages, strict=True), start=1):
-            width = widths[number - 1] if widths else stage.channels[-1]
+            width, blocks = widths[number - 1] if widths else stage.channels[-1], self._placed(stage, blocks)
             answer(f"stage{number}/width", stage.channels, width, str(width))
             answer(f"stage{number}/depth", stage.depths, len(blocks), str(len(blocks)))
             for place, block in enumerate(blocks, start=1):
                 for name, values, value, text in self._of_block(f"stage{number}/{place}", stage, block):
                     answer(name, values, value, text)
         return Architecture(self.name, choices)
+
+    def _placed(self, stage: Stage, blocks: Sequence[Block | None]) -> list[Block | None]:
+        """The blocks of a stage as this sharing answers: as many as are there, or None for those left out."""
+        if self.sharing == "nested":
+            return [block for block in blocks if block is not None]
+        return [*blocks, *[None] * (stage.depths[-1] - len(blocks))]
 
     def _of_block(self, name: str, stage: Stage, block: Block | None) -> Iterator[tuple[str, Sequence[Any], Any, str]]:
         """The decisions of a block, the values that they can have, its value, and the option that says so."""
@@ -308,7 +322,8 @@ def _candidates(stage: Stage) -> dict[str, _Candidate | None]:
         if stage.grouped:
             made[f"k{kernel}_e1_g2{ending}"] = (kernel, 1.0, squeeze, activation, 2)
         for expansion in stage.expansions:
-            made[f"k{kernel}_e{expansion:g}{ending}"] = (kernel, expansion, squeeze, activation, 1)
+            ratio = f"{expansion:g}".replace(".", "_")  # a module's name has no dot: k3_e2_5 widens 2.5 times
+            made[f"k{kernel}_e{ratio}{ending}"] = (kernel, expansion, squeeze, activation, 1)
     return made
 
 
@@ -343,7 +358,9 @@ class MobileNetwork(nn.Module):
         super().__init__()
         questions = Questions(choose)
         sides = {str(side): side for side in space.resolutions}
-        self.resize = Resize(questions.ask("resolution", sides), shape[1:]) if sides else nn.Identity()
+        self.resize = (
+            Resize(questions.ask("resolution", sides, group="resolution"), shape[1:]) if sides else nn.Identity()
+        )
         self.stem = convolution(shape[0], space.stem, 3, space.stem_stride, space.stem_activation, space.style)
         builder = _Blocks(space, choose, questions)
         self.stages = nn.ModuleList()
@@ -365,6 +382,7 @@ class MobileNetwork(nn.Module):
         dropout = [nn.Dropout(space.dropout)] if space.dropout else []
         self.classifier = nn.Sequential(*layers, *dropout, nn.Linear(space.hidden or last, classes))
         self.questions = questions.open
+        drop_deeper_blocks_more([block for stage in self.stages for block in cast(MobileStage, stage).blocks])
         initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Condition, Decision
+from supernet.space.dropout import DropPath
 from supernet.space.elastic import Number, Size, first_of, fitted, norm_of_first
 from supernet.space.inverted_residual import ACTIVATIONS, Style
 
@@ -165,3 +166,16 @@ def initialise(network: nn.Module) -> None:
         elif isinstance(module, nn.Linear) and module.bias is not None and not module.weight.is_meta:
             nn.init.normal_(module.weight, 0.0, 0.01)
             nn.init.zeros_(module.bias)
+
+
+def drop_deeper_blocks_more(blocks: Sequence[nn.Module]) -> None:
+    """Lets the share of dropped blocks grow with depth, from 0 at the first one (Huang et al. 2016; EfficientNet).
+
+    Args:
+        blocks: of a network, from the first to the last; such as do nothing have been left out and do not count.
+    """
+    there = [block for block in blocks if not isinstance(block, nn.Identity)]
+    for place, block in enumerate(there):
+        for module in block.modules():
+            if isinstance(module, DropPath):
+                module.share = place / len(there)

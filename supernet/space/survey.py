@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 import torch
@@ -101,6 +102,7 @@ def candidates_of(
     *,
     decisions: Mapping[str, Decision] | None = None,
     fits: Callable[[Architecture], bool] | None = None,
+    repair: Callable[[Architecture, Random], Architecture] | None = None,
 ) -> Candidates:
     """The architectures of a space that can be tried; those that compute the same count as one.
 
@@ -109,6 +111,7 @@ def candidates_of(
             that equal ones share, that says which compute the same.
         decisions: of a supernet of it; None: all of the space.
         fits: whether an architecture keeps the limits; None: all do.
+        repair: makes one keep them; None: those that do not are thrown away.
 
     Returns:
         The candidates.
@@ -119,7 +122,7 @@ def candidates_of(
         15625
     """
     asked = decisions_of(space) if decisions is None else decisions
-    return Candidates(space.name, asked, canonical=getattr(space, "canonical", None), fits=fits)
+    return Candidates(space.name, asked, canonical=getattr(space, "canonical", None), fits=fits, repair=repair)
 
 
 def survey(space: Any, shape: tuple[int, int, int], classes: int) -> dict[str, set[int]]:

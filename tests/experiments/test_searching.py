@@ -222,7 +222,7 @@ def test_the_library_alone_searches_as_the_job_does(silent, tmp_path, images, na
         assert same(*rows)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("bignas", "once_for_all")])
 def test_every_method_searches_micro(silent, images, tmp_path, method):
     """Two steps a stage, and a network of what was found."""
     length = ["search.epochs=1", "search.warm_up=0", "search.batch_size=23"]

@@ -146,6 +146,17 @@ def test_the_other_operations_run_with_the_parameters_of_the_forward_pass():
     torch.testing.assert_close(weights.grad[1], 3 * x.sum())
 
 
+@pytest.mark.parametrize(("drawn", "moves"), [("nor_conv_3x3", True), ("skip_connect", False)])
+def test_operations_that_are_not_drawn_remember_no_statistics(drawn, moves):
+    choice, x = edge(), torch.randn(2, 3, 5, 5, dtype=torch.float64)
+    before = {name: buffer.clone() for name, buffer in choice.named_buffers()}
+    out = run(choice, torch.eye(4, dtype=torch.float64)[OPTIONS.index(drawn)].requires_grad_(), x)
+    out.square().sum().backward()
+    moved = [name for name, buffer in choice.named_buffers() if not torch.equal(buffer, before[name])]
+    assert {name.split(".")[1] for name in before} == {"nor_conv_3x3"}
+    assert bool(moved) == moves
+
+
 def test_weights_that_do_not_learn_take_the_plain_single_path():
     choice, x = edge(), torch.randn(2, 3, 5, 5, dtype=torch.float64)
     weights = torch.eye(4, dtype=torch.float64)[2]

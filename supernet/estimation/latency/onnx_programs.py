@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,33 +20,38 @@ from supernet.runtime.errors import InputError
 OPSET = 20
 _TOGETHER = 400  # leaf modules in one program
 
-Timed = tuple[nn.Module, tuple[int, ...]]
-"""A module and the shape of its input, the batch first."""
+Shapes = tuple[tuple[int, ...], ...]
+"""Of the inputs of a module, the batch first."""
+
+Timed = tuple[nn.Module, Shapes]
+"""A module and the shapes of its inputs, the batch first."""
 
 
-def onnx_programs(modules: Mapping[str, Timed]) -> Iterator[tuple[str, bytes]]:
-    """Exports each module as an ONNX model for inputs of one fixed shape.
+def onnx_programs(modules: Iterable[tuple[str, Timed]]) -> Iterator[tuple[str, Shapes, bytes]]:
+    """Exports each module as an ONNX model for inputs of fixed shapes.
 
     Args:
-        modules: with the shapes of their inputs, by any names.
+        modules: each with a name; few of them are held at a time.
 
     Yields:
-        Each name, in the given order, with the serialised model: one input, the first of the module's outputs.
+        Each name, in the given order, with the shapes of the inputs and the serialised model; the model's one output is
+        the first of the module's.
 
     Raises:
         InputError: the packages for ONNX are not installed, or a module has an operation that ONNX cannot express.
 
     Example:
-        >>> made = dict(onnx_programs({"a": (nn.Linear(3, 2), (1, 3)), "b": (nn.ReLU(), (1, 4))}))
         >>> import onnx
-        >>> [node.op_type for node in onnx.load_model_from_string(made["a"]).graph.node]
-        ['Gemm']
+        >>> modules = [("a", (nn.Linear(3, 2), ((1, 3),))), ("b", (nn.ReLU(), ((1, 4),)))]
+        >>> models = [onnx.load_model_from_string(model) for _, _, model in onnx_programs(modules)]
+        >>> [[node.op_type for node in model.graph.node] for model in models]
+        [['Gemm'], ['Relu']]
     """
     group: dict[str, Timed] = {}
     size = 0
-    for name, (module, shape) in modules.items():
+    for name, (module, shapes) in modules:
         size += sum(1 for inner in module.modules() if not any(inner.children()))
-        group[name] = (module, shape)
+        group[name] = (module, shapes)
         if size >= _TOGETHER:
             yield from _exported(group)
             group, size = {}, 0
@@ -55,14 +60,19 @@ def onnx_programs(modules: Mapping[str, Timed]) -> Iterator[tuple[str, bytes]]:
 
 
 class _Beside(nn.Module):
-    """Runs each module on its own input."""
+    """Runs each module on its own inputs: as many of all that are given as `counts` says."""
 
-    def __init__(self, modules: list[nn.Module]) -> None:
+    def __init__(self, modules: list[nn.Module], counts: list[int]) -> None:
         super().__init__()
         self.beside = nn.ModuleList(modules)
+        self.counts = counts
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return tuple(_first(module(x)) for module, x in zip(self.beside, inputs, strict=True))
+        left = iter(inputs)
+        return tuple(
+            _first(module(*(next(left) for _ in range(count))))
+            for module, count in zip(self.beside, self.counts, strict=True)
+        )
 
 
 def _first(output: Any) -> Tensor:
@@ -73,34 +83,35 @@ def _first(output: Any) -> Tensor:
     return output
 
 
-def _exported(group: Mapping[str, Timed]) -> Iterator[tuple[str, bytes]]:
+def _exported(group: Mapping[str, Timed]) -> Iterator[tuple[str, Shapes, bytes]]:
     try:
-        model = _export([module for module, _ in group.values()], [shape for _, shape in group.values()])
+        model = _export([module for module, _ in group.values()], [shapes for _, shapes in group.values()])
     except torch.onnx.OnnxExporterError as error:
         if len(group) > 1:  # which of them is it?
             for name, timed in group.items():
                 yield from _exported({name: timed})
             return
         reason = str(error.__cause__ or error).strip().splitlines()[0][:200]
-        raise InputError(f"{next(iter(group))}: ONNX cannot express it ({reason}); runtime=torch times it") from None
-    for number, name in enumerate(group):
-        yield name, _piece(model, number)
+        raise InputError(
+            f"{next(iter(group))}: ONNX cannot express it ({reason}); the runtime torch times it"
+        ) from None
+    for number, (name, (_, shapes)) in enumerate(group.items()):
+        yield name, shapes, _piece(model, number)
 
 
-def _export(modules: list[nn.Module], shapes: list[tuple[int, ...]]) -> Any:
+def _export(modules: list[nn.Module], shapes: list[Shapes]) -> Any:
     """The model of all modules beside each other, as a protobuf."""
     check_installed()
-    beside = _Beside(modules).eval()
-    inputs = tuple(torch.zeros(shape) for shape in shapes)
-    names = [f"input{number}" for number in range(len(shapes))]
+    beside = _Beside(modules, [len(each) for each in shapes]).eval()
+    inputs = tuple(torch.zeros(shape) for each in shapes for shape in each)
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             beside,
             inputs,
             dynamo=True,
             opset_version=OPSET,
-            input_names=names,
-            output_names=[f"output{number}" for number in range(len(shapes))],
+            input_names=[f"input{number}" for number in range(len(inputs))],
+            output_names=[f"output{number}" for number in range(len(modules))],
             verbose=False,
         )
     assert program is not None
@@ -143,7 +154,7 @@ def check_installed() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"runtime=onnxruntime: needs the package {error.name}; pip install 'supernet[export]', or runtime=torch"
+            f"onnxruntime: needs the package {error.name}; pip install 'supernet[export]', or take the runtime torch"
         ) from None
 
 

@@ -6,7 +6,7 @@ A runtime makes a `Program` of a module: a function without arguments that runs 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,15 +28,20 @@ class Runtime(Protocol):
         """Its name, such as "onnxruntime"."""
         ...
 
+    @property
+    def threads(self) -> int:
+        """How many threads of the processor it uses."""
+        ...
+
     def settings(self) -> Mapping[str, str]:
         """All on which its times depend, besides the machine: versions, device, threads, precision."""
         ...
 
-    def programs(self, modules: Mapping[str, Timed]) -> Iterator[tuple[str, Program]]:
+    def programs(self, modules: Iterable[tuple[str, Timed]]) -> Iterator[tuple[str, Program]]:
         """Makes a program of each module.
 
         Args:
-            modules: in float32 and with the shapes of their inputs, by any names.
+            modules: in float32, each with a name and the shapes of its inputs.
 
         Yields:
             Each name with its program, in the given order.
@@ -61,7 +66,7 @@ class OnnxRuntime:
         InputError: `threads` is below 1, or the packages for ONNX are not installed.
 
     Example:
-        >>> made = dict(OnnxRuntime().programs({"relu": (nn.ReLU(), (1, 2))}))
+        >>> made = dict(OnnxRuntime().programs([("relu", (nn.ReLU(), ((1, 2),)))]))
         >>> made["relu"]()[0].shape
         (1, 2)
     """
@@ -87,17 +92,17 @@ class OnnxRuntime:
             **_versions(self.threads, "cpu"),
         }
 
-    def programs(self, modules: Mapping[str, Timed]) -> Iterator[tuple[str, Program]]:
+    def programs(self, modules: Iterable[tuple[str, Timed]]) -> Iterator[tuple[str, Program]]:
         """Exports the modules and opens a session for each."""
-        for name, model in onnx_programs(modules):
-            yield name, self.program(model, modules[name][1])
+        for name, shapes, model in onnx_programs(modules):
+            yield name, self.program(model, shapes)
 
-    def program(self, model: bytes, shape: tuple[int, ...]) -> Program:
-        """Opens a session of one serialised model, with random numbers as its input.
+    def program(self, model: bytes, shapes: Sequence[tuple[int, ...]]) -> Program:
+        """Opens a session of one serialised model, with random numbers as its inputs.
 
         Args:
-            model: an ONNX model with one input.
-            shape: of the input, the batch first.
+            model: an ONNX model.
+            shapes: of its inputs in their order, the batch first.
 
         Returns:
             The program; it returns the outputs.
@@ -112,7 +117,9 @@ class OnnxRuntime:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        feed = {session.get_inputs()[0].name: np.random.default_rng(0).standard_normal(shape, dtype=np.float32)}
+        draw = np.random.default_rng(0)
+        given = zip(session.get_inputs(), shapes, strict=True)
+        feed = {each.name: draw.standard_normal(shape, dtype=np.float32) for each, shape in given}
         return lambda: session.run(None, feed)
 
 
@@ -128,7 +135,7 @@ class EagerTorch:
         InputError: there is no such device, or `threads` is below 1.
 
     Example:
-        >>> made = dict(EagerTorch().programs({"relu": (nn.ReLU(), (1, 2))}))
+        >>> made = dict(EagerTorch().programs([("relu", (nn.ReLU(), ((1, 2),)))]))
         >>> made["relu"]().shape
         torch.Size([1, 2])
     """
@@ -150,24 +157,57 @@ class EagerTorch:
         cuda = {} if self.device == "cpu" else {"cuda": str(torch.version.cuda)}
         return {"runtime": self.name, **cuda, **_versions(self.threads, device)}
 
-    def programs(self, modules: Mapping[str, Timed]) -> Iterator[tuple[str, Program]]:
+    def programs(self, modules: Iterable[tuple[str, Timed]]) -> Iterator[tuple[str, Program]]:
         """Puts the modules on the device; a program waits until the device is done."""
         torch.set_num_threads(self.threads)
-        for name, (module, shape) in modules.items():
-            yield name, self._program(module, shape)
+        for name, (module, shapes) in modules:
+            yield name, self._program(module, shapes)
 
-    def _program(self, module: nn.Module, shape: tuple[int, ...]) -> Program:
-        image = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
+    def _program(self, module: nn.Module, shapes: Sequence[tuple[int, ...]]) -> Program:
+        generator = torch.Generator().manual_seed(0)
+        inputs = [torch.randn(shape, generator=generator).to(self.device) for shape in shapes]
         network = module.eval().to(self.device)
 
         @torch.inference_mode()
         def run() -> object:
-            output = network(image)
+            output = network(*inputs)
             if self.device == "cuda":
                 torch.cuda.synchronize()
             return output
 
         return run
+
+
+def runtime_of(runtime: str, device: str = "cpu", threads: int = 1) -> Runtime:
+    """Makes a runtime by its name.
+
+    Args:
+        runtime: "onnxruntime" or "torch".
+        device: "cpu", or for "torch" also "cuda".
+        threads: of the processor, 1 or more.
+
+    Returns:
+        The runtime.
+
+    Raises:
+        InputError: there is no such runtime or device.
+
+    Example:
+        >>> runtime_of("torch", threads=2)
+        EagerTorch(device='cpu', threads=2)
+    """
+    if runtime not in _RUNTIMES:
+        raise InputError(f"runtime={runtime}: no such runtime; known: {', '.join(_RUNTIMES)}")
+    return _RUNTIMES[runtime](device, threads)
+
+
+def _onnxruntime(device: str, threads: int) -> Runtime:
+    if device != "cpu":
+        raise InputError(f"device={device}: ONNX Runtime is measured on the processor; use cpu, or torch for cuda")
+    return OnnxRuntime(threads)
+
+
+_RUNTIMES: Mapping[str, Callable[[str, int], Runtime]] = {"onnxruntime": _onnxruntime, "torch": EagerTorch}
 
 
 def _versions(threads: int, device: str) -> dict[str, str]:

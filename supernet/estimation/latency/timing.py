@@ -1,6 +1,6 @@
 """Times many programs so that they can be compared although the machine's speed drifts.
 
-Rounds visit all programs, each in a new random order, so that a slow spell meets all alike. A sentinel, one program that
+Rounds visit all programs, each in a new random order, so that a slow spell meets all alike. A sentinel, a program that
 never changes, is timed at the beginning, at the end and every few visits. Each time is divided by what the sentinel
 took around it, and what is reported is this ratio times the sentinel's median: the same speed of the machine for all.
 A run that the operating system interrupted is not counted.
@@ -32,7 +32,10 @@ def interruptions() -> int:
 
 @dataclass(frozen=True)
 class Stopwatch:
-    """Times a program: some runs that do not count, then some that do.
+    """Times a program: some runs that do not count, then some of which the shortest does.
+
+    What else the machine does can only make a run longer, and disturbs a network, whose weights do not fit into the
+    caches, more than a part of it.
 
     Args:
         runs: how many count, at most.
@@ -48,13 +51,13 @@ class Stopwatch:
     """
 
     runs: int = 10
-    seconds: float = 0.004
+    seconds: float = 0.02
     warm_up: int = 2
     clock: Callable[[], float] = time.perf_counter
     interruptions: Callable[[], int] = interruptions
 
     def __call__(self, program: Program) -> float:
-        """Milliseconds: the median of the runs that nothing interrupted, or the shortest where all were."""
+        """Milliseconds of the shortest run that nothing interrupted, or of the shortest where all were."""
         for _ in range(self.warm_up):
             program()
         whole, broken = list[float](), list[float]()
@@ -66,7 +69,7 @@ class Stopwatch:
             taken = self.clock() - began
             spent += taken
             (whole if self.interruptions() == before else broken).append(taken)
-        return 1000 * (statistics.median(whole) if whole else min(broken))
+        return 1000 * min(whole or broken)
 
 
 @dataclass(frozen=True)

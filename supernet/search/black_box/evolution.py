@@ -10,6 +10,8 @@ from supernet.search.black_box.explorers import Explorer, Fitness, check_counts
 from supernet.space.architecture import Architecture
 from supernet.space.genes import Candidates
 
+_FITTING_TRIES = 1000  # children among which one has to keep the limits
+
 
 class AgingEvolution(Explorer):
     """Regularised evolution: of some drawn at random the best has a child, and the oldest dies, however good it is.
@@ -69,8 +71,11 @@ class AgingEvolution(Explorer):
         return self.candidates.mutate(parent, self.rng)
 
     def _fitting_child(self) -> Architecture | None:
-        children = (self._child() for _ in range(1000))
-        return next((child for child in children if self.candidates.fits(child)), None)
+        children = (self._child() for _ in range(_FITTING_TRIES))
+        found = next((child for child in children if self.candidates.fits(child)), None)
+        if found is None and self.candidates.repairs:
+            return self.candidates.repaired(self._child(), self.rng)
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         living = [(self.candidates.genes(architecture), fitness) for architecture, fitness in self._living]

@@ -88,6 +88,9 @@ class Explorer(ABC):
     def fresh(self, propose: Callable[[], Architecture], tries: int = TRIES) -> Architecture | None:
         """Asks `propose` until it gives an architecture that is not known and keeps the limits.
 
+        Where limits are so tight that nothing is found, it is asked as often again, and what it gives is changed until
+        it keeps them (`Candidates.repaired`).
+
         Args:
             propose: gives an architecture at each call.
             tries: how often it is asked at most.
@@ -98,6 +101,10 @@ class Explorer(ABC):
         for _ in range(tries):
             architecture = propose()
             if self.candidates.key(architecture) not in self.told and self.candidates.fits(architecture):
+                return architecture
+        for _ in range(tries if self.candidates.repairs else 0):
+            architecture = self.candidates.repaired(propose(), self.rng)
+            if self.candidates.key(architecture) not in self.told:
                 return architecture
         return None
 

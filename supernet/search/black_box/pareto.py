@@ -161,6 +161,8 @@ class Nsga2(Explorer):
         crossover: the probability that a child has two parents, in [0, 1].
         mutation: the probability with which each of its answers is drawn anew, in [0, 1]; None: 1 / (the number of
             answers that it has and that could be others).
+        first: architectures that are tried before any is drawn, such as the ends of the front: the cheapest, the
+            largest.
         seed: of all draws.
 
     Raises:
@@ -183,6 +185,7 @@ class Nsga2(Explorer):
         population: int = 50,
         crossover: float = 0.9,
         mutation: float | None = None,
+        first: Sequence[Architecture] = (),
         seed: int = 0,
     ) -> None:
         check_counts(population=population)
@@ -191,12 +194,16 @@ class Nsga2(Explorer):
                 raise InputError(f"{name}={probability}: needs to lie in [0, 1], such as 0.9")
         super().__init__(candidates, seed=seed)
         self._size, self._crossover, self._mutation = population, crossover, mutation
+        self._first = tuple(first)
         self._open = [len(decision.answers) > decision.keep for decision in candidates.decisions]
         self._parents: list[tuple[Architecture, Fitness]] = []
         self._children: list[tuple[Architecture, Fitness]] = []
         self._standing: list[tuple[int, float]] = []  # of each parent: -rank and crowding distance
 
     def ask(self) -> Architecture | None:
+        for architecture in self._first:
+            if self.candidates.key(architecture) not in self.told and self.candidates.fits(architecture):
+                return architecture
         return (self.fresh(self._child) if self._parents else None) or self.unknown()
 
     def learn(self, architecture: Architecture, fitness: Fitness) -> None:

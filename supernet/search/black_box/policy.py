@@ -56,9 +56,11 @@ class Reinforce(Explorer):
         self._drawn: Architecture | None = None
 
     def ask(self) -> Architecture | None:
-        draws = (self._sample() for _ in range(_FITTING_TRIES))
+        draws = (self._sample() for _ in range(TRIES if self.candidates.repairs else _FITTING_TRIES))
         if not self._distinct or self._known_in_a_row < TRIES:
             self._drawn = next((drawn for drawn in draws if self.candidates.fits(drawn)), None)
+            if self._drawn is None and self.candidates.repairs:
+                self._drawn = self.candidates.repaired(self._sample(), self.rng)
             if self._drawn is not None:
                 known = self.candidates.key(self._drawn) in self.told
                 self._known_in_a_row = self._known_in_a_row + 1 if known else 0

@@ -7,17 +7,18 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 
+from supernet.estimation.limits import Limits
 from supernet.estimation.supernet_accuracy import SupernetScore
 from supernet.runtime.errors import InputError
 from supernet.runtime.report import Report, Silent
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator
+from supernet.search.black_box.drawing import candidates_within, drawn_within
 from supernet.search.black_box.explorers import Explorer
 from supernet.search.black_box.exploring import Budget, explore
 from supernet.search.black_box.fair_paths import fair_paths
 from supernet.search.strategy import Step, Strategy
 from supernet.space.architecture import Architecture, Decision, Weights, one_path, random_architecture
-from supernet.space.genes import Candidates
 
 _PATH_STREAM, _CANDIDATE_STREAM, _FAIR_STREAM = 0x5A17, 0xCA2D, 0xFA17
 
@@ -39,6 +40,7 @@ class UniformStrategy(Strategy):
         candidates: how many architectures are tried in the end, 1 or more.
         finalists: how many of them are judged on all validation data, 1 or more.
         batches: on how many batches of validation data the candidates are judged, 1 or more.
+        limits: what architectures may cost: paths and candidates keep them. Paths that are fair to all options cannot.
         seed: of all draws.
 
     Raises:
@@ -62,6 +64,7 @@ class UniformStrategy(Strategy):
         candidates: int = 1000,
         finalists: int = 10,
         batches: int = 10,
+        limits: Limits | None = None,
         seed: int = 0,
     ) -> None:
         for name, value in {"candidates": candidates, "finalists": finalists, "batches": batches}.items():
@@ -73,8 +76,8 @@ class UniformStrategy(Strategy):
         self.decisions = dict(decisions)
         self._fair, self._explorer = sampler == "fair", explorer
         self._candidates, self._finalists, self._batches = candidates, finalists, batches
-        self._seed, self._draws = seed, 0
-        self._like = torch.zeros(())
+        self._limits, self._seed, self._draws = limits, seed, 0
+        self._like, self._ranking = torch.zeros(()), list[Architecture]()
         if explorer is not None:
             self._explored()  # a setting that cannot be shows now and not after the training
 
@@ -102,7 +105,12 @@ class UniformStrategy(Strategy):
         if score is None:
             return self._drawn(_CANDIDATE_STREAM, 0)
         finalists = self._best_explored(score) if self._explorer else self._best_drawn(score)
-        return best(finalists, 1, score.on(None))[0]
+        self._ranking = best(finalists, len(finalists), score.on(None))
+        return self._ranking[0]
+
+    def runners_up(self) -> Sequence[Architecture]:
+        """The other finalists of the last `finish`, the best first."""
+        return self._ranking[1:]
 
     def to(self, device: torch.device) -> Self:
         """Sets the device on which weights are made."""
@@ -130,13 +138,16 @@ class UniformStrategy(Strategy):
     def _explored(self) -> Explorer:
         """A new explorer. In a supernet cells of one function have different weights, so each is a candidate."""
         assert self._explorer is not None
-        explorer = self._explorer(Candidates(self.space, self.decisions), seed=self._seed)
+        explorer = self._explorer(candidates_within(self.space, self.decisions, self._limits), seed=self._seed)
         if not isinstance(explorer, Explorer):
             raise InputError(f"explorer: makes a {type(explorer).__name__}; needs an Explorer such as AgingEvolution")
         return explorer
 
     def _drawn(self, *key: int) -> Architecture:
-        return random_architecture(self.space, self.decisions, generator(self._seed, *key))
+        def draw(stream: torch.Generator) -> Architecture:
+            return random_architecture(self.space, self.decisions, stream)
+
+        return drawn_within(self._limits, self.decisions, draw, self._seed, *key)
 
     def _weights(self, architecture: Architecture) -> Weights:
         return one_path(architecture, self.decisions, dtype=self._like.dtype, device=self._like.device)

@@ -12,15 +12,17 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from supernet.estimation.limits import Limits
 from supernet.estimation.supernet_accuracy import SupernetScore
 from supernet.execution.modes import frozen_statistics
 from supernet.runtime.checkpoint import check_optimizer
 from supernet.runtime.errors import InputError
 from supernet.runtime.limits import Limit
 from supernet.runtime.seeding import generator
+from supernet.search.black_box.drawing import drawn_within
 from supernet.search.black_box.policies import Policy
 from supernet.search.black_box.random_search import best
-from supernet.search.black_box.rewards import Reward, quality
+from supernet.search.black_box.rewards import Costed, Reward, quality
 from supernet.search.strategy import Step, Strategy
 from supernet.space.architecture import Architecture, Decision, Weights, matters, one_path
 
@@ -142,7 +144,8 @@ class ReinforceStrategy(Strategy):
 
     A path's accuracy is that on the step's validation batch, with the batch's statistics in the norms, which do not
     remember them. The policy moves along (reward - baseline) times the gradient of the logarithm of the path's
-    probability, of which decisions that do not matter in the path are no part (REINFORCE, Williams 1992).
+    probability, of which decisions that do not matter in the path are no part (REINFORCE, Williams 1992). More than
+    twelve parameters: each is a part or a figure in which the three methods differ.
 
     Args:
         space: the name of the space, for the architectures that are found.
@@ -154,11 +157,13 @@ class ReinforceStrategy(Strategy):
         memory: what the baseline keeps of itself, in [0, 1).
         entropy: times the entropy of the draws, in nats, is added to each reward (ENAS). It is part of the number, and
             has no gradient of its own.
-        operation_warm_up: at the start all operations of an edge run together, each with the same weight, with a
-            probability that falls from 1 to 0 over this share of the search, in [0, 1] (TuNAS).
+        operation_warm_up: at the start all operations of an edge run together, each with the same weight, and sizes are
+            their largest, with a probability that falls from 1 to 0 over this share of the search, in [0, 1] (TuNAS).
         candidates: so many draws are judged in the end, and the best is the answer (ENAS); 0: the answer is the most
             likely architecture (TuNAS, ProxylessNAS).
         batches: on how many batches of validation data those are judged; None: on all of it.
+        limits: what architectures may cost: all draws keep them, and so does the answer. The policy learns from a draw
+            that was repaired as from others.
         seed: of the start and of all draws.
 
     Raises:
@@ -187,6 +192,7 @@ class ReinforceStrategy(Strategy):
         operation_warm_up: float = 0.0,
         candidates: int = 0,
         batches: int | None = None,
+        limits: Limits | None = None,
         seed: int = 0,
     ) -> None:
         if not 0.0 <= entropy < float("inf"):
@@ -205,6 +211,7 @@ class ReinforceStrategy(Strategy):
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             what = type(self.optimizer).__name__
             raise InputError(f"optimizer: makes a {what} and no optimizer; use one such as torch.optim.Adam")
+        reward = reward.in_space(limits) if isinstance(reward, Costed) else reward
         reward(0.0, self.policy.most_likely(), decisions)  # an operation without a cost shows now
         self._reward, self._updates, self._entropy = reward, updates or Updates(), entropy
         self._operation_warm_up, self._candidates, self._batches = operation_warm_up, candidates, batches
@@ -212,8 +219,8 @@ class ReinforceStrategy(Strategy):
         self.baseline = Baseline(memory)
         self._pending: list[tuple[dict[str, tuple[str, ...]], float]] = []  # paths of the next step, and advantages
         self._gathered = 0  # validation batches that they come from
-        self._seed, self._steps, self._paths, self._judged = seed, 0, 0, 0
-        self._like = torch.zeros(())
+        self._limits, self._seed, self._steps, self._paths, self._judged = limits, seed, 0, 0, 0
+        self._like, self._ranking = torch.zeros(()), list[Architecture]()
 
     def update(self, step: Step) -> None:
         """Judges some paths on the validation batch; once there are enough, the policy takes a step."""
@@ -240,8 +247,9 @@ class ReinforceStrategy(Strategy):
             stream = generator(self._seed, _PATH_STREAM, self._paths, 1)
             for name, decision in self.decisions.items():
                 opened = torch.rand((), generator=stream).item() < everything
-                if opened and decision.role == "operation" and matters(decision, architecture):
-                    held = [float(option in decision.answers) / len(decision.answers) for option in decision.options]
+                if opened and decision.role != "inputs" and matters(decision, architecture):
+                    on = decision.answers if decision.role == "operation" else decision.options[-1:]
+                    held = [float(option in on) / len(on) for option in decision.options]
                     weights[name] = weights[name].new_tensor(held)
         return weights
 
@@ -252,10 +260,17 @@ class ReinforceStrategy(Strategy):
     def finish(self, score: SupernetScore | None = None) -> Architecture:
         """Returns the most likely architecture, or the best of some draws where there is a score and it is to judge."""
         if score is None or not self._candidates:
-            return self.policy.most_likely()
-        streams = (generator(self._seed, _CANDIDATE_STREAM, number) for number in range(self._candidates))
-        drawn = dict.fromkeys(self.policy.sample(stream) for stream in streams)
-        return best(list(drawn), 1, score.on(self._batches))[0]
+            likely = self.policy.most_likely()
+            if not self._limits or self._limits.fits(likely):
+                return likely
+            return self._limits.most_probable(self.policy.probabilities(), self.decisions)
+        drawn = dict.fromkeys(self._drawn(_CANDIDATE_STREAM, number) for number in range(self._candidates))
+        self._ranking = best(list(drawn), len(drawn), score.on(self._batches))
+        return self._ranking[0]
+
+    def runners_up(self) -> Sequence[Architecture]:
+        """The other draws that the last `finish` has judged, the best first."""
+        return self._ranking[1:]
 
     def measures(self) -> dict[str, float]:
         """Learning rate, baseline, and the entropy of the draws that lead to the most likely architecture."""
@@ -296,9 +311,12 @@ class ReinforceStrategy(Strategy):
         """Draws the next architecture of a stream; those of the network and those that are judged have one each."""
         if stream == _PATH_STREAM:
             self._paths += 1
-            return self.policy.sample(generator(self._seed, stream, self._paths))
+            return self._drawn(stream, self._paths)
         self._judged += 1
-        return self.policy.sample(generator(self._seed, stream, self._judged))
+        return self._drawn(stream, self._judged)
+
+    def _drawn(self, *key: int) -> Architecture:
+        return drawn_within(self._limits, self.decisions, self.policy.sample, self._seed, *key)
 
     @torch.no_grad()
     def _rewarded(self, step: Step, architecture: Architecture) -> float:

@@ -1,20 +1,72 @@
 """Rewards: what a policy learns from, made of how good an architecture is and of what it costs.
 
-Costs are additive: each operation on an edge that an architecture keeps has one, whatever the other edges have. To add
-a reward, write a function or a frozen dataclass: (quality, architecture, decisions) -> a number, larger where better.
+Costs are those of the operations, which are added up, or a cost of the space by its name, such as "latency". To add a
+reward, write a function or a frozen dataclass: (quality, architecture, decisions) -> a number, larger where better.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Protocol, Self, runtime_checkable
 
+import torch
+
+from supernet.estimation.limits import Limits
+from supernet.estimation.space_costs import SpaceCosts
 from supernet.runtime.errors import InputError
-from supernet.space.architecture import Decision, matters
+from supernet.space.architecture import Architecture, Decision, matters
 
 Reward = Callable[[float, Mapping[str, tuple[str, ...]], Mapping[str, Decision]], float]
 """(quality such as the accuracy, the options kept by decision, all decisions by name) -> reward."""
+
+
+@runtime_checkable
+class Costed(Protocol):
+    """A reward that asks what the networks of a space cost."""
+
+    def in_space(self, limits: Limits | None) -> Reward:
+        """The same reward, which knows the costs of a space.
+
+        Args:
+            limits: with those costs, and the limits on them; None: nothing is known.
+
+        Raises:
+            InputError: a cost is named that is not known.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class NamedCost:
+    """A cost of the networks of a space.
+
+    Args:
+        costs: of the space.
+        name: of the cost.
+    """
+
+    costs: SpaceCosts
+    name: str
+
+    def of(self, architecture: Mapping[str, tuple[str, ...]]) -> float:
+        """What an architecture costs."""
+        return self.costs.of(self.name, Architecture("", architecture))
+
+    def mean(self, decisions: Mapping[str, Decision]) -> float:
+        """The mean over architectures whose answers are drawn uniformly, each by itself."""
+        even = {
+            name: torch.tensor([float(option in d.answers) for option in d.options], dtype=torch.float64)
+            for name, d in decisions.items()
+            if d.role != "inputs"
+        }
+        uniform = {name: weight / weight.sum() for name, weight in even.items()}
+        return float(self.costs.form(self.name)(uniform, decisions))
+
+
+Costs = Mapping[str, float] | NamedCost | str
+"""Operation -> its cost; or the name of a cost of the space, as it is given and as it is known."""
 
 KILO_PARAMETERS: Mapping[str, float] = {
     **dict.fromkeys(("none", "skip_connect", "max_pool_3x3", "avg_pool_3x3", "noise"), 0.0),
@@ -57,8 +109,9 @@ class AbsoluteReward:
     latencies on a phone, their target is that of a known network.
 
     Args:
-        costs: operation -> its cost in any unit, 0 or more.
-        target: the cost that is wanted, above 0; None: the mean cost of architectures drawn uniformly.
+        costs: operation -> its cost in any unit, 0 or more; or the name of a cost of the space, such as "latency".
+        target: the cost that is wanted, above 0; None: the limit on the cost, and where there is none, the mean cost of
+            architectures drawn uniformly.
         weight: of the distance from the target, 0 or less.
 
     Raises:
@@ -71,7 +124,7 @@ class AbsoluteReward:
         (0.9, 0.85)
     """
 
-    costs: Mapping[str, float] = field(default_factory=lambda: KILO_PARAMETERS)
+    costs: Costs = field(default_factory=lambda: KILO_PARAMETERS)
     target: float | None = None
     weight: float = -0.1
 
@@ -89,8 +142,14 @@ class AbsoluteReward:
     ) -> float:
         target = mean_cost(decisions, self.costs) if self.target is None else self.target
         if target <= 0.0:
-            raise InputError("target=None: all operations cost 0, so that no mean can be a target; give other costs")
+            raise InputError(
+                "target=None: all operations cost 0, so that no mean can be a target; give other costs, such as 'macs'"
+            )
         return quality + self.weight * abs(cost_of(architecture, decisions, self.costs) / target - 1.0)
+
+    def in_space(self, limits: Limits | None) -> Self:
+        """The same reward, with the named cost of the space."""
+        return replace(self, costs=_known(self.costs, limits), target=self.target or _limit(self.costs, limits))
 
 
 @dataclass(frozen=True)
@@ -101,8 +160,8 @@ class PowerReward:
     the authors' search/nas_manager.py, whose reward it is where a target hardware is given.
 
     Args:
-        costs: operation -> its cost in any unit, 0 or more.
-        reference: the cost at which the reward is the quality, above 0.
+        costs: operation -> its cost in any unit, 0 or more; or the name of a cost of the space, such as "latency".
+        reference: the cost at which the reward is the quality, above 0; None: the limit on the cost.
         exponent: how much the cost counts, 0 or more.
         always: the cost of what every network has, such as the stem; above 0 where an operation costs nothing.
 
@@ -116,39 +175,60 @@ class PowerReward:
         0.5
     """
 
-    costs: Mapping[str, float]
-    reference: float
+    costs: Costs
+    reference: float | None = None
     exponent: float = 0.1
     always: float = 0.0
 
     def __post_init__(self) -> None:
         _check_costs(self.costs)
-        if not 0.0 < self.reference < math.inf:
+        if self.reference is not None and not 0.0 < self.reference < math.inf:
             raise InputError(f"reference={self.reference}: needs a cost above 0")
         if not 0.0 <= self.exponent < math.inf:
             raise InputError(f"exponent={self.exponent}: needs 0 or more, such as 0.1")
-        if not (0.0 if min(self.costs.values(), default=0.0) > 0.0 else math.ulp(0.0)) <= self.always < math.inf:
+        free = isinstance(self.costs, Mapping) and not min(self.costs.values(), default=0.0) > 0.0
+        if not (math.ulp(0.0) if free else 0.0) <= self.always < math.inf:
             raise InputError(f"always={self.always}: needs a cost above 0, because an architecture could cost nothing")
 
     def __call__(
         self, quality: float, architecture: Mapping[str, tuple[str, ...]], decisions: Mapping[str, Decision]
     ) -> float:
+        if self.reference is None:
+            raise InputError("reference=None: needs a number, or a limit on this cost")
         cost = self.always + cost_of(architecture, decisions, self.costs)
         return float(quality * (self.reference / cost) ** self.exponent)
 
+    def in_space(self, limits: Limits | None) -> Self:
+        """The same reward, with the named cost of the space."""
+        return replace(self, costs=_known(self.costs, limits), reference=self.reference or _limit(self.costs, limits))
 
-def cost_of(
-    architecture: Mapping[str, tuple[str, ...]], decisions: Mapping[str, Decision], costs: Mapping[str, float]
-) -> float:
-    """Adds up the costs of the operations that an architecture keeps.
+
+def _known(costs: Costs, limits: Limits | None) -> Costs:
+    if not isinstance(costs, str):
+        return costs
+    if limits is None:
+        raise InputError(f"costs={costs}: nothing is known of costs here; give the strategy limits")
+    try:
+        return NamedCost(limits.costs, limits.costs.named(costs))
+    except InputError as error:
+        raise InputError(f"costs={error}") from None
+
+
+def _limit(costs: Costs, limits: Limits | None) -> float | None:
+    """The limit on a named cost; None where there is none."""
+    return limits.most.get(limits.costs.named(costs)) if isinstance(costs, str) and limits is not None else None
+
+
+def cost_of(architecture: Mapping[str, tuple[str, ...]], decisions: Mapping[str, Decision], costs: Costs) -> float:
+    """Adds up the costs of the operations that an architecture keeps, or asks the cost of the space.
 
     Args:
         architecture: the options kept, by decision.
         decisions: all of the space, by name.
-        costs: operation -> its cost.
+        costs: operation -> its cost; or a cost of the space.
 
     Returns:
-        The sum over the edges that the architecture keeps.
+        The sum over the edges that the architecture keeps, or what its network costs.
 
     Raises:
         InputError: an operation of an edge has no cost.
@@ -157,18 +237,21 @@ def cost_of(
         >>> cost_of({"x": ("b",)}, {"x": Decision("x", ("a", "b"))}, {"a": 1.0, "b": 4.0})
         4.0
     """
-    edges = _edges(decisions, costs)
+    if isinstance(costs, NamedCost):
+        return costs.of(architecture)
+    each = _of_operations(costs)
+    edges = _edges(decisions, each)
     return float(
-        sum(costs[option] for d in edges if matters(d, architecture) for option in architecture.get(d.name, ()))
+        sum(each[option] for d in edges if matters(d, architecture) for option in architecture.get(d.name, ()))
     )
 
 
-def mean_cost(decisions: Mapping[str, Decision], costs: Mapping[str, float]) -> float:
+def mean_cost(decisions: Mapping[str, Decision], costs: Costs) -> float:
     """Computes the mean cost of architectures that are drawn uniformly (`random_architecture`).
 
     Args:
         decisions: all of the space, by name.
-        costs: operation -> its cost.
+        costs: operation -> its cost; or a cost of the space.
 
     Returns:
         The mean of `cost_of`, computed from probabilities.
@@ -183,8 +266,17 @@ def mean_cost(decisions: Mapping[str, Decision], costs: Mapping[str, float]) -> 
         there = [(decisions[name], options) for name, options in decision.when if name in decisions]
         return math.prod(asked(d) * min(1.0, d.keep * len(options) / len(d.answers)) for d, options in there)
 
-    edges = _edges(decisions, costs)
-    return sum(asked(d) * d.keep * sum(costs[o] for o in d.answers) / len(d.answers) for d in edges)
+    if isinstance(costs, NamedCost):
+        return costs.mean(decisions)
+    each = _of_operations(costs)
+    edges = _edges(decisions, each)
+    return sum(asked(d) * d.keep * sum(each[o] for o in d.answers) / len(d.answers) for d in edges)
+
+
+def _of_operations(costs: Mapping[str, float] | str) -> Mapping[str, float]:
+    if isinstance(costs, str):
+        raise InputError(f"costs={costs}: nothing is known of costs here; give the strategy limits")
+    return costs
 
 
 def _edges(decisions: Mapping[str, Decision], costs: Mapping[str, float]) -> list[Decision]:
@@ -192,11 +284,14 @@ def _edges(decisions: Mapping[str, Decision], costs: Mapping[str, float]) -> lis
     edges = [decision for decision in decisions.values() if decision.role == "operation"]
     for decision in edges:
         if missing := [option for option in decision.options if option not in costs]:
-            raise InputError(f"costs: none for {missing[0]!r}; give each of {', '.join(decision.options)} one")
+            raise InputError(
+                f"costs: none for {missing[0]!r}; give each of {', '.join(decision.options)} one, or name a cost of "
+                "the space, such as 'macs'"
+            )
     return edges
 
 
-def _check_costs(costs: Mapping[str, float]) -> None:
-    for name, cost in costs.items():
+def _check_costs(costs: Costs) -> None:
+    for name, cost in costs.items() if isinstance(costs, Mapping) else ():
         if not 0.0 <= cost < math.inf:
             raise InputError(f"costs.{name}={cost}: needs 0 or more")

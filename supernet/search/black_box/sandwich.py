@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from supernet.estimation.limits import Limits
 from supernet.execution.modes import frozen_statistics
 from supernet.runtime.errors import InputError
 from supernet.runtime.limits import Limit
@@ -17,6 +18,7 @@ from supernet.runtime.seeding import generator
 from supernet.search.black_box.explorers import Explorer
 from supernet.search.black_box.random_search import UniformStrategy
 from supernet.search.strategy import Step, Strategy, Wrapper
+from supernet.space import nested
 from supernet.space.architecture import Architecture, Decision, Weights, one_path, random_architecture
 from supernet.space.dropout import Dropouts
 from supernet.space.supernet import Supernet
@@ -40,10 +42,12 @@ class SandwichStrategy(Wrapper):
         random: how many networks between the largest and the smallest a step has, 0 or more.
         imitation: (output, the largest network's output) -> the loss of all networks but the largest.
         clip_value: largest absolute value of an element of the weights' gradient (AttentiveNAS); None: any.
+        zero_residuals: blocks that add their input begin as the identity.
         explorer: (candidates, *, seed) -> who proposes the candidates; None: they are drawn.
         candidates: how many architectures are tried in the end, 1 or more.
         finalists: how many of them are judged on all validation data, 1 or more.
         batches: on how many batches of validation data the candidates are judged, 1 or more.
+        limits: what candidates may cost; the networks that are trained are those of the whole space.
         seed: of all draws.
 
     Raises:
@@ -66,14 +70,16 @@ class SandwichStrategy(Wrapper):
         random: int = 2,
         imitation: SoftLoss = soft_cross_entropy,
         clip_value: Limit | None = 1.0,
+        zero_residuals: bool = True,
         explorer: Callable[..., Explorer] | None = None,
         candidates: int = 1000,
         finalists: int = 10,
         batches: int = 10,
+        limits: Limits | None = None,
         seed: int = 0,
     ) -> None:
         end = partial(UniformStrategy, explorer=explorer, candidates=candidates, finalists=finalists, batches=batches)
-        super().__init__(end(space, decisions, seed=seed))
+        super().__init__(end(space, decisions, limits=limits, seed=seed))
         if random < 0:
             raise InputError(f"random={random}: needs 0 networks between the largest and the smallest, or more")
         if clip_value is not None and not clip_value > 0.0:
@@ -84,7 +90,7 @@ class SandwichStrategy(Wrapper):
                 "needs a space whose sizes are nested, such as ofa_mbv3"
             )
         self._random, self._imitation, self._clip_value, self._seed = random, imitation, clip_value, seed
-        self._draws = 0
+        self._zero_residuals, self._draws = zero_residuals, 0
         self._like = torch.zeros(())
         self._dropouts: tuple[Supernet, Dropouts] | None = None
 
@@ -106,6 +112,11 @@ class SandwichStrategy(Wrapper):
 
     def inherit(self, before: Strategy) -> None:
         """Takes nothing over, because an earlier stage has learnt nothing."""
+
+    def initialise(self, supernet: Supernet) -> None:
+        """Lets blocks begin as the identity, where that is asked for."""
+        if self._zero_residuals:
+            nested.zero_residuals(supernet)
 
     def sample(self, step: Step) -> Weights:
         """Says the weights of the largest network of a new step."""

@@ -85,11 +85,12 @@ def measure(
     """
     architecture, decisions = strategy.finish(), strategy.decisions
     learning = parametric(problem.supernet)
+    kinds = groups({name: decision for name, decision in decisions.items() if decision.role == "operation"})
     alone = RecalibratedScore(problem, batch_size, settings.recalibration)(architecture)
     return Measurements(
         architecture,
-        {group: share(architecture, decisions, group, {"skip_connect"}) for group in groups(decisions)},
-        {group: share(architecture, decisions, group, learning) for group in groups(decisions)},
+        {group: share(architecture, decisions, group, {"skip_connect"}) for group in kinds},
+        {group: share(architecture, decisions, group, learning) for group in kinds},
         score,
         alone.values[problem.task.score],
         sharpness(problem, strategy, settings.batch_size, settings.iterations, settings.tolerance),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from supernet.estimation.limits import Limits, Restriction
+from supernet.estimation.programmes import Programme, added
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture, Decision, Weights, edges_into, matters
 
-Discretiser = Callable[[str, Mapping[str, Decision], Weights], Architecture]
-"""(space's name, decisions, weights) -> architecture."""
+Discretiser = Callable[..., Architecture]
+"""(space's name, decisions, weights) -> architecture; with the keyword `limits` one that keeps them."""
 
 
-def argmax(space: str, decisions: Mapping[str, Decision], weights: Weights) -> Architecture:
+def argmax(
+    space: str, decisions: Mapping[str, Decision], weights: Weights, *, limits: Limits | None = None
+) -> Architecture:
     """The strongest operation of each edge, and for each node the edges whose strongest operation is strongest.
 
     "none" is chosen only where a decision is optional (NAS-Bench-201), and never in DARTS (Liu et al. 2019, section
@@ -22,6 +26,7 @@ def argmax(space: str, decisions: Mapping[str, Decision], weights: Weights) -> A
         space: the name of the space.
         decisions: by name.
         weights: of the options, (options,) each; inputs may have none.
+        limits: what the architecture may cost: of those that keep them the most probable one (`within`); None: any.
 
     Returns:
         The architecture.
@@ -40,7 +45,7 @@ def argmax(space: str, decisions: Mapping[str, Decision], weights: Weights) -> A
     def strongest(name: str) -> str:
         return max(decisions[name].answers, key=lambda o: strength(name, o))
 
-    choices = {}
+    choices: dict[str, tuple[str, ...]] = {}
     for node in (d for d in decisions.values() if d.role == "inputs"):
         edges = {source: edge.name for source, edge in edges_into(node, decisions).items()}
 
@@ -50,13 +55,54 @@ def argmax(space: str, decisions: Mapping[str, Decision], weights: Weights) -> A
 
         kept = sorted(node.options, key=edge_strength, reverse=True)[: node.keep]  # sorted is stable
         choices[node.name] = tuple(sorted(kept, key=node.options.index))
-    for name, decision in decisions.items():
-        if decision.role == "operation" and matters(decision, choices):
-            choices[name] = (strongest(name),)
-    return Architecture(space, choices)
+    open_ones = [decision for decision in decisions.values() if decision.role != "inputs"]
+    while open_ones:  # a decision comes after those on which it depends
+        waiting = {decision.name for decision in open_ones}
+        ready = [decision for decision in open_ones if not any(name in waiting for name, _ in decision.when)]
+        choices |= {decision.name: (strongest(decision.name),) for decision in ready if matters(decision, choices)}
+        open_ones = [decision for decision in open_ones if decision not in ready]
+    chosen = Architecture(space, choices)
+    return chosen if limits is None else within(space, decisions, weights, limits=limits, unless=chosen)
 
 
-def threshold(space: str, decisions: Mapping[str, Decision], weights: Weights, least: float = 0.85) -> Architecture:
+def within(
+    space: str,
+    decisions: Mapping[str, Decision],
+    weights: Weights,
+    *,
+    limits: Limits,
+    unless: Architecture | None = None,
+    restrictions: Sequence[Restriction] = (),
+) -> Architecture:
+    """The most probable architecture within limits, found by an integer programme (`Limits.most_probable`).
+
+    Args:
+        space: the name of the space.
+        decisions: by name.
+        weights: of the options, (options,) each; inputs may have none.
+        limits: what it may cost.
+        unless: the answer if it keeps the limits; None: nothing.
+        restrictions: what else it has to be.
+
+    Returns:
+        The architecture.
+
+    Raises:
+        InputError: no architecture keeps the limits.
+    """
+    if unless is not None and limits.fits(unless):
+        return unless
+    return limits.most_probable(weights, decisions, restrictions)
+
+
+def threshold(
+    space: str,
+    decisions: Mapping[str, Decision],
+    weights: Weights,
+    least: float = 0.85,
+    *,
+    limits: Limits | None = None,
+) -> Architecture:
     """`argmax`, less the edges whose operation is weaker than `least` (FairDARTS, Chu et al. 2020).
 
     A node may so get fewer inputs than its decision keeps, but keeps its strongest: the authors' code would leave a
@@ -67,6 +113,7 @@ def threshold(space: str, decisions: Mapping[str, Decision], weights: Weights, l
         decisions: by name.
         weights: of the options, (options,) each; inputs may have none.
         least: the least weight of an operation that stays, in [0, 1]. 0.85 is the authors' threshold for sigmoids.
+        limits: what the architecture may cost; None: anything.
 
     Returns:
         The architecture.
@@ -84,7 +131,7 @@ def threshold(space: str, decisions: Mapping[str, Decision], weights: Weights, l
     """
     if not 0.0 <= least <= 1.0:
         raise InputError(f"least={least}: needs to lie in [0, 1], such as 0.85")
-    chosen = argmax(space, decisions, weights)
+    chosen = argmax(space, decisions, weights, limits=limits)
 
     def strength(edge: str) -> float:
         return float(weights[edge][decisions[edge].options.index(chosen[edge][0])])
@@ -97,7 +144,8 @@ def threshold(space: str, decisions: Mapping[str, Decision], weights: Weights, l
         choices[node.name] = kept or (max(strengths, key=strengths.__getitem__),)
         for source in set(strengths) - set(choices[node.name]):
             del choices[edges[source].name]
-    return Architecture(space, choices)
+    fewer = Architecture(space, choices)
+    return fewer if limits is None or limits.fits(fewer) else chosen
 
 
 def limit_skips(
@@ -107,6 +155,8 @@ def limit_skips(
     most: int = 2,
     group: str = "normal",
     option: str = "skip_connect",
+    *,
+    limits: Limits | None = None,
 ) -> Architecture:
     """`argmax` without "none", with at most `most` skip connections in cells of `group` (P-DARTS, Chen et al. 2019).
 
@@ -120,6 +170,7 @@ def limit_skips(
         most: how many edges may keep `option`; 2 in the paper.
         group: of which group of decisions; the normal cells in the paper.
         option: the operation that is limited.
+        limits: what the architecture may cost: of those that keep both the most probable one; None: anything.
 
     Returns:
         The architecture.
@@ -143,10 +194,21 @@ def limit_skips(
         chosen = argmax(space, decisions, left)
         skips = [n for n, kept in chosen.items() if decisions[n].group == group and kept == (option,)]
         if len(skips) <= most:
-            return chosen
+            break
         position = {name: decisions[name].options.index(option) for name in skips}
         open_ones = [name for name in skips if left[name][position[name]] >= 0]
         if not open_ones:
             raise InputError(f"most={most}: this space needs more {option} in {group} cells; allow more")
         weakest = min(open_ones, key=lambda name: float(left[name][position[name]]))
         left[weakest][position[weakest]] = -1.0
+    if limits is None:
+        return chosen
+
+    def restrict(programme: Programme) -> None:
+        named = [d for d in decisions.values() if d.role == "operation"]
+        limited = [programme.kept(d.name, option) for d in named if d.group == group and option in d.answers]
+        programme.at_most(added(limited), float(most))
+        nothing = [programme.kept(d.name, "none") for d in named if "none" in d.answers and set(d.options) > {"none"}]
+        programme.at_most(added(nothing), 0.0)
+
+    return within(space, decisions, weights, limits=limits, unless=chosen, restrictions=[restrict])

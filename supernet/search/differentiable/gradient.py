@@ -5,6 +5,7 @@ DARTS, GDAS, SNAS and similar methods are this class with different parts; none 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from supernet.estimation.limits import Limits
 from supernet.estimation.supernet_accuracy import SupernetScore
 from supernet.execution.modes import evaluating, frozen_statistics, running
 from supernet.runtime.checkpoint import check_optimizer
@@ -106,6 +108,7 @@ class GradientStrategy(Strategy):
         single_level: the alphas learn from the training batch, too (SNAS).
         clip: largest norm of the alphas' gradient (P-DARTS); None: any.
         every: the alphas take one step in so many steps of the network, 1 or more (ProxylessNAS: 5).
+        limits: what the architecture that is found may cost; terms of the objective learn of costs here, too.
         seed: of the start and of all noise.
 
     Raises:
@@ -130,6 +133,7 @@ class GradientStrategy(Strategy):
         single_level: bool = False,
         clip: Limit | None = None,
         every: int = 1,
+        limits: Limits | None = None,
         seed: int = 0,
     ) -> None:
         if clip is not None and not clip > 0.0:
@@ -142,6 +146,8 @@ class GradientStrategy(Strategy):
                 "transforms: AuxiliarySkip gives the weights of what a chooser with auxiliary=True builds; use both or "
                 "neither"
             )
+        if limits and "limits" not in inspect.signature(discretiser).parameters:
+            raise InputError(f"limits: this discretiser cannot keep {limits}; use argmax, threshold or limit_skips")
         self.space = space
         self.decisions = dict(decisions)
         relaxed = {n: d for n, d in decisions.items() if inputs is not None or d.role != "inputs"}
@@ -149,12 +155,17 @@ class GradientStrategy(Strategy):
         self.logits = nn.ParameterDict({n: nn.Parameter(start(len(d.options), stream)) for n, d in relaxed.items()})
         self._relaxations = {n: inputs if d.role == "inputs" and inputs else operations for n, d in relaxed.items()}
         self._architect, self._discretiser, self._terms = architect, discretiser, tuple((terms or {}).values())
-        self._single_level, self._clip, self._every = single_level, clip, every
+        self._single_level, self._clip, self._every, self._limits = single_level, clip, every, limits
         self.optimizer = optimizer(self.logits.parameters())
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             what = type(self.optimizer).__name__
             raise InputError(f"optimizer: makes a {what} and no optimizer; use one such as torch.optim.Adam")
         self.seed, self._draws, self._steps = seed, 0, 0
+
+    @property
+    def limits(self) -> Limits | None:
+        """What the architecture that is found may cost."""
+        return self._limits
 
     def relax(self, progress: float, draw: int) -> Weights:
         """The weights of draw number `draw`, differentiable in the logits."""
@@ -187,9 +198,9 @@ class GradientStrategy(Strategy):
 
         def valid_loss(inner: Sequence[Tensor]) -> Tensor:
             weights = self._relaxed(step.progress, draw)
-            at = RelaxedWeights(self.decisions, dict(self.logits.items()), weights, step.progress, step.epochs)
             seen = transformed(self.transforms, weights, TransformContext(self.decisions, step.progress))
-            return sum((term(at) for term in self._terms), step.loss(judge, seen, inner))
+            loss = step.loss(judge, seen, inner)
+            return sum((term(self._seen(weights, step, loss)) for term in self._terms), loss)
 
         weights = step.supernet.slots.now()
         problem = Bilevel(
@@ -213,6 +224,11 @@ class GradientStrategy(Strategy):
         with torch.no_grad():
             for name, relaxation in settling.items():
                 self.logits[name].copy_(relaxation.settled(before[name], self.logits[name]))
+
+    def _seen(self, weights: Weights, step: Step, loss: Tensor) -> RelaxedWeights:
+        """What the terms of the objective are given."""
+        logits, expected = dict(self.logits.items()), self.differentiable_weights()[1]
+        return RelaxedWeights(self.decisions, logits, weights, step.progress, step.epochs, loss, expected, self._limits)
 
     @torch.no_grad()
     def sample(self, step: Step) -> Weights:
@@ -238,7 +254,8 @@ class GradientStrategy(Strategy):
 
     def finish(self, score: SupernetScore | None = None) -> Architecture:
         """Returns the architecture that the discretiser chooses."""
-        return self._discretiser(self.space, self.decisions, self.strengths())
+        kept = {"limits": self._limits} if self._limits else {}
+        return self._discretiser(self.space, self.decisions, self.strengths(), **kept)
 
     @torch.no_grad()
     def strengths(self) -> Weights:

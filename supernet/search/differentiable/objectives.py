@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from supernet.estimation.forms import Form
+from supernet.estimation.limits import Limits
 from supernet.runtime.devices import constant
 from supernet.runtime.errors import InputError
 from supernet.search.differentiable.relaxations import concentration
@@ -30,6 +32,9 @@ class RelaxedWeights:
         weights: what the logits are relaxed to, (options,) each.
         progress: how far the search is, in [0, 1).
         epochs: of the whole search.
+        loss: the task's loss in this evaluation, for a term that multiplies it; None where nothing was evaluated.
+        expected: the weights without noise, for a term that is not to depend on what was drawn; {}: not known.
+        limits: what architectures cost, and how much they may; None: nothing is known.
     """
 
     decisions: Mapping[str, Decision]
@@ -37,13 +42,18 @@ class RelaxedWeights:
     weights: Weights
     progress: float
     epochs: int
+    loss: Tensor | None = None
+    expected: Weights = field(default_factory=dict)
+    limits: Limits | None = None
 
     def operations(self) -> list[str]:
-        """The names of the operation decisions: the edges."""
-        return [name for name in self.logits if self.decisions[name].role == "operation"]
+        """The names of the decisions about operations, which are the edges, and about sizes."""
+        return [name for name in self.logits if self.decisions[name].role != "inputs"]
 
 
 Term = Callable[[RelaxedWeights], Tensor]
+
+_LEAST = 1e-6  # of a logarithm whose power is taken
 
 
 @dataclass(frozen=True)
@@ -199,3 +209,117 @@ class ExpectedCost:
             weights = at.weights[name]
             terms.append(weights @ constant(tuple(self.costs[o] for o in options), weights.device, weights.dtype))
         return self.weight * torch.stack(terms).sum()
+
+
+@dataclass(frozen=True)
+class CostTerm:
+    """Makes the search prefer architectures whose expected cost is near a target, or below it.
+
+    With c the expected cost divided by the target, it is one of
+
+    - "log_multiplicative": the loss is multiplied by (log(1 + c) / log 2)^`weight` (FBNet, Wu et al. 2019, equation 5,
+      with weight 0.6; ProxylessNAS' code with 0.3). At the target the factor is 1. The authors' log c is negative below
+      one unit of the cost and turns the sign of the loss; this one cannot.
+    - "hinge": `weight` times max(0, c - 1): nothing is gained below the target.
+    - "absolute": `weight` times |c - 1| (TuNAS, Bender et al. 2020, section 3.2).
+    - "linear": `weight` times (c - 1) (ProxylessNAS, Cai et al. 2019, section 3.3).
+
+    A term only draws the search towards the target. `limits` make the architecture keep it.
+
+    Args:
+        cost: the name of the cost, such as "latency" or "macs", or a form.
+        target: in the unit of the cost; None: the limit on this cost.
+        weight: how strong the term is.
+        kind: which of the four.
+        drawn: whether the expected cost is that of the weights as they were drawn (FBNet), or of those without noise,
+            so that the gradient does not depend on which path was drawn (ProxylessNAS).
+
+    Raises:
+        InputError: a setting is out of its range, or the cost or its target is not known.
+
+    Example:
+        >>> import numpy as np
+        >>> from supernet.estimation.forms import Term as Table
+        >>> edge, even = Decision("edge", ("none", "a", "b")), {"edge": torch.tensor([0.5, 0.25, 0.25])}
+        >>> form = Form({"edge": edge}, 0.0, (Table(("edge",), (), np.array([1.0, 3.0]), (("a", "b"),)),))
+        >>> at = RelaxedWeights({"edge": edge}, even, even, progress=0.0, epochs=50, loss=torch.tensor(2.0))
+        >>> CostTerm(form, target=1.0, weight=0.5, kind="hinge")(at)  # "none" cannot be kept: the mean of 1 and 3 is 2
+        tensor(0.5000)
+        >>> at.loss + CostTerm(form, target=2.0, weight=0.6)(at)  # at the target
+        tensor(2.)
+    """
+
+    cost: str | Form
+    target: float | None = None
+    weight: float = 0.6
+    kind: Literal["log_multiplicative", "hinge", "absolute", "linear"] = "log_multiplicative"
+    drawn: bool = True
+
+    def __post_init__(self) -> None:
+        if self.target is not None and not 0.0 < self.target < math.inf:
+            raise InputError(f"target={self.target}: needs a number above 0, in the unit of the cost")
+        if not 0.0 <= self.weight < math.inf:
+            raise InputError(f"weight={self.weight}: needs 0 or more")
+        if self.kind not in ("log_multiplicative", "hinge", "absolute", "linear"):
+            raise InputError(f"kind={self.kind}: use log_multiplicative, hinge, absolute or linear")
+
+    def __call__(self, at: RelaxedWeights) -> Tensor:
+        form, target = self._form(at), self._target(at)
+        weights = at.weights if self.drawn or not at.expected else at.expected
+        share = form(shares(weights, at.decisions), at.decisions) / target
+        if self.kind == "log_multiplicative":
+            loss = share.new_ones(()) if at.loss is None else at.loss
+            factor = share.log1p().clamp_min(_LEAST) / math.log(2.0)  # at 0 the power has no derivative
+            return loss * (factor**self.weight - 1.0)
+        beyond = share - 1.0
+        forms = {"hinge": beyond.clamp_min(0.0), "absolute": beyond.abs(), "linear": beyond}
+        return self.weight * forms[self.kind]
+
+    def _form(self, at: RelaxedWeights) -> Form:
+        if isinstance(self.cost, Form):
+            return self.cost
+        if at.limits is None:
+            raise InputError(f"cost={self.cost}: nothing is known of costs here; give the strategy limits, or a form")
+        try:
+            return at.limits.costs.form(self.cost)
+        except InputError as error:
+            raise InputError(f"cost={error}") from None
+
+    def _target(self, at: RelaxedWeights) -> float:
+        if self.target is not None:
+            return self.target
+        if at.limits is not None and isinstance(self.cost, str):
+            name = at.limits.costs.named(self.cost)
+            if name in at.limits.most:
+                return at.limits.most[name]
+        raise InputError("target=None: needs a number, or a limit on this cost")
+
+
+def shares(weights: Weights, decisions: Mapping[str, Decision]) -> Weights:
+    """Scales weights so that those of the answers to a decision add up to how many of them are kept.
+
+    So weights that do not add up to one, such as sigmoids, count as shares of an edge, an option that cannot be kept
+    ("none" in DARTS) does not make an edge cheap, and nodes keep as many inputs as they will in the end.
+
+    Args:
+        weights: of the options, (options,) each, not below 0.
+        decisions: by name.
+
+    Returns:
+        (options,) for each decision; 0 for what cannot be kept.
+
+    Example:
+        >>> edge = Decision("edge", ("none", "a", "b"))
+        >>> shares({"edge": torch.tensor([0.6, 0.1, 0.3])}, {"edge": edge})
+        {'edge': tensor([0.0000, 0.2500, 0.7500])}
+    """
+    scaled = {}
+    for name, weight in weights.items():
+        decision = decisions[name]
+        given = weight[: len(decision.options)]
+        kept = constant(tuple(float(o in decision.answers) for o in decision.options), given.device, given.dtype)
+        own = given * kept
+        total = own.sum()
+        some = total > 0  # a draw of "none" alone, where it cannot be kept, has no shares
+        scaled[name] = own * torch.where(some, decision.keep / torch.where(some, total, 1.0), 0.0)
+    return scaled

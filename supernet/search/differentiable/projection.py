@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from supernet.estimation.supernet_accuracy import SupernetScore
 from supernet.runtime.devices import constant
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
-from supernet.search.differentiable.discretisers import argmax
+from supernet.search.differentiable.discretisers import argmax, within
 from supernet.search.differentiable.gradient import GradientStrategy
 from supernet.search.differentiable.weight_transforms import TransformContext, WeightTransform
 from supernet.search.statistics import groups
@@ -29,14 +30,20 @@ _ORDER_STREAM = 0x0DE5
 Judge = Callable[[Weights], float]
 """Weights -> the supernet's score with them."""
 
+Possible = Callable[[tuple[str, ...]], bool]
+"""Options that are left of a decision -> whether the limits can still be kept."""
+
 
 class Projection(Wrapper):
     """A gradient search in which decisions become final, one by one, by what the supernet loses without an option.
 
     A round decides about one edge of each kind of cell, in random order, and once all have their operation about the
-    inputs of one node of each kind (`kept_operation`, `kept_inputs`): 14 + 3 rounds for the cells of DARTS. They are
+    inputs of one node of each kind (`kept_operation`, `kept_inputs`): 14 + 3 rounds for the cells of DARTS. Open sizes
+    are decided as operations are. The rounds are
     spread evenly over the search: round r of R takes place before the first epoch with progress r / (R - 1) or more,
     the last one at the end. The authors' leave five epochs between two, so 80 for DARTS.
+
+    Where the strategy has limits, each round leaves only what can still keep them.
 
     Args:
         strategy: the gradient search inside; its network runs all operations of an edge.
@@ -91,12 +98,15 @@ class Projection(Wrapper):
         # is open. The smallest number instead of 0 keeps it above what a round has removed, whose weight is 0.
         before = {n: w.clamp_min(torch.finfo(w.dtype).tiny) for n, w in self.strategy.expected().items()}
         strengths = {
-            name: weight * before[name]
-            if name in self._decided and self.decisions[name].role == "operation"
-            else weight
+            name: weight * before[name] if name in self._decided and self.decisions[name].role != "inputs" else weight
             for name, weight in self._project(before).items()
         }
-        return argmax(self.space, self.decisions, strengths)
+        chosen = argmax(self.space, self.decisions, strengths)
+        limits, decided = self.strategy.limits, dict(self._decided)
+        if not limits:
+            return chosen
+        restrictions = [lambda programme: programme.decide(decided)]
+        return within(self.space, self.decisions, strengths, limits=limits, unless=chosen, restrictions=restrictions)
 
     def measures(self) -> dict[str, float]:
         """Returns the measures of the strategy, and the number of rounds done."""
@@ -119,9 +129,15 @@ class Projection(Wrapper):
                 decision = queue[self._done]
                 weights = projected(self.strategy.expected(), self.decisions, decided)
                 choose = kept_inputs if decision.role == "inputs" else kept_operation
-                decided = {**decided, decision.name: choose(decision, weights, judge)}
+                possible = partial(self._possible, decided, decision)
+                decided = {**decided, decision.name: choose(decision, weights, judge, possible)}
         self._decided.update(decided)  # only now: the judge may have raised
         self._done += 1
+
+    def _possible(self, decided: Mapping[str, tuple[str, ...]], decision: Decision, kept: tuple[str, ...]) -> bool:
+        """Whether the limits can still be kept if of a decision these options are left."""
+        limits = self.strategy.limits
+        return not limits or limits.completes({**decided, decision.name: kept}, self.decisions)
 
     def _project(self, weights: Weights) -> Weights:
         return projected(weights, self.decisions, self._decided)
@@ -137,13 +153,16 @@ class _Projected(WeightTransform):
         return projected(weights, at.decisions, self.decided)
 
 
-def kept_operation(decision: Decision, weights: Weights, judge: Judge) -> tuple[str]:
+def kept_operation(
+    decision: Decision, weights: Weights, judge: Judge, possible: Possible = lambda kept: True
+) -> tuple[str]:
     """Chooses the operation without which the supernet is worst; the weights of the others are left alone.
 
     Args:
         decision: about the operation of an edge; "none" is tried only where it can be kept.
         weights: (options,) for each decision, with what is decided so far.
         judge: gives the supernet's score under weights, the larger the better.
+        possible: whether an operation can be the one that is kept.
 
     Returns:
         The operation; where several are equally bad to lose, the first.
@@ -154,13 +173,16 @@ def kept_operation(decision: Decision, weights: Weights, judge: Judge) -> tuple[
         >>> kept_operation(edge, weights, lambda trial: float(trial["edge"] @ value))
         ('conv',)
     """
-    if len(decision.answers) == 1:
-        return (decision.answers[0],)
-    scores = {option: judge(_without(weights, decision, option)) for option in decision.answers}
+    answers = [option for option in decision.answers if possible((option,))]
+    if len(answers) == 1:
+        return (answers[0],)
+    scores = {option: judge(_without(weights, decision, option)) for option in answers}
     return (min(scores, key=scores.__getitem__),)
 
 
-def kept_inputs(decision: Decision, weights: Weights, judge: Judge) -> tuple[str, ...]:
+def kept_inputs(
+    decision: Decision, weights: Weights, judge: Judge, possible: Possible = lambda kept: True
+) -> tuple[str, ...]:
     """Takes inputs out one by one, each time the one without which the supernet is best, until enough are left.
 
     What has gone stays out while the others are tried; in the authors' code it is on again in each trial.
@@ -169,6 +191,7 @@ def kept_inputs(decision: Decision, weights: Weights, judge: Judge) -> tuple[str
         decision: about the inputs of a node.
         weights: (options,) for each decision, with what is decided so far; inputs without weights are plainly added.
         judge: gives the supernet's score under weights, the larger the better.
+        possible: whether some of the inputs alone can be enough.
 
     Returns:
         The inputs that are left, in the decision's order; of equal ones the last goes first.
@@ -181,8 +204,9 @@ def kept_inputs(decision: Decision, weights: Weights, judge: Judge) -> tuple[str
     """
     left = list(decision.options)
     while len(left) > decision.keep:
-        scores = {source: judge(_without(weights, decision, source)) for source in left}
-        out = max(reversed(left), key=scores.__getitem__)
+        may_go = [source for source in left if possible(tuple(other for other in left if other != source))]
+        scores = {source: judge(_without(weights, decision, source)) for source in may_go}
+        out = max(reversed(may_go), key=scores.__getitem__)
         weights = _without(weights, decision, out)
         left.remove(out)
     return tuple(left)
@@ -224,7 +248,7 @@ def _without(weights: Weights, decision: Decision, option: str) -> Weights:
 def _queue(decisions: Mapping[str, Decision], group: str, stream: torch.Generator) -> list[Decision]:
     """Lists the decisions of a kind of cell: its edges in random order, then its nodes in random order."""
     own = [d for d in decisions.values() if d.group == group]
-    edges = [d for d in own if d.role == "operation" and len(d.options) > 1]
+    edges = [d for d in own if d.role != "inputs" and len(d.options) > 1]
     nodes = [d for d in own if d.role == "inputs" and d.keep < len(d.options)]
     return [part[i] for part in (edges, nodes) for i in torch.randperm(len(part), generator=stream).tolist()]
 
@@ -236,7 +260,7 @@ def _check(strategy: GradientStrategy, batches: int | None) -> None:
         raise InputError("selection by perturbation needs a GradientStrategy, whose network runs all operations")
     with torch.no_grad():
         drawn = strategy.relax(0.0, 0)
-    open_ones = [n for n, d in strategy.decisions.items() if d.role == "operation" and len(d.options) > 1]
+    open_ones = [n for n, d in strategy.decisions.items() if d.role != "inputs" and len(d.options) > 1]
     if any(drawn[name].count_nonzero() < 2 for name in open_ones):
         raise InputError(
             "selection by perturbation leaves one operation out, and this relaxation draws one alone; use Softmax, and "

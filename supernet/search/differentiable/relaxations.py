@@ -189,10 +189,8 @@ class BinaryGates:
         if self.paths == "all":
             return after
         moved = before != after
-        mass = torch.stack(
-            [logits.masked_fill(~moved, -torch.inf).logsumexp(-1, keepdim=True) for logits in (before, after)]
-        )
-        return torch.where(moved, after + mass[0] - mass[1], after)
+        was, is_now = (x.masked_fill(~moved, -torch.inf).logsumexp(-1, keepdim=True) for x in (before, after))
+        return torch.where(moved, after + was - is_now, after)
 
     def expected(self, logits: Tensor) -> Tensor:
         """softmax(alpha): how probable each option is to be drawn."""

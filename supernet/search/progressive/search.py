@@ -15,6 +15,7 @@ import torch
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Source
+from supernet.estimation.limits import Limits
 from supernet.estimation.problem import SearchProblem
 from supernet.estimation.scores import Score
 from supernet.execution.engines import Engine, engine
@@ -24,10 +25,11 @@ from supernet.runtime.seeding import generator, seed_initial_weights
 from supernet.search.collapse.settings import MonitorSettings
 from supernet.search.loop import NO_MONITOR, Searched, search
 from supernet.search.method import Method
+from supernet.search.progressive.shrinking import Teacher, shrinking_strategy
 from supernet.search.progressive.stages import ResolvedStage, Stage, pruned, resolve_stages
 from supernet.search.progressive.weight_inheritance import inherit_weights
 from supernet.search.statistics import groups
-from supernet.search.strategy import Strategy, has_alphas
+from supernet.search.strategy import Strategy, has_alphas, limited
 from supernet.space.architecture import Decision, Weights
 from supernet.space.choices import SKIP
 from supernet.space.choosers import Undecided
@@ -52,6 +54,7 @@ class StagedSearch:
         engine: how supernets are run.
         monitor: looks for the signs of a collapse; one that acts needs a search in one stage.
         seed: of all initial weights, batches and draws.
+        limits: what the final network of the architecture may cost; None: anything.
 
     Example:
         >>> from supernet.data.augmentation import Augmentation
@@ -78,10 +81,18 @@ class StagedSearch:
     engine: Engine = field(default_factory=lambda: engine("fused"))
     monitor: MonitorSettings = NO_MONITOR
     seed: int = 0
+    limits: Limits | None = None
 
     @classmethod
     def of(
-        cls, method: Method, space: Any, shape: tuple[int, int, int], classes: int, engine: Engine, seed: int
+        cls,
+        method: Method,
+        space: Any,
+        shape: tuple[int, int, int],
+        classes: int,
+        engine: Engine,
+        seed: int,
+        limits: Limits | None = None,
     ) -> StagedSearch:
         """The search of a space by a method of the literature.
 
@@ -92,13 +103,14 @@ class StagedSearch:
             classes: how many.
             engine: how supernets are run.
             seed: of all initial weights, batches and draws.
+            limits: what the final network of the architecture may cost; None: anything.
 
         Returns:
             The search, before it runs.
         """
         stages = resolve_stages(method.stages, space, method.recipe, shape, classes)
         chooser = method.chooser_for(space)
-        return cls(stages, chooser, method.make_strategy, shape, classes, engine, method.monitor, seed)
+        return cls(stages, chooser, method.make_strategy, shape, classes, engine, method.monitor, seed, limits)
 
     def stage_seed(self, number: int) -> int:
         """Each stage sees other batches and draws other noise; the first those of a search in one stage."""
@@ -113,11 +125,13 @@ class BuiltStage:
         supernet: the network that is searched, with what the stages before have left.
         inner: the strategy without the stage's wrapper, from which the next stage inherits.
         strategy: the strategy that the search runs; `inner` itself where the stage has no wrapper.
+        teacher: the largest network as the first stage left it; None where no stage has asked for it yet.
     """
 
     supernet: Supernet
     inner: Strategy
     strategy: Strategy
+    teacher: Teacher | None = None
 
     def kept(self, keep: int | None, weights: Weights | None = None) -> dict[str, tuple[str, ...]]:
         """The operations of each edge that go on to the next stage.
@@ -218,14 +232,39 @@ def build_stage(
         InputError: where the parts do not go together.
     """
     stage, seed = planned.stages[number], planned.stage_seed(number)
+    left = {**(kept or {}), **_opened(planned, number)}
     seed_initial_weights(seed)
-    network = stage.space.network(_chooser(planned.chooser, stage, kept or {}), planned.shape, planned.classes)
+    network = stage.space.network(_chooser(planned.chooser, stage, left), planned.shape, planned.classes)
     supernet = Supernet(planned.engine.apply(network))
-    strategy = planned.make_strategy(stage.space.name, supernet.decisions, seed=seed)
+    make_strategy = limited(planned.make_strategy, _limits(planned, number))
+    strategy = make_strategy(stage.space.name, supernet.decisions, seed=seed)
     if stage.stage.inherit_weights and before is not None:
         inherit_weights(before.supernet, supernet)
         strategy.inherit(before.inner)
-    return BuiltStage(supernet, strategy, _wrapped(stage, strategy))
+    else:
+        strategy.initialise(supernet)
+    shrinking, teacher = stage.stage.shrinking, None if before is None else before.teacher
+    if teacher is None and before is not None and shrinking is not None and shrinking.distillation:
+        teacher = Teacher(before.supernet)
+    return BuiltStage(supernet, strategy, _wrapped(stage, shrinking_strategy(strategy, shrinking, teacher)), teacher)
+
+
+def _limits(planned: StagedSearch, number: int) -> Limits | None:
+    """The limits of a stage: while larger networks are trained than may be chosen in the end, there are none."""
+    last = number + 1 == len(planned.stages)
+    if planned.limits is None or last or planned.stages[number].stage.shrinking is None:
+        return planned.limits
+    return Limits(planned.limits.costs, {})
+
+
+def _opened(planned: StagedSearch, number: int) -> dict[str, tuple[str, ...]]:
+    """The sizes that a stage leaves open, by decision; decisions that it does not speak of are left out."""
+    stage = planned.stages[number]
+    if stage.stage.shrinking is None:
+        return {}
+    with torch.device("meta"):
+        decisions = Supernet(stage.space.network(planned.chooser, planned.shape, planned.classes)).decisions
+    return stage.stage.shrinking.kept(decisions)
 
 
 def check_stages(planned: StagedSearch) -> list[Mapping[str, Decision]]:
@@ -250,8 +289,11 @@ def check_stages(planned: StagedSearch) -> list[Mapping[str, Decision]]:
     for number, stage in enumerate(planned.stages):
         with torch.device("meta"):
             decisions = Supernet(stage.space.network(planned.chooser, planned.shape, planned.classes)).decisions
-        strategy = planned.make_strategy(stage.space.name, decisions, seed=planned.seed)
+        if planned.limits:
+            planned.limits.check(decisions)
+        strategy = limited(planned.make_strategy, planned.limits)(stage.space.name, decisions, seed=planned.seed)
         strategy.finish()  # the settings of the discretiser
+        _opened(planned, number)
         _check_stage(planned.stages, number, strategy)
         if unknown := set(planned.monitor.spared) - {*groups(decisions), "normal", "reduce"}:
             raise InputError(
@@ -275,9 +317,12 @@ def size_in_words(stage: ResolvedStage, supernet: Supernet) -> str:
     Returns:
         Such as "16 channels, 11 cells, 5 operations an edge, 25 epochs".
     """
-    most = max(len(d.options) for d in supernet.decisions.values() if d.role == "operation")
+    edges = [len(d.options) for d in supernet.decisions.values() if d.role == "operation"]
+    numbers = [len(d.options) > 1 for d in supernet.decisions.values() if d.role == "number"]
     sizes = {f.name: getattr(stage.space, f.name) for f in fields(stage.space) if f.name in ("cells", "channels")}
-    words = [*(f"{size} {name}" for name, size in sizes.items()), f"{most} operations an edge"]
+    words = [f"{size} {name}" for name, size in sizes.items()]
+    words += [f"{max(edges)} operations an edge"] if edges else []
+    words += [f"{sum(numbers)} of {len(numbers)} sizes open"] if numbers else []
     words.append(f"{stage.recipe.epochs} epochs")
     if stage.channel_divisor is not None:
         words.append(f"one channel in {stage.channel_divisor}")

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Literal
 
 from supernet.runtime.errors import InputError
+from supernet.search.progressive.shrinking import Shrinking
 from supernet.search.recipe import SearchRecipe
 from supernet.search.strategy import Strategy
 from supernet.space.architecture import Decision, Weights
@@ -38,6 +39,7 @@ class Stage:
         schedule: "whole" runs the learning rate once over all stages, "own" once in each.
         skip_dropout: as in `SearchRecipe`; 0: what the recipe says.
         wrapper: makes another strategy out of the stage's; None: none.
+        shrinking: which sizes of nested weights are open, and what they learn from (once-for-all); None: all are.
 
     Raises:
         InputError: where a number is out of its range.
@@ -59,6 +61,7 @@ class Stage:
     schedule: Literal["own", "whole"] = "own"
     skip_dropout: float = 0.0
     wrapper: Callable[[Any], Strategy] | None = None
+    shrinking: Shrinking | None = None
 
     def __post_init__(self) -> None:
         for name in ("depth", "width", "length", "rate"):
@@ -76,8 +79,9 @@ class Stage:
 
     def __str__(self) -> str:
         """For a checkpoint to tell one stage from another."""
-        plain = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if f.name != "wrapper"]
-        return ", ".join([*plain, f"wrapper={_words(self.wrapper)}"])
+        plain = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if f.name not in ("wrapper", "shrinking")]
+        shrinking = [] if self.shrinking is None else [f"shrinking=({self.shrinking})"]
+        return ", ".join([*plain, f"wrapper={_words(self.wrapper)}", *shrinking])
 
 
 def _words(wrapper: Callable[[Any], Strategy] | None) -> str:
@@ -155,6 +159,11 @@ def _check_inheritance(stages: Sequence[Stage]) -> None:
         inherits = f"stages[{number}].inherit_weights=True"
         if stage.inherit_weights and before is None:
             raise InputError(f"{inherits}: there is no stage before the first to inherit weights from; use False")
+        if stage.shrinking and stage.shrinking.distillation and before is None:
+            raise InputError(
+                f"stages[{number}].shrinking.distillation={stage.shrinking.distillation}: there is no stage before the "
+                "first whose network could teach; use 0"
+            )
         if stage.inherit_weights and before and before.wrapper is not None:
             raise InputError(f"{inherits}: what the wrapper of the stage before has decided would be lost; use False")
         if stage.inherit_weights and before and (before.depth, before.width) != (stage.depth, stage.width):

@@ -22,6 +22,8 @@ from supernet.space.architecture import Architecture, met
 from supernet.space.cells import Cell
 from supernet.space.choices import OperationChoice, PartialChannels
 from supernet.space.elastic import Part
+from supernet.space.inverted_residual import ElasticInvertedResidual
+from supernet.space.nested import sort_opened
 from supernet.space.operations import FactorizedReduce
 from supernet.space.supernet import Supernet
 
@@ -47,6 +49,8 @@ def widening(before: int, after: int) -> Tensor:
 def inherit_weights(before: Supernet, now: Supernet) -> None:
     """Gives a supernet the parameters and statistics of the one before.
 
+    Where fewer channels of nested blocks are open than before, the most important ones come first.
+
     Args:
         before: the supernet of the stage before; it stays as it is.
         now: the same cells, whose edges have fewer operations or more channels; it is changed.
@@ -67,11 +71,14 @@ def inherit_weights(before: Supernet, now: Supernet) -> None:
         index, candidates = _index(old, new), _candidates(old)
         for option, operation in _candidates(new).items():
             inherit_operation(candidates[option], operation, index)
-    known = _others(before)
+    known, maps = _others(before), _kernel_maps(now)
     for name, tensor in _others(now).items():
+        if name not in known and id(tensor) in maps:
+            continue  # a smaller kernel is open for the first time: its map changes nothing yet
         if name not in known or known[name].shape != tensor.shape:
             raise InputError(f"the stage before has no {name} of this size; do not inherit its weights")
         tensor.copy_(known[name])
+    sort_opened(before, now)
 
 
 def weights_of(supernet: Supernet, architecture: Architecture) -> dict[str, Tensor]:
@@ -201,6 +208,12 @@ def _index(old: nn.Module, new: nn.Module) -> Tensor | None:
             "or a smaller one, or do not inherit weights"
         )
     return None if before == after else widening(before, after)
+
+
+def _kernel_maps(supernet: Supernet) -> set[int]:
+    """The linear maps that make smaller kernels of larger ones."""
+    blocks = [module for module in supernet.modules() if isinstance(module, ElasticInvertedResidual)]
+    return {id(parameter) for block in blocks for parameter in block.transforms.parameters()}
 
 
 def _others(supernet: Supernet) -> dict[str, Tensor]:

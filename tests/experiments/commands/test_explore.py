@@ -15,7 +15,7 @@ from supernet.experiments.exploration.picks_file import PicksFile
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from supernet.estimation.benchmark_tables import micro
-from supernet.estimation.costs import CostScore
+from supernet.estimation.space_costs import CostScore
 from supernet.estimation.supernet_accuracy import RecalibratedScore, SupernetScore
 from supernet.estimation.zero_cost.score import ZeroCostScore
 from supernet.runtime.report import RunReport
@@ -268,7 +268,12 @@ MISTAKES = [
     (["sample=-1"], "sample=-1: needs a whole number"),
     (["seed=x"], "seed=x: needs whole numbers"),
     (["seed=1,1"], "seed=1,1: needs 1 to 100,000 different seeds"),
-    (["limits.parameters=10"], "candidates: none that was drawn keeps the limits"),
+    (["limits.parameters=10"], "limits.parameters=10: no architecture keeps it; the cheapest has"),
+    (
+        ["limits.latency=3"],
+        "limits.latency: needs a table of measured times; supernet-latency makes one",
+    ),
+    (["+limits.watts=3"], "limits.watts: no cost has this name; known: bytes, macs, memory, parameters"),
     (["limits.parameters=-1"], "limits.parameters=-1: needs a number above 0"),
     (["objectives=[speed]"], "objectives=speed: the score gives accuracy"),
     (["bugdet.evaluations=3"], "bugdet"),

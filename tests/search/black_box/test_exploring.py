@@ -7,8 +7,9 @@ from functools import partial
 import pytest
 
 from supernet.estimation.benchmark_tables import NasBench201Seconds, TableScore, micro
-from supernet.estimation.costs import CostScore
+from supernet.estimation.limits import Limits
 from supernet.estimation.scores import Measured
+from supernet.estimation.space_costs import CostScore, SpaceCosts
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.report import RunReport
@@ -177,17 +178,19 @@ def test_known_ones_are_free_unless_they_are_to_be_paid():
 
 
 def test_no_candidate_fits_a_limit():
-    costs = CostScore(SPACE, (1, 8, 8), 10)
+    costs, counted = CostScore(SPACE, (1, 8, 8), 10), SpaceCosts(SPACE, (1, 8, 8), 10)
     for name in EXPLORERS:
         with pytest.raises(InputError, match="candidates: none that was drawn keeps the limits"):
-            explore(explorer_of(name, fits=costs.fits({"parameters": 10})), TABLE, Budget(evaluations=5))
-        found = explore(explorer_of(name, fits=costs.fits({"parameters": 900})), TABLE, Budget(evaluations=500))
+            explore(explorer_of(name, fits=Limits(counted, {"parameters": 10}).fits), TABLE, Budget(evaluations=5))
+        found = explore(
+            explorer_of(name, fits=Limits(counted, {"parameters": 900}).fits), TABLE, Budget(evaluations=500)
+        )
         sizes = [costs(e.architecture).values["parameters"] for e in found.evaluations]
         fitting = {canonical(c) for c in SPACE.architectures() if costs(c).values["parameters"] <= 900}
         assert max(sizes) <= 900
         assert len({canonical(e.architecture) for e in found.evaluations}) >= len(fitting) - 5  # a class has one size
-    with pytest.raises(InputError, match=r"limits.watts: is not counted"):
-        costs.fits({"watts": 1.0})
+    with pytest.raises(InputError, match=r"limits.watts: no cost has this name; known: bytes, macs"):
+        Limits(counted, {"watts": 1.0})
 
 
 def test_objectives_are_named_and_can_be_small():

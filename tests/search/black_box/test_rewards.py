@@ -4,7 +4,9 @@ import pytest
 import torch
 from common import edge_decision, node_decision
 
-from supernet.estimation.costs import parameters
+from supernet.estimation.costs import multiply_adds, parameters
+from supernet.estimation.limits import Limits
+from supernet.estimation.space_costs import SpaceCosts
 from supernet.runtime.errors import InputError
 from supernet.search.black_box.rewards import (
     KILO_PARAMETERS,
@@ -14,7 +16,9 @@ from supernet.search.black_box.rewards import (
     mean_cost,
     quality,
 )
-from supernet.space.architecture import random_architecture
+from supernet.space.architecture import Architecture, random_architecture
+from supernet.space.choosers import Decided
+from supernet.space.mobile import Mobile, Stage
 from supernet.space.operations import OPERATIONS, Site
 
 DECISIONS = {
@@ -87,3 +91,44 @@ def test_the_power_reward_is_proxylessnas():
 def test_refuses_nonsense(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+MOBILE = Mobile((Stage((8,), depths=(1, 2), kernels=(3, 5), expansions=(2, 4)),), stem=8, head=16)
+COSTS = SpaceCosts(MOBILE, (3, 16, 16), classes=10)
+
+
+def drawn(number: int) -> Architecture:
+    return random_architecture("mobile", COSTS.decisions, torch.Generator().manual_seed(number))
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_named_cost_is_that_of_the_network(number):
+    """In a space of nested sizes no operation has a cost of its own."""
+    network = MOBILE.network(Decided(drawn(number)), (3, 16, 16), 10)
+    macs, parameters_of = multiply_adds(network, torch.zeros(1, 3, 16, 16)), parameters(network)
+    absolute = AbsoluteReward("macs", target=2e5, weight=-0.1).in_space(Limits(COSTS, {}))
+    assert absolute(0.5, drawn(number), COSTS.decisions) == pytest.approx(0.5 - 0.1 * abs(macs / 2e5 - 1))
+    power = PowerReward("params", reference=1000.0, exponent=0.5).in_space(Limits(COSTS, {}))
+    assert power(0.5, drawn(number), COSTS.decisions) == pytest.approx(0.5 * math.sqrt(1000 / parameters_of))
+
+
+def test_the_target_is_the_limit_or_the_mean_of_drawn_networks():
+    limit, free = Limits(COSTS, {"macs": 3e5}), Limits(COSTS, {})
+    assert AbsoluteReward("macs").in_space(limit).target == 3e5
+    assert AbsoluteReward("macs", target=1e5).in_space(limit).target == 1e5
+    assert PowerReward("macs").in_space(limit).reference == 3e5
+    reward = AbsoluteReward("macs", weight=-1.0).in_space(free)
+    assert reward.target is None
+    mean = sum(COSTS.of("macs", drawn(number)) for number in range(2000)) / 2000
+    assert mean_cost(COSTS.decisions, reward.costs) == pytest.approx(mean, rel=0.02)
+
+
+def test_named_costs_that_cannot_be_are_told_of():
+    with pytest.raises(InputError, match=r"^costs=macs: nothing is known of costs here"):
+        AbsoluteReward("macs").in_space(None)
+    with pytest.raises(InputError, match=r"^costs=macs: nothing is known of costs here"):
+        AbsoluteReward("macs", target=1.0)(0.5, {}, DECISIONS)
+    with pytest.raises(InputError, match=r"^costs=joules: no cost has this name"):
+        AbsoluteReward("joules").in_space(Limits(COSTS, {}))
+    with pytest.raises(InputError, match=r"^reference=None: needs a number, or a limit on this cost"):
+        PowerReward("macs").in_space(Limits(COSTS, {}))(0.5, drawn(0), COSTS.decisions)

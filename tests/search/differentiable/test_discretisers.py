@@ -1,15 +1,19 @@
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from common import edge_decision, node_decision
 
+from supernet.estimation.limits import Limits
+from supernet.estimation.space_costs import SpaceCosts
 from supernet.runtime.errors import InputError
 from supernet.search.differentiable.discretisers import argmax, limit_skips, threshold
 from supernet.space.architecture import Decision, check
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
+from supernet.space.nasbench201 import NasBench201
 from supernet.space.supernet import Supernet
 
 OPTIONS = ("none", "a", "b")
@@ -203,3 +207,47 @@ def test_limit_skips_leaves_weights_alone_and_says_where_it_cannot_be():
     only = skipping(2, ("skip_connect",))
     with pytest.raises(InputError, match=r"^most=2: this space needs more skip_connect in normal cells"):
         limit_skips("toy", only, {n: torch.ones(1) for n, d in only.items() if d.role == "operation"})
+
+
+def test_each_discretiser_keeps_limits_besides_its_own_rule():
+    space = NasBench201(channels=4, cells=1)
+    costs = SpaceCosts(space, (3, 8, 8), 10)
+    limits = Limits(costs, {"macs": 100_000})
+    edges = {n: d for n, d in costs.decisions.items() if d.role == "operation"}
+    large = {n: torch.tensor([0.01, 0.3, 0.1, 0.5, 0.09]) for n in edges}  # none, skip, 1x1, 3x3, pool
+    assert not limits.fits(argmax(space.name, costs.decisions, large))
+    found = argmax(space.name, costs.decisions, large, limits=limits)
+    assert limits.fits(found)
+    few = limit_skips(space.name, costs.decisions, large, most=1, group="cell", limits=limits)
+    operations = [few[name] for name in edges]
+    assert limits.fits(few)
+    assert operations.count(("skip_connect",)) <= 1
+    assert ("none",) not in operations
+    assert [found[name] for name in edges].count(("skip_connect",)) > 1
+    wide = Limits(costs, {"macs": 1e9})
+    for discretiser in (argmax, partial(limit_skips, most=1, group="cell"), partial(threshold, least=0.4)):
+        kept = discretiser(space.name, costs.decisions, large, limits=wide)
+        assert kept == discretiser(space.name, costs.decisions, large)
+
+
+def test_threshold_leaves_out_weak_edges_of_what_fits():
+    space = Darts(4, 3, nodes=2)
+    costs = SpaceCosts(space, (3, 8, 8), 10)
+    stream = torch.Generator().manual_seed(0)
+    weights = {n: torch.rand(8, generator=stream) for n, d in costs.decisions.items() if d.role == "operation"}
+    limits = Limits(costs, {"macs": 1.1 * Limits(costs, {}).cheapest("macs")[1]})
+    assert not limits.fits(threshold(space.name, costs.decisions, weights))
+    found = threshold(space.name, costs.decisions, weights, limits=limits)
+    assert limits.fits(found)
+    whole = argmax(space.name, costs.decisions, weights, limits=limits)
+    assert set(found) <= set(whole)
+
+
+def test_numbers_are_chosen_and_those_that_do_not_matter_left_out():
+    depth = Decision("depth", ("1", "2"), role="number")
+    kernel = Decision("kernel", ("3", "5"), role="number", when=(("depth", ("2",)),))
+    every = {d.name: d for d in (kernel, depth)}  # also where a decision comes before what it depends on
+    weights = {"depth": torch.tensor([0.6, 0.4]), "kernel": torch.tensor([0.1, 0.9])}
+    assert argmax("mine", every, weights).choices == {"depth": ("1",)}
+    deep = {**weights, "depth": torch.tensor([0.4, 0.6])}
+    assert argmax("mine", every, deep).choices == {"depth": ("2",), "kernel": ("5",)}

@@ -7,11 +7,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from supernet.data.batches import Batch
+from supernet.estimation.limits import Limits
+from supernet.estimation.space_costs import SpaceCosts
 from supernet.execution.modes import frozen_statistics, running
 from supernet.runtime.errors import InputError
 from supernet.search.differentiable.architects import conjugate_gradient, first_order, neumann, unrolled, unrolled_exact
 from supernet.search.differentiable.discretisers import argmax
 from supernet.search.differentiable.gradient import GradientStrategy, uniform
+from supernet.search.differentiable.objectives import CostTerm, shares
 from supernet.search.differentiable.optimizers import ExponentiatedGradient
 from supernet.search.differentiable.relaxations import BinaryGates, Dirichlet, Gumbel, Sigmoid, Simplex, Softmax
 from supernet.search.differentiable.weight_transforms import Adversarial, AuxiliarySkip, RandomSmoothing
@@ -192,6 +195,57 @@ def test_terms_see_logits_weights_decisions_and_progress(supernet):
     (at,) = seen
     assert at.progress == 0.25
     assert set(at.operations()) == set(strategy.logits)
+
+
+def test_a_term_can_multiply_the_loss(supernet):
+    """Twice the loss has twice the gradient: the term is given the loss, with its graph."""
+    gradients = []
+    for terms in ({}, {"double": lambda at: at.loss}):
+        strategy = strategy_of(supernet, terms=terms)
+        strategy.update(step_of(supernet))
+        gradients.append(torch.cat([alphas.grad for alphas in strategy.logits.values()]))
+    torch.testing.assert_close(gradients[1], 2.0 * gradients[0])
+
+
+def test_a_cost_term_lowers_the_expected_cost(supernet):
+    costs = SpaceCosts(Darts(channels=2, cells=3, nodes=2), (1, 6, 6), 3)
+    limits, form = Limits(costs, {"macs": 1.5 * Limits(costs, {}).cheapest("macs")[1]}), costs.form("macs")
+    expected = {}
+    for weight in (0.0, 100.0):
+        term = CostTerm("macs", weight=weight, kind="absolute")
+        strategy = strategy_of(supernet, terms={"cost": term}, limits=limits)
+        for _ in range(20):
+            strategy.update(step_of(supernet))
+        expected[weight] = float(form(shares(strategy.expected(), supernet.decisions), supernet.decisions))
+    assert expected[100.0] < expected[0.0]
+
+
+def test_the_search_ends_within_limits(supernet):
+    costs = SpaceCosts(Darts(channels=2, cells=3, nodes=2), (1, 6, 6), 3)
+    free = strategy_of(supernet)
+    with torch.no_grad():
+        for name in free.logits:
+            free.logits[name][5] = 3.0  # sep_conv_5x5
+    limits = Limits(costs, {"parameters": 0.9 * costs.of("parameters", free.finish())})
+    strategy = strategy_of(supernet, limits=limits)
+    strategy.load_state_dict(free.state_dict())
+    assert not limits.fits(free.finish())
+    assert limits.fits(strategy.finish())
+    assert strategy_of(supernet, limits=Limits(costs, {"parameters": 1e9})).finish() == strategy_of(supernet).finish()
+
+
+def test_a_discretiser_that_cannot_keep_limits_is_refused(supernet):
+    costs = SpaceCosts(Darts(channels=2, cells=3, nodes=2), (1, 6, 6), 3)
+    settings = {
+        "operations": Softmax(),
+        "inputs": None,
+        "architect": first_order,
+        "optimizer": ADAM,
+        "discretiser": lambda space, decisions, weights: argmax(space, decisions, weights),
+    }
+    with pytest.raises(InputError, match="limits: this discretiser cannot keep parameters=1,000,000; use argmax"):
+        GradientStrategy("darts", supernet.decisions, limits=Limits(costs, {"parameters": 1e6}), **settings)
+    GradientStrategy("darts", supernet.decisions, limits=Limits(costs, {}), **settings)
 
 
 def test_single_level_learns_from_training_data_alone(supernet):

@@ -1,21 +1,31 @@
 """Each term against its formula written out in another way, and its gradient's direction."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from common import edge_decision, node_decision
 from waiting import waits
 
+from supernet.estimation.forms import Form
+from supernet.estimation.forms import Term as Table
+from supernet.estimation.limits import Limits
+from supernet.estimation.space_costs import SpaceCosts
 from supernet.runtime.errors import InputError
 from supernet.search.differentiable.objectives import (
     BetaDecay,
+    CostTerm,
     DirichletAnchor,
     Entropy,
     ExpectedCost,
     RelaxedWeights,
     ZeroOne,
+    shares,
 )
+from supernet.space.architecture import Decision
+from supernet.space.nasbench201 import NasBench201
 
 DECISIONS = {
     d.name: d
@@ -120,3 +130,99 @@ def test_expected_cost():
     assert not waits(ExpectedCost(costs, 3.0), relaxed())
     with pytest.raises(InputError, match=r"none for 'pool'; give each of skip, conv, pool one"):
         ExpectedCost({"skip": 0.0, "conv": 1.0})(relaxed())
+
+
+EDGE = Decision("edge", ("none", "a", "b"))
+FORM = Form({"edge": EDGE}, 1.0, (Table(("edge",), (), np.array([2.0, 6.0]), (("a", "b"),)),))
+
+
+def at_weights(values, **more) -> RelaxedWeights:
+    weights = {"edge": torch.tensor(values, dtype=torch.float64, requires_grad=True)}
+    return RelaxedWeights({"edge": EDGE}, weights, weights, 0.5, 100, **more)
+
+
+def test_cost_terms_by_hand():
+    even = [0.2, 0.4, 0.4]  # of what can be kept each has a half: 1 + (2 + 6) / 2 = 5
+    loss = torch.tensor(3.0, dtype=torch.float64)
+    assert CostTerm(FORM, 4.0, 0.5, "hinge")(at_weights(even)).item() == pytest.approx(0.5 * 0.25)
+    assert CostTerm(FORM, 8.0, 0.5, "hinge")(at_weights(even)).item() == 0.0
+    assert CostTerm(FORM, 8.0, 0.5, "absolute")(at_weights(even)).item() == pytest.approx(0.5 * 0.375)
+    assert CostTerm(FORM, 8.0, 0.5, "linear")(at_weights(even)).item() == pytest.approx(-0.5 * 0.375)
+    multiplied = loss + CostTerm(FORM, 8.0, 0.6)(at_weights(even, loss=loss))
+    assert multiplied.item() == pytest.approx(3.0 * (math.log(1 + 5 / 8) / math.log(2)) ** 0.6)
+
+
+def test_the_multiplied_loss_stays_positive_and_grows_with_the_cost():
+    """The logarithm of the cost itself would be negative below one unit, as small networks in milliseconds are."""
+    at = at_weights([0.0, 0.5, 0.5], loss=torch.tensor(2.0))
+    factors = [2.0 + CostTerm(FORM, target)(at).item() for target in (1e6, 100.0, 5.0, 0.01)]
+    assert factors == sorted(factors)
+    assert 0.0 < factors[0] < 2.0 < factors[-1]
+
+
+def test_both_factors_of_the_multiplied_loss_have_a_gradient():
+    at = at_weights([0.0, 0.5, 0.5])
+    loss = (at.weights["edge"] * torch.tensor([0.0, 1.0, 3.0])).sum()
+    at = replace(at, loss=loss)
+    whole = loss + CostTerm(FORM, 5.0, 2.0)(at)
+    (gradient,) = torch.autograd.grad(whole, at.weights["edge"])
+
+    def value(x):
+        shares = x[1:] / x[1:].sum()
+        cost = 1.0 + 2.0 * shares[0] + 6.0 * shares[1]
+        return (x[1] + 3.0 * x[2]) * (math.log(1 + cost / 5.0) / math.log(2)) ** 2.0
+
+    for place in (1, 2):
+        up, down = (np.array([0.0, 0.5, 0.5]) + sign * 1e-6 * np.eye(3)[place] for sign in (1, -1))
+        assert gradient[place].item() == pytest.approx((value(up) - value(down)) / 2e-6, rel=1e-6)
+
+
+def test_the_cost_term_can_do_without_what_was_drawn():
+    """A path that is drawn has no gradient for the others, and none at all where it is left out (ProxylessNAS)."""
+    drawn = {"edge": torch.tensor([0.0, 1.0, 0.0])}
+    alphas = torch.zeros(3, requires_grad=True)
+    at = RelaxedWeights({"edge": EDGE}, {"edge": alphas}, drawn, 0.5, 100, expected={"edge": alphas.softmax(-1)})
+    assert CostTerm(FORM, 5.0, 1.0, "linear")(at).item() == pytest.approx(-0.4)
+    term = CostTerm(FORM, 5.0, 1.0, "linear", drawn=False)(at)
+    term.backward()
+    assert term.item() == pytest.approx(0.0)
+    assert alphas.grad[2] > 0.0 > alphas.grad[1]
+
+
+def test_costs_and_targets_are_those_of_the_limits():
+    costs = SpaceCosts(NasBench201(channels=4, cells=1, nodes=2), (3, 8, 8), 10)
+    weights = {n: torch.full((5,), 0.2) for n, d in costs.decisions.items() if d.role == "operation"}
+    at = RelaxedWeights(costs.decisions, weights, weights, 0.5, 100, limits=Limits(costs, {"params": 2000.0}))
+    expected = float(costs.form("parameters")(weights))
+    assert CostTerm("parameters", weight=1.0, kind="linear")(at).item() == pytest.approx(expected / 2000 - 1)
+    with pytest.raises(InputError, match="target=None: needs a number, or a limit on this cost"):
+        CostTerm("macs")(at)
+    with pytest.raises(InputError, match="cost=watts: no cost has this name"):
+        CostTerm("watts", 1.0)(at)
+    with pytest.raises(InputError, match="cost=memory: is known of whole networks alone"):
+        CostTerm("memory", 1.0)(at)
+    with pytest.raises(InputError, match="cost=macs: nothing is known of costs here"):
+        CostTerm("macs", 1.0)(replace(at, limits=None))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"target": 0.0}, r"target=0.0: needs a number above 0"),
+        ({"weight": -1.0}, r"weight=-1.0: needs 0 or more"),
+        ({"kind": "sum"}, "kind=sum: use log_multiplicative, hinge, absolute or linear"),
+    ],
+)
+def test_cost_terms_that_cannot_be(settings, words):
+    with pytest.raises(InputError, match=words):
+        CostTerm(FORM, **settings)
+
+
+def test_shares_of_sigmoids_and_of_inputs():
+    node = node_decision("n", ("0", "1", "2"), 2)
+    weights = {"n": torch.tensor([0.5, 0.25, 0.25]), "edge": torch.tensor([0.9, 0.9, 0.3]), "off": torch.zeros(2)}
+    every = {"n": node, "edge": EDGE, "off": Decision("off", ("a", "b"))}
+    made = shares(weights, every)
+    torch.testing.assert_close(made["n"], torch.tensor([1.0, 0.5, 0.5]))
+    torch.testing.assert_close(made["edge"], torch.tensor([0.0, 0.75, 0.25]))
+    assert made["off"].tolist() == [0.0, 0.0]  # does not matter in a drawn path

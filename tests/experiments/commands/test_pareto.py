@@ -1,0 +1,266 @@
+"""supernet-pareto: what it writes of a run, that it goes on, its one network, and that mistakes are one line."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import sys
+
+import pytest
+import torch
+from supernet.experiments import pipeline
+from supernet.experiments.commands.pareto import main
+from supernet.experiments.latencies import Latencies, latencies_of
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import supernet
+from supernet.estimation.latency.table import Head, LatencyTable, Row
+from supernet.estimation.latency.timing import Latency
+from supernet.estimation.space_costs import SpaceCosts
+from supernet.estimation.supernet_accuracy import SupernetScore
+from supernet.runtime.report import RunReport
+from supernet.search.black_box.pareto import hypervolume
+from supernet.space.architecture import Architecture
+
+QUICK = ["experiment=micro", "retrain=none", "search.epochs=1", "search.warm_up=0", "search.least_steps=0"]
+QUICK += ["baseline.random=0", "runtime.threads=1", "monitor=off", "search.batch_size=128"]
+QUICK += ["method=random_search", "strategy.candidates=2", "strategy.finalists=1", "table=none"]
+SPACE, SHAPE = supernet.spaces.micro(), (1, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder.parent)
+        patch.setattr(RunReport, "figure", lambda *_: None)
+        patch.setattr("hydra._internal.utils.is_under_debugger", lambda: False)
+        patch.setattr(sys, "argv", ["supernet", *QUICK, f"hydra.run.dir={folder}"])
+        pipeline.main()
+    return folder
+
+
+@pytest.fixture
+def pareto(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["supernet-pareto", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A table of milliseconds: the letters of each part's key, such as a machine has that reads slowly."""
+    path, costs = tmp_path / "latency.csv", SpaceCosts(SPACE, SHAPE, 10)
+    rows = {key: Row(Latency(len(key) / 10, 0.0, 0.0, 0.0, 10)) for key in costs.recorded.variants}
+    LatencyTable("mine", rows, Head(runtime={"runtime": "torch", "threads": "1", "device": "cpu"})).save(path)
+    return path
+
+
+def files_of(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+def front_of(folder):
+    head, _, rest = (folder / "front.csv").read_text().partition("\n")
+    return json.loads(head.removeprefix("# ")), list(csv.DictReader(rest.splitlines()))
+
+
+def test_the_front_of_a_run_which_stays_as_it_was(pareto, finished, tmp_path):
+    before, out = files_of(finished), tmp_path / "out"
+    code, said, err = pareto(finished, "--evaluations", 40, "--output", out)
+    assert code == 0, err
+    assert files_of(finished) == before
+    head, rows = front_of(out)
+    points = [(float(row["accuracy"]), -float(row["macs"])) for row in rows]
+    assert points == sorted(points, key=lambda p: (-p[1], p[0]))  # from the cheapest to the best
+    assert head["hypervolume"] == hypervolume(points, (head["reference"]["accuracy"], -head["reference"]["macs"]))
+    every = SpaceCosts(SPACE, SHAPE, 10)
+    cells = [Architecture.from_json(row["architecture"]) for row in rows]
+    for row, cell in zip(rows, cells, strict=True):
+        for cost in ("macs", "parameters", "memory", "bytes"):
+            assert float(row[cost]) == every.of(cost, cell)
+    candidates = supernet.explore(SPACE, lambda c: supernet.Measured({"macs": every.of("macs", c)}), evaluations=500)
+    assert head["reference"] == {"accuracy": 0.1, "macs": max(e.values["macs"] for e in candidates.evaluations)}
+    assert f"{head['hypervolume']:.6g}" in said
+    assert "above the reference point (accuracy 0.1, 115.3 k multiply-adds)" in " ".join(said.split())
+    assert (out / "front.svg").read_text().startswith("<?xml")
+    events = EventAccumulator(str(out / "tb" / "front"), size_guidance={"images": 0})
+    events.Reload()
+    curve = [e.value for e in events.Scalars("pareto/hypervolume")]
+    assert curve == sorted(curve)
+    assert curve[-1] == pytest.approx(head["hypervolume"])
+    assert len(events.Images("pareto/front")) == 1
+
+
+def test_what_is_judged_is_not_judged_again_and_more_evaluations_go_on(pareto, finished, tmp_path, monkeypatch):
+    own, calls = SupernetScore.__call__, []
+
+    def counted(self, architecture):
+        calls.append(architecture)
+        return own(self, architecture)
+
+    monkeypatch.setattr(SupernetScore, "__call__", counted)
+    words = [finished, "--population", 5, "--output", tmp_path / "out"]
+    assert pareto(*words, "--evaluations", 8)[0] == 0
+    first = front_of(tmp_path / "out")
+    assert pareto(*words, "--evaluations", 8, "--at-most", "5e4")[0] == 0
+    assert len(calls) == 8
+    assert front_of(tmp_path / "out") == first
+    assert pareto(*words, "--evaluations", 12)[0] == 0
+    assert len(calls) == len(set(calls)) == 12
+    whole = tmp_path / "whole"
+    assert pareto(finished, "--population", 5, "--output", whole, "--evaluations", 12)[0] == 0
+    assert front_of(whole) == front_of(tmp_path / "out")
+
+
+@pytest.mark.parametrize("after", [0, 1, 6])
+def test_a_stopped_command_goes_on(pareto, finished, tmp_path, monkeypatch, after):
+    words = [finished, "--evaluations", 8, "--population", 4]
+    assert pareto(*words, "--output", tmp_path / "whole")[0] == 0
+    own, calls = SupernetScore.__call__, []
+
+    def killed(self, architecture):
+        calls.append(architecture)
+        if len(calls) == after + 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return own(self, architecture)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SupernetScore, "__call__", killed)
+        code, _, err = pareto(*words, "--output", tmp_path / "parts")
+    assert code == 143
+    assert "all is saved. Go on with: supernet-pareto" in err
+    assert not (tmp_path / "parts" / "front.csv").exists()
+    assert pareto(*words, "--output", tmp_path / "parts")[0] == 0
+    assert front_of(tmp_path / "parts") == front_of(tmp_path / "whole")
+
+
+def test_one_network_within_a_limit_with_its_weights(pareto, finished, tmp_path):
+    code, _, err = pareto(finished, "--evaluations", 30, "--at-most", "5e4", "--weights", "--output", tmp_path / "out")
+    folder = tmp_path / "out" / "at_most_50000"
+    assert code == 0, err
+    known = json.loads((folder / "network.json").read_text())
+    cell = Architecture.load(folder / "genotype.json")
+    assert known["costs"]["macs"] == SpaceCosts(SPACE, SHAPE, 10).of("macs", cell) <= 5e4
+    _, rows = front_of(tmp_path / "out")
+    within = [float(row["accuracy"]) for row in rows if float(row["macs"]) <= 5e4]
+    assert known["accuracy by the supernet"] == max(within)
+    model, data = supernet.load(folder), supernet.data.digits()
+    assert supernet.judge(model, data).score == pytest.approx(known["test accuracy"])
+    assert model.provenance["weights"] == "of the supernet, not trained on"
+
+
+def test_no_weights_of_a_supernet_of_another_size(pareto, finished, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    monkeypatch.setattr("supernet.experiments.pareto.choosing._plain", lambda space: object())
+    words = ["--evaluations", 10, "--at-most", "5e4", "--weights", "--output", tmp_path / "out"]
+    code, _, err = pareto(run, *words)
+    assert code == 2
+    assert "--weights: the networks of this run's supernet are of another size" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_next_one_is_taken_where_a_measurement_breaks_the_limit(pareto, finished, tmp_path, table, monkeypatch):
+    """By the clock each network takes a tenth longer than by the table."""
+    costs, asked = SpaceCosts(SPACE, SHAPE, 10, made={"latency": latencies_of(table).cost}), []
+    monkeypatch.setattr(Latencies, "why_not_measured", lambda self: "")
+    monkeypatch.setattr(Latencies, "milliseconds", lambda *_: 1.1 * costs.of("latency", asked[-1]))
+    own = SpaceCosts.network
+
+    def network(self, architecture):
+        asked.append(architecture)
+        return own(self, architecture)
+
+    words = [finished, "--evaluations", 200, "--latency", table, "--output", tmp_path / "out"]
+    assert pareto(*words)[0] == 0
+    head, rows = front_of(tmp_path / "out")
+    assert set(head["reference"]) == {"accuracy", "latency"}
+    for row in rows:
+        assert float(row["latency"]) == costs.of("latency", Architecture.from_json(row["architecture"]))
+    limit = float(rows[-1]["latency"])
+    monkeypatch.setattr(SpaceCosts, "network", network)
+    code, said, err = pareto(*words, "--at-most", limit)
+    assert code == 0, err
+    known = json.loads((tmp_path / "out" / f"at_most_{limit:g}" / "network.json").read_text())
+    first, second = known["measured"]
+    assert (first["kept"], second["kept"]) == (False, True)
+    assert first["predicted"] <= limit < first["measured"]
+    assert known["costs"]["latency"] == second["predicted"] <= limit / 1.1
+    tried = list(csv.DictReader(next((tmp_path / "out" / "evaluations").glob("*.csv")).open()))
+    fitting = [float(row["accuracy"]) for row in tried if float(row["latency"]) <= limit / 1.1]
+    assert known["accuracy by the supernet"] == max(fitting)
+    assert said.count("breaks the limit") == 1
+
+
+def test_a_table_from_elsewhere_is_not_measured(pareto, finished, tmp_path, monkeypatch):
+    path, costs = tmp_path / "theirs.csv", SpaceCosts(SPACE, SHAPE, 10)
+    path.write_text("key,milliseconds\n" + "".join(f'"{key}",0.5\n' for key in costs.recorded.variants))
+    monkeypatch.setattr(Latencies, "milliseconds", lambda *_: 1 / 0)
+    words = [finished, "--evaluations", 5, "--latency", path, "--at-most", 50, "--output", tmp_path / "out"]
+    code, said, err = pareto(*words)
+    assert code == 0, err
+    assert "not measured, because" in said
+    assert json.loads((tmp_path / "out" / "at_most_50" / "network.json").read_text())["measured"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--cost", "watts"], "--cost watts: no cost has this name; known: bytes, macs, memory, parameters"),
+        (["--cost", "latency"], "--cost latency: needs --latency FILE"),
+        (["--at-most", "1"], "--at-most 1: no architecture costs so little (macs); the cheapest has 4688"),
+        (["--at-most", "-3"], "--at-most -3: needs a number above 0"),
+        (["--at-most", "nan"], "--at-most nan: needs a number above 0"),
+        (["--weights"], "--weights: of which network? --at-most X says it"),
+        (["--evaluations", "0"], "--evaluations 0: needs 1 or more"),
+        (["--population", "0"], "--population 0: needs 1 or more"),
+        (["--seed", "-1"], "--seed -1: needs to lie"),
+        (["--latency", "nowhere.csv"], "--latency nowhere.csv: no such file"),
+        (["another"], "another: one run at a time"),
+        (["search.epochs=3"], "leave out search.epochs=3"),
+        (["--config-dir", "nowhere"], "--config-dir nowhere: no such folder"),
+    ],
+)
+def test_mistakes_are_one_line(pareto, finished, tmp_path, words, line):
+    code, _, err = pareto(finished, "--evaluations", 2, "--output", tmp_path / "out", *words)
+    assert code == 2
+    assert line in err
+    assert err.count("\n") == 1
+    assert not list((tmp_path / "out").glob("at_most*"))
+
+
+def test_other_mistakes(pareto, finished, tmp_path):
+    code, _, err = pareto("nowhere")
+    assert (code, err) == (2, "supernet-pareto: nowhere: no such folder; give the folder of a finished run\n")
+    (tmp_path / "file").write_text("")
+    code, _, err = pareto(finished, "--output", "file")
+    assert code == 2
+    assert "--output file: is no folder" in err
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    (run / "summary.json").unlink()
+    code, _, err = pareto(run)
+    assert code == 2
+    assert "is not finished" in err
+    shutil.rmtree(run)
+    shutil.copytree(finished, run)
+    torch.save({}, run / "checkpoints" / "search.pt")
+    code, _, err = pareto(run, "--evaluations", 2)
+    assert code == 2
+    assert err.count("\n") == 1
+    (tmp_path / "o").mkdir()
+    os.symlink("/etc/hostname", tmp_path / "o" / "front.csv")
+    code, _, err = pareto(finished, "--output", tmp_path / "o")
+    assert code == 2
