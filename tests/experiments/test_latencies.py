@@ -8,6 +8,7 @@ from supernet.experiments.latencies import latencies_of
 from torch import nn
 
 from supernet.estimation.latency.machine import fingerprint
+from supernet.estimation.latency.runtimes import EagerTorch
 from supernet.estimation.latency.table import Head, LatencyTable, Row
 from supernet.estimation.latency.timing import Latency
 from supernet.runtime.errors import InputError
@@ -16,15 +17,23 @@ HERE = {"runtime": "torch", "threads": "1", "device": "cpu"}
 
 
 def saved(path, runtime=HERE, machine=None):
-    LatencyTable("mine", {"a": Row(Latency(1.0, 0, 0, 0, 1))}, Head(machine or {}, runtime)).save(path)
+    LatencyTable("mine", {"a": Row(Latency(1.0, 0, 0, 0, 1))}, Head(machine or {}, runtime, {"sentinel": 0.125})).save(
+        path
+    )
     return latencies_of(path)
 
 
-def test_a_network_is_measured_in_the_runtime_of_the_table(tmp_path):
-    latencies = saved(tmp_path / "t.csv", machine=fingerprint())
+def test_a_network_is_measured_in_the_runtime_of_the_table_at_its_speed(tmp_path, monkeypatch):
+    latencies, network, asked = saved(tmp_path / "t.csv", machine=fingerprint()), nn.Conv2d(3, 4, 3), []
+
+    def measured(*given, **named):
+        asked.append((given, named))
+        return Latency(0.25, 0.2, 0.3, 0.2, 5)
+
+    monkeypatch.setattr("supernet.experiments.latencies.measure", measured)
     assert latencies.why_not_measured() == ""
-    small, large = (nn.Conv2d(3, 64, kernel_size=kernel) for kernel in (1, 7))
-    assert 0 < latencies.milliseconds(small, (3, 32, 32)) < latencies.milliseconds(large, (3, 32, 32))
+    assert latencies.milliseconds(network, (3, 8, 8)) == 0.25
+    assert asked == [((network, (3, 8, 8), EagerTorch("cpu", threads=1)), {"speed": 0.125})]
 
 
 @pytest.mark.parametrize(
