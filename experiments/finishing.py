@@ -70,7 +70,7 @@ def summary_head(job: Job, settings: Mapping[str, Any], asked: Invocation, found
     """
     best = _best(job, found)
     # As typed, so that a run is the same from whatever folder it went on, but with the sizes that the data gave.
-    sized = with_image_size(settings, job.data)
+    sized = with_image_size(settings, job.data.shape)
     used = {**sized, **{part: job.settings[part] for part in ("search", "retrain")}}
     searched = not settings["genotype"]
     epochs, accuracies = _search_epochs(job) if searched else (0, {})

@@ -142,7 +142,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
     stages, monitor = _stages(settings["stages"]), build(settings["monitor"], "monitor")
     table = build(settings["table"], "table")
     data = build(settings["data"], "data")
-    settings, recipe, retrain_recipe, divided = _recipes(sizes.with_image_size(settings, data), data)
+    settings, recipe, retrain_recipe, divided = _recipes(sizes.with_image_size(settings, data.shape), data)
     space = build(settings["space"], "space")  # in the size of the images, where it leaves that to them
     shape, classes, seed = data.shape, len(data.classes), settings["seed"]
     resolved = resolve_stages(stages, space, recipe, shape, classes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,12 +58,12 @@ def with_batches(settings: Mapping[str, Any], data: Data, divided: Parts | None 
     return made
 
 
-def with_image_size(settings: Mapping[str, Any], data: Data) -> dict[str, Any]:
-    """Returns the settings with the space's `image_size: null` replaced by the side of the images, the shorter one.
+def with_image_size(settings: Mapping[str, Any], shape: Sequence[int]) -> dict[str, Any]:
+    """Returns the settings with the space's `image_size: null` replaced by the shorter side of the images.
 
-    A space that resizes images to `resolutions` of its own is left as it is.
+    `shape` is their (channels, height, width). A space that resizes images to `resolutions` of its own stays as it is.
     """
     node = settings["space"]
     if not isinstance(node, dict) or node.get("image_size", 0) is not None or node.get("resolutions"):
         return dict(settings)
-    return {**settings, "space": {**node, "image_size": min(data.shape[1:])}}
+    return {**settings, "space": {**node, "image_size": min(shape[1:])}}

@@ -27,6 +27,7 @@ from ..conversion import leaves
 from ..instantiate import UNFIT, build, named
 from ..limits import limits_of
 from ..records.provenance import short_hash
+from ..sizes import with_image_size
 from .finished_run import material_of
 from .lines import OWN, Line
 from .material import Material
@@ -37,6 +38,7 @@ from .writing import Plan, write
 
 _OUTPUT = "explore"
 _DEFAULT = Budget(evaluations=1000)
+_SHAPE = (3, 32, 32)  # of the images for which architectures of a space without a run are counted
 
 
 def explore_all(asked: Asked, interruption: Interruption) -> None:
@@ -107,10 +109,11 @@ def _of_a_space(asked: Asked) -> Material:
     settings = asked.settings
     if settings["space"] is None:
         raise InputError("space=...: without a run a space is needed, such as space=micro or space=nasbench201")
+    settings = with_image_size(settings, _SHAPE)
     space = build(settings["space"], "space")
     wanted = [node.get("column") for node in settings["score"].values()]
     table = None if settings["table"] is None else _table(settings, [settings["truth"], *wanted])
-    return Material(space, limits_of(settings, space, (3, 32, 32), 10), table=table)
+    return Material(space, limits_of(settings, space, _SHAPE, 10), table=table)
 
 
 def _table(settings: Mapping[str, Any], wanted: Sequence[str | None]) -> Any:

@@ -91,11 +91,16 @@ def read_onnx(path: Path) -> OnnxFile:
         if path.stat().st_size > _LARGEST:
             raise InputError(f"{path}: more than {_LARGEST >> 20} MiB; no ONNX file is as large")
         raw = path.read_bytes()
-        model = onnx.ModelProto.FromString(raw)
-    except Exception as error:  # each implementation of the format raises its own
+        return _checked(onnx, raw, onnx.ModelProto.FromString(raw), path)
+    except (
+        Exception
+    ) as error:  # each implementation of the format raises its own, and may give bytes for a damaged text
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: truncated, damaged or not an ONNX file ({type(error).__name__})") from None
+
+
+def _checked(onnx: Any, raw: bytes, model: ModelProto, path: Path) -> OnnxFile:
     text, plain = _metadata(model, path)
     _check_graph(model, path)
     if {entry.key: entry.value for entry in model.metadata_props}.get(CHECKSUM) != _checksum(text, model):

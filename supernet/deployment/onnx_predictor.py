@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from supernet.deployment.deployable import IMAGES, PROBABILITIES, first_line
+from supernet.deployment.extras import extra
 from supernet.deployment.onnx_files import read_onnx
 from supernet.deployment.onnx_graphs import session
 from supernet.deployment.pictures import Images, Pictures, classified
@@ -33,6 +34,7 @@ class OnnxPredictor:
     """
 
     def __init__(self, path: str | Path, *, threads: int = 1) -> None:
+        extra("onnxruntime")
         read = read_onnx(Path(path))
         self.about, self._check_size = read.about, read.check_size
         try:

@@ -202,6 +202,24 @@ class Limits:
             yield found
             programme.without(found)
 
+    def completes(
+        self, decided: Mapping[str, tuple[str, ...]], decisions: Mapping[str, Decision] | None = None
+    ) -> bool:
+        """Whether some architecture within the limits keeps of each decided question only what is decided.
+
+        Args:
+            decided: the options that may be kept, by decision.
+            decisions: of a supernet of the space; None: of the whole space.
+
+        Returns:
+            Whether there is one, as far as costs are forms.
+        """
+        programme = self._programme(decisions)
+        programme.decide(decided)
+        for name, form in self._forms().items():
+            programme.keep_below(form, self.most[name])
+        return programme.solved(Expression(0.0, {})) is not None
+
     def repaired(
         self, architecture: Architecture, rng: Random, decisions: Mapping[str, Decision] | None = None
     ) -> Architecture:

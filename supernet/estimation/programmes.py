@@ -144,6 +144,16 @@ class Programme:
         """Adds a row: `value` <= `limit`."""
         self._rows.append((value.factors, -np.inf, limit - value.constant))
 
+    def decide(self, decided: Mapping[str, tuple[str, ...]]) -> None:
+        """Leaves out all options but those that are decided, by decision."""
+        others = [
+            self.kept(name, answer)
+            for name, kept in decided.items()
+            for answer in self.decisions[name].answers
+            if answer not in kept
+        ]
+        self.at_most(added(others), 0.0)
+
     def without(self, architecture: Mapping[str, tuple[str, ...]]) -> None:
         """Leaves out one architecture."""
         own = [self.kept(name, answer) for name, kept in architecture.items() for answer in kept]

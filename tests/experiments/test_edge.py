@@ -18,7 +18,7 @@ def test_what_has_a_line_is_not_made_again(tmp_path):
             made.append(seed)
             return "a=1", 10, 5, 90.0 + seed
 
-        return edge.Task("digits", 35_000, "spos", seed, make)
+        return edge.Task("digits", 35_000, "evolution", seed, make)
 
     file = tmp_path / "edge.csv"
     edge.run((task(seed) for seed in range(2)), file, math.inf)
@@ -56,8 +56,8 @@ def test_the_report_counts_by_the_table(tmp_path):
     def make():
         return "", 1, 1, next(values)
 
-    edge.run((edge.Task("digits", limit, "spos", seed, make) for seed in range(2)), file, math.inf)
+    edge.run((edge.Task("digits", limit, "evolution", seed, make) for seed in range(2)), file, math.inf)
     text = "\n".join(edge.report(file))
-    line = next(line for line in text.splitlines() if line.startswith("| spos"))
+    line = next(line for line in text.splitlines() if line.startswith("| evolution"))
     assert f"| {within[best] - 1.5:.2f} | {3.0 / math.sqrt(2):.2f} | 1.50 |" in line
     assert f"{len(within)} networks, best {within[best]:.2f}" in text

@@ -113,3 +113,22 @@ def test_an_unbalanced_set_has_the_row_to_beat(supernet, tmp_path):
 def test_an_empty_list_is_not_the_default(tmp_path, images, word):
     with pytest.raises(InputError, match=r"one number|finite"):
         prepare(composed(*tiny(images, word)), tmp_path, Interruption())
+
+
+@pytest.mark.parametrize(
+    ("words", "side", "stem"),
+    [
+        ((), 8, 1),
+        (("space.image_size=224",), 224, 2),
+        (("space.resolutions=[224]",), None, 2),
+    ],
+)
+def test_a_mobile_space_has_the_strides_for_the_images(tmp_path, words, side, stem):
+    job = job_of(tmp_path, "experiment=quick", "space=mobilenet_v3", "space.width=0.25", *words)
+    assert job.settings["space"]["image_size"] == side
+    assert job.space.stem_stride == job.final.space.stem_stride == stem
+    assert job.template.fingerprint["space.image_size"] == str(side)  # another size is another search
+
+
+def test_other_spaces_have_no_image_size(tmp_path):
+    assert "image_size" not in job_of(tmp_path, "experiment=quick").settings["space"]

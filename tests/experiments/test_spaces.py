@@ -132,3 +132,67 @@ def test_show_knows_the_spaces(monkeypatch, tmp_path, capsys, arguments, says):
     with contextlib.suppress(SystemExit):
         show.main()
     assert says in "".join(capsys.readouterr())
+
+
+MOBILE = ["space.width=0.1", "method=gdas", "protocol=few_steps", "search=laptop"]
+
+
+@pytest.mark.parametrize(("space", "sharing"), [("mobilenet_v3", "nested"), ("proxyless", "separate")])
+def test_a_mobile_network_from_the_search_to_the_predictions(
+    supernet, images, tmp_path, monkeypatch, capfd, space, sharing
+):
+    words = tiny(images, f"space={space}", *MOBILE, "search.warm_up=0", "search.least_steps=0")
+    code, printed = supernet(*words)
+    assert code == 0, printed
+    run = the_run(tmp_path)
+    predictor = load(run)
+    assert predictor.space.sharing == sharing
+    assert predictor.space.stem_stride == 1  # images of 6 x 6
+    assert predictor(torch.zeros(2, 1, 6, 6, dtype=torch.uint8))[0].probs.top1 in (0, 1, 2)
+    assert (run / "genotype.svg").read_text().count("stage/block") >= 1
+    assert not (run / "genotype.dot").exists()
+    monkeypatch.setattr(sys, "argv", ["supernet-show", str(run)])
+    show.main()
+    out = capfd.readouterr().out
+    assert f"parameters  {sum(p.numel() for p in predictor.network.parameters()):,}" in out
+    assert "stage2/1" in out
+    assert "squeeze" in out
+
+
+def shown(monkeypatch, capfd, *words: str) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["supernet-show", *words])
+    code = 0
+    try:
+        show.main()
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capfd.readouterr()
+    return code, out + err
+
+
+def test_a_published_mobile_network_is_shown_with_its_blocks(monkeypatch, capfd, tmp_path):
+    code, printed = shown(monkeypatch, capfd, "MobileNet_V3_Large", "--output", str(tmp_path / "picture"))
+    assert code == 0
+    assert "parameters  5,483,032" in printed
+    assert "MACs        216,589,760" in printed
+    assert "stage6/3  160     960  160       5       1      yes   hardswish" in printed
+    assert {path.name for path in (tmp_path / "picture").iterdir()} == {"genotype.svg", "genotype.png"}
+    code, printed = shown(monkeypatch, capfd, "mobilenet_v2", "--output", str(tmp_path / "picture"))
+    assert (code, "has a drawing already" in printed) == (2, True)
+    code, printed = shown(monkeypatch, capfd, "mobilenet_v2", "--width", "0.5", "--image-size", "32", "--classes", "10")
+    assert "parameters  700,490" in printed  # torchvision's of this width with ten classes
+
+
+def test_sizes_of_the_other_kind_of_network_are_refused(monkeypatch, capfd, tmp_path):
+    published_net = tmp_path / "genotype.json"
+    published_net.write_text(Architecture("mobile", {"stage1/1": ("k3_e3",)}).to_json())
+    for words, message in (
+        (("mobilenet_v2", "--cells", "8"), "a mobile network has --width and --image-size"),
+        (("darts_v2", "--width", "0.5"), "darts_v2 is a cell, which has --channels and --cells"),
+        ((str(published_net),), "whose sizes are not in a genotype; known: mobilenet_v2, "),
+        (("mobilenet_v2", "--width", "0"), "width=0.0: needs to lie between 0 and 16"),
+    ):
+        code, printed = shown(monkeypatch, capfd, *words)
+        assert code == 2
+        assert message in printed
+        assert printed.count("\n") == 1

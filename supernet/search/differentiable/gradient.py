@@ -162,6 +162,11 @@ class GradientStrategy(Strategy):
             raise InputError(f"optimizer: makes a {what} and no optimizer; use one such as torch.optim.Adam")
         self.seed, self._draws, self._steps = seed, 0, 0
 
+    @property
+    def limits(self) -> Limits | None:
+        """What the architecture that is found may cost."""
+        return self._limits
+
     def relax(self, progress: float, draw: int) -> Weights:
         """The weights of draw number `draw`, differentiable in the logits."""
         weights = self._relaxed(progress, draw)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from supernet.estimation.supernet_accuracy import SupernetScore
 from supernet.runtime.devices import constant
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
-from supernet.search.differentiable.discretisers import argmax
+from supernet.search.differentiable.discretisers import argmax, within
 from supernet.search.differentiable.gradient import GradientStrategy
 from supernet.search.differentiable.weight_transforms import TransformContext, WeightTransform
 from supernet.search.statistics import groups
@@ -29,6 +30,9 @@ _ORDER_STREAM = 0x0DE5
 Judge = Callable[[Weights], float]
 """Weights -> the supernet's score with them."""
 
+Possible = Callable[[tuple[str, ...]], bool]
+"""Options that are left of a decision -> whether the limits can still be kept."""
+
 
 class Projection(Wrapper):
     """A gradient search in which decisions become final, one by one, by what the supernet loses without an option.
@@ -38,6 +42,8 @@ class Projection(Wrapper):
     are decided as operations are. The rounds are
     spread evenly over the search: round r of R takes place before the first epoch with progress r / (R - 1) or more,
     the last one at the end. The authors' leave five epochs between two, so 80 for DARTS.
+
+    Where the strategy has limits, each round leaves only what can still keep them.
 
     Args:
         strategy: the gradient search inside; its network runs all operations of an edge.
@@ -95,7 +101,12 @@ class Projection(Wrapper):
             name: weight * before[name] if name in self._decided and self.decisions[name].role != "inputs" else weight
             for name, weight in self._project(before).items()
         }
-        return argmax(self.space, self.decisions, strengths)
+        chosen = argmax(self.space, self.decisions, strengths)
+        limits, decided = self.strategy.limits, dict(self._decided)
+        if not limits:
+            return chosen
+        restrictions = [lambda programme: programme.decide(decided)]
+        return within(self.space, self.decisions, strengths, limits=limits, unless=chosen, restrictions=restrictions)
 
     def measures(self) -> dict[str, float]:
         """Returns the measures of the strategy, and the number of rounds done."""
@@ -118,9 +129,15 @@ class Projection(Wrapper):
                 decision = queue[self._done]
                 weights = projected(self.strategy.expected(), self.decisions, decided)
                 choose = kept_inputs if decision.role == "inputs" else kept_operation
-                decided = {**decided, decision.name: choose(decision, weights, judge)}
+                possible = partial(self._possible, decided, decision)
+                decided = {**decided, decision.name: choose(decision, weights, judge, possible)}
         self._decided.update(decided)  # only now: the judge may have raised
         self._done += 1
+
+    def _possible(self, decided: Mapping[str, tuple[str, ...]], decision: Decision, kept: tuple[str, ...]) -> bool:
+        """Whether the limits can still be kept if of a decision these options are left."""
+        limits = self.strategy.limits
+        return not limits or limits.completes({**decided, decision.name: kept}, self.decisions)
 
     def _project(self, weights: Weights) -> Weights:
         return projected(weights, self.decisions, self._decided)
@@ -136,13 +153,16 @@ class _Projected(WeightTransform):
         return projected(weights, at.decisions, self.decided)
 
 
-def kept_operation(decision: Decision, weights: Weights, judge: Judge) -> tuple[str]:
+def kept_operation(
+    decision: Decision, weights: Weights, judge: Judge, possible: Possible = lambda kept: True
+) -> tuple[str]:
     """Chooses the operation without which the supernet is worst; the weights of the others are left alone.
 
     Args:
         decision: about the operation of an edge; "none" is tried only where it can be kept.
         weights: (options,) for each decision, with what is decided so far.
         judge: gives the supernet's score under weights, the larger the better.
+        possible: whether an operation can be the one that is kept.
 
     Returns:
         The operation; where several are equally bad to lose, the first.
@@ -153,13 +173,16 @@ def kept_operation(decision: Decision, weights: Weights, judge: Judge) -> tuple[
         >>> kept_operation(edge, weights, lambda trial: float(trial["edge"] @ value))
         ('conv',)
     """
-    if len(decision.answers) == 1:
-        return (decision.answers[0],)
-    scores = {option: judge(_without(weights, decision, option)) for option in decision.answers}
+    answers = [option for option in decision.answers if possible((option,))]
+    if len(answers) == 1:
+        return (answers[0],)
+    scores = {option: judge(_without(weights, decision, option)) for option in answers}
     return (min(scores, key=scores.__getitem__),)
 
 
-def kept_inputs(decision: Decision, weights: Weights, judge: Judge) -> tuple[str, ...]:
+def kept_inputs(
+    decision: Decision, weights: Weights, judge: Judge, possible: Possible = lambda kept: True
+) -> tuple[str, ...]:
     """Takes inputs out one by one, each time the one without which the supernet is best, until enough are left.
 
     What has gone stays out while the others are tried; in the authors' code it is on again in each trial.
@@ -168,6 +191,7 @@ def kept_inputs(decision: Decision, weights: Weights, judge: Judge) -> tuple[str
         decision: about the inputs of a node.
         weights: (options,) for each decision, with what is decided so far; inputs without weights are plainly added.
         judge: gives the supernet's score under weights, the larger the better.
+        possible: whether some of the inputs alone can be enough.
 
     Returns:
         The inputs that are left, in the decision's order; of equal ones the last goes first.
@@ -180,8 +204,9 @@ def kept_inputs(decision: Decision, weights: Weights, judge: Judge) -> tuple[str
     """
     left = list(decision.options)
     while len(left) > decision.keep:
-        scores = {source: judge(_without(weights, decision, source)) for source in left}
-        out = max(reversed(left), key=scores.__getitem__)
+        may_go = [source for source in left if possible(tuple(other for other in left if other != source))]
+        scores = {source: judge(_without(weights, decision, source)) for source in may_go}
+        out = max(reversed(may_go), key=scores.__getitem__)
         weights = _without(weights, decision, out)
         left.remove(out)
     return tuple(left)

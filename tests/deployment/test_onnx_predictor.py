@@ -1,0 +1,58 @@
+"""The predictor around an ONNX file takes what the one around a network takes, and answers the same."""
+
+import numpy as np
+import pytest
+import torch
+from exported import NAMES, data_for, model, pictures
+from PIL import Image
+
+import supernet
+from supernet import Darts, InputError, export
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    original = model(Darts(4, 3), (3, 8, 10))
+    return original, supernet.load(export(original, tmp_path_factory.mktemp("file") / "model.onnx").path)
+
+
+def test_all_forms_of_images_have_the_same_answers(both, tmp_path):
+    original, exported = both
+    draws = np.random.default_rng(0)
+    Image.fromarray(draws.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(draws.integers(0, 256, (9, 9, 4), dtype=np.uint8)).save(tmp_path / "b.png")  # transparent
+    tensor = pictures(3, (3, 8, 10))
+    forms = [tmp_path, str(tmp_path / "a.png"), Image.open(tmp_path / "b.png"), tensor, tensor / 255, tensor[0]]
+    forms += [tensor.permute(0, 2, 3, 1).numpy(), torch.full((1, 40, 33), 100, dtype=torch.uint8), [tensor[1], tensor]]
+    for form in forms:
+        ours, theirs = original(form), exported(form)
+        assert [(r.names, r.path) for r in ours] == [(r.names, r.path) for r in theirs]
+        for one, two in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one.probs.data, two.probs.data, rtol=0, atol=2e-5)
+    assert exported([]) == exported(torch.zeros(0, 3, 8, 10)) == []
+    assert len(exported(pictures(300, (3, 8, 10)))) == 300
+
+
+def test_mistakes_are_those_of_the_other(both):
+    for wrong in (torch.zeros(3, 8, 10) - 1, "absent.png", torch.zeros(2, 8, 10)):
+        says = []
+        for use in both:
+            with pytest.raises(InputError) as error:
+                use(wrong)
+            says.append(str(error.value))
+        assert says[0] == says[1]
+
+
+def test_it_is_judged_as_the_original(both):
+    original, exported = both
+    ours, theirs = (supernet.judge(each, data_for(original)) for each in both)
+    assert ours.score == theirs.score == 1.0
+    assert ours.others == theirs.others
+    assert ours.loss == pytest.approx(theirs.loss, abs=1e-5)
+    assert repr(exported) == f"OnnxPredictor(float32, {len(NAMES)} classes, images (3, 8, 10), {original.provenance})"
+
+
+def test_the_timed_program_runs_the_graph(both):
+    pixels = pictures(2, (3, 8, 10)).float()
+    (answers,) = both[1].program(pixels)()
+    assert np.array_equal(answers, both[1].probabilities(pixels).numpy())
