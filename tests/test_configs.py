@@ -91,6 +91,7 @@ def test_groups_on_the_command_line_beat_the_experiment():
 
 def test_a_space_that_comes_with_a_table_brings_it():
     assert composed("space=micro")["table"]["_target_"] == "supernet.estimation.benchmark_tables.micro"
+    assert composed("space=micro_mobile")["table"]["_target_"] == "supernet.estimation.benchmark_tables.micro_mobile"
     assert composed("space=micro", "table=none")["table"] is None
     assert composed("space=micro", "table=nasbench201", "table.path=x")["table"]["path"] == "x"
     assert composed("experiment=micro")["table"]["_target_"] == "supernet.estimation.benchmark_tables.micro"

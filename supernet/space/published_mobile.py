@@ -123,11 +123,11 @@ MOBILE: dict[str, MobileGenotype] = {
 
 
 def of(name: str, **settings: Any) -> Mobile:
-    """The space in which a published mobile network is an answer: `supernet.published` has the answer.
+    """The space in which a published mobile network is an answer: `supernet.published(name)` is the answer.
 
     Args:
         name: of the network, in upper or lower case, such as "mobilenet_v3_large".
-        settings: of the space: `width`, `image_size`, `resolutions`.
+        settings: of the space: `width`, `image_size`, `sharing`, `resolutions`; give them to `published`, too.
 
     Returns:
         The space.

@@ -37,9 +37,9 @@ def to_text(architecture: Architecture) -> str:
     """
     if architecture.space == NasBench201.name:
         return to_string(architecture)
-    words = (word for name, kept in architecture.items() for word in (name, *kept))
-    if strange := next((word for word in words if not _WORD.fullmatch(word)), None):
-        raise InputError(f"genotype: {strange[:80]!r} has a blank, '=' or '+' in it, or nothing; no line can hold it")
+    for word in (word for name, kept in architecture.items() for word in (name, *kept)):
+        if not _WORD.fullmatch(word):
+            raise InputError(f"genotype: {word[:80]!r} has a blank, '=' or '+' in it, or nothing; no line can hold it")
     return " ".join(f"{name}={'+'.join(architecture[name])}" for name in sorted(architecture, key=_natural))
 
 

@@ -14,13 +14,14 @@ from supernet.experiments.commands.explore import main
 from supernet.experiments.exploration.picks_file import PicksFile
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from supernet.estimation.benchmark_tables import micro
+from supernet.estimation.benchmark_tables import micro, micro_mobile
 from supernet.estimation.space_costs import CostScore
 from supernet.estimation.supernet_accuracy import RecalibratedScore, SupernetScore
 from supernet.estimation.zero_cost.score import ZeroCostScore
 from supernet.runtime.report import RunReport
 from supernet.space import spaces
 from supernet.space.nasbench201 import from_string
+from supernet.space.texts import from_text
 
 QUICK = ["experiment=micro", "retrain=none", "search.epochs=1", "search.warm_up=0", "search.least_steps=0"]
 QUICK += ["baseline.random=0", "runtime.threads=1", "monitor=off", "search.batch_size=128"]
@@ -222,6 +223,17 @@ def test_the_tabular_benchmark_of_many_seeds(explore, tmp_path):
     ]
 
 
+def test_the_tabular_benchmark_of_a_mobile_space(explore, tmp_path):
+    words = ["space=micro_mobile", "explorer=aging", "explorer.population=4", "score=table", "budget.evaluations=12"]
+    code, _said, err = explore(*words, "sample=20", "seed=0,1")
+    assert code == 0, err
+    table = micro_mobile(["digits_test", "digits_valid"])
+    rows = rows_of(tmp_path / "explore" / "explore.csv")
+    for row in (row for row in rows if row["score"] == "table"):
+        values = table(from_text(row["pick"], "mobile")).values
+        assert (float(row["truth_digits_test"]), float(row["its_score"])) == tuple(values.values())
+
+
 def test_a_stopped_benchmark_goes_on(explore, tmp_path, monkeypatch):
     words = [*BENCHMARK, "seed=0,1,2", "explorer.population=4"]
     assert explore(*words, "output=whole")[0] == 0
@@ -306,6 +318,7 @@ def test_mistakes_are_one_line(explore, uniform, words, says):
         (["score=naswot", "space=micro"], "score=naswot: needs a finished run"),
         (["score=table"], "space=...: without a run a space is needed"),
         (["space=nasbench201", "table=micro", "budget.evaluations=3"], "micro: has no cell"),
+        (["space=micro", "table=micro_mobile", "budget.evaluations=3"], "only cells of 'mobile' are in the table"),
         (["space=micro", "score.column=accuracy"], "has no column 'accuracy'"),
         (["space=micro", "score.seconds=svhn"], "data=svhn: known: cifar10"),
         (["space=micro", "discretiser=argmax"], "discretiser=argmax: needs a run"),
