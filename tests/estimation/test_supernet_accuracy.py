@@ -24,7 +24,8 @@ from supernet.space.architecture import one_path, random_architecture
 from supernet.space.choices import OperationChoice
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
-from supernet.space.mobile import Mobile, Stage
+from supernet.space.mobile import Mobile
+from supernet.space.mobile_stages import Stage
 from supernet.space.nasbench201 import NasBench201
 from supernet.space.supernet import Supernet
 from supernet.training.tasks import Classification
