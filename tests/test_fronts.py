@@ -7,7 +7,7 @@ import pytest
 
 import supernet
 from supernet.runtime.interrupt import Interrupted
-from supernet.space.mobile import Stage
+from supernet.space.mobile_stages import Stage
 
 SPACE = supernet.Mobile(
     (Stage((8,), depths=(1, 2), kernels=(3, 5), expansions=(2, 4)),), stem=8, stem_stride=2, head=16

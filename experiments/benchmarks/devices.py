@@ -136,7 +136,10 @@ Found = dict[tuple[str, str, str], Row]
 
 
 def _spread(line: Row | None, name: str, digits: int) -> str:
-    return "-" if line is None else f"{line[name]:.{digits}f} ± {line[f'{name} deviation']:.{digits}f}"
+    if line is None:
+        return "-"
+    mean, deviation = (f"{line[key]:.{digits}f}" for key in (name, f"{name} deviation"))
+    return mean if line["seeds"] == 1 else f"{mean} ± {deviation}"
 
 
 def _predictions(found: Found) -> list[str]:

@@ -10,8 +10,9 @@ from typing import Any
 
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture
-from supernet.space.mobile import Block, Mobile
+from supernet.space.mobile import Mobile
 from supernet.space.mobile_searches import fbnet, ofa_mbv3, proxyless, single_path_nas
+from supernet.space.mobile_stages import Block
 from supernet.space.mobilenets import efficientnet, mnasnet, mobilenet_v2, mobilenet_v3
 
 _BLOCK = re.compile(r"k(\d+)e([\d.]+)(s?)(?:\*(\d+))?")

@@ -12,7 +12,8 @@ from supernet.deployment.deployable import Deployable
 from supernet.deployment.exporting import training_pixels
 from supernet.deployment.onnx_graphs import onnx_graph, session
 from supernet.deployment.quantisation import Int8, quantised
-from supernet.space.mobile import Mobile, Stage
+from supernet.space.mobile import Mobile
+from supernet.space.mobile_stages import Stage
 
 SHAPE = (1, 8, 8)
 

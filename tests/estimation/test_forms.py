@@ -14,7 +14,8 @@ from supernet.runtime.errors import InputError
 from supernet.space import spaces
 from supernet.space.architecture import Architecture, Decision, one_hot, random_architecture
 from supernet.space.darts import Darts
-from supernet.space.mobile import Mobile, Stage
+from supernet.space.mobile import Mobile
+from supernet.space.mobile_stages import Stage
 from supernet.space.nasbench201 import NasBench201
 
 NESTED = Mobile(

@@ -10,7 +10,8 @@ from supernet.estimation.latency.networks import random_networks, spread_network
 from supernet.estimation.parts import record
 from supernet.space.architecture import check
 from supernet.space.choosers import Decided
-from supernet.space.mobile import Mobile, Stage
+from supernet.space.mobile import Mobile
+from supernet.space.mobile_stages import Stage
 
 SPACE = Mobile((Stage((8, 12), depths=(1, 2), kernels=(3, 5), expansions=(3, 6)),), stem=8, head=16)
 SHAPE = (3, 16, 16)

@@ -1,7 +1,10 @@
 """supernet-export: of a run, of a file, and what it says beside the original."""
 
 import json
+import re
+import shlex
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,6 +55,16 @@ def typed(monkeypatch, capsys, tmp_path):
         return code, out, err
 
     return run
+
+
+def test_the_commands_of_the_page_are_understood():
+    page = Path(__file__).parents[3] / "docs" / "exporting.md"
+    text = page.read_text(encoding="utf-8")
+    lines = [*re.findall(r"^supernet-export .*$", text, re.MULTILINE), *re.findall(r"`(supernet-export [^`]+)`", text)]
+    typed = [shlex.split(line)[1:] for line in lines]
+    assert len(typed) >= 4
+    for words in typed:
+        assert command._parser().parse_intermixed_args(words).model in ("RUN", "model.safetensors")
 
 
 def test_a_run_leaves_with_its_accuracy_and_is_asked_from_its_file(finished, typed, tmp_path, images):
