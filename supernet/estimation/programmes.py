@@ -18,6 +18,8 @@ from scipy.sparse import csr_array
 from supernet.estimation.forms import Form, Term, conditions_of
 from supernet.space.architecture import Architecture, Condition, Decision
 
+_INFEASIBLE = 2  # what `milp` says where nothing passes
+
 
 @dataclass(frozen=True)
 class Expression:
@@ -165,6 +167,8 @@ class Programme:
             return None
         costs = np.zeros(len(self._upper))
         costs[list(smallest.factors)] = list(smallest.factors.values())
+        if 0.0 < (largest := np.abs(costs).max(initial=0.0)) < 1.0:  # the solver's tolerance is a millionth of a unit
+            costs /= largest
         rows = [(factors, low, high) for factors, low, high in self._rows if factors]
         starts = np.cumsum([0, *(len(factors) for factors, _, _ in rows)])
         columns = [column for factors, _, _ in rows for column in factors]
@@ -177,6 +181,8 @@ class Programme:
             constraints=LinearConstraint(matrix, [low for _, low, _ in rows], [high for _, _, high in rows]),
             options={"mip_rel_gap": 0.0},
         )
+        if found.x is None and found.status != _INFEASIBLE:
+            raise RuntimeError(f"the integer programme was not solved: {found.message}")
         if found.x is None:
             return None
         choices = {

@@ -76,6 +76,7 @@ PUBLISHED += [
     "mobilenet_v2",
     "mobilenet_v3",
     "mnasnet",
+    "single_path_nas",
     "proxyless",
     "fbnet",
     "ofa_mbv3",

@@ -101,6 +101,18 @@ def test_the_cheapest_is_the_cheapest_of_all(known, name):
         assert Limits(costs, {}).cheapest(kind)[1] == least
 
 
+@pytest.mark.parametrize("unit", [1e-12, 1e12])
+def test_the_unit_of_a_cost_does_not_matter(known, unit):
+    costs, everything = known["darts"]
+    form = costs.form("macs").changed(0.0, unit)
+    own = SpaceCosts(SPACES["darts"], SHAPE, 10, own={"mine": form})
+    sizes = sorted(form.of(one) for one in everything)
+    assert Limits(own, {}).cheapest("mine")[1] == sizes[0]
+    limits, weights = Limits(own, {"mine": sizes[len(sizes) // 5]}), weights_of(costs.decisions, 1)
+    best = max(score(one, costs.decisions, weights) for one in everything if limits.fits(one))
+    assert score(limits.most_probable(weights), costs.decisions, weights) == pytest.approx(best, abs=1e-5)
+
+
 @pytest.mark.parametrize("name", ["nested", "separate"])
 def test_memory_of_chains_is_limited_exactly(known, name):
     costs, everything = known[name]
