@@ -67,7 +67,12 @@ def main() -> None:
     built = Builder(space, shape, 1000, OnnxRuntime(), measurement, journal=journal, progress=progress).build()
     costs = SpaceCosts(space, shape, 1000)
     macs = [costs.of("macs", each.architecture) for each in built.networks]
-    _write(asked.output, built, macs, {**machine(torch.device("cpu")), "seconds": seconds, "asked": str(asked)})
+    _write(
+        asked.output,
+        built,
+        macs,
+        {**machine(torch.device("cpu")), "seconds": seconds, "asked": vars(asked) | {"output": asked.output.name}},
+    )
     journal.unlink(missing_ok=True)
 
 

@@ -177,8 +177,8 @@ def rounds(
         >>> ticks = iter(range(10**6))
         >>> watch = Stopwatch(clock=lambda: float(next(ticks)), interruptions=lambda: 0)
         >>> [visits] = rounds({"a": lambda: None}, lambda: None, numbers=[0], stopwatch=watch)
-        >>> visits
-        [Visit(round=0, key='a', milliseconds=1000.0, sentinel=1000.0)]
+        >>> [(visit.round, visit.key, round(visit.milliseconds), round(visit.sentinel)) for visit in visits]
+        [(0, 'a', 1000, 1000)]
     """
     for number in numbers:
         order = list(programs)
