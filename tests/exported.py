@@ -31,7 +31,7 @@ def model(space: Any, shape: tuple[int, int, int], number: int = 0, *, cell: Any
     with torch.no_grad():
         images = pictures(32, shape).float() / 255
         logits = network((images - 0.4) / 0.3)
-        sharper = 3 / (logits - logits.mean(0)).std()
+        sharper = 2 / (logits - logits.mean(0)).std()
         last.weight.mul_(sharper)
         last.bias.sub_(logits.mean(0)).mul_(sharper)
     mean, std = (tuple(value + 0.01 * channel for channel in range(shape[0])) for value in (0.4, 0.3))

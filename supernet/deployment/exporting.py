@@ -27,7 +27,7 @@ from supernet.runtime.seeding import generator
 
 FORMATS = ("onnx", "pt2")
 DESCRIPTION = "supernet.json"  # the name of the description in a .pt2 file
-_TOLERANCE = 1e-4  # of a probability: float32 in another order of the same sums
+_TOLERANCE = 1e-3  # of a probability: float32 in another order; an untrained network has been seen to differ by 1e-4
 _RANDOM_IMAGES, _REAL_IMAGES = 16, 64
 _STREAM = 0xE4907
 

@@ -46,9 +46,9 @@ def test_every_space_leaves_and_answers_the_same(name, tmp_path):
     images = pictures(5, shape)
     expected = original.probabilities(images.float())
     assert expected.max() - expected.min() > 0.5  # answers that could differ
-    torch.testing.assert_close(again.probabilities(images.float()), expected, rtol=0, atol=2e-5)
-    torch.testing.assert_close(again.probabilities(images[:1].float()), expected[:1], rtol=0, atol=2e-5)
-    assert written.difference < 2e-5
+    torch.testing.assert_close(again.probabilities(images.float()), expected, rtol=0, atol=2e-4)
+    torch.testing.assert_close(again.probabilities(images[:1].float()), expected[:1], rtol=0, atol=2e-4)
+    assert written.difference < 2e-4
     assert (written.same, written.bytes) == (1.0, written.path.stat().st_size)
 
 
