@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from torch import nn
@@ -15,6 +16,7 @@ from supernet.estimation.latency.runtimes import EagerTorch, OnnxRuntime, Runtim
 from supernet.estimation.latency.table import KnownLatencies, LatencyTable, cost_of
 from supernet.estimation.parts import Recorded
 from supernet.runtime.errors import InputError
+from supernet.runtime.reading import is_file
 
 LATENCY = "latency"
 
@@ -70,9 +72,16 @@ class Latencies:
 
 
 def latencies_of(path: Path) -> Latencies:
-    """Reads a table.
+    """Reads a table; a command that asks for one file several times reads it once, and warns once of what is odd.
 
     Raises:
         InputError: there is no such file, or it is no such table, in one line.
     """
-    return Latencies(path, read_latencies(path))
+    stamp = path.stat().st_mtime_ns if is_file(path) else 0
+    return Latencies(path, _read(path, stamp))
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, stamp: int) -> LatencyTable | KnownLatencies:
+    """The table of a file as it was at that time."""
+    return read_latencies(path)

@@ -32,6 +32,7 @@ from supernet import __version__
 from supernet.deployment.bundle import NAME
 from supernet.genotypes.blocks import save_blocks
 from supernet.genotypes.drawing import save_drawings
+from supernet.genotypes.literature import shortened
 from supernet.genotypes.lookup import find_genotype
 from supernet.runtime.errors import InputError, out_of_memory
 from supernet.runtime.files import disk_fault, locked
@@ -183,6 +184,11 @@ def pipeline(
         say(line, job.console)
     if own["genotype"]:
         found = find_genotype(own["genotype"])
+        if found.space != job.space.name:
+            raise InputError(
+                f"genotype={shortened(own['genotype'])}: is of space {found.space!r}, and space=... is of "
+                f"{job.space.name!r}; choose the space that it answers"
+            )
         check_limits(job, found)
     else:
         with timed(directory, "search"):

@@ -14,6 +14,7 @@ from supernet.deployment.exporting import export
 from supernet.deployment.loading import load
 from supernet.deployment.torchvision_weights import load_torchvision
 from supernet.estimation import benchmark_tables as tables
+from supernet.estimation.latency.reading import read_latencies
 from supernet.estimation.scores import Measured
 from supernet.estimation.space_costs import SpaceCosts
 from supernet.exploration import explore, restore
@@ -59,6 +60,7 @@ __all__ = [
     "published",
     "random_cell",
     "read_genotype",
+    "read_latencies",
     "restore",
     "scores",
     "spaces",

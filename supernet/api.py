@@ -22,10 +22,9 @@ from supernet.data.splits import hold_out, search_halves
 from supernet.deployment.bundle import NAME
 from supernet.deployment.onnx_predictor import OnnxPredictor
 from supernet.deployment.predictor import Predictor
-from supernet.estimation.forms import Cost, Form
 from supernet.estimation.limits import Limits
 from supernet.estimation.scores import Measured, Score
-from supernet.estimation.space_costs import SpaceCosts
+from supernet.estimation.space_costs import GivenCost, SpaceCosts
 from supernet.execution.engines import engine
 from supernet.runtime.devices import find_device
 from supernet.runtime.errors import InputError
@@ -61,7 +60,7 @@ def find(
     recipe: SearchRecipe | None = None,
     truth: Score | None = None,
     limits: Mapping[str, float] | None = None,
-    costs: Mapping[str, Form | Cost] | None = None,
+    costs: Mapping[str, GivenCost] | None = None,
     final: Space | None = None,
     task: Task = CLASSIFICATION,
     operations: Mapping[str, Operation] | None = None,
@@ -85,8 +84,8 @@ def find(
         truth: what is known of an architecture, such as a table: reported every epoch for the current one.
         limits: the most that the final network may cost, such as {"macs": 50e6, "parameters": 1e6}; "memory" (peak of
             the activations for one image) and "bytes" (of the stored network) are counted, too.
-        costs: costs of your own by name, for `limits` and for terms of the loss, such as {"latency": form}: a form, or
-            a function from an architecture to a number.
+        costs: costs of your own by name, for `limits` and for terms of the loss, such as {"latency": table}: what
+            `supernet.read_latencies` gives, a form, or a function from an architecture to a number.
         final: the space in the size of the final network, whose costs they are; None: `space`.
         task: what is learnt and judged: one label an image, or a task of your own.
         operations: operations of your own by name: functions from a `Site` to a module.
@@ -134,7 +133,7 @@ class Costed:
     """
 
     limits: Mapping[str, float] | None = None
-    costs: Mapping[str, Form | Cost] | None = None
+    costs: Mapping[str, GivenCost] | None = None
     final: Space | None = None
 
     def of(self, space: Space, data: Data, factories: Mapping[str, Operation]) -> Limits | None:

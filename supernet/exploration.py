@@ -12,10 +12,9 @@ from rich.console import Console
 from supernet.api import AskedSearch, Costed
 from supernet.calls import check_kinds, described
 from supernet.data.dataset import Data
-from supernet.estimation.forms import Cost, Form
 from supernet.estimation.limits import Limits
 from supernet.estimation.scores import Score
-from supernet.estimation.space_costs import SpaceCosts
+from supernet.estimation.space_costs import GivenCost, SpaceCosts
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import locked
 from supernet.runtime.interrupt import Interrupted, Interruption
@@ -45,7 +44,7 @@ def explore(
     simulated_seconds: float | None = None,
     objectives: Sequence[str] = (),
     limits: Mapping[str, float] | None = None,
-    costs: Mapping[str, Form | Cost] | None = None,
+    costs: Mapping[str, GivenCost] | None = None,
     data: Data | None = None,
     truth: Score | None = None,
     seed: int = 0,
@@ -63,7 +62,8 @@ def explore(
         simulated_seconds: how long the trainings behind a table's rows may have taken.
         objectives: names of the score's values that are to be large, or small with a minus in front; (): the first.
         limits: the most that the network of an architecture may cost, such as {"macs": 50e6}, as `find` takes them.
-        costs: costs of your own by name, such as {"latency": form}: a form, or a function from an architecture.
+        costs: costs of your own by name, such as {"latency": table}: what `supernet.read_latencies` gives, a form, or
+            a function from an architecture to a number.
         data: the images for which networks are built, whose size those limits need; None: 10 classes of 3 x 32 x 32.
         truth: what is known of architectures, such as a table; it is reported and decides nothing.
         seed: of all that is drawn, in [0, 2**32).
@@ -128,7 +128,7 @@ def restore(
     task: Task = CLASSIFICATION,
     operations: Mapping[str, Operation] | None = None,
     limits: Mapping[str, float] | None = None,
-    costs: Mapping[str, Form | Cost] | None = None,
+    costs: Mapping[str, GivenCost] | None = None,
     final: Space | None = None,
     seed: int = 0,
     device: str = "auto",

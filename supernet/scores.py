@@ -7,7 +7,7 @@ is any function of your own.
 from supernet.estimation.benchmark_tables import NasBench201Seconds, TableScore
 from supernet.estimation.scores import Measured, Score
 from supernet.estimation.short_training import Fidelity, ShortTrainingScore
-from supernet.estimation.space_costs import CostScore
+from supernet.estimation.space_costs import CostScore, SpaceCosts
 from supernet.estimation.supernet_accuracy import RecalibratedScore, SupernetScore
 from supernet.estimation.zero_cost.score import ZeroCostScore
 
@@ -19,6 +19,7 @@ __all__ = [
     "RecalibratedScore",
     "Score",
     "ShortTrainingScore",
+    "SpaceCosts",
     "SupernetScore",
     "TableScore",
     "ZeroCostScore",

@@ -13,6 +13,7 @@ import supernet
 from supernet.calls import described
 from supernet.runtime.errors import InputError
 from supernet.runtime.report import RunReport
+from supernet.search.differentiable.objectives import CostTerm
 from supernet.search.recipe import SearchRecipe
 from supernet.training.loop import Recipe
 
@@ -241,3 +242,39 @@ def test_the_images_are_divided_as_the_search_wants_it(monkeypatch, more, share)
     with pytest.raises(InterruptedError):
         supernet.find(MICRO, supernet.data.digits(), method=supernet.methods.snas(), device="cpu", **more)
     assert len(given[0]) / (len(given[0]) + len(given[1])) == pytest.approx(share, abs=0.001)
+
+
+def test_find_keeps_limits_on_the_final_network(tmp_path):
+    """Of more channels than the search has; a folder goes on under the same limits only."""
+    data, final = supernet.data.digits(), MICRO.resized(channels=8)
+    costs = supernet.scores.CostScore(final, data.shape, len(data.classes))
+    sizes = sorted(costs(cell).values["parameters"] for cell in MICRO.architectures())
+    limit = sizes[len(sizes) // 20]
+    search = {"limits": {"params": limit}, "final": final, "epochs": 1, "directory": tmp_path / "limited"}
+    found = supernet.find(MICRO, data, **search)
+    assert costs(found).values["parameters"] <= limit
+    assert supernet.find(MICRO, data, **search) == found
+    with pytest.raises(InputError, match="limits"):
+        supernet.find(MICRO, data, **{**search, "limits": {"params": 2 * limit}})
+    where = search.pop("directory")
+    assert supernet.restore(where, MICRO, data, **search).decisions
+    with pytest.raises(InputError, match=r"limits.macs=1: no architecture keeps it; the cheapest has"):
+        supernet.find(MICRO, data, epochs=1, limits={"macs": 1}, directory=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_costs_of_ones_own_limit_and_guide_a_search():
+    data = supernet.data.digits()
+    costs = supernet.scores.SpaceCosts(MICRO, data.shape, len(data.classes))
+    own = {"time": costs.form("macs").changed(constant=1.0, factor=1e-5), "letters": lambda cell: len(cell.to_json())}
+    guided = supernet.methods.darts().with_parts(terms={"time": CostTerm("time", target=2.0, drawn=False)})
+    limits = {"time": 3.0, "letters": 230}
+    found = supernet.find(MICRO, data, method=guided, epochs=1, limits=limits, costs=own)
+    assert own["time"].of(found) <= 3.0
+    assert len(found.to_json()) <= 230
+    explored = supernet.explore(MICRO, costs_score, evaluations=10, limits={"time": 3.0}, costs=own, data=data)
+    assert max(own["time"].of(one.architecture) for one in explored.evaluations) <= 3.0
+
+
+def costs_score(cell):
+    return supernet.Measured({"letters": float(len(cell.to_json()))})

@@ -30,6 +30,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *s
 LONGEST = 170  # lines of README.md
 LONG = re.compile(r"(supernet\.(?:find|train)\(.*epochs=)\d+")  # a reader's epochs; here it is one
 NOT_RUN = {  # examples that no test runs, and why; a new one has to be entered here, too
+    "docs/exporting.md": ["needs executorch, which is large and is no part of the extra"],
     "docs/reproducing.md": ["needs weights.pt, a checkpoint of the original code"],
 }
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from supernet.estimation.latency.building import Builder, Built, Checked, Measurement
+from supernet.estimation.latency.building import Builder, Built, Measurement
 from supernet.estimation.latency.calibration import Line, accuracy, fit
+from supernet.estimation.latency.networks import Checked
 from supernet.estimation.latency.runtimes import OnnxRuntime
 from supernet.estimation.space_costs import SpaceCosts
 from supernet.runtime.files import write_whole
@@ -84,9 +85,13 @@ def _write(output: Path, built: Built, macs: Sequence[float], about: dict[str, A
     write_whole(output, csv_lines([_COLUMNS, *rows]))
     built.table.save(output.with_name(f"{output.stem}_table.csv"))
     ways = compared(built.networks, macs)
+    spread = [each for each in built.networks if each.fitted]
+    ways["as the table has it, of the networks it was fitted to"] = str(
+        accuracy([each.predicted for each in spread], [each.latency.median for each in spread])
+    )
     for name, said in ways.items():
         print(f"{name}: {said}")
-    spread = [(each.latency.high - each.latency.low) / each.latency.median for each in built.networks]
+    apart = [(each.latency.high - each.latency.low) / each.latency.median for each in built.networks]
     head = built.table.head
     record = {
         "about": about,
@@ -95,7 +100,7 @@ def _write(output: Path, built: Built, macs: Sequence[float], about: dict[str, A
         "runtime": dict(head.runtime),
         "line": vars(head.line),
         "quartiles apart": {
-            "networks": statistics.median(spread),
+            "networks": statistics.median(apart),
             "parts": statistics.median(
                 (row.latency.high - row.latency.low) / max(row.latency.median, 1e-6)
                 for row in built.table.rows.values()

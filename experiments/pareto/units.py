@@ -4,10 +4,10 @@ from __future__ import annotations
 
 _UNITS = {  # name -> the unit's letters behind a prefix, and what is counted
     "latency": ("ms", "latency"),
-    "macs": ("", "multiply-adds"),
+    "macs": ("", "MACs"),
     "parameters": ("", "parameters"),
-    "memory": ("B", "peak of the activations"),
-    "bytes": ("B", "stored weights"),
+    "memory": ("B", "activations"),
+    "bytes": ("B", "weights"),
 }
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -27,7 +27,7 @@ def scale(name: str, largest: float) -> tuple[float, str]:
 
 
 def title(name: str, unit: str) -> str:
-    """What stands above a column or at an axis, such as "multiply-adds, M"."""
+    """What stands above a column or at an axis, such as "MACs, M"."""
     _, what = _UNITS.get(name, ("", name))
     return f"{what}, {unit}" if unit else what
 
@@ -37,7 +37,7 @@ def in_words(name: str, value: float) -> str:
 
     Example:
         >>> in_words("latency", 2.91234), in_words("macs", 12_345_678.0)
-        ('2.912 ms', '12.35 M multiply-adds')
+        ('2.912 ms', '12.35 M MACs')
     """
     size, unit = scale(name, value)
     _, what = _UNITS.get(name, ("", name))

@@ -53,18 +53,7 @@ class Limits:
     _anchors: dict[str, Architecture] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        own = {}
-        for name, limit in self.most.items():
-            if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0.0 < limit < math.inf:
-                raise InputError(f"limits.{name}={limit}: needs a number above 0, or none for no limit")
-            try:
-                proper = self.costs.named(name)
-            except InputError as error:
-                raise InputError(f"limits.{error}") from None
-            if proper in own:
-                raise InputError(f"limits.{name}={limit}: {proper} has a limit already")
-            own[proper] = float(limit)
-        object.__setattr__(self, "most", own)
+        object.__setattr__(self, "most", _checked(self.most, self.costs))
 
     def __bool__(self) -> bool:
         return bool(self.most)
@@ -132,9 +121,7 @@ class Limits:
             for name, limit in self.most.items():
                 own, least = self.cheapest(name, decisions)
                 if least > limit:
-                    raise InputError(
-                        f"limits.{name}={_number(limit)}: no architecture keeps it; the cheapest has {_number(least)}"
-                    )
+                    raise _unkept({name: limit}, least)
             self._anchors[key] = own if len(self.most) == 1 else self._balanced(decisions)
         return self._anchors[key]
 
@@ -329,6 +316,27 @@ def _settled(
             name = decision.name
             choices[name] = wanted.get(name) or otherwise.get(name) or decision.answers[: decision.keep]
     return Architecture(asked.space, choices)
+
+
+def _checked(limits: Mapping[str, float], costs: SpaceCosts) -> dict[str, float]:
+    """The limits by the proper names of their costs. Raises InputError where one cannot be."""
+    own: dict[str, float] = {}
+    for name, limit in limits.items():
+        if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0.0 < limit < math.inf:
+            raise InputError(f"limits.{name}={limit}: needs a number above 0, or none for no limit")
+        try:
+            proper = costs.named(name)
+        except InputError as error:
+            raise InputError(f"limits.{error}") from None
+        if proper in own:
+            raise InputError(f"limits.{name}={limit}: {proper} has a limit already")
+        own[proper] = float(limit)
+    return own
+
+
+def _unkept(limits: Mapping[str, float], least: float) -> InputError:
+    ((name, limit),) = limits.items()
+    return InputError(f"limits.{name}={_number(limit)}: no architecture keeps it; the cheapest has {_number(least)}")
 
 
 def _number(value: float) -> str:

@@ -13,6 +13,7 @@ from torch import nn
 
 from supernet.estimation.costs import multiply_adds, parameters, stored_bytes
 from supernet.estimation.forms import Cost, Form, form_of
+from supernet.estimation.latency.table import LatencyTable
 from supernet.estimation.memory import chained_peak, peak_memory
 from supernet.estimation.parts import Recorded, Variant, record
 from supernet.estimation.scores import Measured
@@ -20,6 +21,9 @@ from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture, Decision
 from supernet.space.choosers import Decided
 from supernet.space.operations import OPERATIONS, Operation
+
+GivenCost = Form | Cost | LatencyTable
+"""A person's own cost: a form, a function from an architecture to a number, or a table of measured times."""
 
 COUNTED = ("parameters", "macs", "memory", "bytes")
 _OTHER_NAMES = {"params": "parameters"}
@@ -37,7 +41,7 @@ class SpaceCosts:
         shape: of an image: channels, height, width.
         classes: how many.
         factories: what builds each operation, by name; None: the library's own.
-        own: more costs by name: a `Form`, or a function from an architecture to a number.
+        own: more costs by name: a `Form`, a function from an architecture to a number, or a table of measured times.
         made: more costs by name: functions that make a form of the recorded parts, such as a table of measured times.
 
     Raises:
@@ -55,7 +59,7 @@ class SpaceCosts:
     shape: tuple[int, int, int]
     classes: int
     factories: Mapping[str, Operation] | None = None
-    own: Mapping[str, Form | Cost] = field(default_factory=dict)
+    own: Mapping[str, GivenCost] = field(default_factory=dict)
     made: Mapping[str, Callable[[Recorded], Form | Cost]] = field(default_factory=dict)
     _asked: dict[tuple[str, Architecture], float] = field(default_factory=dict, init=False, repr=False)
     _known: dict[str, Form | Cost] = field(default_factory=dict, init=False, repr=False)
@@ -83,13 +87,16 @@ class SpaceCosts:
     def __getitem__(self, name: str) -> Form | Cost:
         """The cost of this name, as a form where it is one, else as a function of an architecture."""
         name = self.named(name)
-        if name in self.own:
-            return self.own[name]
+        own = self.own.get(name)
+        if own is not None and not isinstance(own, LatencyTable):
+            return own
         if name not in self._known:
             self._known[name] = self._made(name)
         return self._known[name]
 
     def _made(self, name: str) -> Form | Cost:
+        if isinstance(table := self.own.get(name), LatencyTable):
+            return table.form(self.recorded)
         if name in self.made:
             return self.made[name](self.recorded)
         return self._memory() if name == "memory" else self._added(name)

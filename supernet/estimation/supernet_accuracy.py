@@ -15,6 +15,7 @@ from supernet.execution.modes import evaluating, frozen_statistics, recalibrated
 from supernet.runtime.interrupt import Interrupted
 from supernet.runtime.seeding import generator
 from supernet.space.architecture import Architecture, Weights, one_path
+from supernet.space.dropout import Dropouts
 from supernet.training.evaluation import evaluate
 from supernet.training.meters import Averages
 
@@ -103,8 +104,8 @@ class _Ready:
 class SupernetScore:
     """Judges by the supernet, which is in training mode, with each batch's own statistics in the norms.
 
-    The statistics that norms remember are of all paths together, so they are not those of one. The batches are made at
-    the first call and kept on the device as far as 256 MiB go.
+    The statistics that norms remember are of all paths together, so they are not those of one. Nothing is dropped out.
+    The batches are made at the first call and kept on the device as far as 256 MiB go.
 
     Args:
         problem: its supernet, its half of the data to judge by, its task.
@@ -116,6 +117,10 @@ class SupernetScore:
     batch_size: int
     batches: int | None = None
     _ready: _Ready = field(default_factory=_Ready, init=False, repr=False, compare=False)
+    _dropouts: Dropouts = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_dropouts", Dropouts(self.problem.supernet))
 
     def __call__(self, architecture: Architecture) -> Measured:
         """The task's score of an architecture, each of whose edges alone runs."""
@@ -136,7 +141,7 @@ class SupernetScore:
         problem, run = self.problem, self.problem.run
         if run.interruption.requested():
             raise Interrupted(run.interruption.signal or 0)
-        with problem.accelerated, frozen_statistics(problem.supernet):
+        with problem.accelerated, frozen_statistics(problem.supernet), self._dropouts.off():
             ready = self._ready(problem, self.batch_size, self._images)
             return _judged(problem, weights, ready)
 
@@ -161,6 +166,10 @@ class RecalibratedScore:
     valid_batches: int | None = None
     _training: _Ready = field(default_factory=_Ready, init=False, repr=False, compare=False)
     _valid: _Ready = field(default_factory=_Ready, init=False, repr=False, compare=False)
+    _dropouts: Dropouts = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_dropouts", Dropouts(self.problem.supernet))
 
     def __call__(self, architecture: Architecture) -> Measured:
         """The task's score on the architecture's half of the data.
@@ -176,6 +185,7 @@ class RecalibratedScore:
         with (
             alone(problem, architecture) as weights,
             problem.accelerated,
+            self._dropouts.off(),
             recalibrated(supernet, images, lambda x: supernet(x, weights)),
             evaluating(supernet),
         ):

@@ -77,7 +77,7 @@ def block_lines(blocks: Sequence[PlacedBlock]) -> list[str]:
         ...     print(line)
         block     in  inside  out  kernel  stride  squeeze  activation
         stage2/1  16      64   24       3       2      yes        relu
-        stage2/2                                               left out
+        stage2/2                                              left out
     """
     if not blocks:
         return []

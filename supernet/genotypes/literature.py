@@ -8,6 +8,7 @@ c10_s5_pgd, here sdarts_rs and sdarts_adv) and ruocwang/darts-pt (darts_pt_s5_0 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture, edge_name
@@ -169,17 +170,19 @@ PUBLISHED: dict[str, OriginalGenotype] = {
 NAMES = (*PUBLISHED, *MOBILE)
 
 
-def published(name: str) -> Architecture:
+def published(name: str, **settings: Any) -> Architecture:
     """Returns a genotype of the literature by its name.
 
     Args:
         name: one of `NAMES`, in upper or lower case: a cell, or a mobile network such as "mobilenet_v3_large".
+        settings: those with which `spaces.of(name, ...)` was made, for a mobile network: `sharing`, `resolutions` and
+            open widths put the answer in other words.
 
     Returns:
         The genotype: a cell of the DARTS space, or a mobile network, an answer in the space `spaces.of(name)`.
 
     Raises:
-        InputError: the name is unknown; the message lists those that are known.
+        InputError: the name is unknown; the message lists those that are known. Or a cell is given settings.
 
     Example:
         >>> cell = published("darts_v2")
@@ -188,11 +191,17 @@ def published(name: str) -> Architecture:
         >>> network = published("mobilenet_v3_large")
         >>> network.space, network["stage2/1/expand"]
         ('mobile', ('4',))
+        >>> published("mobilenet_v3_large", sharing="separate")["stage2/1"]
+        ('k3_e4',)
     """
     if name.lower() not in NAMES:
         raise InputError(f"name={shortened(name)}: no published genotype; names: {', '.join(NAMES)}")
     known = name.lower()
-    return PUBLISHED[known].architecture() if known in PUBLISHED else MOBILE[known].architecture()
+    if known in MOBILE:
+        return MOBILE[known].architecture(**settings)
+    if settings:
+        raise InputError(f"{next(iter(settings))}: {known} is a cell, which has no settings; mobile networks have some")
+    return PUBLISHED[known].architecture()
 
 
 def shortened(name: str) -> str:

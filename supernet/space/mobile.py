@@ -12,7 +12,6 @@ squeeze-and-excite can be open. The space says which values there are, and how t
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -42,92 +41,10 @@ from supernet.space.mobile_parts import (
     drop_deeper_blocks_more,
     initialise,
 )
+from supernet.space.mobile_stages import LARGEST, SQUEEZE, Block, Candidate, Stage, candidates_of_block
 from supernet.space.operations import Operation, Site
 
-_LARGEST = {"channels": 1 << 14, "depths": 64, "kernels": 31}
 _MOST_STAGES = 64
-_SQUEEZE = {False: "plain", True: "se"}
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Some blocks of one width. A setting of several values is open.
-
-    Args:
-        channels: widths, from small to large.
-        depths: numbers of blocks, from small to large.
-        stride: of the first block, 1 or 2.
-        kernels: sizes of depthwise convolutions, odd, from small to large.
-        expansions: how many times as many channels as its input a block has inside, rounded to eights, from small to
-            large.
-        squeeze: whether blocks have squeeze-and-excite.
-        activations: of the blocks, such as "relu".
-        skip: a block can be left out where its input can pass (separate sharing).
-        grouped: blocks of expansion 1 with 1x1 convolutions in two groups are candidates, too (FBNet, separate
-            sharing).
-
-    Raises:
-        InputError: a value is out of its range.
-
-    Example:
-        >>> Stage(channels=(24,), depths=(2, 3, 4), stride=2, kernels=(3, 5)).expansions
-        (6.0,)
-    """
-
-    channels: tuple[int, ...]
-    depths: tuple[int, ...] = (1,)
-    stride: int = 1
-    kernels: tuple[int, ...] = (3,)
-    expansions: tuple[float, ...] = (6.0,)
-    squeeze: tuple[bool, ...] = (False,)
-    activations: tuple[str, ...] = ("relu",)
-    skip: bool = False
-    grouped: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("channels", "depths", "kernels", "expansions", "squeeze", "activations"):
-            given: Any = getattr(self, name)  # a settings file may give a list, or one value alone
-            values = tuple(given) if isinstance(given, list | tuple) else (given,)
-            object.__setattr__(self, name, values)
-            if not values or len(set(values)) != len(values):
-                raise InputError(f"{name}={list(values)}: needs one value or more, all different")
-            if name in _LARGEST and not all(type(value) is int and 1 <= value <= _LARGEST[name] for value in values):
-                raise InputError(f"{name}={list(values)}: needs whole numbers from 1 to {_LARGEST[name]:,}")
-        self._check_values()
-        for name in ("channels", "depths", "kernels", "expansions"):
-            if list(values := getattr(self, name)) != sorted(values):
-                raise InputError(f"{name}={list(values)}: needs its values from small to large")
-
-    def _check_values(self) -> None:
-        if even := [kernel for kernel in self.kernels if kernel % 2 == 0]:
-            raise InputError(f"kernels={even[0]}: needs odd sizes, such as 3 or 5")
-        if strange := [e for e in self.expansions if not (isinstance(e, int | float) and 1.0 <= e <= 32.0)]:
-            raise InputError(f"expansions={strange[0]}: needs numbers from 1 to 32")
-        if unknown := [word for word in self.activations if word not in ACTIVATIONS]:
-            raise InputError(f"activations={unknown[0]}: use one of {', '.join(ACTIVATIONS)}")
-        if any(type(value) is not bool for value in self.squeeze):
-            raise InputError(f"squeeze={list(self.squeeze)}: needs True, False or both")
-        if self.stride not in (1, 2):
-            raise InputError(f"stride={self.stride}: use 1 or 2")
-
-
-@dataclass(frozen=True)
-class Block:
-    """What a published network, or a person, says of one block.
-
-    Args:
-        kernel: size of the depthwise convolution.
-        expansion: how many times as many channels as its input it has inside.
-        squeeze: whether it has squeeze-and-excite; None: what its stage has.
-        activation: None: what its stage has.
-        groups: of its 1x1 convolutions.
-    """
-
-    kernel: int = 3
-    expansion: float = 6.0
-    squeeze: bool | None = None
-    activation: str | None = None
-    groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -182,8 +99,8 @@ class Mobile:
         if not 1 <= len(self.stages) <= _MOST_STAGES:
             raise InputError(f"stages={len(self.stages)}: needs 1 to {_MOST_STAGES}")
         for name, least in {"stem": 1, "head": 0, "hidden": 0}.items():
-            if type(value := getattr(self, name)) is not int or not least <= value <= _LARGEST["channels"]:
-                raise InputError(f"{name}={value}: needs a whole number from {least} to {_LARGEST['channels']:,}")
+            if type(value := getattr(self, name)) is not int or not least <= value <= LARGEST["channels"]:
+                raise InputError(f"{name}={value}: needs a whole number from {least} to {LARGEST['channels']:,}")
         for name in ("stem_activation", "head_activation"):
             if (word := getattr(self, name)) not in ACTIVATIONS:
                 raise InputError(f"{name}={word}: use one of {', '.join(ACTIVATIONS)}")
@@ -294,7 +211,7 @@ class Mobile:
         squeeze = stage.squeeze[-1] if block.squeeze is None else block.squeeze
         activation = stage.activations[0] if block.activation is None else block.activation
         if self.sharing == "separate":
-            known = {option: form for option, form in _candidates(stage).items() if form is not None}
+            known = {option: form for option, form in candidates_of_block(stage).items() if form is not None}
             given = next(
                 (
                     o
@@ -303,28 +220,12 @@ class Mobile:
                 ),
                 "",
             )
-            yield name, list(_candidates(stage)), given or str(block), given
+            yield name, list(candidates_of_block(stage)), given or str(block), given
             return
         yield f"{name}/kernel", stage.kernels, block.kernel, str(block.kernel)
         yield f"{name}/expand", stage.expansions, block.expansion, f"{block.expansion:g}"
-        yield f"{name}/squeeze", stage.squeeze, squeeze, _SQUEEZE[squeeze]
+        yield f"{name}/squeeze", stage.squeeze, squeeze, SQUEEZE[squeeze]
         yield f"{name}/activation", stage.activations, activation, activation
-
-
-_Candidate = tuple[int, float, bool, str, int]  # kernel, expansion, squeeze, activation, groups
-
-
-def _candidates(stage: Stage) -> dict[str, _Candidate | None]:
-    """The candidates of a block with separate weights, by name; None for the one that leaves it out."""
-    made: dict[str, _Candidate | None] = {SKIP: None} if stage.skip else {}
-    for kernel, squeeze, activation in itertools.product(stage.kernels, stage.squeeze, stage.activations):
-        ending = ("_se" if squeeze else "") + (f"_{activation}" if len(stage.activations) > 1 else "")
-        if stage.grouped:
-            made[f"k{kernel}_e1_g2{ending}"] = (kernel, 1.0, squeeze, activation, 2)
-        for expansion in stage.expansions:
-            ratio = f"{expansion:g}".replace(".", "_")  # a module's name has no dot: k3_e2_5 widens 2.5 times
-            made[f"k{kernel}_e{ratio}{ending}"] = (kernel, expansion, squeeze, activation, 1)
-    return made
 
 
 def _made(kind: type[Any], given: Any, name: str) -> Any:
@@ -432,7 +333,7 @@ class _Blocks:
         passes = stride == 1 and given == width
         style, depth = self._space.style, self._blocks / self._all
 
-        def block(candidate: _Candidate | None, site: Site) -> nn.Module:
+        def block(candidate: Candidate | None, site: Site) -> nn.Module:
             if candidate is None:
                 return nn.Identity()
             kernel, expansion, squeeze, activation, groups = candidate
@@ -440,7 +341,7 @@ class _Blocks:
             sizes = site.channels_in, expanded, site.channels_out, kernel, site.stride
             return InvertedResidual(Form(*sizes, squeeze, activation, passes, groups), style, depth)
 
-        candidates = {option: c for option, c in _candidates(stage).items() if c is not None or passes}
+        candidates = {option: c for option, c in candidates_of_block(stage).items() if c is not None or passes}
         own: dict[str, Operation] = {option: partial(block, candidate) for option, candidate in candidates.items()}
         site = Site(given, width, stride)
         if len(own) == 1:
@@ -463,7 +364,7 @@ class _Blocks:
             expanded=expanded,
             channels_out=width,
             kernel=ask(f"{name}/kernel", {str(kernel): kernel for kernel in stage.kernels}),
-            squeeze=ask(f"{name}/squeeze", {_SQUEEZE[has]: has for has in stage.squeeze}),
+            squeeze=ask(f"{name}/squeeze", {SQUEEZE[has]: has for has in stage.squeeze}),
             activation=ask(f"{name}/activation", {word: word for word in stage.activations}),
             stride=stage.stride if place == 1 else 1,
             residual=place > 1 or (stage.stride == 1 and passes),

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from supernet.runtime.errors import InputError
 from supernet.space.inverted_residual import Style
-from supernet.space.mobile import Mobile, Stage
+from supernet.space.mobile import Mobile
 from supernet.space.mobile_sizes import MobileSize, Sharing
+from supernet.space.mobile_stages import Stage
 
 _PROXYLESS: dict[str, tuple[int, tuple[int, ...], int]] = {  # stem, stages, head
     "mobile": (32, (16, 32, 40, 80, 96, 192, 320), 1280),

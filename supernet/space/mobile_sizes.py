@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 from supernet.runtime.errors import InputError
 from supernet.space.inverted_residual import rounded
-from supernet.space.mobile import Mobile, Stage
+from supernet.space.mobile import Mobile
+from supernet.space.mobile_stages import Stage
 
 Sharing = Literal["nested", "separate"]
 

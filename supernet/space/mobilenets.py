@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from supernet.runtime.errors import InputError
 from supernet.space.inverted_residual import Style
-from supernet.space.mobile import Mobile, Stage
+from supernet.space.mobile import Mobile
 from supernet.space.mobile_sizes import MobileSize, Sharing, around
+from supernet.space.mobile_stages import Stage
 
 _EFFICIENT = Style(squeeze_from="input", squeeze_activation="silu", gate="sigmoid")
 

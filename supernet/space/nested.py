@@ -67,7 +67,8 @@ def sort_channels(block: ElasticInvertedResidual, trained: Size, squeezed: Size)
 
     Example:
         >>> from supernet.space.choosers import Undecided
-        >>> from supernet.space.mobile import Mobile, Stage
+        >>> from supernet.space.mobile import Mobile
+        >>> from supernet.space.mobile_stages import Stage
         >>> space = Mobile((Stage((8,), expansions=(1.5, 3)),), stem=8, head=8)
         >>> block = space.network(Undecided(), (1, 8, 8), 2).stages[0].blocks[0]
         >>> sort_channels(block, Size.fixed(24), Size.fixed(8))

@@ -10,8 +10,9 @@ from typing import Any
 
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture
-from supernet.space.mobile import Block, Mobile
+from supernet.space.mobile import Mobile
 from supernet.space.mobile_searches import fbnet, ofa_mbv3, proxyless, single_path_nas
+from supernet.space.mobile_stages import Block
 from supernet.space.mobilenets import efficientnet, mnasnet, mobilenet_v2, mobilenet_v3
 
 _BLOCK = re.compile(r"k(\d+)e([\d.]+)(s?)(?:\*(\d+))?")
@@ -123,11 +124,11 @@ MOBILE: dict[str, MobileGenotype] = {
 
 
 def of(name: str, **settings: Any) -> Mobile:
-    """The space in which a published mobile network is an answer: `supernet.published` has the answer.
+    """The space in which a published mobile network is an answer: `supernet.published(name)` is the answer.
 
     Args:
         name: of the network, in upper or lower case, such as "mobilenet_v3_large".
-        settings: of the space: `width`, `image_size`, `resolutions`.
+        settings: of the space: `width`, `image_size`, `sharing`, `resolutions`; give them to `published`, too.
 
     Returns:
         The space.

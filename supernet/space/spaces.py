@@ -7,8 +7,9 @@ A space is a frozen dataclass: `space.resized(channels=8)` is the same space in 
 from __future__ import annotations
 
 from supernet.space.darts import Darts
-from supernet.space.mobile import Mobile, Stage
+from supernet.space.mobile import Mobile
 from supernet.space.mobile_searches import fbnet, ofa_mbv3, proxyless, single_path_nas
+from supernet.space.mobile_stages import Stage
 from supernet.space.mobilenets import efficientnet, mnasnet, mobilenet_v2, mobilenet_v3
 from supernet.space.nasbench201 import NasBench201
 from supernet.space.published_mobile import of

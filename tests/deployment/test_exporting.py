@@ -19,7 +19,8 @@ from supernet.deployment.exporting import DESCRIPTION, load_program
 from supernet.deployment.onnx_graphs import onnx_graph
 from supernet.execution.fused.executor import fused
 from supernet.space.cells import reference
-from supernet.space.mobile import Mobile, Stage
+from supernet.space.mobile import Mobile
+from supernet.space.mobile_stages import Stage
 from supernet.space.nasbench201 import from_string
 from supernet.space.operations import OPERATIONS
 

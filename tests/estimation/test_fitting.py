@@ -6,7 +6,8 @@ from supernet.estimation.fitting import calibrated, fitted
 from supernet.estimation.space_costs import SpaceCosts
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Decision, random_architecture
-from supernet.space.mobile import Mobile, Stage
+from supernet.space.mobile import Mobile
+from supernet.space.mobile_stages import Stage
 from supernet.space.nasbench201 import NasBench201
 from supernet.space.survey import decisions_of
 

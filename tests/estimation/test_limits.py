@@ -13,7 +13,8 @@ from supernet.search.differentiable.discretisers import argmax
 from supernet.space.architecture import Decision, check, random_architecture
 from supernet.space.darts import Darts
 from supernet.space.genes import Candidates
-from supernet.space.mobile import Mobile, Stage
+from supernet.space.mobile import Mobile
+from supernet.space.mobile_stages import Stage
 from supernet.space.nasbench201 import NasBench201
 
 NESTED = Mobile(

@@ -7,7 +7,8 @@ from supernet.estimation.parts import record
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Decision
 from supernet.space.darts import Darts
-from supernet.space.mobile import Mobile, Stage
+from supernet.space.mobile import Mobile
+from supernet.space.mobile_stages import Stage
 from supernet.space.nasbench201 import NasBench201
 from supernet.space.operations import OPERATIONS, Site
 from supernet.space.survey import decisions_of

@@ -24,6 +24,8 @@ from supernet.space.architecture import one_path, random_architecture
 from supernet.space.choices import OperationChoice
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
+from supernet.space.mobile import Mobile
+from supernet.space.mobile_stages import Stage
 from supernet.space.nasbench201 import NasBench201
 from supernet.space.supernet import Supernet
 from supernet.training.tasks import Classification
@@ -300,3 +302,22 @@ def test_recalibrated_norms_can_be_judged_on_some_batches():
     few, whole = RecalibratedScore(asked, 4, 1, 2)(found), RecalibratedScore(asked, 4, 1)(found)
     assert few.cost["images"] == 4 + 2 * 4 < whole.cost["images"]
     assert few == RecalibratedScore(asked, 4, 1, 2)(found)
+
+
+@pytest.mark.parametrize("judge", [SupernetScore, RecalibratedScore])
+def test_nothing_is_dropped_where_an_architecture_is_judged(judge):
+    """A mobile network drops inputs of its classifier in training mode, in which the supernet is judged."""
+
+    def given(dropout):
+        torch.manual_seed(0)
+        space = Mobile((Stage((8,), kernels=(3, 5)),), stem=4, head=16, dropout=dropout)
+        supernet = Supernet(space.network(Undecided(single=True), (1, 6, 6), 3)).double()
+        return SearchProblem(supernet, half(1, 30), half(2), AUGMENTATION, Run(seed=5), Certainty())
+
+    plain, dropping = given(0.0), given(0.9)
+    architecture = random_architecture("mobile", plain.supernet.decisions, torch.Generator().manual_seed(0))
+    before, random = state_of(dropping.supernet), torch.get_rng_state()
+    assert judge(dropping, 8)(architecture).values == judge(plain, 8)(architecture).values
+    assert torch.equal(torch.get_rng_state(), random)
+    assert unchanged(dropping.supernet, before)
+    assert [module.p for module in dropping.supernet.modules() if isinstance(module, nn.Dropout)] == [0.9]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from experiments.benchmarks.latency_prediction import compared
-from supernet.estimation.latency.building import Checked
+from supernet.estimation.latency.networks import Checked
 from supernet.estimation.latency.timing import Latency
 from supernet.space.architecture import Architecture
 

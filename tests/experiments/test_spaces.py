@@ -196,3 +196,13 @@ def test_sizes_of_the_other_kind_of_network_are_refused(monkeypatch, capfd, tmp_
         assert code == 2
         assert message in printed
         assert printed.count("\n") == 1
+
+
+def test_a_published_network_is_trained_and_one_of_another_space_is_refused(supernet, images, tmp_path):
+    words = tiny(images, "genotype=mobilenet_v3_small", "space.size=small", "space.width=0.1", "baseline.random=0")
+    code, printed = supernet(*words, "space=mobilenet_v3")
+    assert code == 0, printed
+    assert load(the_run(tmp_path)).architecture["stage2/2/expand"] == ("3.67",)
+    code, printed = supernet(*tiny(images, "genotype=mobilenet_v3_small", "name=other"))
+    assert code == 2
+    assert "genotype=mobilenet_v3_small: is of space 'mobile', and space=... is of 'darts'" in printed

@@ -180,7 +180,7 @@ def test_a_strategy_and_a_space_of_ones_own(heading, names, supernet, monkeypatc
 
 def test_every_command_is_installed_and_says_what_it_takes(user):
     scripts = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
-    commands = ("explore", "plan", "predict", "report", "show")
+    commands = ("explore", "export", "plan", "predict", "report", "show")
     assert {"supernet", *(f"supernet-{name}" for name in commands)} <= set(scripts)
     assert all((user.wheel / "bin" / script).is_file() for script in scripts)
     assert "runs, sweeps or folders of them" in user.types("supernet-report --help")

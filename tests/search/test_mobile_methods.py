@@ -20,7 +20,8 @@ from supernet.search.progressive.search import StagedSearch, check_stages, searc
 from supernet.space.architecture import check
 from supernet.space.choosers import Decided
 from supernet.space.inverted_residual import Style
-from supernet.space.mobile import Mobile, Stage
+from supernet.space.mobile import Mobile
+from supernet.space.mobile_stages import Stage
 from supernet.space.survey import decisions_of
 
 SHAPE = (1, 6, 6)

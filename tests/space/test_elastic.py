@@ -14,7 +14,8 @@ from supernet.space.choices import NumberChoice
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.elastic import Kernel, Number, Size, norm_of_first
 from supernet.space.inverted_residual import Style
-from supernet.space.mobile import Mobile, Stage
+from supernet.space.mobile import Mobile
+from supernet.space.mobile_stages import Stage
 from supernet.space.supernet import Supernet
 from supernet.space.survey import candidates_of, decisions_of
 

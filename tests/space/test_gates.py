@@ -133,6 +133,22 @@ def test_only_the_drawn_path_keeps_activations():
     assert kept[:gated].count(x.shape) < kept[gated:].count(x.shape)
 
 
+def test_the_backward_pass_has_the_precision_of_the_forward_pass():
+    torch.manual_seed(0)
+    candidates = [nn.Conv2d(4, 4, 3, padding=1) for _ in range(3)]
+    x, found = torch.randn(4, 4, 6, 6), []
+    for edge in (
+        lambda w, x: gated_path(w, [False, True, False], candidates, x),
+        lambda w, x: weighted_sum(w, candidates, x),
+    ):
+        weights = torch.tensor([0.0, 1.0, 0.0], requires_grad=True)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = edge(weights, x.bfloat16())
+        out.float().square().sum().backward()
+        found.append(weights.grad)
+    torch.testing.assert_close(*found, rtol=0.03, atol=0.5)
+
+
 def test_the_other_operations_run_with_the_parameters_of_the_forward_pass():
     """Architects put others in their places while they compute a loss, and take the gradient afterwards."""
     candidates = [nn.Conv2d(1, 1, 1, bias=False).double() for _ in range(2)]

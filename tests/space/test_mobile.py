@@ -9,7 +9,8 @@ from supernet.runtime.errors import InputError
 from supernet.space.architecture import matters, random_architecture
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.dropout import DropPath
-from supernet.space.mobile import Block, Mobile, Stage
+from supernet.space.mobile import Mobile
+from supernet.space.mobile_stages import Block, Stage
 from supernet.space.supernet import Supernet
 from supernet.space.survey import candidates_of, decisions_of
 

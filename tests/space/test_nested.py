@@ -10,7 +10,8 @@ from supernet.space.architecture import Architecture, one_path, random_architect
 from supernet.space.choosers import Undecided
 from supernet.space.elastic import Size
 from supernet.space.inverted_residual import ElasticInvertedResidual
-from supernet.space.mobile import Mobile, Stage
+from supernet.space.mobile import Mobile
+from supernet.space.mobile_stages import Stage
 from supernet.space.nested import sort_channels, sort_opened, zero_residuals
 from supernet.space.supernet import Supernet
 

@@ -144,3 +144,13 @@ def test_unknown_names_are_one_line():
         spaces.of("vgg")
     with pytest.raises(InputError, match=r"name=vgg: no published genotype; names: nasnet_a, .*mobilenet_v2, "):
         published("vgg")
+
+
+def test_the_answer_is_put_as_the_space_asks():
+    settings = {"sharing": "separate", "resolutions": (192, 224), "width": 0.5}
+    space, architecture = spaces.of("efficientnet_b0", **settings), published("efficientnet_b0", **settings)
+    check(architecture, decisions_of(space, shape=(3, 224, 224)))
+    assert architecture["resolution"] == ("224",)
+    assert architecture["stage2/3"] == ("skip_connect",)
+    with pytest.raises(InputError, match="width: darts_v2 is a cell, which has no settings"):
+        published("darts_v2", width=0.5)

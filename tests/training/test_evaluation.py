@@ -9,8 +9,9 @@ from torch import nn
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Resident
+from supernet.data.images import Preparation
 from supernet.runtime.errors import InputError
-from supernet.training.evaluation import evaluate
+from supernet.training.evaluation import evaluate, evaluate_probabilities
 from supernet.training.tasks import Classification
 
 AUGMENTATION = Augmentation((0.5,), (0.25,), crop_padding=1, cutout=2)
@@ -90,3 +91,25 @@ def test_nothing_is_kept_for_a_gradient():
 def test_no_images_are_refused():
     with pytest.raises(InputError, match="without images"):
         measured(network(), source().subset(torch.tensor([], dtype=torch.int64)))
+
+
+def test_a_model_that_normalises_itself_is_given_levels_and_measured_alike():
+    net, seen = network().eval(), []
+
+    def probabilities(pixels):
+        seen.append(pixels)
+        return net((pixels / 255 - 0.5) / 0.25).softmax(1)
+
+    ours = evaluate_probabilities(probabilities, source(), AUGMENTATION, batch_size=3, task=Classification())
+    expected = measured(net)
+    assert (ours.score, ours.others, ours.count) == (expected.score, expected.others, 7)
+    assert ours.loss == pytest.approx(expected.loss, rel=1e-4)
+    torch.testing.assert_close(torch.cat(seen), source().images.float(), rtol=1e-5, atol=1e-4)
+
+
+def test_a_border_that_training_draws_on_is_cut_away_for_such_a_model():
+    wide = Augmentation((0.5,), (0.25,), preparation=Preparation(fit="crop", border=1), scale=(0.5, 1.0))
+    seen = []
+    given = {"batch_size": 7, "task": Classification()}
+    evaluate_probabilities(lambda x: [seen.append(x), torch.full((len(x), 3), 1 / 3)][1], source(), wide, **given)
+    torch.testing.assert_close(seen[0], source().images[:, :, 1:3, 1:3].float(), rtol=1e-5, atol=1e-4)

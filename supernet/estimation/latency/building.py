@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from supernet.estimation.forms import form_of
-from supernet.estimation.latency.calibration import Accuracy, accuracy, fit
+from supernet.estimation.latency.calibration import LEAST, Accuracy, Line, accuracy, fit
 from supernet.estimation.latency.joints import Trial, image_of, joined, joint, trials, with_numbers
 from supernet.estimation.latency.journal import Journal
 from supernet.estimation.latency.machine import fingerprint, pinned
+from supernet.estimation.latency.networks import Checked, random_networks, spread_networks
 from supernet.estimation.latency.onnx_programs import Timed
 from supernet.estimation.latency.runtimes import Program, Runtime
 from supernet.estimation.latency.sentinel import sentinel
@@ -23,7 +24,7 @@ from supernet.estimation.latency.timing import Latency, Stopwatch, Timings, Visi
 from supernet.estimation.parts import Recorded, Shape, record
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
-from supernet.space.architecture import Architecture, random_architecture
+from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
 from supernet.space.operations import OPERATIONS, Operation
 
@@ -39,8 +40,9 @@ class Measurement:
 
     Args:
         rounds: how often each part and each network is timed, 5 or more.
-        networks: random whole networks that the calibration is fitted to; 0: none, and milliseconds are plain sums.
-        held_out: others that it is checked on.
+        networks: whole networks that the calibration is fitted to, a third of them spread from the smallest to the
+            largest and the others random; 0: none, and milliseconds are plain sums.
+        held_out: other random ones that it is checked on.
         seconds: after which no further round begins once there are five.
         drift: the largest share by which the sentinel's rounds may lie apart; above it there is no table.
         seed: of the networks and of the orders.
@@ -69,27 +71,6 @@ class Measurement:
             raise InputError(f"seconds={self.seconds}: needs to be above 0")
         if not self.drift > 0:
             raise InputError(f"drift={self.drift}: needs a share above 0, such as 0.05")
-
-
-@dataclass(frozen=True)
-class Checked:
-    """A whole network that was measured.
-
-    Args:
-        architecture: of the space.
-        fitted: whether the calibration was fitted to it; otherwise it was held out.
-        total: milliseconds of its parts, added up.
-        megabytes: of its weights.
-        predicted: milliseconds after the calibration.
-        latency: as it was measured.
-    """
-
-    architecture: Architecture
-    fitted: bool
-    total: float
-    megabytes: float
-    predicted: float
-    latency: Latency
 
 
 @dataclass(frozen=True)
@@ -154,7 +135,7 @@ class Builder:
         """
         began = time.monotonic()
         recorded = record(self.space, self.shape, self.classes, self.factories)
-        drawn = self._draw(recorded)
+        drawn, fitted = self._draw(recorded)
         about = self._about(recorded, len(drawn))
         joints = trials(recorded.variants.values(), self.shape)
         names = list(self._names(joints, len(drawn)))
@@ -164,18 +145,17 @@ class Builder:
             visits += self._measure(recorded, joints, drawn, journal, len(visits), began)
         timings = Timings([visit for each in visits for visit in each])
         self._check_drift(timings)
-        return self._evaluate(recorded, joints, drawn, timings, about)
+        return self._evaluate(recorded, joints, drawn, fitted, timings, about)
 
-    def _draw(self, recorded: Recorded) -> list[Architecture]:
-        """Different random architectures, as many as are wanted or found in a bounded number of draws."""
-        wanted = self.measurement.networks + self.measurement.held_out
+    def _draw(self, recorded: Recorded) -> tuple[list[Architecture], int]:
+        """Different architectures, and to how many of them the calibration is fitted: a third of these are spread."""
         source = generator(self.measurement.seed, _STREAM)
-        found: dict[Architecture, None] = {}
-        for _ in range(20 * wanted):
-            if len(found) == wanted:
-                break
-            found[random_architecture(recorded.space, recorded.decisions, source)] = None
-        return list(found)
+        wanted = self.measurement.networks
+        random = random_networks(recorded, wanted - wanted // 3 + self.measurement.held_out, source)
+        spread = spread_networks(recorded, wanted // 3, source)
+        apart = [each for each in spread if each not in random]
+        fitted = min(wanted - wanted // 3, len(random)) + len(apart)
+        return apart + random, fitted
 
     def _about(self, recorded: Recorded, networks: int) -> dict[str, Any]:
         settings = asdict(self.space) if is_dataclass(self.space) and not isinstance(self.space, type) else {}
@@ -255,6 +235,7 @@ class Builder:
         recorded: Recorded,
         joints: Mapping[str, Trial],
         drawn: list[Architecture],
+        fitted: int,
         timings: Timings,
         about: Mapping[str, Any],
     ) -> Built:
@@ -267,7 +248,6 @@ class Builder:
         megabytes = [weights.of(one) for one in drawn]
         measured = [latencies[f"network/{number}"] for number in range(len(drawn))]
         truth = [each.median for each in measured]
-        fitted = min(self.measurement.networks, len(drawn))
         head: dict[str, Any] = {
             "batch": 1,
             "rounds": max(each.rounds for each in latencies.values()),
@@ -275,7 +255,8 @@ class Builder:
             "drift": round(timings.drift, 4),
         }
         calibration: dict[str, Any] = {"fitted on": fitted, "held out": len(drawn) - fitted}
-        line = fit(sums[:fitted], megabytes[:fitted], truth[:fitted]) if fitted else Head().line
+        enough = fitted >= LEAST  # a tiny space may have fewer
+        line = fit(sums[:fitted], megabytes[:fitted], truth[:fitted]) if enough else Line()
         predicted = [line(total, each) for total, each in zip(sums, megabytes, strict=True)]
         before = after = None
         if len(drawn) > fitted:

@@ -20,7 +20,9 @@ from scipy.stats import spearmanr
 
 from supernet.runtime.errors import InputError
 
-_LEAST = 4
+LEAST = 4
+"""Networks that a line can be fitted to, at least."""
+
 _Numbers = NDArray[np.float64]
 
 
@@ -64,8 +66,8 @@ def fit(sums: Sequence[float], megabytes: Sequence[float], measured: Sequence[fl
         (0.5, 2.0, 0.0)
     """
     truth = np.asarray(measured, dtype=np.float64)
-    if len(truth) < _LEAST:
-        raise InputError(f"measured: {len(truth)} networks; a line needs {_LEAST} or more")
+    if len(truth) < LEAST:
+        raise InputError(f"measured: {len(truth)} networks; a line needs {LEAST} or more")
     if min(sums) == max(sums):
         raise InputError("sums: all networks have the same; a line needs different ones")
     short = np.stack([np.ones(len(truth)), np.asarray(sums)], axis=1)

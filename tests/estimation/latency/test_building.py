@@ -10,7 +10,8 @@ from supernet.estimation.latency.building import Builder, Measurement
 from supernet.estimation.latency.reading import read_latencies
 from supernet.estimation.parts import record
 from supernet.runtime.errors import InputError
-from supernet.space.mobile import Mobile, Stage
+from supernet.space.mobile import Mobile
+from supernet.space.mobile_stages import Stage
 from supernet.space.nasbench201 import NasBench201
 
 SPACE = NasBench201(channels=4, cells=1, stages=1, nodes=2)

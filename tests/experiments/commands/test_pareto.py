@@ -93,7 +93,7 @@ def test_the_front_of_a_run_which_stays_as_it_was(pareto, finished, tmp_path):
     candidates = supernet.explore(SPACE, lambda c: supernet.Measured({"macs": every.of("macs", c)}), evaluations=500)
     assert head["reference"] == {"accuracy": 0.1, "macs": max(e.values["macs"] for e in candidates.evaluations)}
     assert f"{head['hypervolume']:.6g}" in said
-    assert "above the reference point (accuracy 0.1, 115.3 k multiply-adds)" in " ".join(said.split())
+    assert "above the reference point (accuracy 0.1, 115.3 k MACs)" in " ".join(said.split())
     assert (out / "front.svg").read_text().startswith("<?xml")
     events = EventAccumulator(str(out / "tb" / "front"), size_guidance={"images": 0})
     events.Reload()

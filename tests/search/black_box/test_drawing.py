@@ -17,6 +17,7 @@ from supernet.search.black_box.policies import IndependentPolicy
 from supernet.search.black_box.policy import PolicyExplorer
 from supernet.search.black_box.random_search import UniformStrategy
 from supernet.search.black_box.reinforce import ReinforceStrategy
+from supernet.search.black_box.sandwich import SandwichStrategy
 from supernet.space import spaces
 from supernet.space.architecture import random_architecture
 from supernet.space.nasbench201 import NasBench201
@@ -80,6 +81,15 @@ def test_uniform_search_draws_paths_and_candidates_within():
     assert TIGHT.fits(strategy.finish())
     for _ in range(10):
         assert float(COSTS.form("macs")(strategy.sample(None))) == LEAST
+
+
+def test_the_sandwich_ends_within():
+    space = spaces.micro_mobile()
+    costs = SpaceCosts(space, (1, 8, 8), 10)
+    tight = Limits(costs, {"macs": 1.01 * Limits(costs, {}).cheapest("macs")[1]})
+    assert tight.fits(SandwichStrategy(space.name, costs.decisions, limits=tight, seed=1).finish())
+    free = [SandwichStrategy(space.name, costs.decisions, seed=seed).finish() for seed in range(20)]
+    assert not all(map(tight.fits, free))
 
 
 def test_reinforcement_draws_within_and_answers_within():

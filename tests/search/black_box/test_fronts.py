@@ -12,7 +12,8 @@ from supernet.search.black_box.fronts import Front, Point, ask_front, ends
 from supernet.search.black_box.pareto import Nsga2
 from supernet.space import spaces
 from supernet.space.architecture import Architecture
-from supernet.space.mobile import Mobile, Stage
+from supernet.space.mobile import Mobile
+from supernet.space.mobile_stages import Stage
 from supernet.space.survey import candidates_of
 
 MICRO = spaces.micro()

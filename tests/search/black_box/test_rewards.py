@@ -18,7 +18,8 @@ from supernet.search.black_box.rewards import (
 )
 from supernet.space.architecture import Architecture, random_architecture
 from supernet.space.choosers import Decided
-from supernet.space.mobile import Mobile, Stage
+from supernet.space.mobile import Mobile
+from supernet.space.mobile_stages import Stage
 from supernet.space.operations import OPERATIONS, Site
 
 DECISIONS = {

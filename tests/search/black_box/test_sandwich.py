@@ -19,7 +19,8 @@ from supernet.search.strategy import Step
 from supernet.space.architecture import Decision, check, one_path
 from supernet.space.choosers import Undecided
 from supernet.space.dropout import Dropouts, set_drop_path
-from supernet.space.mobile import Mobile, Stage
+from supernet.space.mobile import Mobile
+from supernet.space.mobile_stages import Stage
 from supernet.space.supernet import Supernet
 from supernet.training.schedules import Cosine
 from supernet.training.tasks import Classification

@@ -1,5 +1,7 @@
 """The gradient of a cost where options are drawn, and "none" is among them."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from supernet.estimation.forms import Form
 from supernet.estimation.forms import Term as Table
 from supernet.search.differentiable.objectives import CostTerm, RelaxedWeights
-from supernet.search.differentiable.relaxations import BinaryGates, Gumbel
+from supernet.search.differentiable.relaxations import BinaryGates, Gumbel, Softmax
 from supernet.space.architecture import Decision
 
 
@@ -55,3 +57,20 @@ def test_the_gradient_of_a_linear_cost_is_the_same_whatever_gates_drew():
         term = CostTerm(form, target=2.0, weight=0.5, kind="linear")
         (gradient,) = torch.autograd.grad(term(cost_at(BinaryGates(), logits, edge, seed)), logits)
         torch.testing.assert_close(gradient, 0.5 / 2.0 * p * (costs - p @ costs))
+
+
+@pytest.mark.parametrize("cost", [1e-6, 0.01, 0.9, 1.0, 3.0, 100.0])
+def test_the_loss_of_fbnet_never_turns_and_the_power_is_that_of_the_logarithm(cost):
+    """log(lat ** b), as in a copy of FBNet, is b log(lat); and log(lat) is negative below one millisecond."""
+    edge = Decision("edge", ("a", "b"))
+    form = Form({"edge": edge}, 0.0, (Table(("edge",), (), np.array([cost, 2 * cost]), (edge.options,)),))
+    logits, totals = torch.zeros(2, dtype=torch.float64, requires_grad=True), {}
+    for power in (0.3, 0.6):
+        at = cost_at(Softmax(), logits, edge, 0)
+        totals[power] = at.loss + CostTerm(form, target=1.0, weight=power)(at)
+        assert totals[power] > 0
+        (gradient,) = torch.autograd.grad(totals[power], logits, retain_graph=True)
+        assert gradient[1] > 0 > gradient[0], "the cheaper option gains"
+    factor = math.log(1 + 1.5 * cost) / math.log(2)
+    assert totals[0.6].item() == pytest.approx(2.0 * factor**0.6, rel=1e-6)
+    assert 2.0 * totals[0.6].item() == pytest.approx(totals[0.3].item() ** 2, rel=1e-6)

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Resident
 from supernet.runtime.errors import InputError
+from supernet.runtime.interrupt import Interrupted, Interruption
+from supernet.runtime.run import Run
 from supernet.search import methods
 from supernet.search.black_box.random_search import UniformStrategy
 from supernet.search.progressive.search import StagedSearch, build_stage, check_stages, search_stages
@@ -203,3 +205,52 @@ def test_an_old_stage_is_told_by_the_old_words():
     assert str(FIRST).endswith(
         "shrinking=(open=[('depth', 1), ('expand', 1), ('kernel', 1)], paths=1, distillation=0.0)"
     )
+
+
+@pytest.mark.parametrize("looks", [5, 9])
+def test_stopped_in_a_later_stage_and_resumed_is_the_same(tmp_path, looks):
+    """The teacher comes back from the first stage's checkpoint; a stage that opens something else is another search."""
+
+    class Stop(Interruption):
+        asked = 0
+
+        def requested(self):
+            self.asked += 1
+            self.signal = 15 if self.asked > looks else None
+            return self.asked > looks
+
+    def run_of(name, interruption=None):
+        return Run(checkpoint=tmp_path / f"{name}.pt", interruption=interruption or Interruption())
+
+    stages = [FIRST, stage(depth=2, expand=1), stage()]
+    data, stop = (half(0), half(1), Augmentation((0.0,), (1.0,))), Stop()
+    with pytest.raises(Interrupted):
+        search_stages(planned(stages), *data, run_of=lambda name: run_of(name, stop))
+    assert (tmp_path / "search2.pt").exists()
+    assert search_stages(planned(stages), *data, run_of=run_of) == search_stages(planned(stages), *data)
+    with pytest.raises(InputError, match="stage is depth"):
+        search_stages(planned([FIRST, stage(depth=3, expand=1), stage()]), *data, run_of=run_of)
+
+
+def test_once_for_all_has_the_published_lengths_and_rates():
+    """train_ofa_net.py: 64 images and one process; the largest network takes 180 epochs at 2.6 / 32."""
+    method = methods.once_for_all()
+    found = resolve_stages(method.stages, SPACE, method.recipe, SHAPE, 3)
+    epochs = [each.recipe.epochs for each in found]
+    rates = [each.recipe.schedule(0, each.recipe.epochs) for each in found]
+    assert epochs == [180, 120, 25, 120, 25, 120]
+    assert rates == pytest.approx([2.6 / 32, 0.03, 0.0025, 0.0075, 0.0025, 0.0075])
+    assert [each.recipe.schedule(each.recipe.epochs, each.recipe.epochs) for each in found] == pytest.approx(6 * [0.0])
+    decisions = decisions_of(SPACE, shape=SHAPE, classes=3)
+    opened = [
+        {**{n: d.options for n, d in decisions.items()}, **each.shrinking.kept(decisions)} for each in method.stages
+    ]
+    kinds = [{n.rsplit("/", 1)[-1]: o for n, o in options.items()} for options in opened]
+    assert [(len(k["kernel"]), len(k["depth"]), len(k["expand"])) for k in kinds] == [
+        (1, 1, 1),
+        (3, 1, 1),
+        (3, 2, 1),
+        (3, 3, 1),
+        (3, 3, 2),
+        (3, 3, 3),
+    ]

@@ -18,7 +18,8 @@ from supernet.search.progressive.subnetworks import subnetwork
 from supernet.space.architecture import Architecture, matters, one_path
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
-from supernet.space.mobile import Mobile, Stage
+from supernet.space.mobile import Mobile
+from supernet.space.mobile_stages import Stage
 from supernet.space.nasbench201 import NasBench201
 from supernet.space.supernet import Supernet
 from supernet.space.survey import candidates_of, decisions_of
