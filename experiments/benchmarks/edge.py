@@ -161,7 +161,9 @@ def narrow_v3(data: Data, limit: float) -> Mobile:
 
         stages = [replace(stage, channels=(channels(stage.channels[0]),)) for stage in published.stages]
         head, hidden = (max(8, rounded(count * width)) for count in (published.head, published.hidden))
-        return published.resized(stages=tuple(stages), stem=channels(published.stem), head=head, hidden=hidden)
+        style = replace(published.style, norm_momentum=0.1)  # as the others; its own 0.01 is for longer trainings
+        stem = channels(published.stem)
+        return published.resized(stages=tuple(stages), stem=stem, head=head, hidden=hidden, style=style)
 
     genotype = supernet.published("mobilenet_v3_small")
     fitting = [w for w in (n / 50 for n in range(1, 26)) if sizes(scaled(w), genotype, data.shape)[0] <= limit]
@@ -229,9 +231,10 @@ def cifar(folder: Path, images: Path, file: Path) -> Iterator[Task]:
     drawn = near_the_limit(space, data.shape, CIFAR_LIMIT)
     asked = {"found": (space, found), "mobilenet_v3": (scaled, genotype)}
     asked |= {f"random {number}": (space, one) for number, one in enumerate(drawn)}
-    for seed in CIFAR_SEEDS:
-        for what, (own, architecture) in asked.items():
-            yield Task("cifar", CIFAR_LIMIT, what, seed, partial(trained, own, architecture, seed))
+    order = [(seed, what) for seed in CIFAR_SEEDS for what in asked]
+    for seed, what in sorted(order, key=lambda task: task[0] > 0 and task[1].startswith("random")):
+        own, architecture = asked[what]
+        yield Task("cifar", CIFAR_LIMIT, what, seed, partial(trained, own, architecture, seed))
 
 
 def near_the_limit(space: Mobile, shape: Shape, limit: int) -> list[Architecture]:
