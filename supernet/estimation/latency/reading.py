@@ -21,7 +21,9 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.reading import read_text
 from supernet.runtime.text import printable
 from supernet.space.architecture import Architecture
+from supernet.space.mobile import Mobile
 from supernet.space.nasbench201 import from_string
+from supernet.space.texts import from_text
 
 _LOG = logging.getLogger("supernet")
 _LARGEST = 64 << 20  # bytes of a file
@@ -61,14 +63,14 @@ def read_latencies(path: str | Path, *, here: Mapping[str, str] | None = None) -
     where = f"latency={path}"
     lines = read_text(path, where, _LARGEST).splitlines(keepends=True)
     columns, rows = _rows([line for line in lines if line.strip() and not line.startswith("#")], where)
-    names = [name for name in ("architecture", "key") if name in columns]
+    names = [name for name in ("architecture", "arch", "key") if name in columns]
     medians = [name for name in _MILLISECONDS if name in columns]
     if not names or not medians:
         lacks = "'key' or 'architecture'" if not names else "'median' or 'milliseconds'"
         shown = ", ".join(name[:40] for name in columns[:20]) or "none"
         raise InputError(f"{where}: has no column {lacks}; its columns: {shown}")
-    if names[0] == "architecture":
-        return KnownLatencies(where, _whole(rows, medians[0], where))
+    if names[0] != "key":
+        return KnownLatencies(where, _whole(rows, names[0], medians[0], where))
     head = _head([line for line in lines if line.startswith("#")], len(rows), where)
     table = LatencyTable(where, _parts(rows, medians[0], where), head)
     _warn(table, fingerprint() if here is None else here)
@@ -156,19 +158,24 @@ def _parts(rows: Sequence[Mapping[str, str]], median: str, where: str) -> dict[s
     return found
 
 
-def _whole(rows: Sequence[Mapping[str, str]], median: str, where: str) -> dict[Architecture, float]:
+def _whole(rows: Sequence[Mapping[str, str]], column: str, median: str, where: str) -> dict[Architecture, float]:
+    """Architectures as genotype.json has them, as NAS-Bench-201 writes them, or as `texts.to_text` does."""
     found: dict[Architecture, float] = {}
     for number, row in enumerate(rows, start=1):
-        text = row["architecture"].strip()
+        text = row[column].strip()
         origin = f"{where}: row {number}"
         try:
-            cell = from_string(text) if text.startswith("|") else Architecture.from_json(text, origin=origin)
+            cell = Architecture.from_json(text, origin=origin) if text.startswith("{") else _of_line(text)
         except InputError as error:
             raise InputError(str(error) if str(error).startswith(origin) else f"{origin}: {error}") from None
         if cell in found:
             raise InputError(f"{origin}: the architecture is there twice; each needs one row")
         found[cell] = _number(row, median, origin)
     return found
+
+
+def _of_line(text: str) -> Architecture:
+    return from_string(text) if text.startswith("|") else from_text(text, Mobile.name)
 
 
 def _number(row: Mapping[str, str], name: str, where: str) -> float:

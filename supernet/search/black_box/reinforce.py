@@ -25,6 +25,8 @@ from supernet.search.black_box.random_search import best
 from supernet.search.black_box.rewards import Costed, Reward, quality
 from supernet.search.strategy import Step, Strategy
 from supernet.space.architecture import Architecture, Decision, Weights, matters, one_path
+from supernet.space.dropout import Dropouts
+from supernet.space.supernet import Supernet
 
 _PATH_STREAM, _REWARD_STREAM, _CANDIDATE_STREAM = 0x9A7B, 0x4E3A, 0xF1A1
 
@@ -142,8 +144,8 @@ class Baseline:
 class ReinforceStrategy(Strategy):
     """A policy that draws paths: the network's weights learn on some, the policy from the accuracy of others.
 
-    A path's accuracy is that on the step's validation batch, with the batch's statistics in the norms, which do not
-    remember them. The policy moves along (reward - baseline) times the gradient of the logarithm of the path's
+    A path's accuracy is that on the step's validation batch, without dropout, with the batch's statistics in the norms,
+    which do not remember them. The policy moves along (reward - baseline) times the gradient of the logarithm of the path's
     probability, of which decisions that do not matter in the path are no part (REINFORCE, Williams 1992). More than
     twelve parameters: each is a part or a figure in which the three methods differ.
 
@@ -217,6 +219,7 @@ class ReinforceStrategy(Strategy):
         self._operation_warm_up, self._candidates, self._batches = operation_warm_up, candidates, batches
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self.baseline = Baseline(memory)
+        self._dropouts: tuple[Supernet, Dropouts] | None = None  # of the supernet of the steps
         self._pending: list[tuple[dict[str, tuple[str, ...]], float]] = []  # paths of the next step, and advantages
         self._gathered = 0  # validation batches that they come from
         self._limits, self._seed, self._steps, self._paths, self._judged = limits, seed, 0, 0, 0
@@ -320,7 +323,9 @@ class ReinforceStrategy(Strategy):
 
     @torch.no_grad()
     def _rewarded(self, step: Step, architecture: Architecture) -> float:
-        with frozen_statistics(step.supernet):
+        if self._dropouts is None or self._dropouts[0] is not step.supernet:
+            self._dropouts = step.supernet, Dropouts(step.supernet)
+        with frozen_statistics(step.supernet), self._dropouts[1].off():
             output = step.supernet(step.task.inputs(step.valid), self._weights(architecture))
         accuracy = float(step.task.score_sum(output, step.valid)) / len(step.valid)
         bonus = self._entropy * self.policy.entropy(architecture).item() if self._entropy else 0.0

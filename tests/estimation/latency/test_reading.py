@@ -13,6 +13,7 @@ from supernet.estimation.latency.table import Head, KnownLatencies, LatencyTable
 from supernet.estimation.latency.timing import Latency
 from supernet.estimation.parts import record
 from supernet.runtime.errors import InputError
+from supernet.space.architecture import Architecture
 from supernet.space.nasbench201 import NasBench201, from_string
 
 SPACE = NasBench201(channels=4, cells=1, stages=1, nodes=1)
@@ -96,6 +97,12 @@ def test_a_persons_own_rows(write):
     assert form.of(cell) == sum(list(RECORDED.variants).index(key) for key in keys)
 
 
+def test_a_persons_own_mobile_networks_in_one_line_each(write):
+    path = write("arch,milliseconds\nstage1/depth=2 stage1/1/kernel=3,1.5\n")
+    network = Architecture("mobile", {"stage1/1/kernel": ("3",), "stage1/depth": ("2",)})
+    assert read_latencies(path)(network) == 1.5
+
+
 def test_a_persons_own_architectures(write):
     cell = from_string("|nor_conv_3x3~0|")
     whole = cell.to_json().replace("\n", "").replace('"', '""')
@@ -133,7 +140,7 @@ GOOD = TABLE.text()
         ("", "has no rows"),
         ("key,median\n", "has no rows"),
         ("\x00\x00", "has no rows|not a CSV file"),
-        ("arch,ms\na,1\n", "has no column 'key' or 'architecture'; its columns: arch, ms"),
+        ("cell,ms\na,1\n", "has no column 'key' or 'architecture'; its columns: cell, ms"),
         ("key,ms\na,1\n", "has no column 'median' or 'milliseconds'"),
         ("key,median\na,1\nb\n", "row 2 has 1 fields"),
         ("key,median\na,1\na,2\n", "'a' is there twice"),
@@ -143,7 +150,8 @@ GOOD = TABLE.text()
         ("key,median\na,\n", "has no median"),
         ("key,key,median\na,b,1\n", "has two columns 'key'"),
         ('key,median\n"a,1\n', "not a CSV file"),
-        ("architecture,median\nx,1\n", "row 1: not JSON"),
+        ("architecture,median\n{x,1\n", "row 1: not JSON"),
+        ("arch,median\nx,1\n", "row 1: genotype 'x': 'x' is no answer"),
         ("architecture,median\n|none~0|,1\n|none~0|,2\n", "is there twice"),
         (GOOD.replace("supernet.latency", "other"), "its head is of other 1"),
         (GOOD.replace('"version": 1', '"version": 2'), "its head is of supernet.latency 2"),
