@@ -43,10 +43,14 @@ def test_there_is_something_to_compose():
     assert {"digits", "laptop", "darts_cifar10"} <= set(EXPERIMENTS)
 
 
+NESTED = ("bignas", "sandwich")  # they need a space whose sizes are nested
+
+
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_can_be_made(group, option):
-    path = [f"{group}.path=somewhere"] if (group, option) in WITH_PATH else []
-    parts = made(composed(f"{group}={option}", *path))
+    words = [f"{group}.path=somewhere"] if (group, option) in WITH_PATH else []
+    words += ["space=micro_mobile"] if option in NESTED else []
+    parts = made(composed(f"{group}={option}", *words))
     supernet = Supernet(parts["space"].network(parts["chooser"], (1, 8, 8), 3))
     strategy = parts["strategy"](parts["space"].name, supernet.decisions, seed=0)
     assert strategy.finish().space == parts["space"].name

@@ -165,7 +165,7 @@ def test_a_command_names_settings_that_there_are(line, tmp_path, monkeypatch):
 @pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("supernet-explore ") and "--help" not in c])
 def test_a_command_explores_with_settings_that_there_are(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for run in ("RUN", "runs/asked"):
+    for run in ("RUN", "runs/asked", "runs/edge"):
         (tmp_path / run).mkdir(parents=True)
     found = asked([word for word in shlex.split(line, comments=True)[1:] if word != "..."])
     assert found.settings["explorer"]

@@ -76,7 +76,7 @@ def asked(given: Sequence[str]) -> Asked:
     output: Path | None = None
     for word in words:
         key, _, value = word.partition("=")
-        root = re.split("[.@]", key)[0]
+        root = re.split("[.@]", key.lstrip("+"))[0]
         if key in SEVERAL:
             options[key] = _options(key, value, folders)
         elif key == "seed":

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array
 
 from supernet.estimation.forms import Form, Term, conditions_of
 from supernet.space.architecture import Architecture, Condition, Decision
@@ -173,6 +171,9 @@ class Programme:
         starts = np.cumsum([0, *(len(factors) for factors, _, _ in rows)])
         columns = [column for factors, _, _ in rows for column in factors]
         numbers = [factor for factors, _, _ in rows for factor in factors.values()]
+        from scipy.optimize import Bounds, LinearConstraint, milp  # slow to import, and few need it
+        from scipy.sparse import csr_array
+
         matrix = csr_array((numbers, columns, starts), shape=(len(rows), len(costs)))
         found = milp(
             costs,

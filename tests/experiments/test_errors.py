@@ -80,7 +80,7 @@ BASE = ["experiment=quick", "runtime.threads=1"]
         ("optimizer.lr=-1", "supernet: optimizer: Invalid learning rate: -1.0"),
         ("+discretiser.kind=normal", "supernet: discretiser.kind: unknown setting; known: space, decisions, weights"),
         # what Hydra and OmegaConf find
-        ("relaxation=nope", "relaxation=nope: no such option; known: dirichlet, gumbel"),
+        ("relaxation=nope", "relaxation=nope: no such option; known: binary_gates, dirichlet, gumbel"),
         ("seed=abc", "seed=abc: Value 'abc' of type 'str' could not be converted to Integer"),
         ("+seed=3", "An item is already at 'seed'"),
         ("stages=5", "stages=5: Invalid value assigned: int is not a ListConfig"),
@@ -152,7 +152,7 @@ def test_cfg_and_help_do_not_run_anything(supernet, tmp_path):
     code, printed = supernet("--help")
     assert code == 0
     assert printed.count("\nsupernet ") >= 8
-    assert "relaxation: dirichlet, gumbel, sigmoid" in printed
+    assert "relaxation: binary_gates, dirichlet, gumbel, sigmoid" in printed
     assert not (tmp_path / "runs").exists()
 
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from supernet.runtime.errors import InputError
 
@@ -133,6 +132,8 @@ def accuracy(predicted: Sequence[float], measured: Sequence[float]) -> Accuracy:
     """
     truth = np.asarray(measured, dtype=np.float64)
     errors = np.asarray(predicted, dtype=np.float64) / truth - 1
+    from scipy.stats import spearmanr  # slow to import, and few need it
+
     ordered = len(truth) > 2 and min(predicted) < max(predicted) and min(measured) < max(measured)
     return Accuracy(
         networks=len(truth),

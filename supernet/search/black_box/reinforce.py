@@ -145,9 +145,9 @@ class ReinforceStrategy(Strategy):
     """A policy that draws paths: the network's weights learn on some, the policy from the accuracy of others.
 
     A path's accuracy is that on the step's validation batch, without dropout, with the batch's statistics in the norms,
-    which do not remember them. The policy moves along (reward - baseline) times the gradient of the logarithm of the path's
-    probability, of which decisions that do not matter in the path are no part (REINFORCE, Williams 1992). More than
-    twelve parameters: each is a part or a figure in which the three methods differ.
+    which do not remember them. The policy moves along (reward - baseline) times the gradient of the logarithm of the
+    path's probability, of which decisions that do not matter in the path are no part (REINFORCE, Williams 1992). More
+    than twelve parameters: each is a part or a figure in which the three methods differ.
 
     Args:
         space: the name of the space, for the architectures that are found.
