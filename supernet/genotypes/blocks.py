@@ -134,7 +134,8 @@ def draw_blocks(blocks: Sequence[PlacedBlock]) -> Figure:
     kernels = sorted({form.kernel for _, form in forms})
     handles = [Patch(color=_COLOURS.get(kernel, _OTHER), label=f"{kernel} x {kernel}") for kernel in kernels]
     handles += [Patch(color="#777777", alpha=0.45, label="inside"), Patch(color="#777777", label="out")]
-    axes.legend(handles=handles, fontsize=8, loc="upper left", frameon=False)
+    place_above = (0.0, 1.0)  # beside the bars there may be no room
+    axes.legend(handles=handles, fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=place_above, ncols=3)
     return figure
 
 
