@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,12 +12,14 @@ from torch import nn
 from supernet.estimation.forms import Cost, Form
 from supernet.estimation.latency.machine import fingerprint
 from supernet.estimation.latency.measuring import measure
-from supernet.estimation.latency.reading import differences, read_latencies
+from supernet.estimation.latency.reading import differences, oddities, read_latencies
 from supernet.estimation.latency.runtimes import EagerTorch, OnnxRuntime, Runtime
 from supernet.estimation.latency.table import KnownLatencies, LatencyTable, cost_of
 from supernet.estimation.parts import Recorded
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_file
+
+from .console import complain
 
 LATENCY = "latency"
 
@@ -83,5 +86,8 @@ def latencies_of(path: Path) -> Latencies:
 
 @lru_cache(maxsize=8)
 def _read(path: Path, stamp: int) -> LatencyTable | KnownLatencies:
-    """The table of a file as it was at that time."""
-    return read_latencies(path)
+    """The table of a file as it was at that time. Where warnings go to a file alone, they are printed, too."""
+    table = read_latencies(path)
+    if isinstance(table, LatencyTable) and logging.root.handlers and (odd := oddities(table, fingerprint())):
+        complain(odd)
+    return table

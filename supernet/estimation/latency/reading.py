@@ -73,7 +73,8 @@ def read_latencies(path: str | Path, *, here: Mapping[str, str] | None = None) -
         return KnownLatencies(where, _whole(rows, names[0], medians[0], where))
     head = _head([line for line in lines if line.startswith("#")], len(rows), where)
     table = LatencyTable(where, _parts(rows, medians[0], where), head)
-    _warn(table, fingerprint() if here is None else here)
+    if odd := oddities(table, fingerprint() if here is None else here):
+        _LOG.warning(odd)
     return table
 
 
@@ -111,15 +112,23 @@ def _version(package: str) -> str:
         return "none"
 
 
-def _warn(table: LatencyTable, here: Mapping[str, str]) -> None:
+def oddities(table: LatencyTable, here: Mapping[str, str]) -> str:
+    """Says what is odd about a table: that it is from elsewhere, or of a machine whose speed drifted.
+
+    Args:
+        table: as it was read.
+        here: the machine at hand, as `fingerprint` has it.
+
+    Returns:
+        One line; "" where there is nothing odd.
+    """
     words = []
     if differing := differences(table.head, here):
         words.append(f"was measured elsewhere ({'; '.join(differing)}); milliseconds here are others")
     drift = table.head.measurement.get("drift")
     if isinstance(drift, int | float) and drift > _STEADY:
         words.append(f"was measured while the machine's speed drifted by {100 * drift:.0f} %")
-    if words:
-        _LOG.warning("%s: %s", printable(table.origin), printable("; it ".join(words))[:600])
+    return f"{printable(table.origin)}: {printable('; it '.join(words))[:600]}" if words else ""
 
 
 def _rows(lines: Sequence[str], where: str) -> tuple[list[str], list[dict[str, str]]]:
