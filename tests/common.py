@@ -3,7 +3,7 @@
 import copy
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,20 @@ def edge_decision(name: str, options: Sequence[str], **more: Any) -> Decision:
     """The decision about the operation of an edge, such as "normal/2/0", as a cell asks it."""
     inputs, source = name.rsplit("/", 1)
     return Decision(name, tuple(options), group=name.split("/")[0], when=((inputs, (source,)),), **more)
+
+
+def typed_words(
+    main: Callable[[], None], name: str, monkeypatch: Any, capsys: Any, *words: object
+) -> tuple[int, str, str]:
+    """Runs a console command in this process as if its words had been typed: exit code, output, errors."""
+    monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+    code = 0
+    try:
+        main()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    out, err = capsys.readouterr()
+    return code, out, err
 
 
 def only_run(tmp_path: Path, monkeypatch: Any, capfd: Any, *words: str) -> tuple[int, str, Path]:

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 import yaml
+from common import typed_words
 from supernet.experiments import pipeline
 from supernet.experiments.commands.explore import main
 from supernet.experiments.exploration.picks_file import PicksFile
@@ -54,17 +55,7 @@ def uniform(tmp_path_factory):
 def explore(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
 
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["supernet-explore", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
+    return lambda *words: typed_words(main, "supernet-explore", monkeypatch, capsys, *words)
 
 
 def rows_of(path):

@@ -3,13 +3,12 @@
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from common import only_run, tiny
+from common import only_run, tiny, typed_words
 from exported import data_for, model, pictures
 from PIL import Image
 from supernet.experiments.commands import export as command
@@ -44,17 +43,7 @@ def finished(images, tmp_path_factory):
 def typed(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
 
-    def run(main, *words):
-        monkeypatch.setattr(sys, "argv", ["command", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
+    return lambda main, *words: typed_words(main, "command", monkeypatch, capsys, *words)
 
 
 def test_the_commands_of_the_page_are_understood():

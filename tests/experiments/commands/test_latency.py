@@ -1,8 +1,7 @@
 """supernet-latency: the file it makes serves, and mistakes are one line and write nothing."""
 
-import sys
-
 import pytest
+from common import typed_words
 from supernet.experiments.commands import latency as command
 
 from supernet.estimation.latency.reading import read_latencies
@@ -17,17 +16,7 @@ MICRO = ("space=micro", "resolution=8", "channels=1", "classes=10")
 def run(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["supernet-latency", *arguments])
-        code = 0
-        try:
-            command.main()
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+    return lambda *words: typed_words(command.main, "supernet-latency", monkeypatch, capsys, *words)
 
 
 def test_makes_a_table_and_nothing_else(run, tmp_path):

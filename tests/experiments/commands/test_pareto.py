@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from common import typed_words
 from supernet.experiments import pipeline
 from supernet.experiments.commands.pareto import main
 from supernet.experiments.latencies import Latencies, latencies_of
@@ -45,17 +46,7 @@ def finished(tmp_path_factory):
 def pareto(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
 
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["supernet-pareto", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
+    return lambda *words: typed_words(main, "supernet-pareto", monkeypatch, capsys, *words)
 
 
 @pytest.fixture

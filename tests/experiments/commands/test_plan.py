@@ -1,9 +1,8 @@
 """supernet-plan: what it says is counted and measured, and mistakes are one line."""
 
-import sys
-
 import pytest
 import torch
+from common import typed_words
 from supernet.experiments.commands import plan as plan_module
 from supernet.experiments.commands.plan import Need, duration, main
 
@@ -14,17 +13,7 @@ from supernet.training.loop import Recipe
 def run(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["supernet-plan", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+    return lambda *words: typed_words(main, "supernet-plan", monkeypatch, capsys, *words)
 
 
 def test_says_what_both_stages_need_and_leaves_nothing(run, tmp_path):
