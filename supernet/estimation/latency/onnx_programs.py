@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from supernet.deployment.extras import extra
 from supernet.runtime.errors import InputError
 
 OPSET = 20
@@ -149,13 +150,9 @@ def _piece(model: Any, number: int) -> bytes:
 def check_installed() -> None:
     """Raises InputError where the packages for ONNX are not installed."""
     try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            f"onnxruntime: needs the package {error.name}; pip install 'supernet[export]', or take the runtime torch"
-        ) from None
+        extra("onnx", "onnxscript", "onnxruntime")
+    except InputError as error:
+        raise InputError(f"runtime: {error}; torch is another runtime") from None
 
 
 @contextmanager
