@@ -11,9 +11,8 @@ from torch import nn
 
 from supernet.estimation.forms import Cost, Form
 from supernet.estimation.latency.machine import fingerprint
-from supernet.estimation.latency.measuring import measure
-from supernet.estimation.latency.reading import differences, oddities, read_latencies
-from supernet.estimation.latency.runtimes import EagerTorch, OnnxRuntime, Runtime
+from supernet.estimation.latency.measuring import measured_as
+from supernet.estimation.latency.reading import oddities, read_latencies
 from supernet.estimation.latency.table import KnownLatencies, LatencyTable, cost_of
 from supernet.estimation.parts import Recorded
 from supernet.runtime.errors import InputError
@@ -42,36 +41,15 @@ class Latencies:
 
     def why_not_measured(self) -> str:
         """Why a network cannot be measured here as the table was; "" where it can."""
-        if not isinstance(self.table, LatencyTable) or not self.table.head.runtime:
-            return f"{self.path} does not say in which runtime it was measured"
-        if differing := differences(self.table.head, fingerprint()):
-            return f"{self.path} was measured elsewhere ({differing[0]})"
         try:
-            self._runtime()
+            measured_as(self.table)
         except InputError as error:
             return str(error)
         return ""
 
     def milliseconds(self, network: nn.Module, shape: tuple[int, int, int]) -> float:
-        """Measures a network in the table's runtime, without looking at its weights.
-
-        Times are those at the machine's speed when the table was measured, which a sentinel tells.
-        """
-        assert isinstance(self.table, LatencyTable)
-        return measure(network, shape, self._runtime(), speed=self.table.sentinel).median
-
-    def _runtime(self) -> Runtime:
-        assert isinstance(self.table, LatencyTable)
-        said = self.table.head.runtime
-        name, word = said.get("runtime", ""), said.get("threads", "1")
-        threads = int(word) if word.isascii() and word.isdigit() and len(word) < 4 else 0
-        if threads < 1:
-            raise InputError(f"{self.path} says threads {word[:40]!r}; needs a number from 1 to 999")
-        if name == OnnxRuntime.name:
-            return OnnxRuntime(threads)
-        if name == EagerTorch.name:
-            return EagerTorch("cpu" if said.get("device") == "cpu" else "cuda", threads)
-        raise InputError(f"{self.path} was measured in {name[:40] or 'an unknown runtime'}, which is not known here")
+        """Measures a network as the table's parts were measured, without looking at its weights."""
+        return measured_as(self.table)(network, shape)
 
 
 def latencies_of(path: Path) -> Latencies:

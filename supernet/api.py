@@ -10,27 +10,26 @@ supernet.judge(model, data)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from supernet.asked_search import AskedSearch, Costed, refuse_both
 from supernet.calls import Place, check_kinds
 from supernet.data.batches import Source
 from supernet.data.dataset import Data
-from supernet.data.splits import hold_out, search_halves
+from supernet.data.splits import hold_out
 from supernet.deployment.bundle import NAME
 from supernet.deployment.onnx_predictor import OnnxPredictor
 from supernet.deployment.predictor import Predictor
-from supernet.estimation.limits import Limits
 from supernet.estimation.scores import Measured, Score
-from supernet.estimation.space_costs import GivenCost, SpaceCosts
+from supernet.estimation.space_costs import GivenCost
 from supernet.execution.engines import engine
 from supernet.runtime.devices import find_device
 from supernet.runtime.errors import InputError
 from supernet.search.method import Method
-from supernet.search.methods import darts
-from supernet.search.progressive.search import StagedSearch, check_stages, search_stages, stage_name
+from supernet.search.progressive.search import stage_name
 from supernet.search.recipe import SearchRecipe
 from supernet.space import Space
 from supernet.space.architecture import Architecture
@@ -83,7 +82,8 @@ def find(
         recipe: a `supernet.SearchRecipe` in place of both; with it `epochs` stays None.
         truth: what is known of an architecture, such as a table: reported every epoch for the current one.
         limits: the most that the final network may cost, such as {"macs": 50e6, "parameters": 1e6}; "memory" (peak of
-            the activations for one image) and "bytes" (of the stored network) are counted, too.
+            the activations for one image) and "bytes" (of the stored network) are counted, too. Under a limit on a
+            table of this machine the network that is found is measured, and the next one where it breaks the limit.
         costs: costs of your own by name, for `limits` and for terms of the loss, such as {"latency": table}: what
             `supernet.read_latencies` gives, a form, or a function from an architecture to a number.
         final: the space in the size of the final network, whose costs they are; None: `space`.
@@ -116,76 +116,10 @@ def find(
         _check_truth(truth, random_cell(space, seed, factories=factories, shape=shape, classes=classes))
     place.refuse_other_searches([stage_name(number, len(planned.stages)) for number in range(len(planned.stages))])
     with place.settled():
-        found = search_stages(planned, *asked.halves, data.augmentation, run_of=place.run, task=task, truth=truth)
+        architecture = asked.architecture(data, task, truth)
     if place.directory is not None:
-        found.architecture.save(place.directory / "genotype.json")
-    return found.architecture
-
-
-@dataclass(frozen=True)
-class Costed:
-    """What the final network may cost, as a call has asked for it.
-
-    Args:
-        limits: by the name of the cost; None: none.
-        costs: a person's own, by name; None: none.
-        final: the space in the size of the final network; None: in that of the search.
-    """
-
-    limits: Mapping[str, float] | None = None
-    costs: Mapping[str, GivenCost] | None = None
-    final: Space | None = None
-
-    def of(self, space: Space, data: Data, factories: Mapping[str, Operation]) -> Limits | None:
-        """The limits on what a space can build; None where nothing was asked for."""
-        if self.limits is None and self.costs is None:
-            return None
-        final = self.final or space
-        check_kinds(space=final)
-        known = SpaceCosts(final, data.shape, len(data.classes), factories, dict(self.costs or {}))
-        limits = Limits(known, dict(self.limits or {}))
-        limits.check()
-        return limits
-
-
-@dataclass(frozen=True)
-class AskedSearch:
-    """A search as a call has asked for it: what is built, the halves of the images, and where it runs."""
-
-    planned: StagedSearch
-    halves: tuple[Source, Source]
-    place: Place
-
-    @classmethod
-    def of(
-        cls,
-        space: Space,
-        data: Data,
-        method: Method | None,
-        epochs: int | None,
-        recipe: SearchRecipe | None,
-        operations: Mapping[str, Operation] | None,
-        seed: int,
-        device: str,
-        directory: str | Path | None,
-        progress: bool,
-        costed: Costed,
-    ) -> AskedSearch:
-        """Makes it of the arguments of `find`, and checks them."""
-        check_kinds(space=space, data=data, method=method, epochs=epochs, seed=seed, device=device, directory=directory)
-        method, (weights, architecture) = _fitted(method or darts(), epochs, recipe, data, seed)
-        factories = {**OPERATIONS, **(operations or {})}
-        method = replace(method, chooser=replace(method.chooser, factories=factories))
-        limits = costed.of(space, data, factories)
-        same = {"space": space, "method": replace(method, recipe=SearchRecipe())}  # its recipe is compared by itself
-        if limits is not None:
-            same |= {"limits": dict(limits.most), "final": costed.final or space}
-        place = Place(directory, find_device(device), seed, progress, same, data)
-        planned = StagedSearch.of(
-            method, space, data.shape, len(data.classes), engine("fused", place.device), seed, limits
-        )
-        check_stages(planned)
-        return cls(planned, (weights, architecture), place)
+        architecture.save(place.directory / "genotype.json")
+    return architecture
 
 
 def train(
@@ -237,7 +171,7 @@ def train(
     """
     check_kinds(architecture=architecture, space=space, data=data, epochs=epochs, held_out=held_out, seed=seed)
     check_kinds(device=device, directory=directory)
-    _refuse_both(epochs, recipe, Recipe)
+    refuse_both(epochs, recipe, Recipe)
     images, valid = _divided(data, held_out, seed)
     if epochs is not None:
         recipe = replace(_FEW_STEPS, epochs=epochs, batch_size=batch_size_for(len(images), _FEW_STEPS.least_steps))
@@ -321,32 +255,6 @@ def judge(
     device = next(model.network.parameters()).device
     normalised = replace(data.augmentation, mean=model.augmentation.mean, std=model.augmentation.std)
     return evaluate(model.network, images.to(device), normalised, batch_size=batch_size, device=device, task=task)
-
-
-def _fitted(
-    method: Method, epochs: int | None, recipe: SearchRecipe | None, data: Data, seed: int
-) -> tuple[Method, list[Source]]:
-    """The method with the recipe that is asked for, and the halves of the training images that go with it."""
-    _refuse_both(epochs, recipe, SearchRecipe)
-    if recipe is not None:
-        method = method.with_recipe(recipe)
-    elif epochs is not None:
-        method = method.few_steps(epochs=epochs)
-    places = search_halves(data.train.labels, method.recipe.share, seed, data.classes)
-    halves = [data.train.subset(half) for half in places]
-    if epochs is not None:
-        size = batch_size_for(len(halves[0]), method.recipe.least_steps)
-        method = method.with_recipe(replace(method.recipe, batch_size=size))
-    return method, halves
-
-
-def _refuse_both(epochs: int | None, recipe: SearchRecipe | Recipe | None, kind: type[SearchRecipe | Recipe]) -> None:
-    if recipe is not None and not isinstance(recipe, kind):
-        raise InputError(
-            f"recipe={str(recipe)[:60]}: needs a {kind.__name__}, such as supernet.{kind.__name__}(epochs=8)"
-        )
-    if recipe is not None and epochs is not None:
-        raise InputError(f"epochs={epochs}: the recipe says them, too (epochs={recipe.epochs}); give one of both")
 
 
 def _check_truth(truth: Score, architecture: Architecture) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from supernet.api import AskedSearch, Costed
+from supernet.asked_search import AskedSearch, Costed
 from supernet.calls import check_kinds, described
 from supernet.data.dataset import Data
 from supernet.estimation.limits import Limits

@@ -38,7 +38,8 @@ from .writing import Plan, write
 
 _OUTPUT = "explore"
 _DEFAULT = Budget(evaluations=1000)
-_SHAPE = (3, 32, 32)  # of the images for which architectures of a space without a run are counted
+_IMAGES = ("resolution", "channels", "classes")
+_LARGEST = 100_000
 
 
 def explore_all(asked: Asked, interruption: Interruption) -> None:
@@ -109,11 +110,16 @@ def _of_a_space(asked: Asked) -> Material:
     settings = asked.settings
     if settings["space"] is None:
         raise InputError("space=...: without a run a space is needed, such as space=micro or space=nasbench201")
-    settings = with_image_size(settings, _SHAPE)
+    for name in _IMAGES:
+        if type(settings[name]) is not int or not 1 <= settings[name] <= _LARGEST:
+            raise InputError(f"{name}={settings[name]}: needs a whole number from 1 to {_LARGEST:,}")
+    side, channels, classes = (settings[name] for name in _IMAGES)
+    shape = (channels, side, side)
+    settings = with_image_size(settings, shape)
     space = build(settings["space"], "space")
     wanted = [node.get("column") for node in settings["score"].values()]
     table = None if settings["table"] is None else _table(settings, [settings["truth"], *wanted])
-    return Material(space, limits_of(settings, space, _SHAPE, 10), table=table)
+    return Material(space, limits_of(settings, space, shape, classes), shape, classes, table)
 
 
 def _table(settings: Mapping[str, Any], wanted: Sequence[str | None]) -> Any:
@@ -199,7 +205,8 @@ def _settings_of(plan: Plan) -> Callable[[str, str], str]:
     """(explorer, score) -> a hash of all that a pick depends on besides its seed."""
     material, settings = plan.material, plan.asked.settings
     shared: dict[str, Any] = {name: settings[name] for name in ("budget", "limits", "costs", "objectives")}
-    shared |= {"space": settings["space"], "table": dict(leaves(settings["table"] or {}))}
+    shared |= {name: settings[name] for name in ("space", *_IMAGES)}
+    shared |= {"table": dict(leaves(settings["table"] or {}))}
     if material.job is not None:
         checkpoints = sorted((material.job.directory / "checkpoints").glob("search*.pt"))
         hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in checkpoints]

@@ -16,6 +16,5 @@ def options_in_words() -> str:
         )
         lines.append(f"{group}: {', '.join(names)}")
     more = "budget.evaluations, .seconds, .simulated_seconds; limits.parameters, .macs; sample; truth; seed; output"
-    return "\n".join(
-        [*lines, f"other settings: {more}; objectives; table, space (without a run); runtime.* (of a run)"]
-    )
+    of_one = "without a run space, resolution, channels, classes; of a run runtime.*"
+    return "\n".join([*lines, f"other settings: {more}; objectives; table; {of_one}"])

@@ -41,8 +41,8 @@ class Material:
 
     space: Any
     limits: Limits
-    shape: tuple[int, int, int] = (3, 32, 32)
-    classes: int = 10
+    shape: tuple[int, int, int]
+    classes: int
     table: Score | None = None
     factories: Mapping[str, Operation] = field(default_factory=lambda: OPERATIONS)
     job: Job | None = None

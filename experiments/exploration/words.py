@@ -25,6 +25,7 @@ from ..recorded_words import write
 from ..schema import plain
 
 SEVERAL = ("explorer", "score", "discretiser")  # groups of which several options are tried
+_WITHOUT_A_RUN = ("space", "resolution", "channels", "classes")  # a run has its own
 _PLAIN = (
     "budget",
     "limits",
@@ -33,7 +34,7 @@ _PLAIN = (
     "truth",
     "sample",
     "table",
-    "space",
+    *_WITHOUT_A_RUN,
 )  # settings of conf/explore.yaml
 _OF_THE_RUN = ("runtime",)  # of which a run that is explored may have others than it began with
 _OWN = ("output", "seed")
@@ -94,8 +95,11 @@ def asked(given: Sequence[str]) -> Asked:
                 f"{word}: no such setting{command_line.nearest(root, [*SEVERAL, *_OWN, *_PLAIN, *_OF_THE_RUN])}; "
                 "supernet-explore --help shows them"
             )
-    if run is not None and any(word.partition("=")[0].split(".")[0] == "space" for word in rest):
-        raise InputError("space=...: the run has its own; leave it out, or leave out the run for the tabular benchmark")
+    for root in (word.partition("=")[0].split(".")[0] for word in rest if run is not None):
+        if root in _WITHOUT_A_RUN:
+            raise InputError(
+                f"{root}=...: the run has its own; leave it out, or leave out the run for the tabular benchmark"
+            )
     chosen = {**options, "explorer": options["explorer"] or ["random"]}
     chosen["score"] = options["score"] or (["table"] if run is None else ["supernet"])
     settings = _composed(chosen, rest, folders)

@@ -139,3 +139,15 @@ def test_a_straight_through_gradient_is_held_against_the_exact_one(tmp_path):
     assert found["loss"] > 0
     assert -1 <= found["cosine"] <= 1
     assert "cosine of the first edge" in printed
+
+
+def test_eight_bits_are_measured(tmp_path):
+    networks = ["--networks", "mobilenet_v3_small", "digits_micro_mobile", "--side", "32", "--seeds", "1"]
+    record, printed = script("int8", tmp_path, *networks)
+    (random,), (learnt,) = record["networks"].values()
+    assert [row["name"] for row in random] == ["PyTorch", "float32", "uint8", "int8"]
+    assert all(0 < row["low"] <= row["milliseconds"] <= row["high"] for row in [*random, *learnt])
+    assert random[2]["bytes"] < random[1]["bytes"] / 2
+    assert [row["accuracy"] for row in random] == [None] * 4
+    assert min(row["accuracy"] for row in learnt) > 0.5
+    assert "mobilenet_v3_small seed 0: uint8" in printed

@@ -30,7 +30,7 @@ def test_a_network_is_measured_in_the_runtime_of_the_table_at_its_speed(tmp_path
         asked.append((given, named))
         return Latency(0.25, 0.2, 0.3, 0.2, 5)
 
-    monkeypatch.setattr("supernet.experiments.latencies.measure", measured)
+    monkeypatch.setattr("supernet.estimation.latency.measuring.measure", measured)
     assert latencies.why_not_measured() == ""
     assert latencies.milliseconds(network, (3, 8, 8)) == 0.25
     assert asked == [((network, (3, 8, 8), EagerTorch("cpu", threads=1)), {"speed": 0.125})]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 
 from torch import nn
 
 from supernet.estimation.latency.joints import with_numbers
-from supernet.estimation.latency.machine import pinned
-from supernet.estimation.latency.runtimes import OnnxRuntime, Program, Runtime
+from supernet.estimation.latency.machine import fingerprint, pinned
+from supernet.estimation.latency.reading import differences
+from supernet.estimation.latency.runtimes import EagerTorch, OnnxRuntime, Program, Runtime
 from supernet.estimation.latency.sentinel import sentinel
+from supernet.estimation.latency.table import LatencyTable
 from supernet.estimation.latency.timing import Latency, Stopwatch, Timings, rounds
 from supernet.runtime.errors import InputError
 
@@ -87,3 +90,42 @@ def measure_program(
         high=found.high * factor,
         least=found.least * factor,
     )
+
+
+def measured_as(table: object) -> Callable[[nn.Module, tuple[int, int, int]], float]:
+    """Makes what measures whole networks as the parts of a table were measured.
+
+    Args:
+        table: what `read_latencies` gave.
+
+    Returns:
+        (network, shape of an image) -> milliseconds, at the speed that the machine had when the table was measured.
+
+    Raises:
+        InputError: why it cannot be done: the table is from elsewhere, or does not say how it was measured.
+
+    Example:
+        >>> from supernet.estimation.latency.table import Head
+        >>> table = LatencyTable("mine", {}, Head(runtime={"runtime": "torch", "device": "cpu", "threads": "1"}))
+        >>> 0 < measured_as(table)(nn.Conv2d(3, 4, 3), (3, 8, 8))
+        True
+    """
+    if not isinstance(table, LatencyTable) or not table.head.runtime:
+        raise InputError(f"{getattr(table, 'origin', 'the table')} does not say in which runtime it was measured")
+    if differing := differences(table.head, fingerprint()):
+        raise InputError(f"{table.origin} was measured elsewhere ({differing[0]})")
+    runtime, speed = _runtime(table), table.sentinel
+    return lambda network, shape: measure(network, shape, runtime, speed=speed).median
+
+
+def _runtime(table: LatencyTable) -> Runtime:
+    said = table.head.runtime
+    name, word = said.get("runtime", ""), said.get("threads", "1")
+    threads = int(word) if word.isascii() and word.isdigit() and len(word) < 4 else 0
+    if threads < 1:
+        raise InputError(f"{table.origin} says threads {word[:40]!r}; needs a number from 1 to 999")
+    if name == OnnxRuntime.name:
+        return OnnxRuntime(threads)
+    if name == EagerTorch.name:
+        return EagerTorch("cpu" if said.get("device") == "cpu" else "cuda", threads)
+    raise InputError(f"{table.origin} was measured in {name[:40] or 'an unknown runtime'}, which is not known here")

@@ -225,6 +225,25 @@ def test_the_tabular_benchmark_of_a_mobile_space(explore, tmp_path):
         assert (float(row["truth_digits_test"]), float(row["its_score"])) == tuple(values.values())
 
 
+def test_limits_of_a_space_alone_count_the_images_that_are_said(explore, tmp_path):
+    """Multiply-adds as the digits' own table has them, for images of 1 x 8 x 8."""
+    words = ["space=micro_mobile", "score=table", "resolution=8", "channels=1", "limits.macs=20000", "sample=0"]
+    code, _, err = explore(*words, "budget.evaluations=40", "seed=0,1")
+    assert code == 0, err
+    table = micro_mobile(["macs"])
+    picks = [row["pick"] for row in rows_of(tmp_path / "explore" / "explore.csv") if row["picked_by"] == "random"]
+    counted = [table(from_text(pick, "mobile")).values["macs"] for pick in picks]
+    assert len(counted) >= 2
+    assert max(counted) <= 20000
+    code, _, err = explore(*words[:2], "limits.macs=20000", "sample=0", "output=large")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "limits.macs=20,000: no architecture keeps it" in err
+    for word in ("resolution=0", "channels=x", "classes=true"):
+        code, _, err = explore(*words[:2], word, "output=none")
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"{word.partition('=')[0]}=" in err
+
+
 def test_a_stopped_benchmark_goes_on(explore, tmp_path, monkeypatch):
     words = [*BENCHMARK, "seed=0,1,2", "explorer.population=4"]
     assert explore(*words, "output=whole")[0] == 0
@@ -281,6 +300,8 @@ MISTAKES = [
     (["objectives=[speed]"], "objectives=speed: the score gives accuracy"),
     (["bugdet.evaluations=3"], "bugdet"),
     (["space=micro"], "space=...: the run has its own"),
+    (["resolution=8"], "resolution=...: the run has its own"),
+    (["resolution=8"], "resolution=...: the run has its own"),
     (["--explorer=spos"], "--explorer=spos: no such flag"),
     (["score=table"], "score=table: needs a table, such as table=micro"),
     (["discretiser=argmax"], "discretiser=argmax: this run's strategy ranks no operations"),
