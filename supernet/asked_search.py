@@ -53,12 +53,10 @@ class Costed:
     costs: Mapping[str, GivenCost] | None = None
     final: Space | None = None
 
-    def of(self, space: Space, data: Data, factories: Mapping[str, Operation]) -> Limits | None:
-        """The limits on what a space can build; None where nothing was asked for."""
-        if self.limits is None and self.costs is None:
-            return None
+    def of(self, space: Space, data: Data, factories: Mapping[str, Operation]) -> Limits:
+        """The limits on what a space can build, with its costs."""
+        check_kinds(limits=self.limits, costs=self.costs, final=self.final)
         final = self.final or space
-        check_kinds(space=final)
         known = SpaceCosts(final, data.shape, len(data.classes), factories, dict(self.costs or {}))
         limits = Limits(known, dict(self.limits or {}))
         limits.check()
@@ -95,7 +93,7 @@ class AskedSearch:
         method = replace(method, chooser=replace(method.chooser, factories=factories))
         limits = costed.of(space, data, factories)
         same = {"space": space, "method": replace(method, recipe=SearchRecipe())}  # its recipe is compared by itself
-        if limits is not None:
+        if costed.limits is not None or costed.costs is not None:
             same |= {"limits": dict(limits.most), "final": costed.final or space}
         place = Place(directory, find_device(device), seed, progress, same, data)
         planned = StagedSearch.of(
@@ -129,8 +127,7 @@ class AskedSearch:
     def _clock(self) -> Clock | None:
         """What measures the found network: the first table of this machine on which there is a limit."""
         limits, directory = self.planned.limits, self.place.directory
-        if limits is None:
-            return None
+        assert limits is not None, "a call from Python knows the costs of its space"
         for name in limits.most:
             if isinstance(table := limits.costs.own.get(name), LatencyTable):
                 with suppress(InputError):  # a table from elsewhere; who has read it was warned

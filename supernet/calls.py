@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
@@ -22,12 +22,15 @@ from supernet.runtime.checkpoint import IMAGES
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import locked
 from supernet.runtime.interrupt import Interrupted, Interruption
+from supernet.runtime.reading import is_file
 from supernet.runtime.report import ConsoleReport, Report, RunReport, Silent
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import random_states_kept
+from supernet.runtime.text import printable
 from supernet.search.method import Method
 from supernet.space.architecture import Architecture
 
+_LONGEST = 255  # bytes of a name that file systems take
 _SHOWN = 60  # letters of a setting that a message shows
 
 
@@ -35,14 +38,28 @@ def check_kinds(**given: Any) -> None:
     """Raises InputError where an argument is of another kind than it has to be, with what it has to be."""
     for name, value in given.items():
         kinds, words = _KINDS[name]
-        plain = is_dataclass(value) and not isinstance(value, type) if name == "space" else isinstance(value, kinds)
+        plain = isinstance(value, kinds)
+        if name in ("space", "final"):
+            plain = value is None if name == "final" and value is None else _is_space(value)
         if not plain or isinstance(value, bool):
             said = value.__qualname__ if isinstance(value, type | FunctionType) else str(value)[:60]
             raise InputError(f"{name}={said}: needs {words}")
 
 
+def _is_space(value: Any) -> bool:
+    return is_dataclass(value) and not isinstance(value, type) and hasattr(value, "network")
+
+
 _KINDS: dict[str, tuple[Any, str]] = {
     "space": (object, "a space, such as supernet.Darts()"),
+    "final": (object, "a space, such as supernet.Darts(), or None for that of the search"),
+    "limits": (Mapping | None, 'numbers by the names of costs, such as {"macs": 50e6}'),
+    "costs": (Mapping | None, 'costs by their names, such as {"latency": supernet.read_latencies(FILE)}'),
+    "score": (Callable, "a score, one of supernet.scores, or a function of an architecture"),
+    "explorer": (Callable, "one of supernet.explorers"),
+    "evaluations": (int | None, "a whole number"),
+    "population": (int, "a whole number"),
+    "images": (int, "a whole number"),
     "data": (Data, "images, such as supernet.data.digits()"),
     "method": (Method | None, "a method, such as supernet.methods.pc_darts()"),
     "architecture": (Architecture, "an architecture, found or supernet.published"),
@@ -79,14 +96,11 @@ class Place:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed={self.seed}: needs to lie between 0 and {2**32 - 1}")
-        if self.folder is not None and not str(self.folder):
-            raise InputError("directory=: an empty path; give a folder, or None to keep nothing")
-        if self.directory is not None and self.directory.exists() and not self.directory.is_dir():
-            raise InputError(f"directory={self.folder}: is a file; give a folder")
+        folder_of(self.folder)
 
     @property
     def directory(self) -> Path | None:
-        return None if self.folder is None else Path(self.folder).expanduser()
+        return folder_of(self.folder)
 
     def run(self, name: str) -> Run:
         """A run that reports and saves under a name."""
@@ -131,7 +145,7 @@ class Place:
         """
         with ExitStack() as stack:
             if self.directory is not None:
-                self.directory.mkdir(parents=True, exist_ok=True)
+                make_folder(self.directory)
                 stack.enter_context(locked(self.directory))
                 stack.enter_context(self.interruption)
             stack.enter_context(random_states_kept())
@@ -141,6 +155,33 @@ class Place:
             except Interrupted as error:
                 message = f"{error}; all is saved in {self.directory}, and the same call goes on from there"
                 raise KeyboardInterrupt(message) from None
+
+
+def folder_of(directory: str | Path | None) -> Path | None:
+    """The folder for what a call keeps; None: nothing is kept.
+
+    Raises:
+        InputError: the path is empty, or a file.
+    """
+    if directory is None:
+        return None
+    if not str(directory):
+        raise InputError("directory=: an empty path; give a folder, or None to keep nothing")
+    folder, shown = Path(directory).expanduser(), printable(str(directory))[:80]
+    if is_file(folder):
+        raise InputError(f"directory={shown}: is a file; give a folder")
+    if any(len(part.encode(errors="replace")) > _LONGEST for part in folder.parts):
+        raise InputError(f"directory={shown}...: a name of more than {_LONGEST} bytes; give a shorter one")
+    return folder
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder, with those above it. Raises InputError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"directory={printable(str(folder))[:80]}: cannot be made ({reason})") from None
 
 
 def described(value: Any) -> str:

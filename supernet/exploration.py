@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from supernet.asked_search import AskedSearch, Costed
-from supernet.calls import check_kinds, described
+from supernet.calls import check_kinds, described, folder_of, make_folder
 from supernet.data.dataset import Data
+from supernet.data.reading import hashed
+from supernet.estimation.forms import Form
 from supernet.estimation.limits import Limits
 from supernet.estimation.scores import Score
 from supernet.estimation.space_costs import GivenCost, SpaceCosts
+from supernet.runtime.checkpoint import COSTS
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import locked
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.report import ConsoleReport, Report, RunReport, Silent
 from supernet.runtime.run import Run
+from supernet.runtime.seeding import generator
 from supernet.search.black_box.explorers import Explorer, RandomExplorer
 from supernet.search.black_box.exploring import Budget, Explored
 from supernet.search.black_box.exploring import explore as explore_by
@@ -27,11 +31,13 @@ from supernet.search.method import Method
 from supernet.search.progressive.restoring import Restored, restore_stages
 from supernet.search.recipe import SearchRecipe
 from supernet.space import Space
+from supernet.space.architecture import Decision, random_architecture
 from supernet.space.operations import Operation
 from supernet.space.survey import candidates_of, decisions_of
 from supernet.training.tasks import CLASSIFICATION, Task
 
 _NAME = "explore"
+_COSTS, _COMPARED = 0xC057, 8  # a random stream, and architectures whose costs are compared
 
 
 def explore(
@@ -85,7 +91,8 @@ def explore(
         >>> found.best == table.best("digits_valid"), len(found.evaluations)
         (True, 60)
     """
-    check_kinds(space=space, seed=seed, directory=directory)
+    check_kinds(space=space, score=score, explorer=explorer, evaluations=evaluations, limits=limits, costs=costs)
+    check_kinds(seed=seed, directory=directory, **({} if data is None else {"data": data}))
     if not 0 <= seed < 2**32:
         raise InputError(f"seed={seed}: needs to lie between 0 and {2**32 - 1}")
     budget = Budget(evaluations, seconds, simulated_seconds)
@@ -95,26 +102,19 @@ def explore(
     decisions = decisions_of(space, shape=shape, classes=classes)
     repair = partial(kept.repaired, decisions=decisions) if kept else None
     candidates = candidates_of(space, decisions=decisions, fits=kept.fits if kept else None, repair=repair)
-    folder, console = None if directory is None else Path(directory).expanduser(), Console(quiet=not progress)
+    folder, console = folder_of(directory), Console(quiet=not progress)
     said = {"space": space, "explorer": explorer, "limits": dict(limits or {}), "objectives": tuple(objectives)}
-    run, rows = kept_run(folder, console, seed, {name: described(value) for name, value in said.items()}, progress)
-    with ExitStack() as stack:
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(folder))
-            stack.enter_context(run.interruption)
-        stack.callback(run.report.close)
+    same = {name: described(value) for name, value in said.items()}
+    if folder is not None and kept:
+        same[COSTS] = costs_in_short(kept.costs, list(kept.most), decisions)
+    run, rows = kept_run(folder, console, seed, same, progress)
+    with keeping(folder, run):
         made = explorer(candidates, seed=seed)
         if not isinstance(made, Explorer):
             raise InputError(
                 f"explorer: makes a {type(made).__name__}; needs one such as supernet.explorers.LocalSearch"
             )
-        try:
-            return explore_by(made, score, budget, objectives=objectives, run=run, name=_NAME, truth=truth, rows=rows)
-        except Interrupted as error:
-            raise KeyboardInterrupt(
-                f"{error}; all is saved in {folder}, and the same call goes on from there"
-            ) from None
+        return explore_by(made, score, budget, objectives=objectives, run=run, name=_NAME, truth=truth, rows=rows)
 
 
 def restore(
@@ -172,6 +172,53 @@ def restore(
     costed = Costed(limits, costs, final)
     asked = AskedSearch.of(space, data, method, epochs, recipe, operations, seed, device, directory, False, costed)
     return restore_stages(asked.planned, *asked.halves, data.augmentation, run_of=asked.place.quiet_run, task=task)
+
+
+@contextmanager
+def keeping(folder: Path | None, run: Run) -> Iterator[None]:
+    """Within it a call from Python runs that keeps something, or nothing where there is no folder.
+
+    Args:
+        folder: is made, and nobody else may use it meanwhile.
+        run: its report is closed at the end.
+
+    Raises:
+        KeyboardInterrupt: after saving, where Ctrl-C or SIGTERM asked for a stop.
+        InputError: the folder cannot be made, or another process has it.
+    """
+    with ExitStack() as stack:
+        if folder is not None:
+            make_folder(folder)
+            stack.enter_context(locked(folder))
+            stack.enter_context(run.interruption)
+        stack.callback(run.report.close)
+        try:
+            yield
+        except Interrupted as error:
+            raise KeyboardInterrupt(
+                f"{error}; all is saved in {folder}, and the same call goes on from there"
+            ) from None
+
+
+def costs_in_short(costs: SpaceCosts, names: Sequence[str], decisions: Mapping[str, Decision]) -> str:
+    """What tells costs from others: a hash of what some architectures cost, or of a function that a person gave.
+
+    Args:
+        costs: of the space.
+        names: of those that count.
+        decisions: of the space, or of a supernet of it.
+
+    Returns:
+        Some letters.
+    """
+    drawn = [
+        random_architecture(costs.recorded.space, decisions, generator(number, _COSTS)) for number in range(_COMPARED)
+    ]
+    said = [f"{costs.shape} {costs.classes}"]
+    for name in names:
+        cost = costs[name]  # a function may measure anew each time
+        said += [f"{name} {costs.of(name, one)!r}" for one in drawn] if isinstance(cost, Form) else [described(cost)]
+    return hashed(said)[:16]
 
 
 def kept_run(

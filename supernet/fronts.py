@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
 
-from supernet.calls import check_kinds
+from supernet.calls import check_kinds, folder_of
 from supernet.data.dataset import Data
 from supernet.deployment.predictor import Predictor
 from supernet.estimation.scores import Score
 from supernet.estimation.space_costs import SpaceCosts
 from supernet.estimation.supernet_accuracy import SupernetScore
-from supernet.exploration import kept_run
+from supernet.exploration import costs_in_short, keeping, kept_run
+from supernet.runtime.checkpoint import COSTS
 from supernet.runtime.errors import InputError
-from supernet.runtime.files import locked
-from supernet.runtime.interrupt import Interrupted
 from supernet.search.black_box.fronts import Front, ask_front
 from supernet.search.progressive.restoring import Restored
 from supernet.search.progressive.subnetworks import subnetwork as take_subnetwork
@@ -75,41 +73,34 @@ def pareto(
         >>> len(front.tried), best.cost <= 20_000, model.provenance["weights"]
         (20, True, 'of the supernet, not trained on')
     """
-    check_kinds(seed=seed, directory=directory)
+    check_kinds(seed=seed, directory=directory, evaluations=evaluations, population=population)
     if not 0 <= seed < 2**32:
         raise InputError(f"seed={seed}: needs to lie between 0 and {2**32 - 1}")
     if not isinstance(restored, Restored):
         raise InputError(f"restored={str(restored)[:60]}: needs what supernet.restore gives")
-    problem = restored.problem
-    folder, console = None if directory is None else Path(directory).expanduser(), Console(quiet=not progress)
+    if not isinstance(costs, SpaceCosts):
+        raise InputError(f"costs={str(costs)[:60]}: needs supernet.SpaceCosts(space, data.shape, classes)")
+    problem, folder, console = restored.problem, folder_of(directory), Console(quiet=not progress)
     said = {f"search: {name}": str(value) for name, value in problem.run.fingerprint.items()}
     said |= {"cost": cost, "population": str(population)}
+    if folder is not None:
+        said[COSTS] = costs_in_short(costs, [cost], restored.decisions)
     run, rows = kept_run(folder, console, seed, said, progress, name=_NAME)
-    with ExitStack() as stack:
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(folder))
-            stack.enter_context(run.interruption)
-        stack.callback(run.report.close)
-        try:
-            return ask_front(
-                candidates_of(restored.space, decisions=restored.decisions),
-                score or SupernetScore(problem, batch_size=64),
-                problem.task.score,
-                costs,
-                cost,
-                evaluations=evaluations,
-                decisions=restored.decisions,
-                population=population,
-                chance=1.0 / costs.classes,
-                seed=seed,
-                run=run,
-                rows=rows,
-            )
-        except Interrupted as error:
-            raise KeyboardInterrupt(
-                f"{error}; all is saved in {folder}, and the same call goes on from there"
-            ) from None
+    with keeping(folder, run):
+        return ask_front(
+            candidates_of(restored.space, decisions=restored.decisions),
+            score or SupernetScore(problem, batch_size=64),
+            problem.task.score,
+            costs,
+            cost,
+            evaluations=evaluations,
+            decisions=restored.decisions,
+            population=population,
+            chance=1.0 / costs.classes,
+            seed=seed,
+            run=run,
+            rows=rows,
+        )
 
 
 def subnetwork(restored: Restored, architecture: Architecture, data: Data, *, images: int = 2000) -> Predictor:
@@ -131,7 +122,7 @@ def subnetwork(restored: Restored, architecture: Architecture, data: Data, *, im
     Raises:
         InputError: the data are others, or no plain network has the weights of this supernet.
     """
-    check_kinds(architecture=architecture, data=data)
+    check_kinds(architecture=architecture, data=data, images=images)
     if data.shape != restored.problem.train.shape:
         raise InputError(f"data: images {data.shape}; the supernet is of images {restored.problem.train.shape}")
     taken = take_subnetwork(restored, architecture, classes=len(data.classes), images=images)

@@ -238,7 +238,7 @@ def test_the_images_are_divided_as_the_search_wants_it(monkeypatch, more, share)
         given.extend([weights, architecture])
         raise InterruptedError
 
-    monkeypatch.setattr("supernet.api.search_stages", stopped)
+    monkeypatch.setattr("supernet.asked_search.search_stages", stopped)
     with pytest.raises(InterruptedError):
         supernet.find(MICRO, supernet.data.digits(), method=supernet.methods.snas(), device="cpu", **more)
     assert len(given[0]) / (len(given[0]) + len(given[1])) == pytest.approx(share, abs=0.001)

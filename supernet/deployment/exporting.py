@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 import torch
@@ -22,7 +23,7 @@ from supernet.deployment.predictor import Predictor
 from supernet.deployment.quantisation import CALIBRATION_IMAGES, Int8, quantised
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import replacing
-from supernet.runtime.reading import is_folder
+from supernet.runtime.reading import file_of, is_folder
 from supernet.runtime.seeding import generator
 
 FORMATS = ("onnx", "pt2")
@@ -101,7 +102,7 @@ def export(
         >>> written.difference < 1e-5, answer.probs.top1 == model(image)[0].probs.top1
         (True, True)
     """
-    path = Path(path)
+    path = file_of(path, "path")
     _check(model, path, format, data)
     form = _form(int8, activations, format, data)
     pixels = _compared(model, data)
@@ -120,6 +121,9 @@ def export(
         return _written(path, "float32", save, _ask_pt2, pixels, expected)
     graph = onnx_graph(program, model.shape)
     if form is not None and data is not None:
+        with TemporaryDirectory(prefix="supernet-") as folder:  # rounding would hide what float32 answers wrongly
+            exact, own = described(graph, description, about), Path(folder, "float32.onnx")
+            _written(own, "float32", lambda file: file.write(exact), _ask_onnx, pixels, expected, path)
         images = training_pixels(data, CALIBRATION_IMAGES)
         graph = quantised(graph, images, form)
         about |= {"precision": "int8", **asdict(form), "calibration images": len(images)}
@@ -143,6 +147,8 @@ def description_of(model: Predictor) -> Description:
 
 def _form(int8: bool, activations: str | None, format: str, data: Data | None) -> Int8 | None:
     """How activations become 8 bits; None: they do not. Raises InputError where that cannot be."""
+    if not isinstance(int8, bool):
+        raise InputError(f"int8={str(int8)[:40]}: use True or False")
     if not int8:
         if activations is not None:
             raise InputError(f"activations={activations}: is of int8=True alone; leave it out")
@@ -165,6 +171,8 @@ def _check(model: Predictor, path: Path, format: str, data: Data | None) -> None
         raise InputError(f"path={path}: a folder; give a file, such as {path / f'model.{format}'}")
     if not is_folder(path.parent):
         raise InputError(f"path={path}: there is no folder {path.parent}; make it first")
+    if data is not None and not isinstance(data, Data):
+        raise InputError(f"data={str(data)[:60]}: needs images, such as supernet.data.digits()")
     if data is not None and data.shape != model.shape:
         raise InputError(f"data: images {data.shape}, and the model is of images {model.shape}; give data of its own")
 
@@ -211,23 +219,34 @@ def _written(
     ask: Callable[[Path, Tensor], Tensor],
     pixels: Tensor,
     expected: Tensor,
+    named: Path | None = None,
 ) -> Exported:
-    """Writes the file, asks it, and lets it take its place only if it answers as the model does."""
+    """Writes the file, asks it, and lets it take its place only if it answers as the model does.
+
+    Messages call the file `named`, where it is only a step on the way to that.
+    """
+    shown = named or path
     try:
         with replacing(path) as file:
             save(file)
             file.flush()
             whole = Path(file.name)
-            answers = torch.cat([ask(whole, pixels[:1]), ask(whole, pixels[1:])])  # of one image, and of several
+            try:
+                answers = torch.cat([ask(whole, pixels[:1]), ask(whole, pixels[1:])])  # of one image, and of several
+            except InputError as error:
+                if str(error).startswith(f"{whole}: "):  # a name that nobody has given
+                    reason = str(error).removeprefix(f"{whole}: ")
+                    raise InputError(f"path={shown}: not written: {reason}") from None
+                raise
             difference = float((answers - expected).abs().max())
             if precision == "float32" and not difference <= _TOLERANCE:
                 raise InputError(
-                    f"path={path}: not written: its answers differ by {difference:.2g} from the model's; does an "
+                    f"path={shown}: not written: its answers differ by {difference:.2g} from the model's; does an "
                     "operation depend on values or on other images?"
                 )
             size = whole.stat().st_size
     except OSError as error:
-        raise InputError(f"path={path}: cannot be written ({error.strerror or error})") from None
+        raise InputError(f"path={shown}: cannot be written ({error.strerror or error})") from None
     same = float((answers.argmax(1) == expected.argmax(1)).float().mean())
     return Exported(path, path.suffix[1:].lower(), precision, size, len(pixels), difference, same)
 

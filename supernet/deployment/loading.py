@@ -15,7 +15,7 @@ from supernet.deployment.description import Description, check_genotype, incompl
 from supernet.deployment.onnx_predictor import OnnxPredictor
 from supernet.deployment.predictor import Predictor
 from supernet.runtime.errors import InputError
-from supernet.runtime.reading import is_folder
+from supernet.runtime.reading import file_of, is_folder
 from supernet.space import SPACES, Space
 from supernet.space.architecture import Decision
 from supernet.space.choices import NumberChoice
@@ -44,7 +44,7 @@ def load(
 
     The example of `Predictor` saves a model and loads it.
     """
-    path = Path(path)
+    path = file_of(path, "path")
     if path.suffix.lower() == ".onnx" and not is_folder(path):
         return OnnxPredictor(path)
     return load_network(path, space=space, factories=factories)

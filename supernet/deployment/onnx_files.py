@@ -213,8 +213,17 @@ class SizeCheck:
         for name in (name for node in graph.node for name in node.output if name and name not in ends):
             size = sizes.get(name, math.inf)
             total += size
+            if math.isinf(size):
+                raise InputError(
+                    f"{self._path}: the size of {name[:80]!r} depends on values, so that it could take any memory; it "
+                    "is not run as ONNX"
+                )
             if not (size <= _MOST_VALUES * images and total <= _MOST_TOGETHER * images):
-                raise InputError(f"{self._path}: the size of {name[:80]!r} has no known limit; it is not run")
+                of_one, so_far = (f"{count / images:,.0f}" for count in (size, total))
+                raise InputError(
+                    f"{self._path}: {name[:80]!r} has {of_one} values for an image, {so_far} with those before; "
+                    f"{_MOST_VALUES:,} and {_MOST_TOGETHER:,} are run at most, so take smaller images"
+                )
         self._known.add(images)
 
 

@@ -14,7 +14,7 @@ from supernet.data.augmentation import Augmentation
 from supernet.data.images import Preparation
 from supernet.deployment.predictor import Predictor
 from supernet.runtime.errors import InputError
-from supernet.runtime.reading import is_file
+from supernet.runtime.reading import file_of, is_file
 from supernet.runtime.text import printable
 from supernet.space.choosers import Decided
 from supernet.space.published_mobile import MOBILE
@@ -65,10 +65,12 @@ def load_torchvision(
         True
     """
     if name not in NETWORKS:
-        raise InputError(f"name={printable(name[:80])}: not known here; use one of {', '.join(NETWORKS)}")
-    given = weights if isinstance(weights, Mapping) else _read(weights)
+        raise InputError(f"name={printable(str(name)[:80])}: not known here; use one of {', '.join(NETWORKS)}")
+    given = weights if isinstance(weights, Mapping) else _read(file_of(weights, "weights"))
     count = _outputs(given)
     named = tuple(map(str, range(count))) if classes is None else classes
+    if isinstance(named, str) or not all(isinstance(each, str) for each in named):
+        raise InputError(f"classes={str(classes)[:60]}: needs names, such as ('cat', 'dog')")
     if len(named) != count:
         raise InputError(f"classes={len(named)}: the network has {count} outputs")
     genotype, shape = MOBILE[NETWORKS[name]], (3, _SIDE, _SIDE)
@@ -80,7 +82,7 @@ def load_torchvision(
         network.eval(),
         space=space,
         architecture=architecture,
-        classes=named,
+        classes=tuple(named),
         shape=shape,
         augmentation=Augmentation(_MEAN, _STD, preparation=Preparation(fit="crop", border=16)),
         provenance={"weights": f"torchvision {name}"},
@@ -140,6 +142,8 @@ def _read(path: str | Path) -> Mapping[str, Tensor]:
 
 def _outputs(weights: Mapping[str, Tensor]) -> int:
     """How many classes a classifier with these weights tells apart: the length of its bias, the last tensor."""
+    if broken := next((name for name, value in weights.items() if not torch.isfinite(value).all()), None):
+        raise InputError(f"weights: {printable(str(broken)[:80])} holds infinite values or none (NaN)")
     last = next(reversed([*weights.values()]), None)
     if not isinstance(last, Tensor) or last.dim() != 1 or len(last) < 2:
         raise InputError("weights: the last tensor is no bias of a classifier; they are of another network")

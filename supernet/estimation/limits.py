@@ -15,6 +15,8 @@ from supernet.space.architecture import Architecture, Decision, Weights, matters
 from supernet.space.genes import Candidates
 
 _CUTS = 100  # most probable architectures that are tried one after the other where a limit is no form
+_FEW = 200  # architectures of a space that are all asked for a cost that is no form
+_LARGEST = 1e300
 _TINY = 1e-300  # a probability whose logarithm is still a number
 
 Restriction = Callable[[Programme], None]
@@ -80,6 +82,10 @@ class Limits:
             raise InputError(
                 f"limits: the final space does not ask {strange!r}, which the search decides; use one space"
             )
+        if decisions is not None and (lacking := sorted(set(self.costs.decisions) - set(decisions))):
+            raise InputError(
+                f"limits: the final space asks {lacking[0]!r}, which the search does not decide; use one space"
+            )
         if self.most:
             self.anchor(decisions)
 
@@ -91,18 +97,26 @@ class Limits:
             decisions: of a supernet of the space; None: of the whole space.
 
         Returns:
-            The architecture and its cost: the least of all where the cost is a form. Else what a descent from the
-            network of the fewest multiply-adds comes to; it ends below the limit on this cost, where there is one.
+            The architecture and its cost: the least of all where the cost is a form, or the space has few
+            architectures. Else the best that descents come to, from the networks of the fewest multiply-adds and of
+            the smallest parts; they end below the limit on this cost, where there is one.
         """
         cost = self.costs[name]
-        form = cost if isinstance(cost, Form) else self.costs.form("macs")
-        programme = self._programme(decisions)
-        found = programme.solved(programme.total(form))
-        assert found is not None, "a space has an architecture"
-        if not isinstance(cost, Form):
-            enough = self.most.get(self.costs.named(name), 0.0)
-            found = self._descended(found, lambda one: self.costs.of(name, one), enough, decisions)
-        return found, self.costs.of(name, found)
+        if isinstance(cost, Form):
+            found = self._least(cost, decisions)
+            return found, self.costs.of(name, found)
+        enough, ends = self.most.get(self.costs.named(name), 0.0), list[tuple[float, Architecture]]()
+        for start in (self.costs.counted("macs"), self.costs.footprint):
+            found = self._descended(
+                self._least(start, decisions), lambda one: self.costs.of(name, one), enough, decisions
+            )
+            ends.append((self.costs.of(name, found), found))
+            if ends[-1][0] <= enough:
+                break
+        else:  # a descent ends where no neighbour costs less, which need not be the end
+            ends += [(self.costs.of(name, one), one) for one in self._few(decisions) or ()]
+        least, found = min(ends, key=lambda end: end[0])
+        return found, least
 
     def anchor(self, decisions: Mapping[str, Decision] | None = None) -> Architecture:
         """Finds the architecture that is the furthest below all limits together.
@@ -121,7 +135,8 @@ class Limits:
             for name, limit in self.most.items():
                 own, least = self.cheapest(name, decisions)
                 if least > limit:
-                    raise _unkept({name: limit}, least)
+                    proved = isinstance(self.costs[name], Form) or self._few(decisions) is not None
+                    raise _unkept({name: limit}, least, proved)
             self._anchors[key] = own if len(self.most) == 1 else self._balanced(decisions)
         return self._anchors[key]
 
@@ -245,6 +260,18 @@ class Limits:
         allowed = None if decisions is None else {name: one.answers for name, one in decisions.items()}
         return Programme(self.costs.recorded.space, self.costs.decisions, allowed)
 
+    def _least(self, form: Form, decisions: Mapping[str, Decision] | None) -> Architecture:
+        programme = self._programme(decisions)
+        found = programme.solved(programme.total(form))
+        assert found is not None, "a space has an architecture"
+        return found
+
+    def _few(self, decisions: Mapping[str, Decision] | None) -> list[Architecture] | None:
+        """All architectures of a space that has few; None where there are more."""
+        asked = Candidates(self.costs.recorded.space, self.costs.decisions if decisions is None else decisions)
+        count = asked.count
+        return list(asked.all()) if count is not None and count <= _FEW else None
+
     def _forms(self) -> dict[str, Form]:
         costs = {name: self.costs[name] for name in self.most}
         return {name: cost for name, cost in costs.items() if isinstance(cost, Form)}
@@ -322,7 +349,8 @@ def _checked(limits: Mapping[str, float], costs: SpaceCosts) -> dict[str, float]
     """The limits by the proper names of their costs. Raises InputError where one cannot be."""
     own: dict[str, float] = {}
     for name, limit in limits.items():
-        if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0.0 < limit < math.inf:
+        plain = isinstance(limit, int | float) and not isinstance(limit, bool)
+        if not plain or not 0.0 < limit < _LARGEST:
             raise InputError(f"limits.{name}={limit}: needs a number above 0, or none for no limit")
         try:
             proper = costs.named(name)
@@ -334,9 +362,10 @@ def _checked(limits: Mapping[str, float], costs: SpaceCosts) -> dict[str, float]
     return own
 
 
-def _unkept(limits: Mapping[str, float], least: float) -> InputError:
+def _unkept(limits: Mapping[str, float], least: float, proved: bool) -> InputError:
     ((name, limit),) = limits.items()
-    return InputError(f"limits.{name}={_number(limit)}: no architecture keeps it; the cheapest has {_number(least)}")
+    found = "no architecture keeps it; the cheapest" if proved else "no architecture was found that keeps it; the best"
+    return InputError(f"limits.{name}={_number(limit)}: {found} has {_number(least)}")
 
 
 def _number(value: float) -> str:

@@ -65,12 +65,14 @@ class Part:
         decisions: the names of those on whose answers the module depends; () for what every network has.
         when: on what else it depends whether there is anything, such as ("normal/2", ("0",)) for an edge.
         variants: answers, in the order of `decisions` -> what then stands there; where an answer is missing, nothing.
+        inside: whether the skeleton holds it; one that may be absent or differ is left out there.
     """
 
     name: str
     decisions: tuple[str, ...]
     when: tuple[Condition, ...]
     variants: Mapping[tuple[str, ...], Variant]
+    inside: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,7 +323,7 @@ def _part(name: str, module: nn.Module, sizes: tuple[str, ...], calls: Mapping[t
     if len(set(shapes.values())) == 1:
         sizes, shapes = (), {(): next(iter(shapes.values()))}
     if not isinstance(module, _Open):
-        return Part(name, sizes, (), {size: _variant(module, given) for size, given in shapes.items()})
+        return Part(name, sizes, (), {size: _variant(module, given) for size, given in shapes.items()}, inside=True)
     variants: dict[tuple[str, ...], Variant] = {}
     for answers, form in module.forms.items():
         for size, given in shapes.items():

@@ -45,7 +45,7 @@ class SpaceCosts:
         made: more costs by name: functions that make a form of the recorded parts, such as a table of measured times.
 
     Raises:
-        InputError: a cost is asked for that is not known.
+        InputError: a cost is asked for that is not known, or a person's own is none of the three, or gives no number.
 
     Example:
         >>> from supernet.space.nasbench201 import NasBench201, from_string
@@ -64,6 +64,14 @@ class SpaceCosts:
     _asked: dict[tuple[str, Architecture], float] = field(default_factory=dict, init=False, repr=False)
     _known: dict[str, Form | Cost] = field(default_factory=dict, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        for name, cost in self.own.items():
+            if not isinstance(cost, Form | LatencyTable) and not callable(cost):
+                raise InputError(
+                    f"costs: {name!r} is {str(cost)[:60]}; needs a table (supernet.read_latencies(FILE)), a form, or a "
+                    "function from an architecture to a number"
+                )
+
     def of(self, name: str, architecture: Architecture) -> float:
         """What an architecture costs.
 
@@ -81,7 +89,7 @@ class SpaceCosts:
                 return cost.of(architecture)
             cost = self._whole(self.named(name))
         if (name, architecture) not in self._asked:
-            self._asked[name, architecture] = float(cost(architecture))
+            self._asked[name, architecture] = _number(name, cost(architecture))
         return self._asked[name, architecture]
 
     def __getitem__(self, name: str) -> Form | Cost:
@@ -111,6 +119,23 @@ class SpaceCosts:
         if not isinstance(cost, Form):
             raise InputError(f"{name}: is known of whole networks alone, and has no gradient; use another cost here")
         return cost
+
+    def counted(self, name: str) -> Form:
+        """The form of what adds up and can be counted, "parameters" or "macs", whatever a person calls so."""
+        if (key := f"counted {name}") not in self._known:
+            self._known[key] = self._added(name)
+        found = self._known[key]
+        assert isinstance(found, Form)
+        return found
+
+    @property
+    def footprint(self) -> Form:
+        """The bytes of what goes in and comes out of all parts together: small where a network is small."""
+        if "footprint" not in self._known:
+            self._known["footprint"] = form_of(self.recorded, partial(_probed, peak_memory))
+        found = self._known["footprint"]
+        assert isinstance(found, Form)
+        return found
 
     def knows(self, name: str) -> bool:
         """Whether there is a cost of this name."""
@@ -152,7 +177,7 @@ class SpaceCosts:
         recorded, count = self.recorded, _COUNTS[name]
         rest = recorded.around(lambda skeleton, image: float(count(skeleton, image)))
         for part in recorded.parts:
-            if not set(part.decisions) - set(recorded.sizes):
+            if part.inside:
                 for sizes in rest:
                     answers = tuple(a for name, a in zip(recorded.sizes, sizes, strict=True) if name in part.decisions)
                     rest[sizes] -= _probed(count, part.variants[answers])
@@ -176,6 +201,17 @@ _COUNTS: Mapping[str, Callable[..., int]] = {
     "memory": peak_memory,
     "bytes": lambda module, *inputs: stored_bytes(module),
 }
+
+
+def _number(name: str, cost: object) -> float:
+    """What a person's function gave. Raises InputError where it is no number; a limit would let that pass."""
+    try:
+        number = float(cost)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if math.isnan(number):
+        raise InputError(f"costs: {name!r} gives {str(cost)[:40]} for an architecture; it has to give a number")
+    return number
 
 
 def _probed(count: Callable[..., int], variant: Variant) -> float:

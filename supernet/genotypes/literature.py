@@ -194,8 +194,8 @@ def published(name: str, **settings: Any) -> Architecture:
         >>> published("mobilenet_v3_large", sharing="separate")["stage2/1"]
         ('k3_e4',)
     """
-    if name.lower() not in NAMES:
-        raise InputError(f"name={shortened(name)}: no published genotype; names: {', '.join(NAMES)}")
+    if str(name).lower() not in NAMES:
+        raise InputError(f"name={shortened(str(name))}: no published genotype; names: {', '.join(NAMES)}")
     known = name.lower()
     if known in MOBILE:
         return MOBILE[known].architecture(**settings)

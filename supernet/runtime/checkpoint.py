@@ -18,6 +18,7 @@ FORMAT = "supernet checkpoint"
 VERSION = 1
 IMAGES = "images"  # the key of a fingerprint that says which images there are
 CELL = "cell"  # and that of a hash of the genotype
+COSTS = "costs"  # and that of a hash of what architectures cost
 _SCALARS = {type(None), bool, int, float, str, bytes, torch.Tensor, torch.nn.Parameter, torch.Size}
 
 
@@ -129,6 +130,7 @@ _WAY_OUT = "delete the file or use another run directory to start afresh"
 _PUT_BACK = {  # ways out that no setting is
     IMAGES: "put back the data that the run was started with",
     CELL: "put back the genotype that the run was started with",
+    COSTS: "give the costs and the image size that the run was started with",
 }
 
 

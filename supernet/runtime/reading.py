@@ -35,6 +35,28 @@ def why_no_file(path: str | Path) -> str:
     return "" if stat.S_ISREG(mode) else "not a regular file"
 
 
+def file_of(path: str | Path, name: str) -> Path:
+    """The path that a person has given.
+
+    Args:
+        path: of a file or a folder.
+        name: of the argument, for the message.
+
+    Returns:
+        It as a path.
+
+    Raises:
+        InputError: it is no path at all.
+
+    Example:
+        >>> file_of("model.onnx", "path")
+        PosixPath('model.onnx')
+    """
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise InputError(f"{name}={str(path)[:60]}: needs the path of a file")
+    return Path(path)
+
+
 def is_file(path: str | Path) -> bool:
     """Says whether a path is a regular file, which a program can open without waiting for anyone.
 

@@ -9,6 +9,7 @@ itself.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Literal
@@ -19,7 +20,7 @@ from supernet.search.black_box.evolution import AgingEvolution, SposEvolution
 from supernet.search.black_box.policies import ControllerPolicy, IndependentPolicy
 from supernet.search.black_box.random_search import UniformStrategy
 from supernet.search.black_box.reinforce import ReinforceStrategy, Updates
-from supernet.search.black_box.rewards import AbsoluteReward, quality
+from supernet.search.black_box.rewards import KILO_PARAMETERS, AbsoluteReward, quality
 from supernet.search.black_box.sandwich import SandwichStrategy
 from supernet.search.collapse.settings import MonitorSettings
 from supernet.search.differentiable.architects import first_order, neumann, unrolled, unrolled_exact
@@ -868,7 +869,13 @@ def proxyless_r(paths: int = 10, warm_up: float = 0.25) -> Method:
     return Method("proxyless_r", strategy, _policy_adam(1e-3), Undecided(single=True))
 
 
-def tunas(target: float | None = None, weight: float = -0.1, warm_up: float = 0.25, growth: float = 10.0) -> Method:
+def tunas(
+    target: float | None = None,
+    weight: float = -0.1,
+    warm_up: float = 0.25,
+    growth: float = 10.0,
+    costs: str | Mapping[str, float] | None = None,
+) -> Method:
     """TuNAS: an absolute reward for a target cost, a warm-up of the operations, and a rate of the logits that grows.
 
     Source: Bender, Liu, Chen, Chu, Cheng, Kindermans and Le 2020, "Can Weight Sharing Outperform Random Architecture
@@ -877,11 +884,13 @@ def tunas(target: float | None = None, weight: float = -0.1, warm_up: float = 0.
     they train on, and draw one path for both; here the search has the sizes of DARTS, and the costs are parameters.
 
     Args:
-        target: the cost that is wanted, in thousands of parameters at 16 channels; None: that of random cells.
+        target: the cost that is wanted; None: the limit on it, and where there is none, that of random architectures.
         weight: of the distance from the target.
         warm_up: the share of the search in which the logits do not learn, and edges run all operations less and less
             often.
         growth: by what the rate of the logits is multiplied until the end.
+        costs: the name of a cost of the final networks, such as "macs" or "latency", or costs by the names of
+            operations; None: thousands of parameters at 16 channels, of the operations of cells.
 
     Example:
         >>> tunas().strategy.keywords["updates"]
@@ -890,7 +899,7 @@ def tunas(target: float | None = None, weight: float = -0.1, warm_up: float = 0.
     strategy = partial(
         ReinforceStrategy,
         policy=partial(IndependentPolicy),
-        reward=AbsoluteReward(target=target, weight=weight),
+        reward=AbsoluteReward(KILO_PARAMETERS if costs is None else costs, target, weight),
         updates=Updates(warm_up=warm_up, growth=growth),
         memory=0.95,
         operation_warm_up=warm_up,

@@ -53,7 +53,10 @@ class MobileSize:
     resolutions: Sequence[int]
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.width, int | float) and math.isfinite(self.width) and 0.0 < self.width <= _WIDEST):
+        if isinstance(self.resolutions, str) or not isinstance(self.resolutions, Sequence):
+            raise InputError(f"resolutions={str(self.resolutions)[:40]}: needs sides in pixels, such as (128, 160)")
+        number = isinstance(self.width, int | float) and not isinstance(self.width, bool)
+        if not (number and math.isfinite(self.width) and 0.0 < self.width <= _WIDEST):
             raise InputError(f"width={self.width}: needs to lie between 0 and {_WIDEST:g}, such as 0.5")
         if self.image_size is not None and not (type(self.image_size) is int and 1 <= self.image_size <= 1 << 12):
             raise InputError(f"image_size={self.image_size}: needs a whole number of pixels from 1 to 4,096")

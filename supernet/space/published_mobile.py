@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -45,7 +46,14 @@ class MobileGenotype:
         Returns:
             The genotype.
         """
-        return self.space(**settings).architecture(self.stages)
+        return self.made(settings).architecture(self.stages)
+
+    def made(self, settings: Mapping[str, Any]) -> Mobile:
+        """The space with these settings. Raises InputError where it has no such setting."""
+        known = inspect.signature(self.space).parameters
+        if unknown := next((name for name in settings if name not in known), None):
+            raise InputError(f"{unknown}: no setting of this space; it has {', '.join(known)}")
+        return self.space(**settings)
 
 
 def _stages(text: str) -> tuple[tuple[Block | None, ...], ...]:
@@ -143,6 +151,6 @@ def of(name: str, **settings: Any) -> Mobile:
         >>> sum(weight.numel() for weight in network.parameters())
         1528106
     """
-    if name.lower() not in MOBILE:
-        raise InputError(f"name={name[:80]}: no published mobile network; names: {', '.join(MOBILE)}")
-    return MOBILE[name.lower()].space(**settings)
+    if str(name).lower() not in MOBILE:
+        raise InputError(f"name={str(name)[:80]}: no published mobile network; names: {', '.join(MOBILE)}")
+    return MOBILE[name.lower()].made(settings)

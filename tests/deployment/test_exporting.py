@@ -131,7 +131,12 @@ class OtherImages(nn.Module):
         return x - x.mean(0, keepdim=True)
 
 
-OWN = {"looks": LooksAtValues, "bessel": Bessel, "others": OtherImages}
+class Sorted(nn.Module):
+    def forward(self, x):
+        return x.sort(1)[0].cumsum(1)
+
+
+OWN = {"looks": LooksAtValues, "bessel": Bessel, "others": OtherImages, "sorted": Sorted}
 
 
 def with_operation(name):
@@ -161,6 +166,18 @@ def test_what_cannot_leave_is_one_line_and_writes_nothing(name, format, says, tm
     assert "".join(capfd.readouterr()) == ""
 
 
+def test_a_file_that_could_take_any_memory_is_not_written_and_is_called_by_its_name(tmp_path, monkeypatch):
+    with pytest.raises(
+        InputError, match=r"path=.*/model\.onnx: not written: the size of .* depends on values"
+    ) as error:
+        export(with_operation("sorted"), tmp_path / "model.onnx")
+    assert "partial" not in str(error.value)
+    monkeypatch.setattr("supernet.deployment.onnx_files._MOST_VALUES", 100)
+    with pytest.raises(InputError, match=r"path=.*/model\.onnx: not written: .* values for an image"):
+        export(model(spaces.micro(), (1, 8, 8)), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_program_of_torch_has_what_onnx_lacks(tmp_path):
     original = with_operation("bessel")
     assert export(original, tmp_path / "model.pt2", format="pt2").difference < 2e-5
@@ -177,9 +194,10 @@ def test_a_file_that_answers_otherwise_is_not_written(tmp_path, monkeypatch):
         return graph
 
     monkeypatch.setattr("supernet.deployment.exporting.onnx_graph", wrong)
-    with pytest.raises(InputError, match=r"path=.*model\.onnx: not written: its answers differ by 0\.\d+"):
-        export(original, tmp_path / "model.onnx")
-    assert list(tmp_path.iterdir()) == []
+    for more in ({}, {"int8": True, "data": data_for(original)}):  # what is rounded besides hides nothing
+        with pytest.raises(InputError, match=r"path=.*/model\.onnx: not written: its answers differ by 0\.\d+"):
+            export(original, tmp_path / "model.onnx", **more)
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_diverged_model_is_refused(tmp_path):

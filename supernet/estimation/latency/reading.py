@@ -18,7 +18,7 @@ from supernet.estimation.latency.machine import fingerprint
 from supernet.estimation.latency.table import COLUMNS, FORMAT, VERSION, Head, KnownLatencies, LatencyTable, Row
 from supernet.estimation.latency.timing import Latency
 from supernet.runtime.errors import InputError
-from supernet.runtime.reading import read_text
+from supernet.runtime.reading import file_of, read_text
 from supernet.runtime.text import printable
 from supernet.space.architecture import Architecture
 from supernet.space.mobile import Mobile
@@ -60,7 +60,7 @@ def read_latencies(path: str | Path, *, here: Mapping[str, str] | None = None) -
         >>> table.rows["ReLU @ 4x8x8"].latency.median
         0.25
     """
-    where = f"latency={path}"
+    where = f"latency={file_of(path, 'latency')}"
     lines = read_text(path, where, _LARGEST).splitlines(keepends=True)
     columns, rows = _rows([line for line in lines if line.strip() and not line.startswith("#")], where)
     names = [name for name in ("architecture", "arch", "key") if name in columns]

@@ -95,8 +95,10 @@ class Front:
             The point of the front.
 
         Raises:
-            InputError: none is within the limit, in one line with the cost of the cheapest.
+            InputError: none is within the limit, in one line with the cost of the cheapest; or it is no number.
         """
+        if isinstance(limit, bool) or not isinstance(limit, int | float):
+            raise InputError(f"limit={str(limit)[:40]}: needs a number")
         within = [point for point in self.points if point.cost <= limit]
         if not within:
             raise InputError(
