@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,40 @@ def limits_of(
     limits = Limits(SpaceCosts(space, shape, classes, factories, made=made), most)
     limits.check()
     return limits
+
+
+def cost_files(costs: Mapping[str, Any]) -> dict[str, str]:
+    """The tables of measured times that a run uses.
+
+    Args:
+        costs: the settings of that group.
+
+    Returns:
+        Name of the cost -> a hash of its file.
+    """
+    files = {name: Path(node) for name, node in costs.items() if isinstance(node, str)}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for name, path in files.items()}
+
+
+def check_cost_files(costs: Mapping[str, Any], directory: Path, before: Mapping[str, str]) -> None:
+    """Finds whether a run that goes on has the tables with which it began.
+
+    Args:
+        costs: the settings of that group.
+        directory: of the run; one that has saved nothing begins again.
+        before: what `cost_files` said when it began.
+
+    Raises:
+        InputError: a table is another one.
+    """
+    if not any((directory / "checkpoints").glob("*.pt")):
+        return
+    for name, now in cost_files(costs).items():
+        if name in before and before[name] != now:
+            raise InputError(
+                f"costs.{name}={costs[name]}: is another table than the run began with (its hash was {before[name]}, "
+                f"now it is {now}); put that back, or begin another run"
+            )
 
 
 def _cost(name: str, node: Any) -> Callable[[Recorded], Form | Cost]:

@@ -12,12 +12,13 @@ from typing import Any
 from supernet.runtime.reading import is_file
 from supernet.runtime.run import Run
 from supernet.search.loop import Searched
+from supernet.search.measured_winner import MeasuredWinner, Trial
 from supernet.search.measuring import MEASURED, Clock, lines_of, measured_search, read_record
 from supernet.space.architecture import Architecture
 
 from .console import say
 from .job import Job
-from .latencies import LATENCY, latencies_of
+from .latencies import LATENCY, Latencies, latencies_of
 from .records.provenance import short_hash
 
 
@@ -26,13 +27,8 @@ def winner_of(job: Job, found: Searched) -> Architecture:
 
     Without a latency limit it is the found one, and nothing is measured.
     """
-    if not job.limits or LATENCY not in job.limits.most:
-        return found.architecture
-    path = job.settings["costs"].get(LATENCY)
-    latencies = latencies_of(Path(path)) if isinstance(path, str) else None
-    reason = "its latency is a function of your own" if latencies is None else latencies.why_not_measured()
-    if latencies is None or reason:
-        say(f"supernet: the found network is not measured: {reason}", job.console)
+    latencies = _measurable(job, "the found network")
+    if latencies is None:
         return found.architecture
     assert job.divided.search is not None
     train, valid = (job.data.train.subset(half) for half in job.divided.search)
@@ -47,6 +43,31 @@ def winner_of(job: Job, found: Searched) -> Architecture:
     for line in lines_of(measured):
         say(f"supernet: {line}", job.console)
     return measured.winner.architecture
+
+
+def tell_time(job: Job, given: Architecture) -> None:
+    """Measures a network that was given and not searched, where there is a latency limit, and tells what it takes."""
+    latencies = _measurable(job, "the given network")
+    if latencies is None:
+        return
+    assert job.limits is not None
+    costs, limit = job.limits.costs, job.limits.most[LATENCY]
+    time = latencies.milliseconds(costs.network(given), job.data.shape)
+    for line in lines_of(MeasuredWinner((Trial(given, costs.of(LATENCY, given), time, limit),)))[:1]:
+        say(f"supernet: the given network: {line}", job.console)
+
+
+def _measurable(job: Job, what: str) -> Latencies | None:
+    """What measures networks; None where there is no latency limit, or, with a line that says why, where it cannot."""
+    if not job.limits or LATENCY not in job.limits.most:
+        return None
+    path = job.settings["costs"].get(LATENCY)
+    latencies = latencies_of(Path(path)) if isinstance(path, str) else None
+    reason = "its latency is a function of your own" if latencies is None else latencies.why_not_measured()
+    if reason:
+        say(f"supernet: {what} is not measured: {reason}", job.console)
+        return None
+    return latencies
 
 
 def measured_for_summary(directory: Path) -> dict[str, Any]:

@@ -47,6 +47,8 @@ from .console import complain, reader_may_stop, say
 from .conversion import leaves
 from .finishing import complete, describe, look_up, summary_head, untrained_network
 from .job import Job, check_limits, prepare, random_cell
+from .limits import check_cost_files, cost_files
+from .measuring import tell_time
 from .recorded_words import check_composed
 from .records.environment import environment
 from .records.provenance import Invocation, timed
@@ -190,6 +192,7 @@ def pipeline(
                 f"{job.space.name!r}; choose the space that it answers"
             )
         check_limits(job, found)
+        tell_time(job, found)
     else:
         with timed(directory, "search"):
             found = search_cell(job, yaml)
@@ -213,13 +216,19 @@ def pipeline(
 def _note_start(job: Job, began: Start) -> None:
     """Writes where and with what the job starts; a line where that is not how it started before."""
     path = job.directory / ENVIRONMENT
-    now = {**environment(job.device), "folder": str(began.origin or Path.cwd())}
+    now = {
+        **environment(job.device),
+        "folder": str(began.origin or Path.cwd()),
+        "tables": cost_files(job.settings["costs"]),
+    }
     if path.exists():
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))["threads"]
+            known = json.loads(path.read_text(encoding="utf-8"))
+            before, tables = known["threads"], dict(known.get("tables") or now["tables"])
         except (OSError, ValueError, LookupError, TypeError):
             say(f"supernet: {path} could not be read and is written anew", job.console)
         else:
+            check_cost_files(job.settings["costs"], job.directory, tables)
             if before != now["threads"]:
                 say(
                     f"supernet: begun with {before} threads, now {now['threads']}: figures will differ in their last "

@@ -93,6 +93,8 @@ def measured_search(
         return costs.of(name, architecture)
 
     def choose(most: float) -> Architecture | None:
+        if most <= 0.0:  # so much more was measured than was predicted
+            return None
         tighter = Limits(costs, {**limits.most, name: most})
         try:
             tighter.check(check_stages(planned)[-1])
@@ -102,7 +104,11 @@ def measured_search(
             replace(planned, limits=tighter), train, valid, augmentation, run_of=run_of, task=task
         )
         score = SupernetScore(restored.problem, planned.stages[-1].recipe.batch_size)
-        return restored.strategy.finish(score)
+        try:
+            tighter.check(restored.decisions)  # earlier stages may have left less than the space has
+            return restored.strategy.finish(score)
+        except InputError:  # nothing of what the search has left keeps the tighter limit
+            return None
 
     measured = measured_winner(
         then(in_order([found.architecture, *found.runners_up], predict), tightened(choose, limit)),

@@ -19,7 +19,7 @@ from supernet.runtime.interrupt import Interruption
 from supernet.runtime.report import Silent
 from supernet.search.loop import Searched
 from supernet.space.architecture import Architecture
-from supernet.space.survey import candidates_of
+from supernet.space.survey import candidates_of, random_cell
 
 SAMPLED = [
     "space=micro",
@@ -186,3 +186,68 @@ def test_the_summary_says_what_was_measured_and_rejected(supernet, images, table
     assert (rejected["kept"], rejected["taken"], rejected["measured"]) == (False, False, 1e9)
     assert (taken["kept"], taken["taken"], taken["measured"]) == (True, True, 0.5)
     assert taken["genotype"] == summary["genotype"]
+
+
+@pytest.mark.parametrize("method", ["darts_pt", "darts_pt_fixed"])
+def test_a_projection_that_decided_under_a_looser_limit_chooses_again(tmp_path, images, table, clock, method):
+    """Some decisions were made while the limit was wider than what the measurement leaves of it."""
+    words = ["space=micro", f"method={method}"]
+    job = job_of(tmp_path / "run", images, table, 1e6, *words)
+    clock(job, 1.0)
+    free = search_cell(job, "")
+    least, costs = job.limits.cheapest("latency")[1], job.limits.costs
+    limit = costs.of("latency", free)
+    assert limit > least
+    job = job_of(tmp_path / "again", images, table, limit, *words)
+    taken = clock(job, limit / least * 0.9999, 1.0)  # hardly more than the cheapest is left
+    found = search_cell(job, "")
+    assert len(taken) == 2
+    assert costs.of("latency", found) == pytest.approx(least)
+
+
+def test_where_stages_left_nothing_within_the_limit_the_cheapest_of_all_is_taken(tmp_path, images, table, clock):
+    words = ["space=micro", "method=darts", "search.epochs=2"]
+    words += ["stages=[{length: 0.5, keep: 2}, {length: 0.5}]"]
+    job = job_of(tmp_path / "run", images, table, 1e6, *words)
+    clock(job, 1.0)
+    free = search_cell(job, "")
+    least, costs = job.limits.cheapest("latency")[1], job.limits.costs
+    limit = costs.of("latency", free)
+    assert limit > least
+    job = job_of(tmp_path / "again", images, table, limit, *words)
+    taken = clock(job, limit / least * 0.9999, 1.0)
+    assert costs.of("latency", search_cell(job, "")) == pytest.approx(least)
+    assert len(taken) == 2
+
+
+def test_far_more_than_predicted_is_no_limit_below_nothing(tmp_path, images, table, clock):
+    job = job_of(tmp_path / "run", images, table, 1e6, *GRADIENT)
+    clock(job, 1e300)
+    assert job.limits.fits(search_cell(job, ""))
+
+
+def test_a_given_network_is_measured_and_stays(supernet, images, table, monkeypatch, tmp_path):
+    monkeypatch.setattr(Latencies, "milliseconds", lambda *_: 2e6)
+    genotype = tmp_path / "given.json"
+    space = prepare(composed(*tiny(images), "space=micro"), tmp_path, Interruption()).space
+    random_cell(space, 0).save(genotype)
+    words = [*tiny(images), "space=micro", f"genotype={genotype}", f"costs.latency={table}", "limits.latency=1e6"]
+    code, said = supernet(*words, "baseline.random=0", f"hydra.run.dir={tmp_path / 'run'}")
+    assert code == 0, said
+    assert "the given network: measured 2e+06 ms, predicted" in said
+    assert "breaks the limit of 1e+06 ms" in said
+
+
+def test_a_run_goes_on_with_its_own_table_alone(supernet, images, table, monkeypatch, tmp_path):
+    monkeypatch.setattr(Latencies, "milliseconds", lambda *_: 0.5)
+    words = [*tiny(images), *GRADIENT, f"costs.latency={table}", "limits.latency=1e6"]
+    words += ["baseline.random=0", f"hydra.run.dir={tmp_path / 'run'}"]
+    assert supernet(*words)[0] == 0
+    for name in ("summary.json", "test.json"):
+        (tmp_path / "run" / name).unlink()  # as if it had been stopped before its end
+    text = table.read_text()
+    table.write_text(text.replace(",10,", ",11,", 1))
+    assert table.read_text() != text
+    code, said = supernet(f"resume={tmp_path / 'run'}")
+    assert code == 2, said
+    assert f"costs.latency={table}: is another table than the run began with" in said

@@ -91,7 +91,14 @@ class Projection(Wrapper):
         return [], {}
 
     def finish(self, score: SupernetScore | None = None) -> Architecture:
-        """Runs the rounds that are left and returns the decisions; without a score, open ones are made by `argmax`."""
+        """Runs the rounds that are left and returns the decisions; without a score, open ones are made by `argmax`.
+
+        Where the limits are tighter than when some decisions were made, so that nothing keeps them with these, it is
+        the most probable architecture within the limits.
+        """
+        limits = self.strategy.limits
+        if limits and not limits.completes(self._decided, self.decisions):
+            return within(self.space, self.decisions, self.strategy.expected(), limits=limits)
         while score is not None and self._done < self.rounds:
             self._round(score)
         # An edge whose operation is decided is compared with others by that operation's old weight, as long as its node
@@ -102,9 +109,9 @@ class Projection(Wrapper):
             for name, weight in self._project(before).items()
         }
         chosen = argmax(self.space, self.decisions, strengths)
-        limits, decided = self.strategy.limits, dict(self._decided)
         if not limits:
             return chosen
+        decided = dict(self._decided)
         restrictions = [lambda programme: programme.decide(decided)]
         return within(self.space, self.decisions, strengths, limits=limits, unless=chosen, restrictions=restrictions)
 
