@@ -46,6 +46,11 @@ def limits_of(
             raise InputError(f"{group}={settings[group]}: needs names, such as {group}.macs")
     made = {name: _cost(name, node) for name, node in settings["costs"].items() if node is not None}
     most = {name: limit for name, limit in settings["limits"].items() if limit is not None}
+    if "latency" in most and "latency" not in made:
+        raise InputError(
+            f"limits.latency={most['latency']}: needs a table of measured times, costs.latency=FILE; supernet-latency "
+            "makes one for this device"
+        )
     limits = Limits(SpaceCosts(space, shape, classes, factories, made=made), most)
     limits.check()
     return limits

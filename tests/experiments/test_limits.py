@@ -76,7 +76,7 @@ def test_a_soft_term_by_its_group(supernet, images):
         (["limits.macs=-5"], "limits.macs=-5: needs a number above 0"),
         (["limits.macs=many"], "limits.macs=many: needs a number above 0"),
         (["limits=3"], "limits"),
-        (["limits.latency=3"], "limits.latency: needs a table of measured times; supernet-latency makes one"),
+        (["limits.latency=3"], "limits.latency=3: needs a table of measured times, costs.latency=FILE"),
         (["limits.latency=3", "costs.latency=nowhere.csv"], "nowhere.csv"),
         (["+limits.watts=3"], "limits.watts: no cost has this name; known: bytes, macs, memory, parameters"),
         (["limits.watts=3"], "limits.watts"),

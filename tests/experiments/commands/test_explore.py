@@ -293,7 +293,7 @@ MISTAKES = [
     (["limits.parameters=10"], "limits.parameters=10: no architecture keeps it; the cheapest has"),
     (
         ["limits.latency=3"],
-        "limits.latency: needs a table of measured times; supernet-latency makes one",
+        "limits.latency=3: needs a table of measured times, costs.latency=FILE; supernet-latency makes one",
     ),
     (["+limits.watts=3"], "limits.watts: no cost has this name; known: bytes, macs, memory, parameters"),
     (["limits.parameters=-1"], "limits.parameters=-1: needs a number above 0"),
