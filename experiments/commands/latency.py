@@ -11,13 +11,18 @@ network. A command that was stopped goes on where it is given again; nothing is 
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -53,19 +58,19 @@ def main() -> None:
     if any(word in ("-h", "--help", "help") for word in given) or not given:
         print(f"{__doc__}\n{_settings_in_words()}")
         return
+    interruption = Interruption()
     try:
-        with Interruption() as interruption:
+        with interruption:
             _make(_settings(given), interruption)
-    except Interrupted as error:
+    except (Interrupted, KeyboardInterrupt):
+        error = Interrupted(interruption.signal or signal.SIGINT)
         print(f"supernet-latency: {error}; finished rounds are saved. Go on with: {_again(given)}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:  # the second one
-        print("supernet-latency: stopped by SIGINT", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
     except OSError as error:
-        if reason := disk_fault(error):
-            raise InputError(f"{reason}; make room, then: {_again(given)}") from error
-        raise
+        named = f": {error.filename}" if error.filename else ""
+        reason = disk_fault(error) or f"{error.strerror or type(error).__name__}{named}"
+        room = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "let it be written to"
+        raise InputError(f"{reason}; {room}, then: {_again(given)}") from error
 
 
 def _settings(given: Sequence[str]) -> dict[str, Any]:
@@ -125,7 +130,8 @@ def _make(settings: Mapping[str, Any], interruption: Interruption) -> None:
         progress=progress,
     )
     try:
-        built = builder.build()
+        with _at_once(interruption):
+            built = builder.build()
     finally:
         bar.close()
     built.table.save(output)
@@ -133,15 +139,66 @@ def _make(settings: Mapping[str, Any], interruption: Interruption) -> None:
     _show(built, output, console)
 
 
+@contextmanager
+def _at_once(interruption: Interruption) -> Iterator[None]:
+    """Within it a signal stops the measurement at once: each round is in the journal as soon as it is whole.
+
+    What is exported or measured for minutes asks no loop. KeyboardInterrupt is no Exception, which the exporter would
+    take for a fault of the network. In `__del__` an exception is lost, and the signal comes again a little later.
+    """
+    later = list[threading.Timer]()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        interruption.signal = number
+        if not _ends_an_object(frame):
+            raise KeyboardInterrupt
+        later.append(threading.Timer(0.05, signal.raise_signal, (number,)))
+        later[-1].start()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        if interruption.signal is not None:  # before
+            raise KeyboardInterrupt
+        yield
+    finally:
+        for timer in later:
+            timer.cancel()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _ends_an_object(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _output(text: str) -> Path:
-    """The file for the table; nothing is there yet."""
+    """The file for the table; nothing is there yet, and it can be written."""
     path = Path(text)
     if not text or path.name in ("", ".", ".."):
         raise InputError(f"output={text}: needs the name of a file, such as latency.csv")
-    if path.exists() or path.is_symlink():
+    if path.suffix == ".gz":
+        raise InputError(f"output={text}: a table is written as plain text; output={path.with_suffix('')}")
+    if os.path.lexists(path):
         raise InputError(f"output={text}: is there already; output=NAME.csv writes another file")
     if not is_folder(path.parent):
         raise InputError(f"output={text}: the folder {path.parent} does not exist; make it first")
+    longest = path.with_name(f"{path.name}.rounds.partial")  # of the names that are written
+    try:
+        longest.unlink(missing_ok=True)
+        longest.open("xb").close()
+        longest.unlink()
+    except OSError as error:
+        raise InputError(
+            f"output={text[:200]}: the folder {path.parent} cannot be written to ({error.strerror}); "
+            "output=ELSEWHERE.csv"
+        ) from None
     return path
 
 

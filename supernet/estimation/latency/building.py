@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 
 from supernet.estimation.forms import form_of
-from supernet.estimation.latency.calibration import LEAST, Accuracy, Line, accuracy, fit
+from supernet.estimation.latency.calibration import LEAST, Accuracy, Line, accuracy, fit, through_origin
 from supernet.estimation.latency.joints import Trial, image_of, joined, joint, trials, with_numbers
 from supernet.estimation.latency.journal import Journal
 from supernet.estimation.latency.machine import fingerprint, pinned
@@ -28,6 +29,7 @@ from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
 from supernet.space.operations import OPERATIONS, Operation
 
+_LOG = logging.getLogger("supernet")
 _STREAM = 0x1A7E
 _LEAST_ROUNDS = 5
 Progress = Callable[[int, int, str], None]
@@ -42,7 +44,8 @@ class Measurement:
         rounds: how often each part and each network is timed, 5 or more.
         networks: whole networks that the calibration is fitted to, a third of them spread from the smallest to the
             largest and the others random; 0: none, and milliseconds are plain sums.
-        held_out: other random ones that it is checked on.
+        held_out: other random ones that it is checked on. Of a space that has fewer networks all are measured, and a
+            warning says so.
         seconds: after which no further round begins once there are five.
         drift: the largest share by which the sentinel's rounds may lie apart; above it there is no table.
         seed: of the networks and of the orders.
@@ -130,8 +133,9 @@ class Builder:
             The table and its check.
 
         Raises:
-            InputError: a part cannot be run, the machine's speed drifted too far, or the journal is of another
-                measurement.
+            InputError: a part cannot be run, the machine's speed drifted too far, the parts are too short to be
+                measured, or the journal is of another measurement.
+            OSError: the journal cannot be written. The rounds in it stay.
         """
         began = time.monotonic()
         recorded = record(self.space, self.shape, self.classes, self.factories)
@@ -150,12 +154,20 @@ class Builder:
     def _draw(self, recorded: Recorded) -> tuple[list[Architecture], int]:
         """Different architectures, and to how many of them the calibration is fitted: a third of these are spread."""
         source = generator(self.measurement.seed, _STREAM)
-        wanted = self.measurement.networks
-        random = random_networks(recorded, wanted - wanted // 3 + self.measurement.held_out, source)
-        spread = spread_networks(recorded, wanted // 3, source)
-        apart = [each for each in spread if each not in random]
-        fitted = min(wanted - wanted // 3, len(random)) + len(apart)
-        return apart + random, fitted
+        wanted, held_out = self.measurement.networks, self.measurement.held_out
+        random = random_networks(recorded, wanted - wanted // 3 + held_out, source)
+        apart = [each for each in spread_networks(recorded, wanted // 3, source) if each not in random]
+        missing = wanted + held_out - len(apart) - len(random)
+        more = random_networks(recorded, missing, source, without={*apart, *random})
+        drawn = [*apart, *more, *random]
+        fitted = min(wanted, len(drawn))
+        if len(drawn) < wanted + held_out:
+            _LOG.warning(
+                f"networks={wanted}, held_out={held_out}: only {len(drawn)} different networks of {recorded.space} "
+                f"were found; {fitted} calibrate the table and {len(drawn) - fitted} check it"
+                + ("" if fitted >= LEAST or not wanted else f" (below {LEAST} milliseconds are plain sums)")
+            )
+        return drawn, fitted
 
     def _about(self, recorded: Recorded, networks: int) -> dict[str, Any]:
         settings = asdict(self.space) if is_dataclass(self.space) and not isinstance(self.space, type) else {}
@@ -255,8 +267,7 @@ class Builder:
             "drift": round(timings.drift, 4),
         }
         calibration: dict[str, Any] = {"fitted on": fitted, "held out": len(drawn) - fitted}
-        enough = fitted >= LEAST  # a tiny space may have fewer
-        line = fit(sums[:fitted], megabytes[:fitted], truth[:fitted]) if enough else Line()
+        line = self._line(recorded, rows, sums[:fitted], megabytes[:fitted], truth[:fitted])
         predicted = [line(total, each) for total, each in zip(sums, megabytes, strict=True)]
         before = after = None
         if len(drawn) > fitted:
@@ -268,6 +279,27 @@ class Builder:
         checks = zip(drawn, sums, megabytes, predicted, measured, strict=True)
         networks = tuple(Checked(a, i < fitted, s, m, p, t) for i, (a, s, m, p, t) in enumerate(checks))
         return Built(table, networks, before, after)
+
+    def _line(
+        self,
+        recorded: Recorded,
+        rows: Mapping[str, Row],
+        sums: list[float],
+        megabytes: list[float],
+        truth: list[float],
+    ) -> Line:
+        """The best line by which each network of the space takes more than 0 ms, the cheapest, too."""
+        lines: list[Callable[[], Line]] = [Line]
+        if len(sums) >= LEAST:  # a tiny space may have fewer
+            lines = [lambda: fit(sums, megabytes, truth), lambda: through_origin(sums, truth)]
+        for each in lines:
+            line = each()
+            if LatencyTable("table", rows, Head(line=line)).least(recorded) > 0:
+                return line
+        raise InputError(
+            f"{recorded.space}: the parts of its cheapest network take no time that can be measured, with images of "
+            f"{'x'.join(map(str, self.shape))}; larger ones take more"
+        )
 
 
 def _joint_name(shape: Shape) -> str:

@@ -22,6 +22,8 @@ from supernet.runtime.errors import InputError
 LEAST = 4
 """Networks that a line can be fitted to, at least."""
 
+_LARGEST = 1e9  # of a line's numbers; no network takes that many milliseconds
+
 _Numbers = NDArray[np.float64]
 
 
@@ -30,14 +32,28 @@ class Line:
     """Milliseconds of a network: constant + factor * (sum over its parts) + megabyte * (megabytes of its weights).
 
     Args:
-        constant: milliseconds.
-        factor: of the sum.
-        megabyte: milliseconds for each megabyte.
+        constant: milliseconds; a little below 0 where the parts have taken more by themselves than in networks.
+        factor: of the sum, above 0.
+        megabyte: milliseconds for each megabyte, 0 or more.
+
+    Raises:
+        InputError: a number is out of its range.
     """
 
     constant: float = 0.0
     factor: float = 1.0
     megabyte: float = 0.0
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "constant": (-_LARGEST < self.constant < _LARGEST, f"above {-_LARGEST:g}"),
+            "factor": (0 < self.factor < _LARGEST, "above 0"),
+            "megabyte": (0 <= self.megabyte < _LARGEST, "of 0 or more"),
+        }
+        for name, (right, words) in allowed.items():
+            if not right:
+                given = str(getattr(self, name))[:40]
+                raise InputError(f"{name}={given}: needs a number {words} and below {_LARGEST:g}")
 
     def __call__(self, milliseconds: float, megabytes: float) -> float:
         """What a network of these parts takes."""
@@ -54,7 +70,7 @@ def fit(sums: Sequence[float], megabytes: Sequence[float], measured: Sequence[fl
 
     Returns:
         The line. It counts megabytes where they cost time and the networks are predicted better so, each from the
-        others.
+        others. Where networks would take less the more their parts take, it goes through the origin.
 
     Raises:
         InputError: there are fewer than four networks, or the sums of all are equal.
@@ -72,10 +88,30 @@ def fit(sums: Sequence[float], megabytes: Sequence[float], measured: Sequence[fl
     short = np.stack([np.ones(len(truth)), np.asarray(sums)], axis=1)
     long = np.concatenate([short, np.asarray(megabytes)[:, None]], axis=1)
     if np.linalg.matrix_rank(long / np.abs(long).max(axis=0).clip(1e-30)) == long.shape[1]:
-        line = Line(*map(float, _solved(long, truth)))
-        if line.megabyte > 0 and _left_out(long, truth) < _left_out(short, truth):
-            return line
-    return Line(*map(float, _solved(short, truth)))
+        constant, factor, megabyte = map(float, _solved(long, truth))
+        if factor > 0 and megabyte > 0 and _left_out(long, truth) < _left_out(short, truth):
+            return Line(constant, factor, megabyte)
+    constant, factor = map(float, _solved(short, truth))
+    return Line(constant, factor) if factor > 0 else through_origin(sums, measured)
+
+
+def through_origin(sums: Sequence[float], measured: Sequence[float]) -> Line:
+    """Fits a line without a constant: it is above 0 wherever the parts take time.
+
+    Args:
+        sums: milliseconds of each network's parts, some above 0.
+        measured: milliseconds of each network, above 0.
+
+    Returns:
+        The line.
+
+    Example:
+        >>> line = through_origin([1.0, 2.0], [2.0, 4.0])
+        >>> line.constant, round(line.factor, 6)
+        (0.0, 2.0)
+    """
+    found = _solved(np.asarray(sums, dtype=np.float64)[:, None], np.asarray(measured, dtype=np.float64))
+    return Line(factor=float(found[0]))
 
 
 def _solved(matrix: _Numbers, truth: _Numbers) -> _Numbers:

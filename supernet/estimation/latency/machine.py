@@ -63,6 +63,18 @@ def _line(path: Path) -> str:
         return ""
 
 
+def processors() -> int:
+    """How many processors this process may use, which can be fewer than the machine has.
+
+    Returns:
+        1 or more.
+    """
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
+
+
 @contextmanager
 def pinned(threads: int) -> Iterator[str]:
     """Within it this process runs on as many processors as it has threads, the last ones that it may use.

@@ -9,7 +9,7 @@ from dataclasses import replace
 from torch import nn
 
 from supernet.estimation.latency.joints import with_numbers
-from supernet.estimation.latency.machine import fingerprint, pinned
+from supernet.estimation.latency.machine import fingerprint, pinned, processors
 from supernet.estimation.latency.reading import differences
 from supernet.estimation.latency.runtimes import EagerTorch, OnnxRuntime, Program, Runtime
 from supernet.estimation.latency.sentinel import sentinel
@@ -124,6 +124,8 @@ def _runtime(table: LatencyTable) -> Runtime:
     threads = int(word) if word.isascii() and word.isdigit() and len(word) < 4 else 0
     if threads < 1:
         raise InputError(f"{table.origin} says threads {word[:40]!r}; needs a number from 1 to 999")
+    if threads > (most := processors()):
+        raise InputError(f"{table.origin} was measured with {threads} threads, and {most} can be used here")
     if name == OnnxRuntime.name:
         return OnnxRuntime(threads)
     if name == EagerTorch.name:

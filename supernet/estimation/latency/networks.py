@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 
@@ -13,8 +14,10 @@ from supernet.estimation.latency.timing import Latency
 from supernet.estimation.parts import Recorded
 from supernet.estimation.programmes import Programme
 from supernet.space.architecture import Architecture, Decision, matters, random_architecture
+from supernet.space.genes import Candidates
 
 _DRAWS = 20  # of which a network that is drawn twice is given up
+_FEW = 4096  # architectures of a space that are all looked at where draws do not find enough different ones
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,16 @@ class Checked:
     latency: Latency
 
 
-def random_networks(recorded: Recorded, count: int, source: torch.Generator) -> list[Architecture]:
+def random_networks(
+    recorded: Recorded, count: int, source: torch.Generator, *, without: Collection[Architecture] = ()
+) -> list[Architecture]:
     """Draws different architectures uniformly.
 
     Args:
         recorded: the parts of the space.
-        count: how many are wanted; a small space may have fewer.
+        count: how many are wanted; a small space may have fewer, and gives all that it has.
         source: draws.
+        without: others than these.
 
     Returns:
         The architectures.
@@ -53,7 +59,14 @@ def random_networks(recorded: Recorded, count: int, source: torch.Generator) -> 
     for _ in range(_DRAWS * count):
         if len(found) == count:
             break
-        found[random_architecture(recorded.space, recorded.decisions, source)] = None
+        drawn = random_architecture(recorded.space, recorded.decisions, source)
+        if drawn not in without:
+            found[drawn] = None
+    if len(found) < count:
+        every = list(islice(Candidates(recorded.space, recorded.decisions).all(), _FEW + 1))
+        left = [each for each in every if each not in found and each not in without] if len(every) <= _FEW else []
+        order = torch.randperm(len(left), generator=source).tolist()
+        found |= dict.fromkeys(left[place] for place in order[: count - len(found)])
     return list(found)
 
 

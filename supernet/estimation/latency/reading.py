@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import astuple, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -73,6 +72,8 @@ def read_latencies(path: str | Path, *, here: Mapping[str, str] | None = None) -
         return KnownLatencies(where, _whole(rows, names[0], medians[0], where))
     head = _head([line for line in lines if line.startswith("#")], len(rows), where)
     table = LatencyTable(where, _parts(rows, medians[0], where), head)
+    if not any(row.latency.median > 0 for row in table.rows.values()):
+        raise InputError(f"{where}: all of its {len(rows)} parts take 0 milliseconds; measure them")
     if odd := oddities(table, fingerprint() if here is None else here):
         _LOG.warning(odd)
     return table
@@ -127,7 +128,7 @@ def oddities(table: LatencyTable, here: Mapping[str, str]) -> str:
         words.append(f"was measured elsewhere ({'; '.join(differing)}); milliseconds here are others")
     drift = table.head.measurement.get("drift")
     if isinstance(drift, int | float) and drift > _STEADY:
-        words.append(f"was measured while the machine's speed drifted by {100 * drift:.0f} %")
+        words.append(f"was measured while the machine's speed drifted by {100 * min(drift, 1e4):.0f} %")
     return f"{printable(table.origin)}: {printable('; it '.join(words))[:600]}" if words else ""
 
 
@@ -154,13 +155,16 @@ def _rows(lines: Sequence[str], where: str) -> tuple[list[str], list[dict[str, s
 
 def _parts(rows: Sequence[Mapping[str, str]], median: str, where: str) -> dict[str, Row]:
     found: dict[str, Row] = {}
-    for row in rows:
-        key = row["key"]
+    for number, row in enumerate(rows, start=1):
+        key = row["key"].strip()
+        origin = f"{where}: row {number} ({key[:200]!r})"
+        if not key:
+            raise InputError(f"{where}: row {number} has no key; fill it in, or remove the row")
         if key in found:
-            raise InputError(f"{where}: {key[:200]!r} is there twice; each part needs one row")
-        known = {name: _number(row, name, where) for name in (median, *COLUMNS[2:]) if row.get(name, "") != ""}
+            raise InputError(f"{origin} is there twice; each part needs one row")
+        known = {name: _number(row, name, origin) for name in (median, *COLUMNS[2:]) if row.get(name, "").strip()}
         if median not in known:
-            raise InputError(f"{where}: {key[:200]!r} has no {median}; fill it in, or remove the row")
+            raise InputError(f"{origin} has no {median}; fill it in, or remove the row")
         middle = known[median]
         low, high, least = (known.get(name, middle) for name in ("low", "high", "least"))
         found[key] = Row(Latency(middle, low, high, least, int(known.get("rounds", 1))), known.get("megabytes", 0.0))
@@ -179,7 +183,10 @@ def _whole(rows: Sequence[Mapping[str, str]], column: str, median: str, where: s
             raise InputError(str(error) if str(error).startswith(origin) else f"{origin}: {error}") from None
         if cell in found:
             raise InputError(f"{origin}: the architecture is there twice; each needs one row")
-        found[cell] = _number(row, median, origin)
+        milliseconds = _number(row, median, f"{origin} ({text[:200]!r})")
+        if milliseconds == 0:
+            raise InputError(f"{origin} ({text[:200]!r}): {median}=0; a network takes more than 0 milliseconds")
+        found[cell] = milliseconds
     return found
 
 
@@ -191,21 +198,26 @@ def _number(row: Mapping[str, str], name: str, where: str) -> float:
     word = row[name].strip()
     if _NUMBER.fullmatch(word) and 0 <= (value := float(word)) < 1e9:
         return value
-    raise InputError(f"{where}: {name}={word[:40]!r} is no number of 0 or more")
+    raise InputError(f"{where}: {name}={word[:40]!r} is no number of 0 or more and below 1e9")
 
 
 def _head(comments: Sequence[str], rows: int, where: str) -> Head:
     """The head of a table. Of a person's own table comments are for people, unless they begin as ours do."""
     known: dict[str, Any] = {}
+    damaged = ""
     for line in comments:
         try:
             said = json.loads(line[1:])
         except (ValueError, RecursionError):
-            continue
+            said = None
         if isinstance(said, dict):
             known |= said
+        elif line[1:].lstrip().startswith("{"):
+            damaged = damaged or line.strip()
     if "format" not in known and not any(name in known for name in _SECTIONS):
         return Head()
+    if damaged:
+        raise InputError(f"{where}: its head is damaged; no JSON object: {damaged[:60]}")
     if known.get("format") != FORMAT or known.get("version") != VERSION:
         raise InputError(
             f"{where}: its head is of {str(known.get('format'))[:40]} {str(known.get('version'))[:40]}; this supernet "
@@ -231,6 +243,10 @@ def _texts(name: str, section: dict[str, Any]) -> dict[str, Any]:
 def _line(given: Any, where: str) -> Line:
     names = [each.name for each in fields(Line)]
     values: list[Any] = list(given.values()) if isinstance(given, dict) and not set(given) - set(names) else [None]
-    if not all(type(value) in (int, float) and math.isfinite(value) for value in values):
+    if not all(type(value) in (int, float) for value in values):
         raise InputError(f"{where}: the calibration's line is damaged; it needs numbers: {', '.join(names)}")
-    return Line(**{name: float(value) for name, value in given.items()})
+    try:
+        line = Line(**given)
+    except InputError as error:
+        raise InputError(f"{where}: the calibration's line is damaged: {error}") from None
+    return Line(*map(float, astuple(line)))

@@ -13,8 +13,11 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from supernet.estimation.latency.machine import processors
 from supernet.estimation.latency.onnx_programs import Timed, check_installed, onnx_programs
 from supernet.runtime.errors import InputError
+
+_MOST_THREADS = 10_000  # of all programs together; systems stop at some ten thousand, and a process then hangs
 
 Program = Callable[[], object]
 """Runs a module once and returns when it is done."""
@@ -60,10 +63,10 @@ class OnnxRuntime:
     are fast than in PyTorch. Which ones are depends on its version.
 
     Args:
-        threads: of the processor, 1 or more. They do not spin while they wait.
+        threads: from 1 to the processors that this process may use. They do not spin while they wait.
 
     Raises:
-        InputError: `threads` is below 1, or the packages for ONNX are not installed.
+        InputError: `threads` is out of its range, or the packages for ONNX are not installed.
 
     Example:
         >>> made = dict(OnnxRuntime().programs([("relu", (nn.ReLU(), ((1, 2),)))]))
@@ -93,8 +96,13 @@ class OnnxRuntime:
         }
 
     def programs(self, modules: Iterable[tuple[str, Timed]]) -> Iterator[tuple[str, Program]]:
-        """Exports the modules and opens a session for each."""
-        for name, shapes, model in onnx_programs(modules):
+        """Exports the modules and opens a session for each, with threads of its own."""
+        for number, (name, shapes, model) in enumerate(onnx_programs(modules), start=1):
+            if number * (self.threads - 1) > _MOST_THREADS:
+                raise InputError(
+                    f"threads={self.threads}: {number} programs or more would start over {_MOST_THREADS:,} threads "
+                    "together; give each fewer threads"
+                )
             yield name, self.program(model, shapes)
 
     def program(self, model: bytes, shapes: Sequence[tuple[int, ...]]) -> Program:
@@ -129,10 +137,10 @@ class EagerTorch:
 
     Args:
         device: "cpu" or "cuda".
-        threads: of the processor, 1 or more.
+        threads: from 1 to the processors that this process may use.
 
     Raises:
-        InputError: there is no such device, or `threads` is below 1.
+        InputError: there is no such device, or `threads` is out of its range.
 
     Example:
         >>> made = dict(EagerTorch().programs([("relu", (nn.ReLU(), ((1, 2),)))]))
@@ -184,17 +192,17 @@ def runtime_of(runtime: str, device: str = "cpu", threads: int = 1) -> Runtime:
     Args:
         runtime: "onnxruntime" or "torch".
         device: "cpu", or for "torch" also "cuda".
-        threads: of the processor, 1 or more.
+        threads: from 1 to the processors that this process may use.
 
     Returns:
         The runtime.
 
     Raises:
-        InputError: there is no such runtime or device.
+        InputError: there is no such runtime or device, or `threads` is out of its range.
 
     Example:
-        >>> runtime_of("torch", threads=2)
-        EagerTorch(device='cpu', threads=2)
+        >>> runtime_of("torch", threads=1)
+        EagerTorch(device='cpu', threads=1)
     """
     if runtime not in _RUNTIMES:
         raise InputError(f"runtime={runtime}: no such runtime; known: {', '.join(_RUNTIMES)}")
@@ -221,5 +229,7 @@ def _versions(threads: int, device: str) -> dict[str, str]:
 
 
 def _check_threads(threads: int) -> None:
-    if threads < 1:
-        raise InputError(f"threads={threads}: needs 1 or more")
+    most = processors()
+    if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= most:
+        allowed = "1, the only processor" if most == 1 else f"a whole number from 1 to {most}, the processors"
+        raise InputError(f"threads={str(threads)[:40]}: needs {allowed} that can be used here")

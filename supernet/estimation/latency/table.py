@@ -17,18 +17,22 @@ place of `key`.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from supernet.estimation.forms import Cost, Form, form_of
 from supernet.estimation.latency.calibration import Line
 from supernet.estimation.latency.timing import Latency
 from supernet.estimation.parts import Recorded, Variant
+from supernet.estimation.programmes import Programme
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import write_whole
-from supernet.runtime.text import csv_lines
+from supernet.runtime.text import csv_lines, printable
 from supernet.space.architecture import Architecture
 
 FORMAT, VERSION = "supernet.latency", 1
@@ -102,11 +106,25 @@ class LatencyTable:
             Milliseconds of a network.
 
         Raises:
-            InputError: the table lacks a part, or is of another space.
+            InputError: the table lacks a part, is of another space, or says that the cheapest network takes no time.
         """
         self.check(recorded)
-        made = form_of(recorded, self.milliseconds)
-        return made.changed(constant=self.head.line.constant, factor=1.0)
+        made = self._form(recorded)
+        if not (least := _least(made, recorded)) > 0:
+            constant = self.head.line.constant
+            way = f"correct the constant {constant:.4g} of its line, or " if constant < 0 else ""
+            raise InputError(
+                f"{self.origin}: says that the cheapest network of {recorded.space} takes {least:.4g} ms, and each "
+                f"takes more than 0; {way}measure it anew with supernet-latency"
+            )
+        return made
+
+    def least(self, recorded: Recorded) -> float:
+        """Milliseconds of the cheapest network, or where that is seen at once a number above 0 below which none is."""
+        return _least(self._form(recorded), recorded)
+
+    def _form(self, recorded: Recorded) -> Form:
+        return form_of(recorded, self.milliseconds).changed(constant=self.head.line.constant, factor=1.0)
 
     def milliseconds(self, variant: Variant) -> float:
         """What a part adds to the latency of a network."""
@@ -120,7 +138,11 @@ class LatencyTable:
             return
         if len(missing) == len(recorded.variants):
             theirs = self.head.space.get("name")
-            of = f"is of {theirs}" if theirs and theirs != recorded.space else "is of other sizes or of another space"
+            of = (
+                f"is of {printable(theirs)[:60]}"
+                if theirs and theirs != recorded.space
+                else "is of other sizes or of another space"
+            )
             raise InputError(
                 f"{self.origin}: {of} and knows none of the {len(missing)} parts of {recorded.space} for images of "
                 f"{'x'.join(map(str, recorded.shape))}; make one with supernet-latency"
@@ -157,6 +179,9 @@ class LatencyTable:
 
         Args:
             path: of the file.
+
+        Raises:
+            OSError: the file cannot be written. An older one stays as it was.
         """
         write_whole(Path(path), self.text())
 
@@ -184,6 +209,21 @@ class KnownLatencies:
                 f"{self.origin}: has no row of {json.dumps(dict(architecture.choices))[:200]}; add it, or use a table "
                 "of parts"
             ) from None
+
+
+def _least(form: Form, recorded: Recorded) -> float:
+    """What the cheapest network costs, or a number above 0 below which none is; NaN where a value is not finite."""
+    values = [term.values for term in form.terms]
+    if not (math.isfinite(form.base) and all(np.isfinite(each).all() for each in values)):
+        return math.nan
+    if all((each >= 0).all() for each in values):  # so no network is below what always counts
+        bound = form.base + sum(float(t.values.min()) for t in form.terms if not t.when)
+        if bound > 0:
+            return bound
+    programme = Programme(recorded.space, recorded.decisions)
+    found = programme.solved(programme.total(form))
+    assert found is not None, "a space has an architecture"
+    return form.of(found)
 
 
 def cost_of(table: LatencyTable | KnownLatencies, recorded: Recorded) -> Form | Cost:

@@ -6,8 +6,12 @@ import pytest
 from clockwork import Clock, Clockwork, watch
 from torch import nn
 
+from supernet.estimation.latency import building
 from supernet.estimation.latency.building import Builder, Measurement
+from supernet.estimation.latency.calibration import Line
 from supernet.estimation.latency.reading import read_latencies
+from supernet.estimation.latency.table import Row
+from supernet.estimation.latency.timing import Latency
 from supernet.estimation.parts import record
 from supernet.runtime.errors import InputError
 from supernet.space.mobile import Mobile
@@ -110,10 +114,40 @@ def test_without_networks_milliseconds_are_plain_sums():
     assert (line.constant, line.factor, line.megabyte) == (0.0, 1.0, 0.0)
 
 
-def test_a_small_space_gives_the_networks_that_it_has():
+def test_a_small_space_gives_the_networks_that_it_has_and_says_so(caplog):
     clock = Clock()
     small = dataclasses.replace(builder(clock), space=NasBench201(channels=4, cells=1, stages=1, nodes=1))
-    assert len(small.build().networks) == 5  # its five cells
+    built = small.build()
+    assert len(built.networks) == 5  # its five cells
+    assert built.table.head.calibration["fitted on"] == 5
+    [line] = [entry.getMessage() for entry in caplog.records]
+    assert line == (
+        "networks=8, held_out=5: only 5 different networks of nasbench201 were found; 5 calibrate the table and 0 "
+        "check it"
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_as_many_networks_as_are_asked_for(seed, caplog):
+    space = Mobile((Stage((8, 12), depths=(1, 2), kernels=(3, 5), expansions=(3, 6)),), stem=8, head=16)
+    made = dataclasses.replace(builder(Clock(), networks=30, held_out=8, rounds=5, seed=seed), space=space)
+    drawn, fitted = made._draw(record(space, SHAPE, 10))  # of forty that there are, ten of them spread
+    assert (len(drawn), len(set(drawn)), fitted) == (38, 38, 30)
+    assert not caplog.records
+
+
+def test_a_line_that_gives_the_cheapest_network_no_time_goes_through_the_origin(monkeypatch):
+    monkeypatch.setattr(building, "fit", lambda *_: Line(constant=-100.0))
+    built = builder(Clock()).build()
+    assert built.table.head.line.constant == 0.0
+    assert built.table.head.line.factor > 1.0
+    assert built.table.form(record(SPACE, SHAPE, 10)).base > 0
+
+
+def test_parts_too_short_to_be_measured_make_no_table(monkeypatch):
+    monkeypatch.setattr(building, "_row", lambda *_: Row(Latency(0.0, 0.0, 0.0, 0.0, 6)))
+    with pytest.raises(InputError, match=r"nasbench201: the parts of its cheapest network take no time .* 3x8x8"):
+        builder(Clock(), networks=0, held_out=0).build()
 
 
 def test_networks_get_images_of_the_resolution_that_they_chose():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from supernet.estimation.latency.calibration import accuracy, fit
+from supernet.estimation.latency.calibration import Line, accuracy, fit, through_origin
 from supernet.runtime.errors import InputError
 
 DRAW = np.random.default_rng(5)
@@ -36,6 +36,34 @@ def test_relative_errors_are_made_small():
 
     best = squares(line.constant, line.factor)
     assert all(squares(line.constant + a, line.factor + b) > best for a, b in steps)
+
+
+def test_a_line_that_falls_goes_through_the_origin():
+    sums, measured = [1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]
+    line = fit(sums, [1.0, 1.0, 2.0, 2.0], measured)
+    ratios = np.array(sums) / np.array(measured)
+    assert (line.constant, line.megabyte) == (0.0, 0.0)
+    assert line.factor == pytest.approx(ratios.sum() / (ratios**2).sum())
+    assert line == through_origin(sums, measured)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "says"),
+    [
+        ({"factor": 0.0}, "factor=0.0: needs a number above 0"),
+        ({"factor": -1.0}, "factor=-1.0"),
+        ({"factor": float("nan")}, "factor=nan"),
+        ({"factor": 1e9}, "and below 1e"),
+        ({"constant": 1e308}, r"constant=1e\+308: needs a number above -1e\+09 and below 1e\+09"),
+        ({"constant": float("-inf")}, "constant=-inf"),
+        ({"megabyte": -0.1}, "megabyte=-0.1: needs a number of 0 or more"),
+        ({"megabyte": 10**400}, "megabyte=10{39}: needs"),
+    ],
+)
+def test_numbers_that_no_line_has(numbers, says):
+    assert Line(constant=-0.5).factor == 1.0
+    with pytest.raises(InputError, match=says):
+        Line(**numbers)
 
 
 @pytest.mark.parametrize(

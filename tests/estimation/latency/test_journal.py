@@ -1,6 +1,9 @@
 """A measurement that was stopped goes on from its journal, and from no other."""
 
+import errno
 import json
+import os
+from dataclasses import replace
 
 import pytest
 
@@ -55,6 +58,7 @@ def test_a_line_that_was_cut_off_is_measured_again(path):
         '[["0", 1, 1]]',
         "[[0, NaN, 1.0]]",
         "[[0, -1, 1.0]]",
+        f"[[0, {10**400}, 1.0]]",
         "{}x",
         "7",
     ],
@@ -63,6 +67,40 @@ def test_damage_is_one_line(path, line):
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(InputError, match="line 5 is damaged"):
         Journal(path, ABOUT).visits()
+
+
+@pytest.mark.parametrize("kept", [0, 1, 20])
+def test_a_file_without_a_whole_first_line_is_begun_anew(path, kept):
+    text = path.read_text()
+    path.write_text(text[:kept])
+    journal = Journal(path, ABOUT)
+    assert journal.visits() == []
+    for each in ROUNDS:
+        journal.add(each)
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("line", ["[]", "[[1, 1.5, 2.0]]", "[[1, 1.5, 2.0], [1, 0.5, 2.25]]"])
+def test_a_round_that_is_not_whole_is_measured_again(path, line):
+    first, *rounds = path.read_text().splitlines()
+    path.write_text("\n".join([first, rounds[0], line, rounds[2]]) + "\n")
+    journal = Journal(path, ABOUT)
+    whole = [[replace(visit, round=number) for visit in ROUNDS[place]] for number, place in enumerate([0, 2])]
+    assert journal.visits() == whole
+    journal.add(ROUNDS[1])
+    assert [len(each) for each in journal.visits()] == [2, 2, 2]
+
+
+def test_the_first_line_is_written_with_a_whole_round_or_not_at_all(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "x.rounds"
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            Journal(path, ABOUT).add(ROUNDS[0])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_kept_without_a_file():

@@ -21,6 +21,14 @@ def test_a_process_is_kept_on_the_last_processors_and_freed_again(monkeypatch):
     assert len(asked) == 2
 
 
+def test_processors_are_those_that_this_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2, 3}, raising=False)
+    assert machine.processors() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert machine.processors() == 1
+
+
 def test_where_nothing_can_be_asked_all_is_unknown(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "_CPU", tmp_path)
     monkeypatch.setattr(machine, "_cpuinfo", dict)

@@ -35,6 +35,13 @@ def test_all_networks_of_a_small_space_are_found_once():
     assert len(random_networks(RECORDED, 1000, draws(1))) == 40
 
 
+def test_the_last_networks_of_a_space_are_found_besides_others():
+    for seed in range(5):
+        found = random_networks(RECORDED, 3, draws(seed), without=ALL[3:])
+        assert set(found) == set(ALL[:3])
+    assert random_networks(RECORDED, 3, draws(), without=ALL) == []
+
+
 def test_both_ends_are_in_and_what_is_between_is_spread():
     counts = sorted(map(count, ALL))
     found = spread_networks(RECORDED, 8, draws())

@@ -97,6 +97,60 @@ def test_a_persons_own_rows(write):
     assert form.of(cell) == sum(list(RECORDED.variants).index(key) for key in keys)
 
 
+def test_blanks_around_keys_do_not_count(write):
+    rows = "\n".join(f'" {key}  ", 1.5 ' for key in RECORDED.variants)
+    table = read_latencies(write(f" key ,milliseconds, low\n{rows}\n".replace(" \n", " , \n")))
+    assert set(table.rows) == set(RECORDED.variants)
+    assert table.rows[next(iter(ROWS))].latency.low == 1.5
+
+
+@pytest.mark.parametrize(
+    ("constant", "says"),
+    [
+        (-0.001, ""),
+        (-5.0, r"cheapest network of nasbench201 takes -3.5 ms.*correct the constant -5 of its line"),
+        (-1.5, "takes 0 ms, and each takes more than 0"),
+    ],
+)
+def test_the_cheapest_network_has_to_take_time(constant, says):
+    rows = {key: Row(Latency(0.0 if key.startswith("Zero") else 0.5, 0, 0, 0, 1)) for key in RECORDED.variants}
+    assert LatencyTable("mine", rows).least(RECORDED) == 1.5  # three parts are in each network
+    table = LatencyTable("latency=t.csv", rows, Head(line=Line(constant)))
+    if not says:
+        assert table.form(RECORDED).base > 0
+        return
+    with pytest.raises(InputError, match=says) as told:
+        cost_of(table, RECORDED)
+    assert str(told.value).startswith("latency=t.csv: ")
+    assert "\n" not in str(told.value)
+
+
+def test_the_least_is_that_of_the_cheapest_of_all():
+    line = Line(-100.0, 1.5, 0.125)
+    table = LatencyTable("mine", ROWS, Head(line=line))
+    operations = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+    form = TABLE.form(RECORDED)
+    cheapest = min(form.of(from_string(f"|{each}~0|")) for each in operations)
+    assert table.least(RECORDED) == pytest.approx(cheapest - 0.25 - 100)
+    assert 0 < TABLE.least(RECORDED) <= cheapest
+
+
+def test_parts_that_take_nothing_or_no_number_are_refused():
+    zeros = {key: Row(Latency(0.0, 0, 0, 0, 1)) for key in RECORDED.variants}
+    with pytest.raises(InputError, match="takes 0 ms, and each takes more than 0; measure it anew"):
+        LatencyTable("mine", zeros).form(RECORDED)
+    with pytest.raises(InputError, match="takes nan ms"):
+        LatencyTable("mine", {**zeros, next(iter(zeros)): Row(Latency(float("inf"), 0, 0, 0, 1))}).form(RECORDED)
+
+
+def test_a_drift_without_bounds_is_a_short_line(tmp_path, caplog):
+    for drift in (1e308, 10**400):
+        head = dataclasses.replace(HEAD, runtime={}, measurement={"drift": drift})
+        dataclasses.replace(TABLE, head=head).save(tmp_path / "t.csv")
+        [line] = warnings_of(caplog, tmp_path / "t.csv")
+        assert line.endswith("speed drifted by 1000000 %")
+
+
 def test_a_persons_own_mobile_networks_in_one_line_each(write):
     path = write("arch,milliseconds\nstage1/depth=2 stage1/1/kernel=3,1.5\n")
     network = Architecture("mobile", {"stage1/1/kernel": ("3",), "stage1/depth": ("2",)})
@@ -143,9 +197,14 @@ GOOD = TABLE.text()
         ("cell,ms\na,1\n", "has no column 'key' or 'architecture'; its columns: cell, ms"),
         ("key,ms\na,1\n", "has no column 'median' or 'milliseconds'"),
         ("key,median\na,1\nb\n", "row 2 has 1 fields"),
-        ("key,median\na,1\na,2\n", "'a' is there twice"),
-        ("key,median\na,-1\n", "is no number of 0 or more"),
-        ("key,median\na,nan\n", "is no number of 0 or more"),
+        ("key,median\na,1\na ,2\n", r"row 2 \('a'\) is there twice"),
+        ("key,median\nb,1\na,-1\n", r"row 2 \('a'\): median='-1' is no number of 0 or more"),
+        ("key,median\na,nan\n", r"row 1 \('a'\): median='nan' is no number of 0 or more"),
+        ("key,median,low\na,1,x\n", r"row 1 \('a'\): low='x' is no number"),
+        ("key,median\nb,1\n ,2\n", "row 2 has no key"),
+        ("key,median\na,0\nb,0.0\n", "all of its 2 parts take 0 milliseconds"),
+        ("arch,median\n|none~0|,-1\n", r"row 1 \('\|none~0\|'\): median='-1' is no number"),
+        ("arch,median\n|none~0|,0\n", "median=0; a network takes more than 0"),
         ("key,median\na,1e99\n", "is no number of 0 or more"),
         ("key,median\na,\n", "has no median"),
         ("key,key,median\na,b,1\n", "has two columns 'key'"),
@@ -159,6 +218,11 @@ GOOD = TABLE.text()
         (GOOD.replace('"constant": 0.25', '"constant": "x"'), "line is damaged"),
         (GOOD.replace('"constant": 0.25', '"constant": NaN'), "line is damaged"),
         (GOOD.replace('"constant"', '"const"'), "line is damaged"),
+        (GOOD.replace('"constant": 0.25', '"constant": 1e308'), "line is damaged: constant=1e.308: needs"),
+        (GOOD.replace('"constant": 0.25', f'"constant": {10**400}'), "line is damaged: constant=10{39}: needs"),
+        (GOOD.replace('"factor": 1.5', '"factor": -1.5'), "line is damaged: factor=-1.5: needs a number above 0"),
+        (GOOD.replace('"factor": 1.5', '"factor": 0'), "line is damaged: factor=0: needs a number above 0"),
+        (GOOD.replace('"megabyte": 0.125}}', '"megabyte": 0.125}'), "its head is damaged; no JSON object"),
         (GOOD.replace('{"machine": {"processor": "A", "flags": "avx2"}}', '{"machine": 7}'), "machine in its head"),
     ],
 )
