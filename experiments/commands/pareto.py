@@ -26,7 +26,7 @@ from supernet.runtime.files import disk_fault
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.reading import is_folder
 
-from ..console import command
+from ..console import Parser, command
 from ..pareto.asking import SCORES, Words, ask
 
 
@@ -53,11 +53,11 @@ def main() -> None:
 
 
 def _words(given: list[str]) -> Words:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="supernet-pareto", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path, help="the folder of a finished run")
-    parser.add_argument("settings", nargs="*", help="of the machine, such as runtime.device=cpu")
+    parser.add_argument("settings", nargs="*", default=[], help="of the machine, such as runtime.device=cpu")
     parser.add_argument("--cost", help="macs, latency, parameters, memory or bytes (default: latency with a table)")
     parser.add_argument("--latency", type=Path, metavar="FILE", help="a table of measured times")
     parser.add_argument("--at-most", type=float, metavar="X", help="write the best network that costs no more")
