@@ -49,9 +49,7 @@ _MOST = 2_000  # networks; the smallest takes a second to train
 
 def main() -> None:
     """Runs the command: trains what is missing and writes the table."""
-    parser = Parser(
-        prog="python -m supernet.experiments.commands.enumerate_micro", description=__doc__
-    )
+    parser = Parser(prog="python -m supernet.experiments.commands.enumerate_micro", description=__doc__)
     parser.add_argument("output", type=Path, help="the table; single runs go to OUTPUT.runs beside it")
     parser.add_argument("--space", default="micro", help="as in `supernet space=...`")
     parser.add_argument("--seeds", type=int, default=3)

@@ -28,8 +28,9 @@ from ..exporting import Candidate, Row, Trained, compared, judgement, trained
 
 _EPILOG = """\
 The file takes pixels, floats from 0 to 255, (number, channels, height, width), and gives probabilities; it has the
-names of the classes in its metadata. An older export is replaced, and no other file. supernet-predict model.onnx image.png runs it. A run knows its images; a file is
-told: supernet-export model.safetensors data=npz data.path=FILE --int8"""
+names of the classes in its metadata. An older export is replaced, and no other file. supernet-predict model.onnx
+image.png runs it. A run knows its images; a file is told: supernet-export model.safetensors data=npz data.path=FILE
+--int8"""
 _TYPED = (  # what the library says of its parameters -> what a person types
     (r"^path=", "--output "),
     (r"\bactivations=", "--activations "),
