@@ -68,7 +68,7 @@ def prepared(given: Sequence[str]) -> list[str]:
     resumed = any(word.startswith("resume=") for word in plain)  # of another run's settings: `resume` checks them
     elsewhere = any(word.partition("=")[0] in _ELSEWHERE for word in made) or "hydra.searchpath" in " ".join(plain)
     if not resumed and not elsewhere:
-        _check_names(plain, tuple(folders))
+        check_names(plain, tuple(folders))
     return made
 
 
@@ -190,7 +190,11 @@ def _check_flag(word: str) -> None:
     )
 
 
-def _check_names(words: Sequence[str], folders: tuple[Path, ...]) -> None:
+def check_names(words: Sequence[str], folders: tuple[Path, ...]) -> None:
+    """Raises InputError where a word names no setting, or gives one value to settings that have names of their own.
+
+    `folders`: those given with --config-dir.
+    """
     composed: Mapping[str, Any] | None = None
     for word in words:
         name = word.partition("=")[0]
@@ -203,10 +207,30 @@ def _check_names(words: Sequence[str], folders: tuple[Path, ...]) -> None:
         if parts[0] not in _SETTINGS and key.startswith(f"{parts[0]}."):
             sets = f"supernet --cfg job shows those that {parts[0]}=NAME sets"
             raise InputError(f"{word}: {parts[0]} has no settings of its own; {sets}")
+        if key not in GROUPS:
+            check_mapping(word, key, settings_of("config").get(key))
         if name.startswith("+") or "." not in key or parts[0] == "operations" or _surely(key, words, folders):
             continue
         composed = composed or _composed(words, folders)
         _check_key(word, key, composed, folders)
+
+
+@cache
+def settings_of(name: str) -> dict[str, Any]:
+    """What a yaml file of the package says by itself, such as conf/explore.yaml."""
+    known = yaml.safe_load(files("supernet.conf").joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
+    assert isinstance(known, dict)
+    return known
+
+
+def check_mapping(word: str, key: str, known: Any) -> None:
+    """Raises InputError where a word gives one value to settings that have names. `known`: what stands at its key."""
+    override = parse(word)
+    if not isinstance(known, dict) or override is None or word.startswith("~") or override.is_sweep_override():
+        return
+    if not isinstance(override.value(), dict):
+        names = f"such as {' or '.join(f'{key}.{name}' for name in list(known)[:2])}" if known else f"as {key}.NAME=..."
+        raise InputError(f"{word}: has settings with names, and no value of its own; give one of those, {names}")
 
 
 def _check_key(word: str, key: str, composed: Mapping[str, Any], folders: tuple[Path, ...]) -> None:

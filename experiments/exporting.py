@@ -106,6 +106,8 @@ def _composed(words: Sequence[str], folders: Sequence[Path]) -> dict[str, Any]:
         if not equals or key.split(".")[0] not in _OWN:
             raise InputError(f"{word}: a file takes the settings {', '.join(_OWN)}, written key=value; see --help")
     given = [command_line.readable(word) for word in words]
+    command_line.check_names(given, tuple(folders))
+    command_line.check_options(given, folders)
     try:
         with initialize_config_module("supernet.conf", version_base="1.3"):
             return plain(compose("config", overrides=[*given, *search_path(folders)]))

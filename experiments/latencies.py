@@ -18,7 +18,7 @@ from supernet.estimation.parts import Recorded
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_file
 
-from .console import complain
+from .console import complain, warnings_are_printed
 
 LATENCY = "latency"
 
@@ -66,6 +66,7 @@ def latencies_of(path: Path) -> Latencies:
 def _read(path: Path, stamp: int) -> LatencyTable | KnownLatencies:
     """The table of a file as it was at that time. Where warnings go to a file alone, they are printed, too."""
     table = read_latencies(path)
-    if isinstance(table, LatencyTable) and logging.root.handlers and (odd := oddities(table, fingerprint())):
+    unseen = bool(logging.root.handlers) and not warnings_are_printed()
+    if isinstance(table, LatencyTable) and unseen and (odd := oddities(table, fingerprint())):
         complain(odd)
     return table

@@ -9,7 +9,6 @@ A row's training is exactly what `supernet experiment=micro space=SPACE genotype
 
 from __future__ import annotations
 
-import argparse
 import csv
 import math
 import statistics
@@ -37,6 +36,7 @@ from supernet.space.survey import candidates_of, decisions_of
 from supernet.space.texts import to_text
 from supernet.training.evaluation import evaluate
 
+from ..console import Parser
 from ..job import Job, prepare
 from ..records.environment import environment
 from ..retraining import train_one
@@ -49,15 +49,13 @@ _MOST = 2_000  # networks; the smallest takes a second to train
 
 def main() -> None:
     """Runs the command: trains what is missing and writes the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m supernet.experiments.commands.enumerate_micro", description=__doc__
-    )
+    parser = Parser(prog="python -m supernet.experiments.commands.enumerate_micro", description=__doc__)
     parser.add_argument("output", type=Path, help="the table; single runs go to OUTPUT.runs beside it")
     parser.add_argument("--space", default="micro", help="as in `supernet space=...`")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=math.inf, help="after which it stops, to go on another time")
-    given = parser.parse_args()
     try:
+        given = parser.parse_args()
         if given.seeds < 2:
             raise InputError(f"--seeds {given.seeds}: a spread needs two or more")
         jobs = [job_of(seed, given.space) for seed in range(given.seeds)]

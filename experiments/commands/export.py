@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,13 +23,22 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder
 from supernet.runtime.text import printable
 
-from ..console import command, say
+from ..console import Parser, command, say
 from ..exporting import Candidate, Row, Trained, compared, judgement, trained
 
 _EPILOG = """\
 The file takes pixels, floats from 0 to 255, (number, channels, height, width), and gives probabilities; it has the
-names of the classes in its metadata. supernet-predict model.onnx image.png runs it. A run knows its images; a file is
-told: supernet-export model.safetensors data=npz data.path=FILE --int8"""
+names of the classes in its metadata. An older export is replaced, and no other file. supernet-predict model.onnx
+image.png runs it. A run knows its images; a file is told: supernet-export model.safetensors data=npz data.path=FILE
+--int8"""
+_TYPED = (  # what the library says of its parameters -> what a person types
+    (r"^path=", "--output "),
+    (r"\bactivations=", "--activations "),
+    (r"\bint8=True\b", "--int8"),
+    (r"\bformat='?(\w+)'?", r"--format \1"),
+    (r"\bdownload=True, or digits\(\)", "data.download=true, or data=digits"),
+    (r"; give another name$", "; --output FILE gives another name"),
+)
 
 
 @command("supernet-export")
@@ -35,13 +46,17 @@ def main() -> None:
     """Runs the command `supernet-export`."""
     given = _parser().parse_intermixed_args()
     place = Path(given.model)
-    known = trained(place, given.settings, [Path(folder) for folder in given.config_dir])
-    if given.int8 and known.data is None:
-        raise InputError(f"--int8: needs training images: {known.without}")
-    path = Path(given.output) if given.output else _usual(known, given.format, given.int8)
-    written = export(
-        known.model, path, format=given.format, int8=given.int8, activations=given.activations, data=known.data
-    )
+    for folder in given.config_dir:
+        if not is_folder(folder):
+            raise InputError(f"--config-dir {folder}: no such folder")
+    with _as_typed():
+        known = trained(place, given.settings, [Path(folder) for folder in given.config_dir])
+        if given.int8 and known.data is None:
+            raise InputError(f"--int8: needs training images: {known.without}")
+        path = _usual(known, given.format, given.int8) if given.output is None else Path(given.output)
+        written = export(
+            known.model, path, format=given.format, int8=given.int8, activations=given.activations, data=known.data
+        )
     rows = _rows(known, written, place / NAME if is_folder(place) else place)
     if given.json:
         print(json.dumps({**asdict(written), "path": str(written.path), "models": [asdict(row) for row in rows]}))
@@ -49,8 +64,23 @@ def main() -> None:
     _show(known, written, rows)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+@contextmanager
+def _as_typed() -> Iterator[None]:
+    """Within it mistakes name what a person types, and not the parameters of the library."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(_in_words_of_the_command(str(error))) from None
+
+
+def _in_words_of_the_command(message: str) -> str:
+    for said, typed in _TYPED:
+        message = re.sub(said, typed, message)
+    return message
+
+
+def _parser() -> Parser:
+    parser = Parser(
         prog="supernet-export",
         description="Writes a trained network as one file for another runtime, and compares it with the original.",
         epilog=_EPILOG,
@@ -60,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "settings",
         nargs="*",
+        default=[],
         metavar="key=value",
         help="of a file: its images, such as data=digits; of a run: recorded settings that only a person may vouch for",
     )
@@ -122,7 +153,7 @@ def _show(known: Trained, written: Exported, rows: Sequence[Row]) -> None:
     agreement = f"a probability differs by {written.difference:.1e} at most, and {written.same:.1%} are the same class"
     say(f"Beside the original's answers to {written.compared} images {agreement}.", console)
     if known.data is None:
-        say(f"No accuracy: {known.without}", console)
+        say(f"No accuracy: {_in_words_of_the_command(known.without)}", console)
     if written.precision == "int8":
         say(f"Activations are {written.activations}. {judgement(rows[1], rows[2])}.", console)
 

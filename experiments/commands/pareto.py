@@ -1,10 +1,11 @@
 """supernet-pareto: which networks does a trained supernet offer, and which one keeps a limit?
 
-    supernet-pareto RUN                                    the front of accuracy against multiply-adds
+    supernet-pareto RUN                                    the front of accuracy against milliseconds, where the run
+                                                           has a table of them, else against multiply-adds
     supernet-pareto RUN --cost memory --evaluations 1000   against another cost; more evaluations go on
     supernet-pareto RUN --latency latency.csv              against milliseconds, by a table of supernet-latency
     supernet-pareto RUN --latency latency.csv --at-most 3  and the best network that takes 3 ms or less, measured
-    supernet-pareto RUN --at-most 2e6 --weights            with its weights: a model file that is ready for use
+    supernet-pareto RUN --cost macs --at-most 2e6 --weights  with its weights: a model file that is ready for use
 
 It trains nothing. RUN is a finished run with its checkpoint. NSGA-II proposes architectures, the supernet judges them
 on the half of the training images that it did not learn from. To RUN/pareto/COST (or --output) go front.csv, front.svg
@@ -26,7 +27,7 @@ from supernet.runtime.files import disk_fault
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.reading import is_folder
 
-from ..console import command
+from ..console import Parser, command
 from ..pareto.asking import SCORES, Words, ask
 
 
@@ -53,14 +54,16 @@ def main() -> None:
 
 
 def _words(given: list[str]) -> Words:
-    parser = argparse.ArgumentParser(
-        prog="supernet-pareto", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="supernet-pareto", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the folder of a finished run")
-    parser.add_argument("settings", nargs="*", help="of the machine, such as runtime.device=cpu")
-    parser.add_argument("--cost", help="macs, latency, parameters, memory or bytes (default: latency with a table)")
-    parser.add_argument("--latency", type=Path, metavar="FILE", help="a table of measured times")
-    parser.add_argument("--at-most", type=float, metavar="X", help="write the best network that costs no more")
+    parser.add_argument("settings", nargs="*", default=[], help="of the machine, such as runtime.device=cpu")
+    parser.add_argument(
+        "--cost", help="macs, latency, parameters, memory or bytes (default: latency with a table, else macs)"
+    )
+    parser.add_argument("--latency", type=Path, metavar="FILE", help="a table of measured times, in place of the run's")
+    parser.add_argument(
+        "--at-most", type=float, metavar="X", help="write the best network that costs no more, in the unit of --cost"
+    )
     parser.add_argument("--weights", action="store_true", help="with its weights, taken from the supernet")
     parser.add_argument("--score", choices=SCORES, default=SCORES[0], help="how the supernet judges")
     parser.add_argument("--evaluations", type=int, default=500, metavar="N", help="at most (default 500)")

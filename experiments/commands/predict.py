@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 
 from rich.console import Console
@@ -13,13 +12,13 @@ from supernet.deployment.loading import load
 from supernet.deployment.results import labelled
 from supernet.runtime.text import printable
 
-from ..console import command
+from ..console import Parser, command
 
 
 @command("supernet-predict")
 def main() -> None:
     """Runs the command `supernet-predict`."""
-    parser = argparse.ArgumentParser(prog="supernet-predict", description="Class probabilities of images.")
+    parser = Parser(prog="supernet-predict", description="Class probabilities of images.")
     parser.add_argument("model", help="a run directory, its model.safetensors, or a model.onnx")
     parser.add_argument("images", nargs="+", help="image files, and folders: all images in and below them")
     parser.add_argument(

@@ -30,14 +30,14 @@ from supernet.space.mobile import Mobile
 from supernet.space.nasbench201 import NasBench201
 from supernet.space.published_mobile import MOBILE
 
-from ..console import command
+from ..console import Parser, command
 from ..records.summary import SUMMARY
 
 
 @command("supernet-show")
 def main() -> None:
     """Runs the command `supernet-show`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="supernet-show",
         description="Parameters, multiply-adds and pictures of a genotype.",
         epilog=f"Published names: {', '.join(NAMES)}",

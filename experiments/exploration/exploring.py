@@ -25,10 +25,11 @@ from supernet.search.strategy import Strategy
 from ..console import say
 from ..conversion import leaves
 from ..instantiate import UNFIT, build, named
+from ..latencies import LATENCY
 from ..limits import limits_of
 from ..records.provenance import short_hash
 from ..sizes import with_image_size
-from .finished_run import material_of
+from .finished_run import Times, material_of
 from .lines import OWN, Line
 from .material import Material
 from .picks_file import PicksFile
@@ -77,7 +78,9 @@ def _plan(asked: Asked, interruption: Interruption) -> Plan:
     if asked.run is None:
         material = _of_a_space(asked)
     else:
-        material = material_of(asked.run, asked.for_the_run, asked.folders, settings, interruption)
+        timed = any(objective.removeprefix("-") == LATENCY for objective in objectives)
+        times = Times(timed, False, f"costs.{LATENCY}=FILE gives another one")
+        material = material_of(asked.run, asked.for_the_run, asked.folders, settings, interruption, times)
         if asked.table:
             material = replace(material, table=_table(settings, ()))
     truth = None

@@ -38,6 +38,7 @@ _PLAIN = (
 )  # settings of conf/explore.yaml
 _OF_THE_RUN = ("runtime",)  # of which a run that is explored may have others than it began with
 _OWN = ("output", "seed")
+_NAMED = ("budget", "limits", "costs")  # settings that have names
 _FOLDER = ("--config-dir", "-cd")
 _MOST_SEEDS = 100_000
 
@@ -181,12 +182,29 @@ def _composed(
     settings: list[str] = []
     for word in words:
         settings += _addressed(command_line.readable(word), options, folders)
+        _check_name(settings[-1])
     try:
         with initialize_config_module("supernet.conf", version_base="1.3"):
             composed = compose("explore", overrides=[*groups, *settings, *search_path(folders)])
-            return {"space": None, **plain(composed)}
+            made = {"space": None, **plain(composed)}
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(command_line.told(error)) from None
+    if not isinstance(made["objectives"], list):
+        raise InputError(f"objectives={made['objectives']}: needs a list, such as objectives=[accuracy,-parameters]")
+    return made
+
+
+def _check_name(word: str) -> None:
+    """Refuses a limit, a cost or a budget of another name, and one value for all of them."""
+    key = word.lstrip("+~").partition("=")[0]
+    root, dot, rest = key.partition(".")
+    if root not in _NAMED:
+        return
+    known = command_line.settings_of("explore")[root]
+    command_line.check_mapping(word, key, None if dot else known)
+    if dot and not word.startswith("+") and rest.split(".")[0] not in known:
+        own = "" if root == "budget" else f"; +{key}=... is for a cost of your own"
+        raise InputError(f"{word}: no such setting; known: {', '.join(f'{root}.{name}' for name in known)}{own}")
 
 
 def _addressed(word: str, options: Mapping[str, Sequence[str]], folders: tuple[Path, ...]) -> list[str]:

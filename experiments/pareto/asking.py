@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,20 @@ from supernet.runtime.report import RunReport
 from supernet.runtime.run import Run
 from supernet.search.black_box.fronts import Front, ask_front
 
-from ..exploration.finished_run import material_of
+from ..console import say
+from ..exploration.finished_run import Times, material_of
 from ..exploration.material import Material
 from ..instantiate import named
 from ..latencies import LATENCY, latencies_of
 from ..records.provenance import short_hash
 from .choosing import check_wanted, chosen
+from .settings import FRONT, SEARCH, front_there, say_what_is_replaced
+from .units import in_words, unit_in_words
 from .writing import Asked, write
 
 SCORES = ("supernet", "recalibrated")
 _FOLDER, _USUAL = "pareto", "macs"
-_FILES = ("front.csv", "front.svg")
+_FILES = (FRONT, "front.svg")
 
 
 @dataclass(frozen=True)
@@ -70,21 +73,40 @@ def ask(words: Words, interruption: Interruption) -> None:
     console = Console()
     table = None if words.latency is None else str(_readable(words.latency))
     given = {"limits": {}, "costs": {LATENCY: table}}
-    material = material_of(words.run, words.settings, words.folders, given, interruption)
+    needed = words.cost in (None, LATENCY)
+    way_out = f"--latency FILE gives another one{f', and --cost {_USUAL} needs none' if needed else ''}"
+    times = Times(needed, True, way_out)
+    material = material_of(words.run, words.settings, words.folders, given, interruption, times)
     costs, cost = material.limits.costs, _cost(words, material)
     output = words.output or words.run / _FOLDER / cost
     _check_output(output)
-    path = table or material.job_for("supernet-pareto").settings["costs"].get(LATENCY)
+    path = material.job_for("supernet-pareto").settings["costs"].get(LATENCY)
     latencies = latencies_of(Path(path)) if isinstance(path, str) else None
-    asked = Asked(words.run, material, costs, cost, words.score, words.seed, output, latencies)
+    asked = Asked(words.run, material, costs, cost, output, latencies)
+    asked = replace(asked, settings=_settings(words, asked))
     if words.at_most is not None:
         check_wanted(asked, words.at_most, words.weights)
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output {output}: cannot be made ({error.strerror}); give another folder") from None
     with locked(output):
+        say_what_is_replaced(output / FRONT, front_there(output), asked.settings, console)
         front = _front(words, asked, interruption, console)
         write(asked, front, words.at_most, console)
         if words.at_most is not None:
+            _say_whether_it_restricts(front, words.at_most, console)
             chosen(asked, front, words.at_most, words.weights, console)
+
+
+def _say_whether_it_restricts(front: Front, limit: float, console: Console) -> None:
+    dearest = front.points[-1].cost
+    if limit > dearest:
+        say(
+            f"supernet-pareto: --at-most {limit:,.12g}, read as {unit_in_words(front.cost)}, restricts nothing: the "
+            f"costliest network of the front has {in_words(front.cost, dearest)}; --cost NAME reads it as another cost",
+            console,
+        )
 
 
 def _readable(latency: Path) -> Path:
@@ -159,9 +181,22 @@ def _hash_of(words: Words, asked: Asked) -> str:
     hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in checkpoints]
     known: dict[str, Any] = {"run": dict(job.template.fingerprint), "checkpoints": hashes}
     known |= {"cost": asked.cost, "score": words.score, "population": words.population}
-    if asked.cost == LATENCY and asked.latencies is not None:
+    limited = LATENCY in asked.material.limits.most
+    if (asked.cost == LATENCY or limited) and asked.latencies is not None:
         known["table"] = hashlib.sha256(asked.latencies.path.read_bytes()).hexdigest()
+    if not limited and f"limits.{LATENCY}" in job.template.fingerprint:
+        known["without"] = LATENCY
     return short_hash(known)
+
+
+def _settings(words: Words, asked: Asked) -> dict[str, Any]:
+    """All on which a front depends, for its files: two fronts with equal ones are the same."""
+    known: dict[str, Any] = {"judged by": words.score, "seed": words.seed, "population": words.population}
+    known |= {"evaluations": words.evaluations, "table": None, SEARCH: _hash_of(words, asked)}
+    if asked.latencies is not None:
+        path = asked.latencies.path
+        known["table"] = f"{path.name}, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    return known
 
 
 def _check_output(output: Path) -> None:

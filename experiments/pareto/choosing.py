@@ -15,6 +15,7 @@ from supernet.estimation.limits import Limits
 from supernet.genotypes.drawing import save_drawings
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import check_directory
+from supernet.runtime.reading import is_file
 from supernet.search.black_box.fronts import Front, Point
 from supernet.search.measured_winner import Trial, in_order, measured_winner
 from supernet.search.progressive.subnetworks import subnetwork
@@ -24,6 +25,7 @@ from supernet.training.evaluation import evaluate
 from ..console import say
 from ..latencies import LATENCY, Latencies
 from ..records.summary import write_json
+from .settings import SETTINGS, network_there, say_what_is_replaced
 from .units import in_words
 from .writing import Asked
 
@@ -36,19 +38,23 @@ def chosen(asked: Asked, front: Front, limit: float, weights: bool, console: Con
         best = front.at_most(limit)
     except InputError as error:
         raise InputError(str(error).replace("limit=", "--at-most ", 1)) from None
-    folder = asked.output / f"at_most_{limit:g}"
+    folder = asked.output / f"at_most_{limit:.12g}"
     if folder.exists():
         check_directory(folder, files=(GENOTYPE, NETWORK, NAME))
     trials: Sequence[Trial] = ()
     if front.cost == LATENCY and asked.latencies is not None:
         best, trials = _measured(asked, front, limit, asked.latencies, console)
     folder.mkdir(exist_ok=True)
+    if not weights:
+        _check_model(folder, best.architecture)
+    say_what_is_replaced(folder / NETWORK, network_there(folder / NETWORK), asked.settings, console)
     best.architecture.save(folder / GENOTYPE)
     save_drawings(best.architecture, folder)
     costs = asked.all_costs(best.architecture)
     words = ", ".join(in_words(name, value) for name, value in costs.items())
     say(f"At most {in_words(front.cost, limit)}: {front.score} {best.score:.4f} by the supernet; {words}", console)
     known: dict[str, Any] = {"limit": {front.cost: limit}, f"{front.score} by the supernet": best.score, "costs": costs}
+    known[SETTINGS] = dict(asked.settings)
     known["measured"] = [{"predicted": t.predicted, "measured": t.measured, "kept": t.kept} for t in trials]
     if weights:
         known |= _take_weights(asked, best.architecture, folder, console)
@@ -58,6 +64,21 @@ def chosen(asked: Asked, front: Front, limit: float, weights: bool, console: Con
         f"Written: {GENOTYPE}{model} in {folder}. With the settings of the run, genotype={folder / GENOTYPE} trains it",
         console,
     )
+
+
+def _check_model(folder: Path, architecture: Architecture) -> None:
+    """Refuses to put a genotype beside the model file of another network."""
+    if not is_file(folder / NAME):
+        return
+    try:
+        same = Architecture.load(folder / GENOTYPE) == architecture
+    except InputError:
+        same = False
+    if not same:
+        raise InputError(
+            f"{folder / NAME}: is of another network than the one that is chosen now; --weights replaces it, too, and "
+            "--output FOLDER keeps both"
+        )
 
 
 def check_wanted(asked: Asked, limit: float, weights: bool) -> None:

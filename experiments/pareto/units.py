@@ -9,6 +9,12 @@ _UNITS = {  # name -> the unit's letters behind a prefix, and what is counted
     "memory": ("B", "activations"),
     "bytes": ("B", "weights"),
 }
+_READ = {
+    "latency": "milliseconds",
+    "macs": "multiply-adds",
+    "memory": "bytes of activations",
+    "bytes": "bytes of weights",
+}
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -32,14 +38,24 @@ def title(name: str, unit: str) -> str:
     return f"{what}, {unit}" if unit else what
 
 
+def unit_in_words(name: str) -> str:
+    """In what a number is read that is the cost of this name.
+
+    Example:
+        >>> unit_in_words("latency"), unit_in_words("bytes")
+        ('milliseconds', 'bytes of weights')
+    """
+    return _READ.get(name, name)
+
+
 def in_words(name: str, value: float) -> str:
     """A cost with its unit.
 
     Example:
-        >>> in_words("latency", 2.91234), in_words("macs", 12_345_678.0)
-        ('2.912 ms', '12.35 M MACs')
+        >>> in_words("latency", 2.91234), in_words("latency", 20_000.0), in_words("macs", 12_345_678.0)
+        ('2.912 ms', '20,000 ms', '12.35 M MACs')
     """
     size, unit = scale(name, value)
     _, what = _UNITS.get(name, ("", name))
-    number = f"{value / size:.4g} {unit}".strip()
+    number = f"{float(f'{value / size:.4g}'):,.12g} {unit}".strip()
     return number if name == "latency" else f"{number} {what}"

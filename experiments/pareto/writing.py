@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from matplotlib import rc_context
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -23,10 +25,10 @@ from ..exploration.material import Material
 from ..latencies import Latencies
 from ..records.spreadsheet import csv_text
 from .picture import draw
+from .settings import FORMAT, FRONT, SETTINGS, VERSION
 from .units import in_words, scale
 from .units import title as column_title
 
-FORMAT, VERSION = "supernet.front", 1
 _SHOWN = 20  # rows on the terminal
 _CURVE = 50  # points of the hypervolume's curve
 
@@ -40,20 +42,18 @@ class Asked:
         material: its trained supernet.
         costs: of its final networks.
         cost: the name of the one that the front is of.
-        score: how architectures were judged.
-        seed: of the draws.
         output: the folder of the results.
         latencies: the file of measured times; None: there is none.
+        settings: all on which the front depends, by name.
     """
 
     run: Path
     material: Material
     costs: SpaceCosts
     cost: str
-    score: str
-    seed: int
     output: Path
     latencies: Latencies | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def all_costs(self, architecture: Architecture) -> dict[str, float]:
         """Every cost of an architecture, that of the front first."""
@@ -67,14 +67,15 @@ def write(asked: Asked, front: Front, limit: float | None, console: Console) -> 
     names = list(rows[0][1])
     table = [[front.score, *names, "architecture"]]
     table += [[repr(score), *map(repr, costs.values()), _in_a_line(cell)] for score, costs, cell in rows]
-    write_whole(asked.output / "front.csv", "".join(_head(asked, front)) + csv_text(table))
+    write_whole(asked.output / FRONT, "".join(_head(asked, front)) + csv_text(table))
     title = f"{asked.material.space.name}, judged by the supernet of {asked.run.name}; {hypervolume_in_words(front)}"
-    with replacing(asked.output / "front.svg") as file:
-        draw(front, title, limit).savefig(file, format="svg")
+    same = rc_context({"svg.hashsalt": "supernet"})  # and no date: the same front is the same file
+    with replacing(asked.output / "front.svg") as file, same:
+        draw(front, title, limit).savefig(file, format="svg", metadata={"Date": None})
     _report(asked, front, title, limit, console)
     _show(front, [(score, costs) for score, costs, _ in rows], console)
     say(f"supernet-pareto: {hypervolume_in_words(front)}", console)
-    say(f"Written: {asked.output / 'front.csv'}, {asked.output / 'front.svg'}", console)
+    say(f"Written: {asked.output / FRONT}, {asked.output / 'front.svg'}", console)
 
 
 def hypervolume_in_words(front: Front) -> str:
@@ -93,9 +94,8 @@ def _head(asked: Asked, front: Front) -> Iterator[str]:
         "version": VERSION,
         "run": str(asked.run),
         "space": asked.material.space.name,
-        "judged by": asked.score,
-        "evaluations": len(front.tried),
-        "seed": asked.seed,
+        "judged": len(front.tried),
+        SETTINGS: dict(asked.settings),
         "hypervolume": front.hypervolume,
         "reference": {front.score: score, front.cost: cost},
         "share": front.share,

@@ -7,7 +7,6 @@ python -m experiments.reports.report runs --output here
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 from collections import defaultdict
@@ -18,7 +17,7 @@ from pathlib import Path
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import replacing, write_whole
 
-from ..console import command
+from ..console import Parser, command
 from ..records.markdown import code, escaped, markdown_table, number, spread
 from ..records.spreadsheet import csv_text
 from ..records.summary import SUMMARY
@@ -39,7 +38,7 @@ class Section:
 @command("supernet-report")
 def main() -> None:
     """Runs the command `supernet-report`. A mistake is reported in one line, with exit code 2."""
-    parser = argparse.ArgumentParser(prog="supernet-report", description="Compares finished runs.")
+    parser = Parser(prog="supernet-report", description="Compares finished runs.")
     parser.add_argument("runs", nargs="+", type=Path, help="runs, sweeps or folders of them")
     parser.add_argument("--output", type=Path, default=Path(), help="directory for report.md, .csv and .png")
     given = parser.parse_args()

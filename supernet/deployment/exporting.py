@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -14,20 +16,24 @@ import torch
 from torch import Tensor
 
 from supernet.data.dataset import Data
+from supernet.deployment.bundle import KEY
 from supernet.deployment.deployable import IMAGES, PROBABILITIES, Deployable, quiet, traced
 from supernet.deployment.description import Description, settings_of
-from supernet.deployment.onnx_files import described
+from supernet.deployment.extras import extra
+from supernet.deployment.onnx_files import FORMAT, described
 from supernet.deployment.onnx_graphs import onnx_graph
 from supernet.deployment.onnx_predictor import OnnxPredictor
 from supernet.deployment.predictor import Predictor
 from supernet.deployment.quantisation import CALIBRATION_IMAGES, Int8, quantised
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import replacing
-from supernet.runtime.reading import file_of, is_folder
+from supernet.runtime.reading import file_of, is_file, is_folder
 from supernet.runtime.seeding import generator
 
 FORMATS = ("onnx", "pt2")
+_PROGRAM = "supernet.pt2"  # the format of a .pt2 file, as its description says it
 DESCRIPTION = "supernet.json"  # the name of the description in a .pt2 file
+_LONGEST = 1 << 24  # bytes of a description
 _TOLERANCE = 1e-3  # of a probability: float32 in another order; an untrained network has been seen to differ by 1e-4
 _RANDOM_IMAGES, _REAL_IMAGES = 16, 64
 _STREAM = 0xE4907
@@ -76,7 +82,8 @@ def export(
 
     Args:
         model: what `train` or `load` gave.
-        path: the file, with the ending .onnx or .pt2; its folder must exist, an older export is replaced.
+        path: the file, with the ending .onnx or .pt2; its folder must exist. An older export is replaced,
+            and no other file.
         format: "onnx", which ONNX Runtime and most other runtimes read (`supernet.load` does, too), or "pt2", a program
             for `torch.export.load`.
         int8: weights and activations of 8 bits, for ONNX; needs `data`, by whose training images the ranges of the
@@ -88,8 +95,8 @@ def export(
         The file, its size, and how far its answers are from the model's.
 
     Raises:
-        InputError: an operation has no form in the format, a package is missing, or the path cannot be written; what
-            was there before stays.
+        InputError: an operation has no form in the format, a package is missing, or the path cannot be written, such as
+            because a file is there that is no export; what was there before stays.
 
     Example:
         >>> import tempfile, supernet
@@ -116,7 +123,7 @@ def export(
     }
     description = description_of(model)
     if format == "pt2":
-        text = json.dumps({"format": "supernet.pt2", "version": 1, **description.plain(), **about})
+        text = json.dumps({"format": _PROGRAM, "version": 1, **description.plain(), **about})
         save = partial(torch.export.save, program, extra_files={DESCRIPTION: text})
         return _written(path, "float32", save, _ask_pt2, pixels, expected)
     graph = onnx_graph(program, model.shape)
@@ -171,10 +178,32 @@ def _check(model: Predictor, path: Path, format: str, data: Data | None) -> None
         raise InputError(f"path={path}: a folder; give a file, such as {path / f'model.{format}'}")
     if not is_folder(path.parent):
         raise InputError(f"path={path}: there is no folder {path.parent}; make it first")
+    if os.path.lexists(path) and not (is_file(path) and _is_export(path, format)):
+        raise InputError(f"path={path}: is there already, and is no export that could be replaced; give another name")
     if data is not None and not isinstance(data, Data):
         raise InputError(f"data={str(data)[:60]}: needs images, such as supernet.data.digits()")
     if data is not None and data.shape != model.shape:
         raise InputError(f"data: images {data.shape}, and the model is of images {model.shape}; give data of its own")
+
+
+def _is_export(path: Path, format: str) -> bool:
+    """Whether `export` has written a file, as its description says; a damaged one counts as anybody's."""
+    text: str | bytes = ""
+    try:
+        if format == "onnx":
+            model = extra("onnx").ModelProto.FromString(path.read_bytes())
+            text = next((entry.value for entry in model.metadata_props if entry.key == KEY), "")
+        else:
+            with zipfile.ZipFile(path) as archive:
+                name = next(name for name in archive.namelist() if name.endswith(f"/{DESCRIPTION}"))
+                with archive.open(name) as file:
+                    text = file.read(_LONGEST)
+        known = json.loads(text)
+    except InputError:  # a package is missing
+        raise
+    except Exception:  # each implementation of a format has errors of its own
+        return False
+    return isinstance(known, dict) and known.get("format") == (FORMAT if format == "onnx" else _PROGRAM)
 
 
 def training_pixels(data: Data, most: int) -> Tensor:

@@ -14,7 +14,7 @@ from supernet.deployment.extras import extra
 from supernet.deployment.onnx_files import read_onnx
 from supernet.deployment.onnx_graphs import session
 from supernet.deployment.pictures import Images, Pictures, classified
-from supernet.deployment.results import Result
+from supernet.deployment.results import Result, check_probabilities
 from supernet.runtime.errors import InputError
 
 
@@ -36,7 +36,7 @@ class OnnxPredictor:
     def __init__(self, path: str | Path, *, threads: int = 1) -> None:
         extra("onnxruntime")
         read = read_onnx(Path(path))
-        self.about, self._check_size = read.about, read.check_size
+        self.about, self._check_size, self._path = read.about, read.check_size, path
         try:
             self._session = session(read.raw, threads)
         except InputError as error:
@@ -75,7 +75,7 @@ class OnnxPredictor:
             The probabilities (N, classes).
 
         Raises:
-            InputError: ONNX Runtime cannot run the graph, such as for want of memory.
+            InputError: ONNX Runtime cannot run the graph, such as for want of memory, or it gives no probabilities.
         """
         if not len(pixels):
             return torch.empty(0, len(self.classes))
@@ -85,7 +85,9 @@ class OnnxPredictor:
             (answers,) = self._session.run([PROBABILITIES], {IMAGES: given})
         except Exception as error:  # the runtime's exceptions have no common class of their own
             raise InputError(f"model: ONNX Runtime cannot run it ({first_line(error)})") from None
-        return torch.from_numpy(np.asarray(answers))
+        found = torch.from_numpy(np.asarray(answers))
+        check_probabilities(found, str(self._path))
+        return found
 
     def program(self, pixels: Tensor) -> Callable[[], object]:
         """A function that runs the graph once on these pixels and does nothing else, for one who measures its time."""

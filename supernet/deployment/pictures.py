@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from supernet.data.images import PLAIN, SUFFIXES, Preparation, as_tensor, read_image
-from supernet.deployment.results import Probabilities, Result
+from supernet.deployment.results import Probabilities, Result, check_probabilities
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder
 
@@ -123,13 +123,16 @@ def classified(
 
     Returns:
         One result for each image, in their order.
+
+    Raises:
+        InputError: the model's answers are no probabilities.
     """
-    names = dict(enumerate(classes))
-    return [
-        Result(names, Probabilities(share), path)
-        for paths, pixels in batches
-        for path, share in zip(paths, probabilities(pixels), strict=True)
-    ]
+    names, results = dict(enumerate(classes)), list[Result]()
+    for paths, pixels in batches:
+        answers = probabilities(pixels)
+        check_probabilities(answers, "model")
+        results += [Result(names, Probabilities(share), path) for path, share in zip(paths, answers, strict=True)]
+    return results
 
 
 def image_files(folder: str | Path) -> list[Path]:

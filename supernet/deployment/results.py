@@ -7,6 +7,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from supernet.runtime.errors import InputError
+
+_OFF = 1e-3  # of a sum of probabilities from 1
+_ROUNDED = 1e-6
+
 
 @dataclass(frozen=True)
 class Probabilities:
@@ -78,3 +83,30 @@ def labelled(result: Result, count: int = 5) -> Iterator[tuple[str, float]]:
     """
     for index in result.probs.top5[:count]:
         yield result.names[index], float(result.probs.data[index])
+
+
+def check_probabilities(answers: Tensor, origin: str) -> None:
+    """Refuses answers that are no probabilities, such as those of a file with weights of anybody.
+
+    Args:
+        answers: (N, classes).
+        origin: of what, for the message.
+
+    Raises:
+        InputError: one is not finite or outside [0, 1], or those of an image do not sum to 1.
+
+    Example:
+        >>> import torch
+        >>> check_probabilities(torch.tensor([[0.25, 0.75]]), "model.onnx")
+    """
+    if not answers.numel():
+        return
+    reason = ""
+    if not answers.isfinite().all():
+        reason = "infinite values or none (NaN)"
+    elif not ((answers >= -_ROUNDED) & (answers <= 1 + _ROUNDED)).all():
+        reason = f"values from {float(answers.min()):.3g} to {float(answers.max()):.3g}"
+    elif float(off := (answers.double().sum(1) - 1).abs().max()) > _OFF:
+        reason = f"values whose sum is {float(off):.3g} off 1"
+    if reason:
+        raise InputError(f"{origin}: answers with {reason}, which are no probabilities; train it, or export it, again")

@@ -158,12 +158,37 @@ def with_operation(name):
 )
 def test_what_cannot_leave_is_one_line_and_writes_nothing(name, format, says, tmp_path, capfd):
     path = tmp_path / f"model.{format}"
-    path.write_bytes(b"older")
+    older = export(model(spaces.micro(), (1, 8, 8)), path, format=format).path.read_bytes()
     with pytest.raises(InputError, match=says) as error:
         export(with_operation(name), path, format=format)
     assert "\n" not in str(error.value)
-    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [(path.name, b"older")]
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [(path.name, older)]
     assert "".join(capfd.readouterr()) == ""
+
+
+@pytest.mark.parametrize("format", ["onnx", "pt2"])
+def test_an_older_export_is_replaced_and_no_other_file(format, tmp_path):
+    original, path = model(spaces.micro(), (1, 8, 8)), tmp_path / f"model.{format}"
+    export(model(spaces.micro(), (1, 8, 8), 1), path, format=format)
+    older = path.read_bytes()
+    export(original, path, format=format)
+    assert path.read_bytes() != older
+    foreign = onnx.load_from_string(onnx_graph(nn.ReLU().eval(), (2,)).SerializeToString()).SerializeToString()
+    for content in (b"", b"mine", foreign, older[: len(older) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(
+            InputError, match=r"path=.*: is there already, and is no export that could be replaced; give"
+        ):
+            export(original, path, format=format)
+        assert path.read_bytes() == content
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/extra/other.json", "{}")
+    with pytest.raises(InputError, match="is no export"):
+        export(original, path, format=format)
+    path.unlink()
+    path.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="is no export"):
+        export(original, path, format=format)
 
 
 def test_a_file_that_could_take_any_memory_is_not_written_and_is_called_by_its_name(tmp_path, monkeypatch):

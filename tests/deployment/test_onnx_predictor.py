@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from exported import NAMES, data_for, model, pictures
+from exported import NAMES, data_for, model, pictures, rewritten
+from onnx import numpy_helper
 from PIL import Image
 
 import supernet
@@ -56,3 +57,47 @@ def test_the_timed_program_runs_the_graph(both):
     pixels = pictures(2, (3, 8, 10)).float()
     (answers,) = both[1].program(pixels)()
     assert np.array_equal(answers, both[1].probabilities(pixels).numpy())
+
+
+def huge(graph):
+    for weight in (each for each in graph.graph.initializer if each.data_type == 1 and len(each.dims) > 1):
+        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1e30), weight.name))
+
+
+def without_softmax(graph):
+    node = next(node for node in graph.graph.node if node.op_type == "Softmax")
+    node.op_type = "Sigmoid"
+    del node.attribute[:]
+
+
+def raw_scores(graph):
+    node = next(node for node in graph.graph.node if node.op_type == "Softmax")
+    node.op_type = "Identity"
+    del node.attribute[:]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (huge, "infinite values or none"),
+        (without_softmax, "values whose sum is .* off 1"),
+        (raw_scores, "values from -"),
+    ],
+)
+def test_answers_that_are_no_probabilities_are_refused(change, says, tmp_path):
+    written = export(model(Darts(4, 3), (3, 8, 10)), tmp_path / "model.onnx").path
+    forged = supernet.load(rewritten(written, change, tmp_path / "forged.onnx"))
+    for use in (forged, lambda images: forged.probabilities(images.float())):
+        with pytest.raises(
+            InputError, match=rf"forged\.onnx: answers with {says}.*, which are no probabilities"
+        ) as error:
+            use(pictures(4, (3, 8, 10)))
+        assert "\n" not in str(error.value)
+
+
+def test_so_are_those_of_a_network(tmp_path):
+    original = model(Darts(4, 3), (3, 8, 10))
+    with torch.no_grad():
+        original.network.classifier.bias.fill_(float("nan"))
+    with pytest.raises(InputError, match="model: answers with infinite values or none"):
+        original(pictures(4, (3, 8, 10)))

@@ -125,6 +125,11 @@ def test_one_line_and_exit_code_two(supernet, override, says):
         (["data=npz", "data.path=absent.npz"], "data.path=absent.npz: no such file"),
         (["data=image_folder", "data.path=absent"], "data.path=absent: no such folder"),
         (["data=cifar10"], "; use download=True, or digits()"),
+        (
+            ["limits=5"],
+            "limits=5: has settings with names, and no value of its own; give one of those, such as limits.lat",
+        ),
+        (["operations=x"], "operations=x: has settings with names"),
         (["runtime.device=cuda:99"], "CUDA devices are visible; use auto or cpu"),
         (["+operations={odd: {_target_: nowhere.to.be.found}}"], "operations.odd._target_=nowhere.to.be.found"),
         (["genotype=genotype.json"], "is unknown; known: none, max_pool_3x3"),

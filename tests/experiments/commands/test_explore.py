@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 import signal
 import sys
@@ -16,7 +17,10 @@ from supernet.experiments.exploration.picks_file import PicksFile
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from supernet.estimation.benchmark_tables import micro, micro_mobile
-from supernet.estimation.space_costs import CostScore
+from supernet.estimation.latency.table import Head, LatencyTable
+from supernet.estimation.latency.table import Row as LatencyRow
+from supernet.estimation.latency.timing import Latency
+from supernet.estimation.space_costs import CostScore, SpaceCosts
 from supernet.estimation.supernet_accuracy import RecalibratedScore, SupernetScore
 from supernet.estimation.zero_cost.score import ZeroCostScore
 from supernet.runtime.report import RunReport
@@ -301,7 +305,16 @@ MISTAKES = [
     (["bugdet.evaluations=3"], "bugdet"),
     (["space=micro"], "space=...: the run has its own"),
     (["resolution=8"], "resolution=...: the run has its own"),
-    (["resolution=8"], "resolution=...: the run has its own"),
+    (
+        ["limits.foo=3"],
+        "limits.foo=3: no such setting; known: limits.latency, limits.macs, limits.parameters, limits.m",
+    ),
+    (["limits=5"], "limits=5: has settings with names, and no value of its own; give one of those, such as limits.lat"),
+    (["limits=null"], "limits=null: has settings with names"),
+    (["costs.foo=x"], "costs.foo=x: no such setting; known: costs.latency; +costs.foo=... is for a cost of your own"),
+    (["budget=5"], "budget=5: has settings with names"),
+    (["budget.foo=5"], "budget.foo=5: no such setting; known: budget.evaluations"),
+    (["objectives=accuracy"], "objectives=accuracy: needs a list, such as objectives=[accuracy,-parameters]"),
     (["--explorer=spos"], "--explorer=spos: no such flag"),
     (["score=table"], "score=table: needs a table, such as table=micro"),
     (["discretiser=argmax"], "discretiser=argmax: this run's strategy ranks no operations"),
@@ -353,6 +366,13 @@ def test_mistakes_without_a_run(explore, tmp_path, words, says):
     assert err.count("\n") == 1
 
 
+def save_times(path, drift=0.0):
+    """A table of this machine, of milliseconds that nobody has measured."""
+    costs = SpaceCosts(spaces.micro(), (1, 8, 8), 10)
+    rows = {key: LatencyRow(Latency(len(key) / 10, 0.0, 0.0, 0.0, 10)) for key in costs.recorded.variants}
+    LatencyTable("mine", rows, Head(measurement={"drift": drift})).save(path)
+
+
 def copied(run, tmp_path):
     return shutil.copytree(run, tmp_path / "copy")
 
@@ -369,6 +389,47 @@ def test_a_run_that_is_not_finished_or_lacks_its_checkpoint(explore, uniform, tm
     assert code == 2
     assert "is not finished; supernet resume=" in err
     assert not (run / "explore").exists()
+
+
+@pytest.fixture(scope="module")
+def timed(tmp_path_factory):
+    """A run under a limit on milliseconds, whose table is gone."""
+    folder = tmp_path_factory.mktemp("runs")
+    save_times(folder / "latency.csv")
+    words = ["method=random_search", "strategy.candidates=2", "strategy.finalists=1", "table=none"]
+    run = searched(folder / "timed", *words, "limits.latency=50", "costs.latency=latency.csv")
+    (folder / "latency.csv").unlink()
+    return run
+
+
+def test_a_table_that_is_gone_is_replaced(explore, timed, tmp_path):
+    code, _, err = explore(timed, *SMALL, "output=out")
+    assert code == 2
+    assert re.fullmatch(
+        r"supernet-explore: costs\.latency=.*latency\.csv: no such file; costs\.latency=FILE gives another one\n", err
+    )
+    save_times(tmp_path / "new.csv", drift=0.3)
+    code, _, err = explore(timed, *SMALL, "output=out", "costs.latency=new.csv")
+    assert code == 0, err
+    assert err == "supernet-explore: latency=new.csv: was measured while the machine's speed drifted by 30 %\n"
+
+
+def test_a_table_that_nothing_needs_is_not_read(explore, finished, tmp_path):
+    run = copied(finished, tmp_path)
+    path = run / ".hydra" / "overrides.yaml"
+    path.write_text(yaml.safe_dump([*yaml.safe_load(path.read_text()), "costs.latency=nowhere.csv"]))
+    code, _, err = explore(run, *SMALL, "output=out")
+    assert (code, err) == (0, "")
+    for words in (["objectives=[accuracy,-latency]", "explorer=nsga2"], ["limits.latency=3"]):
+        code, _, err = explore(run, *SMALL, *words, "output=out")
+        assert (code, err.count("\n")) == (2, 1)
+        assert "nowhere.csv: no such file; costs.latency=FILE gives another one" in err
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(explore, uniform, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = explore(uniform, *SMALL, "output=file/out")
+    assert (code, err) == (2, "supernet-explore: file/out: cannot be used (Not a directory)\n")
 
 
 def test_a_run_that_searched_nothing(explore, tmp_path):

@@ -130,8 +130,15 @@ def test_a_run_whose_images_are_gone_leaves_and_says_so(images, typed, tmp_path)
         (["mine.safetensors", "data=digit"], "digit"),
         (["mine.safetensors", "search.epochs=3"], "search.epochs=3: a file takes the settings data"),
         (["mine.safetensors", "--int8"], "--int8: needs training images: give its images as data="),
-        (["mine.safetensors", "--output", "mine.safetensors"], "path=mine.safetensors: needs the ending .onnx"),
-        (["mine.safetensors", "--format", "pt2", "--activations", "int8"], "activations=int8: is of int8=True alone"),
+        (["mine.safetensors", "--output", "mine.safetensors"], ": --output mine.safetensors: needs the ending .onnx"),
+        (["mine.safetensors", "--output", "nowhere/a.onnx"], ": --output nowhere/a.onnx: there is no folder nowhere"),
+        (["mine.safetensors", "--activations", "int8"], ": --activations int8: is of --int8 alone; leave it out"),
+        (["mine.safetensors", "data=cifar10"], "; use data.download=true, or data=digits, which has nothing to fetch"),
+        (["mine.safetensors", "data=folder"], "data=folder: no such option; known: cifar10, "),
+        (["mine.safetensors", "data.foo=3"], "data.foo=3: no such setting"),
+        (["mine.safetensors", "--config-dir", "nowhere"], "--config-dir nowhere: no such folder"),
+        (["mine.safetensors", "--format", "tflite"], "--format: invalid choice: 'tflite'"),
+        ([], "the following arguments are required: model; see --help"),
     ],
 )
 def test_mistakes_are_one_line_and_write_nothing(words, says, finished, typed, tmp_path):
@@ -143,6 +150,29 @@ def test_mistakes_are_one_line_and_write_nothing(words, says, finished, typed, t
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mine.safetensors"]
     assert (tmp_path / "mine.safetensors").read_bytes() == (finished / NAME).read_bytes()
     assert load("mine.safetensors")
+
+
+def test_the_words_of_int8_are_those_of_the_command(finished, typed, images):
+    words = ["--int8", "--format", "pt2"]
+    code, out, err = typed(command.main, finished, *words)
+    assert (code, out, err) == (
+        2,
+        "",
+        "supernet-export: --int8: is there for --format onnx alone, not for pt2\n",
+    )
+
+
+def test_only_an_export_is_replaced(finished, typed, tmp_path):
+    (tmp_path / "mine.onnx").write_bytes(b"of somebody")
+    code, _, err = typed(command.main, finished, "--output", "mine.onnx")
+    assert (code, err) == (
+        2,
+        "supernet-export: --output mine.onnx: is there already, and is no export that could be replaced; --output FILE "
+        "gives another name\n",
+    )
+    assert (tmp_path / "mine.onnx").read_bytes() == b"of somebody"
+    for _ in range(2):
+        assert typed(command.main, finished, "--output", "own.onnx")[0] == 0
 
 
 def test_all_are_timed_alike_and_judged_by_the_same_images(monkeypatch):

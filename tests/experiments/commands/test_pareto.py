@@ -1,6 +1,7 @@
 """supernet-pareto: what it writes of a run, that it goes on, its one network, and that mistakes are one line."""
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -51,10 +52,15 @@ def pareto(monkeypatch, tmp_path, capsys):
 
 @pytest.fixture
 def table(tmp_path):
+    return save_times(tmp_path / "latency.csv")
+
+
+def save_times(path, drift=0.0):
     """A table of milliseconds: the letters of each part's key, such as a machine has that reads slowly."""
-    path, costs = tmp_path / "latency.csv", SpaceCosts(SPACE, SHAPE, 10)
+    costs = SpaceCosts(SPACE, SHAPE, 10)
     rows = {key: Row(Latency(len(key) / 10, 0.0, 0.0, 0.0, 10)) for key in costs.recorded.variants}
-    LatencyTable("mine", rows, Head(runtime={"runtime": "torch", "threads": "1", "device": "cpu"})).save(path)
+    runtime = {"runtime": "torch", "threads": "1", "device": "cpu"}
+    LatencyTable("mine", rows, Head(runtime=runtime, measurement={"drift": drift})).save(path)
     return path
 
 
@@ -195,6 +201,106 @@ def test_the_next_one_is_taken_where_a_measurement_breaks_the_limit(pareto, fini
     assert said.count("breaks the limit") == 1
 
 
+@pytest.fixture(scope="module")
+def timed(tmp_path_factory):
+    """A finished run under a limit on milliseconds, whose table is gone."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(RunReport, "figure", lambda *_: None)
+        patch.setattr("hydra._internal.utils.is_under_debugger", lambda: False)
+        save_times(folder / "latency.csv")
+        words = ["limits.latency=50", "costs.latency=latency.csv", f"hydra.run.dir={folder / 'run'}"]
+        patch.setattr(sys, "argv", ["supernet", *QUICK, *words])
+        pipeline.main()
+    (folder / "latency.csv").unlink()
+    return folder / "run"
+
+
+def test_another_table_takes_the_place_of_one_that_is_gone(pareto, timed, table, tmp_path):
+    code, _, err = pareto(timed, "--evaluations", 4, "--latency", table, "--output", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert set(front_of(tmp_path / "out")[0]["reference"]) == {"accuracy", "latency"}
+
+
+def test_a_cost_without_milliseconds_needs_no_table(pareto, timed, tmp_path):
+    code, _, err = pareto(timed, "--evaluations", 4, "--cost", "macs", "--output", tmp_path / "out")
+    assert (code, err.count("\n")) == (0, 1)
+    assert err.startswith("supernet-pareto: costs.latency=")
+    assert "the run's limits.latency=50 is not kept; --latency FILE gives another one" in err
+    assert "latency" not in front_of(tmp_path / "out")[1][0]
+    for words in ([], ["--cost", "latency"]):
+        code, _, err = pareto(timed, *words, "--output", tmp_path / "none")
+        assert (code, err.count("\n")) == (2, 1)
+        assert "latency.csv: no such file; --latency FILE gives another one, and --cost macs needs none" in err
+    assert not (tmp_path / "none").exists()
+
+
+def test_warnings_about_a_table_have_the_name_in_front(pareto, finished, tmp_path):
+    save_times(tmp_path / "odd.csv", drift=0.3)
+    code, _, err = pareto(finished, "--evaluations", 2, "--latency", "odd.csv", "--output", tmp_path / "out")
+    assert code == 0
+    assert err == "supernet-pareto: latency=odd.csv: was measured while the machine's speed drifted by 30 %\n"
+
+
+def test_a_front_of_other_settings_is_not_replaced_silently(pareto, finished, table, tmp_path):
+    out = tmp_path / "out"
+    words = [finished, "--population", 4, "--latency", table, "--output", out, "--at-most", 1000]
+    assert "is replaced" not in pareto(*words, "--evaluations", 6)[1]
+    files = {name: (out / name).read_bytes() for name in ("front.csv", "front.svg", "at_most_1000/genotype.json")}
+    digest = hashlib.sha256(table.read_bytes()).hexdigest()[:12]
+    network = json.loads((out / "at_most_1000" / "network.json").read_text())
+    for settings in (front_of(out)[0]["settings"], network["settings"]):
+        assert settings["table"] == f"latency.csv, sha256 {digest}"
+        assert (settings["seed"], settings["population"], settings["evaluations"]) == (0, 4, 6)
+    assert "is replaced" not in pareto(*words, "--evaluations", 6)[1]
+    assert {name: (out / name).read_bytes() for name in files} == files
+    _, said, _ = pareto(*words, "--evaluations", 7)
+    for name in ("front.csv", "at_most_1000/network.json"):
+        assert f"{out / name} is replaced (evaluations 6, now 7); --output FOLDER keeps both" in said
+    _, said, _ = pareto(*words, "--evaluations", 7, "--seed", 3)
+    assert "(seed 0, now 3)" in said
+    table.write_bytes(table.read_bytes().replace(b"mine", b"mine") + b"# another\n")
+    assert (
+        f"(table latency.csv, sha256 {digest}, now latency.csv, sha256 "
+        in pareto(*words, "--seed", 3, "--evaluations", 7)[1]
+    )
+    (out / "front.csv").write_text("year,income\n")
+    code, _, err = pareto(*words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "front.csv: is there already, and is no front that could be replaced; --output FOLDER" in err
+    assert (out / "front.csv").read_text() == "year,income\n"
+
+
+def test_a_genotype_does_not_come_beside_the_model_of_another_network(pareto, finished, tmp_path):
+    words = [finished, "--evaluations", 12, "--at-most", 60000, "--output", tmp_path / "out"]
+    assert pareto(*words, "--weights")[0] == 0
+    folder = tmp_path / "out" / "at_most_60000"
+    assert pareto(*words)[0] == 0
+    other = next(
+        a
+        for a in (supernet.random_cell(SPACE, 0, n) for n in range(9))
+        if a != Architecture.load(folder / "genotype.json")
+    )
+    other.save(folder / "genotype.json")
+    code, _, err = pareto(*words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "model.safetensors: is of another network than the one that is chosen now; --weights replaces it" in err
+    assert pareto(*words, "--weights")[0] == 0
+
+
+def test_a_limit_that_restricts_nothing_is_said(pareto, finished, table, tmp_path):
+    words = [finished, "--evaluations", 4, "--output", tmp_path / "out"]
+    said = pareto(*words, "--latency", table, "--at-most", 20000)[1]
+    assert "--at-most 20,000, read as milliseconds, restricts nothing: the costliest network of the front has" in said
+    assert "At most 20,000 ms" in said
+    dearest = max(float(row["macs"]) for row in front_of(tmp_path / "out")[1])
+    words += ["--cost", "macs", "--output", tmp_path / "macs"]
+    assert "read as multiply-adds, restricts nothing" in pareto(*words, "--at-most", 1e9)[1]
+    dearest = float(front_of(tmp_path / "macs")[1][-1]["macs"])
+    assert "restricts nothing" not in pareto(*words, "--at-most", dearest)[1]
+
+
 def test_a_table_from_elsewhere_is_not_measured(pareto, finished, tmp_path, monkeypatch):
     path, costs = tmp_path / "theirs.csv", SpaceCosts(SPACE, SHAPE, 10)
     path.write_text("key,milliseconds\n" + "".join(f'"{key}",0.5\n' for key in costs.recorded.variants))
@@ -220,11 +326,14 @@ def test_a_table_from_elsewhere_is_not_measured(pareto, finished, tmp_path, monk
         (["--seed", "-1"], "--seed -1: needs to lie"),
         (["--latency", "nowhere.csv"], "--latency nowhere.csv: no such file"),
         (["another"], "another: one run at a time"),
+        (["--at-most", "abc"], "--at-most: invalid float value: 'abc'; see --help"),
+        (["--output", "file/out"], "--output file/out: cannot be made (Not a directory); give another folder"),
         (["search.epochs=3"], "leave out search.epochs=3"),
         (["--config-dir", "nowhere"], "--config-dir nowhere: no such folder"),
     ],
 )
 def test_mistakes_are_one_line(pareto, finished, tmp_path, words, line):
+    (tmp_path / "file").write_text("")
     code, _, err = pareto(finished, "--evaluations", 2, "--output", tmp_path / "out", *words)
     assert code == 2
     assert line in err
@@ -233,6 +342,7 @@ def test_mistakes_are_one_line(pareto, finished, tmp_path, words, line):
 
 
 def test_other_mistakes(pareto, finished, tmp_path):
+    assert pareto() == (2, "", "supernet-pareto: the following arguments are required: run; see --help\n")
     code, _, err = pareto("nowhere")
     assert (code, err) == (2, "supernet-pareto: nowhere: no such folder; give the folder of a finished run\n")
     (tmp_path / "file").write_text("")
