@@ -210,6 +210,8 @@ def _show(built: Built, output: Path, console: Console) -> None:
         f"took {measured['sentinel']:.3f} ms and drifted by {100 * measured['drift']:.1f} %",
         console,
     )
+    if times := sorted(one.latency.median for one in built.networks):  # between these a limit makes a difference
+        say(f"the fastest of these networks took {times[0]:.4g} ms, the slowest {times[-1]:.4g} ms", console)
     if built.before is not None and built.after is not None:
         say(f"plain sums: {built.before}", console)
         line = head.line

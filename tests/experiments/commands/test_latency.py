@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import signal
 import time
 
@@ -31,6 +32,8 @@ def test_makes_a_table_and_nothing_else(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["latency.csv"]
     assert "networks" in out
     assert "Spearman" in out
+    fastest, slowest = map(float, re.search(r"fastest .* took (\S+) ms, the slowest (\S+) ms", out).groups())
+    assert 0 < fastest <= slowest
     table = read_latencies("latency.csv")
     recorded = record(micro(), (1, 8, 8), 10)
     assert set(table.rows) == set(recorded.variants)
