@@ -74,13 +74,8 @@ def material_of(
     if recorded["genotype"]:
         raise InputError(f"{run}: searched nothing (genotype=...), so that it has no supernet; give a run that did")
     settings = _with_times(recorded, given, times)
-    try:
-        job = _as_recorded(prepare(settings, run, interruption), recorded)
-        restored = _restored(job)
-    except InputError as error:
-        if settings["costs"] == recorded["costs"] or f"{LATENCY}: needs" not in str(error):
-            raise
-        raise InputError(f"{error}; {times.way_out}") from None  # of a strategy that counts milliseconds
+    job = _as_recorded(prepare(settings, run, interruption), recorded)
+    restored = _restored(job)
     final = job.final
     table: Score | None = job.table
     both = dict[str, Any]()
@@ -129,13 +124,14 @@ def _with_times(settings: dict[str, Any], given: Mapping[str, Any], times: Times
         return settings
     limit = limits.get(LATENCY)
     limited = any(each is not None for each in (limit, given["limits"].get(LATENCY)))
+    needed = times.needed or LATENCY in (value for _, value in leaves(settings["strategy"]))  # such as for its reward
     without = {**settings, "costs": {**costs, LATENCY: None}, "limits": {**limits, LATENCY: None}}
-    if not (times.needed or times.spared or limited):
+    if not (needed or times.spared or limited):
         return without
     try:
         latencies_of(Path(costs[LATENCY]))
     except InputError as error:
-        if times.needed or not times.spared:
+        if needed or not times.spared:
             raise InputError(f"costs.{error}; {times.way_out}") from None
         unkept = "" if limit is None else f", and the run's limits.{LATENCY}={limit:g} is not kept"
         complain(f"costs.{error}, so that no milliseconds are shown{unkept}; {times.way_out}")
