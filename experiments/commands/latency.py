@@ -2,7 +2,7 @@
 
     supernet-latency space=mobilenet_v3 resolution=128                    by ONNX Runtime, on one thread
     supernet-latency space=nasbench201 resolution=32 classes=10 runtime=torch threads=2 output=two_threads.csv
-    supernet-latency space=mobilenet_v3 drift=0.2                         a table although the machine is busy
+    supernet-latency space=mobilenet_v3 drift=1                           a table although the machine is busy
 
 All parts are timed in turns beside a network that never changes; some random whole networks are measured, too, and the
 table says how far its predictions are from others of them. Size, channels and classes have to be those of the final
@@ -31,6 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from supernet.estimation.latency.building import Builder, Built, Measurement
+from supernet.estimation.latency.reading import STEADY
 from supernet.estimation.latency.runtimes import runtime_of
 from supernet.runtime.console import Bar
 from supernet.runtime.errors import InputError
@@ -210,6 +211,8 @@ def _show(built: Built, output: Path, console: Console) -> None:
         f"took {measured['sentinel']:.3f} ms and drifted by {100 * measured['drift']:.1f} %",
         console,
     )
+    if measured["drift"] > STEADY:
+        say("for steadier times close other programs, remove the table and measure again", console)
     if times := sorted(one.latency.median for one in built.networks):  # between these a limit makes a difference
         say(f"the fastest of these networks took {times[0]:.4g} ms, the slowest {times[-1]:.4g} ms", console)
     if built.before is not None and built.after is not None:

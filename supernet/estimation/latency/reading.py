@@ -32,7 +32,8 @@ _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _MILLISECONDS = ("median", "milliseconds")
 _SECTIONS = ("machine", "runtime", "measurement", "space", "calibration")
 _VERSIONED = ("onnxruntime", "torch")  # packages whose versions change what is fast
-_STEADY = 0.05
+STEADY = 0.05
+"""The drift of a machine's speed above which a table says so."""
 
 
 def read_latencies(path: str | Path, *, here: Mapping[str, str] | None = None) -> LatencyTable | KnownLatencies:
@@ -127,7 +128,7 @@ def oddities(table: LatencyTable, here: Mapping[str, str]) -> str:
     if differing := differences(table.head, here):
         words.append(f"was measured elsewhere ({'; '.join(differing)}); milliseconds here are others")
     drift = table.head.measurement.get("drift")
-    if isinstance(drift, int | float) and drift > _STEADY:
+    if isinstance(drift, int | float) and drift > STEADY:
         words.append(f"was measured while the machine's speed drifted by {100 * min(drift, 1e4):.0f} %")
     return f"{printable(table.origin)}: {printable('; it '.join(words))[:600]}" if words else ""
 

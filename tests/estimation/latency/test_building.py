@@ -65,7 +65,7 @@ def test_a_drift_of_the_machine_is_refused_and_says_the_way_out(tmp_path):
     clock.on_run = tire
     journal = tmp_path / "t.csv.rounds"
     with pytest.raises(InputError, match=r"^drift=0.05: the machine's speed drifted by 0\.\d\d") as told:
-        builder(clock, journal=journal).build()
+        builder(clock, journal=journal, drift=0.05).build()
     assert str(journal) in str(told.value)
     made = Clockwork(clock, cost)
     built = builder(clock, made, journal=journal, drift=0.5).build()

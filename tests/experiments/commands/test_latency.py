@@ -32,6 +32,8 @@ def test_makes_a_table_and_nothing_else(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["latency.csv"]
     assert "networks" in out
     assert "Spearman" in out
+    steady = read_latencies("latency.csv").head.measurement["drift"] <= 0.05
+    assert ("for steadier times" in out) is not steady
     fastest, slowest = map(float, re.search(r"fastest .* took (\S+) ms, the slowest (\S+) ms", out).groups())
     assert 0 < fastest <= slowest
     table = read_latencies("latency.csv")
