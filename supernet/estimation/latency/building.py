@@ -60,7 +60,7 @@ class Measurement:
     networks: int = 30
     held_out: int = 20
     seconds: float = 540.0
-    drift: float = 0.3
+    drift: float = 0.5
     seed: int = 0
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
@@ -74,7 +74,7 @@ class Measurement:
         if not self.seconds > 0:
             raise InputError(f"seconds={self.seconds}: needs to be above 0")
         if not self.drift > 0:
-            raise InputError(f"drift={self.drift}: needs a share above 0, such as 0.3")
+            raise InputError(f"drift={self.drift}: needs a share above 0, such as 0.5")
 
 
 @dataclass(frozen=True)
