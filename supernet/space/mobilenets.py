@@ -78,8 +78,8 @@ def mobilenet_v3(
     Args:
         size: "large" or "small".
         width: multiplies all channels. Expansions are multiples of them, where torchvision multiplies the expanded
-            channels themselves: blocks of another width than 1 differ by up to 32 channels inside, and the whole small
-            network at 0.75 has 10 % more multiply-adds than torchvision's.
+            channels themselves: blocks of another width than 1 differ by up to 32 channels inside, and the networks at
+            0.75 have 10 % more multiply-adds than torchvision's.
         kernels: sizes of depthwise convolutions.
         open_squeeze: each block has squeeze-and-excite or not; False: where the published network has it.
         norm_momentum: the share of the newest batch in the running statistics of batch norms. `spaces.of` has the

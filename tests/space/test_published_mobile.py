@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from supernet.estimation.costs import macs, parameters
+from supernet.estimation.costs import macs, multiply_adds, parameters
 from supernet.genotypes.literature import NAMES, published
 from supernet.runtime.errors import InputError
 from supernet.space import spaces
@@ -154,3 +154,13 @@ def test_the_answer_is_put_as_the_space_asks():
     assert architecture["stage2/3"] == ("skip_connect",)
     with pytest.raises(InputError, match="width: darts_v2 is a cell, which has no settings"):
         published("darts_v2", width=0.5)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "mobilenet_v3_large"])
+def test_a_narrow_mobilenet_v3_is_a_tenth_more_than_torchvisions(name):
+    """Ours multiplies the expansions, theirs the expanded channels; the docstring and edge.md say so."""
+    torchvision, image = pytest.importorskip("torchvision"), torch.zeros(1, 3, 224, 224, device="meta")
+    with torch.device("meta"):
+        theirs = getattr(torchvision.models, name)(width_mult=0.75).eval()
+        ours = spaces.of(name, width=0.75).network(Decided(published(name)), (3, 224, 224), 1000).eval()
+    assert multiply_adds(ours, image) / multiply_adds(theirs, image) == pytest.approx(1.10, abs=0.005)
