@@ -26,6 +26,7 @@ from supernet.execution.modes import running
 from supernet.execution.precision import Accelerated, numerics_settled
 from supernet.execution.recomputation import checkpointed
 from supernet.execution.stacked.executor import Stacked
+from supernet.execution.step_graph import StepGraph
 from supernet.genotypes.literature import published
 from supernet.runtime.files import write_whole
 from supernet.runtime.run import Run
@@ -33,13 +34,15 @@ from supernet.search.differentiable.architects import Architect, Bilevel, first_
 from supernet.search.differentiable.discretisers import argmax
 from supernet.search.differentiable.gradient import GradientStrategy
 from supernet.search.differentiable.relaxations import Gumbel, Softmax
-from supernet.search.loop import search_step
+from supernet.search.loop import search_step, step_request
 from supernet.search.strategy import Step
 from supernet.space.cells import Executor, reference
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
 from supernet.space.supernet import Supernet
+from supernet.training.loop import step_request as training_request
 from supernet.training.loop import train_step
+from supernet.training.meters import Meter
 from supernet.training.sgd import sgd
 from supernet.training.tasks import Classification
 
@@ -54,10 +57,15 @@ EXECUTORS: dict[str, Executor] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run a step; `capture` stands in for CUDA's, `as_product` computes as `runtime.deterministic=true`."""
+    """One way to run a step.
+
+    `graphs`: passes are CUDA graphs; `whole`: so is the whole step. `capture` stands in for CUDA's, `as_product`
+    computes as `runtime.deterministic=true`.
+    """
 
     executor: str = "reference"
     graphs: bool = False
+    whole: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     compiled: bool = False
@@ -74,14 +82,18 @@ class Variant:
 
     def passes(self, network: nn.Module, device: torch.device) -> Accelerated:
         """The network's passes, as this variant runs them."""
-        return Accelerated(network, Run(device, graphs=self.graphs, precision=self.precision), self.capture)
+        return Accelerated(network, self.run(device), self.capture)
+
+    def run(self, device: torch.device) -> Run:
+        """The run that this variant is."""
+        return Run(device, graphs=self.graphs or self.whole, precision=self.precision)
 
     def numerics(self) -> AbstractContextManager[None]:
         """How PyTorch computes within a step."""
         return numerics_settled(deterministic=True) if self.as_product else nullcontext()
 
     def __str__(self) -> str:
-        on = {"graph": self.graphs, "bf16": self.precision == "bfloat16", "cl": self.channels_last}
+        on = {"graph": self.graphs, "whole": self.whole, "bf16": self.precision == "bfloat16", "cl": self.channels_last}
         on |= {"compile": self.compiled, "checkpoint": self.checkpoint, "product": self.as_product}
         return "+".join([self.executor, *(name for name, there in on.items() if there)])
 
@@ -165,15 +177,18 @@ class SearchSteps:
         )
         self._accelerated, self._numerics = variant.passes(self.supernet, device), variant.numerics
         self.step = Step(self.supernet, train, valid, Classification(), optimizer, 0.0, accelerated=self._accelerated)
+        self._whole, self._meter = _whole_steps(variant, self.supernet, self._accelerated, optimizer, device)
 
     def __call__(self) -> Tensor:
         with self._numerics(), self._accelerated:
-            return search_step(self.step, self.strategy, 5.0)[0]
+            if self._whole is None:
+                return search_step(self.step, self.strategy, 5.0)[0]
+            return self._whole(step_request(self.step, self.strategy, 5.0, self._meter))[0]
 
     @property
     def recorded(self) -> int:
-        """How many CUDA graphs there are of its passes."""
-        return self._accelerated.recorded
+        """How many CUDA graphs there are of its passes, or of the whole step."""
+        return self._accelerated.recorded if self._whole is None else self._whole.recorded
 
 
 class TrainingSteps:
@@ -183,15 +198,31 @@ class TrainingSteps:
         torch.manual_seed(0)
         network = variant.engine(device).apply(space.network(Decided(published("darts_v2")), (3, side, side), 10))
         self.network: nn.Module = network.to(device).train()
-        self._optimizer = sgd(self.network, 0.025, 0.9, weight_decay=3e-4)
+        self.optimizer = sgd(self.network, 0.025, 0.9, weight_decay=3e-4)
         self._batch = random_batch(batch, device, side=side, channels_last=variant.channels_last)
         if variant.compiled:
             self.network.compile()
         self._accelerated, self._numerics = variant.passes(self.network, device), variant.numerics
+        self._whole, self.meter = _whole_steps(variant, self.network, self._accelerated, self.optimizer, device)
 
     def __call__(self) -> Tensor:
         with self._numerics(), self._accelerated:
-            return train_step(self.network, self._batch, Classification(0.4), self._optimizer, 5.0)[0]
+            if self._whole is None:
+                return train_step(self.network, self._batch, Classification(0.4), self.optimizer, 5.0)[0]
+            return self._whole(training_request(self.network, self._batch, Classification(0.4), self, 5.0))[0]
+
+    @property
+    def recorded(self) -> int:
+        """How many CUDA graphs there are of its passes, or of the whole step."""
+        return self._accelerated.recorded if self._whole is None else self._whole.recorded
+
+
+def _whole_steps(
+    variant: Variant, network: nn.Module, passes: Accelerated, optimizer: torch.optim.Optimizer, device: torch.device
+) -> tuple[StepGraph | None, Meter]:
+    """What replays whole steps, where the variant wants it, and the meter that is part of them."""
+    steps = StepGraph(variant.run(device), network, passes, [optimizer]) if variant.whole else None
+    return steps, Meter(device)
 
 
 def synchronise(device: torch.device) -> None:

@@ -99,8 +99,8 @@ class Accelerated:
 
         self._forward = replayed(rounded)
         self._exact = self._forward if rounded is plain else replayed(plain)
-        self._unrecorded = rounded
-        self._changes = self._forward is not plain
+        self._unrecorded, self._plain = rounded, plain
+        self._changes, self._recording = self._forward is not plain, True
 
     def __enter__(self) -> None:
         if self._changes:
@@ -118,11 +118,17 @@ class Accelerated:
 
     def exact(self) -> AbstractContextManager[None]:
         """Within it passes are float32, whatever the run's precision is."""
-        return self._instead(self._exact)
+        return self._instead(self._exact if self._recording else self._plain)
 
-    def unrecorded(self) -> AbstractContextManager[None]:
-        """Within it passes are not replayed from graphs, so that they can be differentiated twice."""
-        return self._instead(self._unrecorded)
+    @contextmanager
+    def unrecorded(self) -> Iterator[None]:
+        """Within it passes are not replayed from graphs: they can be differentiated twice, or are part of a graph."""
+        before, self._recording = self._recording, False
+        try:
+            with self._instead(self._unrecorded):
+                yield
+        finally:
+            self._recording = before
 
     @contextmanager
     def _instead(self, forward: Callable[..., Any]) -> Iterator[None]:

@@ -18,6 +18,7 @@ from supernet.estimation.problem import SearchProblem
 from supernet.estimation.scores import Score
 from supernet.estimation.supernet_accuracy import SupernetScore, supernet_averages
 from supernet.execution.modes import evaluating
+from supernet.execution.step_graph import Numbers, Request, StepGraph, at_rates
 from supernet.runtime.checkpoint import Stateful
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_file
@@ -31,7 +32,7 @@ from supernet.space.architecture import Architecture
 from supernet.space.dropout import set_drop_path, set_skip_dropout
 from supernet.space.supernet import Supernet
 from supernet.training.epochs import Epochs
-from supernet.training.meters import Averages
+from supernet.training.meters import Averages, Meter
 
 NO_MONITOR = MonitorSettings(every=0)
 _TRAIN_STREAM, _VALID_STREAM = 1, 2
@@ -81,14 +82,16 @@ def search(
     """
     problem, epochs, record, watch = _resumed(problem, strategy, recipe, monitor)
     steps, score = _steps(problem, recipe, epochs), SupernetScore(problem, recipe.batch_size)
+    graph = StepGraph(problem.run, problem.supernet, problem.accelerated, [epochs.optimizer])
     while (epoch := epochs.epoch) < recipe.epochs and watch.stopped is None:
         strategy.begin_epoch(epoch / recipe.epochs, score)
         with _dropping(problem.supernet, recipe, epoch):
+            graph.settle()
             for _ in epochs.steps():
-                step = next(steps)
+                step, learn_alphas = next(steps), epoch >= recipe.warm_up
                 with problem.accelerated:
-                    taken = search_step(step, strategy, recipe.clip, learn_alphas=epoch >= recipe.warm_up)
-                epochs.meter.add(*taken, len(step.train))
+                    graph(step_request(step, strategy, recipe.clip, epochs.meter, learn_alphas=learn_alphas))
+                epochs.meter.add_count(len(step.train))
         with problem.accelerated, evaluating(problem.supernet):
             record.close(epochs.close(), supernet_averages(problem, strategy.expected(), recipe.batch_size))
         report_epoch(record, epochs, strategy, problem, watch.look(epoch, record.valid.score), truth)
@@ -169,6 +172,35 @@ def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bo
     nn.utils.clip_grad_norm_(step.supernet.slots.now(), clip)
     step.optimizer.step()
     return _mean(losses), _mean(scores)
+
+
+def step_request(step: Step, strategy: Strategy, clip: float, meter: Meter, *, learn_alphas: bool = True) -> Request:
+    """Makes a step of a search something that a `StepGraph` can take: recorded as a whole, or as it is.
+
+    Args:
+        step: as `search_step` takes it.
+        strategy: learns from the step.
+        clip: largest norm of the weights' gradient.
+        meter: its sums are part of the step, its counts are not.
+        learn_alphas: False: the alphas do not change.
+
+    Returns:
+        The step; its result is the training batch's mean loss and the sum of its images' scores.
+    """
+    allowed = strategy.recording(step, learn_alphas=learn_alphas)
+    key, host = (None, None) if allowed is None else allowed
+    rates = [group["lr"] for group in step.optimizer.param_groups]
+
+    def take(tensors: Sequence[Tensor], numbers: Numbers) -> Sequence[Tensor]:
+        train, valid = Batch(*tensors[:2]), Batch(*tensors[2:])
+        with at_rates(step.optimizer, numbers[1:]):
+            here = replace(step, train=train, valid=valid, progress=numbers[0])
+            loss, score = search_step(here, strategy, clip, learn_alphas=learn_alphas)
+        meter.add_sums(loss, score, len(train))
+        return loss, score
+
+    batches = [step.train.images, step.train.labels, step.valid.images, step.valid.labels]
+    return Request(key, batches, [step.progress, *rates], take, host)
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:

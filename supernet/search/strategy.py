@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from supernet.data.batches import Batch
 from supernet.estimation.limits import Limits
 from supernet.estimation.supernet_accuracy import SupernetScore
 from supernet.execution.precision import Accelerated
+from supernet.execution.step_graph import Host
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture, Decision, Weights
 from supernet.space.supernet import Supernet
@@ -33,7 +34,8 @@ class Step:
         valid: a batch of the half that the architecture is judged by.
         task: what is learnt.
         optimizer: of the supernet's weights.
-        progress: how far the search is, in [0, 1).
+        progress: how far the search is, in [0, 1); while a step of a strategy that `recording` allows is recorded as a
+            CUDA graph, a 0-dimensional tensor on the device.
         accelerated: in which precision the supernet runs, and whether as CUDA graphs (None: float32, without).
         epochs: how many the search has.
     """
@@ -43,7 +45,7 @@ class Step:
     valid: Batch
     task: Task
     optimizer: torch.optim.Optimizer
-    progress: float
+    progress: Any
     accelerated: Accelerated | None = None
     epochs: int = 1
 
@@ -183,6 +185,21 @@ class Strategy(ABC):
         Returns:
             (options,) for each decision.
         """
+
+    def recording(self, step: Step, *, learn_alphas: bool) -> tuple[Hashable, Host] | None:
+        """Says whether a step of this strategy can be recorded as one CUDA graph, and what it depends on.
+
+        A graph repeats what a step did on the device. So all that `update`, `samples` and `backward` decide on the host
+        is to be in the key, their own counts are to be moved by the host's part, and `step.progress` is a tensor.
+
+        Args:
+            step: the step that comes next.
+            learn_alphas: whether the alphas learn in it.
+
+        Returns:
+            The key of this step, and who counts and draws noise in it; None (as here): it decides on the host.
+        """
+        return None
 
     def strengths(self) -> Weights:
         """Says how strong each option is, for a discretiser: what `expected` says, unless a strategy knows better.

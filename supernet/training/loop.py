@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Source, training_batches
 from supernet.execution.precision import Accelerated
+from supernet.execution.step_graph import Numbers, Request, StepGraph, at_rates
 from supernet.runtime.checkpoint import Stateful
 from supernet.runtime.errors import InputError
 from supernet.runtime.limits import Limit
@@ -23,7 +24,7 @@ from supernet.runtime.run import Run
 from supernet.space.dropout import set_drop_path
 from supernet.training.epochs import Epochs
 from supernet.training.evaluation import evaluate
-from supernet.training.meters import Averages, memory_gb
+from supernet.training.meters import Averages, Meter, memory_gb
 from supernet.training.schedules import Cosine, Schedule
 from supernet.training.tasks import CLASSIFICATION, Task
 
@@ -194,6 +195,7 @@ class Training:
         self._learning = task.regularised(recipe.auxiliary_weight, recipe.label_smoothing)
         self._accelerated = Accelerated(network, run)
         self._epochs, self._record = Epochs(network, self._train, recipe, run, name="retrain"), _Record()
+        self._graph = StepGraph(run, network, self._accelerated, [self._epochs.optimizer])
         self._epochs.resume({"network": network, "record": self._record})
         self.images = 0  # that this object has learnt from, each time it saw them
 
@@ -220,11 +222,12 @@ class Training:
         )
         while epochs.epoch < min(epoch, recipe.epochs):
             set_drop_path(self._network, recipe.drop_path * epochs.epoch / recipe.epochs)
+            self._graph.settle()
             for _ in epochs.steps():
                 batch = next(batches)
                 with self._accelerated:
-                    step = train_step(self._network, batch, self._learning, epochs.optimizer, recipe.clip)
-                    epochs.meter.add(*step, len(batch))
+                    self._graph(step_request(self._network, batch, self._learning, epochs, recipe.clip))
+                epochs.meter.add_count(len(batch))
                 self.images += len(batch)
             averages = None if self._valid is None else self.evaluate(self._valid)
             train = epochs.close()
@@ -278,6 +281,40 @@ def train_step(
     nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
     optimizer.step()
     return loss.detach(), task.score_sum(output, batch)
+
+
+def step_request(network: nn.Module, batch: Batch, task: Task, epochs: Trainee, clip: float) -> Request:
+    """Makes a step of a training something that a `StepGraph` can take: recorded as a whole, or as it is.
+
+    Args:
+        network: in training mode.
+        batch: images and labels on the network's device.
+        task: what is minimised.
+        epochs: has the optimiser, and the meter, whose sums are part of the step; its counts are not.
+        clip: largest norm of the gradient.
+
+    Returns:
+        The step; its result is the batch's mean loss and the sum of its images' scores.
+    """
+    optimizer = epochs.optimizer
+
+    def take(tensors: Sequence[Tensor], numbers: Numbers) -> Sequence[Tensor]:
+        with at_rates(optimizer, numbers):
+            loss, score = train_step(network, Batch(*tensors), task, optimizer, clip)
+        epochs.meter.add_sums(loss, score, len(tensors[0]))
+        return loss, score
+
+    rates = [group["lr"] for group in optimizer.param_groups]
+    return Request("train", [batch.images, batch.labels], rates, take)
+
+
+class Trainee(Protocol):
+    """An optimiser, and a meter of the losses under it."""
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer: ...
+    @property
+    def meter(self) -> Meter: ...
 
 
 @dataclass

@@ -71,9 +71,27 @@ class Meter:
             score_sum: the sum of its images' scores, 0-dimensional.
             n: how many images it has.
         """
+        self.add_sums(loss, score_sum, n)
+        self.add_count(n)
+
+    def add_sums(self, loss: Tensor, score_sum: Tensor, n: int) -> None:
+        """Does the device's part of `add`, which can be recorded as part of a CUDA graph.
+
+        Args:
+            loss: the batch's mean loss, 0-dimensional.
+            score_sum: the sum of its images' scores, 0-dimensional.
+            n: how many images it has.
+        """
         self._loss += loss.detach().to(self._loss.dtype) * n
         self._score += score_sum.detach()
         self._finite += self._loss.isfinite()
+
+    def add_count(self, n: int) -> None:
+        """Does the host's part of `add`.
+
+        Args:
+            n: how many images the batch has.
+        """
         self._count += n
         self._batches += 1
 

@@ -259,8 +259,12 @@ def _virtual_step(problem: Bilevel) -> tuple[float, list[Tensor]]:
             torch._foreach_mul_(change, step.momentum)
             torch._foreach_add_(change, slope)
             torch._foreach_add_(change, inner, alpha=step.weight_decay)
-        moved = torch._foreach_add(inner, change, alpha=-step.learning_rate)
-        reach = step.learning_rate * (1 + step.momentum if step.nesterov else 1)
+        rate = step.learning_rate
+        if isinstance(rate, Tensor) or inner[0].device.type == "cuda":  # a tensor where the step is recorded as a graph
+            moved = torch._foreach_sub(inner, torch._foreach_mul(change, rate))
+        else:
+            moved = torch._foreach_add(inner, change, alpha=-rate)
+        reach = rate * (1 + step.momentum if step.nesterov else 1)
         return reach, [v if w.requires_grad else w for v, w in zip(moved, inner, strict=True)]
 
 

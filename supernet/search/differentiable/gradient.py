@@ -6,7 +6,7 @@ DARTS, GDAS, SNAS and similar methods are this class with different parts; none 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from supernet.estimation.limits import Limits
 from supernet.estimation.supernet_accuracy import SupernetScore
 from supernet.execution.modes import evaluating, frozen_statistics, running
+from supernet.execution.step_graph import Advance, Host
 from supernet.runtime.checkpoint import check_optimizer
 from supernet.runtime.errors import InputError
 from supernet.runtime.limits import Limit
 from supernet.runtime.seeding import generator
 from supernet.search.differentiable.architects import Architect, Bilevel
 from supernet.search.differentiable.discretisers import Discretiser
+from supernet.search.differentiable.noise import Noise
 from supernet.search.differentiable.objectives import RelaxedWeights, Term
 from supernet.search.differentiable.relaxations import Relaxation, Settling, strength
 from supernet.search.differentiable.weight_transforms import TransformContext, WeightTransform, transformed
@@ -160,14 +162,15 @@ class GradientStrategy(Strategy):
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             what = type(self.optimizer).__name__
             raise InputError(f"optimizer: makes a {what} and no optimizer; use one such as torch.optim.Adam")
-        self.seed, self._draws, self._steps = seed, 0, 0
+        self.seed, self._draws, self._steps, self._loads = seed, 0, 0, 0
+        self._noise = Noise(seed, _NOISE_STREAM)
 
     @property
     def limits(self) -> Limits | None:
         """What the architecture that is found may cost."""
         return self._limits
 
-    def relax(self, progress: float, draw: int) -> Weights:
+    def relax(self, progress: Any, draw: int) -> Weights:
         """The weights of draw number `draw`, differentiable in the logits."""
         weights = self._relaxed(progress, draw)
         return transformed(self.transforms, weights, TransformContext(self.decisions, progress))
@@ -187,18 +190,19 @@ class GradientStrategy(Strategy):
 
     def update(self, step: Step) -> None:
         """One step of the alphas' optimiser along the architect's gradient, where it is their turn."""
+        self._noise.drawn_numbers.clear()
         self._steps += 1
         if self._steps % self._every:
             return
-        draw = self._next_draw()
+        draw, progress = self._next_draw(), self._progress(step)
         judge = step.train if self._single_level else step.valid
 
         def train_loss(inner: Sequence[Tensor]) -> Tensor:
-            return step.loss(step.train, self.relax(step.progress, draw), inner)
+            return step.loss(step.train, self.relax(progress, draw), inner)
 
         def valid_loss(inner: Sequence[Tensor]) -> Tensor:
-            weights = self._relaxed(step.progress, draw)
-            seen = transformed(self.transforms, weights, TransformContext(self.decisions, step.progress))
+            weights = self._relaxed(progress, draw)
+            seen = transformed(self.transforms, weights, TransformContext(self.decisions, progress))
             loss = step.loss(judge, seen, inner)
             return sum((term(self._seen(weights, step, loss)) for term in self._terms), loss)
 
@@ -228,15 +232,17 @@ class GradientStrategy(Strategy):
     def _seen(self, weights: Weights, step: Step, loss: Tensor) -> RelaxedWeights:
         """What the terms of the objective are given."""
         logits, expected = dict(self.logits.items()), self.differentiable_weights()[1]
-        return RelaxedWeights(self.decisions, logits, weights, step.progress, step.epochs, loss, expected, self._limits)
+        progress = self._progress(step)
+        return RelaxedWeights(self.decisions, logits, weights, progress, step.epochs, loss, expected, self._limits)
 
     @torch.no_grad()
     def sample(self, step: Step) -> Weights:
         """The weights of a new draw, perturbed where the method does that, without gradient."""
-        weights = self._relaxed(step.progress, self._next_draw())
-        context = TransformContext(self.decisions, step.progress, partial(step.loss, step.train))
+        progress, device = self._progress(step), self._device
+        weights = self._relaxed(progress, self._next_draw())
+        context = TransformContext(self.decisions, progress, partial(step.loss, step.train))
         if any(transform.network_only for transform in self.transforms):  # a perturbation draws and judges
-            with self._noise(self._next_draw()), evaluating(step.supernet):
+            with self._noise.drawn(self._next_draw(), device), evaluating(step.supernet):
                 weights = transformed(self.transforms, weights, context)
         else:
             weights = transformed(self.transforms, weights, context)
@@ -269,12 +275,27 @@ class GradientStrategy(Strategy):
         return {"lr/alpha": self.optimizer.param_groups[0]["lr"], "alpha/grad_norm": norm}
 
     def to(self, device: torch.device) -> Self:
-        """Moves the logits; to be called before the first step. On a GPU the optimiser is fused."""
+        """Moves the logits; to be called before the first step. On a GPU the optimiser is fused and can be recorded."""
         self.logits.to(device)
-        for group in self.optimizer.param_groups:
-            if device.type == "cuda" and "fused" in group and not group.get("foreach"):
-                group["fused"] = True
+
+        def settle(optimizer: torch.optim.Optimizer) -> None:
+            for group in optimizer.param_groups:  # as on this device, and not as where a state comes from
+                on = device.type == "cuda"
+                group |= {name: on for name in ("fused", "capturable") if name in group and not group.get("foreach")}
+            for state in optimizer.state.values() if device.type == "cuda" else ():
+                state |= {"step": state["step"].to(device)} if isinstance(state.get("step"), Tensor) else {}
+
+        settle(self.optimizer)
+        self.optimizer.register_load_state_dict_post_hook(settle)
         return self
+
+    def recording(self, step: Step, *, learn_alphas: bool) -> tuple[Hashable, Host] | None:
+        """A step can be recorded, unless the network reads on the host which operations it runs."""
+        if step.supernet.data_dependent:
+            return None
+        learning = learn_alphas and (self._steps + 1) % self._every == 0
+        rates = tuple(group["lr"] for group in self.optimizer.param_groups)
+        return (learn_alphas, learning, rates, self._loads), _Host(self)
 
     def state_dict(self) -> dict[str, Any]:
         counts = {"draws": self._draws, "steps": self._steps}
@@ -288,22 +309,59 @@ class GradientStrategy(Strategy):
         if type(state["draws"]) is not int or type(steps) is not int:
             raise ValueError("draws or steps is no number")
         self._draws, self._steps = state["draws"], steps
+        self._loads += 1  # the optimiser's state lies elsewhere now
 
-    def _relaxed(self, progress: float, draw: int) -> Weights:
-        with self._noise(draw):
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self.logits.values())).device
+
+    def _progress(self, step: Step) -> Any:
+        """How far the search is; on a GPU always as a tensor, because a step that is recorded has it as one."""
+        if isinstance(step.progress, Tensor) or self._device.type != "cuda":
+            return step.progress
+        return torch.full((), step.progress, device=self._device)
+
+    def _relaxed(self, progress: Any, draw: int) -> Weights:
+        with self._noise.drawn(draw, self._device):
             return {n: relaxation(self.logits[n], progress) for n, relaxation in self._relaxations.items()}
 
     def _next_draw(self) -> int:
         self._draws += 1
         return self._draws
 
+
+class _Host:
+    """The host's part of a step by gradient: counts, and the seeds of the noise."""
+
+    def __init__(self, strategy: GradientStrategy) -> None:
+        self._strategy = strategy
+
+    @property
+    def streams(self) -> int:
+        return len(self._strategy._noise.drawn_numbers)
+
     @contextmanager
-    def _noise(self, draw: int) -> Iterator[None]:
-        """Seeds the global generators from the seed and `draw` and gives them back as they were."""
-        device = next(iter(self.logits.values())).device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(generator(self.seed, _NOISE_STREAM, draw).initial_seed())
-            yield
+    def recording(self, generators: Sequence[torch.Generator]) -> Iterator[Advance]:
+        strategy, noise = self._strategy, self._strategy._noise
+        draws, steps = strategy._draws, strategy._steps
+        numbers, moved, gradients = list[int](), list[int](), list[Tensor | None]()
+
+        def advance() -> Sequence[int]:
+            seeds = {number: noise.seed_of(strategy._draws + number) for number in set(numbers)}
+            strategy._draws, strategy._steps = strategy._draws + moved[0], strategy._steps + moved[1]
+            for logits, gradient in zip(strategy.logits.values(), gradients, strict=True):
+                logits.grad = gradient
+            return [seeds[number] for number in numbers]
+
+        noise.drawn_numbers.clear()
+        try:
+            with noise.recorded(generators):
+                yield advance
+        finally:
+            numbers += [number - draws for number in noise.drawn_numbers]
+            moved += [strategy._draws - draws, strategy._steps - steps]
+            gradients += [logits.grad for logits in strategy.logits.values()]
+            strategy._draws, strategy._steps = draws, steps
 
 
 @contextmanager

@@ -6,7 +6,7 @@ are made one after the other, and between two of them the supernet goes on learn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from supernet.estimation.supernet_accuracy import SupernetScore
+from supernet.execution.step_graph import Host
 from supernet.runtime.devices import constant
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
@@ -22,7 +23,7 @@ from supernet.search.differentiable.discretisers import argmax, within
 from supernet.search.differentiable.gradient import GradientStrategy
 from supernet.search.differentiable.weight_transforms import TransformContext, WeightTransform
 from supernet.search.statistics import groups
-from supernet.search.strategy import Wrapper
+from supernet.search.strategy import Step, Wrapper
 from supernet.space.architecture import Architecture, Decision, Weights
 
 _ORDER_STREAM = 0x0DE5
@@ -81,6 +82,11 @@ class Projection(Wrapper):
         self.strategy.begin_epoch(progress, score)
         while self._done < self.rounds - 1 and progress >= self._done / (self.rounds - 1):
             self._round(score)
+
+    def recording(self, step: Step, *, learn_alphas: bool) -> tuple[Hashable, Host] | None:
+        """As that of the strategy inside; what is decided is part of the key."""
+        inside = self.strategy.recording(step, learn_alphas=learn_alphas)
+        return None if inside is None else ((inside[0], tuple(self._decided.items())), inside[1])
 
     def expected(self) -> Weights:
         """The strategy's weights without noise, but 1 and 0 for what is decided."""

@@ -128,7 +128,8 @@ class Gumbel:
             A number between `start` and `end`.
         """
         if self.decay == "exponential":
-            return float(self.start * (self.end / self.start) ** progress)
+            factor: float = (self.end / self.start) ** progress
+            return self.start * factor
         return self.start + (self.end - self.start) * progress
 
     def __call__(self, logits: Tensor, progress: float) -> Tensor:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -26,13 +26,13 @@ class TransformContext:
 
     Args:
         decisions: the supernet's, by name.
-        progress: how far the search is, in [0, 1).
+        progress: how far the search is, in [0, 1); on a GPU a 0-dimensional tensor.
         loss: weights -> training loss, a scalar, in evaluation mode, with the transforms that follow applied; None
             where the weights are not those of the network's step.
     """
 
     decisions: Mapping[str, Decision]
-    progress: float
+    progress: Any
     loss: Callable[[Weights], Tensor] | None = None
 
     def operations(self, weights: Weights) -> Weights:
@@ -198,7 +198,9 @@ def _check(start: float, end: float) -> None:
         raise InputError(f"start={start}, end={end}: needs 0 or more")
 
 
-def _uniform_noise(weights: Weights, epsilon: float) -> Weights:
+def _uniform_noise(weights: Weights, epsilon: float | Tensor) -> Weights:
+    if isinstance(epsilon, Tensor):  # moves while the step is replayed from a CUDA graph
+        return {n: w + torch.empty_like(w).uniform_(-1.0, 1.0) * epsilon for n, w in weights.items()}
     return {n: w + torch.empty_like(w).uniform_(-epsilon, epsilon) for n, w in weights.items()}
 
 
@@ -247,11 +249,14 @@ class AuxiliarySkip(WeightTransform):
             raise InputError(f"start={self.start}: needs 0 or more, such as 1")
 
     def __call__(self, weights: Weights, at: TransformContext) -> Weights:
-        left = 1 - at.progress if self.decay == "linear" else (1 + math.cos(math.pi * at.progress)) / 2
+        cosine = torch.cos if isinstance(at.progress, Tensor) else math.cos
+        left = 1 - at.progress if self.decay == "linear" else (1 + cosine(math.pi * at.progress)) / 2
+        beta = self.start * left
 
         def assisted(name: str, weight: Tensor) -> Tensor:
             if not at.decisions[name].auxiliary:
                 return weight
-            return torch.cat([weight, weight.new_full((1,), self.start * left)])
+            extra = beta.to(weight).view(1) if isinstance(beta, Tensor) else weight.new_full((1,), beta)
+            return torch.cat([weight, extra])
 
         return {name: assisted(name, weight) for name, weight in weights.items()}
