@@ -33,7 +33,7 @@ class Runtime:
     threads: int | None = None
     deterministic: bool = True
     precision: str = "float32"
-    graphs: bool = False
+    graphs: bool = True
     save_seconds: float = 60.0
     progress: bool = True
 

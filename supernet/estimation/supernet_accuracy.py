@@ -59,7 +59,7 @@ def alone(problem: SearchProblem, architecture: Architecture) -> Iterator[Weight
         The weights to give the supernet.
     """
     supernet = problem.supernet
-    if supernet.decidable and not problem.run.graphs:  # a graph is recorded of modules that stay
+    if supernet.decidable and not problem.run.records:  # a graph is recorded of modules that stay
         with supernet.decided(architecture):
             yield {}
         return

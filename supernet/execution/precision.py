@@ -94,7 +94,7 @@ class Accelerated:
         rounded = _in_bfloat16(plain, run.device) if run.precision == "bfloat16" else plain
 
         def replayed(forward: Callable[..., Any]) -> Callable[..., Any]:
-            on = run.graphs and (capture or run.device.type == "cuda")
+            on = run.graphs if capture else run.records
             return Graphed(network, forward, capture) if on else forward
 
         self._forward = replayed(rounded)

@@ -31,6 +31,7 @@ from supernet.execution.cuda_graphs import CudaCapture
 from supernet.execution.precision import Accelerated
 from supernet.runtime.parameter_slots import ModuleSettings
 from supernet.runtime.run import Run
+from supernet.space.supernet import Supernet
 
 # Later versions of PyTorch find by themselves which generators a graph draws from.
 _REGISTERED = TorchVersion(torch.__version__) < "2.14"
@@ -115,7 +116,7 @@ class StepGraph:
         optimizers: Sequence[torch.optim.Optimizer] = (),
         patience: int = 3,
     ) -> None:
-        self._device, self._on = run.device, run.graphs and run.device.type == "cuda"
+        self._device, self._on = run.device, run.records
         self._line, self._network, self._passes, self._patience = run.report.line, network, passes, patience
         self._graphs: dict[Hashable, _Recorded] = {}
         self._plain: Counter[Hashable] = Counter()  # steps that were taken, by key
@@ -153,8 +154,8 @@ class StepGraph:
         """
         if not self._on:
             return request.step(request.tensors, request.numbers)
-        if request.key is None:
-            self._say("it decides by numbers that are on the device")
+        if request.key is None and not (isinstance(self._network, Supernet) and self._network.data_dependent):
+            self._say("the strategy decides on the host")  # of a network that does so its passes tell
         given = tuple((tensor.shape, tensor.dtype, tensor.stride()) for tensor in request.tensors)
         key = request.key, given
         if request.key is None or key in self._refused or CudaCapture.invalidated:

@@ -24,7 +24,7 @@ class Run:
         save_seconds: the least time in seconds from one saving to the next.
         interruption: tells of a signal that asks the loop to stop.
         precision: the number type of the activations.
-        graphs: whether passes are replayed as CUDA graphs where that is possible.
+        graphs: whether steps and passes are replayed as CUDA graphs where that is possible; a CPU has none.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -35,4 +35,9 @@ class Run:
     save_seconds: float = 60.0
     interruption: Interruption = field(default_factory=Interruption)
     precision: Literal["float32", "bfloat16"] = "float32"
-    graphs: bool = False
+    graphs: bool = True
+
+    @property
+    def records(self) -> bool:
+        """Whether CUDA graphs are wanted and the device has them."""
+        return self.graphs and self.device.type == "cuda"

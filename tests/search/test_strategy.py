@@ -80,7 +80,7 @@ def test_a_strategy_that_cannot_inherit_says_so_in_one_line():
         Least().inherit(Least())
 
 
-@pytest.mark.parametrize("name", [name for name in HOOKS if name != "inherit"])
+@pytest.mark.parametrize("name", [name for name in HOOKS if name not in ("inherit", "recording")])
 def test_a_wrapper_passes_every_hook_on(name):
     """All public methods there are: a hook that is added to a strategy and not to the wrapper fails here."""
     inside = Told()
@@ -92,6 +92,10 @@ def test_a_wrapper_passes_every_hook_on(name):
     own = {"to": wrapper, "state_dict": {"strategy": inside.answers["state_dict"]}}
     silent = {"initialise": None, "begin_epoch": None, "update": None, "load_state_dict": None}
     assert answer == {**inside.answers, **own, **silent}[name]
+
+
+def test_a_wrapper_may_decide_on_the_host_and_is_not_recorded_unless_it_says_so():
+    assert Wrapper(Told()).recording(step=None, learn_alphas=True) is None
 
 
 def test_a_wrapper_has_the_space_and_the_decisions_and_does_not_inherit():

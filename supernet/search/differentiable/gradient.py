@@ -190,7 +190,6 @@ class GradientStrategy(Strategy):
 
     def update(self, step: Step) -> None:
         """One step of the alphas' optimiser along the architect's gradient, where it is their turn."""
-        self._noise.drawn_numbers.clear()
         self._steps += 1
         if self._steps % self._every:
             return
@@ -246,6 +245,7 @@ class GradientStrategy(Strategy):
                 weights = transformed(self.transforms, weights, context)
         else:
             weights = transformed(self.transforms, weights, context)
+        self._noise.end_step()
         return {name: weight.detach() for name, weight in weights.items()}
 
     @torch.no_grad()
@@ -338,7 +338,7 @@ class _Host:
 
     @property
     def streams(self) -> int:
-        return len(self._strategy._noise.drawn_numbers)
+        return len(self._strategy._noise.last_step)
 
     @contextmanager
     def recording(self, generators: Sequence[torch.Generator]) -> Iterator[Advance]:
@@ -353,12 +353,11 @@ class _Host:
                 logits.grad = gradient
             return [seeds[number] for number in numbers]
 
-        noise.drawn_numbers.clear()
         try:
             with noise.recorded(generators):
                 yield advance
         finally:
-            numbers += [number - draws for number in noise.drawn_numbers]
+            numbers += [number - draws for number in noise.last_step]
             moved += [strategy._draws - draws, strategy._steps - steps]
             gradients += [logits.grad for logits in strategy.logits.values()]
             strategy._draws, strategy._steps = draws, steps

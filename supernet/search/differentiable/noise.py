@@ -33,8 +33,9 @@ class Noise:
     def __init__(self, seed: int, stream: int) -> None:
         self._seed, self._stream = seed, stream
         self._generators: list[torch.Generator] | None = None  # while a step is recorded
-        self.drawn_numbers: list[int] = []
-        """The numbers of the streams that were begun, in their order, since somebody has cleared this list."""
+        self._numbers: list[int] = []  # of the streams that were begun in this step
+        self.last_step: list[int] = []
+        """The numbers of the streams that were begun in the last step, in their order."""
 
     def seed_of(self, number: int) -> int:
         """The seed of a stream.
@@ -55,7 +56,7 @@ class Noise:
         Raises:
             RuntimeError: while a step is recorded, where it draws more often than in the step before.
         """
-        self.drawn_numbers.append(number)
+        self._numbers.append(number)
         if self._generators is not None:
             with _instead(self._next_generator(), device):
                 yield
@@ -64,6 +65,10 @@ class Noise:
             torch.manual_seed(self.seed_of(number))
             yield
 
+    def end_step(self) -> None:
+        """Ends a step: the next stream that is begun is the first one of another step."""
+        self.last_step, self._numbers = self._numbers, []
+
     @contextmanager
     def recorded(self, generators: Sequence[torch.Generator]) -> Iterator[None]:
         """Within it streams are drawn from these generators, the next one for each stream that is begun.
@@ -71,7 +76,7 @@ class Noise:
         Args:
             generators: of the device, registered at the graph that is recorded.
         """
-        self._generators = list(generators)
+        self._generators, self._numbers, self.last_step = list(generators), [], []
         try:
             yield
         finally:
