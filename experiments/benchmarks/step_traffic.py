@@ -1,13 +1,13 @@
-"""What a step asks of a GPU: kernels it launches, bytes it moves, milliseconds of the host; for steps of published size.
+"""What a step of published size asks of a GPU: kernels it launches, bytes it moves, milliseconds of the host.
 
     python -m experiments.benchmarks.step_traffic                                # on a GPU
     python -m tests.standin --count -m experiments.benchmarks.step_traffic       # without one: kernels do nothing
     python -m experiments.benchmarks.step_traffic --device cpu --tiny            # the script itself
 
 Bytes are those in and out of each of PyTorch's operations, views excluded; kernels of our own (Triton) are not seen, so
-that bytes are to be counted with SUPERNET_TRITON=0. Host milliseconds are those of the process, until the step's call
-returns: a median. "graphs" replays passes, the rest of a step is launched kernel by kernel. Each row is written as it is
-found. Without kernels, values are meaningless and only what the host does is measured.
+that bytes are to be counted with SUPERNET_TRITON=0. Host milliseconds last until the step's call returns: a median.
+"graph" replays passes, the rest of a step is launched kernel by kernel. Each row is written as it is found. Where
+kernels do nothing, numbers mean nothing, and only what the host does is measured.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -84,6 +83,7 @@ class Traffic(TorchDispatchMode):
         operations: how many there were, by name.
 
     Example:
+        >>> import torch
         >>> with Traffic() as traffic:
         ...     sums = torch.zeros(8) + torch.ones(8)  # two are written; two are read, one is written
         >>> traffic.total, traffic.by_name["add"]
