@@ -6,8 +6,8 @@
 
 Bytes are those in and out of each of PyTorch's operations, views excluded; kernels of our own (Triton) are not seen, so
 that bytes are to be counted with SUPERNET_TRITON=0. Host milliseconds last until the step's call returns: a median.
-"graph" replays passes, the rest of a step is launched kernel by kernel. Each row is written as it is found. Where
-kernels do nothing, numbers mean nothing, and only what the host does is measured.
+"graph" replays passes, and the rest of a step is launched kernel by kernel; "whole" replays the step. Each row is
+written as it is found. Where kernels do nothing, numbers mean nothing, and only what the host does is measured.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ def launches_of(step: Callable[[], Any], device: torch.device) -> int | None:
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
         step()
         synchronise(device)
-    return sum(event.device_type == torch.autograd.DeviceType.CUDA for event in seen.events())
+    return sum(str(event.device_type).endswith("CUDA") for event in seen.events())
 
 
 def host_milliseconds(step: Callable[[], Any], device: torch.device, times: int) -> float:
@@ -104,15 +104,17 @@ def host_milliseconds(step: Callable[[], Any], device: torch.device, times: int)
 
 def row_of(name: str, size: Size, variant: Variant, device: torch.device, times: int) -> dict[str, Any]:
     """All figures of one step, run in one way; bytes are those of a step without graphs."""
-    step = build(name, size, variant, device)
-    for _ in range(PATIENCE if variant.graphs else 2):
-        step()
     if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
+    step = build(name, size, variant, device)
+    for _ in range(PATIENCE if variant.graphs or variant.whole else 2):
+        step()
     found: dict[str, Any] = {"launches": launches_of(step, device), "host_ms": host_milliseconds(step, device, times)}
     if device.type == "cuda":
-        found["peak_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
-    if not variant.graphs:
+        found["peak_gb"] = torch.cuda.max_memory_reserved(device) / 1e9
+    if not variant.graphs and not variant.whole:
         with Traffic() as traffic:
             step()
         found["gigabytes"] = traffic.total / 1e9
@@ -123,11 +125,15 @@ def row_of(name: str, size: Size, variant: Variant, device: torch.device, times:
 
 
 def variants_of(arguments: argparse.Namespace) -> Iterator[Variant]:
-    """Each executor by itself and, on a GPU, with graphs."""
-    bfloat16 = arguments.bfloat16
+    """Each executor by itself and, on a GPU, with graphs of passes and of the whole step."""
+    plain = Variant(as_product=True)
+    if arguments.bfloat16:
+        plain = replace(plain, precision="bfloat16", channels_last=True)
     for executor in arguments.executors:
-        for graphs in (False, True) if arguments.device.startswith("cuda") else (False,):
-            yield Variant(executor, graphs, "bfloat16" if bfloat16 else "float32", bfloat16, as_product=True)
+        yield replace(plain, executor=executor)
+        if arguments.device.startswith("cuda"):
+            yield replace(plain, executor=executor, graphs=True)
+            yield replace(plain, executor=executor, whole=True)
 
 
 def line(name: str, row: dict[str, Any]) -> str:
@@ -164,7 +170,6 @@ def main() -> None:
             record["rows"][full] = {**row, "machine": machine(device)}
             write(arguments.output, record)
             print(line(full, row), flush=True)
-            gc.collect()
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from torch import Tensor
-from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _ONLY_WRITTEN = {
@@ -44,33 +44,34 @@ def bytes_moved(operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any], 
         The bytes of all tensors that are read, and of all that are written; 0 for views and for memory that is made
         and not filled.
     """
-    name = operation._schema.name.split("::")[1]
-    if operation.is_view or name in _NOTHING:
+    name, mutated, overwritten = _kind(operation)
+    if name is None:
         return 0
-    arguments = list(_named(operation, args, kwargs))
-    written = [value for _, value, mutated in arguments if mutated for value in _tensors(value)]
-    read = [
-        tensor
-        for number, (_, value, mutated) in enumerate(arguments)
-        if not (name in _ONLY_WRITTEN and number == 0) and not (mutated and name.endswith("out"))
-        for tensor in _tensors(value)
-    ]
+    written, read = list[Tensor](), list[Tensor]()
+    for number, (argument, value) in enumerate([*zip(mutated, args, strict=False), *kwargs.items()]):
+        tensors = _tensors(value)
+        if mutated.get(argument, False):
+            written += tensors
+        if not (overwritten and (number == 0 or mutated.get(argument, False))):
+            read += tensors
     fresh = [tensor for tensor in _tensors(made) if not any(tensor is known for known in written)]
-    return sum(map(bytes_of, [*read, *written, *fresh]))
+    return sum(map(bytes_of, read)) + sum(map(bytes_of, written)) + sum(map(bytes_of, fresh))
 
 
-def _named(operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, Any, bool]]:
-    """Each argument that was given: name, value, whether the operation writes into it."""
-    for number, argument in enumerate(operation._schema.arguments):
-        mutated = argument.alias_info is not None and argument.alias_info.is_write
-        if argument.name in kwargs:
-            yield argument.name, kwargs[argument.name], mutated
-        elif number < len(args):
-            yield argument.name, args[number], mutated
+@cache
+def _kind(operation: Any) -> tuple[str | None, dict[str, bool], bool]:
+    """An operation's name (None: it moves nothing), which arguments it writes into, whether it only overwrites."""
+    name = str(operation._schema.name.split("::")[1])
+    given = operation._schema.arguments
+    mutated = {a.name: a.alias_info is not None and a.alias_info.is_write for a in given}
+    overwrites = name in _ONLY_WRITTEN or "out" in mutated
+    return None if operation.is_view or name in _NOTHING else name, mutated, overwrites
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+    if isinstance(value, Tensor):
+        return [value]
+    return [tensor for each in value for tensor in _tensors(each)] if isinstance(value, (list, tuple)) else []
 
 
 class Traffic(TorchDispatchMode):
