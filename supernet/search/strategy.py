@@ -271,9 +271,9 @@ class Strategy(ABC):
 class Wrapper(Strategy):
     """A strategy around another one, which it asks for all that it does not do itself.
 
-    It does not pass on `inherit`: the strategy inside inherits before it is wrapped. Nor does it pass on `recording`: who
-    adds nothing to a step that is decided on the host says so by asking the strategy inside. One that says `sample` anew says
-    `samples` anew, too: the step of the network asks for `samples`.
+    It does not pass on `inherit`: the strategy inside inherits before it is wrapped. Nor does it pass on `recording`:
+    who decides nothing on the host says so by asking the strategy inside. One that says `sample` anew says `samples`
+    anew, too: the step of the network asks for `samples`.
 
     Args:
         strategy: the strategy inside; its space and its decisions are the wrapper's, too.

@@ -1,0 +1,80 @@
+"""The command: starts Python anew with the stand-in preloaded, and runs a script or a module on it."""
+
+import contextlib
+import os
+import runpy
+import sys
+from pathlib import Path
+
+from tests.standin import __doc__ as usage
+from tests.standin.building import build, preloaded
+
+ROOT = Path(__file__).parents[2]
+
+
+def environment(count: bool = False, gpus: int = 1, size: int | None = None) -> dict[str, str]:
+    """The variables with which Python is to be started.
+
+    Args:
+        count: kernels are only counted.
+        gpus: how many there are.
+        size: bytes of each one's memory; None: 80 GiB.
+    """
+    folder = build()
+    found = {**os.environ, "LD_PRELOAD": preloaded(folder), "LD_LIBRARY_PATH": str(folder / "lib")}
+    found |= {"STANDIN_FOLDER": str(folder), "STANDIN_GPUS": str(gpus)}
+    found |= {"STANDIN_COUNT": "1"} if count else {}
+    found |= {"STANDIN_BYTES": str(size)} if size is not None else {}
+    found["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    # cuDNN's old interface, the one that is stood in for; no kernels but PyTorch's.
+    found |= {"TORCH_CUDNN_V8_API_DISABLED": "1", "SUPERNET_TRITON": "0"}
+    found.setdefault("OMP_NUM_THREADS", "1")
+    return found
+
+
+def main() -> None:
+    words, options = sys.argv[1:], {}
+    while words and words[0] in ("--count", "--gpus", "--bytes"):
+        word = words.pop(0)
+        options |= {"count": True} if word == "--count" else {"gpus" if word == "--gpus" else "size": int(words.pop(0))}
+    if not words:
+        sys.exit(usage)
+    if "STANDIN_FOLDER" not in os.environ:
+        command = [sys.executable, "-m", "tests.standin", *sys.argv[1:]]
+        os.execve(sys.executable, command, environment(**options))
+    for name in ("LD_PRELOAD", "LD_LIBRARY_PATH"):  # processes that this one starts are on no stand-in
+        os.environ.pop(name, None)
+    run(words, bool(options.get("count")))
+
+
+def run(words: list[str], count: bool) -> None:
+    """Runs a script (or "-m" and a module) with its arguments, as Python would, and says what was counted."""
+    from tests.standin import account
+
+    mode: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+    if not count:
+        from tests.standin.graphs import install
+        from tests.standin.numbers import Numbers
+
+        install()
+        mode = Numbers()
+    try:
+        with mode:
+            if words[0] == "-m":
+                sys.argv = words[1:]
+                runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+            else:
+                sys.argv = words
+                sys.path.insert(0, str(Path(words[0]).resolve().parent))
+                runpy.run_path(words[0], run_name="__main__")
+    finally:
+        print(
+            f"stand-in: {account.launches()} launches, {account.captured()} of them captured, {account.beside()} "
+            f"beside a capture; {sum(account.waits().values())} waits; {account.replayed['graphs']} replays; "
+            f"{sum(account.moved.values()) / 1e9:.3f} GB moved; journal {dict(account.journal().most_common(5))}",
+            file=sys.stderr,
+        )
+
+
+if __name__ == "__main__":
+    main()
