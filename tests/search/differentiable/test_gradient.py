@@ -14,12 +14,19 @@ from supernet.runtime.errors import InputError
 from supernet.search.differentiable.architects import conjugate_gradient, first_order, neumann, unrolled, unrolled_exact
 from supernet.search.differentiable.discretisers import argmax
 from supernet.search.differentiable.gradient import GradientStrategy, uniform
-from supernet.search.differentiable.objectives import CostTerm, shares
+from supernet.search.differentiable.objectives import BetaDecay, CostTerm, shares
 from supernet.search.differentiable.optimizers import ExponentiatedGradient
 from supernet.search.differentiable.relaxations import BinaryGates, Dirichlet, Gumbel, Sigmoid, Simplex, Softmax
-from supernet.search.differentiable.weight_transforms import Adversarial, AuxiliarySkip, RandomSmoothing
+from supernet.search.differentiable.weight_transforms import (
+    Adversarial,
+    AuxiliarySkip,
+    RandomSmoothing,
+    TransformContext,
+    _uniform_noise,
+)
 from supernet.search.loop import search_step
 from supernet.search.strategy import Step
+from supernet.space.architecture import Decision
 from supernet.space.cells import reference
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
@@ -454,3 +461,65 @@ def test_gates_are_unrolled_by_differences_as_the_whole_mixture_is():
         strategy.update(step_of(supernet))
         found.append(torch.cat([own.grad for own in strategy.logits.values()]))
     torch.testing.assert_close(*found, rtol=1e-6, atol=1e-9)
+
+
+def test_the_host_counts_and_seeds_a_replayed_step_as_the_step_does(supernet, monkeypatch):
+    monkeypatch.setattr("supernet.search.differentiable.noise._instead", lambda own, device: torch.random.fork_rng([]))
+    strategy = strategy_of(supernet, Gumbel(), architect=unrolled, every=2)
+    taken, step = [], step_of(supernet)
+
+    def state():
+        return strategy.state_dict()["draws"], strategy.state_dict()["steps"]
+
+    for _ in range(4):
+        key, host = strategy.recording(step, learn_alphas=True)
+        search_step(step, strategy, 5.0)
+        taken.append((key, host.streams, state()))
+    assert taken[0][0] == taken[2][0] != taken[1][0] == taken[3][0]
+    assert [streams for _, streams, _ in taken] == [1, 5, 1, 5]  # second order relaxes four times, the network once
+    before = state()
+    with host.recording([None] * 5) as advance:
+        search_step(step, strategy, 5.0)  # the fifth step, in which the alphas do not learn
+    assert state() == before
+    seeds = [advance(), advance()]
+    assert state() == (before[0] + 2, before[1] + 2)
+    draws = [before[0] + 1, before[0] + 2]
+    assert seeds == [[strategy._noise.seed_of(draw)] for draw in draws]
+
+
+def test_what_is_read_on_the_host_cannot_be_recorded():
+    single = made(single=True)
+    assert strategy_of(single, Gumbel(hard=True)).recording(step_of(single), learn_alphas=True) is None
+
+
+@pytest.mark.parametrize(
+    ("parts", "relaxation"),
+    [
+        ({}, Gumbel()),
+        ({}, Gumbel(start=5.0, end=0.1, decay="exponential")),
+        ({"transforms": {"skip": AuxiliarySkip()}}, Softmax()),
+        ({"transforms": {"skip": AuxiliarySkip(decay="cosine")}}, Softmax()),
+        ({"terms": {"beta": BetaDecay()}}, Softmax()),
+    ],
+)
+def test_progress_may_be_a_tensor_on_the_device(parts, relaxation):
+    supernet = made(auxiliary="transforms" in parts)
+    ends = []
+    for progress in (0.25, torch.tensor(0.25)):
+        torch.manual_seed(0)
+        strategy = strategy_of(copy.deepcopy(supernet), relaxation, **parts)
+        step = step_of(supernet, progress=progress)
+        strategy.update(step)
+        ends.append([*strategy.sample(step).values(), *strategy.logits.values()])
+    for one, other in zip(*ends, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_uniform_noise_of_a_tensor_is_as_wide_as_that_of_a_number():
+    weights = {"edge": torch.full((2000,), 0.5)}
+    moved = RandomSmoothing(start=0.1, end=0.3)
+    at = TransformContext({"edge": Decision("edge", ("a", "b"))}, torch.tensor(0.5))
+    unsummed = _uniform_noise(weights, moved.start + (moved.end - moved.start) * at.progress)["edge"] - 0.5
+    assert 0.19 < unsummed.max() <= 0.2
+    assert -0.2 <= unsummed.min() < -0.19
+    assert moved(weights, at)["edge"].sum() == pytest.approx(1.0, abs=1e-4)
