@@ -84,26 +84,31 @@ class FlatParameters:
             and list(map(Tensor.stride, parameters)) == self._strides
         )
 
-    def gather(self, parameters: Sequence[nn.Parameter]) -> Tensor | None:
+    def gather(self, parameters: Sequence[nn.Parameter], norms: list[Tensor] | None = None) -> Tensor | None:
         """Makes the parameters' gradients views of one tensor, copied by one call.
 
         Args:
             parameters: those that this was made of.
+            norms: gets the norm of each gradient; on a processor, those of some are taken just before they are copied.
 
         Returns:
             The tensor; None, and nothing is changed, where one has no gradient or is no longer a view.
         """
-        found: list[Tensor | None] = list(map(_GRADIENT, parameters))
-        if self.gradients and all(map(is_, found, self.gradients)) and self.hold(parameters):
-            return self.gradient
-        given = [gradient for gradient in found if gradient is not None]
-        if len(given) < len(found) or any(map(_SPARSE, given)) or not self.hold(parameters):
+        given = [gradient for gradient in map(_GRADIENT, parameters) if gradient is not None]
+        there = 0 < len(given) == len(self.gradients) and all(map(is_, given, self.gradients))
+        if there and list(map(Tensor.data_ptr, parameters)) != self._addresses:
+            return None
+        if not there and (len(given) < len(parameters) or any(map(_SPARSE, given)) or not self.hold(parameters)):
             return None
         if self.gradient is None:
             self.gradient = torch.zeros_like(self.values)
             self.gradients = self.views(self.gradient)
-        torch._foreach_copy_(self.gradients, given)
-        for parameter, view in zip(parameters, self.gradients, strict=True):
+        for some in _portions(given) if norms is not None or not there else ():
+            if norms is not None:
+                norms += torch._foreach_norm(given[some])
+            if not there:
+                torch._foreach_copy_(self.gradients[some], given[some])
+        for parameter, view in zip(parameters, self.gradients, strict=True) if not there else ():
             parameter.grad = view
         return self.gradient
 
@@ -229,7 +234,9 @@ class FlatSGD(torch.optim.SGD):
         super().__setstate__(state)
         if "_flat" not in self.__dict__:  # a copy
             self._flat, self._fused = [], self.param_groups[0]["fused"]
-        for number in range(len(self.param_groups)):
+        for number, flat in enumerate(self._flat or [None] * len(self.param_groups)):
+            if flat is not None:
+                flat.gradients, flat.gradient = [], None  # what is not finite would stay in its gaps
             self._complete(number)
 
     def _complete(self, number: int) -> None:
@@ -244,6 +251,8 @@ class FlatSGD(torch.optim.SGD):
         self._keep(number, momenta)
 
     def _momenta(self, parameters: Sequence[nn.Parameter]) -> list[Tensor | None]:
+        if len(self.state) == len(parameters) and all(map(is_, self.state, parameters)):
+            return [state.get("momentum_buffer") for state in self.state.values()]  # no look-up of each
         nothing: dict[str, Any] = {}
         return [self.state.get(parameter, nothing).get("momentum_buffer") for parameter in parameters]
 
@@ -256,17 +265,18 @@ class FlatSGD(torch.optim.SGD):
             if momentum is not None:
                 self.state[parameter]["momentum_buffer"] = momentum
 
-    def gather(self, number: int = 0) -> Tensor | None:
+    def gather(self, number: int = 0, norms: list[Tensor] | None = None) -> Tensor | None:
         """Makes the gradients of a group views of one tensor.
 
         Args:
             number: of the group.
+            norms: gets the norm of each gradient.
 
         Returns:
             The tensor; None where a parameter has no gradient, or the parameters are not flat: nothing is changed then.
         """
         flat = self._flat[number]
-        return None if flat is None else flat.gather(self.param_groups[number]["params"])
+        return None if flat is None else flat.gather(self.param_groups[number]["params"], norms)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -282,17 +292,17 @@ class FlatSGD(torch.optim.SGD):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for number, group in enumerate(self.param_groups):
-            momenta = self._momenta(group["params"]) if group["momentum"] else []
-            if not self._whole_step(number, momenta):
-                self._listed_step(number, momenta)
+        for number in range(len(self.param_groups)):
+            if not self._whole_step(number):
+                self._listed_step(number)
         return loss
 
-    def _whole_step(self, number: int, momenta: Sequence[Tensor | None]) -> bool:
+    def _whole_step(self, number: int) -> bool:
         """Takes the step of a group over its flat tensors; False where that cannot be."""
         flat, gradient, group = self._flat[number], self.gather(number), self.param_groups[number]
         if flat is None or gradient is None:
             return False
+        momenta = self._momenta(group["params"]) if group["momentum"] else []
         first = all(momentum is None for momentum in momenta)
         if not first and not (flat.momenta and all(map(is_, momenta, flat.momenta))):
             return False
@@ -305,21 +315,23 @@ class FlatSGD(torch.optim.SGD):
             self._keep(number, flat.views(torch.cat([v for v in velocities if v is not None])))
         return True
 
-    def _listed_step(self, number: int, momenta: Sequence[Tensor | None]) -> None:
+    def _listed_step(self, number: int) -> None:
         """Takes the step of those parameters of a group that have a gradient."""
         group = self.param_groups[number]
-        taking = [place for place, parameter in enumerate(group["params"]) if parameter.grad is not None]
-        parameters = [group["params"][place] for place in taking]
-        velocities = [momenta[place] if momenta else None for place in taking]
-        begun = velocities.copy()
+        parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+        velocities: list[Tensor | None] = [None] * len(parameters)
+        new = list[int]()
+        if group["momentum"]:
+            velocities = self._momenta(parameters)
+            new = [place for place, velocity in enumerate(velocities) if velocity is None]
         for some in _portions(parameters):
-            moved, given = parameters[some], list(map(_GRADIENT, parameters[some]))
             portion = velocities[some]
-            self._move(group, moved, given, portion, at_once=True)
+            self._move(group, parameters[some], list(map(_GRADIENT, parameters[some])), portion, at_once=True)
             velocities[some] = portion
-        if not all(map(is_, velocities, begun)):
-            made = dict(zip(taking, velocities, strict=True))
-            self._keep(number, [made.get(place, momentum) for place, momentum in enumerate(momenta)])
+        for place in new:
+            self.state[parameters[place]]["momentum_buffer"] = velocities[place]
+        if new:
+            self._keep(number, self._momenta(group["params"]))
 
     def _move(
         self,
@@ -365,7 +377,8 @@ def _portions(tensors: Sequence[Tensor]) -> Iterator[slice]:
 def clip_gradients(optimizer: torch.optim.Optimizer, largest: float) -> Tensor:
     """Scales all gradients of an optimiser down where their common norm is larger than allowed.
 
-    It gives the numbers of `nn.utils.clip_grad_norm_`, to the bit on a processor.
+    It gives the numbers of `nn.utils.clip_grad_norm_`, to the bit on a processor. On a GPU the norm of a flat tensor is
+    taken at once and not of the norms of its parts, which rounds in other places.
 
     Args:
         optimizer: its parameters' gradients are scaled; those of a `FlatSGD` become views of one tensor.
@@ -383,18 +396,20 @@ def clip_gradients(optimizer: torch.optim.Optimizer, largest: float) -> Tensor:
         tensor([[0.6000, 0.8000]])
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    gradients = [gradient for gradient in map(_GRADIENT, parameters) if gradient is not None]
-    plain = len({(gradient.device, gradient.dtype, gradient.layout) for gradient in gradients}) == 1
-    if not plain or not isinstance(optimizer, FlatSGD):
+    if not isinstance(optimizer, FlatSGD) or len({(p.device, p.dtype) for p in parameters}) > 1:
         return nn.utils.clip_grad_norm_(parameters, largest)
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    coefficient = torch.clamp(largest / (norm + 1e-6), max=1.0)
+    norms, scaled = list[Tensor](), list[Tensor]()
+    whole = parameters[0].is_cuda and len(optimizer.param_groups) == 1
     for number, group in enumerate(optimizer.param_groups):
-        flat = optimizer.gather(number)
+        flat = optimizer.gather(number, None if whole else norms)
         if flat is not None:
-            flat.mul_(coefficient)
-        else:
-            given = [gradient for gradient in map(_GRADIENT, group["params"]) if gradient is not None]
-            if given:
-                torch._foreach_mul_(given, coefficient)
+            scaled.append(flat)
+            continue
+        given = [gradient for gradient in map(_GRADIENT, group["params"]) if gradient is not None]
+        whole, scaled = False, scaled + given
+        norms += torch._foreach_norm(given) if given else []
+    if not scaled:
+        return torch.zeros(())
+    norm = torch.linalg.vector_norm(scaled[0] if whole else torch.stack(norms))
+    torch._foreach_mul_(scaled, torch.clamp(largest / (norm + 1e-6), max=1.0))
     return norm
