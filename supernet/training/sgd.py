@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from supernet.training.flat import FlatSGD
+
 
 def sgd(
     network: nn.Module,
@@ -17,7 +19,7 @@ def sgd(
     weight_decay: float = 0.0,
     nesterov: bool = False,
     fused: bool | None = None,
-) -> torch.optim.SGD:
+) -> FlatSGD:
     """Makes SGD with momentum for all parameters of a network, which is on its device already.
 
     PyTorch's fused step fails where some parameters have a momentum and others get their first gradient only now, as on
@@ -44,20 +46,7 @@ def sgd(
     """
     if fused is None:
         fused = next(network.parameters()).device.type == "cuda"
-    optimizer = torch.optim.SGD(
-        network.parameters(), rate, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused or None
-    )
-
-    def complete(optimizer: torch.optim.Optimizer) -> None:
-        for group in optimizer.param_groups:
-            group["fused"] = fused or None
-            for parameter in group["params"] if fused and group["momentum"] else ():
-                if optimizer.state[parameter].get("momentum_buffer") is None:
-                    optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-
-    complete(optimizer)
-    optimizer.register_load_state_dict_post_hook(complete)
-    return optimizer
+    return FlatSGD(network.parameters(), rate, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused)
 
 
 @dataclass(frozen=True)
