@@ -92,9 +92,14 @@ def chosen(only: list[str] | None) -> list[str]:
 
 
 def run_sections(
-    sections: Mapping[str, Section], scale: Scale, device: torch.device, record: Record, clock: Clock
+    sections: Mapping[str, Section],
+    scale: Scale,
+    device: torch.device,
+    record: Record,
+    clock: Clock,
+    most: float | None = None,
 ) -> None:
-    """Runs the sections until the time is up.
+    """Runs the sections, each for `most` seconds at most, until the time is up.
 
     Raises:
         SystemExit: a row has failed; all others are measured all the same.
@@ -102,7 +107,7 @@ def run_sections(
     failed = []
     for name, section in sections.items():
         print(f"{name}  ({clock.left():.0f} s left)" if clock.seconds else name, flush=True)
-        rows = Rows(record, name, clock)
+        rows = Rows(record, name, clock.part(most))
         try:
             section(scale, device, rows)
         except TimeIsUp:
@@ -119,8 +124,10 @@ def _asked() -> argparse.Namespace:
     known = [*GROUPS, *SECTIONS, *SEARCHES]
     parser.add_argument("--only", choices=known, nargs="+", metavar="SECTION", help=f"of {', '.join(known)}")
     parser.add_argument("--seconds", type=float, help="how long this call may take")
+    parser.add_argument("--section-seconds", type=float, help="how long each section of it may take")
     parser.add_argument("--rounds", type=int, help="how often each step is timed")
     parser.add_argument("--data", type=Path, help="an .npz file of the searches' images; random ones otherwise")
+    parser.add_argument("--images", type=int, help="how many random ones; otherwise as many as CIFAR-10 has")
     parser.add_argument("--work", type=Path, default=Path("runs/gpu"), help="the folder of the searches' checkpoints")
     parser.add_argument("--epochs-a-call", type=int, help="of a search; otherwise as many as there is time for")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the searches")
@@ -133,7 +140,7 @@ def main() -> None:
     arguments = _asked()
     clock = Clock(arguments.seconds)
     device, scale = torch.device(arguments.device), TINY if arguments.tiny else FULL
-    scale = replace(scale, rounds=arguments.rounds or scale.rounds)
+    scale = replace(scale, rounds=arguments.rounds or scale.rounds, images=arguments.images or scale.images)
     pieces = Pieces(arguments.work, arguments.data, arguments.epochs_a_call, arguments.precision)
     head = {"machine": machine(device), "tiny": arguments.tiny}
     if arguments.known is not None and not arguments.output.exists():
@@ -142,7 +149,8 @@ def main() -> None:
     record, sections = Record(arguments.output, head), sections_of(pieces)
     print(head["machine"], flush=True)
     with numerics_settled(deterministic=True):
-        run_sections({name: sections[name] for name in chosen(arguments.only)}, scale, device, record, clock)
+        wanted = {name: sections[name] for name in chosen(arguments.only)}
+        run_sections(wanted, scale, device, record, clock, arguments.section_seconds)
 
 
 if __name__ == "__main__":

@@ -44,11 +44,16 @@ class Clock:
     """How long a call may take; None: as long as it wants."""
 
     seconds: float | None = None
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.monotonic())
 
     def left(self) -> float:
         """The seconds that are left."""
         return float("inf") if self.seconds is None else self.began + self.seconds - time.monotonic()
+
+    def part(self, most: float | None) -> Clock:
+        """What is left, or `most` seconds of it."""
+        left = self.left() if most is None else min(most, self.left())
+        return Clock(None if left == float("inf") else left)
 
 
 class Record:
@@ -63,20 +68,17 @@ class Record:
     """
 
     def __init__(self, path: Path, head: Row) -> None:
-        self._path, self.rows = path, {}
+        self._path = path
+        self.rows: dict[tuple[str, str], Row] = {}
         lines = _whole_lines(path)
         if not lines:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(head) + "\n", encoding="utf-8")
-        elif _comparable(json.loads(lines[0])) != _comparable(head):
+            return
+        there, self.rows = read_rows(path)
+        if _comparable(there) != _comparable(head):
             raise SystemExit(f"{path}: is of another machine, commit or size; give another --output, or delete it")
-        else:  # a line that a killed call has begun is gone
-            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        for line in lines[1:]:
-            row = json.loads(line)
-            self.rows[row.pop("section"), row.pop("row")] = row
-
-    rows: dict[tuple[str, str], Row]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")  # a line that a killed call has begun is gone
 
     def add(self, section: str, name: str, row: Row) -> None:
         """Appends a row. The file is whole at every moment."""
@@ -147,10 +149,21 @@ class Rows:
         self.add(name, {**row, "took_s": round(seconds, 1)})
 
 
+def read_rows(path: Path) -> tuple[Row, dict[tuple[str, str], Row]]:
+    """A file's first line, and its rows by section and name; of a row that is there twice the later one.
+
+    Args:
+        path: the file; a last line that was cut off is left out.
+    """
+    head, *lines = (json.loads(line) for line in _whole_lines(path))
+    return head, {(row.pop("section"), row.pop("row")): row for row in lines}
+
+
 def let_go() -> None:
     """Gives back the memory of what is not used any more, so that the next row's peak is its own."""
-    gc.collect()
     if torch.cuda.is_available():
+        gc.collect()
+        torch._C._cuda_clearCublasWorkspaces()  # one for each stream that was recorded on, 64 MB each
         torch.cuda.empty_cache()
 
 

@@ -177,6 +177,8 @@ def _in_pieces(
     if rows.known("end"):
         return
     rows.add("of", {**said, "precision": pieces.precision, "random images": pieces.data is None})
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     piece = Piece(rows.clock, device, pieces.epochs)
     report = EpochRows(rows, piece, device)
     run = Run(

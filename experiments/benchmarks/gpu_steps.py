@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from experiments.benchmarks.gpu_rows import Row, Rows
+from experiments.benchmarks.gpu_rows import Row, Rows, Wrong
 from experiments.benchmarks.gpu_sizes import Kind, Scale
 from experiments.benchmarks.setting import Search, SearchSteps, Variant, seconds, synchronise
 from supernet.execution.precision import numerics_settled
@@ -46,8 +46,8 @@ def time_whole(scale: Scale, device: torch.device, rows: Rows) -> None:
 
 
 def time_by_pass(scale: Scale, device: torch.device, rows: Rows) -> None:
-    """Every kind of step with a graph for each pass."""
-    _time([BY_PASS, BY_PASS16], scale, device, rows)
+    """Every kind of step with a graph for each pass; single paths, which decide on the host, have none."""
+    _time([BY_PASS, BY_PASS16], scale, device, rows, left_out=("single_path",))
 
 
 def time_eager(scale: Scale, device: torch.device, rows: Rows) -> None:
@@ -81,9 +81,9 @@ def time_risks(scale: Scale, device: torch.device, rows: Rows) -> None:
         rows.measure(f"first_order {size} {way}", partial(timed, make, scale, device))
 
 
-def _time(ways: list[Variant], scale: Scale, device: torch.device, rows: Rows) -> None:
+def _time(ways: list[Variant], scale: Scale, device: torch.device, rows: Rows, left_out: tuple[str, ...] = ()) -> None:
     for way in ways:
-        for kind in scale.kinds(device).values():
+        for kind in (kind for name, kind in scale.kinds(device).items() if name not in left_out):
             rows.measure(f"{kind.name} {kind.batch} {way}", partial(_row, kind, way, scale, device))
 
 
@@ -151,7 +151,10 @@ def _profiled(kind: Kind, way: Variant, title: str, scale: Scale, device: torch.
     kernels.sort(reverse=True)
     for number, (milliseconds, count, name) in enumerate(kernels[:TOP], start=1):
         rows.add(f"{title}: {number}", {"ms": milliseconds, "launches": count, "kernel": short_name(name)})
-    return {"ms": sum(k[0] for k in kernels), "launches": sum(k[1] for k in kernels), "kernels": len(kernels)}
+    row = {"ms": sum(k[0] for k in kernels), "launches": sum(k[1] for k in kernels), "kernels": len(kernels)}
+    if not kernels:
+        raise Wrong("the profiler saw no kernel", row)
+    return row
 
 
 def short_name(kernel: str) -> str:
