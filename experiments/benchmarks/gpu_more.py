@@ -96,6 +96,6 @@ def _explored(space: Any, precision: Any, scale: Scale, device: torch.device) ->
     evolution = AgingEvolution(candidates_of(space), population=max(2, scale.candidates // 2), sample=2)
     for _ in range(3):  # kernels are chosen, batches are made
         score(evolution.candidates.random(evolution.rng))
-    found = explore(evolution, score, Budget(evaluations=scale.candidates))
+    found = explore(evolution, score, Budget(evaluations=scale.candidates, seconds=20.0))
     judged = len(found.evaluations)
     return {"per_s": judged / found.seconds, "candidates": judged, "s": found.seconds, "images": len(pixels)}
