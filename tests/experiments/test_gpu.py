@@ -118,6 +118,20 @@ def test_groups_of_sections_and_the_order_by_worth():
     assert set(gpu.sections_of(Pieces(Path("work")))) == {*gpu.SECTIONS, *gpu.SEARCHES}
 
 
+def test_an_earlier_calls_rows_are_taken_over(tmp_path, monkeypatch, capsys):
+    def call(output, *more):
+        settings = ["--device", "cpu", "--tiny", "--only", "bandwidth", "--output", str(tmp_path / output), *more]
+        monkeypatch.setattr(sys, "argv", ["gpu", *settings])
+        gpu.main()
+        return capsys.readouterr().out
+
+    assert "tb_per_s" in call("first.jsonl")
+    assert "tb_per_s" not in call("second.jsonl", "--known", str(tmp_path / "first.jsonl"))
+    assert (tmp_path / "second.jsonl").read_text() == (tmp_path / "first.jsonl").read_text()
+    with pytest.raises(SystemExit):
+        call("third.jsonl", "--only", "no_section")
+
+
 def test_a_wrong_executor_is_found(tmp_path, monkeypatch):
     """One that is off by a part in a million, for the first of them."""
 
