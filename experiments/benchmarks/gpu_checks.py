@@ -49,7 +49,7 @@ def check_executors(scale: Scale, device: torch.device, rows: Rows) -> None:
             supernet = build_supernet(scale.check, device, dtype, chooser)
             weights = random_weights(supernet, device, dtype, inputs=chooser.channel_divisor > 1)
             batch = random_batch(scale.check_batch, device, side=scale.side, dtype=dtype)
-            return passes_of(supernet, batch, weights, Run(device), executor)
+            return passes_of(supernet, batch, weights, Run(device, graphs=False), executor)
 
         def far(executor: str, kind: str = kind, found: Callable[[str], list[Tensor]] = found) -> Row:
             row = _far(found(executor), found("reference"))
@@ -67,7 +67,7 @@ def check_bfloat16(scale: Scale, device: torch.device, rows: Rows) -> None:
     def found(executor: str, precision: Any) -> list[Tensor]:
         supernet = build_supernet(scale.check, device)
         weights, batch = random_weights(supernet, device), random_batch(scale.check_batch, device, side=scale.side)
-        return passes_of(supernet, batch, weights, Run(device, precision=precision), executor)
+        return passes_of(supernet, batch, weights, Run(device, precision=precision, graphs=False), executor)
 
     def far(executor: str) -> Row:
         exact = found("reference", "float32")
