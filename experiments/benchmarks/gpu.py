@@ -1,150 +1,156 @@
-"""All that has to be checked and measured on a GPU, in one go: stacked cells, CUDA graphs, bfloat16, hidden waiting.
+"""All that has to be checked and measured on a GPU, in pieces as short as one likes.
 
-    python -m experiments.benchmarks.gpu --data cifar10_jpeg.npz  # all of it on one GPU, real searches at its end
-    python -m experiments.benchmarks.gpu                          # without the real searches: some minutes
-    python -m experiments.benchmarks.gpu --only checks            # a minute
-    python -m experiments.benchmarks.gpu --only time_searches --batches 64 --rounds 5 --output $OUT/gpu.json
-    python -m experiments.benchmarks.gpu --device cpu --tiny      # the script itself, without a GPU
+    python -m experiments.benchmarks.gpu --seconds 280                       # what fits, the most useful first
+    python -m experiments.benchmarks.gpu --only checks                       # results: executors, precisions, graphs
+    python -m experiments.benchmarks.gpu --only steps                        # every step as one graph, milliseconds
+    python -m experiments.benchmarks.gpu --only steps_by_pass steps_eager    # and otherwise
+    python -m experiments.benchmarks.gpu --only search_darts --data cifar10.npz --work runs/gpu --seconds 550
+    python -m experiments.benchmarks.gpu --device cpu --tiny --only steps    # the script itself, without a GPU
 
-Each section is by itself: one that fails says so and leaves the others. What is found is written as it comes to
-experiments/results/gpu.json or `--output`, so that a section that is cut off loses nothing; the same command again goes
-on from there. Images are random, except those of `--data`, an .npz file with MedMNIST's keys; these alone need
-Hydra. Times are medians of variants that take turns. They let cuDNN try its algorithms and use TF32; variants called
-"product" run as `runtime.deterministic=true`, the product's default, does. Checks are without TF32.
+Every row is written as it comes, and no row is begun that is likely not to end within `--seconds`. The same command
+goes on from there: what is in the file is not measured again, what has failed is. The file, `--output`, has a JSON
+line a row; `--known` is such a file of an earlier call whose rows are taken over. Searches and the retraining go on
+from their checkpoints in `--work`.
+
+Everything computes as the product does by default: deterministic, without TF32; on a GPU the stacked form. Images of
+steps are random; those of searches are of `--data`, an .npz file with MedMNIST's keys, or random as well, which is
+said in their rows. Neither Hydra nor the network is needed, nor anything that PyTorch and the library do not need.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import traceback
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from experiments.benchmarks.gpu_checks import (
-    FULL,
-    TINY,
-    Found,
-    Scale,
-    check_bfloat16,
-    check_graphs,
-    check_stacked,
-    check_waiting,
+from experiments.benchmarks.gpu_checks import check_bfloat16, check_executors, check_graphs, check_waiting
+from experiments.benchmarks.gpu_more import explore_candidates, step_nested
+from experiments.benchmarks.gpu_precision import compare_precisions
+from experiments.benchmarks.gpu_rows import Clock, Record, Rows, TimeIsUp
+from experiments.benchmarks.gpu_searches import METHODS, Pieces, run_retraining, run_search
+from experiments.benchmarks.gpu_sizes import FULL, TINY, Scale
+from experiments.benchmarks.gpu_steps import (
+    copy_bandwidth,
+    profile_steps,
+    time_by_pass,
+    time_eager,
+    time_others,
+    time_risks,
+    time_whole,
 )
-from experiments.benchmarks.gpu_times import run_search, time_searches, time_trainings
-from experiments.benchmarks.setting import machine, write
+from experiments.benchmarks.setting import machine
+from supernet.execution.precision import numerics_settled
 
-Section = Callable[[Collection[str]], Found]
-"""What is known already, by name -> (name, value) of all else."""
+Section = Callable[[Scale, torch.device, Rows], None]
 
-CHECKS = {
-    "check_stacked": check_stacked,
-    "check_bfloat16": check_bfloat16,
+SECTIONS: Mapping[str, Section] = {  # the most useful first
+    "bandwidth": copy_bandwidth,
     "check_graphs": check_graphs,
+    "steps": time_whole,
+    "check_executors": check_executors,
+    "precision": compare_precisions,
+    "profile": profile_steps,
+    "steps_by_pass": time_by_pass,
+    "steps_eager": time_eager,
+    "mobile": step_nested,
+    "explore": explore_candidates,
+    "check_bfloat16": check_bfloat16,
     "check_waiting": check_waiting,
+    "risks": time_risks,
+    "steps_others": time_others,
 }
-TIMES = {"time_searches": time_searches, "time_trainings": time_trainings}
-METHODS = ("darts", "pc_darts")
+SEARCHES = (*(f"search_{method}" for method in METHODS), "retrain")
+GROUPS = {
+    "checks": tuple(name for name in SECTIONS if name.startswith("check_")),
+    "times": tuple(name for name in SECTIONS if name.startswith("steps")),
+    "searches": SEARCHES,
+}
+"""What `--only` takes besides single sections."""
 
 
-@dataclass(frozen=True)
-class Record:
-    """What was found, section by section, and the file that it is in."""
+def sections_of(pieces: Pieces) -> dict[str, Section]:
+    """All sections by name, those that go on in pieces at the end."""
 
-    path: Path
-    content: dict[str, Any]
+    def search(method: str, scale: Scale, device: torch.device, rows: Rows) -> None:
+        run_search(method, pieces, scale, device, rows)
 
-    def write(self) -> None:
-        """Puts a whole file in the place of the last one: there is never half of one."""
-        write(self.path, self.content)
+    def retraining(scale: Scale, device: torch.device, rows: Rows) -> None:
+        run_retraining(pieces, scale, device, rows)
 
-
-def open_record(path: Path, here: dict[str, Any]) -> Record:
-    """The record of an earlier call with the same machine, commit and sizes, or a new one."""
-    if not path.exists():
-        return Record(path, here)
-    there = json.loads(path.read_text(encoding="utf-8"))
-
-    def key(content: dict[str, Any]) -> dict[str, Any]:
-        return {**content["machine"], "date": None, "tiny": content["tiny"]}
-
-    if key(there) != key(here):
-        raise SystemExit(f"{path}: is of another machine, commit or size; give another --output, or delete it")
-    return Record(path, there)
+    return {**SECTIONS, **{f"search_{method}": partial(search, method) for method in METHODS}, "retrain": retraining}
 
 
-def run_section(name: str, section: Section, record: Record) -> None:
-    """Adds a section's findings to the record as they come, and how it failed if it does."""
-    print(name, flush=True)
-    exact = name in CHECKS
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = not exact
-    torch.backends.cudnn.benchmark = not exact
-    before = record.content.get(name, {})
-    if name not in TIMES and before.get("complete"):
-        print("  is there already", flush=True)
-        return
-    result = before.get("result", {}) if name in TIMES else {}
-    found = record.content[name] = {"complete": False, "result": result}
-    try:
-        for key, value in section([n for n, row in result.items() if "failed" not in row]):
-            result[key] = value
-            record.write()
-            if exact:
-                print(f"  {key:<48} {value if isinstance(value, str) else format(value, '.2e')}", flush=True)
-        found["complete"] = True
-    except Exception as error:
-        print(f"  failed: {error}", flush=True)
-        found |= {"failed": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
-    record.write()
+def chosen(only: list[str] | None) -> list[str]:
+    """The sections that are asked for, in the order in which they are; all but the searches where none is."""
+    if only is None:
+        return list(SECTIONS)
+    return list(dict.fromkeys(name for asked in only for name in GROUPS.get(asked, (asked,))))
 
 
-def sections_of(scale: Scale, device: torch.device, data: Path | None, more: list[str]) -> dict[str, Section]:
-    """All sections by name; real searches where there are data."""
-    found: dict[str, Section] = {name: _whole(partial(check, scale, device)) for name, check in CHECKS.items()}
-    found |= {name: partial(times, scale, device) for name, times in TIMES.items()}
-    if data is not None:
-        for method in METHODS:
-            found[f"search_{method}"] = _whole(partial(run_search, method, data, device, *more))
-    return found
+def run_sections(
+    sections: Mapping[str, Section],
+    scale: Scale,
+    device: torch.device,
+    record: Record,
+    clock: Clock,
+    most: float | None = None,
+) -> None:
+    """Runs the sections, each for `most` seconds at most, until the time is up.
+
+    Raises:
+        SystemExit: a row has failed; all others are measured all the same.
+    """
+    failed = []
+    for name, section in sections.items():
+        print(f"{name}  ({clock.left():.0f} s left)" if clock.seconds else name, flush=True)
+        rows = Rows(record, name, clock.part(most))
+        try:
+            section(scale, device, rows)
+        except TimeIsUp:
+            print("  time is up: the same command goes on from here", flush=True)
+        failed += [f"{name}: {row}" for row in rows.failed]
+    if failed:
+        raise SystemExit("failed: " + "; ".join(failed))
 
 
-def _whole(find: Callable[[], Found]) -> Section:
-    """A section that is done all or not at all."""
-    return lambda _: find()
-
-
-def main() -> None:
+def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="small networks, one round: to try the script")
-    searches = [f"search_{method}" for method in METHODS]
-    parser.add_argument("--only", choices=["checks", "times", *CHECKS, *TIMES, *searches], help="only these sections")
-    parser.add_argument("--batches", type=int, nargs="+", help="of the first-order steps; its first one of others, too")
-    parser.add_argument("--rounds", type=int, help="how often each variant is timed")
-    parser.add_argument("--data", type=Path, help="an .npz file of CIFAR-10: the published searches are run on it, too")
-    parser.add_argument("--more", nargs="*", default=[], help="overrides of these searches, such as search.epochs=1")
-    parser.add_argument("--output", type=Path, default=Path("experiments/results/gpu.json"))
-    arguments = parser.parse_args()
+    known = [*GROUPS, *SECTIONS, *SEARCHES]
+    parser.add_argument("--only", choices=known, nargs="+", metavar="SECTION", help=f"of {', '.join(known)}")
+    parser.add_argument("--seconds", type=float, help="how long this call may take")
+    parser.add_argument("--section-seconds", type=float, help="how long each section of it may take")
+    parser.add_argument("--rounds", type=int, help="how often each step is timed")
+    parser.add_argument("--data", type=Path, help="an .npz file of the searches' images; random ones otherwise")
+    parser.add_argument("--images", type=int, help="how many random ones; otherwise as many as CIFAR-10 has")
+    parser.add_argument("--work", type=Path, default=Path("runs/gpu"), help="the folder of the searches' checkpoints")
+    parser.add_argument("--epochs-a-call", type=int, help="of a search; otherwise as many as there is time for")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the searches")
+    parser.add_argument("--output", type=Path, default=Path("experiments/results/gpu.jsonl"))
+    parser.add_argument("--known", type=Path, help="the file of an earlier call, whose rows are taken over")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = _asked()
+    clock = Clock(arguments.seconds)
     device, scale = torch.device(arguments.device), TINY if arguments.tiny else FULL
-    scale = replace(scale, batches=tuple(arguments.batches or scale.batches), rounds=arguments.rounds or scale.rounds)
-    chosen = {
-        name: section
-        for name, section in sections_of(scale, device, arguments.data, arguments.more).items()
-        if arguments.only in (None, name) or name.startswith(arguments.only.rstrip("s") + "_")
-    }
-    if not chosen:
-        parser.error(f"--only {arguments.only}: needs --data FILE")
-    record = open_record(arguments.output, {"machine": machine(device), "tiny": arguments.tiny})
-    print(record.content["machine"], flush=True)
-    for name, section in chosen.items():
-        run_section(name, section, record)
-    if failed := [name for name in chosen if "failed" in record.content[name]]:
-        raise SystemExit(f"failed: {', '.join(failed)}")
+    scale = replace(scale, rounds=arguments.rounds or scale.rounds, images=arguments.images or scale.images)
+    pieces = Pieces(arguments.work, arguments.data, arguments.epochs_a_call, arguments.precision)
+    head = {"machine": machine(device), "tiny": arguments.tiny}
+    if arguments.known is not None and not arguments.output.exists():
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(arguments.known.read_text(encoding="utf-8"), encoding="utf-8")
+    record, sections = Record(arguments.output, head), sections_of(pieces)
+    print(head["machine"], flush=True)
+    with numerics_settled(deterministic=True):
+        wanted = {name: sections[name] for name in chosen(arguments.only)}
+        run_sections(wanted, scale, device, record, clock, arguments.section_seconds)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -28,62 +27,6 @@ def script(name, tmp_path, *arguments, **variables):
     """Its record, and what it printed."""
     printed = run(name, tmp_path, *arguments, **variables)
     return json.loads((tmp_path / "record.json").read_text()), printed
-
-
-def test_gpu_script_runs_without_a_gpu(tmp_path):
-    draw = np.random.default_rng(0)
-    images = {f"{half}_images": draw.integers(0, 256, (40, 8, 8, 3), np.uint8) for half in ("train", "test")}
-    np.savez(tmp_path / "images.npz", **images, train_labels=np.arange(40) % 4, test_labels=np.arange(40) % 4)
-    small = ["space.channels=8", "space.cells=1", "space.nodes=2", "search.epochs=1", "search.batch_size=4"]
-    small += ["search.warm_up=0", "runtime.precision=float32"]
-    data = ["--data", str(tmp_path / "images.npz"), "--more", *small]
-    record, printed = script("gpu", tmp_path, "--device", "cpu", "--tiny", *data)
-    sections = {name: part for name, part in record.items() if name.startswith(("check", "time"))}
-    assert len(sections) == 6
-    assert all(part["complete"] for part in sections.values())
-    exact = record["check_stacked"]["result"]
-    assert all(value < 1e-9 for name, value in exact.items() if "float64" in name and name.endswith("all"))
-    rows = {**record["time_searches"]["result"], **record["time_trainings"]["result"]}
-    assert all(row["times"]["median"] > 0 for row in rows.values())
-    assert rows["first_order 4 reference"]["speed"] == 1
-    assert {"unrolled 4 stacked+graph+bf16", "single_path 4 stacked+product", "4 reference+product"} <= rows.keys()
-    assert "stacked+graph+bf16" in printed
-    for method in ("darts", "pc_darts"):
-        found = record[f"search_{method}"]["result"]
-        assert found["summary"]["search_epochs"] == 1
-        assert any("reduce" in name for name in found["genotype"]["choices"])
-
-
-def test_gpu_script_goes_on_with_what_is_there(tmp_path):
-    """A row that was cut off or failed is measured, no other; another machine's file is not touched."""
-    only = ["--device", "cpu", "--tiny", "--only", "time_trainings"]
-    record, _ = script("gpu", tmp_path, *only)
-    rows = record["time_trainings"]["result"]
-    (gone, failed, *kept) = rows
-    kept_times = {name: rows[name]["times"] for name in kept}
-    del rows[gone]
-    rows[failed] = {**rows[failed], "failed": "OutOfMemoryError"}
-    record["time_trainings"] |= {"complete": False}
-    (tmp_path / "record.json").write_text(json.dumps(record))
-    again, _ = script("gpu", tmp_path, *only, "--rounds", "2")
-    rows = again["time_trainings"]["result"]
-    assert {name: row["times"]["n"] for name, row in rows.items()} == {**dict.fromkeys(kept, 1), gone: 2, failed: 2}
-    assert kept_times == {name: rows[name]["times"] for name in kept}
-    assert again["time_trainings"]["complete"]
-    (tmp_path / "record.json").write_text(json.dumps({**again, "tiny": False}))
-    with pytest.raises(AssertionError, match="of another machine, commit or size"):
-        run("gpu", tmp_path, *only)
-
-
-def test_gpu_script_says_what_its_searches_lack(tmp_path):
-    """Without Hydra all that needs none runs."""
-    blocked = "import sys; sys.modules.update(hydra=None, omegaconf=None, antlr4=None)"
-    (tmp_path / "bare").mkdir()
-    (tmp_path / "bare" / "sitecustomize.py").write_text(blocked)
-    bare = {"PYTHONPATH": str(tmp_path / "bare")}
-    script("gpu", tmp_path, "--device", "cpu", "--tiny", "--only", "check_waiting", **bare)
-    with pytest.raises(AssertionError, match="needs hydra, omegaconf, not installed here"):
-        run("gpu", tmp_path, "--device", "cpu", "--tiny", "--only", "search_darts", "--data", "x.npz", **bare)
 
 
 def test_kernels_are_counted(tmp_path):
