@@ -24,6 +24,7 @@ from supernet.search.differentiable.architects import unrolled
 from supernet.search.strategy import Step
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
+from supernet.training.flat import clip_gradients
 
 BATCH, SIDE = 2, 8
 """Images enough to record a pass; how large they are makes no difference afterwards."""
@@ -37,7 +38,7 @@ def still(forward: Forward, backward: Backward | None) -> Recorded:
 
 def end_step(step: Step) -> None:
     """The end of a step of the weights, with the gradients that are there."""
-    torch.nn.utils.clip_grad_norm_(step.supernet.slots.now(), 5.0)
+    clip_gradients(step.optimizer, 5.0)
     step.optimizer.step()
 
 

@@ -130,7 +130,8 @@ class Graphed:
         capture = capture or CudaCapture(next(network.parameters()).device)
         self._network, self._plain, self._capture, self._patience = network, plain, capture, patience
         self._parameters, self._settings = ParameterSlots(network), ModuleSettings(network)
-        self._own = [parameter.data_ptr() for parameter in self._parameters.now()]
+        self._owners = self._parameters.now()  # the network's own, wherever an optimiser lays them
+        self._own: list[int] = []
         self._known: dict[int, list[Any]] = {}  # settings that were met, the latest last
         self._numbers = itertools.count()
         self._graphs: dict[Hashable, _Graph | None] = {}  # None: could not be recorded
@@ -202,8 +203,12 @@ class Graphed:
         return number
 
     def _owned(self, parameters: Sequence[Tensor]) -> bool:
-        """Whether these tensors are the network's own and not replacements."""
-        return list(map(Tensor.data_ptr, parameters)) == self._own
+        """Whether these tensors are the network's own and not replacements; graphs of where these were are dropped."""
+        own = list(map(Tensor.data_ptr, self._owners))
+        if own != self._own:
+            self._own = own
+            self._graphs.clear()
+        return list(map(Tensor.data_ptr, parameters)) == own
 
     def _record(
         self, given: Sequence[Tensor], parameters: Sequence[Tensor], spec: pytree.TreeSpec, wanted: bool

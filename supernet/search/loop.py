@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from supernet.data.batches import Batch, Source, training_batches
 from supernet.estimation.problem import SearchProblem
@@ -32,6 +32,7 @@ from supernet.space.architecture import Architecture
 from supernet.space.dropout import set_drop_path, set_skip_dropout
 from supernet.space.supernet import Supernet
 from supernet.training.epochs import Epochs
+from supernet.training.flat import clip_gradients
 from supernet.training.meters import Averages, Meter
 
 NO_MONITOR = MonitorSettings(every=0)
@@ -169,7 +170,7 @@ def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bo
     losses, scores = zip(*strategy.backward(step, paths), strict=True)
     for parameter in step.supernet.idle(paths):
         parameter.grad = None  # a gradient of zeros would still let decay and momentum move it
-    nn.utils.clip_grad_norm_(step.supernet.slots.now(), clip)
+    clip_gradients(step.optimizer, clip)
     step.optimizer.step()
     return _mean(losses), _mean(scores)
 

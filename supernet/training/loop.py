@@ -24,6 +24,7 @@ from supernet.runtime.run import Run
 from supernet.space.dropout import set_drop_path
 from supernet.training.epochs import Epochs
 from supernet.training.evaluation import evaluate
+from supernet.training.flat import clip_gradients
 from supernet.training.meters import Averages, Meter, memory_gb
 from supernet.training.schedules import Cosine, Schedule
 from supernet.training.tasks import CLASSIFICATION, Task
@@ -278,7 +279,7 @@ def train_step(
     loss = task.loss(output, batch)
     optimizer.zero_grad()
     loss.backward()
-    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
+    clip_gradients(optimizer, clip)
     optimizer.step()
     return loss.detach(), task.score_sum(output, batch)
 
