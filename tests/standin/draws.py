@@ -36,6 +36,15 @@ def generator_of(args: Any, kwargs: Any, device: torch.device) -> torch.Generato
     return torch.cuda.default_generators[index]
 
 
+def same_state(one: torch.Generator, other: torch.Generator) -> bool:
+    """Whether what one generator draws moves the other: states can be shared (`graphsafe_set_state`)."""
+    seed, offset = position(one)
+    one.set_offset(offset + 4)
+    shared = position(other) == (seed, offset + 4)
+    one.set_offset(offset)
+    return shared and position(other) == (seed, offset)
+
+
 def position(generator: torch.Generator) -> Position:
     """Where a generator is."""
     seed, offset = generator.get_state().view(torch.int64)[:2].tolist()

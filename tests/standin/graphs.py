@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 from tests.standin import account
-from tests.standin.draws import Position, drawn, increment_of, position, with_generator
+from tests.standin.draws import Position, drawn, increment_of, position, same_state, with_generator
 from tests.standin.operations import compute, name_of
 from tests.standin.places import Place
 
@@ -26,19 +26,19 @@ class Operation:
     device: torch.device | None = None
     increment: int = 0
 
-    def run(self, positions: dict[int, Position]) -> None:
+    def run(self, positions: dict[torch.Generator, Position]) -> None:
         """Does it again; what it draws depends on where its generator is by now."""
         if self.generator is None:
             compute(self.func, self.args, self.kwargs, self.outputs)
             return
-        seed, offset = positions[self.generator._cdata]
+        seed, offset = positions[self.generator]
         after = seed, offset + self.increment
 
         def draw(generator: torch.Generator) -> Any:
             return compute(self.func, *with_generator((self.args, self.kwargs), generator), self.outputs)
 
         drawn((seed, offset), after, draw)
-        positions[self.generator._cdata] = after
+        positions[self.generator] = after
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Poison:
 
     place: Place
 
-    def run(self, positions: dict[int, Position]) -> None:
+    def run(self, positions: dict[torch.Generator, Position]) -> None:
         self.place.poison()
 
 
@@ -56,29 +56,37 @@ class Recording:
     """What a graph has captured, in its order."""
 
     operations: list[Operation | Poison] = field(default_factory=list)
-    registered: set[int] = field(default_factory=set)
+    registered: list[torch.Generator] = field(default_factory=list)
     moved: Counter[str] = field(default_factory=Counter)
+    _generators: list[torch.Generator] = field(default_factory=list)
 
     def finish(self) -> None:
-        """Finds out by how much each draw moves its generator, now that kernels may be launched again."""
-        for operation in self.operations:
-            if isinstance(operation, Operation) and operation.generator is not None:
-                asked = operation.func, operation.args, operation.kwargs, operation.device
-                operation.increment = increment_of(*asked)
-                known = self.registered | {generator._cdata for generator in torch.cuda.default_generators}
-                if operation.generator._cdata not in known:
+        """Finds out what each draw moves, and by how much, now that kernels may be launched again.
+
+        A generator is known by its state: Python's objects of it are others each time, and its state may be shared.
+        """
+        for operation in self._draws():
+            asked = operation.func, operation.args, operation.kwargs, operation.device
+            operation.increment = increment_of(*asked)
+            known = [g for g in self._generators if same_state(g, operation.generator)]
+            if not known:
+                self._generators.append(operation.generator)
+                if not any(
+                    same_state(g, operation.generator) for g in [*torch.cuda.default_generators, *self.registered]
+                ):
                     account.note(f"a captured {name_of(operation.func)} draws from a generator that is not registered")
+            operation.generator = (known or self._generators)[-1]
+
+    def _draws(self) -> list[Any]:
+        return [o for o in self.operations if isinstance(o, Operation) and o.generator is not None]
 
     def replay(self, real: Callable[[], None]) -> None:
         """Replays the graph that `real` launches, which moves the generators by as much as the draws do."""
-        # A generator is known by its address: Python's object of it is another one each time.
-        drawing = [o.generator for o in self.operations if isinstance(o, Operation) and o.generator is not None]
-        generators = {generator._cdata: generator for generator in drawing}
-        positions = {key: position(generator) for key, generator in generators.items()}
+        positions = {generator: position(generator) for generator in self._generators}
         real()
         for operation in self.operations:
             operation.run(positions)
-        if wrong := [p for key, p in positions.items() if p != position(generators[key])]:
+        if wrong := [p for generator, p in positions.items() if p != position(generator)]:
             account.note(f"a graph's draws end at {wrong[0]}, its generator elsewhere")
         account.moved.update(self.moved)
         account.replayed.update({"graphs": 1, "operations": len(self.operations)})
@@ -108,7 +116,7 @@ def install() -> None:
 
     def register(self: Any, generator: torch.Generator) -> None:
         real_register(self, generator)
-        made(self).registered.add(generator._cdata)
+        made(self).registered.append(generator.graphsafe_get_state())
 
     def begin(self: Any, *args: Any, **kwargs: Any) -> None:
         real_begin(self, *args, **kwargs)

@@ -118,7 +118,8 @@ def _draw(func: Any, args: Any, kwargs: Any, device: torch.device) -> Any:
     moved = bytes_moved(func, args, kwargs, made)
     args, kwargs, outputs = placed(args), placed(kwargs), placed(made)
     if recording is not None:
-        recording.operations.append(graphs.Operation(func, args, kwargs, outputs, generator, device))
+        state = generator.graphsafe_get_state()  # the generator may have another one by the time of a replay
+        recording.operations.append(graphs.Operation(func, args, kwargs, outputs, state, device))
         recording.moved[name_of(func)] += moved
         return made
     assert before is not None
