@@ -10,7 +10,7 @@ defines, because
 2. ReLU and pooling depend on the source alone and are computed once for it;
 3. depthwise convolutions side by side on the channel axis do not mix, and a 3x3 kernel, dilated or not, is a 5x5 kernel
    with zeros in it: one depthwise convolution does all kinds whose frame is at most 5 pixels, others do theirs;
-4. 1x1 convolutions of several edges are one convolution of as many groups (or a batch of matrix products);
+4. 1x1 convolutions of several edges are a batch of matrix products (or one convolution of as many groups);
 5. batch norm works on each channel by itself: normalising the stack normalises each edge, with its own running
    statistics, which are read and written in stacks, too;
 6. p norm(y) is norm(y) with the scale p: the weights ride on the last norm of an operation, and their gradients come
@@ -52,8 +52,9 @@ class Stacked:
     """Evaluates a search cell in a few large operations, which suits a GPU.
 
     Args:
-        pointwise: how the 1x1 convolutions of a stack are done, as a grouped convolution or as a batched matrix
-            product. Which is faster depends on the GPU (`experiments/benchmarks/gpu.py` measures it).
+        pointwise: how the 1x1 convolutions of a stack are done, as a batched matrix product or as a grouped
+            convolution. cuDNN's deterministic grouped convolutions transpose every group: a whole step takes 2.6 times
+            as long with them on an H100 (`experiments/benchmarks/gpu.py` measures it).
 
     Example:
         >>> from supernet.execution.modes import running
@@ -69,7 +70,7 @@ class Stacked:
         True
     """
 
-    pointwise: Literal["convolution", "matmul"] = "convolution"
+    pointwise: Literal["convolution", "matmul"] = "matmul"
 
     def __call__(self, cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Evaluates the cell.
