@@ -37,6 +37,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from supernet.execution.stacked.depthwise import Frame, depthwise, shares
 from supernet.execution.stacked.packing import fold, mix, repeat, scale, stack
 from supernet.execution.stacked.plan import EdgeGroup, Plan, SharedRead, Tower
 from supernet.execution.stacked.planning import make_plan, open_choice
@@ -102,7 +103,7 @@ class Stacked:
         self, group: EdgeGroup, states: dict[int, Tensor], supply: Supply, terms: dict[int, list[Tensor]]
     ) -> None:
         """Adds what the edges of one group bring to the `terms` of their nodes."""
-        rectified = {source: F.relu(states[source]) for source in group.rectified}
+        rectified = _Rectified(states)
         pieces: list[tuple[Tensor, tuple[int, ...]]] = []
         for tower in group.towers:
             pieces += self._separable(tower, rectified, supply)
@@ -120,17 +121,19 @@ class Stacked:
         _hand_out(pieces, group.targets, terms)
 
     def _separable(
-        self, tower: Tower, rectified: dict[int, Tensor], supply: Supply
+        self, tower: Tower, rectified: _Rectified, supply: Supply
     ) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
         """Stacked separable convolutions; those with fewer layers leave earlier."""
         sources, counts = zip(*tower.reads, strict=True)
-        x = repeat([rectified[source] for source in sources], counts)
+        xs = [rectified.states[source] for source in sources]
         for layer in tower.layers:
-            side, dilation = layer.bucket
-            padding = dilation * (side - 1) // 2
+            frame = Frame(layer.bucket, layer.stride, layer.kinds)
             kernels = next(supply.depthwise[layer.bucket])
-            # As many groups as channels: branches do not mix.
-            x = F.conv2d(x, kernels, None, layer.stride, padding, dilation, groups=x.shape[1])
+            if layer is tower.layers[0] and not shares(xs, kernels, frame):
+                # The ReLU of a state is then a tensor of its own, and one for all towers.
+                x = depthwise([rectified[source] for source in sources], counts, kernels, frame, relu=False)
+            else:
+                x = depthwise(xs, counts, kernels, frame, relu=True)
             x = supply.normalise(self._mix_channels(x, next(supply.pointwise)))
             # Branches are sorted by depth, so that those that end with this layer are the last ones in the stack. Their
             # architecture weights were the scales of the norm just now; those that go on had the scale 1.
@@ -141,7 +144,7 @@ class Stacked:
             elif layer.targets:
                 yield x, layer.targets
                 return
-            x = F.relu(x)
+            xs, counts = [x], (1,)
 
     def _mix_channels(self, x: Tensor, kernels: Tensor) -> Tensor:
         """1x1 convolutions of a stack x (batch, branches x channels, height, width).
@@ -156,6 +159,18 @@ class Stacked:
 
 stacked = Stacked()
 """The executor with its defaults."""
+
+
+class _Rectified(dict[int, Tensor]):
+    """The ReLU of each state, computed where it is first asked for."""
+
+    def __init__(self, states: dict[int, Tensor]) -> None:
+        super().__init__()
+        self.states = states
+
+    def __missing__(self, source: int) -> Tensor:
+        made = self[source] = F.relu(self.states[source])
+        return made
 
 
 class _States:
@@ -246,7 +261,7 @@ def _as_planned(plan: Plan, cell: Cell) -> bool:
     return len({(norm.training, norm.track_running_stats, norm.momentum) for norm in plan.norms}) <= 1
 
 
-def _pooled_or_reduced(read: SharedRead, states: dict[int, Tensor], rectified: dict[int, Tensor]) -> Tensor:
+def _pooled_or_reduced(read: SharedRead, states: dict[int, Tensor], rectified: _Rectified) -> Tensor:
     """(batch, channels, ...) for a pooling, to be repeated; (batch, targets x channels, ...) for reductions."""
     if not read.reductions:
         assert read.alone is not None

@@ -57,12 +57,14 @@ class Layer:
         stride: of the depthwise convolution, in pixels.
         branches: how many there are.
         targets: the nodes of those that end with this layer, which are the last ones in the stack.
+        kinds: side and dilation of each branch's own depthwise kernel.
     """
 
     bucket: Bucket
     stride: int
     branches: int
     targets: tuple[int, ...]
+    kinds: tuple[Bucket, ...]
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,6 @@ class EdgeGroup:
     Args:
         sources: these states.
         targets: the nodes that the edges lead to, in rising order.
-        rectified: the sources whose ReLU is needed.
         towers: the separable convolutions.
         normed: poolings with their norms, and factorised reductions.
         plain: skip connections, and modules that are run by themselves.
@@ -110,7 +111,6 @@ class EdgeGroup:
 
     sources: tuple[int, ...]
     targets: tuple[int, ...]
-    rectified: tuple[int, ...]
     towers: tuple[Tower, ...]
     normed: tuple[SharedRead, ...]
     plain: tuple[SharedRead, ...]

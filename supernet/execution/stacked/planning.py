@@ -136,9 +136,6 @@ class _Draft:
         return EdgeGroup(
             sources,
             targets=tuple(sorted({branch.target for branch in branches})),
-            rectified=tuple(
-                sorted({branch.source for branch in branches if isinstance(branch.operation, Separable | Reduction)})
-            ),
             towers=towers,
             normed=self._normed([branch for branch in branches if isinstance(branch.operation, Pooling | Reduction)]),
             plain=self._plain([branch for branch in branches if isinstance(branch.operation, Skip | Unknown)]),
@@ -193,7 +190,8 @@ class _Draft:
             # The architecture weight rides on the last norm of a branch; the others have the scale 1.
             self.places.append([branch.place if _depth(branch) == number + 1 else -1 for branch in there])
             stride = side_by_side[0].depthwise.stride[0]
-            layers.append(Layer(bucket, stride, len(there), tuple(branch.target for branch in ending)))
+            kinds = tuple(one.kernel for one in side_by_side)
+            layers.append(Layer(bucket, stride, len(there), tuple(branch.target for branch in ending), kinds))
         return Tower(reads, tuple(layers))
 
     def _normed(self, branches: list[Branch]) -> tuple[SharedRead, ...]:
