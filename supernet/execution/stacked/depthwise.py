@@ -7,8 +7,9 @@ float32 and in another order than cuDNN's, so that results differ from it in the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -28,7 +29,8 @@ class Frame:
     """How a depthwise convolution moves, and what lies in the frames of its kernels.
 
     Args:
-        bucket: side and dilation of the frames.
+        bucket: side and dilation of the frames; the dilation 0 means that each kernel lies in the middle of its frame
+            without its own dilation.
         stride: in pixels.
         kinds: for each branch side and dilation of its own kernel, with zeros around it in the frame.
 
@@ -90,7 +92,7 @@ def depthwise(sources: Sequence[Tensor], counts: Sequence[int], kernels: Tensor,
         tensor([4., 4., 4., 4., 8., 8., 8., 8.])
     """
     if not shares(sources, kernels, frame):
-        return _plain(sources, counts, kernels, frame, relu=relu)
+        return plain_depthwise(sources, counts, kernels, frame, relu=relu)
     kind = sources[0].device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else sources[0].dtype
     with torch.autocast(kind, enabled=False):
@@ -98,11 +100,28 @@ def depthwise(sources: Sequence[Tensor], counts: Sequence[int], kernels: Tensor,
         return _Depthwise.apply(tuple(counts), frame, relu, kernels.contiguous(), *ready)
 
 
-def _plain(sources: Sequence[Tensor], counts: Sequence[int], kernels: Tensor, frame: Frame, *, relu: bool) -> Tensor:
-    """The plain twin."""
+def plain_depthwise(
+    sources: Sequence[Tensor], counts: Sequence[int], kernels: Tensor, frame: Frame, *, relu: bool
+) -> Tensor:
+    """The plain twin of `depthwise`, which has the same arguments."""
     x = repeat([F.relu(source) for source in sources] if relu else sources, counts)
+    if frame.bucket[1] == 0:
+        return _by_kind(x, kernels, frame)
     # As many groups as channels: branches do not mix.
     return F.conv2d(x, kernels, None, frame.stride, frame.padding, frame.bucket[1], groups=x.shape[1])
+
+
+def _by_kind(x: Tensor, kernels: Tensor, frame: Frame) -> Tensor:
+    """One convolution for all neighbours of one kind, whose kernels are cut out of their frames."""
+    made, start, channels = [], 0, len(kernels) // len(frame.kinds)
+    for (side, dilation), same in groupby(frame.kinds):
+        stop = start + len(list(same)) * channels
+        edge = (frame.bucket[0] - side) // 2
+        own = kernels[start:stop, :, edge : edge + side, edge : edge + side]
+        padding = dilation * (side - 1) // 2
+        made.append(F.conv2d(x[:, start:stop], own, None, frame.stride, padding, dilation, groups=stop - start))
+        start = stop
+    return torch.cat(made, dim=1)
 
 
 class _Depthwise(Function):
@@ -114,7 +133,7 @@ class _Depthwise(Function):
 
         ctx.counts, ctx.frame, ctx.relu = counts, frame, relu
         ctx.save_for_backward(kernels, *sources)
-        ctx.branches = _branches(counts, frame, kernels, sources)
+        ctx.branches = branches_of(sources, counts, kernels, frame)
         return compiled.forward(sources, kernels, ctx.branches, relu=relu)
 
     @staticmethod
@@ -123,7 +142,11 @@ class _Depthwise(Function):
 
         kernels, *sources = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated again
-            return None, None, None, *_twice(gradients[0], kernels, sources, ctx)
+
+            def twin(kernels: Tensor, *sources: Tensor) -> list[Tensor]:
+                return [plain_depthwise(sources, ctx.counts, kernels.to(sources[0].dtype), ctx.frame, relu=ctx.relu)]
+
+            return None, None, None, *gradients_of_twin(twin, (kernels, *sources), gradients, ctx.needs_input_grad[3:])
         gradient = gradients[0].to(sources[0].dtype).contiguous()
         of_kernels: Tensor | None = None
         of_sources: Sequence[Tensor | None] = [None] * len(sources)
@@ -134,8 +157,15 @@ class _Depthwise(Function):
         return None, None, None, of_kernels, *of_sources
 
 
-def _branches(counts: Sequence[int], frame: Frame, kernels: Tensor, sources: Sequence[Tensor]) -> Any:
-    """What each branch reads: all blocks of the first source, as often as it is repeated, then those of the next."""
+def branches_of(sources: Sequence[Tensor], counts: Sequence[int], kernels: Tensor, frame: Frame) -> Any:
+    """Says for Triton's kernels what each branch reads.
+
+    That is all blocks of the first source, as often as it is repeated, then those of the next. Args are those of
+    `depthwise`.
+
+    Returns:
+        An `execution.triton.depthwise.Branches`.
+    """
     from supernet.execution.triton.depthwise import Branches
 
     channels = len(kernels) // len(frame.kinds)
@@ -148,9 +178,24 @@ def _branches(counts: Sequence[int], frame: Frame, kernels: Tensor, sources: Seq
     return Branches(reads, frame.kinds, *frame.bucket, frame.stride)
 
 
-def _twice(gradient: Tensor, kernels: Tensor, sources: Sequence[Tensor], ctx: Any) -> list[Tensor | None]:
-    """The gradients as the plain twin's, which autograd can differentiate again."""
-    made = _plain(sources, ctx.counts, kernels.to(sources[0].dtype), ctx.frame, relu=ctx.relu)
-    needed = [x for x, needs in zip((kernels, *sources), ctx.needs_input_grad[3:], strict=True) if needs]
-    found = iter(torch.autograd.grad(made, needed, gradient.to(made.dtype), create_graph=True))
-    return [next(found) if needs else None for needs in ctx.needs_input_grad[3:]]
+def gradients_of_twin(
+    twin: Callable[..., Sequence[Tensor]], at: Sequence[Tensor], gradients: Sequence[Tensor], needs: Sequence[bool]
+) -> list[Tensor | None]:
+    """Computes the gradients of a function of PyTorch's own operations so that they can be differentiated again.
+
+    Args:
+        twin: the function.
+        at: its arguments.
+        gradients: those of its results.
+        needs: for each argument whether its gradient is wanted.
+
+    Returns:
+        The gradient of each argument, or None.
+    """
+    # Aliases, because an argument may have been computed from another one: only what `twin` does is differentiated.
+    aliases = [x.view_as(x) for x in at]
+    made = twin(*aliases)
+    wanted = [x for x, needed in zip(aliases, needs, strict=True) if needed]
+    slopes = [gradient.to(x.dtype) for x, gradient in zip(made, gradients, strict=True)]
+    found = iter(torch.autograd.grad(made, wanted, slopes, create_graph=True))
+    return [next(found) if needed else None for needed in needs]

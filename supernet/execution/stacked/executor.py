@@ -35,9 +35,11 @@ from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from supernet.execution import triton
 from supernet.execution.stacked.depthwise import Frame, depthwise, shares
+from supernet.execution.stacked.norms import Piece, add_up, norm_relu_depthwise
 from supernet.execution.stacked.packing import fold, mix, repeat, scale, stack
 from supernet.execution.stacked.plan import EdgeGroup, Plan, SharedRead, Tower
 from supernet.execution.stacked.planning import make_plan, open_choice
@@ -93,7 +95,8 @@ class Stacked:
             # The groups before this one have brought their terms to these nodes, the last that they were waiting for.
             for source in group.sources:
                 states.complete(source)
-            self._evaluate(group, states.operated, supply, states.terms)
+            evaluate = self._evaluate_in_few_passes if plan.own_taps else self._evaluate
+            evaluate(group, states.operated, supply, states.terms)
         supply.remember()
         for node in states.terms:
             states.complete(node)
@@ -114,11 +117,49 @@ class Stacked:
             targets = tuple(target for read in group.normed for target in read.targets)
             pieces.append((supply.normalise(repeat(made, counts)), targets))
         if group.plain:
-            made = [states[r.source] if r.alone is None else r.alone(states[r.source]) for r in group.plain]
+            made = [_alone(read, states) for read in group.plain]
             counts = [len(read.targets) for read in group.plain]
             targets = tuple(target for read in group.plain for target in read.targets)
             pieces.append((scale(repeat(made, counts), next(supply.scales)), targets))
         _hand_out(pieces, group.targets, terms)
+
+    def _evaluate_in_few_passes(
+        self, group: EdgeGroup, states: dict[int, Tensor], supply: Supply, terms: dict[int, list[Tensor]]
+    ) -> None:
+        """Does the same by Triton's kernels: sources are read once, and norms while they are read or added up."""
+        rectified, statistics = _Rectified(states), supply.statistics()
+        pieces, scales = [], []
+        for tower in group.towers:
+            x, norms = self._tower(tower, states, supply), supply.norms(tower.layers[-1].branches)
+            scales.append(next(supply.scales))
+            targets = tower.layers[-1].targets
+            pieces.append(Piece(x, tuple(range(len(targets))), targets, norms))
+        for reads, normed in ((group.normed, True), (group.plain, False)):
+            vector = next(supply.scales) if reads else None
+            counts = [len(read.targets) for read in reads]
+            own = () if vector is None else vector.split([len(vector) // sum(counts) * count for count in counts])
+            scales += own
+            for read in reads:
+                made = _pooled_or_reduced(read, states, rectified) if normed else _alone(read, states)
+                blocks = tuple(range(len(read.targets))) if read.reductions else (0,) * len(read.targets)
+                pieces.append(Piece(made, blocks, read.targets, supply.norms(len(read.targets)) if normed else None))
+        for node, part in zip(group.targets, add_up(pieces, scales, group.targets, statistics), strict=True):
+            terms[node].append(part)
+
+    def _tower(self, tower: Tower, states: dict[int, Tensor], supply: Supply) -> Tensor:
+        """Stacked separable convolutions that all have as many layers, up to the last norm."""
+        sources, counts = zip(*tower.reads, strict=True)
+        x: Tensor | None = None
+        for layer in tower.layers:
+            frame, kernels = Frame(layer.bucket, layer.stride, layer.kinds), next(supply.depthwise[layer.bucket])
+            if x is None:
+                x = depthwise([states[source] for source in sources], counts, kernels, frame, relu=True)
+            else:
+                norms, _ = supply.norms(layer.branches), next(supply.scales)  # in the middle of a tower they are 1
+                x = norm_relu_depthwise(x, kernels, frame, norms, supply.statistics())
+            x = self._mix_channels(x, next(supply.pointwise))
+        assert x is not None, "a tower has a layer"
+        return x
 
     def _separable(
         self, tower: Tower, rectified: _Rectified, supply: Supply
@@ -226,13 +267,22 @@ def _plan_of(cell: Cell, inputs: Sequence[Tensor]) -> Plan | None:
     """The cell's plan, made at its first pass and again where its modules have changed; None: not to be stacked."""
     partial = _partial(cell)
     known, channels = _PLANS.get(cell), partial.operated if partial else inputs[0].shape[1]
-    if known is None or not known.fits(channels):
-        known = _PLANS[cell] = make_plan(cell, channels) if _is_plain(cell) else None
+    own_taps = _few_passes(cell, inputs)
+    if known is None or not known.fits(channels, own_taps):
+        known = _PLANS[cell] = make_plan(cell, channels, own_taps) if _is_plain(cell) else None
     if known is None or (cell.training and cell.drop_path.probability > 0.0):
         return None
     first = inputs[0]
     # States that are read together must be of one size. In a pass of another size the same plan may do.
     return known if all(x.shape == first.shape and x.dtype == first.dtype for x in inputs) else None
+
+
+def _few_passes(cell: Cell, inputs: Sequence[Tensor]) -> bool:
+    """Whether Triton's kernels are to evaluate a cell: norms by the batch's statistics, and no tensor too large."""
+    small = inputs[0].numel() <= triton.LARGEST // 128  # of a stack of so many branches
+    if not (small and triton.serves(*inputs)):
+        return False
+    return all(norm.training for norm in cell.edges.modules() if isinstance(norm, nn.BatchNorm2d))
 
 
 def _is_plain(cell: Cell) -> bool:
@@ -259,6 +309,11 @@ def _as_planned(plan: Plan, cell: Cell) -> bool:
     if plan.structure.hooked():
         return False
     return len({(norm.training, norm.track_running_stats, norm.momentum) for norm in plan.norms}) <= 1
+
+
+def _alone(read: SharedRead, states: dict[int, Tensor]) -> Tensor:
+    """The state itself, or what a module makes of it."""
+    return states[read.source] if read.alone is None else read.alone(states[read.source])
 
 
 def _pooled_or_reduced(read: SharedRead, states: dict[int, Tensor], rectified: _Rectified) -> Tensor:

@@ -22,7 +22,7 @@ from supernet.execution.stacked.stackable import Stackable
 from supernet.space.operations import FactorizedReduce
 
 Bucket = tuple[int, int]
-"""Side and dilation of the depthwise kernels of one convolution."""
+"""Side and dilation of the depthwise kernels of one convolution; 0: each has its own (`Plan.own_taps`)."""
 
 
 @dataclass(frozen=True)
@@ -128,17 +128,20 @@ class Kind:
     kernel: Bucket
     modules: list[nn.Conv2d] = field(default_factory=list)
 
-    def embedding(self, frame: int, like: Tensor) -> Tensor:
-        """Returns the matrix that puts such kernels into a frame.
+    def framed(self, flat: Tensor, bucket: Bucket) -> Tensor:
+        """Puts such kernels into the frames of a bucket.
 
         Args:
-            frame: the side of the frame, in pixels.
-            like: a tensor of the wanted dtype and device.
+            flat: (kernels, side^2).
+            bucket: side and dilation of the frames.
 
         Returns:
-            (side^2, frame^2) of 0 and 1.
+            (kernels, side of the frame^2), with zeros around the kernels.
         """
-        return embedding(*self.kernel, frame, like.device, like.dtype)
+        side, dilation = (self.kernel[0], 1) if bucket[1] == 0 else self.kernel
+        if self.kernel == bucket or (bucket[1] == 0 and side == bucket[0]):
+            return flat
+        return flat @ embedding(side, dilation, bucket[0], flat.device, flat.dtype)
 
 
 @dataclass
@@ -181,6 +184,8 @@ class Plan:
         places: for each branch of each scaled stack the place of its weight, -1 for none, which is the scale 1.
         scale_sizes: the channels of each scaled stack.
         structure: what the edges were built of.
+        own_taps: whether towers are for kernels that read no more than their own taps, and end all at once.
+        asked: whether such towers were asked for, though they may not be possible.
     """
 
     channels: int
@@ -194,14 +199,17 @@ class Plan:
     places: tuple[int, ...]  # of the weight of each branch of each scaled stack; -1: of none
     scale_sizes: list[int]
     structure: Structure  # of the edges
+    own_taps: bool = False
+    asked: bool = False
 
-    def fits(self, channels: int) -> bool:
+    def fits(self, channels: int, own_taps: bool = False) -> bool:
         """Says whether the cell still consists of the modules that the plan was made for.
 
         Args:
             channels: that its edges operate on now.
+            own_taps: what `planning.make_plan` would be asked for now.
         """
-        return channels == self.channels and self.structure.unchanged()
+        return (channels, own_taps) == (self.channels, self.asked) and self.structure.unchanged()
 
     def edge_of(self, device: torch.device) -> Tensor:
         """Returns the number of its edge for each weight of the cell, int64 on `device`."""

@@ -9,6 +9,8 @@ from itertools import groupby
 from torch import nn
 
 from supernet.execution.patterns import Nothing, Pooling, Reduction, Skip, Structure, Unknown, recognise
+from supernet.execution.stacked.depthwise import SIDES
+from supernet.execution.stacked.norms import MOST
 from supernet.execution.stacked.plan import Branch, Bucket, EdgeGroup, Kernels, Kind, Layer, Plan, SharedRead, Tower
 from supernet.execution.stacked.stackable import Separable, SeparableLayer, norms_of, stackable, stride_of
 from supernet.space.cells import Cell
@@ -35,12 +37,14 @@ def open_choice(edge: nn.Module) -> OperationChoice | None:
     return choice if type(choice) is OperationChoice else None
 
 
-def make_plan(cell: Cell, channels: int) -> Plan | None:
+def make_plan(cell: Cell, channels: int, own_taps: bool = False) -> Plan | None:
     """Makes the plan of a cell whose edges are all open.
 
     Args:
         cell: a search cell.
         channels: those that its edges operate on.
+        own_taps: whether depthwise kernels of all dilations are to be one convolution that reads their own taps, where
+            all are 3x3 or 5x5. Then branches of different depth are towers of their own: no stack is to be split.
 
     Returns:
         The plan; None where a node would get nothing.
@@ -58,9 +62,10 @@ def make_plan(cell: Cell, channels: int) -> Plan | None:
     if {branch.target for branch in branches} != set(range(first, first + nodes)):
         return None
     # A frame as large as the largest kernel that shares it: where all are 3x3, nothing is filled up with zeros.
-    draft = _Draft(
-        channels, max((layer.frame for layer in _separable_layers(branches) if layer.frame <= FRAME), default=FRAME)
-    )
+    layers, asked = _separable_layers(branches), own_taps
+    own_taps = asked and nodes <= MOST and all(_is_written(layer.depthwise) for layer in layers)
+    sides = [layer.kernel[0] if own_taps else layer.frame for layer in layers]
+    draft = _Draft(channels, max((side for side in sides if side <= FRAME), default=FRAME), own_taps)
     groups = []
     for sources in [tuple(range(first)), *((node,) for node in range(first, first + nodes))]:
         leaving = _at_one_stride([branch for branch in branches if branch.source in sources])
@@ -78,6 +83,8 @@ def make_plan(cell: Cell, channels: int) -> Plan | None:
         places=tuple(place for stack in draft.places for place in stack),
         scale_sizes=[len(stack) * channels for stack in draft.places],
         structure=Structure(cell.edges),
+        own_taps=own_taps,
+        asked=asked,
     )
 
 
@@ -112,6 +119,11 @@ def _separable_layers(branches: Sequence[Branch]) -> list[SeparableLayer]:
     ]
 
 
+def _is_written(depthwise: nn.Conv2d) -> bool:
+    """Whether there is a kernel in Triton for a convolution."""
+    return depthwise.kernel_size[0] in SIDES and depthwise.stride[0] <= 2
+
+
 def _at_one_stride(branches: list[Branch]) -> list[Branch]:
     """Marks branches to run alone whose stride is not the most frequent one: a stack needs tensors of one size."""
     strides = Counter(stride for branch in branches if (stride := stride_of(branch.operation)) is not None)
@@ -122,8 +134,8 @@ def _at_one_stride(branches: list[Branch]) -> list[Branch]:
 class _Draft:
     """Collects the tensors that groups and stacks need, in their order."""
 
-    def __init__(self, channels: int, frame: int) -> None:
-        self._channels, self._frame = channels, frame
+    def __init__(self, channels: int, frame: int, own_taps: bool) -> None:
+        self._channels, self._frame, self._own_taps = channels, frame, own_taps
         self.depthwise: dict[Bucket, list[list[SeparableLayer]]] = {}
         self.pointwise: list[list[nn.Conv2d]] = []
         self.norms: list[list[nn.BatchNorm2d]] = []
@@ -154,6 +166,8 @@ class _Draft:
         return Kernels(kinds, () if order == tuple(range(len(order))) else order, sizes)
 
     def _bucket(self, layer: SeparableLayer) -> Bucket:
+        if self._own_taps:
+            return (self._frame, 0) if layer.kernel[0] <= self._frame else layer.kernel
         return (self._frame, 1) if layer.frame <= self._frame else layer.kernel
 
     def _towers(self, branches: list[Branch]) -> list[list[Branch]]:
@@ -162,7 +176,8 @@ class _Draft:
         for branch in sorted(branches, key=_depth, reverse=True):
             # A shorter branch joins a tower that begins as it does and leaves it earlier.
             chain = tuple(self._bucket(layer) for layer in _separable_layers([branch]))
-            key = next((key for key in towers if key[: len(chain)] == chain), chain)
+            longer = () if self._own_taps else towers
+            key = next((key for key in longer if key[: len(chain)] == chain), chain)
             towers.setdefault(key, []).append(branch)
         return list(towers.values())
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from supernet.execution.stacked.norms import Statistics
 from supernet.execution.stacked.packing import reorder, spread, stack
 from supernet.execution.stacked.plan import Plan
 from supernet.execution.stacked.planning import open_choice
@@ -39,6 +40,7 @@ class Supply:
         self.scales = iter(weights.split(plan.scale_sizes))
         self._training = bool(norms and norms[0].training)
         self._tracking = bool(norms and norms[0].track_running_stats)
+        self._given = 0  # how many norms `norms` has given out
         self._statistics = torch.empty(0)
         self._parts: Iterator[tuple[Tensor | None, Tensor | None]] = iter([(None, None)] * len(plan.norm_sizes))
         if norms and (self._tracking or not self._training):
@@ -61,6 +63,21 @@ class Supply:
         norm = self._plan.norms[0]
         return F.batch_norm(x, mean, variance, next(self.scales), None, self._training, norm.momentum, norm.eps)  # type: ignore[arg-type]
 
+    def norms(self, count: int) -> tuple[int, ...]:
+        """Gives out the numbers of the next norms, for those that normalise by `statistics` themselves.
+
+        Args:
+            count: how many.
+        """
+        self._given += count
+        return tuple(range(self._given - count, self._given))
+
+    def statistics(self) -> Statistics:
+        """Says how the norms behave in training mode; what they remember is moved in place, then `remember` keeps it."""
+        norm = self._plan.norms[0] if self._plan.norms else None
+        moved = self._statistics if self._tracking and self._training else None
+        return Statistics(norm.eps, norm.momentum, moved) if norm else Statistics(0.0, 0.0, None)  # type: ignore[arg-type]
+
     @torch.no_grad()
     def remember(self) -> None:
         """Writes the running statistics back into the norms, as each would have done it."""
@@ -74,13 +91,9 @@ class Supply:
         """The depthwise kernels of one frame, one tensor (branches x channels, 1, side, side) for each convolution."""
         kernels, channels, side = self._plan.kernels[bucket], self._plan.channels, bucket[0]
         rows = [stack([m.weight for m in kind.modules]) for kind in kernels.kinds]
-        if len(rows) > 1 or kernels.kinds[0].kernel != bucket:
+        if len(rows) > 1 or kernels.kinds[0].kernel[0] != side:
             # Kernels of all sides and dilations as rows of one matrix: each is put into the middle of the frame.
-            flat = [
-                own.flatten(1) if kind.kernel == bucket else own.flatten(1) @ kind.embedding(side, own)
-                for kind, own in zip(kernels.kinds, rows, strict=True)
-            ]
-            rows = [stack(flat)]
+            rows = [stack([kind.framed(own.flatten(1), bucket) for kind, own in zip(kernels.kinds, rows, strict=True)])]
         if kernels.order:  # stacked by kind, and wanted layer after layer
             order, inverse = kernels.orders(channels, rows[0].device)
             rows = [reorder(rows[0].flatten(1), order, inverse)]

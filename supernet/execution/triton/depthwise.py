@@ -30,7 +30,7 @@ class Branches:
         reads: for each branch its source and which block of the source's channels it reads.
         kinds: for each branch side and dilation of its own kernel, in pixels.
         frame: side of the frame that holds the kernels.
-        frame_dilation: pixels between two neighbours in the frame.
+        frame_dilation: pixels between two neighbours in the frame; 0 where each kernel lies in it without its dilation.
         stride: of the convolution.
     """
 
@@ -61,6 +61,9 @@ class Blocks:
 BLOCKS = Blocks()
 """What is used."""
 
+Norm = tuple[Tensor, Tensor]
+"""Means and inverse deviations, (blocks x channels,) float32 each, of the first source: its norm is read in its place."""
+
 
 @dataclass(frozen=True)
 class _Tables:
@@ -81,7 +84,7 @@ class _Tables:
 def _tables(spec: Branches, device: torch.device) -> _Tables:
     rows = []
     for (source, block), (side, dilation) in zip(spec.reads, spec.kinds, strict=True):
-        step = dilation // spec.frame_dilation
+        step = dilation // spec.frame_dilation if spec.frame_dilation else 1
         rows.append((source, block, side, dilation, (spec.frame - (side - 1) * step - 1) // 2, step))
     groups = []
     for _, same in groupby(range(len(rows)), key=rows.__getitem__):
@@ -100,7 +103,13 @@ def _tables(spec: Branches, device: torch.device) -> _Tables:
 
 
 def forward(
-    sources: Sequence[Tensor], kernels: Tensor, spec: Branches, *, relu: bool, blocks: Blocks = BLOCKS
+    sources: Sequence[Tensor],
+    kernels: Tensor,
+    spec: Branches,
+    *,
+    relu: bool,
+    norm: Norm | None = None,
+    blocks: Blocks = BLOCKS,
 ) -> Tensor:
     """Computes the convolution.
 
@@ -109,6 +118,7 @@ def forward(
         kernels: (branches x channels, 1, frame, frame).
         spec: what the branches do.
         relu: whether the ReLU of the sources is convolved.
+        norm: of the source, before the ReLU.
         blocks: sizes of programs.
 
     Returns:
@@ -120,17 +130,26 @@ def forward(
     pixels, warps = blocks.forward
     grid = (triton.cdiv(size.batch * size.out_height * size.out_width, pixels), size.channels, len(tables.groups))
     _forward[grid](
-        first, sources[-1], kernels, y, tables.branches, tables.groups, *size.numbers(),
-        FRAME=spec.frame, STRIDE=spec.stride, SIDES=_sides(spec), TOGETHER=tables.together, RELU=relu, BLOCK=pixels,
+        first, sources[-1], *_norm(norm, kernels), kernels, y, tables.branches, tables.groups, *size.numbers(),
+        FRAME=spec.frame, STRIDE=spec.stride, SIDES=_sides(spec), TOGETHER=tables.together, NORM=norm is not None, RELU=relu, BLOCK=pixels,
         num_warps=warps,
     )  # fmt: skip
     return y
 
 
 def source_gradients(
-    gradient: Tensor, sources: Sequence[Tensor], kernels: Tensor, spec: Branches, *, relu: bool, blocks: Blocks = BLOCKS
+    gradient: Tensor,
+    sources: Sequence[Tensor],
+    kernels: Tensor,
+    spec: Branches,
+    *,
+    relu: bool,
+    norm: Norm | None = None,
+    blocks: Blocks = BLOCKS,
 ) -> list[Tensor]:
     """Computes the gradient of each source: summed over the branches that read it, masked by the ReLU, written once.
+
+    With a norm it is the gradient of the norm's result.
 
     Args:
         gradient: that of the result, contiguous.
@@ -138,6 +157,7 @@ def source_gradients(
         kernels: the same.
         spec: the same.
         relu: the same.
+        norm: the same.
         blocks: the same.
 
     Returns:
@@ -148,15 +168,22 @@ def source_gradients(
     pixels, warps = blocks.source
     grid = (triton.cdiv(size.batch * size.height * size.width, pixels), size.channels, len(tables.heads))
     _source_gradient[grid](
-        gradient, first, sources[-1], kernels, made[0], made[-1], tables.branches, tables.heads, tables.readers,
-        *size.numbers(), FRAME=spec.frame, STRIDE=spec.stride, SIDES=_sides(spec), RELU=relu, BLOCK=pixels,
+        gradient, first, sources[-1], *_norm(norm, kernels), kernels, made[0], made[-1], tables.branches, tables.heads, tables.readers,
+        *size.numbers(), FRAME=spec.frame, STRIDE=spec.stride, SIDES=_sides(spec), NORM=norm is not None, RELU=relu, BLOCK=pixels,
         num_warps=warps,
     )  # fmt: skip
     return made
 
 
 def kernel_gradient(
-    gradient: Tensor, sources: Sequence[Tensor], kernels: Tensor, spec: Branches, *, relu: bool, blocks: Blocks = BLOCKS
+    gradient: Tensor,
+    sources: Sequence[Tensor],
+    kernels: Tensor,
+    spec: Branches,
+    *,
+    relu: bool,
+    norm: Norm | None = None,
+    blocks: Blocks = BLOCKS,
 ) -> Tensor:
     """Computes the gradient of the kernels: 0 where a frame holds no tap. Args are those of `source_gradients`."""
     first, tables = sources[0], _tables(spec, sources[0].device)
@@ -167,14 +194,19 @@ def kernel_gradient(
     parts = triton.cdiv(tiles, rounds)
     partial = torch.empty(parts, len(kernels), 32, dtype=torch.float32, device=first.device)
     _kernel_parts[(parts, size.channels, size.branches)](
-        gradient, first, sources[-1], partial, tables.branches, rounds, *size.numbers(),
-        STRIDE=spec.stride, SIDES=_sides(spec), RELU=relu, BLOCK=pixels, num_warps=warps,
+        gradient, first, sources[-1], *_norm(norm, kernels), partial, tables.branches, rounds, *size.numbers(),
+        STRIDE=spec.stride, SIDES=_sides(spec), NORM=norm is not None, RELU=relu, BLOCK=pixels, num_warps=warps,
     )  # fmt: skip
     made = torch.empty_like(kernels)
     _kernel_sums[(triton.cdiv(made.numel(), 128),)](
         partial, made, tables.branches, parts, size.channels, made.numel(), FRAME=spec.frame, BLOCK=128
     )
     return made
+
+
+def _norm(norm: Norm | None, other: Tensor) -> Norm:
+    """Pointers for the kernels, which read them where there is a norm."""
+    return (other, other) if norm is None else norm
 
 
 @dataclass(frozen=True)
@@ -218,9 +250,29 @@ def _pick(first, second, source):
 
 
 @triton.jit
+def _read(x, at, mask, mean, inverse, NORM: tl.constexpr, RELU: tl.constexpr):
+    """What a kernel sees of pixels: normalised, rectified, and 0 beyond the edge."""
+    value = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
+    if NORM:
+        value = tl.where(mask, (value - mean) * inverse, 0.0)
+    if RELU:
+        value = tl.where(value < 0.0, 0.0, value)  # what is not a number stays so
+    return value
+
+
+@triton.jit
+def _moment(means, inverses, at, NORM: tl.constexpr):
+    if NORM:
+        return tl.load(means + at), tl.load(inverses + at)
+    else:
+        return 0.0, 1.0
+
+
+@triton.jit
 def _taps(
-    x, kernel, next_kernel, count, row, column, inside, height, width, dilation, place, step,
-    SIDE: tl.constexpr, FRAME: tl.constexpr, TOGETHER: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr,
+    x, mean, inverse, kernel, next_kernel, count, row, column, inside, height, width, dilation, place, step,
+    SIDE: tl.constexpr, FRAME: tl.constexpr, TOGETHER: tl.constexpr, NORM: tl.constexpr, RELU: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Each pixel is loaded once for up to four kernels."""
     a = tl.zeros([BLOCK], tl.float32)
@@ -233,9 +285,7 @@ def _taps(
         for across in tl.static_range(SIDE):
             at_column = column + (across - SIDE // 2) * dilation
             mask = there & (at_column >= 0) & (at_column < width)
-            value = tl.load(x + at_row * width + at_column, mask=mask, other=0.0).to(tl.float32)
-            if RELU:
-                value = tl.where(value < 0.0, 0.0, value)  # what is not a number stays so
+            value = _read(x, at_row * width + at_column, mask, mean, inverse, NORM, RELU)
             tap = kernel + (place + down * step) * FRAME + place + across * step
             a += value * tl.load(tap).to(tl.float32)
             if TOGETHER > 1:
@@ -248,9 +298,9 @@ def _taps(
 
 @triton.jit(do_not_specialize=_NUMBERS[:8])
 def _forward(
-    x0, x1, kernels, y, table, groups, batch, channels, branches, blocks, height, width, out_height, out_width,
-    FRAME: tl.constexpr, STRIDE: tl.constexpr, SIDES: tl.constexpr, TOGETHER: tl.constexpr, RELU: tl.constexpr,
-    BLOCK: tl.constexpr,
+    x0, x1, means, inverses, kernels, y, table, groups, batch, channels, branches, blocks, height, width, out_height, out_width,
+    FRAME: tl.constexpr, STRIDE: tl.constexpr, SIDES: tl.constexpr, TOGETHER: tl.constexpr, NORM: tl.constexpr,
+    RELU: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     channel, group = tl.program_id(1), tl.program_id(2)
     first, count = tl.load(groups + 2 * group), tl.load(groups + 2 * group + 1)
@@ -265,21 +315,22 @@ def _forward(
     row, column = out_row * STRIDE, (pixel - out_row * out_width) * STRIDE
     inside = picture < batch
     x = _pick(x0, x1, source) + ((picture * blocks + block) * channels + channel) * height * width
+    mean, inverse = _moment(means, inverses, block * channels + channel, NORM)
     next_kernel = channels * FRAME * FRAME
     kernel = kernels + (first * channels + channel) * FRAME * FRAME
     if SIDES == 3:
-        a, b, c, d = _taps(x, kernel, next_kernel, count, row, column, inside, height, width, dilation, place, step,
-                           3, FRAME, TOGETHER, RELU, BLOCK)  # fmt: skip
+        a, b, c, d = _taps(x, mean, inverse, kernel, next_kernel, count, row, column, inside, height, width, dilation, place, step,
+                           3, FRAME, TOGETHER, NORM, RELU, BLOCK)  # fmt: skip
     elif SIDES == 5:
-        a, b, c, d = _taps(x, kernel, next_kernel, count, row, column, inside, height, width, dilation, place, step,
-                           5, FRAME, TOGETHER, RELU, BLOCK)  # fmt: skip
+        a, b, c, d = _taps(x, mean, inverse, kernel, next_kernel, count, row, column, inside, height, width, dilation, place, step,
+                           5, FRAME, TOGETHER, NORM, RELU, BLOCK)  # fmt: skip
     else:
         if side == 3:
-            a, b, c, d = _taps(x, kernel, next_kernel, count, row, column, inside, height, width, dilation, place,
-                               step, 3, FRAME, TOGETHER, RELU, BLOCK)  # fmt: skip
+            a, b, c, d = _taps(x, mean, inverse, kernel, next_kernel, count, row, column, inside, height, width, dilation, place,
+                               step, 3, FRAME, TOGETHER, NORM, RELU, BLOCK)  # fmt: skip
         else:
-            a, b, c, d = _taps(x, kernel, next_kernel, count, row, column, inside, height, width, dilation, place,
-                               step, 5, FRAME, TOGETHER, RELU, BLOCK)  # fmt: skip
+            a, b, c, d = _taps(x, mean, inverse, kernel, next_kernel, count, row, column, inside, height, width, dilation, place,
+                               step, 5, FRAME, TOGETHER, NORM, RELU, BLOCK)  # fmt: skip
     out = y + ((picture * branches + first) * channels + channel) * out_pixels + pixel
     kind = y.dtype.element_ty
     tl.store(out, a.to(kind), mask=inside)
@@ -317,9 +368,9 @@ def _gathered(
 
 @triton.jit(do_not_specialize=_NUMBERS[:8])
 def _source_gradient(
-    gradient, x0, x1, kernels, dx0, dx1, table, heads, readers,
+    gradient, x0, x1, means, inverses, kernels, dx0, dx1, table, heads, readers,
     batch, channels, branches, blocks, height, width, out_height, out_width,
-    FRAME: tl.constexpr, STRIDE: tl.constexpr, SIDES: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr,
+    FRAME: tl.constexpr, STRIDE: tl.constexpr, SIDES: tl.constexpr, NORM: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     channel, head = tl.program_id(1), heads + 4 * tl.program_id(2)
     source, block, start, stop = tl.load(head), tl.load(head + 1), tl.load(head + 2), tl.load(head + 3)
@@ -353,14 +404,17 @@ def _source_gradient(
                                   place, step, 5, FRAME, STRIDE)  # fmt: skip
     where = ((picture * blocks + block) * channels + channel) * height * width + pixel
     if RELU:
-        total = tl.where(tl.load(_pick(x0, x1, source) + where, mask=inside, other=0.0) <= 0.0, 0.0, total)
+        mean, inverse = _moment(means, inverses, block * channels + channel, NORM)
+        seen = _read(_pick(x0, x1, source), where, inside, mean, inverse, NORM, False)
+        total = tl.where(seen <= 0.0, 0.0, total)
     tl.store(_pick(dx0, dx1, source) + where, total.to(dx0.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def _correlated(
-    gradient, x, out, first, last, batch, branches, blocks, channels, height, width, out_height, out_width, dilation,
-    STRIDE: tl.constexpr, SIDE: tl.constexpr, TAPS: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr,
+    gradient, x, mean, inverse, out, first, last, batch, branches, blocks, channels, height, width, out_height, out_width, dilation,
+    STRIDE: tl.constexpr, SIDE: tl.constexpr, TAPS: tl.constexpr, NORM: tl.constexpr, RELU: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """For each tap (a row of the tile) the products of a gradient's pixels and those that the tap has seen, added."""
     tap = tl.arange(0, TAPS)
@@ -378,19 +432,17 @@ def _correlated(
         at_row, at_column = row[None, :] + down[:, None], column[None, :] + across[:, None]
         mask = inside[None, :] & (tap < SIDE * SIDE)[:, None] & (at_row >= 0) & (at_row < height)
         mask = mask & (at_column >= 0) & (at_column < width)
-        from_here = x + (picture * blocks * channels * height * width)[None, :] + at_row * width + at_column
-        value = tl.load(from_here, mask=mask, other=0.0).to(tl.float32)
-        if RELU:
-            value = tl.where(value < 0.0, 0.0, value)
+        at = (picture * blocks * channels * height * width)[None, :] + at_row * width + at_column
+        value = _read(x, at, mask, mean, inverse, NORM, RELU)
         total += value * slope.to(tl.float32)[None, :]
     tl.store(out + tap, tl.sum(total, axis=1))
 
 
 @triton.jit(do_not_specialize=["rounds", *_NUMBERS[:8]])
 def _kernel_parts(
-    gradient, x0, x1, partial, table, rounds,
+    gradient, x0, x1, means, inverses, partial, table, rounds,
     batch, channels, branches, blocks, height, width, out_height, out_width,
-    STRIDE: tl.constexpr, SIDES: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr,
+    STRIDE: tl.constexpr, SIDES: tl.constexpr, NORM: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     part, channel, branch = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     entry = table + 6 * branch
@@ -399,21 +451,22 @@ def _kernel_parts(
     first = part * rounds
     last = tl.minimum(first + rounds, tiles)
     x = _pick(x0, x1, source) + (block * channels + channel) * height * width
+    mean, inverse = _moment(means, inverses, block * channels + channel, NORM)
     slopes = gradient + (branch * channels + channel) * out_height * out_width
     out = partial + ((part * branches + branch) * channels + channel) * 32
     if SIDES == 3:
-        _correlated(slopes, x, out, first, last, batch, branches, blocks, channels, height, width, out_height,
-                    out_width, dilation, STRIDE, 3, 16, RELU, BLOCK)  # fmt: skip
+        _correlated(slopes, x, mean, inverse, out, first, last, batch, branches, blocks, channels, height, width, out_height,
+                    out_width, dilation, STRIDE, 3, 16, NORM, RELU, BLOCK)  # fmt: skip
     elif SIDES == 5:
-        _correlated(slopes, x, out, first, last, batch, branches, blocks, channels, height, width, out_height,
-                    out_width, dilation, STRIDE, 5, 32, RELU, BLOCK)  # fmt: skip
+        _correlated(slopes, x, mean, inverse, out, first, last, batch, branches, blocks, channels, height, width, out_height,
+                    out_width, dilation, STRIDE, 5, 32, NORM, RELU, BLOCK)  # fmt: skip
     else:
         if side == 3:
-            _correlated(slopes, x, out, first, last, batch, branches, blocks, channels, height, width, out_height,
-                        out_width, dilation, STRIDE, 3, 16, RELU, BLOCK)  # fmt: skip
+            _correlated(slopes, x, mean, inverse, out, first, last, batch, branches, blocks, channels, height, width, out_height,
+                        out_width, dilation, STRIDE, 3, 16, NORM, RELU, BLOCK)  # fmt: skip
         else:
-            _correlated(slopes, x, out, first, last, batch, branches, blocks, channels, height, width, out_height,
-                        out_width, dilation, STRIDE, 5, 32, RELU, BLOCK)  # fmt: skip
+            _correlated(slopes, x, mean, inverse, out, first, last, batch, branches, blocks, channels, height, width, out_height,
+                        out_width, dilation, STRIDE, 5, 32, NORM, RELU, BLOCK)  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["parts", "channels", "size"])
