@@ -267,7 +267,7 @@ def _plan_of(cell: Cell, inputs: Sequence[Tensor]) -> Plan | None:
     """The cell's plan, made at its first pass and again where its modules have changed; None: not to be stacked."""
     partial = _partial(cell)
     known, channels = _PLANS.get(cell), partial.operated if partial else inputs[0].shape[1]
-    own_taps = _few_passes(cell, inputs)
+    own_taps = _few_passes(known, cell, inputs)
     if known is None or not known.fits(channels, own_taps):
         known = _PLANS[cell] = make_plan(cell, channels, own_taps) if _is_plain(cell) else None
     if known is None or (cell.training and cell.drop_path.probability > 0.0):
@@ -277,12 +277,13 @@ def _plan_of(cell: Cell, inputs: Sequence[Tensor]) -> Plan | None:
     return known if all(x.shape == first.shape and x.dtype == first.dtype for x in inputs) else None
 
 
-def _few_passes(cell: Cell, inputs: Sequence[Tensor]) -> bool:
+def _few_passes(known: Plan | None, cell: Cell, inputs: Sequence[Tensor]) -> bool:
     """Whether Triton's kernels are to evaluate a cell: norms by the batch's statistics, and no tensor too large."""
     small = inputs[0].numel() <= triton.LARGEST // 128  # of a stack of so many branches
     if not (small and triton.serves(*inputs)):
         return False
-    return all(norm.training for norm in cell.edges.modules() if isinstance(norm, nn.BatchNorm2d))
+    norms = cell.edges.modules() if known is None else known.norms
+    return all(norm.training for norm in norms if isinstance(norm, nn.BatchNorm2d))
 
 
 def _is_plain(cell: Cell) -> bool:

@@ -22,6 +22,10 @@ TOGETHER = 4
 """So many branches that read the same are computed by one program."""
 
 
+MOST_PARTS = 32
+"""Into so many parts the sum of a kernel's gradient is divided at most: they are added up one after the other."""
+
+
 @dataclass(frozen=True)
 class Branches:
     """What the branches of one depthwise convolution read, and with which taps.
@@ -62,7 +66,7 @@ BLOCKS = Blocks()
 """What is used."""
 
 Norm = tuple[Tensor, Tensor]
-"""Means and inverse deviations, (blocks x channels,) float32 each, of the first source: its norm is read in its place."""
+"""Means and inverse deviations of one source, (blocks x channels,) float32 each: its norm is read in its place."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +135,8 @@ def forward(
     grid = (triton.cdiv(size.batch * size.out_height * size.out_width, pixels), size.channels, len(tables.groups))
     _forward[grid](
         first, sources[-1], *_norm(norm, kernels), kernels, y, tables.branches, tables.groups, *size.numbers(),
-        FRAME=spec.frame, STRIDE=spec.stride, SIDES=_sides(spec), TOGETHER=tables.together, NORM=norm is not None, RELU=relu, BLOCK=pixels,
-        num_warps=warps,
+        FRAME=spec.frame, STRIDE=spec.stride, TOGETHER=tables.together, NORM=norm is not None, RELU=relu,
+        BLOCK=pixels, num_warps=warps,
     )  # fmt: skip
     return y
 
@@ -168,9 +172,9 @@ def source_gradients(
     pixels, warps = blocks.source
     grid = (triton.cdiv(size.batch * size.height * size.width, pixels), size.channels, len(tables.heads))
     _source_gradient[grid](
-        gradient, first, sources[-1], *_norm(norm, kernels), kernels, made[0], made[-1], tables.branches, tables.heads, tables.readers,
-        *size.numbers(), FRAME=spec.frame, STRIDE=spec.stride, SIDES=_sides(spec), NORM=norm is not None, RELU=relu, BLOCK=pixels,
-        num_warps=warps,
+        gradient, first, sources[-1], *_norm(norm, kernels), kernels, made[0], made[-1],
+        tables.branches, tables.heads, tables.readers, *size.numbers(),
+        FRAME=spec.frame, STRIDE=spec.stride, NORM=norm is not None, RELU=relu, BLOCK=pixels, num_warps=warps,
     )  # fmt: skip
     return made
 
@@ -190,12 +194,12 @@ def kernel_gradient(
     size = _size(first, kernels, spec)
     pixels, warps = blocks.kernels
     tiles = triton.cdiv(size.batch * size.out_height * size.out_width, pixels)
-    rounds = triton.cdiv(tiles, max(1, min(tiles, blocks.parts // len(kernels))))
+    rounds = triton.cdiv(tiles, max(1, min(tiles, MOST_PARTS, blocks.parts // len(kernels))))
     parts = triton.cdiv(tiles, rounds)
     partial = torch.empty(parts, len(kernels), 32, dtype=torch.float32, device=first.device)
     _kernel_parts[(parts, size.channels, size.branches)](
         gradient, first, sources[-1], *_norm(norm, kernels), partial, tables.branches, rounds, *size.numbers(),
-        STRIDE=spec.stride, SIDES=_sides(spec), NORM=norm is not None, RELU=relu, BLOCK=pixels, num_warps=warps,
+        STRIDE=spec.stride, NORM=norm is not None, RELU=relu, BLOCK=pixels, num_warps=warps,
     )  # fmt: skip
     made = torch.empty_like(kernels)
     _kernel_sums[(triton.cdiv(made.numel(), 128),)](
@@ -235,13 +239,7 @@ def _size(source: Tensor, kernels: Tensor, spec: Branches) -> _Size:
     return _Size(batch, channels, len(spec.reads), width // channels, rows, columns, out_rows, out_columns)
 
 
-def _sides(spec: Branches) -> int:
-    """0 for kernels of both sides, otherwise the only side: one program's code has no more than it needs."""
-    sides = {side for side, _ in spec.kinds}
-    return 0 if len(sides) > 1 else sides.pop()
-
-
-_NUMBERS = ["batch", "channels", "branches", "blocks", "height", "width", "out_height", "out_width", "rounds", "parts"]
+_NUMBERS = ["batch", "channels", "branches", "blocks", "height", "width", "out_height", "out_width"]
 
 
 @triton.jit
@@ -296,10 +294,11 @@ def _taps(
     return a, b, c, d
 
 
-@triton.jit(do_not_specialize=_NUMBERS[:8])
+@triton.jit(do_not_specialize=_NUMBERS)
 def _forward(
-    x0, x1, means, inverses, kernels, y, table, groups, batch, channels, branches, blocks, height, width, out_height, out_width,
-    FRAME: tl.constexpr, STRIDE: tl.constexpr, SIDES: tl.constexpr, TOGETHER: tl.constexpr, NORM: tl.constexpr,
+    x0, x1, means, inverses, kernels, y, table, groups,
+    batch, channels, branches, blocks, height, width, out_height, out_width,
+    FRAME: tl.constexpr, STRIDE: tl.constexpr, TOGETHER: tl.constexpr, NORM: tl.constexpr,
     RELU: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     channel, group = tl.program_id(1), tl.program_id(2)
@@ -318,19 +317,16 @@ def _forward(
     mean, inverse = _moment(means, inverses, block * channels + channel, NORM)
     next_kernel = channels * FRAME * FRAME
     kernel = kernels + (first * channels + channel) * FRAME * FRAME
-    if SIDES == 3:
-        a, b, c, d = _taps(x, mean, inverse, kernel, next_kernel, count, row, column, inside, height, width, dilation, place, step,
-                           3, FRAME, TOGETHER, NORM, RELU, BLOCK)  # fmt: skip
-    elif SIDES == 5:
-        a, b, c, d = _taps(x, mean, inverse, kernel, next_kernel, count, row, column, inside, height, width, dilation, place, step,
-                           5, FRAME, TOGETHER, NORM, RELU, BLOCK)  # fmt: skip
+    if side == 3:
+        a, b, c, d = _taps(
+            x, mean, inverse, kernel, next_kernel, count, row, column, inside, height, width, dilation, place, step,
+            3, FRAME, TOGETHER, NORM, RELU, BLOCK,
+        )  # fmt: skip
     else:
-        if side == 3:
-            a, b, c, d = _taps(x, mean, inverse, kernel, next_kernel, count, row, column, inside, height, width, dilation, place,
-                               step, 3, FRAME, TOGETHER, NORM, RELU, BLOCK)  # fmt: skip
-        else:
-            a, b, c, d = _taps(x, mean, inverse, kernel, next_kernel, count, row, column, inside, height, width, dilation, place,
-                               step, 5, FRAME, TOGETHER, NORM, RELU, BLOCK)  # fmt: skip
+        a, b, c, d = _taps(
+            x, mean, inverse, kernel, next_kernel, count, row, column, inside, height, width, dilation, place, step,
+            5, FRAME, TOGETHER, NORM, RELU, BLOCK,
+        )  # fmt: skip
     out = y + ((picture * branches + first) * channels + channel) * out_pixels + pixel
     kind = y.dtype.element_ty
     tl.store(out, a.to(kind), mask=inside)
@@ -366,11 +362,11 @@ def _gathered(
     return total
 
 
-@triton.jit(do_not_specialize=_NUMBERS[:8])
+@triton.jit(do_not_specialize=_NUMBERS)
 def _source_gradient(
     gradient, x0, x1, means, inverses, kernels, dx0, dx1, table, heads, readers,
     batch, channels, branches, blocks, height, width, out_height, out_width,
-    FRAME: tl.constexpr, STRIDE: tl.constexpr, SIDES: tl.constexpr, NORM: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr,
+    FRAME: tl.constexpr, STRIDE: tl.constexpr, NORM: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     channel, head = tl.program_id(1), heads + 4 * tl.program_id(2)
     source, block, start, stop = tl.load(head), tl.load(head + 1), tl.load(head + 2), tl.load(head + 3)
@@ -389,19 +385,16 @@ def _source_gradient(
         place, step = tl.load(entry + 4), tl.load(entry + 5)
         kernel = kernels + (branch * channels + channel) * FRAME * FRAME
         from_here = gradient + ((picture * branches + branch) * channels + channel) * out_pixels
-        if SIDES == 3:
-            total = _gathered(total, from_here, kernel, row, column, inside, out_height, out_width, dilation, place,
-                              step, 3, FRAME, STRIDE)  # fmt: skip
-        elif SIDES == 5:
-            total = _gathered(total, from_here, kernel, row, column, inside, out_height, out_width, dilation, place,
-                              step, 5, FRAME, STRIDE)  # fmt: skip
+        if side == 3:
+            total = _gathered(
+                total, from_here, kernel, row, column, inside, out_height, out_width, dilation, place, step,
+                3, FRAME, STRIDE,
+            )  # fmt: skip
         else:
-            if side == 3:
-                total = _gathered(total, from_here, kernel, row, column, inside, out_height, out_width, dilation,
-                                  place, step, 3, FRAME, STRIDE)  # fmt: skip
-            else:
-                total = _gathered(total, from_here, kernel, row, column, inside, out_height, out_width, dilation,
-                                  place, step, 5, FRAME, STRIDE)  # fmt: skip
+            total = _gathered(
+                total, from_here, kernel, row, column, inside, out_height, out_width, dilation, place, step,
+                5, FRAME, STRIDE,
+            )  # fmt: skip
     where = ((picture * blocks + block) * channels + channel) * height * width + pixel
     if RELU:
         mean, inverse = _moment(means, inverses, block * channels + channel, NORM)
@@ -412,7 +405,8 @@ def _source_gradient(
 
 @triton.jit
 def _correlated(
-    gradient, x, mean, inverse, out, first, last, batch, branches, blocks, channels, height, width, out_height, out_width, dilation,
+    gradient, x, mean, inverse, out, first, last, batch, branches, blocks, channels, height, width,
+    out_height, out_width, dilation,
     STRIDE: tl.constexpr, SIDE: tl.constexpr, TAPS: tl.constexpr, NORM: tl.constexpr, RELU: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -438,11 +432,11 @@ def _correlated(
     tl.store(out + tap, tl.sum(total, axis=1))
 
 
-@triton.jit(do_not_specialize=["rounds", *_NUMBERS[:8]])
+@triton.jit(do_not_specialize=["rounds", *_NUMBERS])
 def _kernel_parts(
     gradient, x0, x1, means, inverses, partial, table, rounds,
     batch, channels, branches, blocks, height, width, out_height, out_width,
-    STRIDE: tl.constexpr, SIDES: tl.constexpr, NORM: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr,
+    STRIDE: tl.constexpr, NORM: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     part, channel, branch = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     entry = table + 6 * branch
@@ -454,19 +448,16 @@ def _kernel_parts(
     mean, inverse = _moment(means, inverses, block * channels + channel, NORM)
     slopes = gradient + (branch * channels + channel) * out_height * out_width
     out = partial + ((part * branches + branch) * channels + channel) * 32
-    if SIDES == 3:
-        _correlated(slopes, x, mean, inverse, out, first, last, batch, branches, blocks, channels, height, width, out_height,
-                    out_width, dilation, STRIDE, 3, 16, NORM, RELU, BLOCK)  # fmt: skip
-    elif SIDES == 5:
-        _correlated(slopes, x, mean, inverse, out, first, last, batch, branches, blocks, channels, height, width, out_height,
-                    out_width, dilation, STRIDE, 5, 32, NORM, RELU, BLOCK)  # fmt: skip
+    if side == 3:
+        _correlated(
+            slopes, x, mean, inverse, out, first, last, batch, branches, blocks, channels, height, width,
+            out_height, out_width, dilation, STRIDE, 3, 16, NORM, RELU, BLOCK,
+        )  # fmt: skip
     else:
-        if side == 3:
-            _correlated(slopes, x, mean, inverse, out, first, last, batch, branches, blocks, channels, height, width, out_height,
-                        out_width, dilation, STRIDE, 3, 16, NORM, RELU, BLOCK)  # fmt: skip
-        else:
-            _correlated(slopes, x, mean, inverse, out, first, last, batch, branches, blocks, channels, height, width, out_height,
-                        out_width, dilation, STRIDE, 5, 32, NORM, RELU, BLOCK)  # fmt: skip
+        _correlated(
+            slopes, x, mean, inverse, out, first, last, batch, branches, blocks, channels, height, width,
+            out_height, out_width, dilation, STRIDE, 5, 32, NORM, RELU, BLOCK,
+        )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["parts", "channels", "size"])
