@@ -47,7 +47,8 @@ from supernet.execution.stacked.supply import Supply
 from supernet.space.cells import Cell, one_by_one
 from supernet.space.choices import InputChoice, PartialChannels
 
-_PLANS: WeakKeyDictionary[Cell, Plan | None] = WeakKeyDictionary()
+_PLANS: WeakKeyDictionary[Cell, dict[bool, Plan | None]] = WeakKeyDictionary()
+"""Of each cell the plan for PyTorch's operations (False) and that for Triton's kernels (True), as far as asked for."""
 
 
 @dataclass(frozen=True)
@@ -266,10 +267,11 @@ class _States:
 def _plan_of(cell: Cell, inputs: Sequence[Tensor]) -> Plan | None:
     """The cell's plan, made at its first pass and again where its modules have changed; None: not to be stacked."""
     partial = _partial(cell)
-    known, channels = _PLANS.get(cell), partial.operated if partial else inputs[0].shape[1]
-    own_taps = _few_passes(known, cell, inputs)
-    if known is None or not known.fits(channels, own_taps):
-        known = _PLANS[cell] = make_plan(cell, channels, own_taps) if _is_plain(cell) else None
+    channels = partial.operated if partial else inputs[0].shape[1]
+    plans, own_taps = _PLANS.setdefault(cell, {}), _few_passes(cell, inputs)
+    known = plans.get(own_taps)
+    if known is None or not known.fits(channels):
+        known = plans[own_taps] = make_plan(cell, channels, own_taps) if _is_plain(cell) else None
     if known is None or (cell.training and cell.drop_path.probability > 0.0):
         return None
     first = inputs[0]
@@ -277,13 +279,13 @@ def _plan_of(cell: Cell, inputs: Sequence[Tensor]) -> Plan | None:
     return known if all(x.shape == first.shape and x.dtype == first.dtype for x in inputs) else None
 
 
-def _few_passes(known: Plan | None, cell: Cell, inputs: Sequence[Tensor]) -> bool:
+def _few_passes(cell: Cell, inputs: Sequence[Tensor]) -> bool:
     """Whether Triton's kernels are to evaluate a cell: norms by the batch's statistics, and no tensor too large."""
     small = inputs[0].numel() <= triton.LARGEST // 128  # of a stack of so many branches
     if not (small and triton.serves(*inputs)):
         return False
-    norms = cell.edges.modules() if known is None else known.norms
-    return all(norm.training for norm in norms if isinstance(norm, nn.BatchNorm2d))
+    # One of them, because a cell whose norms are in several modes is left to the reference anyway.
+    return next((m.training for m in cell.edges.modules() if isinstance(m, nn.BatchNorm2d)), True)
 
 
 def _is_plain(cell: Cell) -> bool:

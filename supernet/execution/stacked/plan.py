@@ -185,7 +185,6 @@ class Plan:
         scale_sizes: the channels of each scaled stack.
         structure: what the edges were built of.
         own_taps: whether towers are for kernels that read no more than their own taps, and end all at once.
-        asked: whether such towers were asked for, though they may not be possible.
     """
 
     channels: int
@@ -200,16 +199,14 @@ class Plan:
     scale_sizes: list[int]
     structure: Structure  # of the edges
     own_taps: bool = False
-    asked: bool = False
 
-    def fits(self, channels: int, own_taps: bool = False) -> bool:
+    def fits(self, channels: int) -> bool:
         """Says whether the cell still consists of the modules that the plan was made for.
 
         Args:
             channels: that its edges operate on now.
-            own_taps: what `planning.make_plan` would be asked for now.
         """
-        return (channels, own_taps) == (self.channels, self.asked) and self.structure.unchanged()
+        return channels == self.channels and self.structure.unchanged()
 
     def edge_of(self, device: torch.device) -> Tensor:
         """Returns the number of its edge for each weight of the cell, int64 on `device`."""

@@ -62,8 +62,8 @@ def make_plan(cell: Cell, channels: int, own_taps: bool = False) -> Plan | None:
     if {branch.target for branch in branches} != set(range(first, first + nodes)):
         return None
     # A frame as large as the largest kernel that shares it: where all are 3x3, nothing is filled up with zeros.
-    layers, asked = _separable_layers(branches), own_taps
-    own_taps = asked and nodes <= MOST and all(_is_written(layer.depthwise) for layer in layers)
+    layers = _separable_layers(branches)
+    own_taps = own_taps and nodes <= MOST and all(_is_written(layer.depthwise) for layer in layers)
     sides = [layer.kernel[0] if own_taps else layer.frame for layer in layers]
     draft = _Draft(channels, max((side for side in sides if side <= FRAME), default=FRAME), own_taps)
     groups = []
@@ -84,7 +84,6 @@ def make_plan(cell: Cell, channels: int, own_taps: bool = False) -> Plan | None:
         scale_sizes=[len(stack) * channels for stack in draft.places],
         structure=Structure(cell.edges),
         own_taps=own_taps,
-        asked=asked,
     )
 
 

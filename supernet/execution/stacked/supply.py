@@ -73,7 +73,7 @@ class Supply:
         return tuple(range(self._given - count, self._given))
 
     def statistics(self) -> Statistics:
-        """Says how the norms behave in training mode. What they remember is moved in place; `remember` then keeps it."""
+        """Says how the norms behave in training mode; they move in place what `remember` keeps."""
         norm = self._plan.norms[0] if self._plan.norms else None
         moved = self._statistics if self._tracking and self._training else None
         return Statistics(norm.eps, norm.momentum, moved) if norm else Statistics(0.0, 0.0, None)  # type: ignore[arg-type]
