@@ -19,7 +19,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -35,6 +35,9 @@ from supernet.space.supernet import Supernet
 
 # Later versions of PyTorch find by themselves which generators a graph draws from.
 _REGISTERED = TorchVersion(torch.__version__) < "2.14"
+
+MOST = 4
+"""How many graphs are kept; a new one takes the place of the oldest."""
 
 Numbers = Sequence[float | Tensor]
 """What moves from step to step: floats, or 0-dimensional tensors on the device while a step is recorded."""
@@ -120,6 +123,7 @@ class StepGraph:
         self._line, self._network, self._passes, self._patience = run.report.line, network, passes, patience
         self._graphs: dict[Hashable, _Recorded] = {}
         self._plain: Counter[Hashable] = Counter()  # steps that were taken, by key
+        self._streams: dict[Hashable, int] = {}  # of noise in a step, by key
         self._refused: set[Hashable] = set()
         self._said = False
         self._settings, self._settled = ModuleSettings(network) if self._on else None, list[object]()
@@ -167,17 +171,18 @@ class StepGraph:
 
     def _first_steps(self, key: Hashable, request: Request) -> Sequence[Tensor]:
         self._plain[key] += 1
-        if self._plain[key] < self._patience:
-            return self._beside(request)
-        if self._plain[key] == self._patience:
-            with _waits() as waits:
+        if self._plain[key] <= self._patience:
+            with _waits() if self._plain[key] == self._patience else nullcontext(list[str]()) as waits:
                 results = self._beside(request)
+            self._streams[key] = request.host.streams if request.host else 0
             if self._hooked() or waits:
                 self._refused.add(key)
                 self._say("the network has hooks" if self._hooked() else waits[0])
             return results
         try:
-            self._graphs[key] = self._record(request)
+            if len(self._graphs) == MOST:
+                self._graphs.pop(next(iter(self._graphs)))
+            self._graphs[key] = self._record(request, self._streams[key])
         except RuntimeError as error:
             CudaCapture.invalidated = True
             self._say(str(error).splitlines()[0])
@@ -194,13 +199,13 @@ class StepGraph:
         current.wait_stream(self._stream)
         return results
 
-    def _record(self, request: Request) -> _Recorded:
-        """Records the step; it is not taken yet."""
+    def _record(self, request: Request, streams: int) -> _Recorded:
+        """Records the step, in which noise is drawn from so many streams; it is not taken yet."""
         host = request.host
         made = _Recorded(
             [tensor.clone() for tensor in request.tensors],
             [torch.tensor(float(number), device=self._device) for number in request.numbers],
-            [torch.Generator(self._device) for _ in range(host.streams if host else 0)],
+            [torch.Generator(self._device) for _ in range(streams)],
         )
         current = torch.cuda.current_stream(self._device)
         try:
