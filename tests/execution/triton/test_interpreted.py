@@ -10,10 +10,11 @@ import pytest
 pytest.importorskip("triton")
 
 
-def test_kernels_interpreted_on_a_processor():
+@pytest.mark.parametrize("which", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_kernels_interpreted_on_a_processor(which):
     environment = {**os.environ, "TRITON_INTERPRET": "1", "SUPERNET_TRITON": "1", "OMP_NUM_THREADS": "1"}
     here = Path(__file__).parent / "test_kernels.py"
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-n0", str(here)]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-n0", "-m", which, str(here)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert " passed" in done.stdout

@@ -11,6 +11,7 @@ from supernet.execution import triton
 from supernet.execution.modes import frozen_statistics, running
 from supernet.execution.stacked.depthwise import Frame, depthwise, shares
 from supernet.execution.stacked.executor import Stacked
+from supernet.execution.stacked.norms import Piece, Statistics, add_up, norm_relu_depthwise
 from supernet.space.cells import reference
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
@@ -111,6 +112,115 @@ def test_what_is_not_written_in_triton_is_left_to_pytorch(monkeypatch):
     assert not triton.switched_on()
 
 
+def definition(x, kernels, frame, running, momentum):
+    """Norm, ReLU and each block's own convolution, in float64."""
+    normed = F.batch_norm(x.double(), *running, None, None, True, momentum, 1e-5).relu()
+    made, channels = [], len(kernels) // len(frame.kinds)
+    for block, (side, dilation) in enumerate(frame.kinds):
+        edge, part = (frame.bucket[0] - side) // 2, slice(block * channels, (block + 1) * channels)
+        own = kernels.double()[part, :, edge : edge + side, edge : edge + side]
+        padding = dilation * (side // 2)
+        made.append(F.conv2d(normed[:, part], own, None, frame.stride, padding, dilation, groups=channels))
+    return torch.cat(made, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_norm_is_read_as_the_convolution_loads_it(dtype):
+    torch.manual_seed(0)
+    frame, channels = Frame((5, 0), 1, (S3, S5, D3, D5)), 3
+    x = (3 * torch.randn(2, 4 * channels, 5, 7) + 20).to(dtype).requires_grad_()  # means that are far from 0
+    kernels, taps = framed([(side, 1) for side, _ in frame.kinds], channels, (5, 1))
+    kernels.requires_grad_()
+    before = torch.rand(2, 5 * channels)
+    remembered = before.clone()
+    ours = norm_relu_depthwise(x, kernels, frame, (4, 0, 1, 3), Statistics(1e-5, 0.3, remembered.view(-1)))
+    rows = torch.tensor([4, 0, 1, 3])
+    running = [part.view(5, channels)[rows].flatten().double() for part in before]
+    exact = definition(x, kernels, frame, running, 0.3)
+    slope = torch.randn_like(ours)
+    found = torch.autograd.grad(ours, [kernels, x], slope)
+    wanted = torch.autograd.grad(exact, [kernels, x], slope.double())
+    tolerance = 2e-5 if dtype == torch.float32 else 2e-2
+    assert distance(ours, exact) < tolerance
+    assert distance(found[0], wanted[0] * taps) < tolerance
+    assert distance(found[1], wanted[1]) < tolerance
+    after = torch.stack([part.view(5, channels)[rows].flatten() for part in remembered])
+    assert torch.allclose(after.double(), torch.stack(running), rtol=1e-5)
+    assert torch.equal(remembered.view(2, 5, channels)[:, 2], before.view(2, 5, channels)[:, 2])  # no one's
+
+
+def pieces_of(tensors):
+    """Three blocks to two nodes, one block to both, and two blocks that are not normalised, one of them unread."""
+    return [
+        Piece(tensors[0], (0, 1, 2), (5, 6, 6), (0, 1, 2)),
+        Piece(tensors[1], (0, 0), (5, 6), (3, 4)),
+        Piece(tensors[2], (0, 1), (6, 6), None),
+    ]
+
+
+def added_up(tensors, scales, remembered):
+    channels, totals = tensors[1].shape[1], {5: 0.0, 6: 0.0}
+    for piece, vector in zip(pieces_of(tensors), scales, strict=True):
+        rows = zip(piece.reads, piece.targets, piece.norms or piece.reads, vector.split(channels), strict=True)
+        for block, target, norm, row in rows:
+            x = piece.stack[:, block * channels : (block + 1) * channels]
+            if piece.norms is not None:
+                x = F.batch_norm(x, remembered[0][norm], remembered[1][norm], None, None, True, 0.1, 1e-5)
+            totals[target] = totals[target] + x * row.view(1, -1, 1, 1)
+    return list(totals.values())
+
+
+@pytest.mark.parametrize(("batch", "height", "width"), [(3, 7, 5), (1, 40, 30), (2, 1, 2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_norms_are_added_up_into_nodes(dtype, batch, height, width):
+    torch.manual_seed(0)
+    channels = 2
+    tensors = [torch.randn(batch, n * channels, height, width).mul(2).add(4).to(dtype) for n in (3, 1, 2)]
+    scales = [torch.randn(n * channels) for n in (3, 2, 2)]  # negative ones, too
+    at = [x.requires_grad_() for x in (*tensors, *scales)]
+    exactly_at = [x.detach().double().requires_grad_() for x in at]
+    remembered = torch.rand(2, 5, channels)
+    exact_memory = remembered.double()
+    ours = add_up(pieces_of(at[:3]), at[3:], (5, 6), Statistics(1e-5, 0.1, remembered.view(-1)))
+    exact = added_up(exactly_at[:3], exactly_at[3:], exact_memory)
+    slopes = [torch.randn_like(x) for x in ours]
+    found = torch.autograd.grad(ours, at, slopes)
+    wanted = torch.autograd.grad(exact, exactly_at, [slope.double() for slope in slopes])
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    for one, other in zip((*ours, *found), (*exact, *wanted), strict=True):
+        assert distance(one, other) < tolerance * (1 if height > 1 else 100)  # norms of four numbers are steep
+    assert torch.allclose(remembered.double(), exact_memory, rtol=1e-5)
+
+
+def test_sums_are_made_in_the_same_order_every_time():
+    torch.manual_seed(0)
+    x, kernels = torch.randn(3, 2, 14, 14).requires_grad_(), torch.randn(2, 1, 5, 5).requires_grad_()
+    frame, results = Frame((5, 1), 1, (S5, S5)), []
+    for _ in range(2):
+        y = norm_relu_depthwise(x, kernels, frame, (0, 1), Statistics(1e-5, 0.1, None))
+        results.append([y, *torch.autograd.grad(y.pow(2).sum(), [x, kernels])])
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
+def test_a_second_derivative_is_the_plain_twins_even_where_one_source_is_made_of_another():
+    torch.manual_seed(0)
+    frame, kernels = Frame((3, 1), 1, (S3, S3)), torch.randn(2, 1, 3, 3)
+
+    def second(dtype, on):
+        x = torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(1)).to(dtype).requires_grad_()
+        weights = kernels.to(dtype).requires_grad_()
+        sources = [x, x.sin()]
+        y = (
+            depthwise(sources, [1, 1], weights, frame, relu=True)
+            if on
+            else exactly(sources, [1, 1], weights, frame, True)
+        )
+        slope = torch.autograd.grad(y.pow(2).sum(), [x, weights], create_graph=True)
+        return torch.cat([g.flatten() for g in torch.autograd.grad(sum(g.pow(2).sum() for g in slope), [x, weights])])
+
+    assert distance(second(torch.float32, True), second(torch.float64, False)) < 1e-5
+
+
 def supernets(**chooser):
     torch.manual_seed(0)
     space = Darts(channels=4 if chooser else 2, cells=1, nodes=2)
@@ -131,6 +241,7 @@ def passed(network, executor, images, weights, dtype):
     return logits, torch.cat([g.flatten() for g in gradients]), dict(network.named_buffers())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chooser", [{}, {"channel_divisor": 2}])
 def test_a_search_network_is_the_same_function(chooser):
     network, weights, images = supernets(**chooser)
@@ -141,6 +252,7 @@ def test_a_search_network_is_the_same_function(chooser):
     assert all(torch.allclose(value.double(), buffers[n].double(), rtol=1e-4) for n, value in kept.items())
 
 
+@pytest.mark.slow
 def test_second_derivatives_are_the_same():
     network, weights, images = supernets()
     products = []
