@@ -113,7 +113,7 @@ def test_a_section_that_runs_out_of_time_leaves_the_others(tmp_path, capsys):
 
 def test_groups_of_sections_and_the_order_by_worth():
     assert gpu.chosen(["checks", "steps"])[-1] == "steps"
-    assert set(gpu.chosen(["checks"])) == {"check_graphs", "check_executors", "check_bfloat16", "check_waiting"}
+    assert gpu.chosen(["checks"])[:2] == ["check_graphs", "check_executors"]
     assert gpu.chosen(["searches"]) == ["search_darts", "search_pc_darts", "retrain"]
     assert not set(gpu.chosen(None)) & set(gpu.SEARCHES)  # they want folder and time of their own
     assert set(gpu.sections_of(Pieces(Path("work")))) == {*gpu.SECTIONS, *gpu.SEARCHES}
