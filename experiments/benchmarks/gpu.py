@@ -27,7 +27,13 @@ from pathlib import Path
 
 import torch
 
-from experiments.benchmarks.gpu_checks import check_bfloat16, check_executors, check_graphs, check_waiting
+from experiments.benchmarks.gpu_checks import (
+    check_bfloat16,
+    check_executors,
+    check_graphs,
+    check_methods,
+    check_waiting,
+)
 from experiments.benchmarks.gpu_more import explore_candidates, step_nested
 from experiments.benchmarks.gpu_precision import compare_precisions
 from experiments.benchmarks.gpu_rows import Clock, Record, Rows, TimeIsUp
@@ -59,6 +65,7 @@ SECTIONS: Mapping[str, Section] = {  # the most useful first
     "mobile": step_nested,
     "explore": explore_candidates,
     "check_bfloat16": check_bfloat16,
+    "check_methods": check_methods,
     "check_waiting": check_waiting,
     "risks": time_risks,
     "steps_others": time_others,

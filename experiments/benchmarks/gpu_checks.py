@@ -6,7 +6,7 @@ Every row that has a wrong value is kept with what is wrong about it, and the ot
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from itertools import product
 from typing import Any
@@ -18,6 +18,7 @@ from experiments.benchmarks.gpu_rows import Row, Rows, Wrong
 from experiments.benchmarks.gpu_sizes import PARTIAL, Scale
 from experiments.benchmarks.gpu_steps import BY_PASS, EAGER, PRODUCT, WHOLE
 from experiments.benchmarks.setting import (
+    Search,
     SearchSteps,
     TrainingSteps,
     Variant,
@@ -81,28 +82,37 @@ def check_bfloat16(scale: Scale, device: torch.device, rows: Rows) -> None:
 
 def check_graphs(scale: Scale, device: torch.device, rows: Rows) -> None:
     """Losses, parameters, statistics and alphas after some steps with graphs against those without."""
-    kinds: dict[str, Callable[[Variant], Any]] = {
-        name: partial(_search_steps, search, scale, device) for name, search in scale.checks.items()
-    }
+    kinds = _kinds(scale.checks, scale, device)
     kinds["retraining"] = partial(_training_steps, scale, device)
     for name, make in kinds.items():
+        _check_graphs(name, make, device, rows)
 
-        @cache
-        def plain(turn: int, make: Callable[[Variant], Any] = make) -> list[Tensor]:
-            return _end(make(EAGER))
 
-        def far(way: Variant, make: Callable[[Variant], Any] = make, plain: Callable[[int], Any] = plain) -> Row:
-            steps = make(way)
-            ended = _end(steps)
-            row: Row = {"all": whole_distance(ended, plain(0)), "worst": distance(ended, plain(0))}
-            row["graphs"] = getattr(steps, "recorded", None)
-            row["noise"] = whole_distance(plain(1), plain(0)) if row["all"] else 0.0
-            _require(row["all"] <= 10 * row["noise"], "graphs change the numbers", row)
-            _require(device.type != "cuda" or row["graphs"] != 0, "no graph was recorded", row)
-            return row
+def check_methods(scale: Scale, device: torch.device, rows: Rows) -> None:
+    """The same of methods that do something of their own in every step; one that decides on the host has no graphs."""
+    for name, make in _kinds(scale.additions, scale, device).items():
+        _check_graphs(name, make, device, rows, recorded=False)
 
-        for way in (WHOLE, BY_PASS):
-            rows.measure(f"{name} {way}", partial(far, way))
+
+def _check_graphs(
+    name: str, make: Callable[[Variant], Any], device: torch.device, rows: Rows, *, recorded: bool = True
+) -> None:
+    @cache
+    def plain(turn: int) -> list[Tensor]:
+        return _end(make(EAGER))
+
+    def far(way: Variant) -> Row:
+        steps = make(way)
+        ended = _end(steps)
+        row: Row = {"all": whole_distance(ended, plain(0)), "worst": distance(ended, plain(0))}
+        row["graphs"] = steps.recorded
+        row["noise"] = whole_distance(plain(1), plain(0)) if row["all"] else 0.0
+        _require(row["all"] <= 10 * row["noise"], "graphs change the numbers", row)
+        _require(device.type != "cuda" or not recorded or row["graphs"] > 0, "no graph was recorded", row)
+        return row
+
+    for way in (WHOLE, BY_PASS):
+        rows.measure(f"{name} {way}", partial(far, way))
 
 
 def check_waiting(scale: Scale, device: torch.device, rows: Rows) -> None:
@@ -110,16 +120,19 @@ def check_waiting(scale: Scale, device: torch.device, rows: Rows) -> None:
     if device.type != "cuda":
         rows.measure("skipped", lambda: {"reason": "only CUDA tells"})
         return
-    kinds: dict[str, Callable[[Variant], Any]] = {
-        name: partial(_search_steps, search, scale, device)
-        for name, search in {**scale.checks, **scale.additions}.items()
-    }
+    kinds = _kinds({**scale.checks, **scale.additions}, scale, device)
     kinds["retraining"] = partial(_training_steps, scale, device)
     for way, (name, make) in product((EAGER, WHOLE), kinds.items()):
         rows.measure(f"{name} {way}", partial(_waits, make, way))
 
 
-def _search_steps(search: Any, scale: Scale, device: torch.device, way: Variant) -> SearchSteps:
+def _kinds(
+    searches: Mapping[str, Search], scale: Scale, device: torch.device
+) -> dict[str, Callable[[Variant], SearchSteps | TrainingSteps]]:
+    return {name: partial(_search_steps, search, scale, device) for name, search in searches.items()}
+
+
+def _search_steps(search: Search, scale: Scale, device: torch.device, way: Variant) -> SearchSteps:
     return SearchSteps(search, way, scale.check_batch, scale.side, device)
 
 
@@ -140,7 +153,7 @@ def _end(steps: Any) -> list[Tensor]:
                 batch.images.copy_(drawn.images)
         losses.append(steps().detach().clone())
     network = steps.supernet if isinstance(steps, SearchSteps) else steps.network
-    alphas = list(steps.strategy.logits.values()) if isinstance(steps, SearchSteps) else []
+    alphas = list(steps.strategy.expected().values()) if isinstance(steps, SearchSteps) else []
     return [tensor.detach().double() for tensor in [*losses, *network.state_dict().values(), *alphas]]
 
 
