@@ -292,10 +292,15 @@ def check_limits(job: Job, architecture: Architecture) -> None:
             )
 
 
-def _precision(name: str) -> Literal["float32", "bfloat16"]:
-    if name not in ("float32", "bfloat16"):
-        raise InputError(f"runtime.precision={name}: use float32 or bfloat16")
-    return "float32" if name == "float32" else "bfloat16"
+def _precision(name: str) -> Literal["float32", "tf32", "bfloat16"]:
+    known: dict[str, Literal["float32", "tf32", "bfloat16"]] = {
+        "float32": "float32",
+        "tf32": "tf32",
+        "bfloat16": "bfloat16",
+    }
+    if name not in known:
+        raise InputError(f"runtime.precision={name}: use {', '.join(known)}")
+    return known[name]
 
 
 def _seed(seed: int) -> int:

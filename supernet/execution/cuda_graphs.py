@@ -187,6 +187,7 @@ class Graphed:
             self._setting(),
             torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device),
             torch.is_inference_mode_enabled(),
+            (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32),
         )
 
     def _setting(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -65,8 +65,9 @@ class Accelerated:
     It is a context manager that may be entered many times: within it `network` runs so, outside as itself. Parameters,
     architecture weights and losses are always float32. With `run.precision` "bfloat16" only activations are bfloat16
     (autocast), images are kept with the channels of a pixel side by side (channels_last), and outputs are float32
-    again. With `run.graphs` passes on a GPU are replayed from CUDA graphs (`cuda_graphs`); a CPU has none and computes
-    as without.
+    again. With "tf32" a GPU rounds what convolutions and matrix products multiply to 10 of 23 bits while the context
+    is open, so that backward passes belong into it. With `run.graphs` passes on a GPU are replayed from CUDA graphs
+    (`cuda_graphs`); a CPU has none and computes as without.
 
     Two more context managers are for use inside it: `exact`, for passes that need float32, and `unrecorded`, for
     passes that are differentiated twice.
@@ -101,13 +102,18 @@ class Accelerated:
         self._exact = self._forward if rounded is plain else replayed(plain)
         self._unrecorded, self._plain = rounded, plain
         self._changes, self._recording = self._forward is not plain, True
+        self._tf32, self._before = run.precision == "tf32", (False, False)
 
     def __enter__(self) -> None:
+        if self._tf32:
+            self._before = _set_tf32(True, True)
         if self._changes:
             # An attribute of the instance hides the method of its class, until it is deleted again.
             self._network.forward = self._forward  # type: ignore[method-assign]
 
     def __exit__(self, *_: object) -> None:
+        if self._tf32:
+            _set_tf32(*self._before)
         if self._changes:
             del self._network.forward
 
@@ -116,9 +122,16 @@ class Accelerated:
         """How many graphs there are, those of `exact` included."""
         return sum(each.recorded for each in {self._forward, self._exact} if isinstance(each, Graphed))
 
-    def exact(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def exact(self) -> Iterator[None]:
         """Within it passes are float32, whatever the run's precision is."""
-        return self._instead(self._exact if self._recording else self._plain)
+        before = _set_tf32(False, False) if self._tf32 else None
+        try:
+            with self._instead(self._exact if self._recording else self._plain):
+                yield
+        finally:
+            if before is not None:
+                _set_tf32(*before)
 
     @contextmanager
     def unrecorded(self) -> Iterator[None]:
@@ -141,6 +154,14 @@ class Accelerated:
             yield
         finally:
             self._network.forward = before
+
+
+def _set_tf32(convolutions: bool, products: bool) -> tuple[bool, bool]:
+    """Says whether a GPU may round what it multiplies, and returns what was said before."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32
+    cudnn.allow_tf32, matmul.allow_tf32 = convolutions, products
+    return before
 
 
 def _in_bfloat16(plain: Callable[..., Any], device: torch.device) -> Callable[..., Any]:

@@ -23,7 +23,8 @@ class Run:
         fingerprint: the settings, by name, that a run must share with a checkpoint to continue from it.
         save_seconds: the least time in seconds from one saving to the next.
         interruption: tells of a signal that asks the loop to stop.
-        precision: the number type of the activations.
+        precision: "bfloat16": that of the activations; "tf32": a GPU rounds what it multiplies in convolutions and
+            matrix products to 10 bits. Differences of second order are float32 in any case.
         graphs: whether steps and passes are replayed as CUDA graphs where that is possible; a CPU has none.
     """
 
@@ -34,7 +35,7 @@ class Run:
     fingerprint: Mapping[str, str | int | float] = field(default_factory=dict)
     save_seconds: float = 60.0
     interruption: Interruption = field(default_factory=Interruption)
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     graphs: bool = True
 
     @property

@@ -11,7 +11,14 @@ from supernet.data.batches import Batch, Resident
 from supernet.estimation.problem import SearchProblem
 from supernet.execution.precision import Accelerated, settle_numerics
 from supernet.runtime.run import Run
-from supernet.search.differentiable.architects import conjugate_gradient, first_order, neumann, unrolled, unrolled_exact
+from supernet.search.differentiable.architects import (
+    Bilevel,
+    conjugate_gradient,
+    first_order,
+    neumann,
+    unrolled,
+    unrolled_exact,
+)
 from supernet.search.differentiable.discretisers import argmax
 from supernet.search.differentiable.gradient import GradientStrategy
 from supernet.search.differentiable.relaxations import Softmax
@@ -23,6 +30,7 @@ from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
 from supernet.space.supernet import Supernet
 from supernet.training.loop import Recipe, train
+from supernet.training.sgd import SgdStep
 from supernet.training.tasks import Classification
 
 AUGMENTATION = Augmentation((0.5,), (0.25,), crop_padding=1)
@@ -174,3 +182,47 @@ def test_logits_and_losses_are_float32_and_pictures_channels_last():
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in seen)
     batch = Batch(torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 0]))
     assert Classification().loss(logits, batch).dtype == torch.float32
+
+
+def test_tf32_is_on_while_steps_are_taken_and_off_where_they_are_to_be_exact():
+    def flags():
+        return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+    seen = []
+
+    class Watched(torch.nn.Linear):
+        def forward(self, images):
+            seen.append(flags())
+            return super().forward(images)
+
+    before = flags()
+    try:
+        settle_numerics(deterministic=True)
+        settled, network = flags(), Watched(2, 2)
+        passes, images = Accelerated(network, Run(precision="tf32")), torch.randn(3, 2)
+        for _ in range(2):
+            with passes:
+                network(images)
+                with passes.exact():
+                    network(images)
+                assert flags() == (True, True)  # of the backward pass
+        assert flags() == settled == (False, False)
+        assert seen == [(True, True), (False, False)] * 2
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def test_second_order_computes_its_differences_without_tf32():
+    """The two ends of a difference are a hundredth of a per cent apart: 10 bits leave nothing of it."""
+    seen = []
+
+    def loss(inner):
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return (inner[0] - alpha) ** 2 / 2
+
+    w, alpha = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (3.0, 1.0))
+    passes = Accelerated(torch.nn.Linear(1, 1), Run(precision="tf32"))
+    settle_numerics(deterministic=True)
+    with passes:
+        unrolled(Bilevel([w], [alpha], loss, lambda inner: inner[0] ** 2, SgdStep(0.5), exact=passes.exact))
+    assert seen == [True, False, False]  # the virtual step, and both ends

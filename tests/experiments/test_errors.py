@@ -57,7 +57,7 @@ BASE = ["experiment=quick", "runtime.threads=1"]
         ("seed=-1", "seed=-1: needs to lie between 0"),
         ("runtime.device=tpu9", "runtime.device=tpu9"),
         ("runtime.threads=0", "runtime.threads=0"),
-        ("runtime.precision=float8", "runtime.precision=float8: use float32 or bfloat16"),
+        ("runtime.precision=float8", "runtime.precision=float8: use float32, tf32, bfloat16"),
         ("retrain_valid=1.5", "retrain_valid=1.5"),
         ("baseline.random=-1", "baseline.random=-1"),
         ("optimizer.betas=0.5", "supernet: optimizer.betas=0.5: needs a list"),

@@ -86,7 +86,7 @@ def test_own_operations_are_built_in_both_networks(images, tmp_path):
         (["runtime.threads=0"], "runtime.threads=0: needs at least 1"),
         (["runtime.save_seconds=-1"], "runtime.save_seconds=-1"),
         (["runtime.engine=turbo"], "runtime.engine=turbo"),
-        (["runtime.precision=float16"], "runtime.precision=float16: use float32 or bfloat16"),
+        (["runtime.precision=float16"], "runtime.precision=float16: use float32, tf32, bfloat16"),
         (["stages=[3]"], "stages[0]=3: needs settings of a stage"),
         (["+operations.mine=3"], "operations.mine=3: needs a function"),
         (["retrain.keep=best", "retrain_valid=0"], "retrain.keep=best: needs validation images"),
