@@ -33,7 +33,10 @@ SLOW = (  # in groups of some minutes at most
 )
 TOLERANCE = 1e-2  # relative, or of 0.01 where a number is smaller; losses are alike to 1e-6
 LOOSER = {
-    "p_darts": math.inf,  # which operations go on to its next stage hangs on rounding errors after so few steps
+    # Initial weights have moved the CPU's generator on by the time that it draws what is dropped; a GPU's is fresh.
+    "p_darts": math.inf,
+    "r_darts_dp": math.inf,
+    "drop path": math.inf,
     "darts/bfloat16": 0.1,
     "retraining/bfloat16": 0.1,
 }
