@@ -52,7 +52,7 @@ def bytes_moved(operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any], 
         tensors = _tensors(value)
         if mutated.get(argument, False):
             written += tensors
-        if not (overwritten and (number == 0 or mutated.get(argument, False))):
+        if argument != "out" and not (overwritten and number == 0):
             read += tensors
     fresh = [tensor for tensor in _tensors(made) if not any(tensor is known for known in written)]
     return sum(map(bytes_of, read)) + sum(map(bytes_of, written)) + sum(map(bytes_of, fresh))
@@ -60,12 +60,11 @@ def bytes_moved(operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any], 
 
 @cache
 def _kind(operation: Any) -> tuple[str | None, dict[str, bool], bool]:
-    """An operation's name (None: it moves nothing), which arguments it writes into, whether it only overwrites."""
+    """An operation's name (None: it moves nothing), which arguments it writes into, whether it overwrites the first."""
     name = str(operation._schema.name.split("::")[1])
     given = operation._schema.arguments
     mutated = {a.name: a.alias_info is not None and a.alias_info.is_write for a in given}
-    overwrites = name in _ONLY_WRITTEN or "out" in mutated
-    return None if operation.is_view or name in _NOTHING else name, mutated, overwrites
+    return None if operation.is_view or name in _NOTHING else name, mutated, name in _ONLY_WRITTEN
 
 
 def _tensors(value: Any) -> list[Tensor]:

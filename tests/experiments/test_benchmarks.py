@@ -94,3 +94,15 @@ def test_eight_bits_are_measured(tmp_path):
     assert [row["accuracy"] for row in random] == [None] * 4
     assert min(row["accuracy"] for row in learnt) > 0.5
     assert "mobilenet_v3_small seed 0: uint8" in printed
+
+
+def test_step_traffic_is_written_row_by_row(tmp_path):
+    """On a processor there are no launches; rows of another label stay."""
+    small = ["--device", "cpu", "--tiny", "--times", "1", "--steps", "first order", "retraining"]
+    script("step_traffic", tmp_path, *small, "--label", "before")
+    record, printed = script("step_traffic", tmp_path, *small)
+    rows = record["rows"]
+    assert len(rows) == 4
+    assert sum(name.endswith("before") for name in rows) == 2
+    assert all(row["gigabytes"] > 0.01 and row["host_ms"] > 0 and row["launches"] is None for row in rows.values())
+    assert "| first order 4 stacked+product |" in printed

@@ -8,7 +8,7 @@
 A library, preloaded, stands in for the CUDA runtime, cuBLAS and cuDNN (`*.cpp`; `building` compiles it at first use).
 Device memory is the host's. The caching allocator, its private pools, streams, generators, autograd's threads, fused
 optimisers, CUDA graphs and warnings are PyTorch's own. The library keeps `account` of launches, of waits and of what
-CUDA prohibits during a capture. A dispatch mode (`numbers`) does each operation once more on the CPU, on the same
+CUDA prohibits during a capture. A dispatch mode (`emulation`) does each operation once more on the CPU, on the same
 memory; a replayed graph (`graphs`) does its operations again at the recorded addresses, so that a pool that is reused
 too early shows, and memory that was given back raises. Random numbers (`draws`) depend on a generator's seed and
 offset, as on a GPU, and are those of a CPU generator of that seed.

@@ -53,8 +53,8 @@ def run(words: list[str], count: bool) -> None:
 
     mode: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
     if not count:
+        from tests.standin.emulation import Numbers
         from tests.standin.graphs import install
-        from tests.standin.numbers import Numbers
 
         install()
         mode = Numbers()

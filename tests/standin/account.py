@@ -20,6 +20,7 @@ moved: Counter[str] = Counter()
 replayed: Counter[str] = Counter()
 """Of graphs: how often one was replayed, and the operations in them."""
 _ROOT = Path(__file__).parents[2]
+_COMMAND = Path(__file__).with_name("__main__.py")
 _SIZE = 8192
 _waits: Counter[str] = Counter()
 
@@ -92,10 +93,12 @@ def _line(frame: FrameType | None) -> str:
     """The innermost line of the project that led here, or of anything but PyTorch and the stand-in."""
     other = ""
     while frame is not None:
-        path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(_ROOT) and not path.is_relative_to(Path(__file__).parent):
+        path = Path(frame.f_code.co_filename).absolute()
+        own = path == _COMMAND or str(frame.f_globals.get("__name__", "")).startswith("tests.standin.")
+        own = own or frame.f_code.co_filename.startswith("<")
+        if path.is_relative_to(_ROOT) and not own:
             return f"{path.relative_to(_ROOT)}:{frame.f_lineno} {frame.f_code.co_name}"
-        if not other and not {"torch", "standin", "contextlib.py"} & set(path.parts):
+        if not other and not own and not {"torch", "contextlib.py"} & set(path.parts):
             other = f"{path.name}:{frame.f_lineno} {frame.f_code.co_name}"
         frame = frame.f_back
     return other

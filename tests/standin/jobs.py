@@ -22,9 +22,10 @@ from typing import Any
 import torch
 
 from supernet.data.augmentation import Augmentation
-from supernet.data.batches import Resident
+from supernet.data.batches import Batch, Resident
 from supernet.deployment.predictor import Predictor
 from supernet.execution.engines import Engine, engine
+from supernet.execution.precision import Accelerated
 from supernet.execution.stacked.executor import Stacked
 from supernet.execution.step_graph import StepGraph
 from supernet.genotypes.literature import published
@@ -33,16 +34,26 @@ from supernet.runtime.report import Silent
 from supernet.runtime.run import Run
 from supernet.search import methods
 from supernet.search.collapse.settings import MonitorSettings
-from supernet.search.differentiable.architects import conjugate_gradient
+from supernet.search.differentiable.architects import conjugate_gradient, first_order, unrolled
+from supernet.search.loop import step_request
 from supernet.search.progressive.search import StagedSearch, search_stages
+from supernet.search.strategy import Step
+from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
+from supernet.space.dropout import dropped, set_drop_path, set_skip_dropout
 from supernet.space.inverted_residual import Style
 from supernet.space.mobile import Mobile
 from supernet.space.mobile_stages import Stage
 from supernet.space.nasbench201 import NasBench201
+from supernet.space.operations import OPERATIONS
+from supernet.space.supernet import Supernet
 from supernet.training.from_scratch import FinalNetwork
 from supernet.training.loop import Recipe, train
+from supernet.training.loop import step_request as training_request
+from supernet.training.meters import Meter
 from supernet.training.schedules import Cosine
+from supernet.training.sgd import sgd
+from supernet.training.tasks import Classification
 from tests.standin import account
 
 SHAPE, CLASSES = (3, 8, 8), 3
@@ -214,12 +225,83 @@ def retraining(place: Place, **changes: Any) -> Any:
     return {**report.values, **{f"probability {n}": value for n, value in enumerate(sure)}}
 
 
+def ten_steps(place: Place, architect: Any) -> Any:
+    """Ten steps of a search with Gumbel noise, drop path and skip dropout, while rates and progress move."""
+    device, method = torch.device(place.device), small("snas", architect=architect)
+    torch.manual_seed(0)
+    chooser = Undecided({**OPERATIONS, "skip_connect": dropped(OPERATIONS["skip_connect"])})
+    supernet = Supernet(place.engine().apply(DARTS.network(chooser, SHAPE, CLASSES))).to(device)
+    strategy = method.make_strategy(DARTS.name, supernet.decisions).to(device)
+    optimizer, passes, meter = (
+        sgd(supernet, 0.005, 0.9, weight_decay=3e-4),
+        Accelerated(supernet, place.run()),
+        Meter(device),
+    )
+    graph = StepGraph(place.run(), supernet, passes, [optimizer])
+    set_drop_path(supernet, 0.3)
+    set_skip_dropout(supernet, 0.3)
+    found: dict[str, Any] = {}
+    torch.manual_seed(0)
+    for number in range(10):
+        optimizer.param_groups[0]["lr"] = 0.005 * (1 - number / 20)
+        train, valid = (
+            Batch(b.images.float().to(device) / 255, b.labels.to(device))
+            for b in (half(2 * number), half(2 * number + 1))
+        )
+        step = Step(supernet, train, valid, Classification(), optimizer, number / 10, passes)
+        with passes:
+            loss, score = graph(step_request(step, strategy, 5.0, meter))
+        meter.add_count(len(train))
+        found |= {f"{number} loss": loss.item(), f"{number} score": score.item()}
+    return {
+        **found,
+        **sums("supernet", supernet.state_dict()),
+        **sums("logits", strategy.logits),
+        "recorded": graph.recorded,
+    }
+
+
+def ten_training_steps(place: Place) -> Any:
+    """Ten steps of a training with auxiliary head and drop path, while the rate moves."""
+    device = torch.device(place.device)
+    final = FinalNetwork(Darts(channels=4, cells=3, auxiliary=True), (3, 32, 32), CLASSES, engine=place.engine())
+    network = final.build(published("darts_v2")).to(device).train()
+    optimizer, passes = sgd(network, 0.005, 0.9, weight_decay=3e-4), Accelerated(network, place.run())
+    graph, trainee = StepGraph(place.run(), network, passes, [optimizer]), Trainee(optimizer, Meter(device))
+    set_drop_path(network, 0.3)
+    found: dict[str, Any] = {}
+    torch.manual_seed(0)
+    for number in range(10):
+        optimizer.param_groups[0]["lr"] = 0.005 * (1 - number / 20)
+        images = half(number, 6, side=32)
+        batch = Batch(images.images.float().to(device) / 255, images.labels.to(device))
+        with passes:
+            loss, _ = graph(training_request(network, batch, Classification(0.4), trainee, 5.0))
+        found[f"{number} loss"] = loss.item()
+    return {**found, **sums("network", network.state_dict()), "recorded": graph.recorded}
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """What a training's step trains by."""
+
+    optimizer: torch.optim.Optimizer
+    meter: Meter
+
+
+def sums(name: str, tensors: Any) -> dict[str, float]:
+    """A number for each tensor that changes with any of its elements."""
+    return {
+        f"{name} {key}": (t.double().cpu() * torch.arange(1.0, t.numel() + 1).view(t.shape)).sum().item()
+        for key, t in tensors.items()
+    }
+
+
 METHODS = {name: partial(search, name=name) for name in sorted({*dir(methods)} - {"Method", "adam"})}
-UNSTOPPED = "darts, drop path and skip dropout"
 JOBS: dict[str, Callable[..., Any]] = {
     **METHODS,
     "conjugate_gradient": partial(search, name="darts", architect=conjugate_gradient),
-    UNSTOPPED: partial(search, name="darts", recipe={"drop_path": 0.4, "skip_dropout": 0.4}),
+    "drop path": partial(search, name="darts", recipe={"drop_path": 0.4}),
     "monitor": partial(search, name="darts", monitor=MonitorSettings(since=0.0, iterations=2)),
     "nasbench201": partial(search, name="darts", space=NasBench201(channels=4, cells=1, stages=2, nodes=2)),
     "mobile darts": partial(search, name="darts", space=MOBILE),
@@ -227,6 +309,9 @@ JOBS: dict[str, Callable[..., Any]] = {
     "mobile bignas": partial(search, name="bignas", space=MOBILE),
     "mobile once_for_all": partial(search, name="once_for_all", space=MOBILE),
     "retraining": retraining,
+    "ten steps": partial(ten_steps, architect=first_order),
+    "ten steps of second order": partial(ten_steps, architect=unrolled),
+    "ten training steps": ten_training_steps,
     **{
         f"{a} to {b}": partial(resumed, before=a, after=b)
         for a, b in (("cpu", "cuda"), ("cuda", "cpu"), ("cuda", "cuda"))

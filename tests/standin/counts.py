@@ -1,0 +1,44 @@
+"""What small steps launch and move, as one line of JSON for each way to take them; `launches.json` keeps the bounds.
+
+python -m tests.standin --count tests/standin/counts.py > tests/standin/launches.json
+"""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from experiments.benchmarks.setting import Variant
+from experiments.benchmarks.step_traffic import TINY, build, launches_of
+from experiments.benchmarks.traffic import Traffic
+
+DEVICE = torch.device("cuda")
+ALWAYS = (Variant("fused", as_product=True), Variant("fused", whole=True, as_product=True))
+FIRST_ORDER = (Variant("stacked", as_product=True), Variant("stacked-matmul", as_product=True))
+STEPS_UNTIL_RECORDED = 4
+
+
+def row_of(name: str, variant: Variant) -> dict[str, Any]:
+    """What a step launches and moves after those in which libraries set themselves up and graphs are recorded."""
+    step = build(name, TINY, variant, DEVICE)
+    for _ in range(STEPS_UNTIL_RECORDED if variant.whole else 1):
+        step()
+    if variant.whole:
+        return {"launches": launches_of(step, DEVICE)}
+    launches = launches_of(step, DEVICE)
+    with Traffic() as traffic:
+        step()
+    return {"launches": launches, "megabytes": round(traffic.total / 1e6, 1)}
+
+
+def main() -> None:
+    found: dict[str, Any] = {}
+    for name in TINY.batches:
+        for variant in (*ALWAYS, *(FIRST_ORDER if name == "first order" else ())):
+            found[f"{name}, {replace(variant, as_product=False)}"] = row_of(name, variant)
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
