@@ -47,6 +47,7 @@ from experiments.benchmarks.gpu_steps import (
     time_others,
     time_risks,
     time_whole,
+    time_without_triton,
 )
 from experiments.benchmarks.setting import machine
 from supernet.execution.precision import numerics_settled
@@ -56,8 +57,9 @@ Section = Callable[[Scale, torch.device, Rows], None]
 SECTIONS: Mapping[str, Section] = {  # the most useful first
     "bandwidth": copy_bandwidth,
     "check_graphs": check_graphs,
-    "steps": time_whole,
     "check_executors": check_executors,
+    "steps": time_whole,
+    "steps_without_triton": time_without_triton,
     "precision": compare_precisions,
     "profile": profile_steps,
     "steps_by_pass": time_by_pass,

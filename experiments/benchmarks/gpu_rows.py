@@ -115,7 +115,7 @@ class Rows:
     def add(self, name: str, row: Row) -> None:
         """Keeps a row and prints it."""
         self.record.add(self.section, name, row)
-        print(f"  {name:<44} {_in_words(row)}", flush=True)
+        print(f"  {name:<50} {_in_words(row)}", flush=True)
 
     def measure(self, name: str, find: Callable[[], Row], passing: tuple[type[Exception], ...] = ()) -> None:
         """Adds the row that `find` gives, or how it failed. A row that is known is left alone.
@@ -143,10 +143,10 @@ class Rows:
             place = traceback.extract_tb(error.__traceback__)[-1]
             reason = str(error).splitlines()[0][:200] if str(error) else ""
             row = {"failed": f"{type(error).__name__}: {reason}", "at": f"{Path(place.filename).name}:{place.lineno}"}
-        let_go()
         seconds = time.monotonic() - began
         self._longest = max(self._longest, seconds)
         self.add(name, {**row, "took_s": round(seconds, 1)})
+        let_go()
 
 
 def read_rows(path: Path) -> tuple[Row, dict[tuple[str, str], Row]]:
@@ -160,11 +160,22 @@ def read_rows(path: Path) -> tuple[Row, dict[tuple[str, str], Row]]:
 
 
 def let_go() -> None:
-    """Gives back the memory of what is not used any more, so that the next row's peak is its own."""
-    if torch.cuda.is_available():
-        gc.collect()
+    """Gives back the memory of what is not used any more, so that the next row's peak is its own.
+
+    Raises:
+        SystemExit: the device has failed, as after a kernel that wrote elsewhere; no row of this process can be right.
+    """
+    if not torch.cuda.is_available():
+        return
+    gc.collect()
+    try:
+        torch.cuda.synchronize()
         torch._C._cuda_clearCublasWorkspaces()  # one for each stream that was recorded on, 64 MB each
         torch.cuda.empty_cache()
+    except RuntimeError as error:
+        raise SystemExit(
+            f"the device has failed: {str(error).splitlines()[0]}; start again, or do without what failed"
+        ) from None
 
 
 def _whole_lines(path: Path) -> list[str]:

@@ -6,10 +6,12 @@ variants need not take turns.
 
 from __future__ import annotations
 
+import os
 import re
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -30,11 +32,7 @@ EAGER16, BY_PASS16, WHOLE16 = (
     Variant(PRODUCT, graphs=True, precision="bfloat16"),
     Variant(PRODUCT, whole=True, precision="bfloat16"),
 )
-OTHERS = {
-    "reference": Variant("reference"),
-    "stacked-matmul": Variant("stacked-matmul", whole=True),
-    "stacked": Variant("stacked", whole=True),
-}
+OTHERS = (Variant("reference"), Variant("stacked", whole=True))
 TOP = 20
 """Kernels of a profile."""
 PROFILED = (("first_order", WHOLE), ("retraining", WHOLE), ("partial_channels", WHOLE), ("first_order", WHOLE16))
@@ -43,6 +41,12 @@ PROFILED = (("first_order", WHOLE), ("retraining", WHOLE), ("partial_channels", 
 def time_whole(scale: Scale, device: torch.device, rows: Rows) -> None:
     """Every kind of step as one graph, in float32 and then in bfloat16."""
     _time([WHOLE, WHOLE16], scale, device, rows)
+
+
+def time_without_triton(scale: Scale, device: torch.device, rows: Rows) -> None:
+    """Every kind of step as one graph, of PyTorch's own kernels alone."""
+    with without_triton():
+        _time([WHOLE], scale, device, rows, left_out=("single_path",), words=", without Triton")
 
 
 def time_by_pass(scale: Scale, device: torch.device, rows: Rows) -> None:
@@ -56,14 +60,14 @@ def time_eager(scale: Scale, device: torch.device, rows: Rows) -> None:
 
 
 def time_others(scale: Scale, device: torch.device, rows: Rows) -> None:
-    """The first-order step in other ways: the reference, both forms of the 1x1 convolutions, without determinism."""
+    """The first-order step in other ways: the reference, grouped 1x1 convolutions, without determinism."""
     first = scale.kinds(device)["first_order"]
 
     def free() -> Row:
         with numerics_settled(deterministic=False):
             return timed(lambda: first.make(WHOLE, first.batch), scale, device)
 
-    for way in OTHERS.values():
+    for way in OTHERS:
         rows.measure(f"first_order {first.batch} {way}", partial(_row, first, way, scale, device))
     rows.measure(f"first_order {first.batch} {WHOLE}, not deterministic", free)
 
@@ -81,10 +85,30 @@ def time_risks(scale: Scale, device: torch.device, rows: Rows) -> None:
         rows.measure(f"first_order {size} {way}", partial(timed, make, scale, device))
 
 
-def _time(ways: list[Variant], scale: Scale, device: torch.device, rows: Rows, left_out: tuple[str, ...] = ()) -> None:
+@contextmanager
+def without_triton() -> Iterator[None]:
+    """Within it the library does without its kernels in Triton."""
+    before = os.environ.get("SUPERNET_TRITON")
+    os.environ["SUPERNET_TRITON"] = "0"
+    try:
+        yield
+    finally:
+        os.environ.pop("SUPERNET_TRITON")
+        if before is not None:
+            os.environ["SUPERNET_TRITON"] = before
+
+
+def _time(
+    ways: list[Variant],
+    scale: Scale,
+    device: torch.device,
+    rows: Rows,
+    left_out: tuple[str, ...] = (),
+    words: str = "",
+) -> None:
     for way in ways:
         for kind in (kind for name, kind in scale.kinds(device).items() if name not in left_out):
-            rows.measure(f"{kind.name} {kind.batch} {way}", partial(_row, kind, way, scale, device))
+            rows.measure(f"{kind.name} {kind.batch} {way}{words}", partial(_row, kind, way, scale, device))
 
 
 def _row(kind: Kind, way: Variant, scale: Scale, device: torch.device) -> Row:
