@@ -11,9 +11,9 @@ Before that both make one step from the same weights, alphas and batches; where 
 
     git clone https://github.com/quark0/darts /tmp/darts
     git clone https://github.com/yuhuixu1993/PC-DARTS /tmp/pc
-    python -m experiments.benchmarks.original --code /tmp/darts --partial-code /tmp/pc            # published: half an hour
+    python -m experiments.benchmarks.original --code /tmp/darts --partial-code /tmp/pc           # half an hour
     python -m experiments.benchmarks.original --code /tmp/darts --only first_order --rounds 3     # some minutes
-    python -m experiments.benchmarks.original --code /tmp/darts --only first_order --memory       # peaks instead of times
+    python -m experiments.benchmarks.original --code /tmp/darts --only first_order --memory      # peaks, not times
     python -m experiments.benchmarks.original --code /tmp/darts --channels 4 --cells 3 --batch 4 --rounds 1
 """
 

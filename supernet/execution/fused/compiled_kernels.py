@@ -17,12 +17,15 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from supernet.execution.fused.bindings import CHANNELS, Norm, Window, at, compiled, loaded, room, sizes
-from supernet.execution.fused.norms import line, norm_gradients, serves_norm, statistics_of, unbiased
+from supernet.execution.fused.norms import serves_norm
+
+_ADDED, _UNMASKED = 1, 2  # as in native/instructions.h
 
 
 def serves(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> bool:
@@ -109,6 +112,58 @@ def separable_gradients(
     return _gradients(gradient, x, shape, None, None, depthwise, pointwise, window, wanted)
 
 
+def relu_separable(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> Tensor:
+    """Computes `separable` of the ReLU of x, which is not written.
+
+    Args:
+        x: (batch, channels, height, width), channels-last.
+        depthwise: (channels, 1, side, side).
+        pointwise: (channels, channels, 1, 1).
+        window: how the depthwise kernel moves.
+
+    Returns:
+        (batch, channels, height / stride, width / stride), rounded up, channels-last.
+    """
+    return _forward(x, *_no_norm(x.shape[1]), depthwise, pointwise, window)
+
+
+def relu_separable_gradients(
+    gradient: Tensor,
+    x: Tensor | None,
+    shape: torch.Size,
+    depthwise: Tensor,
+    pointwise: Tensor,
+    window: Window,
+    wanted: Sequence[bool],
+    collected: Tensor | None,
+) -> tuple[Tensor | None, ...]:
+    """Computes the gradients of `relu_separable`, that by the ReLU of x in place of that by x.
+
+    Args:
+        gradient: by the output, of its shape, channels-last.
+        x: what the ReLU was taken of; it is needed for the weights' gradients alone, and None will do otherwise.
+        shape: the shape of x, (batch, channels, height, width).
+        depthwise: (channels, 1, side, side).
+        pointwise: (channels, channels, 1, 1).
+        window: how the depthwise kernel moves.
+        wanted: whether the gradient by the ReLU of x, by `depthwise` and by `pointwise` is wanted.
+        collected: what others have given as the first of them, to which it is added in place; None: nothing yet.
+
+    Returns:
+        The gradients by the ReLU of x (`collected`, where there was something), `depthwise` and `pointwise`, each of
+        its shape; None where one was not computed.
+    """
+    how = _UNMASKED if collected is None else _UNMASKED | _ADDED
+    line = _no_norm(shape[1])
+    return _gradients(gradient, x, shape, *line, depthwise, pointwise, window, wanted, collected, how)
+
+
+@cache
+def _no_norm(channels: int) -> tuple[Tensor, Tensor]:
+    """Slope and level of a line that changes nothing."""
+    return torch.ones(channels), torch.zeros(channels)
+
+
 def norm_relu_separable(
     x: Tensor,
     scale: Tensor | None,
@@ -131,15 +186,15 @@ def norm_relu_separable(
 
     Returns:
         The convolutions' output, (batch, channels, height / stride, width / stride), rounded up; and what the gradients
-        need: the statistics (3, channels), and the norm as a line (`norms.line`), slope and level, each (channels,).
+        need, (5, channels): the statistics, and the norm as a line (`norms.line`), slope and level.
     """
-    statistics = statistics_of(x, norm.eps)
-    # Moved here, as PyTorch's norm would do it: no other code sees the statistics of a norm within a chain.
-    if norm.mean is not None and norm.variance is not None:
-        norm.mean.lerp_(statistics[0], norm.momentum)
-        norm.variance.lerp_(unbiased(statistics[1], x), norm.momentum)
-    slope, level = line(statistics, scale, shift)
-    return _forward(x, slope, level, depthwise, pointwise, window), (statistics, slope, level)
+    out, kept = _outputs(x, window), x.new_empty(5, x.shape[1])
+    taps, across = depthwise.detach().contiguous(), pointwise.detach().contiguous()
+    given = at(x), at(scale), at(shift), at(norm.mean), at(norm.variance)
+    settings = ctypes.c_double(norm.momentum), ctypes.c_double(norm.eps)
+    made = at(taps), at(across), at(out), at(kept), depthwise.shape[2], sizes(x.shape, out.shape, window)
+    loaded().norm_relu_separable(*given, *settings, *made)
+    return out, (kept,)
 
 
 def norm_relu_separable_gradients(
@@ -171,14 +226,17 @@ def norm_relu_separable_gradients(
     Returns:
         The gradients by these five, each of its shape; None where one was not computed.
     """
-    statistics, slope, level = kept
-    each = (any(wanted[:3]), *wanted[3:])  # all of the norm's begin with that of what the norm makes
-    dh, *rest = _gradients(gradient, x, x.shape, slope, level, depthwise, pointwise, window, each)
-    if dh is None:
-        return None, None, None, *rest
-    # `dh` is the gradient by the norm's output, from which the norm's own gradients follow as those of any norm.
-    dx, slopes = norm_gradients(dh, x, statistics, scale, wanted[0])
-    return dx, *(s if needed else None for s, needed in zip(slopes, wanted[1:3], strict=True)), *rest
+    (kept_numbers,) = kept
+    taps, across = depthwise.contiguous(), pointwise.contiguous()
+    of_norm = any(wanted[:3])  # all of the norm's begin with that of what the norm makes
+    dx = torch.empty_like(x) if of_norm else None
+    slopes = x.new_empty(2, x.shape[1]) if of_norm else None
+    dw = gradient.new_empty(taps.numel() + across.numel()) if any(wanted[3:]) else None
+    given = at(gradient), at(x), at(scale), at(kept_numbers), at(taps), at(across)
+    made = at(dx), at(slopes), at(dw), depthwise.shape[2], sizes(x.shape, gradient.shape, window)
+    loaded().norm_relu_separable_gradients(*given, *made)
+    of_affine = (slopes[i] if slopes is not None and needed else None for i, needed in enumerate(wanted[1:3]))
+    return dx if wanted[0] else None, *of_affine, *_parted(dw, depthwise, pointwise)
 
 
 def pointwise(x: Tensor, weight: Tensor, relu: bool) -> Tensor:
@@ -227,16 +285,29 @@ def _extents(x: Tensor, weight: Tensor) -> tuple[ctypes.c_int64, ctypes.c_int64,
     return ctypes.c_int64(x.numel() // x.shape[1]), ctypes.c_int64(weight.shape[1]), ctypes.c_int64(len(weight))
 
 
+def _outputs(x: Tensor, window: Window) -> Tensor:
+    """Room for what a depthwise convolution makes of x."""
+    # A kernel that keeps its centre has an output at each pixel where the stride stops.
+    rows, columns = ((size - 1) // window.stride[0] + 1 for size in x.shape[2:])
+    return torch.empty_like(x) if window.stride[0] == 1 else room(x, (*x.shape[:2], rows, columns))
+
+
+def _parted(dw: Tensor | None, depthwise: Tensor, pointwise: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of both weights, which lie one after the other."""
+    if dw is None:
+        return None, None
+    taps = depthwise.numel()
+    return dw[:taps].view(depthwise.shape), dw[taps:].view(pointwise.shape)
+
+
 def _forward(
     x: Tensor, slope: Tensor | None, level: Tensor | None, depthwise: Tensor, pointwise: Tensor, window: Window
 ) -> Tensor:
     """The convolutions of x, or of ReLU(slope x + level)."""
-    # A kernel that keeps its centre has an output at each pixel where the stride stops.
-    rows, columns = ((size - 1) // window.stride[0] + 1 for size in x.shape[2:])
-    out = torch.empty_like(x) if window.stride[0] == 1 else room(x, (*x.shape[:2], rows, columns))
+    out = _outputs(x, window)
     # The compiled part reads weights in the order (out, in, rows, columns), and the engine has them channels-last.
     taps, across = depthwise.detach().contiguous(), pointwise.detach().contiguous()
-    numbers = sizes(tuple(x.shape), tuple(out.shape), window)
+    numbers = sizes(x.shape, out.shape, window)
     kernel = depthwise.shape[2]
     loaded().separable(at(x), at(slope), at(level), at(taps), at(across), at(out), kernel, numbers)
     return out
@@ -252,16 +323,18 @@ def _gradients(
     pointwise: Tensor,
     window: Window,
     wanted: Sequence[bool],
+    into: Tensor | None = None,
+    how: int = 0,
 ) -> tuple[Tensor | None, ...]:
-    """By slope x + level, or x, of `shape`, and both weights. x is needed for the weights' and the ReLU alone."""
+    """By slope x + level, or x, of `shape`, and both weights. x is needed for the weights' and the ReLU alone.
+
+    `into` takes the first where it is given; `how`: _ADDED, _UNMASKED or both (native/instructions.h).
+    """
     taps, across = depthwise.contiguous(), pointwise.contiguous()
-    dx = room(gradient, shape) if wanted[0] else None
+    dx = (room(gradient, shape) if into is None else into) if wanted[0] else None
     # Both weights' gradients or none: they come out of one pass, and the second costs next to nothing.
     dw = gradient.new_empty(taps.numel() + across.numel()) if any(wanted[1:]) else None
-    numbers, kernel = sizes(tuple(shape), tuple(gradient.shape), window), depthwise.shape[2]
-    parts = (at(part) for part in (gradient, x, slope, level, taps, across, dx, dw))
-    loaded().separable_gradients(*parts, kernel, numbers)
-    if dw is None:
-        return dx, None, None
-    of_taps, of_across = dw.split([taps.numel(), across.numel()])
-    return dx, of_taps.view(depthwise.shape), of_across.view(pointwise.shape)
+    numbers, kernel = sizes(shape, gradient.shape, window), depthwise.shape[2]
+    parts = (at(part) for part in (gradient, x, slope, level, taps, across, dx))
+    loaded().separable_gradients(*parts, how, at(dw), kernel, numbers)
+    return dx, *_parted(dw, depthwise, pointwise)

@@ -31,8 +31,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernet.execution.fused.bindings import Window, dense
-from supernet.execution.fused.compiled_kernels import serves_pointwise
-from supernet.execution.fused.functions import norm_relu_separable, pointwise, separable
+from supernet.execution.fused.compiled_kernels import serves, serves_pointwise
+from supernet.execution.fused.functions import norm_relu_separable, pointwise, relu_separable, separable
 from supernet.execution.fused.states import State, Statistics, Sum, batch_of
 from supernet.execution.patterns import (
     Chain,
@@ -147,12 +147,13 @@ def _add(node: Sum, module: nn.Module, state: State, weight: Tensor | None, know
         if node.empty:  # the sum's size must come from somewhere
             node.add(module(state.x), weight)
     elif isinstance(operation, Skip):
-        node.add(state.x, weight)
+        node.add(state.shared(state.x, "x") or state.x, weight)
     elif isinstance(operation, Unknown):
         node.add(module(state.x), weight)
     elif isinstance(operation, Pooling):
         if operation.norm is None:
-            node.add(state.pooled(operation), weight)
+            pooled = state.pooled(operation)
+            node.add(state.shared(pooled, (operation.key, None)) or pooled, weight)
         elif operation.norm.training:
             node.add(state.pooled_normalised(operation, operation.norm), weight)
         else:  # each norm by its own running statistics
@@ -167,21 +168,23 @@ def _before_norm(operation: Reduction | Pointwise | Chain, state: State) -> Tens
         halves = (operation.module.even, operation.module.odd)
         return torch.cat([_across(x, half.weight) for x, half in zip(state.quarters, halves, strict=True)], dim=1)
     if isinstance(operation, Chain):
-        return _steps(operation, state.relu, state.statistics)
+        return _steps(operation, state)
     weight = operation.convolution.weight
     # Compiled, the ReLU is part of the convolution, so that the state's own need not be there.
     return pointwise(state.x, weight, relu=True) if serves_pointwise(state.x, weight) else F.conv2d(state.relu, weight)
 
 
-def _steps(chain: Chain, x: Tensor, statistics: Statistics) -> Tensor:
+def _steps(chain: Chain, state: State) -> Tensor:
     """Computes the steps of a chain one after the other, beginning with the ReLU of the state."""
-    for step in chain.steps:
+    steps, statistics = list(chain.steps), state.statistics
+    begun = _first(steps[0], state) if steps else None
+    x = state.relu if begun is None else begun
+    for step in steps if begun is None else steps[1:]:
         if not isinstance(step, SeparableStep):
             x = step(x)
             continue
         norm, depthwise = step.norm, step.depthwise
-        assert not isinstance(depthwise.padding, str), "recognised without"
-        window = Window(depthwise.stride, depthwise.padding, depthwise.dilation)
+        window = _window(depthwise)
         if norm is not None and norm.training:
             weights = norm.weight, norm.bias, depthwise.weight, step.pointwise.weight
             x = norm_relu_separable(x, *weights, batch_of(norm, statistics), window)
@@ -189,6 +192,21 @@ def _steps(chain: Chain, x: Tensor, statistics: Statistics) -> Tensor:
             x = x if norm is None else F.relu(norm(x))
             x = separable(x, depthwise.weight, step.pointwise.weight, window)
     return x
+
+
+def _first(step: SeparableStep | nn.Module, state: State) -> Tensor | None:
+    """Computes the first step of a chain without the ReLU being written, where that runs compiled."""
+    if not isinstance(step, SeparableStep) or step.norm is not None:
+        return None
+    depthwise, across = step.depthwise, step.pointwise.weight
+    window = _window(depthwise)
+    shared = state.shared(state.x, "x") if serves(state.x, depthwise.weight, across, window) else None
+    return None if shared is None else relu_separable(shared, depthwise.weight, across, window)
+
+
+def _window(depthwise: nn.Conv2d) -> Window:
+    assert not isinstance(depthwise.padding, str), "recognised without"
+    return Window(depthwise.stride, depthwise.padding, depthwise.dilation)
 
 
 def _across(x: Tensor, weight: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from supernet.execution.fused import compiled_kernels, torch_kernels
 from supernet.execution.fused.bindings import Norm, Window, dense, once, room
+from supernet.execution.fused.sharing import Collected, Shared
 
 
 class Backend(Protocol):
@@ -131,6 +132,23 @@ def norm_relu_separable(
     return out
 
 
+def relu_separable(shared: Shared, depthwise: Tensor, pointwise: Tensor, window: Window) -> Tensor:
+    """Computes `separable` of the ReLU of a shared tensor, where `compiled_kernels.serves` says that it runs compiled.
+
+    Args:
+        shared: (batch, channels, height, width), without a norm.
+        depthwise: (channels, 1, side, side).
+        pointwise: (channels, channels, 1, 1).
+        window: how the depthwise kernel moves.
+
+    Returns:
+        (batch, channels, height / stride, width / stride), rounded up, channels-last.
+    """
+    given = shared.token, shared.numbers, shared.collected
+    out: Tensor = _ReluSeparable.apply(*given, depthwise, pointwise, window)
+    return out
+
+
 def pointwise(x: Tensor, weight: Tensor, *, relu: bool) -> Tensor:
     """Computes a 1x1 convolution of x, or of its ReLU, where `serves_pointwise` says that this runs compiled.
 
@@ -182,6 +200,34 @@ class _Separable(torch.autograd.Function):
         x, depthwise, pointwise = ctx.saved_tensors
         at = (x, ctx.shape, depthwise, pointwise, ctx.window, ctx.needs_input_grad[:3])
         return *ctx.backend.separable_gradients(dense(gradient), *at), None, None
+
+
+class _ReluSeparable(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        token: Tensor,
+        x: Tensor,
+        collected: Collected,
+        depthwise: Tensor,
+        pointwise: Tensor,
+        window: Window,
+    ) -> Tensor:
+        ctx.window, ctx.collected, ctx.shape = window, collected, x.shape
+        ctx.save_for_backward(x if any(ctx.needs_input_grad[3:5]) else None, depthwise, pointwise)
+        return compiled_kernels.relu_separable(x, depthwise, pointwise, window)
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, depthwise, pointwise = ctx.saved_tensors
+        wanted = (ctx.needs_input_grad[0], *ctx.needs_input_grad[3:5])
+        found = ctx.collected.now()
+        at = (x, ctx.shape, depthwise, pointwise, ctx.window, wanted, found.through_relu)
+        dx, *of_weights = compiled_kernels.relu_separable_gradients(dense(gradient), *at)
+        if wanted[0]:
+            found.through_relu = dx
+        return None, None, None, *of_weights, None
 
 
 class _NormReluSeparable(torch.autograd.Function):
