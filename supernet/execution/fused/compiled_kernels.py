@@ -17,15 +17,14 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from functools import cache
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from supernet.execution.fused.bindings import CHANNELS, Norm, Window, at, compiled, loaded, room, sizes
+from supernet.execution.fused.bindings import CHANNELS, Norm, Window, addresses, at, compiled, loaded, room, sizes
 from supernet.execution.fused.norms import serves_norm
-
-_ADDED, _UNMASKED = 1, 2  # as in native/instructions.h
 
 
 def serves(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> bool:
@@ -112,56 +111,86 @@ def separable_gradients(
     return _gradients(gradient, x, shape, None, None, depthwise, pointwise, window, wanted)
 
 
-def relu_separable(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> Tensor:
-    """Computes `separable` of the ReLU of x, which is not written.
+@dataclass(frozen=True)
+class Convolutions:
+    """The weights and the window of a separable convolution.
+
+    Args:
+        depthwise: (channels, 1, side, side).
+        pointwise: (channels, channels, 1, 1).
+        window: how the depthwise kernel moves.
+    """
+
+    depthwise: Tensor
+    pointwise: Tensor
+    window: Window
+
+
+def relu_separables(x: Tensor, all_of: Sequence[Convolutions]) -> list[Tensor]:
+    """Computes several of `separable` of the ReLU of x, which is not written, and reads x from memory but once.
 
     Args:
         x: (batch, channels, height, width), channels-last.
-        depthwise: (channels, 1, side, side).
-        pointwise: (channels, channels, 1, 1).
-        window: how the depthwise kernel moves.
+        all_of: one or more.
 
     Returns:
-        (batch, channels, height / stride, width / stride), rounded up, channels-last.
+        For each (batch, channels, height / stride, width / stride), rounded up, channels-last.
     """
-    return _forward(x, *_no_norm(x.shape[1]), depthwise, pointwise, window)
+    outs = [_outputs(x, one.window) for one in all_of]
+    numbers, kept = _described(x.shape, all_of, outs)
+    loaded().relu_separables(at(x), len(outs), *numbers, addresses(outs))
+    del kept
+    return outs
 
 
-def relu_separable_gradients(
-    gradient: Tensor,
+def relu_separables_gradients(
+    gradients: Sequence[Tensor],
     x: Tensor | None,
     shape: torch.Size,
-    depthwise: Tensor,
-    pointwise: Tensor,
-    window: Window,
-    wanted: Sequence[bool],
-    collected: Tensor | None,
-) -> tuple[Tensor | None, ...]:
-    """Computes the gradients of `relu_separable`, that by the ReLU of x in place of that by x.
+    all_of: Sequence[Convolutions],
+    wanted: bool,
+    weights_wanted: Sequence[bool],
+) -> tuple[Tensor | None, list[tuple[Tensor | None, Tensor | None]]]:
+    """Computes the gradients of `relu_separables`, that by the ReLU of x in place of that by x.
 
     Args:
-        gradient: by the output, of its shape, channels-last.
+        gradients: by each output, of its shape, channels-last.
         x: what the ReLU was taken of; it is needed for the weights' gradients alone, and None will do otherwise.
         shape: the shape of x, (batch, channels, height, width).
-        depthwise: (channels, 1, side, side).
-        pointwise: (channels, channels, 1, 1).
-        window: how the depthwise kernel moves.
-        wanted: whether the gradient by the ReLU of x, by `depthwise` and by `pointwise` is wanted.
-        collected: what others have given as the first of them, to which it is added in place; None: nothing yet.
+        all_of: as in `relu_separables`.
+        wanted: whether the gradient by the ReLU of x is wanted.
+        weights_wanted: of each, whether its weights' gradients are wanted.
 
     Returns:
-        The gradients by the ReLU of x (`collected`, where there was something), `depthwise` and `pointwise`, each of
-        its shape; None where one was not computed.
+        The gradient by the ReLU of x; of each those by `depthwise` and `pointwise`. None where one is not wanted.
     """
-    how = _UNMASKED if collected is None else _UNMASKED | _ADDED
-    line = _no_norm(shape[1])
-    return _gradients(gradient, x, shape, *line, depthwise, pointwise, window, wanted, collected, how)
+    numbers, kept = _described(shape, all_of, gradients)
+    dx = room(gradients[0], shape) if wanted else None
+    dws = [
+        gradients[0].new_empty(one.depthwise.numel() + one.pointwise.numel()) if needed else None
+        for one, needed in zip(all_of, weights_wanted, strict=True)
+    ]
+    given = addresses(gradients), at(x), len(gradients)
+    loaded().relu_separables_gradients(*given, *numbers, at(dx), addresses(dws))
+    del kept
+    parted = [_parted(dw, one.depthwise, one.pointwise) for dw, one in zip(dws, all_of, strict=True)]
+    return dx, parted
 
 
-@cache
-def _no_norm(channels: int) -> tuple[Tensor, Tensor]:
-    """Slope and level of a line that changes nothing."""
-    return torch.ones(channels), torch.zeros(channels)
+def _described(
+    shape: torch.Size, all_of: Sequence[Convolutions], outs: Sequence[Tensor]
+) -> tuple[tuple[Any, ...], list[Tensor]]:
+    """Kernels' sides, sizes and weights as arguments, and the tensors that have to live until the call has returned."""
+    sides = (ctypes.c_int * len(all_of))(*(one.depthwise.shape[2] for one in all_of))
+    extents = [
+        size
+        for one, out in zip(all_of, outs, strict=True)
+        for size in (*shape, *out.shape[2:], one.window.stride[0], one.window.dilation[0], one.window.padding[0])
+    ]
+    taps = [one.depthwise.detach().contiguous() for one in all_of]
+    across = [one.pointwise.detach().contiguous() for one in all_of]
+    arrays = (ctypes.c_int64 * len(extents))(*extents), addresses(taps), addresses(across)
+    return (sides, *arrays), [*taps, *across]
 
 
 def norm_relu_separable(
@@ -323,18 +352,13 @@ def _gradients(
     pointwise: Tensor,
     window: Window,
     wanted: Sequence[bool],
-    into: Tensor | None = None,
-    how: int = 0,
 ) -> tuple[Tensor | None, ...]:
-    """By slope x + level, or x, of `shape`, and both weights. x is needed for the weights' and the ReLU alone.
-
-    `into` takes the first where it is given; `how`: _ADDED, _UNMASKED or both (native/instructions.h).
-    """
+    """By slope x + level, or x, of `shape`, and both weights. x is needed for the weights' and the ReLU alone."""
     taps, across = depthwise.contiguous(), pointwise.contiguous()
-    dx = (room(gradient, shape) if into is None else into) if wanted[0] else None
+    dx = room(gradient, shape) if wanted[0] else None
     # Both weights' gradients or none: they come out of one pass, and the second costs next to nothing.
     dw = gradient.new_empty(taps.numel() + across.numel()) if any(wanted[1:]) else None
     numbers, kernel = sizes(shape, gradient.shape, window), depthwise.shape[2]
     parts = (at(part) for part in (gradient, x, slope, level, taps, across, dx))
-    loaded().separable_gradients(*parts, how, at(dw), kernel, numbers)
+    loaded().separable_gradients(*parts, at(dw), kernel, numbers)
     return dx, *_parted(dw, depthwise, pointwise)

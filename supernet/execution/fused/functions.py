@@ -16,6 +16,7 @@ from torch import Tensor
 
 from supernet.execution.fused import compiled_kernels, torch_kernels
 from supernet.execution.fused.bindings import Norm, Window, dense, once, room
+from supernet.execution.fused.compiled_kernels import Convolutions
 from supernet.execution.fused.sharing import Collected, Shared
 
 
@@ -132,21 +133,20 @@ def norm_relu_separable(
     return out
 
 
-def relu_separable(shared: Shared, depthwise: Tensor, pointwise: Tensor, window: Window) -> Tensor:
-    """Computes `separable` of the ReLU of a shared tensor, where `compiled_kernels.serves` says that it runs compiled.
+def relu_separables(shared: Shared, all_of: Sequence[Convolutions]) -> tuple[Tensor, ...]:
+    """Computes several of `separable` of the ReLU of a shared tensor, where `compiled_kernels.serves` each of them.
 
     Args:
         shared: (batch, channels, height, width), without a norm.
-        depthwise: (channels, 1, side, side).
-        pointwise: (channels, channels, 1, 1).
-        window: how the depthwise kernel moves.
+        all_of: one or more.
 
     Returns:
-        (batch, channels, height / stride, width / stride), rounded up, channels-last.
+        For each (batch, channels, height / stride, width / stride), rounded up, channels-last.
     """
-    given = shared.token, shared.numbers, shared.collected
-    out: Tensor = _ReluSeparable.apply(*given, depthwise, pointwise, window)
-    return out
+    weights = (weight for one in all_of for weight in (one.depthwise, one.pointwise))
+    windows = [one.window for one in all_of]
+    outs: tuple[Tensor, ...] = _ReluSeparables.apply(shared.token, shared.numbers, shared.collected, windows, *weights)
+    return outs
 
 
 def pointwise(x: Tensor, weight: Tensor, *, relu: bool) -> Tensor:
@@ -202,32 +202,42 @@ class _Separable(torch.autograd.Function):
         return *ctx.backend.separable_gradients(dense(gradient), *at), None, None
 
 
-class _ReluSeparable(torch.autograd.Function):
+class _ReluSeparables(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        token: Tensor,
-        x: Tensor,
-        collected: Collected,
-        depthwise: Tensor,
-        pointwise: Tensor,
-        window: Window,
-    ) -> Tensor:
-        ctx.window, ctx.collected, ctx.shape = window, collected, x.shape
-        ctx.save_for_backward(x if any(ctx.needs_input_grad[3:5]) else None, depthwise, pointwise)
-        return compiled_kernels.relu_separable(x, depthwise, pointwise, window)
+        ctx: Any, token: Tensor, x: Tensor, collected: Collected, windows: list[Window], *weights: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.windows, ctx.collected, ctx.shape = windows, collected, x.shape
+        ctx.set_materialize_grads(False)  # what comes out may be read by none
+        ctx.save_for_backward(x if any(ctx.needs_input_grad[4:]) else None, *weights)
+        return tuple(compiled_kernels.relu_separables(x, _paired(weights, windows)))
 
     @staticmethod
     @once
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, depthwise, pointwise = ctx.saved_tensors
-        wanted = (ctx.needs_input_grad[0], *ctx.needs_input_grad[3:5])
-        found = ctx.collected.now()
-        at = (x, ctx.shape, depthwise, pointwise, ctx.window, wanted, found.through_relu)
-        dx, *of_weights = compiled_kernels.relu_separable_gradients(dense(gradient), *at)
-        if wanted[0]:
-            found.through_relu = dx
-        return None, None, None, *of_weights, None
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, *weights = ctx.saved_tensors
+        needed = ctx.needs_input_grad[4:]
+        places = [place for place, gradient in enumerate(gradients) if gradient is not None]
+        of_weights: list[Tensor | None] = [None] * len(weights)
+        if places:
+            read = _paired(weights, ctx.windows)
+            dx, found = compiled_kernels.relu_separables_gradients(
+                [dense(gradient) for gradient in gradients if gradient is not None],
+                x,
+                ctx.shape,
+                [read[place] for place in places],
+                ctx.needs_input_grad[0],
+                [any(needed[2 * place : 2 * place + 2]) for place in places],
+            )
+            if dx is not None:
+                ctx.collected.add_through_relu(dx)
+            for place, pair in zip(places, found, strict=True):
+                of_weights[2 * place : 2 * place + 2] = pair
+        return None, None, None, None, *of_weights
+
+
+def _paired(weights: Sequence[Tensor], windows: Sequence[Window]) -> list[Convolutions]:
+    return [Convolutions(*parts) for parts in zip(weights[::2], weights[1::2], windows, strict=True)]
 
 
 class _NormReluSeparable(torch.autograd.Function):

@@ -52,6 +52,15 @@ class Collected:
     weighted: list[tuple[float, Tensor]] = field(default_factory=list)
     task: int = -1
 
+    def add_through_relu(self, gradient: Tensor) -> None:
+        """Adds a gradient by the ReLU of the tensor.
+
+        Args:
+            gradient: (batch, channels, height, width); it may be changed from now on.
+        """
+        found = self.now()
+        found.through_relu = gradient if found.through_relu is None else found.through_relu.add_(gradient)
+
     def now(self) -> Collected:
         """Returns itself, empty where a new backward pass has begun."""
         task = torch._C._current_graph_task_id()

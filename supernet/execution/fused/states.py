@@ -117,6 +117,7 @@ class State:
         statistics: takes the batch's statistics of every norm.
         made: what was computed of x so far, by its name or the key of a pooling.
         shares: of x and of what was computed, those whose readers' gradients are collected, by the same keys.
+        begun: what chains make of x in their first step, by its depthwise convolution.
         norms: the mean and the variance of each norm in `made`, each (channels,).
         part: with partial channels, the state of those that are operated on; None until it is needed.
 
@@ -130,6 +131,7 @@ class State:
     statistics: Statistics
     made: dict[object, Tensor] = field(default_factory=dict)
     shares: dict[object, Shared] = field(default_factory=dict)
+    begun: dict[nn.Module, Tensor] = field(default_factory=dict)
     norms: dict[object, tuple[Tensor, Tensor]] = field(default_factory=dict)
     part: State | None = None
 

@@ -6,14 +6,13 @@ connection is a norm that changes nothing.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from supernet.execution.fused.bindings import at, dense, loaded, once
+from supernet.execution.fused.bindings import addresses, at, dense, loaded, once
 from supernet.execution.fused.norms import extent, statistics_of, unbiased
 from supernet.execution.fused.sharing import Collected, Shared
 
@@ -64,7 +63,7 @@ class _SumOfNorms(torch.autograd.Function):
         slopes = inverses * scales[:, None]
         level = -(slopes * means).sum(0)  # the constants of all lines are added beforehand
         total = torch.empty_like(xs[0])
-        loaded().sum_of_norms(_addresses(xs), len(xs), *extent(total), at(slopes), at(level), at(total))
+        loaded().sum_of_norms(addresses(xs), len(xs), *extent(total), at(slopes), at(level), at(total))
         ctx.weighted, ctx.collected = weighted, [collected for _, _, collected in shared]
         ctx.factors = scales[: len(shared)].tolist()
         ctx.save_for_backward(statistics, scales, *xs)
@@ -87,18 +86,13 @@ class _SumOfNorms(torch.autograd.Function):
         of_xs = [torch.empty_like(x) if w else None for x, w in zip(xs[shared:], wanted[shared:], strict=True)]
         # Each term is a batch norm whose scale is its weight. By scale and shift of each:
         slopes = gradient.new_empty(len(xs), 2, gradient.shape[1])
-        parts = at(gradient), _addresses(xs), at(statistics), at(scales), len(xs), *extent(gradient)
-        loaded().sum_of_norms_gradients(*parts, _addresses([None] * shared + of_xs), at(slopes))
+        parts = at(gradient), addresses(xs), at(statistics), at(scales), len(xs), *extent(gradient)
+        loaded().sum_of_norms_gradients(*parts, addresses([None] * shared + of_xs), at(slopes))
         of_weights = None
         if ctx.needs_input_grad[0]:
             # A weight is the scale of all channels of its norm, so that its gradient is the sum of theirs.
             of_weights = slopes[:, 0].sum(1)[torch.tensor(ctx.weighted)]
         return of_weights, None, None, None, *[None] * shared, *of_xs
-
-
-def _addresses(tensors: Sequence[Tensor | None]) -> Any:
-    """A C array of the places of tensors; the null pointer for None."""
-    return (ctypes.c_void_p * len(tensors))(*(None if tensor is None else tensor.data_ptr() for tensor in tensors))
 
 
 def _scales(weights: Tensor | None, weighted: Sequence[bool], like: Tensor) -> Tensor:

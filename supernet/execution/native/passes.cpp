@@ -61,10 +61,10 @@ void separable(const float *x, const float *slope, const float *level, const flo
 }
 
 // From its output's gradient g: dx (by slope x + level where they are given) and the gradients of both weights, one
-// after the other in dw. Either may be null; x is needed for dw and for the ReLU. `how`: see instructions.h.
+// after the other in dw. Either may be null; x is needed for dw and for the ReLU.
 void separable_gradients(const float *g, const float *x, const float *slope, const float *level,
-                         const float *depthwise, const float *pointwise, float *dx, int how, float *dw,
-                         int K, const int64_t *shape) {
+                         const float *depthwise, const float *pointwise, float *dx, float *dw, int K,
+                         const int64_t *shape) {
   Shape s;
   memcpy(&s, shape, sizeof s);
   const int threads = omp_get_max_threads();
@@ -73,7 +73,7 @@ void separable_gradients(const float *g, const float *x, const float *slope, con
   std::vector<float> parts(dw ? threads * size : 0, 0.0f);
 #pragma omp parallel for schedule(static, 1)
   for (int t = 0; t < threads; t++)
-    DISPATCH(backward, s, K, g, x, slope, level, depthwise, pointwise, dx, how,
+    DISPATCH(backward, s, K, g, x, slope, level, depthwise, pointwise, dx, 0,
              dw ? parts.data() + t * size : nullptr, s.batch * t / threads, s.batch * (t + 1) / threads);
   // In the threads' order, so that as many threads give the same sum to the last digit.
   for (int64_t i = 0; dw && i < size; i++) {
@@ -238,7 +238,60 @@ void norm_relu_separable_gradients(const float *g, const float *x, const float *
                                    const float *depthwise, const float *pointwise, float *dx, float *dnorm, float *dw,
                                    int K, const int64_t *shape) {
   const int64_t C = shape[1];
-  separable_gradients(g, x, kept + 3 * C, kept + 4 * C, depthwise, pointwise, dx, 0, dw, K, shape);
+  separable_gradients(g, x, kept + 3 * C, kept + 4 * C, depthwise, pointwise, dx, dw, K, shape);
   if (dx) norm_gradients(dx, x, kept, scale, shape[0] * shape[2] * shape[3] * C, C, dx, dnorm);
+}
+
+// How many images of a group's x are done at a time: they stay in the nearest caches until all have read them.
+static int64_t images_at_once(const Shape &s) {
+  return std::max<int64_t>(1, 65536 / (s.rows * s.columns * s.channels));
+}
+
+// Several of `separable` of the ReLU of one x; of each: its K, its shape, its weights and its y.
+void relu_separables(const float *x, int number, const int *Ks, const int64_t *shapes, const float *const *depthwise,
+                     const float *const *pointwise, float *const *ys) {
+  std::vector<Shape> all(number);
+  memcpy(all.data(), shapes, number * sizeof(Shape));
+  const std::vector<float> ones(all[0].channels, 1.0f), zeros(all[0].channels, 0.0f);
+  const int threads = omp_get_max_threads();
+  const int64_t batch = all[0].batch, at_once = images_at_once(all[0]);
+#pragma omp parallel for schedule(static, 1)
+  for (int t = 0; t < threads; t++) {
+    const int64_t end = batch * (t + 1) / threads;
+    for (int64_t b = batch * t / threads; b < end; b += at_once)
+      for (int n = 0; n < number; n++)
+        DISPATCH(forward, all[n], Ks[n], x, ones.data(), zeros.data(), depthwise[n], pointwise[n], ys[n], b,
+                 std::min(b + at_once, end));
+  }
+}
+
+// Their gradients, from those by each y: the sum of all by the ReLU of x in dx (null: not wanted) and those of both
+// weights of each, one after the other, in dws[n] (null: not wanted). x is needed for the latter alone.
+void relu_separables_gradients(const float *const *gs, const float *x, int number, const int *Ks, const int64_t *shapes,
+                               const float *const *depthwise, const float *const *pointwise, float *dx,
+                               float *const *dws) {
+  std::vector<Shape> all(number);
+  memcpy(all.data(), shapes, number * sizeof(Shape));
+  const int64_t C = all[0].channels, batch = all[0].batch, at_once = images_at_once(all[0]);
+  const std::vector<float> ones(C, 1.0f), zeros(C, 0.0f);
+  const int threads = omp_get_max_threads();
+  std::vector<int64_t> starts(number + 1, 0);
+  for (int n = 0; n < number; n++) starts[n + 1] = starts[n] + (dws[n] ? C * (Ks[n] * Ks[n] + C) : 0);
+  std::vector<float> parts(threads * starts[number], 0.0f);
+#pragma omp parallel for schedule(static, 1)
+  for (int t = 0; t < threads; t++) {
+    const int64_t end = batch * (t + 1) / threads;
+    for (int64_t b = batch * t / threads; b < end; b += at_once)
+      for (int n = 0; n < number; n++)
+        DISPATCH(backward, all[n], Ks[n], gs[n], dws[n] ? x : nullptr, ones.data(), zeros.data(), depthwise[n],
+                 pointwise[n], dx, n ? UNMASKED | ADDED : UNMASKED,
+                 dws[n] ? parts.data() + t * starts[number] + starts[n] : nullptr, b, std::min(b + at_once, end));
+  }
+  for (int n = 0; n < number; n++)
+    for (int64_t i = starts[n]; i < starts[n + 1]; i++) {
+      float sum = 0.0f;
+      for (int t = 0; t < threads; t++) sum += parts[t * starts[number] + i];
+      dws[n][i - starts[n]] = sum;
+    }
 }
 }
