@@ -187,3 +187,19 @@ def at(tensor: Tensor | None) -> ctypes.c_void_p:
         True
     """
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+
+def addresses(tensors: Sequence[Tensor | None]) -> Any:
+    """Says where the numbers of tensors lie, as an argument of a compiled function.
+
+    Args:
+        tensors: any, which have to live until the call has returned; None where the function is given none.
+
+    Returns:
+        A C array of addresses.
+
+    Example:
+        >>> list(addresses([None, None]))
+        [None, None]
+    """
+    return (ctypes.c_void_p * len(tensors))(*(None if tensor is None else tensor.data_ptr() for tensor in tensors))

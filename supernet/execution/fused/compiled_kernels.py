@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from supernet.execution.fused.bindings import CHANNELS, Norm, Window, at, compiled, loaded, room, sizes
-from supernet.execution.fused.norms import line, norm_gradients, serves_norm, statistics_of, unbiased
+from supernet.execution.fused.bindings import CHANNELS, Norm, Window, addresses, at, compiled, loaded, room, sizes
+from supernet.execution.fused.norms import serves_norm
 
 
 def serves(x: Tensor, depthwise: Tensor, pointwise: Tensor, window: Window) -> bool:
@@ -109,6 +111,88 @@ def separable_gradients(
     return _gradients(gradient, x, shape, None, None, depthwise, pointwise, window, wanted)
 
 
+@dataclass(frozen=True)
+class Convolutions:
+    """The weights and the window of a separable convolution.
+
+    Args:
+        depthwise: (channels, 1, side, side).
+        pointwise: (channels, channels, 1, 1).
+        window: how the depthwise kernel moves.
+    """
+
+    depthwise: Tensor
+    pointwise: Tensor
+    window: Window
+
+
+def relu_separables(x: Tensor, all_of: Sequence[Convolutions]) -> list[Tensor]:
+    """Computes several of `separable` of the ReLU of x, which is not written, and reads x from memory but once.
+
+    Args:
+        x: (batch, channels, height, width), channels-last.
+        all_of: one or more.
+
+    Returns:
+        For each (batch, channels, height / stride, width / stride), rounded up, channels-last.
+    """
+    outs = [_outputs(x, one.window) for one in all_of]
+    numbers, kept = _described(x.shape, all_of, outs)
+    loaded().relu_separables(at(x), len(outs), *numbers, addresses(outs))
+    del kept
+    return outs
+
+
+def relu_separables_gradients(
+    gradients: Sequence[Tensor],
+    x: Tensor | None,
+    shape: torch.Size,
+    all_of: Sequence[Convolutions],
+    wanted: bool,
+    weights_wanted: Sequence[bool],
+) -> tuple[Tensor | None, list[tuple[Tensor | None, Tensor | None]]]:
+    """Computes the gradients of `relu_separables`, that by the ReLU of x in place of that by x.
+
+    Args:
+        gradients: by each output, of its shape, channels-last.
+        x: what the ReLU was taken of; it is needed for the weights' gradients alone, and None will do otherwise.
+        shape: the shape of x, (batch, channels, height, width).
+        all_of: as in `relu_separables`.
+        wanted: whether the gradient by the ReLU of x is wanted.
+        weights_wanted: of each, whether its weights' gradients are wanted.
+
+    Returns:
+        The gradient by the ReLU of x; of each those by `depthwise` and `pointwise`. None where one is not wanted.
+    """
+    numbers, kept = _described(shape, all_of, gradients)
+    dx = room(gradients[0], shape) if wanted else None
+    dws = [
+        gradients[0].new_empty(one.depthwise.numel() + one.pointwise.numel()) if needed else None
+        for one, needed in zip(all_of, weights_wanted, strict=True)
+    ]
+    given = addresses(gradients), at(x), len(gradients)
+    loaded().relu_separables_gradients(*given, *numbers, at(dx), addresses(dws))
+    del kept
+    parted = [_parted(dw, one.depthwise, one.pointwise) for dw, one in zip(dws, all_of, strict=True)]
+    return dx, parted
+
+
+def _described(
+    shape: torch.Size, all_of: Sequence[Convolutions], outs: Sequence[Tensor]
+) -> tuple[tuple[Any, ...], list[Tensor]]:
+    """Kernels' sides, sizes and weights as arguments, and the tensors that have to live until the call has returned."""
+    sides = (ctypes.c_int * len(all_of))(*(one.depthwise.shape[2] for one in all_of))
+    extents = [
+        size
+        for one, out in zip(all_of, outs, strict=True)
+        for size in (*shape, *out.shape[2:], one.window.stride[0], one.window.dilation[0], one.window.padding[0])
+    ]
+    taps = [one.depthwise.detach().contiguous() for one in all_of]
+    across = [one.pointwise.detach().contiguous() for one in all_of]
+    arrays = (ctypes.c_int64 * len(extents))(*extents), addresses(taps), addresses(across)
+    return (sides, *arrays), [*taps, *across]
+
+
 def norm_relu_separable(
     x: Tensor,
     scale: Tensor | None,
@@ -131,15 +215,15 @@ def norm_relu_separable(
 
     Returns:
         The convolutions' output, (batch, channels, height / stride, width / stride), rounded up; and what the gradients
-        need: the statistics (3, channels), and the norm as a line (`norms.line`), slope and level, each (channels,).
+        need, (5, channels): the statistics, and the norm as a line (`norms.line`), slope and level.
     """
-    statistics = statistics_of(x, norm.eps)
-    # Moved here, as PyTorch's norm would do it: no other code sees the statistics of a norm within a chain.
-    if norm.mean is not None and norm.variance is not None:
-        norm.mean.lerp_(statistics[0], norm.momentum)
-        norm.variance.lerp_(unbiased(statistics[1], x), norm.momentum)
-    slope, level = line(statistics, scale, shift)
-    return _forward(x, slope, level, depthwise, pointwise, window), (statistics, slope, level)
+    out, kept = _outputs(x, window), x.new_empty(5, x.shape[1])
+    taps, across = depthwise.detach().contiguous(), pointwise.detach().contiguous()
+    given = at(x), at(scale), at(shift), at(norm.mean), at(norm.variance)
+    settings = ctypes.c_double(norm.momentum), ctypes.c_double(norm.eps)
+    made = at(taps), at(across), at(out), at(kept), depthwise.shape[2], sizes(x.shape, out.shape, window)
+    loaded().norm_relu_separable(*given, *settings, *made)
+    return out, (kept,)
 
 
 def norm_relu_separable_gradients(
@@ -171,14 +255,17 @@ def norm_relu_separable_gradients(
     Returns:
         The gradients by these five, each of its shape; None where one was not computed.
     """
-    statistics, slope, level = kept
-    each = (any(wanted[:3]), *wanted[3:])  # all of the norm's begin with that of what the norm makes
-    dh, *rest = _gradients(gradient, x, x.shape, slope, level, depthwise, pointwise, window, each)
-    if dh is None:
-        return None, None, None, *rest
-    # `dh` is the gradient by the norm's output, from which the norm's own gradients follow as those of any norm.
-    dx, slopes = norm_gradients(dh, x, statistics, scale, wanted[0])
-    return dx, *(s if needed else None for s, needed in zip(slopes, wanted[1:3], strict=True)), *rest
+    (kept_numbers,) = kept
+    taps, across = depthwise.contiguous(), pointwise.contiguous()
+    of_norm = any(wanted[:3])  # all of the norm's begin with that of what the norm makes
+    dx = torch.empty_like(x) if of_norm else None
+    slopes = x.new_empty(2, x.shape[1]) if of_norm else None
+    dw = gradient.new_empty(taps.numel() + across.numel()) if any(wanted[3:]) else None
+    given = at(gradient), at(x), at(scale), at(kept_numbers), at(taps), at(across)
+    made = at(dx), at(slopes), at(dw), depthwise.shape[2], sizes(x.shape, gradient.shape, window)
+    loaded().norm_relu_separable_gradients(*given, *made)
+    of_affine = (slopes[i] if slopes is not None and needed else None for i, needed in enumerate(wanted[1:3]))
+    return dx if wanted[0] else None, *of_affine, *_parted(dw, depthwise, pointwise)
 
 
 def pointwise(x: Tensor, weight: Tensor, relu: bool) -> Tensor:
@@ -227,16 +314,29 @@ def _extents(x: Tensor, weight: Tensor) -> tuple[ctypes.c_int64, ctypes.c_int64,
     return ctypes.c_int64(x.numel() // x.shape[1]), ctypes.c_int64(weight.shape[1]), ctypes.c_int64(len(weight))
 
 
+def _outputs(x: Tensor, window: Window) -> Tensor:
+    """Room for what a depthwise convolution makes of x."""
+    # A kernel that keeps its centre has an output at each pixel where the stride stops.
+    rows, columns = ((size - 1) // window.stride[0] + 1 for size in x.shape[2:])
+    return torch.empty_like(x) if window.stride[0] == 1 else room(x, (*x.shape[:2], rows, columns))
+
+
+def _parted(dw: Tensor | None, depthwise: Tensor, pointwise: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of both weights, which lie one after the other."""
+    if dw is None:
+        return None, None
+    taps = depthwise.numel()
+    return dw[:taps].view(depthwise.shape), dw[taps:].view(pointwise.shape)
+
+
 def _forward(
     x: Tensor, slope: Tensor | None, level: Tensor | None, depthwise: Tensor, pointwise: Tensor, window: Window
 ) -> Tensor:
     """The convolutions of x, or of ReLU(slope x + level)."""
-    # A kernel that keeps its centre has an output at each pixel where the stride stops.
-    rows, columns = ((size - 1) // window.stride[0] + 1 for size in x.shape[2:])
-    out = torch.empty_like(x) if window.stride[0] == 1 else room(x, (*x.shape[:2], rows, columns))
+    out = _outputs(x, window)
     # The compiled part reads weights in the order (out, in, rows, columns), and the engine has them channels-last.
     taps, across = depthwise.detach().contiguous(), pointwise.detach().contiguous()
-    numbers = sizes(tuple(x.shape), tuple(out.shape), window)
+    numbers = sizes(x.shape, out.shape, window)
     kernel = depthwise.shape[2]
     loaded().separable(at(x), at(slope), at(level), at(taps), at(across), at(out), kernel, numbers)
     return out
@@ -258,10 +358,7 @@ def _gradients(
     dx = room(gradient, shape) if wanted[0] else None
     # Both weights' gradients or none: they come out of one pass, and the second costs next to nothing.
     dw = gradient.new_empty(taps.numel() + across.numel()) if any(wanted[1:]) else None
-    numbers, kernel = sizes(tuple(shape), tuple(gradient.shape), window), depthwise.shape[2]
-    parts = (at(part) for part in (gradient, x, slope, level, taps, across, dx, dw))
-    loaded().separable_gradients(*parts, kernel, numbers)
-    if dw is None:
-        return dx, None, None
-    of_taps, of_across = dw.split([taps.numel(), across.numel()])
-    return dx, of_taps.view(depthwise.shape), of_across.view(pointwise.shape)
+    numbers, kernel = sizes(shape, gradient.shape, window), depthwise.shape[2]
+    parts = (at(part) for part in (gradient, x, slope, level, taps, across, dx))
+    loaded().separable_gradients(*parts, at(dw), kernel, numbers)
+    return dx, *_parted(dw, depthwise, pointwise)

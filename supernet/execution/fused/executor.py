@@ -31,8 +31,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernet.execution.fused.bindings import Window, dense
-from supernet.execution.fused.compiled_kernels import serves_pointwise
-from supernet.execution.fused.functions import norm_relu_separable, pointwise, separable
+from supernet.execution.fused.compiled_kernels import Convolutions, serves, serves_pointwise
+from supernet.execution.fused.functions import norm_relu_separable, pointwise, relu_separables, separable
 from supernet.execution.fused.states import State, Statistics, Sum, batch_of
 from supernet.execution.patterns import (
     Chain,
@@ -85,6 +85,8 @@ def fused(cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
     states = [
         _preprocessed(module, State(dense(x), statistics), known) for module, x in zip(before, inputs, strict=True)
     ]
+    for source, state in enumerate(states):
+        _begin(state, _leaving(cell, source), known)
     for total, incoming in zip(cell.totals, cell.incoming, strict=True):
         weights = total.weights if isinstance(total, InputChoice) else None
         shares = [None] * len(incoming) if weights is None else weights.unbind()
@@ -98,6 +100,7 @@ def fused(cell: Cell, inputs: Sequence[Tensor]) -> list[Tensor]:
             else:
                 _add_edge(node, edge, states[source], share, known)
         states.append(State(node.value(statistics), statistics))
+        _begin(states[-1], _leaving(cell, len(states) - 1), known)
     statistics.update()
     return [state.x for state in states]
 
@@ -108,6 +111,41 @@ def _preprocessed(module: nn.Module, state: State, known: Recognised) -> State:
     whole = Sum()
     _add(whole, module, state, None, known)
     return State(whole.value(state.statistics), state.statistics)
+
+
+def _leaving(cell: Cell, source: int) -> list[nn.Module]:
+    """The edges that begin at a state."""
+    return [cell.edges[name] for incoming in cell.incoming for start, name in incoming if start == source]
+
+
+def _begin(state: State, edges: Sequence[nn.Module], known: Recognised) -> None:
+    """Computes the first steps of all chains that leave a state together, where they run compiled."""
+    partial = [edge for edge in edges if isinstance(edge, PartialChannels)]
+    if partial:
+        _begin(state.divided(partial[0])[0], [edge.choice for edge in partial], known)
+        return
+    chains = [known.operation(module) for edge in edges for module in _running(edge)]
+    steps = [chain.steps[0] for chain in chains if isinstance(chain, Chain) and chain.steps]
+    found = {}
+    for step in steps:
+        if isinstance(step, SeparableStep) and step.norm is None:
+            one = Convolutions(step.depthwise.weight, step.pointwise.weight, _window(step.depthwise))
+            if serves(state.x, one.depthwise, one.pointwise, one.window):
+                found[step.depthwise] = one
+    shared = state.shared(state.x, "x") if found else None
+    if shared is not None:
+        outs = relu_separables(shared, list(found.values()))
+        state.begun.update(zip(found, outs, strict=True))
+
+
+def _running(edge: nn.Module) -> list[nn.Module]:
+    """The operations of an edge that will be computed."""
+    if isinstance(edge, OperationChoice):
+        if edge.learns:
+            return []
+        candidates = edge.candidates.values()
+        return [one for one, runs in zip(candidates, edge.on, strict=True) if runs] if edge.single else list(candidates)
+    return list(edge.operations) if isinstance(edge, Together) else [edge]
 
 
 def _add_edge(node: Sum, edge: nn.Module, state: State, share: Tensor | None, known: Recognised) -> None:
@@ -150,12 +188,13 @@ def _add(node: Sum, module: nn.Module, state: State, weight: Tensor | None, know
         if node.empty:  # the sum's size must come from somewhere
             node.add(module(state.x), weight)
     elif isinstance(operation, Skip):
-        node.add(state.x, weight)
+        node.add(state.shared(state.x, "x") or state.x, weight)
     elif isinstance(operation, Unknown):
         node.add(module(state.x), weight)
     elif isinstance(operation, Pooling):
         if operation.norm is None:
-            node.add(state.pooled(operation), weight)
+            pooled = state.pooled(operation)
+            node.add(state.shared(pooled, (operation.key, None)) or pooled, weight)
         elif operation.norm.training:
             node.add(state.pooled_normalised(operation, operation.norm), weight)
         else:  # each norm by its own running statistics
@@ -170,21 +209,24 @@ def _before_norm(operation: Reduction | Pointwise | Chain, state: State) -> Tens
         halves = (operation.module.even, operation.module.odd)
         return torch.cat([_across(x, half.weight) for x, half in zip(state.quarters, halves, strict=True)], dim=1)
     if isinstance(operation, Chain):
-        return _steps(operation, state.relu, state.statistics)
+        return _steps(operation, state)
     weight = operation.convolution.weight
     # Compiled, the ReLU is part of the convolution, so that the state's own need not be there.
     return pointwise(state.x, weight, relu=True) if serves_pointwise(state.x, weight) else F.conv2d(state.relu, weight)
 
 
-def _steps(chain: Chain, x: Tensor, statistics: Statistics) -> Tensor:
+def _steps(chain: Chain, state: State) -> Tensor:
     """Computes the steps of a chain one after the other, beginning with the ReLU of the state."""
-    for step in chain.steps:
+    steps, statistics = list(chain.steps), state.statistics
+    first = steps[0].depthwise if steps and isinstance(steps[0], SeparableStep) else None
+    begun = state.begun.pop(first, None) if first is not None else None
+    x = state.relu if begun is None else begun
+    for step in steps if begun is None else steps[1:]:
         if not isinstance(step, SeparableStep):
             x = step(x)
             continue
         norm, depthwise = step.norm, step.depthwise
-        assert not isinstance(depthwise.padding, str), "recognised without"
-        window = Window(depthwise.stride, depthwise.padding, depthwise.dilation)
+        window = _window(depthwise)
         if norm is not None and norm.training:
             weights = norm.weight, norm.bias, depthwise.weight, step.pointwise.weight
             x = norm_relu_separable(x, *weights, batch_of(norm, statistics), window)
@@ -192,6 +234,11 @@ def _steps(chain: Chain, x: Tensor, statistics: Statistics) -> Tensor:
             x = x if norm is None else F.relu(norm(x))
             x = separable(x, depthwise.weight, step.pointwise.weight, window)
     return x
+
+
+def _window(depthwise: nn.Conv2d) -> Window:
+    assert not isinstance(depthwise.padding, str), "recognised without"
+    return Window(depthwise.stride, depthwise.padding, depthwise.dilation)
 
 
 def _across(x: Tensor, weight: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from supernet.execution.fused import compiled_kernels, torch_kernels
 from supernet.execution.fused.bindings import Norm, Window, dense, once, room
+from supernet.execution.fused.compiled_kernels import Convolutions
+from supernet.execution.fused.sharing import Collected, Shared
 
 
 class Backend(Protocol):
@@ -131,6 +133,22 @@ def norm_relu_separable(
     return out
 
 
+def relu_separables(shared: Shared, all_of: Sequence[Convolutions]) -> tuple[Tensor, ...]:
+    """Computes several of `separable` of the ReLU of a shared tensor, where `compiled_kernels.serves` each of them.
+
+    Args:
+        shared: (batch, channels, height, width), without a norm.
+        all_of: one or more.
+
+    Returns:
+        For each (batch, channels, height / stride, width / stride), rounded up, channels-last.
+    """
+    weights = (weight for one in all_of for weight in (one.depthwise, one.pointwise))
+    windows = [one.window for one in all_of]
+    outs: tuple[Tensor, ...] = _ReluSeparables.apply(shared.token, shared.numbers, shared.collected, windows, *weights)
+    return outs
+
+
 def pointwise(x: Tensor, weight: Tensor, *, relu: bool) -> Tensor:
     """Computes a 1x1 convolution of x, or of its ReLU, where `serves_pointwise` says that this runs compiled.
 
@@ -182,6 +200,44 @@ class _Separable(torch.autograd.Function):
         x, depthwise, pointwise = ctx.saved_tensors
         at = (x, ctx.shape, depthwise, pointwise, ctx.window, ctx.needs_input_grad[:3])
         return *ctx.backend.separable_gradients(dense(gradient), *at), None, None
+
+
+class _ReluSeparables(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, token: Tensor, x: Tensor, collected: Collected, windows: list[Window], *weights: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.windows, ctx.collected, ctx.shape = windows, collected, x.shape
+        ctx.set_materialize_grads(False)  # what comes out may be read by none
+        ctx.save_for_backward(x if any(ctx.needs_input_grad[4:]) else None, *weights)
+        return tuple(compiled_kernels.relu_separables(x, _paired(weights, windows)))
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, *weights = ctx.saved_tensors
+        needed = ctx.needs_input_grad[4:]
+        places = [place for place, gradient in enumerate(gradients) if gradient is not None]
+        of_weights: list[Tensor | None] = [None] * len(weights)
+        if places:
+            read = _paired(weights, ctx.windows)
+            dx, found = compiled_kernels.relu_separables_gradients(
+                [dense(gradient) for gradient in gradients if gradient is not None],
+                x,
+                ctx.shape,
+                [read[place] for place in places],
+                ctx.needs_input_grad[0],
+                [any(needed[2 * place : 2 * place + 2]) for place in places],
+            )
+            if dx is not None:
+                ctx.collected.add_through_relu(dx)
+            for place, pair in zip(places, found, strict=True):
+                of_weights[2 * place : 2 * place + 2] = pair
+        return None, None, None, None, *of_weights
+
+
+def _paired(weights: Sequence[Tensor], windows: Sequence[Window]) -> list[Convolutions]:
+    return [Convolutions(*parts) for parts in zip(weights[::2], weights[1::2], windows, strict=True)]
 
 
 class _NormReluSeparable(torch.autograd.Function):

@@ -1,12 +1,8 @@
-"""Batch norms by the batch's own statistics, and sums of them, in compiled passes (`native/passes.cpp`).
-
-All norms that end at a node are one sum, sum_i w_i BN(y_i) = sum_i (a_i y_i + b_i) with a_i = w_i / deviation_i.
-"""
+"""Batch norms by the batch's own statistics in compiled passes (`native/passes.cpp`)."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -50,27 +46,6 @@ def norm(x: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float) -> t
     return out, mean, variance
 
 
-def sum_of_norms(
-    xs: Sequence[Tensor], weights: Sequence[Tensor | None], eps: Sequence[float]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Computes sum_i weights[i] BN(xs[i]) by the batch's statistics in one pass: all norms that end at a node.
-
-    Args:
-        xs: (batch, channels, height, width), all of one shape.
-        weights: one for each of `xs`, 0-dimensional; None stands for 1.
-        eps: that of each norm.
-
-    Returns:
-        The sum, of the shape of one x and channels-last; the means and the (unbiased) variances, each
-        (number of xs, channels), which have no gradient.
-    """
-    weighted = [weight is not None for weight in weights]
-    given = [weight for weight in weights if weight is not None]
-    stacked = torch.stack(given) if given else None
-    total, means, variances = _SumOfNorms.apply(stacked, weighted, tuple(eps), *xs)
-    return total, means, variances
-
-
 class _BatchNorm(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -82,7 +57,7 @@ class _BatchNorm(torch.autograd.Function):
         out = torch.empty_like(x)
         # One norm is a sum of one, and the shift is already in the level.
         address = (ctypes.c_void_p * 1)(x.data_ptr())
-        loaded().sum_of_norms(address, 1, *_extent(x), at(slope), at(level), at(out))
+        loaded().sum_of_norms(address, 1, *extent(x), at(slope), at(level), at(out))
         ctx.save_for_backward(x, scale, statistics)
         mean, variance = statistics[0], unbiased(statistics[1], x)
         ctx.mark_non_differentiable(mean, variance)  # they move running statistics and nothing else
@@ -95,54 +70,6 @@ class _BatchNorm(torch.autograd.Function):
         dx, slopes = norm_gradients(dense(gradient), x, statistics, scale, ctx.needs_input_grad[0])
         affine = (s if needed else None for s, needed in zip(slopes, ctx.needs_input_grad[1:3], strict=True))
         return dx, *affine, None
-
-
-class _SumOfNorms(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, weights: Tensor | None, weighted: list[bool], eps: tuple[float, ...], *tensors: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        xs = [dense(x) for x in tensors]
-        statistics = torch.stack([statistics_of(x, e) for x, e in zip(xs, eps, strict=True)])
-        means, variances, inverses = statistics.unbind(1)
-        scales = _scales(weights, weighted, xs[0])
-        slopes = inverses * scales[:, None]
-        level = -(slopes * means).sum(0)  # the constants of all lines are added beforehand
-        total = torch.empty_like(xs[0])
-        addresses = (ctypes.c_void_p * len(xs))(*(x.data_ptr() for x in xs))
-        loaded().sum_of_norms(addresses, len(xs), *_extent(xs[0]), at(slopes), at(level), at(total))
-        ctx.weighted = weighted
-        ctx.save_for_backward(statistics, scales, *xs)
-        variances = unbiased(variances, xs[0])
-        ctx.mark_non_differentiable(means, variances)
-        return total, means, variances
-
-    @staticmethod
-    @once
-    def backward(ctx: Any, gradient: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
-        statistics, scales, *xs = ctx.saved_tensors
-        gradient = dense(gradient)
-        # Dense: the compiled part reads numbers that lie side by side, and an expanded tensor has one number.
-        all_scales = scales[:, None].expand(-1, gradient.shape[1]).contiguous()
-        # Each term of a sum gets the gradient of the sum; each term is a batch norm whose scale is its weight.
-        of_xs, of_scales = [], []
-        for x, own, scale, needed in zip(xs, statistics, all_scales, ctx.needs_input_grad[3:], strict=True):
-            dx, slopes = norm_gradients(gradient, x, own, scale, needed)
-            of_xs.append(dx)
-            of_scales.append(slopes[0])
-        of_weights = None
-        if ctx.needs_input_grad[0]:
-            # A weight is the scale of all channels of its norm, so that its gradient is the sum of theirs.
-            of_weights = torch.stack([s for s, has in zip(of_scales, ctx.weighted, strict=True) if has]).sum(1)
-        return of_weights, None, None, *of_xs
-
-
-def _scales(weights: Tensor | None, weighted: Sequence[bool], like: Tensor) -> Tensor:
-    """Returns one scale for each norm: its weight, or 1 where it has none."""
-    scales = like.new_ones(len(weighted))
-    if weights is not None:
-        scales[torch.tensor(weighted)] = weights.to(scales.dtype)
-    return scales
 
 
 def unbiased(variance: Tensor, x: Tensor) -> Tensor:
@@ -182,8 +109,20 @@ def line(statistics: Tensor, scale: Tensor | None, shift: Tensor | None) -> tupl
     return slope, -statistics[0] * slope if shift is None else shift - statistics[0] * slope
 
 
-def _extent(x: Tensor) -> tuple[ctypes.c_int64, int]:
-    """Returns the number of values and the number of channels of a tensor."""
+def extent(x: Tensor) -> tuple[ctypes.c_int64, int]:
+    """Says how large a tensor is, as arguments of a compiled function.
+
+    Args:
+        x: (batch, channels, height, width).
+
+    Returns:
+        The number of values and the number of channels.
+
+    Example:
+        >>> values, channels = extent(torch.zeros(2, 3, 4, 5))
+        >>> values.value, channels
+        (120, 3)
+    """
     return ctypes.c_int64(x.numel()), x.shape[1]
 
 
@@ -198,7 +137,7 @@ def statistics_of(x: Tensor, eps: float) -> Tensor:
         (3, channels): mean, (biased) variance and 1 / sqrt(variance + eps).
     """
     found = x.new_empty(3, x.shape[1])
-    loaded().norm_statistics(at(x), *_extent(x), ctypes.c_double(eps), at(found))
+    loaded().norm_statistics(at(x), *extent(x), ctypes.c_double(eps), at(found))
     return found
 
 
@@ -219,5 +158,5 @@ def norm_gradients(
     """
     dx, slopes = torch.empty_like(x) if needed else None, x.new_empty(2, x.shape[1])
     parts = at(gradient), at(x), at(statistics), at(scale)
-    loaded().norm_gradients(*parts, *_extent(x), at(dx), at(slopes))
+    loaded().norm_gradients(*parts, *extent(x), at(dx), at(slopes))
     return dx, slopes

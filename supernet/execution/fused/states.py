@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from supernet.execution.fused.bindings import Norm, dense
 from supernet.execution.fused.functions import combine, quarters
 from supernet.execution.fused.norms import norm as batch_norm
-from supernet.execution.fused.norms import serves_norm, sum_of_norms
+from supernet.execution.fused.norms import serves_norm, unbiased
+from supernet.execution.fused.sharing import Shared, serves_sharing
+from supernet.execution.fused.sums import sum_of_norms
 from supernet.execution.patterns import Pooling
 from supernet.space.choices import PartialChannels
 
@@ -26,6 +28,7 @@ class Sum:
         coefficients: the weight of each of `shared`; None stands for 1.
         shared: tensors that other sums use, too, so that a weighted copy of each would be waste.
         terms: what is added as it is.
+        read: tensors whose gradients are collected, and their weights.
         norms: batch norms, what they are given, and their weights, to be added all at once.
         operated: with partial channels, the sum of what is operated on; the lists then hold what passes by.
         partial: an edge with partial channels, which shuffles both together; None where there are none.
@@ -41,6 +44,7 @@ class Sum:
     coefficients: list[Tensor | None] = field(default_factory=list)
     shared: list[Tensor] = field(default_factory=list)
     terms: list[Tensor] = field(default_factory=list)
+    read: list[tuple[Shared, Tensor | None]] = field(default_factory=list)
     norms: list[tuple[nn.BatchNorm2d, Tensor, Tensor | None]] = field(default_factory=list)
     operated: Sum | None = None
     partial: PartialChannels | None = None
@@ -48,17 +52,20 @@ class Sum:
     @property
     def empty(self) -> bool:
         """Whether nothing was added yet, so that the shape of the sum is unknown."""
-        return not self.terms and not self.shared and not self.norms
+        return not self.terms and not self.shared and not self.read and not self.norms
 
-    def add(self, x: Tensor, weight: Tensor | None) -> None:
+    def add(self, x: Tensor | Shared, weight: Tensor | None) -> None:
         """Adds a tensor that others share.
 
         Args:
             x: (batch, channels, height, width).
             weight: 0-dimensional; None stands for 1.
         """
-        self.coefficients.append(weight)
-        self.shared.append(x)
+        if isinstance(x, Shared):
+            self.read.append((x, weight))
+        else:
+            self.coefficients.append(weight)
+            self.shared.append(x)
 
     def add_norm(self, norm: nn.BatchNorm2d, x: Tensor, weight: Tensor | None, statistics: Statistics) -> None:
         """Adds a batch norm of a tensor; where compiled, all such are computed at once in the end.
@@ -83,11 +90,17 @@ class Sum:
         Returns:
             (batch, channels, height, width), channels-last.
         """
-        if self.norms:
-            norms, xs, weights = zip(*self.norms, strict=True)
-            total, *moments = sum_of_norms(xs, weights, [norm.eps for norm in norms])
+        plain = not self.norms and all(weight is None and shared.eps is None for shared, weight in self.read)
+        if plain:  # nothing to save: autograd does as well
+            self.coefficients += [None] * len(self.read)
+            self.shared += [shared.x for shared, _ in self.read]
+        else:
+            weights = [weight for _, weight in self.read] + [weight for _, _, weight in self.norms]
+            eps = [norm.eps for norm, _, _ in self.norms]
+            read = [shared for shared, _ in self.read]
+            total, *moments = sum_of_norms([x for _, x, _ in self.norms], weights, eps, read)
             self.terms.append(total)
-            for norm, mean, variance in zip(norms, *moments, strict=True):
+            for (norm, _, _), mean, variance in zip(self.norms, *moments, strict=True):
                 statistics.remember(norm, mean, variance)
         total = combine(self.coefficients, self.shared, self.terms)
         if self.partial is None or self.operated is None:
@@ -103,6 +116,8 @@ class State:
         x: (batch, channels, height, width), channels-last.
         statistics: takes the batch's statistics of every norm.
         made: what was computed of x so far, by its name or the key of a pooling.
+        shares: of x and of what was computed, those whose readers' gradients are collected, by the same keys.
+        begun: what chains make of x in their first step, by its depthwise convolution.
         norms: the mean and the variance of each norm in `made`, each (channels,).
         part: with partial channels, the state of those that are operated on; None until it is needed.
 
@@ -115,8 +130,27 @@ class State:
     x: Tensor
     statistics: Statistics
     made: dict[object, Tensor] = field(default_factory=dict)
+    shares: dict[object, Shared] = field(default_factory=dict)
+    begun: dict[nn.Module, Tensor] = field(default_factory=dict)
     norms: dict[object, tuple[Tensor, Tensor]] = field(default_factory=dict)
     part: State | None = None
+
+    def shared(self, x: Tensor, key: object, eps: float | None = None) -> Shared | None:
+        """Makes one thing of a tensor and the gradients that those give who read it.
+
+        Args:
+            x: the state, or what was computed of it, (batch, channels, height, width).
+            key: says whether it is the same tensor.
+            eps: of the batch norm that is read in its place; None: the tensor is.
+
+        Returns:
+            The same for the same key; None where gradients of x cannot be collected.
+        """
+        if key not in self.shares:
+            if not serves_sharing(x):
+                return None
+            self.shares[key] = Shared(x, eps)
+        return self.shares[key]
 
     @property
     def relu(self) -> Tensor:
@@ -148,7 +182,7 @@ class State:
             self.made[pooling.key] = pooling.pool(self.x)
         return self.made[pooling.key]
 
-    def pooled_normalised(self, pooling: Pooling, norm: nn.BatchNorm2d) -> Tensor:
+    def pooled_normalised(self, pooling: Pooling, norm: nn.BatchNorm2d) -> Tensor | Shared:
         """Computes a pooling and its batch norm in training mode: the same for all norms, which have no parameters.
 
         Args:
@@ -159,6 +193,12 @@ class State:
             (batch, channels, height / stride, width / stride).
         """
         key = (pooling.key, norm.eps)
+        if shared := self.shared(self.pooled(pooling), key, norm.eps):
+            if key not in self.norms:
+                mean, variance, _ = shared.statistics
+                self.norms[key] = mean, unbiased(variance, shared.numbers)
+            self.statistics.remember(norm, *self.norms[key])
+            return shared
         if key not in self.made:
             exact = torch.promote_types(self.x.dtype, torch.float32)
             # Momentum 1.0 makes PyTorch overwrite these zeros by the batch's own statistics (the variance unbiased).

@@ -20,6 +20,9 @@ struct Shape {
   int64_t batch, channels, rows, columns, out_rows, out_columns, stride, dilation, padding;
 };
 
+// What becomes of a separable convolution's dx: it is added to what is there; the ReLU's derivative is left to others.
+enum { ADDED = 1, UNMASKED = 2 };
+
 // Floats from the start of a cache line on: aligned vectors cross none.
 struct alignas(64) Line {
   float numbers[16];

@@ -127,8 +127,8 @@ INLINE void forward_images(const Shape &s, const float *x, const float *slope, c
 // given; their dx, where it is given (times the derivative of the ReLU, with `slope`).
 template <int N, int C, int K>
 INLINE void backward_images(const Shape &s, const float *g, const float *x, const float *slope, const float *level,
-                            const float *depthwise, const float *pointwise, float *dx, float *sums, int64_t from,
-                            int64_t to) {
+                            const float *depthwise, const float *pointwise, float *dx, int how, float *sums,
+                            int64_t from, int64_t to) {
   typedef typename Vector<N>::type vector;
   constexpr int M = Pixel<N, C>::VECTORS, U = M > 1 ? M : 2;  // U: two sums for each tap; one would wait for itself
   Layer<N, C, K> layer;
@@ -180,9 +180,14 @@ INLINE void backward_images(const Shape &s, const float *g, const float *x, cons
         const float *h = frame.data() + corner + row * pitch + i;
         const vector zero = {};
         for (int v = 0; v < BLOCK; v++)
-          store<N>(line.data() + i + v * N, !slope || !x ? d[v] : load<N>(h + v * N) <= zero ? zero : d[v]);
+          store<N>(line.data() + i + v * N, !slope || !x || how & UNMASKED ? d[v] : load<N>(h + v * N) <= zero ? zero : d[v]);
       }
-      memcpy(dx + (b * s.rows + row) * width, line.data(), width * sizeof(float));
+      float *end = dx + (b * s.rows + row) * width;
+      if (how & ADDED) {
+        for (int64_t i = 0; i < width; i++) end[i] += line[i];
+      } else {
+        memcpy(end, line.data(), width * sizeof(float));
+      }
     }
   }
   for (int i = 0; sums && i < N * M; i++) {

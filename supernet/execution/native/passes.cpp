@@ -34,6 +34,16 @@ static void apply(int64_t floats, int C, const float *x, const float *g, const f
     DISPATCH(any_linear, C, x, g, abc, out, pixels * t / threads * C, pixels * (t + 1) / threads * C);
 }
 
+// A norm's dx = steep (g - mean(g) - (x - mean) inverse^2 mean(g (x - mean))) as a line abc[0] x + abc[C] g + abc[2 C].
+static void line_of(double mean, double inverse, double scale, double of_g, double of_both, double count, int C,
+                    float *abc) {
+  const double steep = scale * inverse;
+  abc[C] = steep;
+  abc[0] = -steep * inverse * inverse * of_both / count;
+  // With abc[0] as it was rounded to a float: the constant has to fit the factor that x is multiplied by.
+  abc[2 * C] = -steep * of_g / count - (double)abc[0] * mean;
+}
+
 extern "C" {
 
 // y: a depthwise convolution (channels, K, K) of x, or of ReLU(slope x + level) where they are given, then a 1x1
@@ -63,7 +73,7 @@ void separable_gradients(const float *g, const float *x, const float *slope, con
   std::vector<float> parts(dw ? threads * size : 0, 0.0f);
 #pragma omp parallel for schedule(static, 1)
   for (int t = 0; t < threads; t++)
-    DISPATCH(backward, s, K, g, x, slope, level, depthwise, pointwise, dx,
+    DISPATCH(backward, s, K, g, x, slope, level, depthwise, pointwise, dx, 0,
              dw ? parts.data() + t * size : nullptr, s.batch * t / threads, s.batch * (t + 1) / threads);
   // In the threads' order, so that as many threads give the same sum to the last digit.
   for (int64_t i = 0; dw && i < size; i++) {
@@ -99,14 +109,24 @@ void pointwise_gradients(const float *g, const float *x, int relu, const float *
 
 // Of the batch: mean, variance (biased), 1 / sqrt(variance + eps), each (channels,), in `statistics`.
 void norm_statistics(const float *x, int64_t floats, int C, double eps, float *statistics) {
-  std::vector<double> sums(2 * C);
-  std::vector<float> centre(x, x + C);  // any pixel: numbers near the mean have small squares
-  const double count = floats / C;
-  // Twice: the first pass finds the mean, and the second sums squares around it. E(x^2) - E(x)^2 in one pass would lose
-  // all digits where the mean is large.
-  for (int pass = 0; pass < 2; pass++) {
+  std::vector<double> sums(2 * C), near(C, 0.0);
+  std::vector<float> centre(C);
+  const int64_t pixels = floats / C, sample = std::min<int64_t>(pixels, 64);
+  const double count = pixels;
+  // Squares are summed around a point near the mean: E(x^2) - E(x)^2 would lose all digits where the mean is large. The
+  // mean of some pixels is near enough; where it is not, the sums say so, and are made again around what they found.
+  for (int64_t i = 0; i < sample; i++)
+    for (int c = 0; c < C; c++) near[c] += x[pixels * i / sample * C + c];
+  for (int c = 0; c < C; c++) centre[c] = near[c] / sample;
+  for (bool far = true; far;) {
     sums_of(floats, C, x, nullptr, centre.data(), sums.data());
-    for (int c = 0; c < C && pass == 0; c++) centre[c] += sums[c] / count;
+    far = false;
+    for (int c = 0; c < C; c++) {
+      const double off = sums[c] / count, squared = sums[C + c] / count;
+      // A tenth of the squares at most is to be taken off again; what is within rounding of the mean stays there.
+      if (off * off > 0.1 * squared && centre[c] + (float)off != centre[c]) far = true;
+    }
+    for (int c = 0; c < C && far; c++) centre[c] += sums[c] / count;
   }
   for (int c = 0; c < C; c++) {
     // The centre is a float, and `off` what rounding has left of the distance to the mean.
@@ -136,16 +156,142 @@ void norm_gradients(const float *g, const float *x, const float *statistics, con
   std::vector<float> abc(3 * C);
   const double count = floats / C;
   sums_of(floats, C, x, g, statistics, sums.data());
-  // dx = steep (g - mean(g) - (x - mean) inverse^2 mean(g (x - mean))), which is abc[0] x + abc[1] g + abc[2].
   for (int c = 0; c < C; c++) {
-    const double inverse = statistics[2 * C + c], steep = (scale ? scale[c] : 1.0) * inverse;
+    const double inverse = statistics[2 * C + c];
+    line_of(statistics[c], inverse, scale ? scale[c] : 1.0, sums[c], sums[C + c], count, C, abc.data() + c);
     dw[c] = sums[C + c] * inverse;
     dw[C + c] = sums[c];
-    abc[C + c] = steep;
-    abc[c] = -steep * inverse * inverse * sums[C + c] / count;
-    // With abc[0] as it was rounded to a float: the constant has to fit the factor that x is multiplied by.
-    abc[2 * C + c] = -steep * sums[c] / count - (double)abc[c] * statistics[c];
   }
   if (dx) apply(floats, C, x, g, abc.data(), dx);
+}
+
+// Of a sum of norms, total = sum_n scales[n] (xs[n] - mean) inverse, from its gradient g: each dxs[n] (null: not wanted)
+// and in dw (number, 2, channels) the gradients of scale and shift of each. `statistics` (number, 3, channels); scales
+// (number,). Some pixels at a time: g, which all have in common, is read from the nearest cache but once.
+void sum_of_norms_gradients(const float *g, const float *const *xs, const float *statistics, const float *scales,
+                            int number, int64_t floats, int C, float *const *dxs, float *dw) {
+  const int threads = omp_get_max_threads();
+  const int64_t pixels = floats / C, at_once = std::max<int64_t>(1, 8192 / C);
+  const double count = pixels;
+  std::vector<double> parts((int64_t)threads * number * 2 * C, 0.0);
+  std::vector<float> abc((int64_t)number * 3 * C);
+#pragma omp parallel for schedule(static, 1)
+  for (int t = 0; t < threads; t++) {
+    const int64_t end = pixels * (t + 1) / threads;
+    for (int64_t p = pixels * t / threads; p < end; p += at_once)
+      for (int n = 0; n < number; n++)
+        DISPATCH(any_moments, C, xs[n], g, statistics + n * 3 * C, parts.data() + ((int64_t)t * number + n) * 2 * C,
+                 p * C, std::min(p + at_once, end) * C);
+  }
+  for (int n = 0; n < number; n++)
+    for (int c = 0; c < C; c++) {
+      double of_g = 0.0, of_both = 0.0;
+      for (int t = 0; t < threads; t++) {
+        const double *part = parts.data() + ((int64_t)t * number + n) * 2 * C;
+        of_g += part[c], of_both += part[C + c];
+      }
+      const float *own = statistics + n * 3 * C;
+      line_of(own[c], own[2 * C + c], scales[n], of_g, of_both, count, C, abc.data() + n * 3 * C + c);
+      dw[n * 2 * C + c] = of_both * own[2 * C + c];
+      dw[(n * 2 + 1) * C + c] = of_g;
+    }
+#pragma omp parallel for schedule(static, 1)
+  for (int t = 0; t < threads; t++) {
+    const int64_t end = pixels * (t + 1) / threads;
+    for (int64_t p = pixels * t / threads; p < end; p += at_once)
+      for (int n = 0; n < number; n++)
+        if (dxs[n])
+          DISPATCH(any_linear, C, xs[n], g, abc.data() + n * 3 * C, dxs[n], p * C, std::min(p + at_once, end) * C);
+  }
+}
+
+// out = relu where x > 0 (null: none), plus sum_n weights[n] gs[n]; `out` may be `relu`.
+void gather(const float *relu, const float *x, const float *const *gs, const float *weights, int number, int64_t floats,
+            float *out) {
+  const int threads = omp_get_max_threads();
+#pragma omp parallel for schedule(static, 1)
+  for (int t = 0; t < threads; t++)
+    DISPATCH(gathered, relu, x, gs, weights, number, out, floats * t / threads, floats * (t + 1) / threads);
+}
+
+// `separable` of the ReLU of a batch norm of x with scale and shift (null: 1 and 0), whose running mean and variance
+// (null: none) move by `momentum`. kept (5, channels): mean, variance, 1 / sqrt(variance + eps); slope and level.
+void norm_relu_separable(const float *x, const float *scale, const float *shift, float *mean, float *variance,
+                         double momentum, double eps, const float *depthwise, const float *pointwise, float *y,
+                         float *kept, int K, const int64_t *shape) {
+  const int64_t C = shape[1], pixels = shape[0] * shape[2] * shape[3];
+  norm_statistics(x, pixels * C, C, eps, kept);
+  const float unbiased = (double)pixels / std::max<int64_t>(pixels - 1, 1), share = momentum;
+  for (int64_t c = 0; c < C; c++) {
+    const float slope = kept[2 * C + c] * (scale ? scale[c] : 1.0f);
+    kept[3 * C + c] = slope;
+    kept[4 * C + c] = (shift ? shift[c] : 0.0f) - kept[c] * slope;
+    if (mean) mean[c] += share * (kept[c] - mean[c]);
+    if (variance) variance[c] += share * (kept[C + c] * unbiased - variance[c]);
+  }
+  separable(x, kept + 3 * C, kept + 4 * C, depthwise, pointwise, y, K, shape);
+}
+
+// Its gradients: dx; in dnorm (2, channels) those by scale and shift; in dw those of both weights. dx may be null where
+// neither it nor dnorm is wanted, dw where it is not.
+void norm_relu_separable_gradients(const float *g, const float *x, const float *scale, const float *kept,
+                                   const float *depthwise, const float *pointwise, float *dx, float *dnorm, float *dw,
+                                   int K, const int64_t *shape) {
+  const int64_t C = shape[1];
+  separable_gradients(g, x, kept + 3 * C, kept + 4 * C, depthwise, pointwise, dx, dw, K, shape);
+  if (dx) norm_gradients(dx, x, kept, scale, shape[0] * shape[2] * shape[3] * C, C, dx, dnorm);
+}
+
+// How many images of a group's x are done at a time: they stay in the nearest caches until all have read them.
+static int64_t images_at_once(const Shape &s) {
+  return std::max<int64_t>(1, 65536 / (s.rows * s.columns * s.channels));
+}
+
+// Several of `separable` of the ReLU of one x; of each: its K, its shape, its weights and its y.
+void relu_separables(const float *x, int number, const int *Ks, const int64_t *shapes, const float *const *depthwise,
+                     const float *const *pointwise, float *const *ys) {
+  std::vector<Shape> all(number);
+  memcpy(all.data(), shapes, number * sizeof(Shape));
+  const std::vector<float> ones(all[0].channels, 1.0f), zeros(all[0].channels, 0.0f);
+  const int threads = omp_get_max_threads();
+  const int64_t batch = all[0].batch, at_once = images_at_once(all[0]);
+#pragma omp parallel for schedule(static, 1)
+  for (int t = 0; t < threads; t++) {
+    const int64_t end = batch * (t + 1) / threads;
+    for (int64_t b = batch * t / threads; b < end; b += at_once)
+      for (int n = 0; n < number; n++)
+        DISPATCH(forward, all[n], Ks[n], x, ones.data(), zeros.data(), depthwise[n], pointwise[n], ys[n], b,
+                 std::min(b + at_once, end));
+  }
+}
+
+// Their gradients, from those by each y: the sum of all by the ReLU of x in dx (null: not wanted) and those of both
+// weights of each, one after the other, in dws[n] (null: not wanted). x is needed for the latter alone.
+void relu_separables_gradients(const float *const *gs, const float *x, int number, const int *Ks, const int64_t *shapes,
+                               const float *const *depthwise, const float *const *pointwise, float *dx,
+                               float *const *dws) {
+  std::vector<Shape> all(number);
+  memcpy(all.data(), shapes, number * sizeof(Shape));
+  const int64_t C = all[0].channels, batch = all[0].batch, at_once = images_at_once(all[0]);
+  const std::vector<float> ones(C, 1.0f), zeros(C, 0.0f);
+  const int threads = omp_get_max_threads();
+  std::vector<int64_t> starts(number + 1, 0);
+  for (int n = 0; n < number; n++) starts[n + 1] = starts[n] + (dws[n] ? C * (Ks[n] * Ks[n] + C) : 0);
+  std::vector<float> parts(threads * starts[number], 0.0f);
+#pragma omp parallel for schedule(static, 1)
+  for (int t = 0; t < threads; t++) {
+    const int64_t end = batch * (t + 1) / threads;
+    for (int64_t b = batch * t / threads; b < end; b += at_once)
+      for (int n = 0; n < number; n++)
+        DISPATCH(backward, all[n], Ks[n], gs[n], dws[n] ? x : nullptr, ones.data(), zeros.data(), depthwise[n],
+                 pointwise[n], dx, n ? UNMASKED | ADDED : UNMASKED,
+                 dws[n] ? parts.data() + t * starts[number] + starts[n] : nullptr, b, std::min(b + at_once, end));
+  }
+  for (int n = 0; n < number; n++)
+    for (int64_t i = starts[n]; i < starts[n + 1]; i++) {
+      float sum = 0.0f;
+      for (int t = 0; t < threads; t++) sum += parts[t * starts[number] + i];
+      dws[n][i - starts[n]] = sum;
+    }
 }
 }

@@ -28,8 +28,8 @@ INLINE void forward(const Shape &s, int K, const float *x, const float *slope, c
 }
 
 INLINE void backward(const Shape &s, int K, const float *g, const float *x, const float *slope, const float *level,
-                     const float *depthwise, const float *pointwise, float *dx, float *sums, int64_t from, int64_t to) {
-  CHOOSE(backward_images, wide_backward_images, s, g, x, slope, level, depthwise, pointwise, dx, sums, from, to)
+                     const float *depthwise, const float *pointwise, float *dx, int how, float *sums, int64_t from, int64_t to) {
+  CHOOSE(backward_images, wide_backward_images, s, g, x, slope, level, depthwise, pointwise, dx, how, sums, from, to)
 }
 
 INLINE void any_moments(int C, const float *x, const float *g, const float *at, double *sums, int64_t from, int64_t to) {
@@ -43,6 +43,24 @@ INLINE void any_linear(int C, const float *x, const float *g, const float *abc, 
 INLINE void any_total(int C, const float *const *xs, int number, const float *slopes, const float *level, float *out,
                       int64_t from, int64_t to) {
   BY_CHANNELS(total, wide_total, xs, number, slopes, level, out, from, to)
+}
+
+// out = relu where x > 0 (null: none), and the weighted gs. `out` may be `relu`.
+INLINE void gathered(const float *relu, const float *x, const float *const *gs, const float *weights, int number,
+                     float *out, int64_t from, int64_t to) {
+  typedef typename Vector<WIDEST>::type vector;
+  const vector zero = {};
+  int64_t i = from;
+  for (; i + WIDEST <= to; i += WIDEST) {
+    vector sum = relu ? (load<WIDEST>(x + i) <= zero ? zero : load<WIDEST>(relu + i)) : zero;
+    for (int n = 0; n < number; n++) sum += weights[n] * load<WIDEST>(gs[n] + i);
+    store<WIDEST>(out + i, sum);
+  }
+  for (; i < to; i++) {
+    float sum = relu && !(x[i] <= 0.0f) ? relu[i] : 0.0f;
+    for (int n = 0; n < number; n++) sum += weights[n] * gs[n][i];
+    out[i] = sum;
+  }
 }
 
 INLINE void pointwise_forward(int64_t in, int64_t out, const float *x, bool relu, const float *weight, float *y,

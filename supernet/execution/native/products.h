@@ -1,4 +1,5 @@
-// Products of pixels with matrices for wide.h: blocks of 4 pixels (or rows) by up to 3 vectors, whose sums stay in registers.
+// Products of pixels with matrices for wide.h: blocks of 4 pixels (or rows) by up to 3 vectors, whose sums stay in registers;
+// of 8 pixels (or rows) by 1 vector: a sum waits for itself, so that there have to be some at a time.
 
 namespace INSTRUCTIONS {
 
@@ -42,9 +43,10 @@ INLINE void multiply_block(const float *a, int64_t a_step, const float *b, int64
 template <int N, int COLUMNS>
 INLINE void multiply_panel(const float *a, int64_t a_step, int64_t pixels, const float *b, int64_t depth, float *out,
                            int64_t out_step) {
+  constexpr int AT_ONCE = COLUMNS == 1 ? 8 : 4;
   int64_t p = 0;
-  for (; p + 4 <= pixels; p += 4)
-    multiply_block<N, COLUMNS, 4>(a + p * a_step, a_step, b, depth, out + p * out_step, out_step);
+  for (; p + AT_ONCE <= pixels; p += AT_ONCE)
+    multiply_block<N, COLUMNS, AT_ONCE>(a + p * a_step, a_step, b, depth, out + p * out_step, out_step);
   for (; p < pixels; p++)
     multiply_block<N, COLUMNS, 1>(a + p * a_step, a_step, b, depth, out + p * out_step, out_step);
 }
@@ -76,8 +78,10 @@ INLINE void outer_block(const float *g, int64_t g_step, const float *z, int64_t 
 
 template <int N, int COLUMNS>
 INLINE void outer_panel(const float *g, int64_t channels, const float *z, int64_t step, int64_t pixels, float *sums) {
+  constexpr int AT_ONCE = COLUMNS == 1 ? 8 : 4;
   int64_t c = 0;
-  for (; c + 4 <= channels; c += 4) outer_block<N, COLUMNS, 4>(g + c, channels, z, step, pixels, sums + c * step);
+  for (; c + AT_ONCE <= channels; c += AT_ONCE)
+    outer_block<N, COLUMNS, AT_ONCE>(g + c, channels, z, step, pixels, sums + c * step);
   for (; c < channels; c++) outer_block<N, COLUMNS, 1>(g + c, channels, z, step, pixels, sums + c * step);
 }
 

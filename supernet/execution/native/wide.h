@@ -100,6 +100,8 @@ INLINE void slide(const float *at, const Frame &f, int64_t step, int64_t columns
       continue;
     }
     int64_t p = 0;
+    for (; p + 8 <= columns; p += 8)
+      slide_block<N, K, 8>(at + p * step + c, f, step, taps + c, out + p * f.pixel + c);
     for (; p + 4 <= columns; p += 4)
       slide_block<N, K, 4>(at + p * step + c, f, step, taps + c, out + p * f.pixel + c);
     for (; p < columns; p++) slide_block<N, K, 1>(at + p * step + c, f, step, taps + c, out + p * f.pixel + c);
@@ -132,6 +134,14 @@ INLINE void add_slopes(const float *seen, const float *g, const Frame &f, int64_
 
 template <int N> INLINE void unpad(const float *from, int64_t step, int64_t channels, int64_t pixels, float *to) {
   for (int64_t p = 0; p < pixels; p++) memcpy(to + p * channels, from + p * step, channels * sizeof(float));
+}
+
+template <int N> INLINE void add_unpadded(const float *from, int64_t step, int64_t channels, int64_t pixels, float *to) {
+  for (int64_t p = 0; p < pixels; p++, from += step, to += channels) {
+    int64_t c = 0;
+    for (; c + N <= channels; c += N) store<N>(to + c, load<N>(to + c) + load<N>(from + c));
+    for (; c < channels; c++) to[c] += from[c];
+  }
 }
 
 // (K, K, pixel) from (channels, K, K), the first tap last where `mirrored`.
@@ -170,8 +180,8 @@ INLINE void wide_forward_images(const Shape &s, const float *x, const float *slo
 // As backward_images in narrow.h.
 template <int N, int K>
 INLINE void wide_backward_images(const Shape &s, const float *g, const float *x, const float *slope, const float *level,
-                                 const float *depthwise, const float *pointwise, float *dx, float *sums, int64_t from,
-                                 int64_t to) {
+                                 const float *depthwise, const float *pointwise, float *dx, int how, float *sums,
+                                 int64_t from, int64_t to) {
   const Frame f = frame_of<N>(s);
   const int64_t C = s.channels, line = s.out_columns * f.pixel, step = s.stride * f.pixel;
   Buffer taps = tap_vectors(s, f, K, depthwise, false), back = tap_vectors(s, f, K, depthwise, true);
@@ -196,13 +206,15 @@ INLINE void wide_backward_images(const Shape &s, const float *g, const float *x,
     }
     for (int64_t row = 0; dx && row < s.rows; row++) {
       slide<N, K>(inner.data() + row * f.pitch, f, f.pixel, s.columns, back.data(), z.data());
-      if (slope && x) {
+      if (slope && x && !(how & UNMASKED)) {
         const float *h = frame.data() + f.corner + row * f.pitch;
         const typename Vector<N>::type zero = {};
         for (int64_t i = 0; i < s.columns * f.pixel; i += N)
           store<N>(z.data() + i, load<N>(h + i) <= zero ? zero : load<N>(z.data() + i));
       }
-      unpad<N>(z.data(), f.pixel, C, s.columns, dx + (b * s.rows + row) * s.columns * C);
+      float *end = dx + (b * s.rows + row) * s.columns * C;
+      if (how & ADDED) add_unpadded<N>(z.data(), f.pixel, C, s.columns, end);
+      else unpad<N>(z.data(), f.pixel, C, s.columns, end);
     }
   }
   for (int64_t c = 0; sums && c < C; c++) {

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from supernet.execution import native
 from supernet.execution.fused import bindings as compiled
 from supernet.execution.fused import compiled_kernels as passes
-from supernet.execution.fused import norms
+from supernet.execution.fused import norms, sums
 from supernet.execution.fused.bindings import Norm, Window
 from supernet.execution.fused.executor import fused
 from supernet.execution.fused.functions import norm_relu_separable, pointwise, separable
@@ -80,7 +80,7 @@ def test_sum_of_norms(size, channels, threads):
         ws = [None if w is None else w.to(dtype).requires_grad_() for w in weights]
         if dtype == torch.float:
             assert norms.serves_norm(xs[0])
-            out, means, variances = norms.sum_of_norms(xs, ws, [1e-5] * 3)
+            out, means, variances = sums.sum_of_norms(xs, ws, [1e-5] * 3)
         else:
             terms = [F.batch_norm(x, None, None, training=True, eps=1e-5) for x in xs]
             out = sum(term if w is None else term * w for term, w in zip(terms, ws, strict=True))
@@ -172,7 +172,7 @@ def test_cannot_be_differentiated_twice_and_says_so():
     for out in (
         separable(x, first, second, w),
         norm_relu_separable(x, None, None, first, second, Norm(None, None, 0.1, 1e-5), w),
-        norms.sum_of_norms([x], [None], [1e-5])[0],
+        sums.sum_of_norms([x], [None], [1e-5])[0],
         pointwise(x, second, relu=True),
         norms.norm(x, None, None, 1e-5)[0],
     ):
