@@ -28,13 +28,16 @@ from torch import Tensor, nn
 from supernet.data.batches import Batch, Source, steps_per_epoch, training_batches
 from supernet.estimation.costs import parameters
 from supernet.execution.precision import Accelerated
+from supernet.execution.step_graph import StepGraph
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
-from supernet.search.loop import search_step
+from supernet.search.loop import step_request as search_request
 from supernet.search.progressive.search import BuiltStage, build_stage
 from supernet.search.recipe import SearchRecipe
 from supernet.search.strategy import Step
-from supernet.training.loop import Recipe, train_step
+from supernet.training.loop import Recipe
+from supernet.training.loop import step_request as training_request
+from supernet.training.meters import Meter
 from supernet.training.sgd import sgd
 
 from .. import command_line as words
@@ -44,6 +47,7 @@ from ..schema import plain
 from ..searching import check_search, named_parts, search_name
 
 _STEPS = 3
+_BEFORE_RECORDED = 4  # steps, until one is a CUDA graph
 _MARGIN = 0.7  # of the free memory: gradients, optimisers and what is computed on the way need the rest
 
 
@@ -106,13 +110,14 @@ def _stage(job: Job, number: int, built: BuiltStage) -> Need:
     optimizer = _sgd(supernet, recipe)
     assert job.divided.search is not None
     half = job.data.train.subset(job.divided.search[0])
-    accelerated = Accelerated(supernet, job.run("plan"))
+    run = job.run("plan")
+    accelerated, meter = Accelerated(supernet, run), Meter(run.device)
+    steps = StepGraph(run, supernet, accelerated, [optimizer])
 
     def step(batch: Batch) -> None:
         with accelerated:
-            search_step(
-                Step(supernet, batch, batch, task, optimizer, 0.0, accelerated=accelerated), strategy, recipe.clip
-            )
+            taken = Step(supernet, batch, batch, task, optimizer, 0.0, accelerated=accelerated)
+            steps(search_request(taken, strategy, recipe.clip, meter))
 
     def forward(batch: Batch) -> Any:
         weights = strategy.sample(Step(supernet, batch, batch, task, optimizer, progress=0.0))
@@ -126,14 +131,22 @@ def _retraining(job: Job, recipe: Recipe) -> Need:
     task = job.task.regularised(recipe.auxiliary_weight, recipe.label_smoothing)
     network.to(job.device).train()
     optimizer = _sgd(network, recipe)
-    accelerated = Accelerated(network, job.run("plan"))
+    run = job.run("plan")
+    accelerated, trainee = Accelerated(network, run), _Trainee(optimizer, Meter(run.device))
+    steps = StepGraph(run, network, accelerated, [optimizer])
     kept = job.data.train if job.divided.retrain is None else job.data.train.subset(job.divided.retrain[0])
 
     def step(batch: Batch) -> None:
         with accelerated:
-            train_step(network, batch, task, optimizer, recipe.clip)
+            steps(training_request(network, batch, task, trainee, recipe.clip))
 
     return _need("retraining", job, network, kept, recipe, step, lambda batch: network(batch.images))
+
+
+@dataclass(frozen=True)
+class _Trainee:
+    optimizer: torch.optim.Optimizer
+    meter: Meter
 
 
 def _sgd(network: nn.Module, recipe: SearchRecipe | Recipe) -> torch.optim.SGD:
@@ -161,7 +174,8 @@ def _need(
     fits = _fits(job.device, network, per_image)
     if fits is not None and fits < size:
         batch = Batch(batch.images[:fits], batch.labels[:fits])  # time per image stands in for the rest
-    step(batch)
+    for _ in range(_BEFORE_RECORDED if job.run("plan").records else 1):
+        step(batch)
     _wait(job.device)
     began = time.monotonic()
     for _ in range(_STEPS):
