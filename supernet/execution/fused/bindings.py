@@ -76,12 +76,17 @@ class Norm:
         variance: the running (unbiased) variance (channels,), likewise.
         momentum: the share of the batch's statistics in the new running ones, from 0 to 1.
         eps: what is added to the variance before its root is taken.
+        known: the batch's statistics as `norms.statistics_of` gives them; None where they are to be found.
+        after: the eps of the norm that comes after the convolutions, and room for what it needs to know, (3, channels);
+            compiled passes alone fill it. None where there is none.
     """
 
     mean: Tensor | None
     variance: Tensor | None
     momentum: float
     eps: float
+    known: Tensor | None = None
+    after: tuple[float, Tensor] | None = None
 
 
 def once(backward: Callable[..., Any]) -> Callable[..., Any]:

@@ -119,14 +119,16 @@ class Convolutions:
         depthwise: (channels, 1, side, side).
         pointwise: (channels, channels, 1, 1).
         window: how the depthwise kernel moves.
+        eps: of the norm that comes next.
     """
 
     depthwise: Tensor
     pointwise: Tensor
     window: Window
+    eps: float
 
 
-def relu_separables(x: Tensor, all_of: Sequence[Convolutions]) -> list[Tensor]:
+def relu_separables(x: Tensor, all_of: Sequence[Convolutions]) -> tuple[list[Tensor], Tensor]:
     """Computes several of `separable` of the ReLU of x, which is not written, and reads x from memory but once.
 
     Args:
@@ -134,13 +136,15 @@ def relu_separables(x: Tensor, all_of: Sequence[Convolutions]) -> list[Tensor]:
         all_of: one or more.
 
     Returns:
-        For each (batch, channels, height / stride, width / stride), rounded up, channels-last.
+        For each (batch, channels, height / stride, width / stride), rounded up, channels-last; and what their norms
+        need to know, (number, 3, channels), as `norms.statistics_of` would find it.
     """
-    outs = [_outputs(x, one.window) for one in all_of]
+    outs, statistics = [_outputs(x, one.window) for one in all_of], x.new_empty(len(all_of), 3, x.shape[1])
     numbers, kept = _described(x.shape, all_of, outs)
-    loaded().relu_separables(at(x), len(outs), *numbers, addresses(outs))
+    eps = (ctypes.c_double * len(all_of))(*(one.eps for one in all_of))
+    loaded().relu_separables(at(x), len(outs), *numbers, addresses(outs), eps, at(statistics))
     del kept
-    return outs
+    return outs, statistics
 
 
 def relu_separables_gradients(
@@ -219,10 +223,13 @@ def norm_relu_separable(
     """
     out, kept = _outputs(x, window), x.new_empty(5, x.shape[1])
     taps, across = depthwise.detach().contiguous(), pointwise.detach().contiguous()
+    if norm.known is not None:
+        kept[:3] = norm.known
+    next_eps, found = norm.after or (0.0, x.new_empty(3, x.shape[1]))
     given = at(x), at(scale), at(shift), at(norm.mean), at(norm.variance)
-    settings = ctypes.c_double(norm.momentum), ctypes.c_double(norm.eps)
-    made = at(taps), at(across), at(out), at(kept), depthwise.shape[2], sizes(x.shape, out.shape, window)
-    loaded().norm_relu_separable(*given, *settings, *made)
+    settings = ctypes.c_double(norm.momentum), ctypes.c_double(norm.eps), int(norm.known is not None)
+    made = at(taps), at(across), at(out), at(kept), ctypes.c_double(next_eps), at(found)
+    loaded().norm_relu_separable(*given, *settings, *made, depthwise.shape[2], sizes(x.shape, out.shape, window))
     return out, (kept,)
 
 

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from supernet.execution.fused.bindings import Window, dense
 from supernet.execution.fused.compiled_kernels import Convolutions, serves, serves_pointwise
 from supernet.execution.fused.functions import norm_relu_separable, pointwise, relu_separables, separable
+from supernet.execution.fused.sharing import serves_sharing
 from supernet.execution.fused.states import State, Statistics, Sum, batch_of
 from supernet.execution.patterns import (
     Chain,
@@ -125,17 +126,28 @@ def _begin(state: State, edges: Sequence[nn.Module], known: Recognised) -> None:
         _begin(state.divided(partial[0])[0], [edge.choice for edge in partial], known)
         return
     chains = [known.operation(module) for edge in edges for module in _running(edge)]
-    steps = [chain.steps[0] for chain in chains if isinstance(chain, Chain) and chain.steps]
-    found = {}
-    for step in steps:
-        if isinstance(step, SeparableStep) and step.norm is None:
-            one = Convolutions(step.depthwise.weight, step.pointwise.weight, _window(step.depthwise))
-            if serves(state.x, one.depthwise, one.pointwise, one.window):
-                found[step.depthwise] = one
+    found, norms = {}, []
+    for chain in chains:
+        step = chain.steps[0] if isinstance(chain, Chain) and chain.steps else None
+        if isinstance(chain, Chain) and isinstance(step, SeparableStep) and step.norm is None:
+            norm = _norm_after(chain, 0)
+            weights, window = (step.depthwise.weight, step.pointwise.weight), _window(step.depthwise)
+            if serves(state.x, *weights, window):
+                found[step.depthwise] = Convolutions(*weights, window, 0.0 if norm is None else norm.eps)
+                norms.append(norm)
     shared = state.shared(state.x, "x") if found else None
     if shared is not None:
-        outs = relu_separables(shared, list(found.values()))
+        outs, statistics = relu_separables(shared, list(found.values()))
         state.begun.update(zip(found, outs, strict=True))
+        made = zip(outs, statistics.unbind(), norms, strict=True)
+        state.statistics.found.update({out: own for out, own, norm in made if norm is not None})
+
+
+def _norm_after(chain: Chain, place: int) -> nn.BatchNorm2d | None:
+    """The norm that comes right after a step of a chain and takes the batch's statistics; None where there is none."""
+    following = chain.steps[place + 1] if place + 1 < len(chain.steps) else chain.norm
+    norm = following.norm if isinstance(following, SeparableStep) else following
+    return norm if isinstance(norm, nn.BatchNorm2d) and norm.training else None
 
 
 def _running(edge: nn.Module) -> list[nn.Module]:
@@ -221,15 +233,22 @@ def _steps(chain: Chain, state: State) -> Tensor:
     first = steps[0].depthwise if steps and isinstance(steps[0], SeparableStep) else None
     begun = state.begun.pop(first, None) if first is not None else None
     x = state.relu if begun is None else begun
-    for step in steps if begun is None else steps[1:]:
+    for place, step in enumerate(steps):
+        if place == 0 and begun is not None:
+            continue
         if not isinstance(step, SeparableStep):
             x = step(x)
             continue
         norm, depthwise = step.norm, step.depthwise
         window = _window(depthwise)
         if norm is not None and norm.training:
-            weights = norm.weight, norm.bias, depthwise.weight, step.pointwise.weight
-            x = norm_relu_separable(x, *weights, batch_of(norm, statistics), window)
+            own = depthwise.weight, step.pointwise.weight
+            following = _norm_after(chain, place) if serves_sharing(x) and serves(x, *own, window) else None
+            after = None if following is None else (following.eps, x.new_empty(3, x.shape[1]))
+            settings = batch_of(norm, x, statistics, after)
+            x = norm_relu_separable(x, norm.weight, norm.bias, *own, settings, window)
+            if after is not None:
+                statistics.found[x] = after[1]
         else:
             x = x if norm is None else F.relu(norm(x))
             x = separable(x, depthwise.weight, step.pointwise.weight, window)

@@ -133,7 +133,7 @@ def norm_relu_separable(
     return out
 
 
-def relu_separables(shared: Shared, all_of: Sequence[Convolutions]) -> tuple[Tensor, ...]:
+def relu_separables(shared: Shared, all_of: Sequence[Convolutions]) -> tuple[tuple[Tensor, ...], Tensor]:
     """Computes several of `separable` of the ReLU of a shared tensor, where `compiled_kernels.serves` each of them.
 
     Args:
@@ -141,12 +141,13 @@ def relu_separables(shared: Shared, all_of: Sequence[Convolutions]) -> tuple[Ten
         all_of: one or more.
 
     Returns:
-        For each (batch, channels, height / stride, width / stride), rounded up, channels-last.
+        For each (batch, channels, height / stride, width / stride), rounded up, channels-last; and what the norms that
+        come next need to know, (number, 3, channels), which has no gradient.
     """
     weights = (weight for one in all_of for weight in (one.depthwise, one.pointwise))
-    windows = [one.window for one in all_of]
-    outs: tuple[Tensor, ...] = _ReluSeparables.apply(shared.token, shared.numbers, shared.collected, windows, *weights)
-    return outs
+    settings = [(one.window, one.eps) for one in all_of]
+    statistics, *outs = _ReluSeparables.apply(shared.token, shared.numbers, shared.collected, settings, *weights)
+    return tuple(outs), statistics
 
 
 def pointwise(x: Tensor, weight: Tensor, *, relu: bool) -> Tensor:
@@ -205,22 +206,29 @@ class _Separable(torch.autograd.Function):
 class _ReluSeparables(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, token: Tensor, x: Tensor, collected: Collected, windows: list[Window], *weights: Tensor
+        ctx: Any,
+        token: Tensor,
+        x: Tensor,
+        collected: Collected,
+        settings: list[tuple[Window, float]],
+        *weights: Tensor,
     ) -> tuple[Tensor, ...]:
-        ctx.windows, ctx.collected, ctx.shape = windows, collected, x.shape
+        ctx.settings, ctx.collected, ctx.shape = settings, collected, x.shape
         ctx.set_materialize_grads(False)  # what comes out may be read by none
         ctx.save_for_backward(x if any(ctx.needs_input_grad[4:]) else None, *weights)
-        return tuple(compiled_kernels.relu_separables(x, _paired(weights, windows)))
+        outs, statistics = compiled_kernels.relu_separables(x, _paired(weights, settings))
+        ctx.mark_non_differentiable(statistics)
+        return statistics, *outs
 
     @staticmethod
     @once
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, unused: None, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
         needed = ctx.needs_input_grad[4:]
         places = [place for place, gradient in enumerate(gradients) if gradient is not None]
         of_weights: list[Tensor | None] = [None] * len(weights)
         if places:
-            read = _paired(weights, ctx.windows)
+            read = _paired(weights, ctx.settings)
             dx, found = compiled_kernels.relu_separables_gradients(
                 [dense(gradient) for gradient in gradients if gradient is not None],
                 x,
@@ -236,8 +244,9 @@ class _ReluSeparables(torch.autograd.Function):
         return None, None, None, None, *of_weights
 
 
-def _paired(weights: Sequence[Tensor], windows: Sequence[Window]) -> list[Convolutions]:
-    return [Convolutions(*parts) for parts in zip(weights[::2], weights[1::2], windows, strict=True)]
+def _paired(weights: Sequence[Tensor], settings: Sequence[tuple[Window, float]]) -> list[Convolutions]:
+    parts = zip(weights[::2], weights[1::2], settings, strict=True)
+    return [Convolutions(depthwise, across, *own) for depthwise, across, own in parts]
 
 
 class _NormReluSeparable(torch.autograd.Function):

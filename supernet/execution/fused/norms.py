@@ -29,7 +29,9 @@ def serves_norm(x: Tensor) -> bool:
     return fits and library() is not None
 
 
-def norm(x: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def norm(
+    x: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float, known: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Computes a batch norm by the batch's own statistics, and can be differentiated once.
 
     Args:
@@ -37,22 +39,23 @@ def norm(x: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float) -> t
         scale: (channels,); None is 1.
         shift: (channels,); None is 0.
         eps: what is added to the variance before its root is taken.
+        known: the statistics of x as `statistics_of` gives them; None: they are found.
 
     Returns:
         The norm of x, of its shape and channels-last; the means and the (unbiased) variances, each (channels,), which
         have no gradient.
     """
-    out, mean, variance = _BatchNorm.apply(x, scale, shift, eps)
+    out, mean, variance = _BatchNorm.apply(x, scale, shift, eps, known)
     return out, mean, variance
 
 
 class _BatchNorm(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float
+        ctx: Any, x: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float, known: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         x = dense(x)
-        statistics = statistics_of(x, eps)
+        statistics = statistics_of(x, eps) if known is None else known
         slope, level = line(statistics, scale, shift)
         out = torch.empty_like(x)
         # One norm is a sum of one, and the shift is already in the level.
@@ -69,7 +72,7 @@ class _BatchNorm(torch.autograd.Function):
         x, scale, statistics = ctx.saved_tensors
         dx, slopes = norm_gradients(dense(gradient), x, statistics, scale, ctx.needs_input_grad[0])
         affine = (s if needed else None for s, needed in zip(slopes, ctx.needs_input_grad[1:3], strict=True))
-        return dx, *affine, None
+        return dx, *affine, None, None
 
 
 def unbiased(variance: Tensor, x: Tensor) -> Tensor:

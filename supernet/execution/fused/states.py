@@ -98,7 +98,9 @@ class Sum:
             weights = [weight for _, weight in self.read] + [weight for _, _, weight in self.norms]
             eps = [norm.eps for norm, _, _ in self.norms]
             read = [shared for shared, _ in self.read]
-            total, *moments = sum_of_norms([x for _, x, _ in self.norms], weights, eps, read)
+            xs = [x for _, x, _ in self.norms]
+            known = [statistics.found.pop(x, None) for x in xs]
+            total, *moments = sum_of_norms(xs, weights, eps, read, known)
             self.terms.append(total)
             for (norm, _, _), mean, variance in zip(self.norms, *moments, strict=True):
                 statistics.remember(norm, mean, variance)
@@ -233,6 +235,7 @@ class Statistics:
     Args:
         targets: by momentum, the running means and variances, and what each of them is moved towards.
         counts: the counters of passes that norms have.
+        found: for what norms will be given, statistics that were found as it was made (`norms.statistics_of`).
 
     Example:
         >>> norm, statistics = nn.BatchNorm2d(1, momentum=0.5), Statistics()
@@ -244,6 +247,7 @@ class Statistics:
 
     targets: dict[float, tuple[list[Tensor], list[Tensor]]] = field(default_factory=dict)
     counts: list[Tensor] = field(default_factory=list)
+    found: dict[Tensor, Tensor] = field(default_factory=dict)
 
     def count(self, norm: nn.BatchNorm2d) -> None:
         """Counts a pass of a norm whose statistics are moved elsewhere.
@@ -279,25 +283,28 @@ class Statistics:
                 torch._foreach_add_(self.counts, 1)
 
 
-def batch_of(norm: nn.BatchNorm2d, statistics: Statistics) -> Norm:
+def batch_of(norm: nn.BatchNorm2d, x: Tensor, statistics: Statistics, after: tuple[float, Tensor] | None) -> Norm:
     """Describes a norm in training mode for the kernels, which move its running statistics themselves.
 
     Args:
         norm: the batch norm; its momentum is not None.
-        statistics: counts the pass.
+        x: what it is given, (batch, channels, height, width).
+        statistics: counts the pass, and may know those of x.
+        after: of the next norm, as in `Norm`.
 
     Returns:
         Its settings, with its own running statistics, or without them where it tracks none.
 
     Example:
-        >>> batch_of(nn.BatchNorm2d(4, track_running_stats=False), Statistics())
-        Norm(mean=None, variance=None, momentum=0.1, eps=1e-05)
+        >>> batch_of(nn.BatchNorm2d(4, track_running_stats=False), torch.zeros(1, 4, 2, 2), Statistics(), None)
+        Norm(mean=None, variance=None, momentum=0.1, eps=1e-05, known=None, after=None)
     """
     assert norm.momentum is not None
+    known = statistics.found.pop(x, None)
     if not norm.track_running_stats:
-        return Norm(None, None, norm.momentum, norm.eps)
+        return Norm(None, None, norm.momentum, norm.eps, known, after)
     statistics.count(norm)
-    return Norm(norm.running_mean, norm.running_var, norm.momentum, norm.eps)
+    return Norm(norm.running_mean, norm.running_var, norm.momentum, norm.eps, known, after)
 
 
 def normalised(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor | None, statistics: Statistics) -> Tensor:
@@ -318,7 +325,8 @@ def normalised(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor | None, statistic
         tensor([[[[2., 6.]]]])
     """
     if norm.training and weight is None and serves_norm(x):
-        out, batch_mean, batch_variance = batch_norm(x, norm.weight, norm.bias, norm.eps)
+        known = statistics.found.pop(x, None)
+        out, batch_mean, batch_variance = batch_norm(x, norm.weight, norm.bias, norm.eps, known)
         statistics.remember(norm, batch_mean, batch_variance)
         return out
     scale: Tensor | None = norm.weight

@@ -22,6 +22,7 @@ def sum_of_norms(
     weights: Sequence[Tensor | None],
     eps: Sequence[float],
     shared: Sequence[Shared] = (),
+    known: Sequence[Tensor | None] = (),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Computes sum_i weights[i] BN(xs[i]) by the batch's statistics in one pass: all norms that end at a node.
 
@@ -30,6 +31,7 @@ def sum_of_norms(
         weights: one for each of `shared`, then one for each of `xs`, 0-dimensional; None stands for 1.
         eps: that of the norm of each of `xs`.
         shared: tensors of the same shape that others read, too, or their norms, which are added.
+        known: the statistics of each of `xs` as `norms.statistics_of` gives them; None, or left out: they are found.
 
     Returns:
         The sum, of the shape of one x and channels-last; the means and the (unbiased) variances of `xs`, each
@@ -40,7 +42,8 @@ def sum_of_norms(
     stacked = torch.stack(given) if given else None
     read = [(s.numbers, s.statistics, s.collected) for s in shared]
     tokens = (s.token for s in shared)
-    total, means, variances = _SumOfNorms.apply(stacked, weighted, tuple(eps), read, *tokens, *xs)
+    wanted = list(zip(eps, known or [None] * len(eps), strict=True))
+    total, means, variances = _SumOfNorms.apply(stacked, weighted, wanted, read, *tokens, *xs)
     return total, means, variances
 
 
@@ -50,13 +53,13 @@ class _SumOfNorms(torch.autograd.Function):
         ctx: Any,
         weights: Tensor | None,
         weighted: list[bool],
-        eps: tuple[float, ...],
+        wanted: list[tuple[float, Tensor | None]],
         shared: list[tuple[Tensor, Tensor, Collected]],
         *tensors: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         own = [dense(x) for x in tensors[len(shared) :]]
         xs = [*(numbers for numbers, _, _ in shared), *own]
-        found = [statistics_of(x, e) for x, e in zip(own, eps, strict=True)]
+        found = [statistics_of(x, eps) if known is None else known for x, (eps, known) in zip(own, wanted, strict=True)]
         statistics = torch.stack([*(known for _, known, _ in shared), *found])
         means, variances, inverses = statistics.unbind(1)
         scales = _scales(weights, weighted, xs[0])

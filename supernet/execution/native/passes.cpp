@@ -44,6 +44,51 @@ static void line_of(double mean, double inverse, double scale, double of_g, doub
   abc[2 * C] = -steep * of_g / count - (double)abc[0] * mean;
 }
 
+// How many images of a tensor are done at a time: what is made of them, or all who read them, finds them in a cache.
+static int64_t images_at_once(const Shape &s) {
+  return std::max<int64_t>(1, 65536 / (s.rows * s.columns * s.channels));
+}
+
+// Means and sums of squared distances from them, of the pixels that were seen so far: seen (1 + 2 channels).
+// Those of some more pixels of y are made around the mean of a few of them, for squares to be small, and merged.
+static void see(const float *y, int64_t C, int64_t from, int64_t to, double *seen) {
+  const int64_t pixels = to - from, sample = std::min<int64_t>(pixels, 16);
+  std::vector<float> centre(C);
+  std::vector<double> sums(2 * C, 0.0);
+  for (int64_t i = 0; i < sample; i++)
+    for (int64_t c = 0; c < C; c++) sums[c] += y[(from + pixels * i / sample) * C + c];
+  for (int64_t c = 0; c < C; c++) centre[c] = sums[c] / sample, sums[c] = 0.0;
+  DISPATCH(any_moments, C, y, nullptr, centre.data(), sums.data(), from * C, to * C);
+  const double before = seen[0], all = before + pixels;
+  seen[0] = all;
+  for (int64_t c = 0; c < C; c++) {
+    const double off = sums[c] / pixels, apart = centre[c] + off - seen[1 + c];
+    seen[1 + C + c] += std::max(sums[C + c] - off * sums[c], 0.0) + apart * apart * before * pixels / all;
+    seen[1 + c] += apart * pixels / all;
+  }
+}
+
+// What a norm needs to know, as `norm_statistics`, of what the threads have seen, each `step` doubles after the other.
+static void settle(const double *seen, int64_t step, int threads, int64_t C, double eps, float *statistics) {
+  std::vector<double> all(seen, seen + 1 + 2 * C);
+  for (int t = 1; t < threads; t++) {
+    const double *more = seen + t * step, before = all[0];
+    if (more[0] == 0.0) continue;
+    all[0] += more[0];
+    for (int64_t c = 0; c < C; c++) {
+      const double apart = more[1 + c] - all[1 + c];
+      all[1 + C + c] += more[1 + C + c] + apart * apart * before * more[0] / all[0];
+      all[1 + c] += apart * more[0] / all[0];
+    }
+  }
+  for (int64_t c = 0; c < C; c++) {
+    const double variance = all[1 + C + c] / all[0];
+    statistics[c] = all[1 + c];
+    statistics[C + c] = variance;
+    statistics[2 * C + c] = 1.0 / std::sqrt(variance + eps);
+  }
+}
+
 extern "C" {
 
 // y: a depthwise convolution (channels, K, K) of x, or of ReLU(slope x + level) where they are given, then a 1x1
@@ -215,54 +260,98 @@ void gather(const float *relu, const float *x, const float *const *gs, const flo
 }
 
 // `separable` of the ReLU of a batch norm of x with scale and shift (null: 1 and 0), whose running mean and variance
-// (null: none) move by `momentum`. kept (5, channels): mean, variance, 1 / sqrt(variance + eps); slope and level.
+// (null: none) move by `momentum`. kept (5, channels): mean, variance, 1 / sqrt(variance + eps), which are given where
+// `known`; slope and level. Of y what a norm with next_eps needs to know, statistics (3, channels).
 void norm_relu_separable(const float *x, const float *scale, const float *shift, float *mean, float *variance,
-                         double momentum, double eps, const float *depthwise, const float *pointwise, float *y,
-                         float *kept, int K, const int64_t *shape) {
-  const int64_t C = shape[1], pixels = shape[0] * shape[2] * shape[3];
-  norm_statistics(x, pixels * C, C, eps, kept);
+                         double momentum, double eps, int known, const float *depthwise, const float *pointwise,
+                         float *y, float *kept, double next_eps, float *statistics, int K, const int64_t *shape) {
+  Shape s;
+  memcpy(&s, shape, sizeof s);
+  const int64_t C = s.channels, pixels = s.batch * s.rows * s.columns, at_once = images_at_once(s), each = 1 + 2 * C;
+  if (!known) norm_statistics(x, pixels * C, C, eps, kept);
   const float unbiased = (double)pixels / std::max<int64_t>(pixels - 1, 1), share = momentum;
+  float *slope = kept + 3 * C, *level = kept + 4 * C;
   for (int64_t c = 0; c < C; c++) {
-    const float slope = kept[2 * C + c] * (scale ? scale[c] : 1.0f);
-    kept[3 * C + c] = slope;
-    kept[4 * C + c] = (shift ? shift[c] : 0.0f) - kept[c] * slope;
+    slope[c] = kept[2 * C + c] * (scale ? scale[c] : 1.0f);
+    level[c] = (shift ? shift[c] : 0.0f) - kept[c] * slope[c];
     if (mean) mean[c] += share * (kept[c] - mean[c]);
     if (variance) variance[c] += share * (kept[C + c] * unbiased - variance[c]);
   }
-  separable(x, kept + 3 * C, kept + 4 * C, depthwise, pointwise, y, K, shape);
+  const int threads = omp_get_max_threads();
+  const int64_t made = s.out_rows * s.out_columns;
+  std::vector<double> seen(threads * each, 0.0);
+#pragma omp parallel for schedule(static, 1)
+  for (int t = 0; t < threads; t++) {
+    const int64_t end = s.batch * (t + 1) / threads;
+    for (int64_t b = s.batch * t / threads; b < end; b += at_once) {
+      const int64_t stop = std::min(b + at_once, end);
+      DISPATCH(forward, s, K, x, slope, level, depthwise, pointwise, y, b, stop);
+      see(y, C, b * made, stop * made, seen.data() + t * each);
+    }
+  }
+  settle(seen.data(), each, threads, C, next_eps, statistics);
 }
 
-// Its gradients: dx; in dnorm (2, channels) those by scale and shift; in dw those of both weights. dx may be null where
-// neither it nor dnorm is wanted, dw where it is not.
+// Its gradients: dx; in dnorm (2, channels) those by scale and shift; in dw those of both weights, one after the other.
+// dx may be null where neither it nor dnorm is wanted, dw where it is not.
 void norm_relu_separable_gradients(const float *g, const float *x, const float *scale, const float *kept,
                                    const float *depthwise, const float *pointwise, float *dx, float *dnorm, float *dw,
                                    int K, const int64_t *shape) {
-  const int64_t C = shape[1];
-  separable_gradients(g, x, kept + 3 * C, kept + 4 * C, depthwise, pointwise, dx, dw, K, shape);
-  if (dx) norm_gradients(dx, x, kept, scale, shape[0] * shape[2] * shape[3] * C, C, dx, dnorm);
+  Shape s;
+  memcpy(&s, shape, sizeof s);
+  const int threads = omp_get_max_threads();
+  const int64_t C = s.channels, size = C * (K * K + C), pixels = s.rows * s.columns, at_once = images_at_once(s);
+  std::vector<float> parts(dw ? threads * size : 0, 0.0f), abc(3 * C);
+  std::vector<double> sums(threads * 2 * C, 0.0);
+  // dx is first the gradient by what the norm makes, of which the sums are those that the norm's own gradients begin with.
+#pragma omp parallel for schedule(static, 1)
+  for (int t = 0; t < threads; t++) {
+    const int64_t end = s.batch * (t + 1) / threads;
+    for (int64_t b = s.batch * t / threads; b < end; b += at_once) {
+      const int64_t stop = std::min(b + at_once, end);
+      DISPATCH(backward, s, K, g, x, kept + 3 * C, kept + 4 * C, depthwise, pointwise, dx, 0,
+               dw ? parts.data() + t * size : nullptr, b, stop);
+      if (dx) DISPATCH(any_moments, C, x, dx, kept, sums.data() + t * 2 * C, b * pixels * C, stop * pixels * C);
+    }
+  }
+  for (int64_t i = 0; dw && i < size; i++) {
+    dw[i] = 0.0f;
+    for (int t = 0; t < threads; t++) dw[i] += parts[t * size + i];
+  }
+  if (!dx) return;
+  for (int64_t c = 0; c < C; c++) {
+    double of_g = 0.0, of_both = 0.0;
+    for (int t = 0; t < threads; t++) of_g += sums[t * 2 * C + c], of_both += sums[t * 2 * C + C + c];
+    const double inverse = kept[2 * C + c];
+    line_of(kept[c], inverse, scale ? scale[c] : 1.0, of_g, of_both, s.batch * pixels, C, abc.data() + c);
+    dnorm[c] = of_both * inverse;
+    dnorm[C + c] = of_g;
+  }
+  apply(s.batch * pixels * C, C, x, dx, abc.data(), dx);
 }
 
-// How many images of a group's x are done at a time: they stay in the nearest caches until all have read them.
-static int64_t images_at_once(const Shape &s) {
-  return std::max<int64_t>(1, 65536 / (s.rows * s.columns * s.channels));
-}
-
-// Several of `separable` of the ReLU of one x; of each: its K, its shape, its weights and its y.
+// Several of `separable` of the ReLU of one x; of each: its K, its shape, its weights, its y, and of y what a norm with
+// its eps needs to know, statistics (number, 3, channels).
 void relu_separables(const float *x, int number, const int *Ks, const int64_t *shapes, const float *const *depthwise,
-                     const float *const *pointwise, float *const *ys) {
+                     const float *const *pointwise, float *const *ys, const double *eps, float *statistics) {
   std::vector<Shape> all(number);
   memcpy(all.data(), shapes, number * sizeof(Shape));
-  const std::vector<float> ones(all[0].channels, 1.0f), zeros(all[0].channels, 0.0f);
+  const int64_t C = all[0].channels, batch = all[0].batch, at_once = images_at_once(all[0]), each = 1 + 2 * C;
+  const std::vector<float> ones(C, 1.0f), zeros(C, 0.0f);
   const int threads = omp_get_max_threads();
-  const int64_t batch = all[0].batch, at_once = images_at_once(all[0]);
+  std::vector<double> seen(threads * number * each, 0.0);
 #pragma omp parallel for schedule(static, 1)
   for (int t = 0; t < threads; t++) {
     const int64_t end = batch * (t + 1) / threads;
     for (int64_t b = batch * t / threads; b < end; b += at_once)
-      for (int n = 0; n < number; n++)
-        DISPATCH(forward, all[n], Ks[n], x, ones.data(), zeros.data(), depthwise[n], pointwise[n], ys[n], b,
-                 std::min(b + at_once, end));
+      for (int n = 0; n < number; n++) {
+        const int64_t stop = std::min(b + at_once, end), pixels = all[n].out_rows * all[n].out_columns;
+        DISPATCH(forward, all[n], Ks[n], x, ones.data(), zeros.data(), depthwise[n], pointwise[n], ys[n], b, stop);
+        see(ys[n], C, b * pixels, stop * pixels, seen.data() + (t * number + n) * each);
+      }
   }
+  for (int n = 0; n < number; n++)
+    settle(seen.data() + n * each, number * each, threads, C, eps[n], statistics + n * 3 * C);
 }
 
 // Their gradients, from those by each y: the sum of all by the ReLU of x in dx (null: not wanted) and those of both
