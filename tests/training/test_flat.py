@@ -328,6 +328,22 @@ def test_clipping_is_pytorchs(largest, broken):
     assert clip_gradients(flat(nn.Linear(2, 2))[0], largest) == 0.0  # where nothing has a gradient
 
 
+def test_what_was_not_finite_is_gone_after_a_checkpoint():
+    """From the gaps, too: on a GPU the norm is that of the whole tensor."""
+    net = network()
+    optimizer, clip = flat(net)
+    kept = copy.deepcopy((net.state_dict(), optimizer.state_dict()))
+    give_gradients(net, 0)
+    net[0].weight.grad[0, 0] = float("nan")
+    clip(1.0)
+    assert optimizer.gather().isnan().all()
+    net.load_state_dict(kept[0])
+    optimizer.load_state_dict(kept[1])
+    optimizer.zero_grad()
+    give_gradients(net, 1)
+    assert optimizer.gather().isfinite().all()
+
+
 @pytest.mark.slow
 def test_every_size_is_pytorchs_to_the_bit():
     for size, settings in itertools.product([*range(1, 260), 4095, 65_535, 65_537, 131_073], SETTINGS):
