@@ -263,9 +263,10 @@ def passed(network, executor, images, weights, dtype):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chooser", [{}, {"channel_divisor": 2}])
-def test_a_search_network_is_the_same_function(chooser):
+@pytest.mark.parametrize(("chooser", "training"), [({}, True), ({}, False), ({"channel_divisor": 2}, True)])
+def test_a_search_network_is_the_same_function(chooser, training):
     network, weights, images = supernets(**chooser)
+    network.train(training)
     logits, gradients, buffers = passed(network, reference, images, weights, torch.float64)
     ours, slopes, kept = passed(network, Stacked(), images, weights, torch.float32)
     assert distance(ours, logits) < 1e-5
