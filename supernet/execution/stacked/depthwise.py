@@ -65,7 +65,7 @@ def shares(sources: Sequence[Tensor], kernels: Tensor, frame: Frame) -> bool:
     """
     written = frame.stride <= 2 and all(side in SIDES for side, _ in frame.kinds)
     batch, _, height, width = sources[0].shape
-    small = batch * len(kernels) * height * width <= triton.LARGEST  # the result has places, too
+    small = height * width <= triton.MOST_PIXELS and batch * len(kernels) * height * width <= triton.LARGEST
     return written and small and len(sources) <= 2 and triton.serves(*sources, kernels)
 
 

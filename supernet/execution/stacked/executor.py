@@ -19,6 +19,12 @@ defines, because
 8. with partial channels all of that concerns the part that is operated on; what passes by is a weighted sum as well,
    and shuffling both together is linear and the same for all edges of a node, so that it is done once for a node.
 
+On a GPU with Triton all that is done in fewer passes over memory (`_evaluate_in_few_passes`): a source is read once for
+all branches that read it, its ReLU while it is loaded (`depthwise.py`); a norm in the middle of a branch is never
+written, but computed as the next convolution loads it, and norms at the end while they are added up (`norms.py`). Each
+kernel reads its own taps, without zeros around them, so that kernels of all dilations are one convolution; branches of
+different depth are towers of their own, so that no stack is to be split. Sums are made in another order there.
+
 What is not recognised, such as a user's operation, is run by itself and joins the sum. A cell that is not a
 plain search cell is left to the reference (`cells.one_by_one`): one that is decided, has dropped paths, changes the
 width on its edges, or runs single paths, which are few operations anyway.
@@ -281,7 +287,10 @@ def _plan_of(cell: Cell, inputs: Sequence[Tensor]) -> Plan | None:
 
 def _few_passes(cell: Cell, inputs: Sequence[Tensor]) -> bool:
     """Whether Triton's kernels are to evaluate a cell: norms by the batch's statistics, and no tensor too large."""
-    small = inputs[0].numel() <= triton.LARGEST // 128  # of a stack of so many branches
+    pixels = inputs[0].shape[2] * inputs[0].shape[3]
+    small = (
+        pixels <= triton.MOST_PIXELS and inputs[0].numel() <= triton.LARGEST // 128
+    )  # of a stack of so many branches
     if not (small and triton.serves(*inputs)):
         return False
     # One of them, because a cell whose norms are in several modes is left to the reference anyway.

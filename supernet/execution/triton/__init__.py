@@ -17,6 +17,9 @@ from torch import Tensor
 LARGEST = 2**31 - 1
 """Places in memory are counted in 32 bits."""
 
+MOST_PIXELS = 2**19
+"""So many pixels a picture may have: their numbers are divided as float32 (`depthwise._quotient`)."""
+
 
 def serves(*tensors: Tensor) -> bool:
     """Says whether Triton kernels compute on these tensors: float32 or bfloat16, on a CUDA device.

@@ -23,7 +23,7 @@ TOGETHER = 4
 
 
 MOST_PARTS = 32
-"""Into so many parts the sum of a kernel's gradient is divided at most: they are added up one after the other."""
+"""Into so many parts the sum of a kernel's gradient is divided at most, a power of 2: they are added up at once."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +50,22 @@ class Blocks:
     """Sizes of the programs: pixels, warps; `parts` is how many programs a weight gradient aims at.
 
     Args:
-        forward: pixels and warps of a program of the convolution.
+        forward: pixels and warps of a program of the convolution whose branches share what they read.
+        alone: the same where each branch reads its own.
         source: the same for the gradient of the sources.
         kernels: the same for the gradient of the kernels.
         parts: how many programs the gradient of the kernels is divided into, about.
     """
 
     forward: tuple[int, int] = (512, 4)
+    alone: tuple[int, int] = (256, 4)
     source: tuple[int, int] = (256, 4)
-    kernels: tuple[int, int] = (128, 4)
-    parts: int = 4096
+    kernels: tuple[int, int] = (64, 1)
+    parts: int = 8192
 
 
 BLOCKS = Blocks()
-"""What is used."""
+"""What is used: of a few that were timed on an H100 at published sizes the best, or one as good."""
 
 Norm = tuple[Tensor, Tensor]
 """Means and inverse deviations of one source, (blocks x channels,) float32 each: its norm is read in its place."""
@@ -131,11 +133,11 @@ def forward(
     first, tables = sources[0], _tables(spec, sources[0].device)
     size = _size(first, kernels, spec)
     y = first.new_empty(size.batch, len(kernels), size.out_height, size.out_width)
-    pixels, warps = blocks.forward
+    pixels, warps = blocks.forward if tables.together > 1 else blocks.alone
     grid = (triton.cdiv(size.batch * size.out_height * size.out_width, pixels), size.channels, len(tables.groups))
     _forward[grid](
         first, sources[-1], *_norm(norm, kernels), kernels, y, tables.branches, tables.groups, *size.numbers(),
-        FRAME=spec.frame, STRIDE=spec.stride, TOGETHER=tables.together, NORM=norm is not None, RELU=relu,
+        **_constants(spec), TOGETHER=tables.together, NORM=norm is not None, RELU=relu,
         BLOCK=pixels, num_warps=warps,
     )  # fmt: skip
     return y
@@ -174,7 +176,7 @@ def source_gradients(
     _source_gradient[grid](
         gradient, first, sources[-1], *_norm(norm, kernels), kernels, made[0], made[-1],
         tables.branches, tables.heads, tables.readers, *size.numbers(),
-        FRAME=spec.frame, STRIDE=spec.stride, NORM=norm is not None, RELU=relu, BLOCK=pixels, num_warps=warps,
+        **_constants(spec), NORM=norm is not None, RELU=relu, BLOCK=pixels, num_warps=warps,
     )  # fmt: skip
     return made
 
@@ -199,18 +201,31 @@ def kernel_gradient(
     partial = torch.empty(parts, len(kernels), 32, dtype=torch.float32, device=first.device)
     _kernel_parts[(parts, size.channels, size.branches)](
         gradient, first, sources[-1], *_norm(norm, kernels), partial, tables.branches, rounds, *size.numbers(),
-        STRIDE=spec.stride, NORM=norm is not None, RELU=relu, BLOCK=pixels, num_warps=warps,
+        STRIDE=spec.stride, DILATION=_dilation(spec), NORM=norm is not None, RELU=relu, BLOCK=pixels, num_warps=warps,
     )  # fmt: skip
     made = torch.empty_like(kernels)
-    _kernel_sums[(triton.cdiv(made.numel(), 128),)](
-        partial, made, tables.branches, parts, size.channels, made.numel(), FRAME=spec.frame, BLOCK=128
-    )
+    _kernel_sums[(triton.cdiv(made.numel(), 64),)](
+        partial, made, tables.branches, parts, size.channels, made.numel(),
+        FRAME=spec.frame, PARTS=MOST_PARTS, BLOCK=64,
+    )  # fmt: skip
     return made
 
 
 def _norm(norm: Norm | None, other: Tensor) -> Norm:
     """Pointers for the kernels, which read them where there is a norm."""
     return (other, other) if norm is None else norm
+
+
+def _constants(spec: Branches) -> dict[str, int]:
+    """What a program's code is made for: `OWN` where kernels lie in the middle of their frames, side by side."""
+    own = int(spec.frame_dilation == 0)
+    return {"FRAME": spec.frame, "STRIDE": spec.stride, "OWN": own, "DILATION": _dilation(spec)}
+
+
+def _dilation(spec: Branches) -> int:
+    """The dilation that all kernels have, with which addresses are constants; 0 where they have several."""
+    dilations = {dilation for _, dilation in spec.kinds}
+    return 0 if len(dilations) > 1 else dilations.pop()
 
 
 @dataclass(frozen=True)
@@ -248,13 +263,49 @@ def _pick(first, second, source):
 
 
 @triton.jit
-def _read(x, at, mask, mean, inverse, NORM: tl.constexpr, RELU: tl.constexpr):
-    """What a kernel sees of pixels: normalised, rectified, and 0 beyond the edge."""
-    value = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
+def _quotient(number, divisor):
+    """number // divisor of numbers below 2^20, not negative: in three operations, where a division takes twenty.
+
+    The quotient's error, 2^-21 of it at most, is less than half a step of 1 / divisor.
+    """
+    return ((number.to(tl.float32) + 0.5) * (1.0 / divisor)).to(tl.int32)
+
+
+@triton.jit
+def _places(start, batch, height, width, BLOCK: tl.constexpr):
+    """Picture, row and column of the pixels from `start` on; beyond the last picture the row is none of any picture."""
+    pixels = height * width
+    first = start // pixels
+    number = start - first * pixels + tl.arange(0, BLOCK)
+    more = _quotient(number, pixels)
+    pixel = number - more * pixels
+    row = _quotient(pixel, width)
+    inside = first + more < batch
+    return first + more, tl.where(inside, row, -(1 << 20)), pixel - row * width, pixel, inside
+
+
+@triton.jit
+def _within(number, size):
+    """Whether 0 <= number < size, in one comparison."""
+    return number.to(tl.uint32, bitcast=True) < size.to(tl.uint32, bitcast=True)
+
+
+@triton.jit
+def _read(x, mask, mean, NORM: tl.constexpr, RELU: tl.constexpr):
+    """What a kernel sees of pixels: less the mean, rectified, and 0 beyond the edge.
+
+    The inverse deviation is positive: it is the same whether it is multiplied before the ReLU or after all sums.
+    """
     if NORM:
-        value = tl.where(mask, (value - mean) * inverse, 0.0)
+        if x.dtype.element_ty == tl.float32:
+            value = tl.load(x, mask=mask, other=mean)
+        else:  # a mean in fewer bits would not cancel
+            value = tl.where(mask, tl.load(x, mask=mask, other=0.0).to(tl.float32), mean)
+        value -= mean
+    else:
+        value = tl.load(x, mask=mask, other=0.0).to(tl.float32)
     if RELU:
-        value = tl.where(value < 0.0, 0.0, value)  # what is not a number stays so
+        value = tl.maximum(value, 0.0, propagate_nan=tl.PropagateNan.ALL)  # what is not a number stays so
     return value
 
 
@@ -267,10 +318,27 @@ def _moment(means, inverses, at, NORM: tl.constexpr):
 
 
 @triton.jit
+def _spacing(entry, DILATION: tl.constexpr):
+    if DILATION > 0:
+        return DILATION
+    else:
+        return tl.load(entry + 3)
+
+
+@triton.jit
+def _place(down, across, place, step, SIDE: tl.constexpr, FRAME: tl.constexpr, OWN: tl.constexpr):
+    """Where a tap lies in its frame."""
+    if OWN:
+        return ((FRAME - SIDE) // 2 + down) * FRAME + (FRAME - SIDE) // 2 + across
+    else:
+        return (place + down * step) * FRAME + place + across * step
+
+
+@triton.jit
 def _taps(
-    x, mean, inverse, kernel, next_kernel, count, row, column, inside, height, width, dilation, place, step,
-    SIDE: tl.constexpr, FRAME: tl.constexpr, TOGETHER: tl.constexpr, NORM: tl.constexpr, RELU: tl.constexpr,
-    BLOCK: tl.constexpr,
+    x, offsets, mean, kernel, next_kernel, count, row, column, height, width, dilation, place, step,
+    SIDE: tl.constexpr, FRAME: tl.constexpr, OWN: tl.constexpr, TOGETHER: tl.constexpr, NORM: tl.constexpr,
+    RELU: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Each pixel is loaded once for up to four kernels."""
     a = tl.zeros([BLOCK], tl.float32)
@@ -278,13 +346,12 @@ def _taps(
     c = tl.zeros([BLOCK], tl.float32)
     d = tl.zeros([BLOCK], tl.float32)
     for down in tl.static_range(SIDE):
-        at_row = row + (down - SIDE // 2) * dilation
-        there = inside & (at_row >= 0) & (at_row < height)
+        there = _within(row + (down - SIDE // 2) * dilation, height)
+        line = x + (down - SIDE // 2) * dilation * width + offsets  # what pixels have in common is added first
         for across in tl.static_range(SIDE):
-            at_column = column + (across - SIDE // 2) * dilation
-            mask = there & (at_column >= 0) & (at_column < width)
-            value = _read(x, at_row * width + at_column, mask, mean, inverse, NORM, RELU)
-            tap = kernel + (place + down * step) * FRAME + place + across * step
+            mask = there & _within(column + (across - SIDE // 2) * dilation, width)
+            value = _read(line + (across - SIDE // 2) * dilation, mask, mean, NORM, RELU)
+            tap = kernel + _place(down, across, place, step, SIDE, FRAME, OWN)
             a += value * tl.load(tap).to(tl.float32)
             if TOGETHER > 1:
                 b += value * tl.load(tap + next_kernel, mask=count > 1, other=0.0).to(tl.float32)
@@ -298,67 +365,64 @@ def _taps(
 def _forward(
     x0, x1, means, inverses, kernels, y, table, groups,
     batch, channels, branches, blocks, height, width, out_height, out_width,
-    FRAME: tl.constexpr, STRIDE: tl.constexpr, TOGETHER: tl.constexpr, NORM: tl.constexpr,
-    RELU: tl.constexpr, BLOCK: tl.constexpr,
+    FRAME: tl.constexpr, STRIDE: tl.constexpr, OWN: tl.constexpr, DILATION: tl.constexpr, TOGETHER: tl.constexpr,
+    NORM: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     channel, group = tl.program_id(1), tl.program_id(2)
     first, count = tl.load(groups + 2 * group), tl.load(groups + 2 * group + 1)
     entry = table + 6 * first
     source, block, side = tl.load(entry), tl.load(entry + 1), tl.load(entry + 2)
-    dilation, place, step = tl.load(entry + 3), tl.load(entry + 4), tl.load(entry + 5)
-    number = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    out_pixels = out_height * out_width
-    picture = number // out_pixels
-    pixel = number - picture * out_pixels
-    out_row = pixel // out_width
-    row, column = out_row * STRIDE, (pixel - out_row * out_width) * STRIDE
-    inside = picture < batch
-    x = _pick(x0, x1, source) + ((picture * blocks + block) * channels + channel) * height * width
+    dilation, place, step = _spacing(entry, DILATION), tl.load(entry + 4), tl.load(entry + 5)
+    picture, row, column, pixel, inside = _places(tl.program_id(0) * BLOCK, batch, out_height, out_width, BLOCK)
+    row, column, out_pixels = row * STRIDE, column * STRIDE, out_height * out_width
+    x = _pick(x0, x1, source) + (block * channels + channel) * height * width
+    offsets = picture * blocks * channels * height * width + row * width + column
     mean, inverse = _moment(means, inverses, block * channels + channel, NORM)
     next_kernel = channels * FRAME * FRAME
     kernel = kernels + (first * channels + channel) * FRAME * FRAME
     if side == 3:
         a, b, c, d = _taps(
-            x, mean, inverse, kernel, next_kernel, count, row, column, inside, height, width, dilation, place, step,
-            3, FRAME, TOGETHER, NORM, RELU, BLOCK,
+            x, offsets, mean, kernel, next_kernel, count, row, column, height, width, dilation, place, step,
+            3, FRAME, OWN, TOGETHER, NORM, RELU, BLOCK,
         )  # fmt: skip
     else:
         a, b, c, d = _taps(
-            x, mean, inverse, kernel, next_kernel, count, row, column, inside, height, width, dilation, place, step,
-            5, FRAME, TOGETHER, NORM, RELU, BLOCK,
+            x, offsets, mean, kernel, next_kernel, count, row, column, height, width, dilation, place, step,
+            5, FRAME, OWN, TOGETHER, NORM, RELU, BLOCK,
         )  # fmt: skip
     out = y + ((picture * branches + first) * channels + channel) * out_pixels + pixel
     kind = y.dtype.element_ty
-    tl.store(out, a.to(kind), mask=inside)
+    tl.store(out, (a * inverse).to(kind), mask=inside)
     if TOGETHER > 1:
-        tl.store(out + channels * out_pixels, b.to(kind), mask=inside & (count > 1))
+        tl.store(out + channels * out_pixels, (b * inverse).to(kind), mask=inside & (count > 1))
     if TOGETHER > 2:
-        tl.store(out + 2 * channels * out_pixels, c.to(kind), mask=inside & (count > 2))
-        tl.store(out + 3 * channels * out_pixels, d.to(kind), mask=inside & (count > 3))
+        tl.store(out + 2 * channels * out_pixels, (c * inverse).to(kind), mask=inside & (count > 2))
+        tl.store(out + 3 * channels * out_pixels, (d * inverse).to(kind), mask=inside & (count > 3))
 
 
 @triton.jit
 def _gathered(
-    total, gradient, kernel, row, column, inside, out_height, out_width, dilation, place, step,
-    SIDE: tl.constexpr, FRAME: tl.constexpr, STRIDE: tl.constexpr,
+    total, gradient, offsets, kernel, row, column, out_height, out_width, dilation, place, step,
+    SIDE: tl.constexpr, FRAME: tl.constexpr, STRIDE: tl.constexpr, OWN: tl.constexpr,
 ):  # fmt: skip
     """Adds what the pixels of one branch's gradient give to the source's pixels that they have seen."""
     for down in tl.static_range(SIDE):
         seen_row = row - (down - SIDE // 2) * dilation
-        there = inside & (seen_row >= 0)
+        there = _within(seen_row, out_height * STRIDE)
+        line = gradient - (down - SIDE // 2) * dilation * out_width + offsets
         if STRIDE > 1:
             there = there & (seen_row % STRIDE == 0)
-        out_row = seen_row // STRIDE
-        there = there & (out_row < out_height)
         for across in tl.static_range(SIDE):
             seen_column = column - (across - SIDE // 2) * dilation
-            mask = there & (seen_column >= 0)
+            mask = there & _within(seen_column, out_width * STRIDE)
             if STRIDE > 1:
                 mask = mask & (seen_column % STRIDE == 0)
-            out_column = seen_column // STRIDE
-            mask = mask & (out_column < out_width)
-            value = tl.load(gradient + out_row * out_width + out_column, mask=mask, other=0.0).to(tl.float32)
-            total += value * tl.load(kernel + (place + down * step) * FRAME + place + across * step).to(tl.float32)
+                at = gradient + (offsets + (seen_row // STRIDE) * out_width + seen_column // STRIDE)
+            else:
+                at = line - (across - SIDE // 2) * dilation
+            value = tl.load(at, mask=mask, other=0.0).to(tl.float32)
+            tap = kernel + _place(down, across, place, step, SIDE, FRAME, OWN)
+            total += value * tl.load(tap).to(tl.float32)
     return total
 
 
@@ -366,81 +430,130 @@ def _gathered(
 def _source_gradient(
     gradient, x0, x1, means, inverses, kernels, dx0, dx1, table, heads, readers,
     batch, channels, branches, blocks, height, width, out_height, out_width,
-    FRAME: tl.constexpr, STRIDE: tl.constexpr, NORM: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr,
+    FRAME: tl.constexpr, STRIDE: tl.constexpr, OWN: tl.constexpr, DILATION: tl.constexpr,
+    NORM: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     channel, head = tl.program_id(1), heads + 4 * tl.program_id(2)
     source, block, start, stop = tl.load(head), tl.load(head + 1), tl.load(head + 2), tl.load(head + 3)
-    number = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    picture = number // (height * width)
-    pixel = number - picture * height * width
-    row = pixel // width
-    column = pixel - row * width
-    inside = picture < batch
+    picture, row, column, pixel, inside = _places(tl.program_id(0) * BLOCK, batch, height, width, BLOCK)
     out_pixels = out_height * out_width
+    offsets = picture * branches * channels * out_pixels
+    if STRIDE == 1:
+        offsets += pixel
     total = tl.zeros([BLOCK], tl.float32)
     for reader in range(start, stop):
         branch = tl.load(readers + reader)
         entry = table + 6 * branch
-        side, dilation = tl.load(entry + 2), tl.load(entry + 3)
+        side, dilation = tl.load(entry + 2), _spacing(entry, DILATION)
         place, step = tl.load(entry + 4), tl.load(entry + 5)
         kernel = kernels + (branch * channels + channel) * FRAME * FRAME
-        from_here = gradient + ((picture * branches + branch) * channels + channel) * out_pixels
+        from_here = gradient + (branch * channels + channel) * out_pixels
         if side == 3:
             total = _gathered(
-                total, from_here, kernel, row, column, inside, out_height, out_width, dilation, place, step,
-                3, FRAME, STRIDE,
+                total, from_here, offsets, kernel, row, column, out_height, out_width, dilation, place, step,
+                3, FRAME, STRIDE, OWN,
             )  # fmt: skip
         else:
             total = _gathered(
-                total, from_here, kernel, row, column, inside, out_height, out_width, dilation, place, step,
-                5, FRAME, STRIDE,
+                total, from_here, offsets, kernel, row, column, out_height, out_width, dilation, place, step,
+                5, FRAME, STRIDE, OWN,
             )  # fmt: skip
     where = ((picture * blocks + block) * channels + channel) * height * width + pixel
     if RELU:
-        mean, inverse = _moment(means, inverses, block * channels + channel, NORM)
-        seen = _read(_pick(x0, x1, source), where, inside, mean, inverse, NORM, False)
+        mean, _ = _moment(means, inverses, block * channels + channel, NORM)
+        seen = _read(_pick(x0, x1, source) + where, inside, mean, NORM, False)
         total = tl.where(seen <= 0.0, 0.0, total)
     tl.store(_pick(dx0, dx1, source) + where, total.to(dx0.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _row(
+    a, b, c, d, e, slope, x, offsets, at_row, column, mean, height, width, dilation,
+    SIDE: tl.constexpr, NORM: tl.constexpr, RELU: tl.constexpr,
+):  # fmt: skip
+    """Adds to the sums of a row of taps the products of a gradient's pixels and those that each tap has seen."""
+    there = _within(at_row, height)
+    at = x + offsets
+    column -= (SIDE // 2) * dilation
+    a += slope * _read(at - (SIDE // 2) * dilation, there & _within(column, width), mean, NORM, RELU)
+    b += slope * _read(at + (1 - SIDE // 2) * dilation, there & _within(column + dilation, width), mean, NORM, RELU)
+    c += slope * _read(at + (2 - SIDE // 2) * dilation, there & _within(column + 2 * dilation, width), mean, NORM, RELU)
+    if SIDE == 5:
+        d += slope * _read(at + dilation, there & _within(column + 3 * dilation, width), mean, NORM, RELU)
+        e += slope * _read(at + 2 * dilation, there & _within(column + 4 * dilation, width), mean, NORM, RELU)
+    return a, b, c, d, e
+
+
+@triton.jit
+def _keep(out, a, b, c, d, e, inverse, SIDE: tl.constexpr):
+    tl.store(out, tl.sum(a, axis=0) * inverse)
+    tl.store(out + 1, tl.sum(b, axis=0) * inverse)
+    tl.store(out + 2, tl.sum(c, axis=0) * inverse)
+    if SIDE == 5:
+        tl.store(out + 3, tl.sum(d, axis=0) * inverse)
+        tl.store(out + 4, tl.sum(e, axis=0) * inverse)
 
 
 @triton.jit
 def _correlated(
     gradient, x, mean, inverse, out, first, last, batch, branches, blocks, channels, height, width,
     out_height, out_width, dilation,
-    STRIDE: tl.constexpr, SIDE: tl.constexpr, TAPS: tl.constexpr, NORM: tl.constexpr, RELU: tl.constexpr,
-    BLOCK: tl.constexpr,
+    STRIDE: tl.constexpr, SIDE: tl.constexpr, NORM: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """For each tap (a row of the tile) the products of a gradient's pixels and those that the tap has seen, added."""
-    tap = tl.arange(0, TAPS)
-    down, across = (tap // SIDE - SIDE // 2) * dilation, (tap % SIDE - SIDE // 2) * dilation
-    out_pixels = out_height * out_width
-    total = tl.zeros([TAPS, BLOCK], tl.float32)
+    """For each tap the sum of products of a gradient's pixels and those that the tap has seen.
+
+    Sums are kept apart for each place of the block until the end: a letter for a row of taps, a number for a column.
+    """
+    zero = tl.zeros([BLOCK], tl.float32)
+    a0, a1, a2, a3, a4 = zero, zero, zero, zero, zero
+    b0, b1, b2, b3, b4 = zero, zero, zero, zero, zero
+    c0, c1, c2, c3, c4 = zero, zero, zero, zero, zero
+    d0, d1, d2, d3, d4 = zero, zero, zero, zero, zero
+    e0, e1, e2, e3, e4 = zero, zero, zero, zero, zero
+    out_pixels, line = out_height * out_width, dilation * width
     for tile in range(first, last):
-        number = tile * BLOCK + tl.arange(0, BLOCK)
-        picture = number // out_pixels
-        pixel = number - picture * out_pixels
-        out_row = pixel // out_width
-        row, column = out_row * STRIDE, (pixel - out_row * out_width) * STRIDE
-        inside = picture < batch
-        slope = tl.load(gradient + picture * branches * channels * out_pixels + pixel, mask=inside, other=0.0)
-        at_row, at_column = row[None, :] + down[:, None], column[None, :] + across[:, None]
-        mask = inside[None, :] & (tap < SIDE * SIDE)[:, None] & (at_row >= 0) & (at_row < height)
-        mask = mask & (at_column >= 0) & (at_column < width)
-        at = (picture * blocks * channels * height * width)[None, :] + at_row * width + at_column
-        value = _read(x, at, mask, mean, inverse, NORM, RELU)
-        total += value * slope.to(tl.float32)[None, :]
-    tl.store(out + tap, tl.sum(total, axis=1))
+        picture, row, column, pixel, inside = _places(tile * BLOCK, batch, out_height, out_width, BLOCK)
+        g = tl.load(gradient + picture * branches * channels * out_pixels + pixel, mask=inside, other=0.0)
+        g = g.to(tl.float32)
+        row, column = row * STRIDE - (SIDE // 2) * dilation, column * STRIDE
+        at = picture * blocks * channels * height * width + row * width + column
+        a0, a1, a2, a3, a4 = _row(
+            a0, a1, a2, a3, a4, g, x, at, row, column, mean, height, width, dilation, SIDE, NORM, RELU
+        )
+        b0, b1, b2, b3, b4 = _row(
+            b0, b1, b2, b3, b4, g, x + line, at, row + dilation, column, mean, height, width, dilation, SIDE, NORM, RELU
+        )
+        row += 2 * dilation
+        c0, c1, c2, c3, c4 = _row(
+            c0, c1, c2, c3, c4, g, x + 2 * line, at, row, column, mean, height, width, dilation, SIDE, NORM, RELU
+        )
+        if SIDE == 5:
+            row += dilation
+            d0, d1, d2, d3, d4 = _row(
+                d0, d1, d2, d3, d4, g, x + 3 * line, at, row, column, mean, height, width, dilation, SIDE, NORM, RELU
+            )
+            row += dilation
+            e0, e1, e2, e3, e4 = _row(
+                e0, e1, e2, e3, e4, g, x + 4 * line, at, row, column, mean, height, width, dilation, SIDE, NORM, RELU
+            )
+    _keep(out, a0, a1, a2, a3, a4, inverse, SIDE)
+    _keep(out + SIDE, b0, b1, b2, b3, b4, inverse, SIDE)
+    _keep(out + 2 * SIDE, c0, c1, c2, c3, c4, inverse, SIDE)
+    if SIDE == 5:
+        _keep(out + 3 * SIDE, d0, d1, d2, d3, d4, inverse, SIDE)
+        _keep(out + 4 * SIDE, e0, e1, e2, e3, e4, inverse, SIDE)
 
 
 @triton.jit(do_not_specialize=["rounds", *_NUMBERS])
 def _kernel_parts(
     gradient, x0, x1, means, inverses, partial, table, rounds,
     batch, channels, branches, blocks, height, width, out_height, out_width,
-    STRIDE: tl.constexpr, NORM: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr,
+    STRIDE: tl.constexpr, DILATION: tl.constexpr, NORM: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     part, channel, branch = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     entry = table + 6 * branch
-    source, block, side, dilation = tl.load(entry), tl.load(entry + 1), tl.load(entry + 2), tl.load(entry + 3)
+    source, block, side = tl.load(entry), tl.load(entry + 1), tl.load(entry + 2)
+    dilation = _spacing(entry, DILATION)
     tiles = tl.cdiv(batch * out_height * out_width, BLOCK)
     first = part * rounds
     last = tl.minimum(first + rounds, tiles)
@@ -451,17 +564,20 @@ def _kernel_parts(
     if side == 3:
         _correlated(
             slopes, x, mean, inverse, out, first, last, batch, branches, blocks, channels, height, width,
-            out_height, out_width, dilation, STRIDE, 3, 16, NORM, RELU, BLOCK,
+            out_height, out_width, dilation, STRIDE, 3, NORM, RELU, BLOCK,
         )  # fmt: skip
     else:
         _correlated(
             slopes, x, mean, inverse, out, first, last, batch, branches, blocks, channels, height, width,
-            out_height, out_width, dilation, STRIDE, 5, 32, NORM, RELU, BLOCK,
+            out_height, out_width, dilation, STRIDE, 5, NORM, RELU, BLOCK,
         )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["parts", "channels", "size"])
-def _kernel_sums(partial, kernels, table, parts, channels, size, FRAME: tl.constexpr, BLOCK: tl.constexpr):
+def _kernel_sums(
+    partial, kernels, table, parts, channels, size,
+    FRAME: tl.constexpr, PARTS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """Adds the parts up and puts each tap to its place in the frame."""
     number = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = number < size
@@ -474,9 +590,7 @@ def _kernel_sums(partial, kernels, table, parts, channels, size, FRAME: tl.const
     fits = (down >= 0) & (across >= 0) & (down % step == 0) & (across % step == 0)
     down, across = down // step, across // step
     fits = inside & fits & (down < side) & (across < side)
-    total = tl.zeros([BLOCK], tl.float32)
-    kernels_in_all = size // (FRAME * FRAME)
-    for part in range(parts):
-        at = (part * kernels_in_all + kernel) * 32 + down * side + across
-        total += tl.load(partial + at, mask=fits, other=0.0)
-    tl.store(kernels + number, total.to(kernels.dtype.element_ty), mask=inside)
+    part = tl.arange(0, PARTS)[:, None]
+    at = (part * (size // (FRAME * FRAME)) + kernel[None, :]) * 32 + (down * side + across)[None, :]
+    values = tl.load(partial + at, mask=(part < parts) & fits[None, :], other=0.0)
+    tl.store(kernels + number, tl.sum(values, axis=0).to(kernels.dtype.element_ty), mask=inside)

@@ -31,17 +31,18 @@ def compiled(kernel, dtype, **constants):
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("norm", [True, False])
-def test_depthwise_kernels(dtype, stride, norm):
+@pytest.mark.parametrize("dilation", [0, 2])
+def test_depthwise_kernels(dtype, stride, norm, dilation):
     from supernet.execution.triton import depthwise
 
-    same = {"STRIDE": stride, "NORM": norm, "RELU": True}
-    pixels = depthwise.BLOCKS
-    for together in (1, 2, 4):
-        made = compiled(depthwise._forward, dtype, FRAME=5, TOGETHER=together, BLOCK=pixels.forward[0], **same)
-        assert "cubin" in made.asm
-    compiled(depthwise._source_gradient, dtype, FRAME=5, BLOCK=pixels.source[0], **same)
-    compiled(depthwise._kernel_parts, dtype, BLOCK=pixels.kernels[0], **same)
-    compiled(depthwise._kernel_sums, dtype, FRAME=5, BLOCK=128)
+    same = {"STRIDE": stride, "DILATION": dilation, "NORM": norm, "RELU": True}
+    framed, blocks = {"FRAME": 5, "OWN": int(dilation > 0), **same}, depthwise.BLOCKS
+    for together in (1, 4):
+        pixels = blocks.forward if together > 1 else blocks.alone
+        assert "cubin" in compiled(depthwise._forward, dtype, TOGETHER=together, BLOCK=pixels[0], **framed).asm
+    compiled(depthwise._source_gradient, dtype, BLOCK=blocks.source[0], **framed)
+    compiled(depthwise._kernel_parts, dtype, BLOCK=blocks.kernels[0], **same)
+    compiled(depthwise._kernel_sums, dtype, FRAME=5, PARTS=depthwise.MOST_PARTS, BLOCK=64)
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from supernet.execution import triton
+from supernet.execution import triton as kernels_for
 from supernet.execution.modes import frozen_statistics, running
 from supernet.execution.stacked.depthwise import Frame, depthwise, shares
 from supernet.execution.stacked.executor import Stacked
@@ -18,6 +18,18 @@ from supernet.space.darts import Darts
 from supernet.space.supernet import Supernet
 
 pytestmark = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="run by test_interpreted.py")
+
+if os.environ.get("TRITON_INTERPRET") == "1":
+    import triton.language as tl
+    from triton import jit
+
+    from supernet.execution.triton.depthwise import _quotient
+
+    @jit
+    def divided(numbers, divisor, results, SIZE: tl.constexpr):
+        places = tl.arange(0, SIZE)
+        tl.store(results + places, _quotient(tl.load(numbers + places), divisor))
+
 
 S3, S5, D3, D5 = (3, 1), (5, 1), (3, 2), (5, 2)
 CASES = {  # batch, channels, height, width, stride, counts, kinds, frame, ReLU
@@ -93,6 +105,15 @@ def test_depthwise_of_a_stack_reads_each_block_by_its_own_branch():
     assert distance(found[1], wanted[1]) < 1e-6
 
 
+def test_quotients_are_exact():
+    ends = torch.arange(2**20 - 2**17, 2**20, dtype=torch.int32)
+    for numbers in (torch.arange(2**17, dtype=torch.int32), ends):
+        for divisor in (1, 2, 3, 7, 8, 9, 31, 49, 224, 1000, 1024, 4095, 50176, 2**19):
+            found = torch.empty_like(numbers)
+            divided[(1,)](numbers, divisor, found, SIZE=len(numbers))
+            assert torch.equal(found, numbers // divisor)
+
+
 def test_relu_keeps_what_is_not_a_number():
     frame, kernels = Frame((3, 1), 1, (S3,)), torch.ones(1, 1, 3, 3)
     x = torch.tensor([[[[float("nan"), 1.0, 1.0, 1.0]]]])
@@ -109,7 +130,7 @@ def test_what_is_not_written_in_triton_is_left_to_pytorch(monkeypatch):
     assert not shares([x.double()], torch.randn(1, 1, 3, 3).double(), small)
     monkeypatch.setenv("SUPERNET_TRITON", "0")
     assert not shares([x], torch.randn(1, 1, 3, 3), small)
-    assert not triton.switched_on()
+    assert not kernels_for.switched_on()
 
 
 def definition(x, kernels, frame, running, momentum):
@@ -242,9 +263,10 @@ def passed(network, executor, images, weights, dtype):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chooser", [{}, {"channel_divisor": 2}])
-def test_a_search_network_is_the_same_function(chooser):
+@pytest.mark.parametrize(("chooser", "training"), [({}, True), ({}, False), ({"channel_divisor": 2}, True)])
+def test_a_search_network_is_the_same_function(chooser, training):
     network, weights, images = supernets(**chooser)
+    network.train(training)
     logits, gradients, buffers = passed(network, reference, images, weights, torch.float64)
     ours, slopes, kept = passed(network, Stacked(), images, weights, torch.float32)
     assert distance(ours, logits) < 1e-5
