@@ -43,6 +43,11 @@ LOOSER = {
 ALONE = ("logits", "recorded")  # of graphs alone: Adam moves a logit by its rate whichever sign a rounding error has
 WAITS = {  # in a step, by whom and why
     "supernet/space/supernet.py _on": "which operations of a single path run is decided on the host",
+    "supernet/space/supernet.py idle": "which operations of a single path have no gradient",
+    "supernet/search/black_box/reinforce.py _rewarded": "rewards are read on the host",
+    "supernet/space/architecture.py one_path": "a path that was drawn on the host is sent",
+    "supernet/space/architecture.py <dictcomp>": "the same",
+    "supernet/space/architecture.py one_hot": "the same, where Python has no function for a comprehension",
 }
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")

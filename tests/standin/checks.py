@@ -82,6 +82,18 @@ def graphs_do_not_disturb_each_other() -> None:
         assert made.tolist() == [expected] * 4
 
 
+def a_capture_does_nothing_by_itself() -> None:
+    """Neither a copy nor a fill, which are no kernels."""
+    source, target = torch.ones(4, device=DEVICE), torch.zeros(4, device=DEVICE)
+    graph, _ = captured(lambda: target.copy_(source * 3.0))
+    zeroed, _ = captured(lambda: source.zero_())
+    assert target.tolist() == [0.0] * 4
+    graph.replay()
+    zeroed.replay()
+    assert target.tolist() == [3.0] * 4
+    assert source.tolist() == [0.0] * 4
+
+
 def memory_that_is_gone_is_not_read() -> None:
     sources = [torch.ones(2**20, device=DEVICE)]
     graph, _ = captured(lambda: sources[0] * 2.0)
@@ -181,6 +193,7 @@ CHECKS = [
     draws_are_those_of_the_cpu,
     a_generator_of_its_own_is_replayed,
     graphs_do_not_disturb_each_other,
+    a_capture_does_nothing_by_itself,
     memory_that_is_gone_is_not_read,
     memory_that_nobody_wrote_is_no_number,
     launches_beside_a_capture_are_told,

@@ -43,6 +43,12 @@ size_t used() {
   return sum;
 }
 
+// What is done to memory at once: not while it is captured, for a replay does it then; nor on the device for no numbers.
+bool now(cudaStream_t handle, bool on_device = true) {
+  auto* stream = reinterpret_cast<Stream*>(handle);
+  return !(stream && stream->capture) && !(counting() && on_device);
+}
+
 }  // namespace
 
 extern "C" {
@@ -137,19 +143,20 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t size, cudaMemcpyK
     note(pageable ? "a captured copy from or to pageable memory" : "a captured copy between host and device");
   }
   launch("memcpy", handle);
-  if (!counting() || kind != cudaMemcpyDeviceToDevice) memmove(to, from, size);
+  if (now(handle, kind == cudaMemcpyDeviceToDevice)) memmove(to, from, size);
   return cudaSuccess;
 }
 
 cudaError_t cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t size, cudaStream_t stream) {
   launch("memcpy peer", stream);
-  if (!counting()) memmove(to, from, size);
+  if (now(stream)) memmove(to, from, size);
   return cudaSuccess;
 }
 
 cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
-                              size_t height, cudaMemcpyKind, cudaStream_t stream) {
+                              size_t height, cudaMemcpyKind kind, cudaStream_t stream) {
   launch("memcpy2d", stream);
+  if (!now(stream, kind == cudaMemcpyDeviceToDevice)) return cudaSuccess;
   for (size_t row = 0; row < height; ++row)
     memmove(static_cast<char*>(to) + row * to_pitch, static_cast<const char*>(from) + row * from_pitch, width);
   return cudaSuccess;
@@ -162,7 +169,7 @@ cudaError_t cudaMemset(void* at, int value, size_t size) {
 
 cudaError_t cudaMemsetAsync(void* at, int value, size_t size, cudaStream_t stream) {
   launch("memset", stream);
-  if (!counting()) memset(at, value, size);
+  if (now(stream)) memset(at, value, size);
   return cudaSuccess;
 }
 
