@@ -222,9 +222,7 @@ def _before_norm(operation: Reduction | Pointwise | Chain, state: State) -> Tens
         return torch.cat([_across(x, half.weight) for x, half in zip(state.quarters, halves, strict=True)], dim=1)
     if isinstance(operation, Chain):
         return _steps(operation, state)
-    weight = operation.convolution.weight
-    # Compiled, the ReLU is part of the convolution, so that the state's own need not be there.
-    return pointwise(state.x, weight, relu=True) if serves_pointwise(state.x, weight) else F.conv2d(state.relu, weight)
+    return _across(state.x, operation.convolution.weight)
 
 
 def _steps(chain: Chain, state: State) -> Tensor:
@@ -261,4 +259,5 @@ def _window(depthwise: nn.Conv2d) -> Window:
 
 
 def _across(x: Tensor, weight: Tensor) -> Tensor:
-    return pointwise(x, weight, relu=False) if serves_pointwise(x, weight) else F.conv2d(x, weight)
+    """A 1x1 convolution of the ReLU, which compiled is part of it."""
+    return pointwise(x, weight, relu=True) if serves_pointwise(x, weight) else F.conv2d(F.relu(x), weight)

@@ -12,6 +12,7 @@ from supernet.execution.fused.bindings import Norm, dense
 from supernet.execution.fused.functions import combine, quarters
 from supernet.execution.fused.norms import norm as batch_norm
 from supernet.execution.fused.norms import serves_norm, unbiased
+from supernet.execution.fused.poolings import pool
 from supernet.execution.fused.sharing import Shared, serves_sharing
 from supernet.execution.fused.sums import sum_of_norms
 from supernet.execution.patterns import Pooling
@@ -163,12 +164,12 @@ class State:
 
     @property
     def quarters(self) -> tuple[Tensor, Tensor]:
-        """Every second pixel of the ReLU, from the first and from the second on: what a factorised reduction reads.
+        """Every second pixel, from the first and from the second on: a factorised reduction reads the ReLU of them.
 
         Each is (batch, channels, height / 2, width / 2), rounded up.
         """
         if "even" not in self.made:
-            self.made["even"], self.made["odd"] = quarters(self.relu)
+            self.made["even"], self.made["odd"] = quarters(self.x)
         return self.made["even"], self.made["odd"]
 
     def pooled(self, pooling: Pooling) -> Tensor:
@@ -181,7 +182,7 @@ class State:
             (batch, channels, height / stride, width / stride).
         """
         if pooling.key not in self.made:
-            self.made[pooling.key] = pooling.pool(self.x)
+            self.made[pooling.key] = pool(pooling.pool, self.x)
         return self.made[pooling.key]
 
     def pooled_normalised(self, pooling: Pooling, norm: nn.BatchNorm2d) -> Tensor | Shared:

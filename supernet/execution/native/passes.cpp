@@ -383,4 +383,13 @@ void relu_separables_gradients(const float *const *gs, const float *x, int numbe
       dws[n][i - starts[n]] = sum;
     }
 }
+
+// A pooling of 3 x 3 pixels with a frame of one, the mean counting pixels of the image alone: y, or, with y's gradient g,
+// dx. A mean's gradient needs neither x nor y.
+void pool(int mean, const float *x, float *y, const float *g, float *dx, const int64_t *shape) {
+  Shape s;
+  memcpy(&s, shape, sizeof s);
+#pragma omp parallel for schedule(static)
+  for (int64_t b = 0; b < s.batch; b++) DISPATCH(pooled, s, mean != 0, x, y, g, dx, b, b + 1);
+}
 }

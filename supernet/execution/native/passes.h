@@ -63,6 +63,69 @@ INLINE void gathered(const float *relu, const float *x, const float *const *gs, 
   }
 }
 
+// A pooling of 3 x 3 pixels with a frame of one: the largest (`mean`: the mean of those inside the image), for N channels
+// from c on. `x` and `y` are those of one image.
+template <int N>
+INLINE void pool_vector(const Shape &s, bool mean, const float *x, float *y, int64_t c) {
+  typedef typename Vector<N>::type vector;
+  for (int64_t row = 0; row < s.out_rows; row++)
+    for (int64_t column = 0; column < s.out_columns; column++) {
+      const int64_t top = row * s.stride - 1, left = column * s.stride - 1;
+      const int64_t low = std::max<int64_t>(top, 0), high = std::min(top + 3, s.rows);
+      const int64_t first = std::max<int64_t>(left, 0), last = std::min(left + 3, s.columns);
+      vector found = load<N>(x + (low * s.columns + first) * s.channels + c);
+      for (int64_t h = low; h < high; h++)
+        for (int64_t w = h == low ? first + 1 : first; w < last; w++) {
+          const vector here = load<N>(x + (h * s.columns + w) * s.channels + c);
+          if (mean) found += here;
+          else found = here > found || here != here ? here : found;
+        }
+      if (mean) found = found / (float)((high - low) * (last - first));
+      store<N>(y + (row * s.out_columns + column) * s.channels + c, found);
+    }
+}
+
+// Adds to dx what y's gradient g gives: of a maximum all of it to the first pixel that has it.
+template <int N>
+INLINE void unpool_vector(const Shape &s, bool mean, const float *x, const float *y, const float *g, float *dx, int64_t c) {
+  typedef typename Vector<N>::type vector;
+  const vector zero = {};
+  for (int64_t row = 0; row < s.out_rows; row++)
+    for (int64_t column = 0; column < s.out_columns; column++) {
+      const int64_t top = row * s.stride - 1, left = column * s.stride - 1, at = (row * s.out_columns + column) * s.channels + c;
+      const int64_t low = std::max<int64_t>(top, 0), high = std::min(top + 3, s.rows);
+      const int64_t first = std::max<int64_t>(left, 0), last = std::min(left + 3, s.columns);
+      vector left_over = load<N>(g + at);
+      if (mean) left_over = left_over / (float)((high - low) * (last - first));
+      const vector largest = mean ? zero : load<N>(y + at);
+      for (int64_t h = low; h < high; h++)
+        for (int64_t w = first; w < last; w++) {
+          const int64_t from = (h * s.columns + w) * s.channels + c;
+          const vector given = mean ? left_over : load<N>(x + from) == largest ? left_over : zero;
+          if (!mean) left_over = load<N>(x + from) == largest ? zero : left_over;
+          store<N>(dx + from, load<N>(dx + from) + given);
+        }
+    }
+}
+
+// y of images from .. to, or, with g, their dx, which is set.
+INLINE void pooled(const Shape &s, bool mean, const float *x, float *y, const float *g, float *dx, int64_t from, int64_t to) {
+  const int64_t in = s.rows * s.columns * s.channels, out = s.out_rows * s.out_columns * s.channels;
+  for (int64_t b = from; b < to; b++) {
+    int64_t c = 0;
+    if (g) std::fill(dx + b * in, dx + (b + 1) * in, 0.0f);
+    for (; c + WIDEST <= s.channels; c += WIDEST)
+      g ? unpool_vector<WIDEST>(s, mean, x + b * in, y + b * out, g + b * out, dx + b * in, c)
+        : pool_vector<WIDEST>(s, mean, x + b * in, y + b * out, c);
+    for (; c + 4 <= s.channels; c += 4)
+      g ? unpool_vector<4>(s, mean, x + b * in, y + b * out, g + b * out, dx + b * in, c)
+        : pool_vector<4>(s, mean, x + b * in, y + b * out, c);
+    for (; c < s.channels; c++)
+      g ? unpool_vector<1>(s, mean, x + b * in, y + b * out, g + b * out, dx + b * in, c)
+        : pool_vector<1>(s, mean, x + b * in, y + b * out, c);
+  }
+}
+
 INLINE void pointwise_forward(int64_t in, int64_t out, const float *x, bool relu, const float *weight, float *y,
                               int64_t from, int64_t to) {
   wide_pointwise<WIDEST>(in, out, x, relu, weight, y, from, to);
