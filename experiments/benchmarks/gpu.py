@@ -46,6 +46,7 @@ from experiments.benchmarks.gpu_steps import (
     time_eager,
     time_others,
     time_risks,
+    time_tf32,
     time_whole,
     time_without_triton,
 )
@@ -59,6 +60,7 @@ SECTIONS: Mapping[str, Section] = {  # the most useful first
     "check_graphs": check_graphs,
     "check_executors": check_executors,
     "steps": time_whole,
+    "steps_tf32": time_tf32,
     "steps_without_triton": time_without_triton,
     "precision": compare_precisions,
     "profile": profile_steps,
@@ -139,7 +141,9 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--images", type=int, help="how many random ones; otherwise as many as CIFAR-10 has")
     parser.add_argument("--work", type=Path, default=Path("runs/gpu"), help="the folder of the searches' checkpoints")
     parser.add_argument("--epochs-a-call", type=int, help="of a search; otherwise as many as there is time for")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the searches")
+    parser.add_argument(
+        "--precision", choices=("float32", "tf32", "bfloat16"), default="float32", help="of the searches"
+    )
     parser.add_argument("--output", type=Path, default=Path("experiments/results/gpu.jsonl"))
     parser.add_argument("--known", type=Path, help="the file of an earlier call, whose rows are taken over")
     return parser.parse_args()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,8 +19,9 @@ from supernet.execution.modes import frozen_statistics
 from supernet.search.differentiable.architects import Bilevel, unrolled
 from supernet.training.sgd import SgdStep
 
-KINDS = ("float32", "TF32", "bfloat16, differences in float32", "bfloat16")
-"""Of the third kind is the product with precision=bfloat16; TF32 and the last are what it keeps from."""
+APART = ", differences in float32"
+KINDS = ("float32", f"TF32{APART}", "TF32", f"bfloat16{APART}", "bfloat16")
+"""With the differences in float32 are the product's precisions; TF32 and bfloat16 throughout are what it keeps from."""
 SEEDS = (0, 1, 2)
 
 
@@ -41,7 +43,8 @@ def compare_precisions(scale: Scale, device: torch.device, rows: Rows) -> None:
 def terms(kind: str, seed: int, *, scale: Scale, device: torch.device) -> tuple[Tensor, Tensor]:
     """The direct term and the second term of the hypergradient at an untrained supernet, each as one float64 vector."""
     dtype = torch.float64 if kind == "float64" else torch.float32
-    variant = Variant(PRODUCT, precision="bfloat16" if kind.startswith("bfloat16") else "float32")
+    apart: dict[str, Any] = {"bfloat16": "bfloat16", "TF32": "tf32"}
+    variant = Variant(PRODUCT, precision=apart.get(kind.removesuffix(APART), "float32"))
     steps = SearchSteps(Search(scale.check, unrolled), variant, scale.check_batch, scale.side, device)
     supernet, step, strategy = steps.supernet.to(dtype), steps.step, steps.strategy
     strategy.logits.to(dtype)
@@ -57,26 +60,15 @@ def terms(kind: str, seed: int, *, scale: Scale, device: torch.device) -> tuple[
         def valid_loss(inner: Sequence[Tensor]) -> Tensor:
             return step.loss(valid, strategy.relax(0.0, 1), inner)
 
-        exact = nullcontext if kind == "bfloat16" else step.exact
+        exact = step.exact if kind.endswith(APART) else nullcontext
         next_step, alphas = SgdStep(0.025, 0.9, 3e-4), list(strategy.logits.values())
         return Bilevel(supernet.slots.now(), alphas, train_loss, valid_loss, next_step, exact=exact)
 
     assert step.accelerated is not None
-    with frozen_statistics(supernet), _tf32(kind == "TF32"), step.accelerated:
+    with frozen_statistics(supernet), step.accelerated:
         # A training loss that does not depend on the alphas has no second term.
         whole, direct = (torch.cat([g.double() for g in unrolled(problem(second))]) for second in (True, False))
     return direct, whole - direct
-
-
-@contextmanager
-def _tf32(on: bool) -> Iterator[None]:
-    """Within it convolutions and products round their inputs to 10 bits, if `on`."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = on
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def _compared(ours: tuple[Tensor, Tensor], exact: tuple[Tensor, Tensor]) -> dict[str, float]:

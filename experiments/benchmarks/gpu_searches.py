@@ -58,7 +58,7 @@ class Pieces:
     work: Path
     data: Path | None = None
     epochs: int | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
 
 
 class Piece(Interruption):

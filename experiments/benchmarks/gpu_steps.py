@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -41,6 +42,12 @@ PROFILED = (("first_order", WHOLE), ("retraining", WHOLE), ("partial_channels", 
 def time_whole(scale: Scale, device: torch.device, rows: Rows) -> None:
     """Every kind of step as one graph, in float32 and then in bfloat16."""
     _time([WHOLE, WHOLE16], scale, device, rows)
+
+
+def time_tf32(scale: Scale, device: torch.device, rows: Rows) -> None:
+    """Every kind of step as one graph with `precision=tf32`: inputs of products and convolutions have 10 bits."""
+    precision: Any = "tf32"
+    _time([replace(WHOLE, precision=precision)], scale, device, rows, left_out=("single_path",), words=", TF32")
 
 
 def time_without_triton(scale: Scale, device: torch.device, rows: Rows) -> None:
