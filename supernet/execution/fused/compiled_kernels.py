@@ -6,7 +6,10 @@ multiple of a vector: 4, 8 and 16 (what partial channels leave of 16, 32 and 64)
 
 * norm, ReLU, depthwise and 1x1 convolution: only the norm's statistics need a pass of their own;
 * both convolutions' gradients, for which everything in between is computed again;
+* all first convolutions of a state's ReLU, and the sum of their gradients by it;
 * ReLU and 1x1 convolution, and their gradients.
+
+Sums that the next norm, or the last one's gradient, needs are made on the way, while what is summed is in a cache.
 
 `serves` and `serves_pointwise` say where; elsewhere, and without the compiled part, `torch_kernels.py` and PyTorch do
 the same. All x and gradients are channels-last: the compiled part is given addresses, and reads rows of channels.

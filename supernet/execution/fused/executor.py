@@ -5,8 +5,9 @@ Why it is the same function (all statements in training mode, per channel, in ex
 1. "none" adds 0 and the derivative by its weight is <gradient, 0> = 0: it need not run. The relaxation still sees it.
 2. ReLU and pooling depend on the source state and the stride alone, and so does the batch norm after pooling, which has
    no parameters: one evaluation serves all edges that leave a state. A node receives the linear combination
-   sum_j (w_max Max_j + w_avg Avg_j + w_skip x_j), evaluated in one pass (`functions.combine`). Each edge's norm still
-   gets its own running statistics; in evaluation mode, where they count, norms are not shared.
+   sum_j (w_max Max_j + w_avg Avg_j + w_skip x_j), evaluated in one pass (`sums`, or `functions.combine` where nothing
+   is compiled), and gradients by x_j are collected until all nodes have given theirs (`sharing`). Each edge's norm
+   still gets its own running statistics; in evaluation mode, where they count, norms are not shared.
 3. w BN(y) = BN(y) with scale w and shift 0: the architecture weight is the norm's scale, its derivative the scale's.
    (The scale must be a dense tensor: with a stride-0 scale PyTorch's CPU gradient is silently wrong.)
 4. An input weight v (edge normalisation) multiplies the sum of an edge: v (sum_o w_o o) = sum_o (v w_o) o.
@@ -15,8 +16,9 @@ Why it is the same function (all statements in training mode, per channel, in ex
    and columns never meet: each of these phases is a picture of its own, convolved without dilation (`torch_kernels`).
 6. With partial channels, joining and shuffling are linear and equal for all edges of a node:
    sum_j shuffle(a_j, b_j) = shuffle(sum_j a_j, sum_j b_j).
-7. A norm is a linear function of what it is given, once the statistics are known: all that end at a node are one sum
-   (`norms`), and one that a ReLU and a convolution follow is computed on the way (`compiled_kernels`).
+7. The first convolutions of all chains that leave a state read the same, so they run together (`relu_separables`).
+8. A norm is a linear function of what it is given, once the statistics are known: all that end at a node are one sum
+   (`sums`), and one that a ReLU and a convolution follow is computed on the way (`compiled_kernels`).
 
 What is not recognised runs by itself, times its weight. Sums are reordered, so float results differ in the last digits.
 The fast kernels cannot be differentiated twice; within `modes.running(network, cells.reference)` a network can.
