@@ -40,7 +40,9 @@ LOOSER = {
     "darts/bfloat16": 0.1,
     "retraining/bfloat16": 0.1,
 }
-ALONE = ("logits", "recorded")  # of graphs alone: Adam moves a logit by its rate whichever sign a rounding error has
+ALONE = ("logits", "supernet", "network", "recorded")
+"""Compared with graphs alone: Adam moves a logit by its rate whichever sign a rounding error has; a bias before a norm
+follows rounding errors, too."""
 WAITS = {  # in a step, by whom and why
     "supernet/space/supernet.py _on": "which operations of a single path run is decided on the host",
     "supernet/space/supernet.py idle": "which operations of a single path have no gradient",
