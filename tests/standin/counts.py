@@ -20,6 +20,11 @@ MORE = {"first order": (WHOLE, GROUPED), "retraining": (WHOLE,)}
 STEPS_UNTIL_RECORDED = 4
 
 
+def minor_version() -> str:
+    """Of PyTorch, on which launches depend."""
+    return ".".join(torch.__version__.split(".")[:2])
+
+
 def row_of(name: str, variant: Variant) -> dict[str, Any]:
     """What a step launches and moves after those in which libraries set themselves up and graphs are recorded."""
     step = build(name, TINY, variant, DEVICE)
@@ -38,7 +43,7 @@ def main() -> None:
     for name in TINY.batches:
         for variant in (DEFAULT, *MORE.get(name, ())):
             found[f"{name}, {replace(variant, as_product=False)}"] = row_of(name, variant)
-    print(json.dumps(found, indent=1))
+    print(json.dumps({"torch": minor_version(), "rows": found}, indent=1))
 
 
 if __name__ == "__main__":
