@@ -197,7 +197,7 @@ def resumed(place: Place, before: str, after: str) -> Any:
         one, other = (
             replace(place, device=d, executor="fused" if d == "cuda" else "reference") for d in (before, after)
         )
-        report = StopAfter(SETTLED + 1, interruption)
+        report = StopAfter(SETTLED + 2, interruption)
         with contextlib.suppress(Interrupted):
             go(one, checkpoint=file, report=report, interruption=interruption)
         return {**report.values, **go(other, checkpoint=file)}
