@@ -9,6 +9,7 @@ import math
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,9 @@ LOOSER = {
     "darts/bfloat16": 0.1,
     "retraining/bfloat16": 0.1,
 }
-ALONE = ("logits", "recorded")  # of graphs alone: Adam moves a logit by its rate whichever sign a rounding error has
+ALONE = ("logits", "supernet", "network", "recorded")
+"""Compared with graphs alone: Adam moves a logit by its rate whichever sign a rounding error has; a bias before a norm
+follows rounding errors, too."""
 WAITS = {  # in a step, by whom and why
     "supernet/space/supernet.py _on": "which operations of a single path run is decided on the host",
     "supernet/space/supernet.py idle": "which operations of a single path have no gradient",
@@ -133,15 +136,15 @@ def test_every_method_has_a_job():
 
 def test_steps_launch_and_move_no_more_than_they_did():
     """`counts.py` says how the bounds are written anew; a change that raises one is to be worth it."""
-    bounds, counted = (
-        json.loads((HERE / "launches.json").read_text()),
-        json.loads(on_the_standin("--count", str(HERE / "counts.py"))),
-    )
-    assert counted.keys() == bounds.keys()
-    for name, row in counted.items():
+    bounds = json.loads((HERE / "launches.json").read_text())
+    if not version("torch").startswith(f"{bounds['torch']}."):
+        pytest.skip(f"the bounds are those of PyTorch {bounds['torch']}")
+    rows = json.loads(on_the_standin("--count", str(HERE / "counts.py")))["rows"]
+    assert rows.keys() == bounds["rows"].keys()
+    for name, row in rows.items():
         for what, value in row.items():
-            assert value <= bounds[name][what], (name, what)
-    assert all(row["launches"] <= 8 for name, row in counted.items() if name.endswith("whole"))
+            assert value <= bounds["rows"][name][what], (name, what)
+    assert all(row["launches"] <= 8 for name, row in rows.items() if name.endswith("whole"))
 
 
 SOUND = {"cpu": {"a": 1.0, "b": "x"}, "plain": {"a": 1.0001, "b": "x"}, "graphs": {"a": 1.0001, "b": "x"}}

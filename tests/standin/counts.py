@@ -14,9 +14,15 @@ from experiments.benchmarks.step_traffic import TINY, build, launches_of
 from experiments.benchmarks.traffic import Traffic
 
 DEVICE = torch.device("cuda")
-ALWAYS = (Variant("fused", as_product=True), Variant("fused", whole=True, as_product=True))
-FIRST_ORDER = (Variant("stacked", as_product=True), Variant("stacked-matmul", as_product=True))
+DEFAULT = Variant("fused", as_product=True)
+WHOLE, GROUPED = replace(DEFAULT, whole=True), replace(DEFAULT, executor="stacked")
+MORE = {"first order": (WHOLE, GROUPED), "retraining": (WHOLE,)}
 STEPS_UNTIL_RECORDED = 4
+
+
+def minor_version() -> str:
+    """Of PyTorch, on which launches depend."""
+    return ".".join(torch.__version__.split(".")[:2])
 
 
 def row_of(name: str, variant: Variant) -> dict[str, Any]:
@@ -35,9 +41,9 @@ def row_of(name: str, variant: Variant) -> dict[str, Any]:
 def main() -> None:
     found: dict[str, Any] = {}
     for name in TINY.batches:
-        for variant in (*ALWAYS, *(FIRST_ORDER if name == "first order" else ())):
+        for variant in (DEFAULT, *MORE.get(name, ())):
             found[f"{name}, {replace(variant, as_product=False)}"] = row_of(name, variant)
-    print(json.dumps(found, indent=1))
+    print(json.dumps({"torch": minor_version(), "rows": found}, indent=1))
 
 
 if __name__ == "__main__":

@@ -66,6 +66,7 @@ MOBILE = Mobile(
     stem=8,
     head=16,
     stem_stride=1,
+    dropout=0.0,
     style=Style(kernel_transforms=True),
 )
 AUGMENTATION = Augmentation((0.5,) * 3, (0.25,) * 3, crop_padding=1)
@@ -196,7 +197,7 @@ def resumed(place: Place, before: str, after: str) -> Any:
         one, other = (
             replace(place, device=d, executor="fused" if d == "cuda" else "reference") for d in (before, after)
         )
-        report = StopAfter(2 * SETTLED + 1, interruption)
+        report = StopAfter(SETTLED + 2, interruption)
         with contextlib.suppress(Interrupted):
             go(one, checkpoint=file, report=report, interruption=interruption)
         return {**report.values, **go(other, checkpoint=file)}
