@@ -29,7 +29,7 @@ SLOW = (  # in groups of some minutes at most
     ("darts_2nd_exact", "conjugate_gradient"),
     ("drop path", "monitor", "nasbench201", "ten steps of second order"),
     ("mobile darts", "mobile spos", "mobile bignas", "mobile once_for_all"),
-    ("cpu to cuda", "cuda to cpu", "cuda to cuda", "retraining", "retraining/bfloat16"),
+    ("cpu to cuda", "cuda to cpu", "cuda to cuda", "retraining"),
     ("darts/matmul", "darts/reference", "darts/bfloat16", "pc_darts/matmul"),
 )
 TOLERANCE = 1e-2  # relative, or of 0.01 where a number is smaller; losses are alike to 1e-6
@@ -38,6 +38,7 @@ LOOSER = {
     "p_darts": math.inf,
     "r_darts_dp": math.inf,
     "drop path": math.inf,
+    "conjugate_gradient": 0.3,  # directions that are nearly without curvature make much of rounding
     "darts/bfloat16": 0.1,
     "retraining/bfloat16": 0.1,
 }
