@@ -164,6 +164,7 @@ class GradientStrategy(Strategy):
             raise InputError(f"optimizer: makes a {what} and no optimizer; use one such as torch.optim.Adam")
         self.seed, self._draws, self._steps, self._loads = seed, 0, 0, 0
         self._noise = Noise(seed, _NOISE_STREAM)
+        self._recorded_gradients: list[Tensor] = []  # where a step that is recorded as a graph leaves them
 
     @property
     def limits(self) -> Limits | None:
@@ -217,6 +218,9 @@ class GradientStrategy(Strategy):
         )
         with frozen_statistics(step.supernet):
             gradients = self._architect(problem)
+        if self._recorded_gradients:
+            torch._foreach_copy_(self._recorded_gradients, list(gradients))
+            gradients = self._recorded_gradients
         for logits, gradient in zip(self.logits.values(), gradients, strict=True):
             logits.grad = gradient
         if self._clip is not None:
@@ -344,22 +348,28 @@ class _Host:
     def recording(self, generators: Sequence[torch.Generator]) -> Iterator[Advance]:
         strategy, noise = self._strategy, self._strategy._noise
         draws, steps = strategy._draws, strategy._steps
-        numbers, moved, gradients = list[int](), list[int](), list[Tensor | None]()
+        numbers, moved, all_logits = list[int](), list[int](), list(strategy.logits.values())
+        # Not in the graph's memory: what it leaves there is gone once another graph was replayed, such as that of a
+        # step in which the alphas do not learn, and gradients are read at the end of an epoch (`measures`).
+        gradients = [torch.zeros_like(logits) for logits in all_logits]
 
         def advance() -> Sequence[int]:
             seeds = {number: noise.seed_of(strategy._draws + number) for number in set(numbers)}
             strategy._draws, strategy._steps = strategy._draws + moved[0], strategy._steps + moved[1]
-            for logits, gradient in zip(strategy.logits.values(), gradients, strict=True):
+            for logits, gradient in zip(all_logits, gradients, strict=True) if learnt else ():
                 logits.grad = gradient
             return [seeds[number] for number in numbers]
 
+        learnt = False
+        strategy._recorded_gradients = gradients
         try:
             with noise.recorded(generators):
                 yield advance
         finally:
+            strategy._recorded_gradients = []
+            learnt = all_logits[0].grad is gradients[0]
             numbers += [number - draws for number in noise.last_step]
             moved += [strategy._draws - draws, strategy._steps - steps]
-            gradients += [logits.grad for logits in strategy.logits.values()]
             strategy._draws, strategy._steps = draws, steps
 
 
