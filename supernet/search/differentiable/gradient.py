@@ -37,6 +37,7 @@ Start = Callable[[int, torch.Generator], Tensor]
 """(number of options, generator) -> the logits of one decision before the first step."""
 
 _INITIAL_STREAM, _NOISE_STREAM = 0xA1FA, 0x0153
+_TAKEN = ("update", "relax", "sample", "samples", "backward")  # what a step calls, and recording knows of
 
 
 def small_normal(options: int, generator: torch.Generator) -> Tensor:
@@ -294,8 +295,13 @@ class GradientStrategy(Strategy):
         return self
 
     def recording(self, step: Step, *, learn_alphas: bool) -> tuple[Hashable, Host] | None:
-        """A step can be recorded, unless the network reads on the host which operations it runs."""
-        if step.supernet.data_dependent:
+        """A step can be recorded, unless the network reads on the host which operations it runs.
+
+        Nor can that of a subclass which takes steps in its own way, as long as it does not say `recording` anew.
+        """
+        kind = type(self)
+        own = any(getattr(kind, name) is not getattr(GradientStrategy, name) for name in _TAKEN)
+        if step.supernet.data_dependent or (own and kind.recording is GradientStrategy.recording):
             return None
         learning = learn_alphas and (self._steps + 1) % self._every == 0
         rates = tuple(group["lr"] for group in self.optimizer.param_groups)

@@ -512,6 +512,23 @@ def test_what_is_read_on_the_host_cannot_be_recorded():
     assert strategy_of(single, Gumbel(hard=True)).recording(step_of(single), learn_alphas=True) is None
 
 
+@pytest.mark.parametrize("hook", ["update", "relax", "sample", "samples", "backward"])
+def test_a_subclass_that_takes_steps_in_its_own_way_says_itself_whether_they_can_be_recorded(supernet, hook):
+    strategy, step = strategy_of(supernet), step_of(supernet)
+    assert strategy.recording(step, learn_alphas=True) is not None
+    real, calls = getattr(GradientStrategy, hook), []
+
+    def counted(self, *args, **kwargs):
+        calls.append(args)
+        return real(self, *args, **kwargs)
+
+    strategy.__class__ = type("Counted", (GradientStrategy,), {hook: counted})
+    assert strategy.recording(step, learn_alphas=True) is None
+    said = {hook: counted, "recording": lambda self, *args, **kwargs: GradientStrategy.recording(self, *args, **kwargs)}
+    strategy.__class__ = type("Said", (GradientStrategy,), said)
+    assert strategy.recording(step, learn_alphas=True) is not None
+
+
 @pytest.mark.parametrize(
     ("parts", "relaxation"),
     [
