@@ -21,6 +21,7 @@ from supernet.execution.step_graph import Advance, Host
 from supernet.runtime.checkpoint import check_optimizer
 from supernet.runtime.errors import InputError
 from supernet.runtime.limits import Limit
+from supernet.runtime.parameter_slots import plain_settings
 from supernet.runtime.seeding import generator
 from supernet.search.differentiable.architects import Architect, Bilevel
 from supernet.search.differentiable.discretisers import Discretiser
@@ -349,6 +350,15 @@ class _Host:
     @property
     def streams(self) -> int:
         return len(self._strategy._noise.last_step)
+
+    @property
+    def kept(self) -> object:
+        """The plain settings of the strategy's parts, and what its optimiser keeps on the host."""
+        strategy = self._strategy
+        parts = [strategy._architect, *strategy._terms, *strategy.transforms, *strategy._relaxations.values()]
+        states = [value for state in strategy.optimizer.state.values() for value in state.values()]
+        on_host = [v.tolist() if isinstance(v, Tensor) else v for v in states if not isinstance(v, Tensor) or v.is_cpu]
+        return [plain_settings(part) for part in parts], on_host
 
     @contextmanager
     def recording(self, generators: Sequence[torch.Generator]) -> Iterator[Advance]:
