@@ -23,6 +23,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
+from weakref import WeakMethod
 
 import torch
 from torch import Tensor, nn
@@ -136,8 +137,10 @@ class StepGraph:
         self._settings, self._settled = ModuleSettings(network) if self._on else None, list[object]()
         self._stream = torch.cuda.Stream(run.device) if self._on else None
         self._pool = torch.cuda.graph_pool_handle() if self._on else None
+        # An optimiser may outlive the loop, and graphs hold gigabytes of the device.
+        forget = WeakMethod(self._forget)
         for optimizer in optimizers if self._on else ():
-            optimizer.register_load_state_dict_post_hook(lambda _: self._forget())
+            optimizer.register_load_state_dict_post_hook(lambda _: (own := forget()) and own())
 
     @property
     def recorded(self) -> int:

@@ -1,6 +1,8 @@
 """What of whole steps as CUDA graphs can be said without a GPU; `tests/test_standin.py` runs them on a stand-in."""
 
+import gc
 import random
+import weakref
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -16,6 +18,7 @@ from supernet.execution.step_graph import Request, StepGraph, at_rates
 from supernet.runtime.parameter_slots import ModuleSettings
 from supernet.runtime.report import Silent
 from supernet.runtime.run import Run
+from supernet.training.sgd import sgd
 
 
 def test_on_a_processor_every_step_is_plain():
@@ -175,3 +178,22 @@ def test_after_an_error_while_a_step_is_recorded_all_steps_are_plain(steps, erro
     assert (len(taken), steps.recorded, CudaCapture.invalidated) == (12, 0, True)
     (line,) = steps.lines
     assert line.endswith(f"({str(error).split(chr(10))[0] or 'AssertionError'})")
+
+
+def test_a_state_that_is_loaded_drops_the_graphs_and_an_optimiser_does_not_keep_them(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    network = nn.Linear(2, 1)
+    optimizer = sgd(network, 0.1, 0.9)
+    steps = StepGraph(Run(torch.device("cuda")), network, Accelerated(network, Run()), [optimizer])
+    steps._graphs["key"] = None
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert steps.recorded == 0
+    there = weakref.ref(steps)
+    gc.disable()
+    try:
+        del steps
+        assert there() is None
+    finally:
+        gc.enable()
+    optimizer.load_state_dict(optimizer.state_dict())
