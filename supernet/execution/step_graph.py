@@ -11,7 +11,8 @@ A graph holds for one *key*: what the host decides within the step, such as whet
 as the network's settings, its parameters' places in memory and the optimisers' states stay (`settle`). Steps of no key
 decide more than that on the host, and are plain ones; so are the first few of each key, in which libraries set
 themselves up. The last of these is watched: if the host waits for the device in it, then it decides by what it read,
-and such a step is never recorded.
+and if the host draws from its own generators or changes what it keeps, a graph would repeat one such number for ever.
+Such a step is never recorded.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
+from weakref import WeakMethod
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +33,7 @@ from supernet.execution.cuda_graphs import CudaCapture
 from supernet.execution.precision import Accelerated
 from supernet.runtime.parameter_slots import ModuleSettings
 from supernet.runtime.run import Run
+from supernet.runtime.seeding import random_states
 from supernet.space.supernet import Supernet
 
 # Later versions of PyTorch find by themselves which generators a graph draws from.
@@ -55,6 +58,11 @@ class Host(Protocol):
     @property
     def streams(self) -> int:
         """How many times the last step began to draw noise."""
+        ...
+
+    @property
+    def kept(self) -> object:
+        """What else it keeps on the host, to compare: a step that changes any of it cannot be replayed."""
         ...
 
     def recording(self, generators: Sequence[torch.Generator]) -> AbstractContextManager[Advance]:
@@ -124,13 +132,15 @@ class StepGraph:
         self._graphs: dict[Hashable, _Recorded] = {}
         self._plain: Counter[Hashable] = Counter()  # steps that were taken, by key
         self._streams: dict[Hashable, int] = {}  # of noise in a step, by key
-        self._refused: set[Hashable] = set()
+        self._refused: dict[Hashable, bool] = {}  # whether passes can be recorded where the step cannot
         self._said = False
         self._settings, self._settled = ModuleSettings(network) if self._on else None, list[object]()
         self._stream = torch.cuda.Stream(run.device) if self._on else None
         self._pool = torch.cuda.graph_pool_handle() if self._on else None
+        # An optimiser may outlive the loop, and graphs hold gigabytes of the device.
+        forget = WeakMethod(self._forget)
         for optimizer in optimizers if self._on else ():
-            optimizer.register_load_state_dict_post_hook(lambda _: self._forget())
+            optimizer.register_load_state_dict_post_hook(lambda _: (own := forget()) and own())
 
     @property
     def recorded(self) -> int:
@@ -163,7 +173,8 @@ class StepGraph:
         given = tuple((tensor.shape, tensor.dtype, tensor.stride()) for tensor in request.tensors)
         key = request.key, given
         if request.key is None or key in self._refused or CudaCapture.invalidated:
-            return request.step(request.tensors, request.numbers)
+            with nullcontext() if self._refused.get(key, True) else self._passes.unrecorded():
+                return request.step(request.tensors, request.numbers)
         if (graph := self._graphs.get(key)) is not None:
             return graph.replay(request.tensors, request.numbers)
         with self._passes.unrecorded():
@@ -172,22 +183,39 @@ class StepGraph:
     def _first_steps(self, key: Hashable, request: Request) -> Sequence[Tensor]:
         self._plain[key] += 1
         if self._plain[key] <= self._patience:
-            with _waits() if self._plain[key] == self._patience else nullcontext(list[str]()) as waits:
+            with self._watched(key, request.host) if self._plain[key] == self._patience else nullcontext():
                 results = self._beside(request)
             self._streams[key] = request.host.streams if request.host else 0
-            if self._hooked() or waits:
-                self._refused.add(key)
-                self._say("the network has hooks" if self._hooked() else waits[0])
             return results
         try:
             if len(self._graphs) == MOST:
                 self._graphs.pop(next(iter(self._graphs)))
             self._graphs[key] = self._record(request, self._streams[key])
-        except RuntimeError as error:
+        except Exception as error:  # of what is wrong with the step itself, the plain one tells
             CudaCapture.invalidated = True
-            self._say(str(error).splitlines()[0])
+            self._say(next(iter(str(error).splitlines()), type(error).__name__))
             return request.step(request.tensors, request.numbers)
         return self._graphs[key].replay(request.tensors, request.numbers)
+
+    @contextmanager
+    def _watched(self, key: Hashable, host: Host | None) -> Iterator[None]:
+        """Within it a step is taken; its key is refused if it cannot be replayed."""
+        before = self._kept(host)
+        with _waits() as reasons:
+            yield
+        if self._hooked():
+            reasons.insert(0, "the network has hooks")
+        if host_decides := self._kept(host) != before:
+            reasons.append("a part of it counts or draws on the host")
+        if reasons:
+            self._refused[key] = not host_decides
+            self._say(reasons[0])
+
+    def _kept(self, host: Host | None) -> list[object]:
+        """What a step may not change on the host: settings, generators, and what its host keeps."""
+        states = {name: state for name, state in random_states().items() if name not in ("cuda", "torch")}
+        kept = [states, torch.get_rng_state().tolist(), None if host is None else host.kept]
+        return [*kept, None if self._settings is None else self._settings.now()]
 
     def _beside(self, request: Request) -> Sequence[Tensor]:
         """Takes a plain step on the stream that is recorded from later: what libraries keep for a stream is made."""

@@ -105,3 +105,16 @@ class ModuleSettings:
             names = [n for n, v in values.items() if isinstance(v, _PLAIN) or (callable(v) and n != "forward")]
             if names:
                 yield values, itemgetter(*names)
+
+
+def plain_settings(part: object) -> dict[str, Any]:
+    """Returns the attributes of an object that are numbers, texts or None, by name.
+
+    Args:
+        part: any object; one without attributes of its own, such as one with slots, has none.
+
+    Example:
+        >>> plain_settings(nn.Dropout(0.5))["p"]
+        0.5
+    """
+    return {name: value for name, value in getattr(part, "__dict__", {}).items() if isinstance(value, _PLAIN)}

@@ -1,12 +1,24 @@
 """What of whole steps as CUDA graphs can be said without a GPU; `tests/test_standin.py` runs them on a stand-in."""
 
+import gc
+import random
+import weakref
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from supernet.execution.cuda_graphs import CudaCapture
 from supernet.execution.precision import Accelerated
 from supernet.execution.step_graph import Request, StepGraph, at_rates
+from supernet.runtime.parameter_slots import ModuleSettings
+from supernet.runtime.report import Silent
 from supernet.runtime.run import Run
+from supernet.training.sgd import sgd
 
 
 def test_on_a_processor_every_step_is_plain():
@@ -68,3 +80,120 @@ def test_passes_of_a_recorded_step_are_neither_recorded_nor_rounded_where_they_a
                 assert torch.equal(network(images), expected)
         assert not torch.equal(rounded, expected)
     assert recorded == []
+
+
+class Lines(Silent):
+    def __init__(self):
+        self.lines = []
+
+    def line(self, text):
+        self.lines.append(text)
+
+
+class Host:
+    """Who takes part in a step, and changes what it keeps where it is told to."""
+
+    streams, kept = 0, 0
+
+    def count(self):
+        self.kept += 1
+
+
+@contextmanager
+def unwatched():
+    yield []
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Steps that are taken as on a GPU until one would be recorded."""
+    monkeypatch.setattr(CudaCapture, "invalidated", False)
+    monkeypatch.setattr("supernet.execution.step_graph._waits", unwatched)
+    network, report = nn.Linear(2, 1), Lines()
+    made = StepGraph(Run(report=report), network, Accelerated(network, Run()))
+    made._on, made._settings = True, ModuleSettings(network)
+    made._beside = lambda request: request.step(request.tensors, request.numbers)
+    made.recordings, made.lines = [], report.lines
+
+    def record(request, streams):
+        made.recordings.append(request.key)
+        return replayed(request)
+
+    made._record = record
+    return made
+
+
+def replayed(request):
+    recorded = type("Recorded", (), {})()
+    recorded.replay = lambda tensors, numbers: request.step(tensors, numbers)
+    return recorded
+
+
+def counted(network):
+    network.steps = getattr(network, "steps", 0) + 1
+
+
+DECISIONS = {
+    "python": lambda steps, host: random.random(),
+    "numpy": lambda steps, host: np.random.rand(),  # noqa: NPY002
+    "torch": lambda steps, host: torch.rand(()),
+    "the host counts": lambda steps, host: host.count(),
+    "the network counts": lambda steps, host: counted(steps._network),
+}
+
+
+@pytest.mark.parametrize("decide", DECISIONS.values(), ids=DECISIONS)
+def test_a_step_that_draws_or_counts_on_the_host_is_not_recorded(steps, decide):
+    host = Host()
+    taken = []
+
+    def step(tensors, numbers, decide=None):
+        assert decide is None or not steps._passes._recording
+        taken.append(numbers)
+        if decide is not None:
+            decide(steps, host)
+        return tensors
+
+    for number in range(6):
+        steps(Request("still", [torch.zeros(1)], [number], step, host))
+        steps(Request("decides", [torch.zeros(1)], [number], partial(step, decide=decide), host))
+    assert steps.recordings == ["still"]
+    assert len(taken) == 12
+    (line,) = steps.lines
+    assert line.endswith("(a part of it counts or draws on the host)")
+
+
+@pytest.mark.parametrize("error", [TypeError("a tensor is no number"), AssertionError(), RuntimeError("CUDA\nmore")])
+def test_after_an_error_while_a_step_is_recorded_all_steps_are_plain(steps, error):
+    taken = []
+
+    def record(request, streams):
+        raise error
+
+    steps._record = record
+    request = Request("key", [torch.zeros(1)], [], lambda tensors, numbers: taken.append(tensors) or tensors)
+    for _ in range(6):
+        steps(request)
+        steps(replace(request, key="other"))
+    assert (len(taken), steps.recorded, CudaCapture.invalidated) == (12, 0, True)
+    (line,) = steps.lines
+    assert line.endswith(f"({str(error).split(chr(10))[0] or 'AssertionError'})")
+
+
+def test_a_state_that_is_loaded_drops_the_graphs_and_an_optimiser_does_not_keep_them(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    network = nn.Linear(2, 1)
+    optimizer = sgd(network, 0.1, 0.9)
+    steps = StepGraph(Run(torch.device("cuda")), network, Accelerated(network, Run()), [optimizer])
+    steps._graphs["key"] = None
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert steps.recorded == 0
+    there = weakref.ref(steps)
+    gc.disable()
+    try:
+        del steps
+        assert there() is None
+    finally:
+        gc.enable()
+    optimizer.load_state_dict(optimizer.state_dict())

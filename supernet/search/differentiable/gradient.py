@@ -21,6 +21,7 @@ from supernet.execution.step_graph import Advance, Host
 from supernet.runtime.checkpoint import check_optimizer
 from supernet.runtime.errors import InputError
 from supernet.runtime.limits import Limit
+from supernet.runtime.parameter_slots import plain_settings
 from supernet.runtime.seeding import generator
 from supernet.search.differentiable.architects import Architect, Bilevel
 from supernet.search.differentiable.discretisers import Discretiser
@@ -37,6 +38,7 @@ Start = Callable[[int, torch.Generator], Tensor]
 """(number of options, generator) -> the logits of one decision before the first step."""
 
 _INITIAL_STREAM, _NOISE_STREAM = 0xA1FA, 0x0153
+_TAKEN = ("update", "relax", "sample", "samples", "backward")  # what a step calls, and recording knows of
 
 
 def small_normal(options: int, generator: torch.Generator) -> Tensor:
@@ -164,6 +166,7 @@ class GradientStrategy(Strategy):
             raise InputError(f"optimizer: makes a {what} and no optimizer; use one such as torch.optim.Adam")
         self.seed, self._draws, self._steps, self._loads = seed, 0, 0, 0
         self._noise = Noise(seed, _NOISE_STREAM)
+        self._recorded_gradients: list[Tensor] = []  # where a step that is recorded as a graph leaves them
 
     @property
     def limits(self) -> Limits | None:
@@ -217,6 +220,9 @@ class GradientStrategy(Strategy):
         )
         with frozen_statistics(step.supernet):
             gradients = self._architect(problem)
+        if self._recorded_gradients:
+            torch._foreach_copy_(self._recorded_gradients, list(gradients))
+            gradients = self._recorded_gradients
         for logits, gradient in zip(self.logits.values(), gradients, strict=True):
             logits.grad = gradient
         if self._clip is not None:
@@ -290,8 +296,13 @@ class GradientStrategy(Strategy):
         return self
 
     def recording(self, step: Step, *, learn_alphas: bool) -> tuple[Hashable, Host] | None:
-        """A step can be recorded, unless the network reads on the host which operations it runs."""
-        if step.supernet.data_dependent:
+        """A step can be recorded, unless the network reads on the host which operations it runs.
+
+        Nor can that of a subclass which takes steps in its own way, as long as it does not say `recording` anew.
+        """
+        kind = type(self)
+        own = any(getattr(kind, name) is not getattr(GradientStrategy, name) for name in _TAKEN)
+        if step.supernet.data_dependent or (own and kind.recording is GradientStrategy.recording):
             return None
         learning = learn_alphas and (self._steps + 1) % self._every == 0
         rates = tuple(group["lr"] for group in self.optimizer.param_groups)
@@ -340,26 +351,41 @@ class _Host:
     def streams(self) -> int:
         return len(self._strategy._noise.last_step)
 
+    @property
+    def kept(self) -> object:
+        """The plain settings of the strategy's parts, and what its optimiser keeps on the host."""
+        strategy = self._strategy
+        parts = [strategy._architect, *strategy._terms, *strategy.transforms, *strategy._relaxations.values()]
+        states = [value for state in strategy.optimizer.state.values() for value in state.values()]
+        on_host = [v.tolist() if isinstance(v, Tensor) else v for v in states if not isinstance(v, Tensor) or v.is_cpu]
+        return [plain_settings(part) for part in parts], on_host
+
     @contextmanager
     def recording(self, generators: Sequence[torch.Generator]) -> Iterator[Advance]:
         strategy, noise = self._strategy, self._strategy._noise
         draws, steps = strategy._draws, strategy._steps
-        numbers, moved, gradients = list[int](), list[int](), list[Tensor | None]()
+        numbers, moved, all_logits = list[int](), list[int](), list(strategy.logits.values())
+        # Not in the graph's memory: what it leaves there is gone once another graph was replayed, such as that of a
+        # step in which the alphas do not learn, and gradients are read at the end of an epoch (`measures`).
+        gradients = [torch.zeros_like(logits) for logits in all_logits]
 
         def advance() -> Sequence[int]:
             seeds = {number: noise.seed_of(strategy._draws + number) for number in set(numbers)}
             strategy._draws, strategy._steps = strategy._draws + moved[0], strategy._steps + moved[1]
-            for logits, gradient in zip(strategy.logits.values(), gradients, strict=True):
+            for logits, gradient in zip(all_logits, gradients, strict=True) if learnt else ():
                 logits.grad = gradient
             return [seeds[number] for number in numbers]
 
+        learnt = False
+        strategy._recorded_gradients = gradients
         try:
             with noise.recorded(generators):
                 yield advance
         finally:
+            strategy._recorded_gradients = []
+            learnt = all_logits[0].grad is gradients[0]
             numbers += [number - draws for number in noise.last_step]
             moved += [strategy._draws - draws, strategy._steps - steps]
-            gradients += [logits.grad for logits in strategy.logits.values()]
             strategy._draws, strategy._steps = draws, steps
 
 

@@ -487,9 +487,46 @@ def test_the_host_counts_and_seeds_a_replayed_step_as_the_step_does(supernet, mo
     assert seeds == [[strategy._noise.seed_of(draw)] for draw in draws]
 
 
+def test_gradients_of_a_replayed_step_stay_until_the_alphas_learn_again(supernet, monkeypatch):
+    monkeypatch.setattr("supernet.search.differentiable.noise._instead", lambda own, device: torch.random.fork_rng([]))
+    strategy, step, advances = strategy_of(supernet, every=2), step_of(supernet), []
+    for _ in range(2):
+        search_step(step, strategy, 5.0)
+    for _ in range(2):  # the third step, in which the alphas do not learn, and the fourth, in which they do
+        _, host = strategy.recording(step, learn_alphas=True)
+        with host.recording([None] * 2) as advance:
+            search_step(step, strategy, 5.0)
+        advance()
+        advances.append(advance)
+    recorded = strategy.measures()["alpha/grad_norm"]
+    search_step(step, strategy, 5.0)
+    search_step(step, strategy, 5.0)
+    assert strategy.measures()["alpha/grad_norm"] != recorded
+    for advance in reversed(advances):
+        advance()
+        assert strategy.measures()["alpha/grad_norm"] == recorded
+
+
 def test_what_is_read_on_the_host_cannot_be_recorded():
     single = made(single=True)
     assert strategy_of(single, Gumbel(hard=True)).recording(step_of(single), learn_alphas=True) is None
+
+
+@pytest.mark.parametrize("hook", ["update", "relax", "sample", "samples", "backward"])
+def test_a_subclass_that_takes_steps_in_its_own_way_says_itself_whether_they_can_be_recorded(supernet, hook):
+    strategy, step = strategy_of(supernet), step_of(supernet)
+    assert strategy.recording(step, learn_alphas=True) is not None
+    real, calls = getattr(GradientStrategy, hook), []
+
+    def counted(self, *args, **kwargs):
+        calls.append(args)
+        return real(self, *args, **kwargs)
+
+    strategy.__class__ = type("Counted", (GradientStrategy,), {hook: counted})
+    assert strategy.recording(step, learn_alphas=True) is None
+    said = {hook: counted, "recording": lambda self, *args, **kwargs: GradientStrategy.recording(self, *args, **kwargs)}
+    strategy.__class__ = type("Said", (GradientStrategy,), said)
+    assert strategy.recording(step, learn_alphas=True) is not None
 
 
 @pytest.mark.parametrize(
