@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from supernet.runtime.devices import send
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import write_whole
 from supernet.runtime.reading import read_text
@@ -328,10 +329,7 @@ def one_hot(
         >>> one_hot(Architecture("mine", {"a": ("skip_connect",)}), {"a": edge})
         {'a': tensor([0., 1.])}
     """
-    return {
-        name: torch.tensor([float(o in architecture.get(name, ())) for o in d.options], dtype=dtype, device=device)
-        for name, d in decisions.items()
-    }
+    return _sent(_rows(architecture, decisions), dtype, device)
 
 
 def one_path(
@@ -355,12 +353,23 @@ def one_path(
     Returns:
         The weights of each decision, (options,).
     """
-    weights = one_hot(architecture, decisions, dtype=dtype, device=device)
+    rows = _rows(architecture, decisions)
     for name, decision in decisions.items():
         if name not in architecture:
             idle = next((o for o in _CHEAP if o in decision.options), decision.options[0])
-            weights[name][decision.options.index(idle)] = 1.0
-    return weights
+            rows[name][decision.options.index(idle)] = 1.0
+    return _sent(rows, dtype, device)
+
+
+def _rows(architecture: Architecture, decisions: Mapping[str, Decision]) -> dict[str, list[float]]:
+    """1 for each option that is kept, 0 for the others."""
+    return {name: [float(o in architecture.get(name, ())) for o in d.options] for name, d in decisions.items()}
+
+
+def _sent(rows: Mapping[str, Sequence[float]], dtype: torch.dtype, device: torch.device | str) -> Weights:
+    """The rows as tensors on a device, sent there at once and without waiting for it."""
+    together = torch.tensor([number for row in rows.values() for number in row], dtype=dtype)
+    return dict(zip(rows, send(together, device).split([len(row) for row in rows.values()]), strict=True))
 
 
 def random_architecture(space: str, decisions: Mapping[str, Decision], generator: torch.Generator) -> Architecture:
