@@ -27,7 +27,7 @@ SLOW = (  # in groups of some minutes at most
     ("random_search", "spos", "fairnas", "aging", "enas", "proxyless_r", "tunas", "oles"),
     ("darts_2nd", "idarts"),
     ("darts_2nd_exact", "conjugate_gradient"),
-    ("drop path", "monitor", "nasbench201", "ten steps of second order"),
+    ("adagrad", "drop path", "monitor", "nasbench201", "ten steps of second order"),
     ("mobile darts", "mobile spos", "mobile bignas", "mobile once_for_all"),
     ("cpu to cuda", "cuda to cpu", "cuda to cuda", "retraining"),
     ("darts/matmul", "darts/reference", "darts/bfloat16", "pc_darts/matmul"),

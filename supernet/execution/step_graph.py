@@ -31,7 +31,7 @@ from torch.torch_version import TorchVersion
 
 from supernet.execution.cuda_graphs import CudaCapture
 from supernet.execution.precision import Accelerated
-from supernet.runtime.parameter_slots import ModuleSettings
+from supernet.runtime.parameter_slots import ModuleSettings, plain_settings
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import random_states
 from supernet.space.supernet import Supernet
@@ -83,6 +83,7 @@ class Request:
         numbers: what moves from step to step.
         step: computes it.
         host: who takes part in it on the host; None: nobody.
+        parts: what else the step calls, such as the task; a step that changes one's plain attributes is not recorded.
     """
 
     key: Hashable | None
@@ -90,6 +91,7 @@ class Request:
     numbers: Sequence[float]
     step: StepFunction
     host: Host | None = None
+    parts: Sequence[object] = ()
 
 
 class StepGraph:
@@ -183,7 +185,7 @@ class StepGraph:
     def _first_steps(self, key: Hashable, request: Request) -> Sequence[Tensor]:
         self._plain[key] += 1
         if self._plain[key] <= self._patience:
-            with self._watched(key, request.host) if self._plain[key] == self._patience else nullcontext():
+            with self._watched(key, request) if self._plain[key] == self._patience else nullcontext():
                 results = self._beside(request)
             self._streams[key] = request.host.streams if request.host else 0
             return results
@@ -198,23 +200,24 @@ class StepGraph:
         return self._graphs[key].replay(request.tensors, request.numbers)
 
     @contextmanager
-    def _watched(self, key: Hashable, host: Host | None) -> Iterator[None]:
+    def _watched(self, key: Hashable, request: Request) -> Iterator[None]:
         """Within it a step is taken; its key is refused if it cannot be replayed."""
-        before = self._kept(host)
+        before = self._kept(request)
         with _waits() as reasons:
             yield
         if self._hooked():
             reasons.insert(0, "the network has hooks")
-        if host_decides := self._kept(host) != before:
+        if host_decides := self._kept(request) != before:
             reasons.append("a part of it counts or draws on the host")
         if reasons:
             self._refused[key] = not host_decides
             self._say(reasons[0])
 
-    def _kept(self, host: Host | None) -> list[object]:
-        """What a step may not change on the host: settings, generators, and what its host keeps."""
+    def _kept(self, request: Request) -> list[object]:
+        """What a step may not change on the host: settings, generators, and what its host and its parts keep."""
         states = {name: state for name, state in random_states().items() if name not in ("cuda", "torch")}
-        kept = [states, torch.get_rng_state().tolist(), None if host is None else host.kept]
+        kept = [states, torch.get_rng_state().tolist(), None if request.host is None else request.host.kept]
+        kept += map(plain_settings, request.parts)
         return [*kept, None if self._settings is None else self._settings.now()]
 
     def _beside(self, request: Request) -> Sequence[Tensor]:

@@ -201,7 +201,7 @@ def step_request(step: Step, strategy: Strategy, clip: float, meter: Meter, *, l
         return loss, score
 
     batches = [step.train.images, step.train.labels, step.valid.images, step.valid.labels]
-    return Request(key, batches, [step.progress, *rates], take, host)
+    return Request(key, batches, [step.progress, *rates], take, host, [step.task])
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:

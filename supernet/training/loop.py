@@ -306,7 +306,7 @@ def step_request(network: nn.Module, batch: Batch, task: Task, epochs: Trainee, 
         return loss, score
 
     rates = [group["lr"] for group in optimizer.param_groups]
-    return Request("train", [batch.images, batch.labels], rates, take)
+    return Request("train", [batch.images, batch.labels], rates, take, parts=[task])
 
 
 class Trainee(Protocol):

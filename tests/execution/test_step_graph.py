@@ -90,6 +90,10 @@ class Lines(Silent):
         self.lines.append(text)
 
 
+class Part:
+    steps = 0
+
+
 class Host:
     """Who takes part in a step, and changes what it keeps where it is told to."""
 
@@ -113,6 +117,7 @@ def steps(monkeypatch):
     made = StepGraph(Run(report=report), network, Accelerated(network, Run()))
     made._on, made._settings = True, ModuleSettings(network)
     made._beside = lambda request: request.step(request.tensors, request.numbers)
+    made.part = Part()
     made.recordings, made.lines = [], report.lines
 
     def record(request, streams):
@@ -138,6 +143,7 @@ DECISIONS = {
     "numpy": lambda steps, host: np.random.rand(),  # noqa: NPY002
     "torch": lambda steps, host: torch.rand(()),
     "the host counts": lambda steps, host: host.count(),
+    "a part counts": lambda steps, host: counted(steps.part),
     "the network counts": lambda steps, host: counted(steps._network),
 }
 
@@ -156,7 +162,7 @@ def test_a_step_that_draws_or_counts_on_the_host_is_not_recorded(steps, decide):
 
     for number in range(6):
         steps(Request("still", [torch.zeros(1)], [number], step, host))
-        steps(Request("decides", [torch.zeros(1)], [number], partial(step, decide=decide), host))
+        steps(Request("decides", [torch.zeros(1)], [number], partial(step, decide=decide), host, [steps.part]))
     assert steps.recordings == ["still"]
     assert len(taken) == 12
     (line,) = steps.lines

@@ -301,6 +301,7 @@ def sums(name: str, tensors: Any) -> dict[str, float]:
 METHODS = {name: partial(search, name=name) for name in sorted({*dir(methods)} - {"Method", "adam"})}
 JOBS: dict[str, Callable[..., Any]] = {
     **METHODS,
+    "adagrad": partial(search, name="darts", optimizer=partial(torch.optim.Adagrad, lr=3e-4)),
     "conjugate_gradient": partial(search, name="darts", architect=conjugate_gradient),
     "drop path": partial(search, name="darts", recipe={"drop_path": 0.4}),
     "monitor": partial(search, name="darts", monitor=MonitorSettings(since=0.0, iterations=2)),

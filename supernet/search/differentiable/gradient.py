@@ -285,11 +285,15 @@ class GradientStrategy(Strategy):
         self.logits.to(device)
 
         def settle(optimizer: torch.optim.Optimizer) -> None:
+            on = device.type == "cuda"
             for group in optimizer.param_groups:  # as on this device, and not as where a state comes from
-                on = device.type == "cuda"
-                group |= {name: on for name in ("fused", "capturable") if name in group and not group.get("foreach")}
-            for state in optimizer.state.values() if device.type == "cuda" else ():
-                state |= {"step": state["step"].to(device)} if isinstance(state.get("step"), Tensor) else {}
+                if "capturable" in group or isinstance(optimizer, torch.optim.SGD):  # others are fused on processors
+                    names = [name for name in ("fused", "capturable") if name in group and not group.get("foreach")]
+                    group |= dict.fromkeys(names, on)
+                for state in [optimizer.state[p] for p in group["params"] if on and p in optimizer.state]:
+                    counts = group.get("capturable") or group.get("fused")  # on the device
+                    moved = {n: v for n, v in state.items() if isinstance(v, Tensor) and (counts or n != "step")}
+                    state |= {name: value.to(device) for name, value in moved.items()}
 
         settle(self.optimizer)
         self.optimizer.register_load_state_dict_post_hook(settle)
