@@ -13,7 +13,7 @@ from supernet.runtime.report import Silent
 BEST = 96.57  # digits_valid of the best of 125 cells; their mean is 67.95
 
 
-@pytest.mark.parametrize("method", ["darts", "p_darts", "gaea"])
+@pytest.mark.parametrize("method", ["darts", pytest.param("p_darts", marks=pytest.mark.slow), "gaea"])
 def test_a_search_finds_a_cell_that_is_all_but_the_best(monkeypatch, tmp_path, method):
     """The whole job of experiment=micro, shortened: broken searches find cells of 10 to 90 %."""
     monkeypatch.setattr(job_module, "RunReport", lambda directory, name, console: Silent())

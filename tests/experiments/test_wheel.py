@@ -132,6 +132,7 @@ def test_a_relaxation_of_ones_own(user, images, tmp_path):
     assert np.mean(answers == arrays["test_labels"]) == pytest.approx(finalist["test_accuracy"])
 
 
+@pytest.mark.slow
 def test_an_operation_of_ones_own(user, images, tmp_path):
     words = [*TINY, f"data.path={images}", "space.operations=[none,blur]"]
     printed = user.types(user.follow("An operation"), *words)

@@ -67,7 +67,7 @@ def exactly(sources, counts, kernels, frame, relu):
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])
 def test_depthwise(name, dtype):
     batch, channels, height, width, stride, counts, kinds, bucket, relu = CASES[name]
     torch.manual_seed(0)
