@@ -54,8 +54,9 @@ from supernet.training.meters import memory_gb
 KINDS = ("first_order", "second_order", "partial_channels", "retraining")
 NAMES = ("operations", "genotypes", "utils", "model_search", "architect", "model", "visualize")
 RATE, MOMENTUM, DECAY, DROP = 0.025, 0.9, 3e-4, 0.1
-FARTHEST = 1e-2
-"""The largest difference of what a step changes, relative to the change: in float32 a last digit can turn a ReLU."""
+FARTHEST, FARTHEST_SECOND = 1e-2, 5e-2
+"""The largest differences of what a step changes, relative to the change: in float32 a last digit can turn a ReLU. The
+second order's finite difference makes more of it, and so does the first step of Adam, a sign."""
 
 
 def imported(folder: Path) -> SimpleNamespace:
@@ -180,7 +181,7 @@ def start_alike(original: OriginalSearch, ours: SearchSteps) -> tuple[list[Tenso
     return theirs, mine
 
 
-def agreement(original: OriginalSearch, ours: SearchSteps) -> dict[str, float]:
+def agreement(original: OriginalSearch, ours: SearchSteps, farthest: float = FARTHEST) -> dict[str, float]:
     """How far apart both end up after one step from the same start, relative to the step; too far stops."""
     theirs, mine = start_alike(original, ours)
     before = [tensor.detach().clone() for tensor in theirs]
@@ -201,7 +202,7 @@ def agreement(original: OriginalSearch, ours: SearchSteps) -> dict[str, float]:
             "alphas": apart(slice(0, alphas)),
         }
     print(", ".join(f"{name}: {value:.1e}" for name, value in found.items()), "from the original after one step")
-    if found["loss"] > FARTHEST or found["weights"] > FARTHEST:
+    if max(found["loss"], found["weights"]) > farthest:
         raise SystemExit("ours is not the original's step")
     return found
 
@@ -232,7 +233,9 @@ def times(kind: str, arguments: argparse.Namespace) -> dict[str, Any]:
     both = pair(kind, arguments)
     found: dict[str, Any] = {}
     if isinstance(both["original"], OriginalSearch) and isinstance(both["fused"], SearchSteps):
-        found["agreement"] = agreement(both["original"], both["fused"])
+        found["agreement"] = agreement(
+            both["original"], both["fused"], FARTHEST_SECOND if kind == "second_order" else FARTHEST
+        )
     found["seconds"] = alternate(both, torch.device("cpu"), warm_up=1, rounds=arguments.rounds)
     print(f"| {kind} | median s | range | n | times faster |\n|---|---|---|---|---|")
     print("\n".join(rows(found["seconds"], "original")) + "\n", flush=True)
