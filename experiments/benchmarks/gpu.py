@@ -34,7 +34,7 @@ from experiments.benchmarks.gpu_checks import (
     check_methods,
     check_waiting,
 )
-from experiments.benchmarks.gpu_more import explore_candidates, step_nested
+from experiments.benchmarks.gpu_more import explore_candidates, step_nested, time_validation
 from experiments.benchmarks.gpu_precision import compare_precisions
 from experiments.benchmarks.gpu_rows import Clock, Record, Rows, TimeIsUp
 from experiments.benchmarks.gpu_searches import METHODS, Pieces, run_retraining, run_search
@@ -66,6 +66,7 @@ SECTIONS: Mapping[str, Section] = {  # the most useful first
     "profile": profile_steps,
     "steps_by_pass": time_by_pass,
     "steps_eager": time_eager,
+    "validation": time_validation,
     "mobile": step_nested,
     "explore": explore_candidates,
     "check_bfloat16": check_bfloat16,

@@ -1,4 +1,4 @@
-"""Mobile networks and an evolution on a GPU: steps of nested candidates, candidates a second."""
+"""What else a GPU does: steps of nested candidates, candidates a second, the validation pass of a search."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from experiments.benchmarks.setting import random_batch, synchronise
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Resident
 from supernet.estimation.problem import SearchProblem
-from supernet.estimation.supernet_accuracy import SupernetScore
+from supernet.estimation.supernet_accuracy import SupernetScore, supernet_averages
 from supernet.execution.engines import engine
+from supernet.execution.modes import evaluating
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator
 from supernet.search.black_box.evolution import AgingEvolution
@@ -74,6 +75,37 @@ def _milliseconds(device: torch.device, function: Any, *given: Any) -> float:
     function(*given)
     synchronise(device)
     return (time.perf_counter() - began) * 1e3
+
+
+def time_validation(scale: Scale, device: torch.device, rows: Rows) -> None:
+    """Milliseconds a batch of the pass over the validation half at the end of an epoch, with graphs and without.
+
+    The first call compiles kernels and records; what the later ones take is what each epoch takes.
+    """
+    for graphs in (True, False):
+        words = "graphs" if graphs else "eager"
+        rows.measure(f"{scale.batch} {words}", partial(_validation, graphs, scale, device))
+
+
+def _validation(graphs: bool, scale: Scale, device: torch.device) -> Row:
+    shape, batches = (3, scale.side, scale.side), 8
+    torch.manual_seed(0)
+    supernet = Supernet(engine("fused", device).apply(scale.search.network(Undecided(), shape, 10)))
+    pixels = torch.randint(256, (batches * scale.batch, *shape), dtype=torch.uint8)
+    source = Resident(pixels, torch.arange(len(pixels)) % 10)
+    augmentation, run = Augmentation((0.5,) * 3, (0.25,) * 3), Run(device, graphs=graphs)
+    problem = SearchProblem(supernet, source, source, augmentation, run).on_device()
+    even = {n: torch.full((len(d.options),), 1 / len(d.options), device=device) for n, d in supernet.decisions.items()}
+    weights = {name: weight for name, weight in even.items() if supernet.decisions[name].role != "inputs"}
+    taken = []
+    for _ in range(3):
+        synchronise(device)
+        began = time.perf_counter()
+        with problem.accelerated, evaluating(problem.supernet):
+            supernet_averages(problem, weights, scale.batch)
+        synchronise(device)
+        taken.append((time.perf_counter() - began) / batches * 1e3)
+    return {"first_ms": taken[0], "ms": min(taken[1:]), "most": max(taken[1:]), "batches": batches}
 
 
 def explore_candidates(scale: Scale, device: torch.device, rows: Rows) -> None:
