@@ -29,6 +29,7 @@ SLOW = (  # in groups of some minutes at most
     ("darts_2nd_exact", "conjugate_gradient"),
     ("adagrad", "drop path", "monitor", "nasbench201", "ten steps of second order"),
     ("mobile darts", "mobile spos", "mobile bignas", "mobile once_for_all"),
+    ("explored", "explored again"),
     ("cpu to cuda", "cuda to cpu", "cuda to cuda", "retraining"),
     ("darts/matmul", "darts/reference", "darts/bfloat16", "pc_darts/matmul"),
 )
@@ -49,9 +50,6 @@ WAITS = {  # in a step, by whom and why
     "supernet/space/supernet.py _on": "which operations of a single path run is decided on the host",
     "supernet/space/supernet.py idle": "which operations of a single path have no gradient",
     "supernet/search/black_box/reinforce.py _rewarded": "rewards are read on the host",
-    "supernet/space/architecture.py one_path": "a path that was drawn on the host is sent",
-    "supernet/space/architecture.py <dictcomp>": "the same",
-    "supernet/space/architecture.py one_hot": "the same, where Python has no function for a comprehension",
 }
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
@@ -101,7 +99,7 @@ def check(job: str, outcome: dict) -> None:
     assert plain == graphs, job
     assert outcome["beside"] == 0, job
     assert outcome["journal"] == {}, job
-    assert outcome["steps"] > 0, job
+    assert outcome["steps"] > 0 or job.startswith("explored"), job
     places = {f"{line.split(':')[0]} {line.split()[-1]}" for line in outcome["waits"]}
     assert places <= WAITS.keys(), (job, outcome["waits"])
     if job.startswith("ten"):

@@ -24,6 +24,8 @@ import torch
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Resident
 from supernet.deployment.predictor import Predictor
+from supernet.estimation.problem import SearchProblem
+from supernet.estimation.supernet_accuracy import RecalibratedScore, SupernetScore
 from supernet.execution.engines import Engine, engine
 from supernet.execution.precision import Accelerated
 from supernet.execution.stacked.executor import Stacked
@@ -33,6 +35,8 @@ from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.report import Silent
 from supernet.runtime.run import Run
 from supernet.search import methods
+from supernet.search.black_box.evolution import AgingEvolution
+from supernet.search.black_box.exploring import Budget, explore
 from supernet.search.collapse.settings import MonitorSettings
 from supernet.search.differentiable.architects import conjugate_gradient, first_order, unrolled
 from supernet.search.loop import step_request
@@ -47,6 +51,7 @@ from supernet.space.mobile_stages import Stage
 from supernet.space.nasbench201 import NasBench201
 from supernet.space.operations import OPERATIONS
 from supernet.space.supernet import Supernet
+from supernet.space.survey import candidates_of
 from supernet.training.from_scratch import FinalNetwork
 from supernet.training.loop import Recipe, train
 from supernet.training.loop import step_request as training_request
@@ -290,6 +295,18 @@ class Trainee:
     meter: Meter
 
 
+def explored(place: Place, score: Any, explorer: Any = AgingEvolution, **settings: Any) -> Any:
+    """What an explorer finds of a supernet of single paths, untrained, that says something else of each image."""
+    space = NasBench201(channels=4, cells=1, stages=2, nodes=2)
+    torch.manual_seed(0)
+    network = place.engine().apply(space.network(Undecided(single=True), SHAPE, CLASSES))
+    torch.nn.init.normal_(next(module for module in network.modules() if isinstance(module, torch.nn.Linear)).weight)
+    problem = SearchProblem(Supernet(network), half(0, 60), half(1, 60), AUGMENTATION, place.run()).on_device()
+    who = explorer(candidates_of(space), **settings)
+    found = explore(who, score(problem, 6), Budget(evaluations=6))
+    return {f"{n} {name}": value for n, each in enumerate(found.evaluations) for name, value in each.values.items()}
+
+
 def sums(name: str, tensors: Any) -> dict[str, float]:
     """A number for each tensor that changes with any of its elements."""
     return {
@@ -310,6 +327,8 @@ JOBS: dict[str, Callable[..., Any]] = {
     "mobile spos": partial(search, name="spos", space=MOBILE),
     "mobile bignas": partial(search, name="bignas", space=MOBILE),
     "mobile once_for_all": partial(search, name="once_for_all", space=MOBILE),
+    "explored": partial(explored, score=SupernetScore, population=2, sample=2),
+    "explored again": partial(explored, score=RecalibratedScore, population=2, sample=2),
     "retraining": retraining,
     "ten steps": partial(ten_steps, architect=first_order),
     "ten steps of second order": partial(ten_steps, architect=unrolled),
