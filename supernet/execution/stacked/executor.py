@@ -288,9 +288,8 @@ def _plan_of(cell: Cell, inputs: Sequence[Tensor]) -> Plan | None:
 def _few_passes(cell: Cell, inputs: Sequence[Tensor]) -> bool:
     """Whether Triton's kernels are to evaluate a cell: norms by the batch's statistics, and no tensor too large."""
     pixels = inputs[0].shape[2] * inputs[0].shape[3]
-    small = (
-        pixels <= triton.MOST_PIXELS and inputs[0].numel() <= triton.LARGEST // 128
-    )  # of a stack of so many branches
+    # Places in memory are counted in 32 bits, in stacks of up to 128 branches.
+    small = pixels <= triton.MOST_PIXELS and inputs[0].numel() <= triton.LARGEST // 128
     if not (small and triton.serves(*inputs)):
         return False
     # One of them, because a cell whose norms are in several modes is left to the reference anyway.

@@ -2,7 +2,8 @@
 
 A relaxation maps the logits of one decision, shape (options,), to its weights, shape (options,); those of several
 decisions with equally many options can be stacked, (decisions, options), and each row is by itself. `progress` in
-[0, 1) is how far the search is: temperatures and the like are functions of it. `expected` is what the logits stand
+[0, 1) is how far the search is, a number or, on a GPU, a 0-dimensional tensor, whose value moves while a step is
+replayed from a CUDA graph: temperatures and the like are functions of it. `expected` is what the logits stand
 for without noise, by which options are ranked in the end (but see `Ranked`). To add one, write such a class and give
 an object of it to the strategy.
 """
@@ -10,7 +11,7 @@ an object of it to the strategy.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from supernet.runtime.errors import InputError
 class Relaxation(Protocol):
     """Maps logits (..., options) to weights (..., options)."""
 
-    def __call__(self, logits: Tensor, progress: float) -> Tensor:
+    def __call__(self, logits: Tensor, progress: Any) -> Tensor:
         """The weights of one evaluation; draws, if any, come from torch's global generator."""
         ...
 
