@@ -96,7 +96,8 @@ def _line(frame: FrameType | None) -> str:
         path = Path(frame.f_code.co_filename).absolute()
         own = path == _COMMAND or str(frame.f_globals.get("__name__", "")).startswith("tests.standin.")
         own = own or frame.f_code.co_filename.startswith("<")
-        if path.is_relative_to(_ROOT) and not own:
+        # An environment may lie in the checkout, too.
+        if path.is_relative_to(_ROOT) and "site-packages" not in path.parts and not own:
             return f"{path.relative_to(_ROOT)}:{frame.f_lineno} {frame.f_code.co_name}"
         if not other and not own and not {"torch", "contextlib.py"} & set(path.parts):
             other = f"{path.name}:{frame.f_lineno} {frame.f_code.co_name}"
