@@ -133,6 +133,32 @@ def test_every_method_has_a_job():
     assert names <= {job.removeprefix("mobile ") for job in jobs}
 
 
+LATE = """
+import threading, time, torch
+class Late(torch.autograd.Function):
+    forward = staticmethod(lambda ctx, x: x * 2)
+    @staticmethod
+    def backward(ctx, gradient):
+        reached.set()
+        time.sleep(0.5)
+        return gradient
+reached = threading.Event()
+total = Late.apply(torch.ones(3, device="cuda", requires_grad=True)).sum()
+threading.Thread(target=total.backward, daemon=True).start()
+reached.wait()
+"""
+
+
+@pytest.mark.parametrize(("end", "status"), [("", 0), ("raise SystemExit(3)", 3), ("raise SystemExit('why')", 1)])
+def test_a_script_may_end_while_autograd_is_at_work(tmp_path, end, status):
+    script = tmp_path / "late.py"
+    script.write_text(LATE + end)
+    command = [sys.executable, "-m", "tests.standin", "--count", str(script)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == status, done.stderr
+    assert ("why" in done.stderr) == (status == 1)
+
+
 def test_steps_launch_and_move_no_more_than_they_did():
     """`counts.py` says how the bounds are written anew; a change that raises one is to be worth it."""
     bounds = json.loads((HERE / "launches.json").read_text())

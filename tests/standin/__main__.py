@@ -4,6 +4,7 @@ import contextlib
 import os
 import runpy
 import sys
+import traceback
 from pathlib import Path
 
 from tests.standin import __doc__ as usage
@@ -44,7 +45,28 @@ def main() -> None:
         os.execve(sys.executable, command, environment(**options))
     for name in ("LD_PRELOAD", "LD_LIBRARY_PATH"):  # processes that this one starts are on no stand-in
         os.environ.pop(name, None)
-    run(words, bool(options.get("count")))
+    leave(words, bool(options.get("count")))
+
+
+def leave(words: list[str], count: bool) -> None:
+    """Runs the script and ends the process with its status, not by Python's own end.
+
+    Autograd's thread of a device drops its last references after the backward pass has returned. If Python has begun
+    to end by then, as it may right after replays that do nothing, taking its lock there ends the process with SIGABRT.
+    """
+    status = 0
+    try:
+        run(words, count)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
 
 
 def run(words: list[str], count: bool) -> None:
