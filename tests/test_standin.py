@@ -50,6 +50,7 @@ WAITS = {  # in a step, by whom and why
     "supernet/space/supernet.py _on": "which operations of a single path run is decided on the host",
     "supernet/space/supernet.py idle": "which operations of a single path have no gradient",
     "supernet/search/black_box/reinforce.py _rewarded": "rewards are read on the host",
+    "supernet/search/differentiable/architects.py conjugate_gradient": "a direction without curvature ends them",
 }
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
