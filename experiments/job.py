@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 from rich.console import Console
@@ -21,7 +21,7 @@ from supernet.runtime.devices import find_device
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
 from supernet.runtime.report import RunReport
-from supernet.runtime.run import Run
+from supernet.runtime.run import Precision, Run
 from supernet.runtime.seeding import seed_everything
 from supernet.search.black_box.drawing import drawn_within
 from supernet.search.progressive.search import StagedSearch
@@ -292,12 +292,8 @@ def check_limits(job: Job, architecture: Architecture) -> None:
             )
 
 
-def _precision(name: str) -> Literal["float32", "tf32", "bfloat16"]:
-    known: dict[str, Literal["float32", "tf32", "bfloat16"]] = {
-        "float32": "float32",
-        "tf32": "tf32",
-        "bfloat16": "bfloat16",
-    }
+def _precision(name: str) -> Precision:
+    known: Mapping[str, Precision] = {choice: choice for choice in get_args(Precision)}
     if name not in known:
         raise InputError(f"runtime.precision={name}: use {', '.join(known)}")
     return known[name]

@@ -63,7 +63,6 @@ SECTIONS: Mapping[str, Section] = {  # the most useful first
     "steps_tf32": time_tf32,
     "steps_without_triton": time_without_triton,
     "precision": compare_precisions,
-    "profile": profile_steps,
     "steps_by_pass": time_by_pass,
     "steps_eager": time_eager,
     "validation": time_validation,
@@ -74,6 +73,7 @@ SECTIONS: Mapping[str, Section] = {  # the most useful first
     "check_waiting": check_waiting,
     "risks": time_risks,
     "steps_others": time_others,
+    "profile": profile_steps,  # last: a profiler may slow the host afterwards
 }
 SEARCHES = (*(f"search_{method}" for method in METHODS), "retrain")
 GROUPS = {
@@ -86,14 +86,8 @@ GROUPS = {
 
 def sections_of(pieces: Pieces) -> dict[str, Section]:
     """All sections by name, those that go on in pieces at the end."""
-
-    def search(method: str, scale: Scale, device: torch.device, rows: Rows) -> None:
-        run_search(method, pieces, scale, device, rows)
-
-    def retraining(scale: Scale, device: torch.device, rows: Rows) -> None:
-        run_retraining(pieces, scale, device, rows)
-
-    return {**SECTIONS, **{f"search_{method}": partial(search, method) for method in METHODS}, "retrain": retraining}
+    searches = {f"search_{method}": partial(run_search, method, pieces) for method in METHODS}
+    return {**SECTIONS, **searches, "retrain": partial(run_retraining, pieces)}
 
 
 def chosen(only: list[str] | None) -> list[str]:
@@ -145,7 +139,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument(
         "--precision", choices=("float32", "tf32", "bfloat16"), default="float32", help="of the searches"
     )
-    parser.add_argument("--output", type=Path, default=Path("experiments/results/gpu.jsonl"))
+    parser.add_argument("--output", type=Path, default=Path("runs/gpu/gpu.jsonl"))
     parser.add_argument("--known", type=Path, help="the file of an earlier call, whose rows are taken over")
     return parser.parse_args()
 

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from experiments.benchmarks.gpu_rows import Row, Rows, Wrong
 from experiments.benchmarks.gpu_sizes import PARTIAL, Scale
-from experiments.benchmarks.gpu_steps import BY_PASS, EAGER, PRODUCT, WHOLE, without_triton
+from experiments.benchmarks.gpu_steps import BY_PASS, EAGER, PRODUCT, WHOLE
 from experiments.benchmarks.setting import (
     Search,
     SearchSteps,
@@ -27,6 +28,7 @@ from experiments.benchmarks.setting import (
     passes_of,
     random_batch,
     random_weights,
+    switched_off,
     synchronise,
     whole_distance,
 )
@@ -34,7 +36,7 @@ from supernet.runtime.run import Run
 from supernet.space.choosers import Undecided
 
 EXECUTORS = (PRODUCT, "stacked")
-"""All that a GPU uses: what the product runs there, and the stacked form with grouped 1x1 convolutions."""
+"""What the product runs on a GPU, and the stacked form with grouped 1x1 convolutions, which is slower there."""
 EXACT, LOGITS, TURNED = 1e-9, 1e-4, 1e-2
 """The largest differences, of the length of all numbers: in float64; of logits in float32; of logits and gradients in
 float32, where a last digit can turn a ReLU, which moves gradients but not logits."""
@@ -63,9 +65,10 @@ def check_executors(scale: Scale, device: torch.device, rows: Rows) -> None:
 
         for executor in EXECUTORS:
             rows.measure(f"{kind} {executor}", partial(far, executor))
-        with without_triton():
+        with switched_off("SUPERNET_TRITON"):  # whose kernels are not for float64
             found.cache_clear()
-            rows.measure(f"{kind} {PRODUCT}, without Triton", partial(far, PRODUCT))
+            if dtype == torch.float32:
+                rows.measure(f"{kind} {PRODUCT}, without Triton", partial(far, PRODUCT))
 
 
 def check_bfloat16(scale: Scale, device: torch.device, rows: Rows) -> None:
@@ -174,7 +177,7 @@ def _waits(make: Callable[[Variant], Any], way: Variant) -> Row:
         step()
     except RuntimeError as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        return {"waits": f"{place.filename}:{place.lineno}: {str(error).splitlines()[0]}"}
+        return {"waits": f"{Path(place.filename).name}:{place.lineno}: {str(error).splitlines()[0]}"}
     finally:
         torch.cuda.set_sync_debug_mode("default")
     return {"waits": "never"}

@@ -98,14 +98,16 @@ def _validation(graphs: bool, scale: Scale, device: torch.device) -> Row:
     even = {n: torch.full((len(d.options),), 1 / len(d.options), device=device) for n, d in supernet.decisions.items()}
     weights = {name: weight for name, weight in even.items() if supernet.decisions[name].role != "inputs"}
     taken = []
-    for _ in range(3):
+    for _ in range(4):
         synchronise(device)
         began = time.perf_counter()
         with problem.accelerated, evaluating(problem.supernet):
             supernet_averages(problem, weights, scale.batch)
         synchronise(device)
         taken.append((time.perf_counter() - began) / batches * 1e3)
-    return {"first_ms": taken[0], "ms": min(taken[1:]), "most": max(taken[1:]), "batches": batches}
+    later = taken[1:]
+    found = {"first_ms": taken[0], "ms": statistics.median(later), "least": min(later), "most": max(later)}
+    return {**found, "batches": batches}
 
 
 def explore_candidates(scale: Scale, device: torch.device, rows: Rows) -> None:

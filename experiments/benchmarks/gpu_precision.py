@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cache, partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from experiments.benchmarks.gpu_sizes import Scale
 from experiments.benchmarks.gpu_steps import PRODUCT
 from experiments.benchmarks.setting import Search, SearchSteps, Variant, random_batch
 from supernet.execution.modes import frozen_statistics
+from supernet.runtime.run import Precision
 from supernet.search.differentiable.architects import Bilevel, unrolled
 from supernet.training.sgd import SgdStep
 
@@ -43,7 +43,7 @@ def compare_precisions(scale: Scale, device: torch.device, rows: Rows) -> None:
 def terms(kind: str, seed: int, *, scale: Scale, device: torch.device) -> tuple[Tensor, Tensor]:
     """The direct term and the second term of the hypergradient at an untrained supernet, each as one float64 vector."""
     dtype = torch.float64 if kind == "float64" else torch.float32
-    apart: dict[str, Any] = {"bfloat16": "bfloat16", "TF32": "tf32"}
+    apart: dict[str, Precision] = {"bfloat16": "bfloat16", "TF32": "tf32"}
     variant = Variant(PRODUCT, precision=apart.get(kind.removesuffix(APART), "float32"))
     steps = SearchSteps(Search(scale.check, unrolled), variant, scale.check_batch, scale.side, device)
     supernet, step, strategy = steps.supernet.to(dtype), steps.step, steps.strategy

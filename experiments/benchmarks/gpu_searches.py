@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -32,7 +31,7 @@ from supernet.genotypes.literature import published
 from supernet.runtime.checkpoint import IMAGES
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.report import Silent
-from supernet.runtime.run import Run
+from supernet.runtime.run import Precision, Run
 from supernet.search.method import Method
 from supernet.search.methods import darts, pc_darts
 from supernet.search.progressive.search import StagedSearch, search_stages
@@ -58,7 +57,7 @@ class Pieces:
     work: Path
     data: Path | None = None
     epochs: int | None = None
-    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
 
 
 class Piece(Interruption):

@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from experiments.benchmarks.setting import Search, SearchSteps, TrainingSteps, Variant
-from supernet.search.differentiable.architects import unrolled
+from experiments.benchmarks.setting import Search, SearchSteps, TrainingSteps, Variant, searches
 from supernet.search.differentiable.gradient import GradientStrategy
 from supernet.search.differentiable.objectives import DirichletAnchor, ExpectedCost
 from supernet.search.differentiable.operation_early_stopping import OperationEarlyStopping
@@ -31,12 +30,12 @@ class Kind:
     Args:
         name: of the kind.
         batch: images of each half.
-        make: (variant, images) -> what runs a step.
+        make: variant -> what runs a step.
     """
 
     name: str
     batch: int
-    make: Callable[[Variant, int], Any]
+    make: Callable[[Variant], Any]
 
 
 @dataclass(frozen=True)
@@ -79,30 +78,23 @@ class Scale:
 
     def kinds(self, device: torch.device) -> dict[str, Kind]:
         """The kinds of step that are timed, by name."""
-        single = Search(self.search, chooser=Undecided(single=True))
-        searches = {"first_order": Search(self.search), "unrolled": Search(self.search, unrolled)}
-        searches |= {"partial_channels": Search(self.search, chooser=PARTIAL), "single_path": single}
 
-        def search_steps(name: str) -> Callable[[Variant, int], Any]:
-            return lambda variant, batch: SearchSteps(searches[name], variant, batch, self.side, device)
+        def kind(name: str, search: Search) -> Kind:
+            batch = self.partial_batch if name == "partial_channels" else self.batch
+            return Kind(name, batch, lambda variant: SearchSteps(search, variant, batch, self.side, device))
 
-        def training_steps(variant: Variant, batch: int) -> Any:
-            steps = TrainingSteps(self.training, variant, batch, self.side, device)
+        def training_steps(variant: Variant) -> Any:
+            steps = TrainingSteps(self.training, variant, self.training_batch, self.side, device)
             set_drop_path(steps.network, 0.1)
             return steps
 
-        batches = {name: self.partial_batch if name == "partial_channels" else self.batch for name in searches}
-        found = {name: Kind(name, batches[name], search_steps(name)) for name in searches}
+        found = {name: kind(name, search) for name, search in searches(self.search).items()}
         return found | {"retraining": Kind("retraining", self.training_batch, training_steps)}
 
     @property
     def checks(self) -> dict[str, Search]:
         """The kinds of search step whose results are compared, by name."""
-        return {
-            "first_order": Search(self.check),
-            "unrolled": Search(self.check, unrolled),
-            "partial_channels": Search(self.check, chooser=PARTIAL),
-        }
+        return {name: search for name, search in searches(self.check).items() if name != "single_path"}
 
     @property
     def additions(self) -> dict[str, Search]:

@@ -6,12 +6,10 @@ variants need not take turns.
 
 from __future__ import annotations
 
-import os
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,7 +18,7 @@ import torch
 
 from experiments.benchmarks.gpu_rows import Row, Rows, Wrong
 from experiments.benchmarks.gpu_sizes import Kind, Scale
-from experiments.benchmarks.setting import Search, SearchSteps, Variant, seconds, synchronise
+from experiments.benchmarks.setting import Search, SearchSteps, Variant, seconds, switched_off, synchronise
 from supernet.execution.precision import numerics_settled
 from supernet.search.differentiable.architects import unrolled_exact
 
@@ -46,13 +44,12 @@ def time_whole(scale: Scale, device: torch.device, rows: Rows) -> None:
 
 def time_tf32(scale: Scale, device: torch.device, rows: Rows) -> None:
     """Every kind of step as one graph with `precision=tf32`: inputs of products and convolutions have 10 bits."""
-    precision: Any = "tf32"
-    _time([replace(WHOLE, precision=precision)], scale, device, rows, left_out=("single_path",), words=", TF32")
+    _time([replace(WHOLE, precision="tf32")], scale, device, rows, left_out=("single_path",))
 
 
 def time_without_triton(scale: Scale, device: torch.device, rows: Rows) -> None:
     """Every kind of step as one graph, of PyTorch's own kernels alone."""
-    with without_triton():
+    with switched_off("SUPERNET_TRITON"):
         _time([WHOLE], scale, device, rows, left_out=("single_path",), words=", without Triton")
 
 
@@ -72,7 +69,7 @@ def time_others(scale: Scale, device: torch.device, rows: Rows) -> None:
 
     def free() -> Row:
         with numerics_settled(deterministic=False):
-            return timed(lambda: first.make(WHOLE, first.batch), scale, device)
+            return timed(lambda: first.make(WHOLE), scale, device)
 
     for way in OTHERS:
         rows.measure(f"first_order {first.batch} {way}", partial(_row, first, way, scale, device))
@@ -92,19 +89,6 @@ def time_risks(scale: Scale, device: torch.device, rows: Rows) -> None:
         rows.measure(f"first_order {size} {way}", partial(timed, make, scale, device))
 
 
-@contextmanager
-def without_triton() -> Iterator[None]:
-    """Within it the library does without its kernels in Triton."""
-    before = os.environ.get("SUPERNET_TRITON")
-    os.environ["SUPERNET_TRITON"] = "0"
-    try:
-        yield
-    finally:
-        os.environ.pop("SUPERNET_TRITON")
-        if before is not None:
-            os.environ["SUPERNET_TRITON"] = before
-
-
 def _time(
     ways: list[Variant],
     scale: Scale,
@@ -119,7 +103,7 @@ def _time(
 
 
 def _row(kind: Kind, way: Variant, scale: Scale, device: torch.device) -> Row:
-    return timed(lambda: kind.make(way, kind.batch), scale, device)
+    return timed(lambda: kind.make(way), scale, device)
 
 
 def timed(make: Callable[[], Callable[[], Any]], scale: Scale, device: torch.device) -> Row:
@@ -169,7 +153,7 @@ def profile_steps(scale: Scale, device: torch.device, rows: Rows) -> None:
 def _profiled(kind: Kind, way: Variant, title: str, scale: Scale, device: torch.device, rows: Rows) -> Row:
     from torch.profiler import ProfilerActivity, profile
 
-    step = kind.make(way, kind.batch)
+    step = kind.make(way)
     for _ in range(scale.warm_up + 1):
         step()
     synchronise(device)

@@ -18,11 +18,9 @@ from typing import Any
 
 import torch
 
-from experiments.benchmarks.setting import Search, SearchSteps, TrainingSteps, Variant, alternate, machine, write
+from experiments.benchmarks.setting import SearchSteps, TrainingSteps, Variant, alternate, machine, searches, write
 from supernet.execution.cuda_graphs import Backward, Forward, Recorded
-from supernet.search.differentiable.architects import unrolled
 from supernet.search.strategy import Step
-from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
 from supernet.training.flat import clip_gradients
 
@@ -52,18 +50,17 @@ def main() -> None:
     arguments = parser.parse_args()
     device, graphs = torch.device("cpu"), Variant("stacked", graphs=True, capture=still)
     space = Darts(channels=arguments.channels, cells=arguments.cells)
-    kinds = {
-        "first order": Search(space),
-        "second order": Search(space, unrolled),
-        "partial channels": Search(space, chooser=Undecided(channel_divisor=4)),
+    steps_of = {
+        name.replace("_", " "): SearchSteps(search, graphs, BATCH, SIDE, device)
+        for name, search in searches(space).items()
+        if name != "single_path"  # never recorded
     }
-    searches = {name: SearchSteps(search, graphs, BATCH, SIDE, device) for name, search in kinds.items()}
     final = Darts(channels=4, cells=arguments.training_cells, auxiliary=True)
     training = TrainingSteps(final, graphs, BATCH, 32, device)
-    networks = {**{name: steps.supernet for name, steps in searches.items()}, "retraining": training.network}
-    networks["clipping and SGD alone"] = searches["first order"].supernet
-    ending = partial(end_step, searches["first order"].step)
-    steps: dict[str, Callable[[], Any]] = {**searches, "retraining": training, "clipping and SGD alone": ending}
+    networks = {**{name: steps.supernet for name, steps in steps_of.items()}, "retraining": training.network}
+    networks["clipping and SGD alone"] = steps_of["first order"].supernet
+    ending = partial(end_step, steps_of["first order"].step)
+    steps: dict[str, Callable[[], Any]] = {**steps_of, "retraining": training, "clipping and SGD alone": ending}
     times = alternate(steps, device, warm_up=6, rounds=arguments.rounds)
     print("| the host's part of a step | modules | parameters | median ms | range |\n|---|---|---|---|---|")
     for name, t in times.items():

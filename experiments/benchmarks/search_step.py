@@ -13,9 +13,7 @@ a record of its own.
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,41 +30,19 @@ from experiments.benchmarks.setting import (
     random_batch,
     random_weights,
     rows,
+    searches,
+    switched_off,
     whole_distance,
     write,
 )
 from supernet.execution.native import library
 from supernet.runtime.run import Run
-from supernet.search.differentiable.architects import unrolled
 from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
 
 MOST, MOST_LOGITS, MOST_TURNED = 1e-8, 1e-4, 1e-2
 """The largest differences: in float64; of logits in float32; and of logits and gradients together in float32, where a
 last digit can turn a ReLU, in either form, which moves gradients but not logits."""
-
-
-def searches(space: Darts) -> dict[str, Search]:
-    """The kinds of step, by name."""
-    return {
-        "first_order": Search(space),
-        "second_order": Search(space, unrolled),
-        "partial_channels": Search(space, chooser=Undecided(channel_divisor=4)),
-        "single_path": Search(space, chooser=Undecided(single=True)),
-    }
-
-
-@contextmanager
-def without_compiled() -> Iterator[None]:
-    """Within it the compiled part is left unused."""
-    before = os.environ.get("SUPERNET_COMPILED")
-    os.environ["SUPERNET_COMPILED"] = "0"
-    try:
-        yield
-    finally:
-        os.environ.pop("SUPERNET_COMPILED")
-        if before is not None:
-            os.environ["SUPERNET_COMPILED"] = before
 
 
 def agreement(space: Darts, chooser: Undecided, side: int) -> dict[str, float]:
@@ -104,7 +80,7 @@ def measure(search: Search, arguments: argparse.Namespace) -> dict[str, Any]:
     if library() is not None:
 
         def plain() -> None:
-            with without_compiled():
+            with switched_off("SUPERNET_COMPILED"):
                 fused()
 
         variants["fused, nothing compiled"] = plain

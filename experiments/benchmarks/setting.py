@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +30,8 @@ from supernet.execution.stacked.executor import Stacked
 from supernet.execution.step_graph import StepGraph
 from supernet.genotypes.literature import published
 from supernet.runtime.files import write_whole
-from supernet.runtime.run import Run
-from supernet.search.differentiable.architects import Architect, Bilevel, first_order
+from supernet.runtime.run import Precision, Run
+from supernet.search.differentiable.architects import Architect, Bilevel, first_order, unrolled
 from supernet.search.differentiable.discretisers import argmax
 from supernet.search.differentiable.gradient import GradientStrategy
 from supernet.search.differentiable.relaxations import Gumbel, Softmax
@@ -45,6 +46,20 @@ from supernet.training.loop import train_step
 from supernet.training.meters import Meter
 from supernet.training.sgd import sgd
 from supernet.training.tasks import Classification
+
+
+@contextmanager
+def switched_off(variable: str) -> Iterator[None]:
+    """Within it the library does without its compiled passes (SUPERNET_COMPILED) or its Triton (SUPERNET_TRITON)."""
+    before = os.environ.get(variable)
+    os.environ[variable] = "0"
+    try:
+        yield
+    finally:
+        os.environ.pop(variable)
+        if before is not None:
+            os.environ[variable] = before
+
 
 EXECUTORS: dict[str, Executor] = {
     "reference": reference,
@@ -66,9 +81,8 @@ class Variant:
     executor: str = "reference"
     graphs: bool = False
     whole: bool = False
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     channels_last: bool = False
-    compiled: bool = False
     checkpoint: bool = False
     as_product: bool = False
     capture: Capture | None = None
@@ -93,8 +107,9 @@ class Variant:
         return numerics_settled(deterministic=True) if self.as_product else nullcontext()
 
     def __str__(self) -> str:
-        on = {"graph": self.graphs, "whole": self.whole, "bf16": self.precision == "bfloat16", "cl": self.channels_last}
-        on |= {"compile": self.compiled, "checkpoint": self.checkpoint, "product": self.as_product}
+        on = {"graph": self.graphs, "whole": self.whole}
+        on |= {"bf16": self.precision == "bfloat16", "tf32": self.precision == "tf32"}
+        on |= {"cl": self.channels_last, "checkpoint": self.checkpoint, "product": self.as_product}
         return "+".join([self.executor, *(name for name, there in on.items() if there)])
 
 
@@ -151,6 +166,16 @@ class Search:
         return self.wrapper(strategy)
 
 
+def searches(space: Darts) -> dict[str, Search]:
+    """The kinds of search step, by name."""
+    return {
+        "first_order": Search(space),
+        "second_order": Search(space, unrolled),
+        "partial_channels": Search(space, chooser=Undecided(channel_divisor=4)),
+        "single_path": Search(space, chooser=Undecided(single=True)),
+    }
+
+
 def first_order_as_the_original(problem: Bilevel) -> list[Tensor]:
     """The first-order gradient, and the weights' gradients, which nobody needs: the original's code computes them."""
     both = torch.autograd.grad(
@@ -200,8 +225,6 @@ class TrainingSteps:
         self.network: nn.Module = network.to(device).train()
         self.optimizer = sgd(self.network, 0.025, 0.9, weight_decay=3e-4)
         self._batch = random_batch(batch, device, side=side, channels_last=variant.channels_last)
-        if variant.compiled:
-            self.network.compile()
         self._accelerated, self._numerics = variant.passes(self.network, device), variant.numerics
         self._whole, self.meter = _whole_steps(variant, self.network, self._accelerated, self.optimizer, device)
 

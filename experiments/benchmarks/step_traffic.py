@@ -28,17 +28,15 @@ from torch.profiler import ProfilerActivity, profile
 
 from experiments.benchmarks.setting import (
     EXECUTORS,
-    Search,
     SearchSteps,
     TrainingSteps,
     Variant,
     machine,
+    searches,
     synchronise,
     write,
 )
 from experiments.benchmarks.traffic import Traffic
-from supernet.search.differentiable.architects import unrolled
-from supernet.space.choosers import Undecided
 from supernet.space.darts import Darts
 from supernet.space.dropout import set_drop_path
 
@@ -68,12 +66,7 @@ def build(name: str, size: Size, variant: Variant, device: torch.device) -> Any:
         set_drop_path(steps.network, 0.1)
         return steps
     space = Darts(channels=size.search[0], cells=size.search[1])
-    searches = {
-        "first order": Search(space),
-        "second order": Search(space, unrolled),
-        "partial channels": Search(space, chooser=Undecided(channel_divisor=4)),
-    }
-    return SearchSteps(searches[name], variant, batch, 32, device)
+    return SearchSteps(searches(space)[name.replace(" ", "_")], variant, batch, 32, device)
 
 
 def launches_of(step: Callable[[], Any], device: torch.device) -> int | None:

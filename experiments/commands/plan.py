@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from supernet.data.batches import Batch, Source, steps_per_epoch, training_batches
 from supernet.estimation.costs import parameters
 from supernet.execution.precision import Accelerated
-from supernet.execution.step_graph import StepGraph
+from supernet.execution.step_graph import PATIENCE, StepGraph
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
 from supernet.search.loop import step_request as search_request
@@ -47,7 +47,6 @@ from ..schema import plain
 from ..searching import check_search, named_parts, search_name
 
 _STEPS = 3
-_BEFORE_RECORDED = 4  # steps, until one is a CUDA graph
 _MARGIN = 0.7  # of the free memory: gradients, optimisers and what is computed on the way need the rest
 
 
@@ -174,7 +173,7 @@ def _need(
     fits = _fits(job.device, network, per_image)
     if fits is not None and fits < size:
         batch = Batch(batch.images[:fits], batch.labels[:fits])  # time per image stands in for the rest
-    for _ in range(_BEFORE_RECORDED if job.run("plan").records else 1):
+    for _ in range(PATIENCE + 1 if job.run("plan").records else 1):
         step(batch)
     _wait(job.device)
     began = time.monotonic()

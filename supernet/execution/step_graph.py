@@ -39,6 +39,9 @@ from supernet.space.supernet import Supernet
 # Later versions of PyTorch find by themselves which generators a graph draws from.
 _REGISTERED = TorchVersion(torch.__version__) < "2.14"
 
+PATIENCE = 3
+"""How many steps of a key are plain before one is recorded."""
+
 MOST = 4
 """How many graphs are kept; a new one takes the place of the oldest."""
 
@@ -127,7 +130,7 @@ class StepGraph:
         network: nn.Module,
         passes: Accelerated,
         optimizers: Sequence[torch.optim.Optimizer] = (),
-        patience: int = 3,
+        patience: int = PATIENCE,
     ) -> None:
         self._device, self._on = run.device, run.records
         self._line, self._network, self._passes, self._patience = run.report.line, network, passes, patience

@@ -10,6 +10,9 @@ import torch
 from supernet.runtime.interrupt import Interruption
 from supernet.runtime.report import Report, Silent
 
+Precision = Literal["float32", "tf32", "bfloat16"]
+"""How a network computes: see `Run`."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -35,7 +38,7 @@ class Run:
     fingerprint: Mapping[str, str | int | float] = field(default_factory=dict)
     save_seconds: float = 60.0
     interruption: Interruption = field(default_factory=Interruption)
-    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     graphs: bool = True
 
     @property

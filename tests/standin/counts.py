@@ -12,12 +12,12 @@ import torch
 from experiments.benchmarks.setting import Variant
 from experiments.benchmarks.step_traffic import TINY, build, launches_of
 from experiments.benchmarks.traffic import Traffic
+from supernet.execution.step_graph import PATIENCE
 
 DEVICE = torch.device("cuda")
 DEFAULT = Variant("fused", as_product=True)
 WHOLE, GROUPED = replace(DEFAULT, whole=True), replace(DEFAULT, executor="stacked")
 MORE = {"first order": (WHOLE, GROUPED), "retraining": (WHOLE,)}
-STEPS_UNTIL_RECORDED = 4
 
 
 def minor_version() -> str:
@@ -28,7 +28,7 @@ def minor_version() -> str:
 def row_of(name: str, variant: Variant) -> dict[str, Any]:
     """What a step launches and moves after those in which libraries set themselves up and graphs are recorded."""
     step = build(name, TINY, variant, DEVICE)
-    for _ in range(STEPS_UNTIL_RECORDED if variant.whole else 1):
+    for _ in range(PATIENCE + 1 if variant.whole else 1):
         step()
     if variant.whole:
         return {"launches": launches_of(step, DEVICE)}
