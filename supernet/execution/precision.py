@@ -62,8 +62,8 @@ def numerics_settled(deterministic: bool) -> Iterator[None]:
 class Accelerated:
     """Makes a network compute in the precision of a run, and replay CUDA graphs if the run says so.
 
-    It is a context manager that may be entered many times: within it `network` runs so, outside as itself. Parameters,
-    architecture weights and losses are always float32. With `run.precision` "bfloat16" only activations are bfloat16
+    It is a context manager that may be entered many times, one after the other: within it `network` runs so, outside as
+    itself. Parameters, architecture weights and losses are always float32. With `run.precision` "bfloat16" only activations are bfloat16
     (autocast), images are kept with the channels of a pixel side by side (channels_last), and outputs are float32
     again. With "tf32" a GPU rounds what convolutions and matrix products multiply to 10 of 23 bits while the context
     is open, so that backward passes belong into it. With `run.graphs` passes on a GPU are replayed from CUDA graphs
