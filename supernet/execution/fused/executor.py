@@ -128,21 +128,20 @@ def _begin(state: State, edges: Sequence[nn.Module], known: Recognised) -> None:
         _begin(state.divided(partial[0])[0], [edge.choice for edge in partial], known)
         return
     chains = [known.operation(module) for edge in edges for module in _running(edge)]
-    found, norms = {}, []
+    found: dict[Chain, Convolutions] = {}  # one that several edges share is begun once
     for chain in chains:
         step = chain.steps[0] if isinstance(chain, Chain) and chain.steps else None
         if isinstance(chain, Chain) and isinstance(step, SeparableStep) and step.norm is None:
             norm = _norm_after(chain, 0)
             weights, window = (step.depthwise.weight, step.pointwise.weight), _window(step.depthwise)
             if serves(state.x, *weights, window):
-                found[step.depthwise] = Convolutions(*weights, window, 0.0 if norm is None else norm.eps)
-                norms.append(norm)
+                found[chain] = Convolutions(*weights, window, 0.0 if norm is None else norm.eps)
     shared = state.shared(state.x, "x") if found else None
     if shared is not None:
         outs, statistics = relu_separables(shared, list(found.values()))
         state.begun.update(zip(found, outs, strict=True))
-        made = zip(outs, statistics.unbind(), norms, strict=True)
-        state.statistics.found.update({out: own for out, own, norm in made if norm is not None})
+        made = zip(found, outs, statistics.unbind(), strict=True)
+        state.statistics.found.update({out: own for chain, out, own in made if _norm_after(chain, 0) is not None})
 
 
 def _norm_after(chain: Chain, place: int) -> nn.BatchNorm2d | None:
@@ -230,8 +229,7 @@ def _before_norm(operation: Reduction | Pointwise | Chain, state: State) -> Tens
 def _steps(chain: Chain, state: State) -> Tensor:
     """Computes the steps of a chain one after the other, beginning with the ReLU of the state."""
     steps, statistics = list(chain.steps), state.statistics
-    first = steps[0].depthwise if steps and isinstance(steps[0], SeparableStep) else None
-    begun = state.begun.pop(first, None) if first is not None else None
+    begun = state.begun.pop(chain, None)  # once: another edge that shares the operation begins anew
     x = state.relu if begun is None else begun
     for place, step in enumerate(steps):
         if place == 0 and begun is not None:

@@ -15,7 +15,7 @@ from supernet.execution.fused.norms import serves_norm, unbiased
 from supernet.execution.fused.poolings import pool
 from supernet.execution.fused.sharing import Shared, serves_sharing
 from supernet.execution.fused.sums import sum_of_norms
-from supernet.execution.patterns import Pooling
+from supernet.execution.patterns import Chain, Pooling
 from supernet.space.choices import PartialChannels
 
 
@@ -120,7 +120,7 @@ class State:
         statistics: takes the batch's statistics of every norm.
         made: what was computed of x so far, by its name or the key of a pooling.
         shares: of x and of what was computed, those whose readers' gradients are collected, by the same keys.
-        begun: what chains make of x in their first step, by its depthwise convolution.
+        begun: what chains make of x in their first step; by chain, as two may share convolutions but not the norm.
         norms: the mean and the variance of each norm in `made`, each (channels,).
         part: with partial channels, the state of those that are operated on; None until it is needed.
 
@@ -134,7 +134,7 @@ class State:
     statistics: Statistics
     made: dict[object, Tensor] = field(default_factory=dict)
     shares: dict[object, Shared] = field(default_factory=dict)
-    begun: dict[nn.Module, Tensor] = field(default_factory=dict)
+    begun: dict[Chain, Tensor] = field(default_factory=dict)
     norms: dict[object, tuple[Tensor, Tensor]] = field(default_factory=dict)
     part: State | None = None
 
