@@ -219,18 +219,19 @@ def _add(node: Sum, module: nn.Module, state: State, weight: Tensor | None, know
 def _before_norm(operation: Reduction | Pointwise | Chain, state: State) -> Tensor:
     """Computes the input of the operation's last norm."""
     if isinstance(operation, Reduction):
-        halves = (operation.module.even, operation.module.odd)
-        return torch.cat([_across(x, half.weight) for x, half in zip(state.quarters, halves, strict=True)], dim=1)
+        (even, odd), module = state.quarters, operation.module
+        halves = [_across(state, even, "even", module.even.weight), _across(state, odd, "odd", module.odd.weight)]
+        return torch.cat(halves, dim=1)
     if isinstance(operation, Chain):
         return _steps(operation, state)
-    return _across(state.x, operation.convolution.weight)
+    return _across(state, state.x, "x", operation.convolution.weight)
 
 
 def _steps(chain: Chain, state: State) -> Tensor:
     """Computes the steps of a chain one after the other, beginning with the ReLU of the state."""
     steps, statistics = list(chain.steps), state.statistics
     begun = state.begun.pop(chain, None)  # once: another edge that shares the operation begins anew
-    x = state.relu if begun is None else begun
+    x = state.rectified(state.x, "x") if begun is None else begun
     for place, step in enumerate(steps):
         if place == 0 and begun is not None:
             continue
@@ -258,6 +259,7 @@ def _window(depthwise: nn.Conv2d) -> Window:
     return Window(depthwise.stride, depthwise.padding, depthwise.dilation)
 
 
-def _across(x: Tensor, weight: Tensor) -> Tensor:
-    """A 1x1 convolution of the ReLU, which compiled is part of it."""
-    return pointwise(x, weight, relu=True) if serves_pointwise(x, weight) else F.conv2d(F.relu(x), weight)
+def _across(state: State, x: Tensor, key: str, weight: Tensor) -> Tensor:
+    """A 1x1 convolution of the ReLU of x, which compiled is part of it, and elsewhere serves all who read x."""
+    served = serves_pointwise(x, weight)
+    return pointwise(x, weight, relu=True) if served else F.conv2d(state.rectified(x, key), weight)

@@ -126,7 +126,8 @@ class State:
 
     Example:
         >>> state = State(torch.tensor([-1.0, 2.0]).view(1, 2, 1, 1), Statistics())
-        >>> state.relu.flatten(), state.relu is state.relu
+        >>> relu = state.rectified(state.x, "x")
+        >>> relu.flatten(), state.rectified(state.x, "x") is relu
         (tensor([0., 2.]), True)
     """
 
@@ -155,12 +156,19 @@ class State:
             self.shares[key] = Shared(x, eps)
         return self.shares[key]
 
-    @property
-    def relu(self) -> Tensor:
-        """The ReLU of the state, of its shape."""
-        if "relu" not in self.made:
-            self.made["relu"] = F.relu(self.x)
-        return self.made["relu"]
+    def rectified(self, x: Tensor, key: str) -> Tensor:
+        """Computes the ReLU of the state or of one of its quarters.
+
+        Args:
+            x: the state, or a quarter, (batch, channels, height, width).
+            key: says whether it is the same tensor.
+
+        Returns:
+            The same for the same key, of the shape of x.
+        """
+        if ("relu", key) not in self.made:
+            self.made["relu", key] = F.relu(x)
+        return self.made["relu", key]
 
     @property
     def quarters(self) -> tuple[Tensor, Tensor]:

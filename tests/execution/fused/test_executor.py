@@ -5,6 +5,7 @@ import random
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -19,6 +20,7 @@ from supernet.space.cells import reference
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import DARTS_OPERATIONS, Darts
 from supernet.space.dropout import dropped, set_drop_path, set_skip_dropout
+from supernet.space.nasbench201 import NasBench201
 from supernet.space.operations import OPERATIONS
 from supernet.space.supernet import Supernet
 
@@ -236,6 +238,19 @@ def test_unneeded_work_is_not_done(monkeypatch):
     everything = dict(network.named_parameters())
     assert size({n: p.detach() for n, p in everything.items()}) < 0.9 * size(everything)
     assert calls
+
+
+@pytest.mark.parametrize("space", [Darts(channels=8, cells=3, nodes=3), NasBench201(channels=8, cells=1)])
+def test_no_relu_is_computed_twice_where_nothing_is_compiled(space, monkeypatch):
+    """Chains, 1x1 convolutions and both halves of factorised reductions read the same one."""
+    torch.manual_seed(0)
+    network = Supernet(space.network(Undecided(), (3, 8, 8), 5)).double()
+    given, real = [], F.relu
+    monkeypatch.setattr(F, "relu", lambda x, **options: given.append(x) or real(x, **options))
+    with running(network, fused):
+        network(torch.randn(2, 3, 8, 8, dtype=torch.double), weights_of(network, single=False, inputs=False))
+    assert given
+    assert len({id(x) for x in given}) == len(given)  # the list keeps them all, so that no address is used again
 
 
 def test_cannot_be_differentiated_twice_and_says_so():
