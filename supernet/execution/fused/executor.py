@@ -255,6 +255,7 @@ def _steps(chain: Chain, state: State) -> Tensor:
 
 
 def _window(depthwise: nn.Conv2d) -> Window:
+    """How a recognised depthwise convolution moves: its padding is a number of pixels."""
     assert not isinstance(depthwise.padding, str), "recognised without"
     return Window(depthwise.stride, depthwise.padding, depthwise.dilation)
 

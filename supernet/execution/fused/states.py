@@ -201,7 +201,8 @@ class State:
             norm: its batch norm, which remembers the batch's statistics in its own way.
 
         Returns:
-            (batch, channels, height / stride, width / stride).
+            (batch, channels, height / stride, width / stride); where the gradients of its readers can be collected, the
+            pooling as a `Shared` that is read as its norm.
         """
         key = (pooling.key, norm.eps)
         if shared := self.shared(self.pooled(pooling), key, norm.eps):

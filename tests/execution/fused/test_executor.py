@@ -178,6 +178,20 @@ def test_hooks_are_called():
     assert seen == [(2, 4, 6, 6)]
 
 
+@pytest.mark.parametrize("listen", ["register_forward_hook", "register_forward_pre_hook"])
+def test_hooks_of_a_pooling_are_called(listen):
+    """In float32, where poolings run compiled and one serves all edges; that the network ran before plays no part."""
+    network = Supernet(Darts(channels=4, cells=3, nodes=2).network(Undecided(), (3, 6, 6), 5))
+    weights = {name: weight.float() for name, weight in weights_of(network, single=False, inputs=False).items()}
+    pooling, _ = network.network.cells[0].edges["0-2"].candidates["max_pool_3x3"]
+    images, seen = torch.randn(2, 3, 6, 6), []
+    with running(network, fused):
+        network(images, weights)
+        getattr(pooling, listen)(lambda module, inputs, *output: seen.append(inputs[0].shape))
+        network(images, weights)
+    assert seen == [(2, 4, 6, 6)]
+
+
 def test_edges_of_two_kinds_are_left_to_the_reference():
     torch.manual_seed(0)
     network = Supernet(Darts(channels=4, cells=1, nodes=2).network(Undecided(), (3, 6, 6), 5)).double()
