@@ -128,21 +128,20 @@ def _begin(state: State, edges: Sequence[nn.Module], known: Recognised) -> None:
         _begin(state.divided(partial[0])[0], [edge.choice for edge in partial], known)
         return
     chains = [known.operation(module) for edge in edges for module in _running(edge)]
-    found, norms = {}, []
+    found: dict[Chain, Convolutions] = {}  # one that several edges share is begun once
     for chain in chains:
         step = chain.steps[0] if isinstance(chain, Chain) and chain.steps else None
         if isinstance(chain, Chain) and isinstance(step, SeparableStep) and step.norm is None:
             norm = _norm_after(chain, 0)
             weights, window = (step.depthwise.weight, step.pointwise.weight), _window(step.depthwise)
             if serves(state.x, *weights, window):
-                found[step.depthwise] = Convolutions(*weights, window, 0.0 if norm is None else norm.eps)
-                norms.append(norm)
+                found[chain] = Convolutions(*weights, window, 0.0 if norm is None else norm.eps)
     shared = state.shared(state.x, "x") if found else None
     if shared is not None:
         outs, statistics = relu_separables(shared, list(found.values()))
         state.begun.update(zip(found, outs, strict=True))
-        made = zip(outs, statistics.unbind(), norms, strict=True)
-        state.statistics.found.update({out: own for out, own, norm in made if norm is not None})
+        made = zip(found, outs, statistics.unbind(), strict=True)
+        state.statistics.found.update({out: own for chain, out, own in made if _norm_after(chain, 0) is not None})
 
 
 def _norm_after(chain: Chain, place: int) -> nn.BatchNorm2d | None:
@@ -220,19 +219,19 @@ def _add(node: Sum, module: nn.Module, state: State, weight: Tensor | None, know
 def _before_norm(operation: Reduction | Pointwise | Chain, state: State) -> Tensor:
     """Computes the input of the operation's last norm."""
     if isinstance(operation, Reduction):
-        halves = (operation.module.even, operation.module.odd)
-        return torch.cat([_across(x, half.weight) for x, half in zip(state.quarters, halves, strict=True)], dim=1)
+        (even, odd), module = state.quarters, operation.module
+        halves = [_across(state, even, "even", module.even.weight), _across(state, odd, "odd", module.odd.weight)]
+        return torch.cat(halves, dim=1)
     if isinstance(operation, Chain):
         return _steps(operation, state)
-    return _across(state.x, operation.convolution.weight)
+    return _across(state, state.x, "x", operation.convolution.weight)
 
 
 def _steps(chain: Chain, state: State) -> Tensor:
     """Computes the steps of a chain one after the other, beginning with the ReLU of the state."""
     steps, statistics = list(chain.steps), state.statistics
-    first = steps[0].depthwise if steps and isinstance(steps[0], SeparableStep) else None
-    begun = state.begun.pop(first, None) if first is not None else None
-    x = state.relu if begun is None else begun
+    begun = state.begun.pop(chain, None)  # once: another edge that shares the operation begins anew
+    x = state.rectified(state.x, "x") if begun is None else begun
     for place, step in enumerate(steps):
         if place == 0 and begun is not None:
             continue
@@ -256,10 +255,12 @@ def _steps(chain: Chain, state: State) -> Tensor:
 
 
 def _window(depthwise: nn.Conv2d) -> Window:
+    """How a recognised depthwise convolution moves: its padding is a number of pixels."""
     assert not isinstance(depthwise.padding, str), "recognised without"
     return Window(depthwise.stride, depthwise.padding, depthwise.dilation)
 
 
-def _across(x: Tensor, weight: Tensor) -> Tensor:
-    """A 1x1 convolution of the ReLU, which compiled is part of it."""
-    return pointwise(x, weight, relu=True) if serves_pointwise(x, weight) else F.conv2d(F.relu(x), weight)
+def _across(state: State, x: Tensor, key: str, weight: Tensor) -> Tensor:
+    """A 1x1 convolution of the ReLU of x, which compiled is part of it, and elsewhere serves all who read x."""
+    served = serves_pointwise(x, weight)
+    return pointwise(x, weight, relu=True) if served else F.conv2d(state.rectified(x, key), weight)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from supernet.execution.fused.bindings import CHANNELS, at, dense, loaded, once
+from supernet.execution.fused.bindings import CHANNELS, addresses, at, dense, loaded, once
 from supernet.execution.native import library
 
 
@@ -59,8 +59,7 @@ class _BatchNorm(torch.autograd.Function):
         slope, level = line(statistics, scale, shift)
         out = torch.empty_like(x)
         # One norm is a sum of one, and the shift is already in the level.
-        address = (ctypes.c_void_p * 1)(x.data_ptr())
-        loaded().sum_of_norms(address, 1, *extent(x), at(slope), at(level), at(out))
+        loaded().sum_of_norms(addresses([x]), 1, *extent(x), at(slope), at(level), at(out))
         ctx.save_for_backward(x, scale, statistics)
         mean, variance = statistics[0], unbiased(statistics[1], x)
         ctx.mark_non_differentiable(mean, variance)  # they move running statistics and nothing else

@@ -15,7 +15,8 @@ def pool(module: nn.Module, x: Tensor) -> Tensor:
     """Computes a pooling, compiled where that serves: 3 x 3 pixels, a frame of one, in float32 on a CPU.
 
     Args:
-        module: an average or maximum pooling.
+        module: an average or maximum pooling without hooks, which would not be called: one with hooks is not
+            recognised (`patterns.Recognised.operation`), and so does not come here.
         x: (batch, channels, height, width).
 
     Returns:
@@ -31,14 +32,12 @@ def pool(module: nn.Module, x: Tensor) -> Tensor:
     if not (serves_sharing(x) and _three_by_three(module)):
         pooled: Tensor = module(x)
         return pooled
-    (stride,) = {*_pair(module.stride)}
+    stride, _ = _pair(module.stride)
     out: Tensor = _Pool.apply(x, isinstance(module, nn.AvgPool2d), stride)
     return out
 
 
 def _three_by_three(module: nn.Module) -> bool:
-    if module._forward_hooks or module._forward_pre_hooks:
-        return False
     if type(module) not in (nn.MaxPool2d, nn.AvgPool2d) or module.ceil_mode:
         return False
     usual = (

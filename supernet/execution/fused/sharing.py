@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from supernet.execution.fused.bindings import at, dense, loaded, once
+from supernet.execution.fused.bindings import addresses, at, dense, loaded, once
 from supernet.execution.fused.norms import norm_gradients, serves_norm, statistics_of
 
 
@@ -134,7 +134,7 @@ class _Token(torch.autograd.Function):
 def _gathered(through_relu: Tensor | None, x: Tensor, weighted: Sequence[tuple[float, Tensor]]) -> Tensor:
     """The gradient by x from those by its ReLU and by weights times x."""
     total = torch.empty_like(x) if through_relu is None else through_relu
-    gradients = (ctypes.c_void_p * len(weighted))(*(gradient.data_ptr() for _, gradient in weighted))
+    gradients = addresses([gradient for _, gradient in weighted])
     weights = (ctypes.c_float * len(weighted))(*(weight for weight, _ in weighted))
     number = ctypes.c_int64(x.numel())
     loaded().gather(at(through_relu), at(x), gradients, weights, len(weighted), number, at(total))

@@ -15,7 +15,7 @@ from supernet.execution.fused.norms import serves_norm, unbiased
 from supernet.execution.fused.poolings import pool
 from supernet.execution.fused.sharing import Shared, serves_sharing
 from supernet.execution.fused.sums import sum_of_norms
-from supernet.execution.patterns import Pooling
+from supernet.execution.patterns import Chain, Pooling
 from supernet.space.choices import PartialChannels
 
 
@@ -120,13 +120,14 @@ class State:
         statistics: takes the batch's statistics of every norm.
         made: what was computed of x so far, by its name or the key of a pooling.
         shares: of x and of what was computed, those whose readers' gradients are collected, by the same keys.
-        begun: what chains make of x in their first step, by its depthwise convolution.
+        begun: what chains make of x in their first step; by chain, as two may share convolutions but not the norm.
         norms: the mean and the variance of each norm in `made`, each (channels,).
         part: with partial channels, the state of those that are operated on; None until it is needed.
 
     Example:
         >>> state = State(torch.tensor([-1.0, 2.0]).view(1, 2, 1, 1), Statistics())
-        >>> state.relu.flatten(), state.relu is state.relu
+        >>> relu = state.rectified(state.x, "x")
+        >>> relu.flatten(), state.rectified(state.x, "x") is relu
         (tensor([0., 2.]), True)
     """
 
@@ -134,7 +135,7 @@ class State:
     statistics: Statistics
     made: dict[object, Tensor] = field(default_factory=dict)
     shares: dict[object, Shared] = field(default_factory=dict)
-    begun: dict[nn.Module, Tensor] = field(default_factory=dict)
+    begun: dict[Chain, Tensor] = field(default_factory=dict)
     norms: dict[object, tuple[Tensor, Tensor]] = field(default_factory=dict)
     part: State | None = None
 
@@ -155,12 +156,19 @@ class State:
             self.shares[key] = Shared(x, eps)
         return self.shares[key]
 
-    @property
-    def relu(self) -> Tensor:
-        """The ReLU of the state, of its shape."""
-        if "relu" not in self.made:
-            self.made["relu"] = F.relu(self.x)
-        return self.made["relu"]
+    def rectified(self, x: Tensor, key: str) -> Tensor:
+        """Computes the ReLU of the state or of one of its quarters.
+
+        Args:
+            x: the state, or a quarter, (batch, channels, height, width).
+            key: says whether it is the same tensor.
+
+        Returns:
+            The same for the same key, of the shape of x.
+        """
+        if ("relu", key) not in self.made:
+            self.made["relu", key] = F.relu(x)
+        return self.made["relu", key]
 
     @property
     def quarters(self) -> tuple[Tensor, Tensor]:
@@ -193,7 +201,8 @@ class State:
             norm: its batch norm, which remembers the batch's statistics in its own way.
 
         Returns:
-            (batch, channels, height / stride, width / stride).
+            (batch, channels, height / stride, width / stride); where the gradients of its readers can be collected, the
+            pooling as a `Shared` that is read as its norm.
         """
         key = (pooling.key, norm.eps)
         if shared := self.shared(self.pooled(pooling), key, norm.eps):

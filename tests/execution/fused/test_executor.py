@@ -5,6 +5,7 @@ import random
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -19,6 +20,7 @@ from supernet.space.cells import reference
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import DARTS_OPERATIONS, Darts
 from supernet.space.dropout import dropped, set_drop_path, set_skip_dropout
+from supernet.space.nasbench201 import NasBench201
 from supernet.space.operations import OPERATIONS
 from supernet.space.supernet import Supernet
 
@@ -58,13 +60,13 @@ def outcome(network, executor, run, wanted):
     return [logits.detach(), evaluated, *gradients], dict(network.named_buffers())
 
 
-def assert_equal(network, run, wanted=(), executor=fused):
-    """To 1e-9 of the largest value of each tensor."""
+def assert_equal(network, run, wanted=(), executor=fused, exact=1e-9):
+    """To a billionth of the largest value of each tensor, or to another part of it."""
     (expected, statistics), (given, moved) = (outcome(network, e, run, wanted) for e in (reference, executor))
     for a, b in zip(expected, given, strict=True):
-        torch.testing.assert_close(b, a, rtol=1e-9, atol=1e-9 * max(a.abs().max().item(), 1e-3))
+        torch.testing.assert_close(b, a, rtol=exact, atol=exact * max(a.abs().max().item(), 1e-3))
     for name, buffer in statistics.items():
-        torch.testing.assert_close(moved[name], buffer, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(moved[name], buffer, rtol=exact, atol=exact / 1000)
 
 
 def random_table(seed, nodes):
@@ -134,6 +136,26 @@ def test_dropout_after_skips_is_that_of_the_reference():
         assert not torch.allclose(network(images, weights), network(images, weights))  # it does drop
 
 
+@pytest.mark.parametrize("kind", ["full", "partial"])
+@pytest.mark.parametrize(("dtype", "exact"), [(torch.float32, 1e-3), (torch.float64, 1e-9)])
+def test_edges_that_leave_a_state_can_share_operations(kind, dtype, exact):
+    """In float32 their first steps run together. A norm that is run twice moves its running statistics twice."""
+    torch.manual_seed(0)
+    network = Supernet(Darts(channels=8, cells=3, nodes=2).network(CHOOSERS[kind], (3, 8, 8), 5))
+    for cell in network.network.cells:
+        edges = [cell.edges[name] for name in ("0-2", "0-3")]
+        one, other = (edge.choice.candidates if kind == "partial" else edge.candidates for edge in edges)
+        for name in ("sep_conv_3x3", "max_pool_3x3"):
+            other[name] = one[name]
+        *convolutions, norm = one["dil_conv_3x3"]  # shared without the norm, which may be another one
+        other["dil_conv_3x3"] = nn.Sequential(*convolutions, nn.BatchNorm2d(norm.num_features, 0.1, affine=False))
+    network.to(dtype)
+    weights = weights_of(network, single=False, inputs=False)
+    weights = {name: weight.detach().to(dtype).requires_grad_() for name, weight in weights.items()}
+    images = torch.randn(3, 3, 8, 8, dtype=dtype)
+    assert_equal(network, lambda n: n(images, weights), weights.values(), exact=exact)
+
+
 def test_a_node_of_which_nothing_is_on():
     torch.manual_seed(0)
     network = Supernet(Darts(channels=4, cells=3, nodes=2).network(Undecided(single=True), (3, 8, 8), 5)).double()
@@ -153,6 +175,20 @@ def test_hooks_are_called():
     convolution = network.network.cells[0].edges["0-2"].candidates["sep_conv_3x3"][1]
     convolution.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
     network(torch.randn(2, 3, 6, 6, dtype=torch.double), weights_of(network, single=False, inputs=False))
+    assert seen == [(2, 4, 6, 6)]
+
+
+@pytest.mark.parametrize("listen", ["register_forward_hook", "register_forward_pre_hook"])
+def test_hooks_of_a_pooling_are_called(listen):
+    """In float32, where poolings run compiled and one serves all edges; that the network ran before plays no part."""
+    network = Supernet(Darts(channels=4, cells=3, nodes=2).network(Undecided(), (3, 6, 6), 5))
+    weights = {name: weight.float() for name, weight in weights_of(network, single=False, inputs=False).items()}
+    pooling, _ = network.network.cells[0].edges["0-2"].candidates["max_pool_3x3"]
+    images, seen = torch.randn(2, 3, 6, 6), []
+    with running(network, fused):
+        network(images, weights)
+        getattr(pooling, listen)(lambda module, inputs, *output: seen.append(inputs[0].shape))
+        network(images, weights)
     assert seen == [(2, 4, 6, 6)]
 
 
@@ -216,6 +252,19 @@ def test_unneeded_work_is_not_done(monkeypatch):
     everything = dict(network.named_parameters())
     assert size({n: p.detach() for n, p in everything.items()}) < 0.9 * size(everything)
     assert calls
+
+
+@pytest.mark.parametrize("space", [Darts(channels=8, cells=3, nodes=3), NasBench201(channels=8, cells=1)])
+def test_no_relu_is_computed_twice_where_nothing_is_compiled(space, monkeypatch):
+    """Chains, 1x1 convolutions and both halves of factorised reductions read the same one."""
+    torch.manual_seed(0)
+    network = Supernet(space.network(Undecided(), (3, 8, 8), 5)).double()
+    given, real = [], F.relu
+    monkeypatch.setattr(F, "relu", lambda x, **options: given.append(x) or real(x, **options))
+    with running(network, fused):
+        network(torch.randn(2, 3, 8, 8, dtype=torch.double), weights_of(network, single=False, inputs=False))
+    assert given
+    assert len({id(x) for x in given}) == len(given)  # the list keeps them all, so that no address is used again
 
 
 def test_cannot_be_differentiated_twice_and_says_so():
