@@ -169,6 +169,86 @@ def test_a_step_that_draws_or_counts_on_the_host_is_not_recorded(steps, decide):
     assert line.endswith("(a part of it counts or draws on the host)")
 
 
+def plainly(tensors, numbers):
+    return tensors
+
+
+def test_each_kind_of_batch_has_its_own_graph_and_a_new_one_takes_the_place_of_the_oldest(steps):
+    batches = [torch.zeros(2, 3), torch.zeros(3, 3), torch.zeros(2, 3, dtype=torch.float64), torch.zeros(3, 2).t()]
+    batches.append(torch.zeros(1))
+    requests = [Request("key", [batch], [], plainly) for batch in batches]
+    for number, request in enumerate(requests, start=1):
+        for _ in range(4):
+            steps(request)
+        assert len(steps.recordings) == number
+    assert steps.recorded == 4
+    for request in requests[1:]:
+        steps(request)
+    assert len(steps.recordings) == 5
+    steps(requests[0])
+    assert (len(steps.recordings), steps.recorded) == (6, 4)
+
+
+def moved(network):
+    network.weight.data = network.weight.data.clone()
+
+
+def frozen(network):
+    network.bias.requires_grad_(False)
+
+
+@pytest.mark.parametrize("change", [moved, frozen, nn.Module.eval])
+def test_a_network_that_is_set_anew_is_recorded_anew_after_one_plain_step(steps, change):
+    host = Host()
+
+    def changing(tensors, numbers):
+        host.count()
+        return tensors
+
+    still = Request("still", [torch.zeros(1)], [], plainly)
+    refused = Request("refused", [torch.zeros(1)], [], changing, host)
+    steps.settle()
+    for _ in range(5):
+        steps(still), steps(refused)
+    steps.settle()
+    assert (steps.recorded, steps.recordings) == (1, ["still"])
+    change(steps._network)
+    steps.settle()
+    assert steps.recorded == 0
+    refused = replace(refused, step=plainly)
+    steps(still), steps(refused)
+    assert steps.recorded == 0
+    steps(still), steps(refused)
+    steps.settle()  # nothing has changed
+    assert (steps.recorded, steps.recordings) == (2, ["still", "still", "refused"])
+
+
+@pytest.mark.parametrize("kind", ["forward", "forward_pre", "full_backward"])
+def test_a_network_with_hooks_is_not_recorded(steps, kind):
+    getattr(steps._network, f"register_{kind}_hook")(lambda *_: None)
+    request = Request("key", [torch.zeros(1)], [], plainly)
+    for _ in range(6):
+        steps(request)
+    assert (steps.recorded, steps.recordings) == (0, [])
+    (line,) = steps.lines
+    assert line.endswith("(the network has hooks)")
+
+
+@pytest.mark.parametrize(("decides_at", "recordings"), [((0, 1), ["key"]), ((2,), []), ((0, 1, 2), [])])
+def test_the_last_plain_step_is_the_one_that_is_watched(steps, decides_at, recordings):
+    """In those before it libraries may set themselves up, and count on the host."""
+    host, tensors = Host(), [torch.zeros(1)]
+
+    def step(tensors, numbers):
+        if numbers[0] in decides_at:
+            host.count()
+        return tensors
+
+    for number in range(5):
+        steps(Request("key", tensors, [number], step, host))
+    assert steps.recordings == recordings
+
+
 @pytest.mark.parametrize("error", [TypeError("a tensor is no number"), AssertionError(), RuntimeError("CUDA\nmore")])
 def test_after_an_error_while_a_step_is_recorded_all_steps_are_plain(steps, error):
     taken = []

@@ -60,6 +60,13 @@ def same(ours, theirs):
     return len(ours) == len(theirs) and all(map(torch.equal, ours, theirs))
 
 
+def saved(content):
+    file = io.BytesIO()
+    torch.save(content, file)
+    file.seek(0)
+    return file
+
+
 WHOLE, PATHS = [()] * 4, [(0, 3), (), (1, 3, 11), (0,), (), (5, 6, 7)]
 
 
@@ -68,9 +75,8 @@ WHOLE, PATHS = [()] * 4, [(0, 3), (), (1, 3, 11), (0,), (), (5, 6, 7)]
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=["last", "first"])
 def test_steps_are_pytorchs_to_the_bit(settings, absences, layout):
     one, other = network(layout=layout), network(layout=layout)
-    theirs = steps(*[(o := plain(one, **settings))[0], one, o[1]], absences)
-    ours = steps(*[(o := flat(other, **settings))[0], other, o[1]], absences)
-    assert same(ours, theirs)
+    (theirs, clip_theirs), (ours, clip_ours) = plain(one, **settings), flat(other, **settings)
+    assert same(steps(ours, other, clip_ours, absences), steps(theirs, one, clip_theirs, absences))
     assert [p.stride() for p in other.parameters()] == [p.stride() for p in one.parameters()]
 
 
@@ -126,10 +132,8 @@ def test_a_checkpoint_goes_on_in_either_optimiser(before, after, absences):
     expected = steps(optimizer, straight, clip, absences)
     optimizer, clip = before(one, weight_decay=0.01)
     steps(optimizer, one, clip, absences[:2])
-    file = io.BytesIO()
-    torch.save({"network": one.state_dict(), "optimizer": optimizer.state_dict()}, file)
-    file.seek(0)
-    kept = torch.load(file, weights_only=True)
+    states = {"network": one.state_dict(), "optimizer": optimizer.state_dict()}
+    kept = torch.load(saved(states), weights_only=True)
     other.load_state_dict(kept["network"])
     optimizer, clip = after(other, rate=0.7, weight_decay=0.01)
     optimizer.load_state_dict(kept["optimizer"])
@@ -172,6 +176,34 @@ def test_parameters_that_were_moved_since_are_still_trained(change, absences):
     assert same(
         steps(ours, other, clip_ours, absences[2:], first=2), steps(theirs, one, clip_theirs, absences[2:], first=2)
     )
+
+
+@pytest.mark.parametrize("change", [moved_by_the_user, another_layout, transposed])
+@pytest.mark.parametrize("clips", [True, False], ids=["after clipping", "without clipping"])
+def test_parameters_that_were_moved_just_before_a_step_are_still_trained(change, clips):
+    made = []
+    for kind in (plain, flat):
+        net = network()
+        optimizer, clip = kind(net)
+        steps(optimizer, net, clip, WHOLE)
+        give_gradients(net, 4)
+        if clips:
+            clip(0.9)
+        change(net)
+        optimizer.step()
+        made.append([*net.parameters()])
+    assert same(*made)
+
+
+def test_a_layer_that_lost_outputs_in_place_is_still_trained():
+    made = []
+    for kind in (plain, flat):
+        net = nn.Linear(5, 3, bias=False)
+        nn.init.ones_(net.weight)
+        optimizer, clip = kind(net)
+        net.weight.data = net.weight.data[:1]  # where it lay, one number behind the other
+        made.append(steps(optimizer, net, clip, WHOLE))
+    assert same(*made)
 
 
 def test_a_matrix_that_was_turned_in_place_is_still_trained():
@@ -226,18 +258,55 @@ def test_several_groups_and_types_and_one_that_is_added():
     assert same(*made)
 
 
+def test_parameters_of_a_flat_tensor_in_another_order_are_trained():
+    made = []
+    for kind in (torch.optim.SGD, FlatSGD):
+        net = nn.ParameterList([nn.Parameter(torch.full((16,), float(number))) for number in range(3)])
+        kind(net.parameters(), 0.1, 0.9)
+        optimizer = kind([net[0], net[2], net[1]], 0.1, 0.9)
+        made.append(steps(optimizer, net, lambda largest, o=optimizer: clip_gradients(o, largest), WHOLE))
+    assert same(*made)
+
+
+def test_sparse_gradients_are_followed():
+    made = []
+    for kind in (plain, flat):
+        net = nn.Embedding(4, 3, sparse=True)
+        nn.init.ones_(net.weight)
+        optimizer, _ = kind(net, momentum=0.0)
+        net(torch.tensor([1, 3, 1])).sum().backward()
+        optimizer.step()
+        assert net.weight.grad.is_sparse
+        made.append([net.weight])
+    assert same(*made)
+
+
+def test_a_parameter_begins_where_an_allocation_of_its_own_would():
+    """Kernels of a processor may take other ways, and round otherwise, elsewhere."""
+    net = network()
+    flat(net)
+    assert {parameter.data_ptr() % 64 for parameter in net.parameters()} == {0}
+
+
 def test_what_cannot_be_one_tensor_is_left_alone():
     whole = torch.zeros(6)
     shared = [nn.Parameter(whole[:2]), nn.Parameter(whole[2:4])]
     wide = nn.Parameter(torch.zeros(2, 1).expand(2, 3))
     other = [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2, dtype=torch.float64))]
+    overlapping = nn.Parameter(torch.zeros(6)[:2, None].expand(2, 3))  # of a tensor that has as many numbers
+    twice = [nn.Parameter(whole), nn.Parameter(whole.view(2, 3))]
+    halves = [nn.Parameter(torch.zeros(32)[:16]), nn.Parameter(torch.zeros(32)[16:])]  # of two tensors
     lazy = list(nn.LazyLinear(2).parameters())
-    for parameters in (shared, [wide], other, lazy, [nn.Parameter(torch.zeros(0))]):
+    of_processes = nn.Parameter(torch.zeros(2)).share_memory_()
+    alone = [wide, overlapping, nn.Parameter(whole[4:]), of_processes, nn.Parameter(torch.zeros(0))]
+    for parameters in (shared, other, twice, halves, lazy, *([parameter] for parameter in alone)):
         assert not flattenable(parameters)
         with pytest.raises(ValueError, match="cannot be one tensor"):
             FlatParameters(parameters)
     assert FlatSGD(shared, 0.1, 0.9).gather() is None
     assert shared[0].untyped_storage().data_ptr() == whole.data_ptr()
+    assert FlatSGD([of_processes], 0.1, 0.9).gather() is None
+    assert of_processes.is_shared()
 
 
 def test_a_second_optimiser_of_the_same_network_moves_the_same_memory():
@@ -267,13 +336,6 @@ def test_copies_and_pickles_train_by_themselves():
         assert same(ours, steps(single, reference, theirs_clip, WHOLE, first=2))
         assert isinstance(copied, FlatSGD)
         assert copied.gather() is not None
-
-
-def saved(content):
-    file = io.BytesIO()
-    torch.save(content, file)
-    file.seek(0)
-    return file
 
 
 def test_a_part_that_is_shared_or_frozen():

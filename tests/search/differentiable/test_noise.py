@@ -41,7 +41,9 @@ def test_the_numbers_of_a_step_are_kept_until_the_next_one_ends():
     assert noise.last_step == [6]
 
 
-def test_a_recorded_step_draws_from_the_generators_of_the_graph_in_turn(monkeypatch):
+@pytest.fixture
+def used(monkeypatch):
+    """The generators that streams were drawn from instead of the global one, where there is no GPU."""
     used = []
 
     def instead(own, device):
@@ -49,6 +51,10 @@ def test_a_recorded_step_draws_from_the_generators_of_the_graph_in_turn(monkeypa
         return torch.random.fork_rng(devices=[])
 
     monkeypatch.setattr(module, "_instead", instead)
+    return used
+
+
+def test_a_recorded_step_draws_from_the_generators_of_the_graph_in_turn(used):
     noise, own = Noise(0, 0), [torch.Generator(), torch.Generator()]
     with noise.recorded(own):
         draw(noise, 1), draw(noise, 2)
@@ -57,3 +63,17 @@ def test_a_recorded_step_draws_from_the_generators_of_the_graph_in_turn(monkeypa
     assert used == own
     draw(noise, 1)
     assert used == own  # afterwards as before
+
+
+def test_a_recorded_step_has_its_own_streams_alone(used):
+    """Each is seeded anew before a replay; one that a step began which never ended has no generator."""
+    noise = Noise(0, 0)
+    draw(noise, 1)
+    noise.end_step()
+    draw(noise, 2)  # and the step fails
+    with noise.recorded([torch.Generator()]):
+        assert noise.last_step == []
+        draw(noise, 3)
+        noise.end_step()
+    assert noise.last_step == [3]
+    assert len(used) == 1
