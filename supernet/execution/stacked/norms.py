@@ -85,20 +85,23 @@ def add_up(
     Args:
         pieces: the stacks, with as many channels a block.
         scales: (branches x channels,) float32 for each piece.
-        targets: the nodes, at most `MOST`.
+        targets: the nodes, at most `MOST`; to each of them goes a branch.
         statistics: of the norms.
 
     Returns:
         (batch, channels, height, width) for each of `targets`.
     """
-    totals: list[Tensor] = []
+    totals: dict[int, Tensor] = {}
     for start in range(0, len(pieces), MOST):
         part, vectors = pieces[start : start + MOST], scales[start : start + MOST]
+        # Only nodes that these pieces go to: the others would be zeros, written, added and without a derivative.
+        reached = [target for target in targets if any(target in piece.targets for piece in part)]
         tensors = [piece.stack.to(pieces[0].stack.dtype).contiguous() for piece in part]
         with torch.autocast(tensors[0].device.type, enabled=False):
-            made = _AddUp.apply(_terms(part, vectors, targets), statistics, stack(list(vectors)).contiguous(), *tensors)
-        totals = [one + other for one, other in zip(totals, made, strict=True)] if totals else list(made)
-    return totals
+            made = _AddUp.apply(_terms(part, vectors, reached), statistics, stack(list(vectors)).contiguous(), *tensors)
+        for target, total in zip(reached, made, strict=True):
+            totals[target] = totals[target] + total if target in totals else total
+    return [totals[target] for target in targets]
 
 
 def _terms(pieces: Sequence[Piece], scales: Sequence[Tensor], targets: Sequence[int]) -> Any:

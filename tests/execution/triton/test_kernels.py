@@ -14,7 +14,7 @@ from supernet.execution.stacked.executor import Stacked
 from supernet.execution.stacked.norms import Piece, Statistics, add_up, norm_relu_depthwise
 from supernet.space.cells import reference
 from supernet.space.choosers import Undecided
-from supernet.space.darts import Darts
+from supernet.space.darts import DARTS_OPERATIONS, Darts
 from supernet.space.supernet import Supernet
 
 pytestmark = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="run by test_interpreted.py")
@@ -213,6 +213,24 @@ def test_norms_are_added_up_into_nodes(dtype, batch, height, width):
     assert torch.allclose(remembered.double(), exact_memory, rtol=1e-5)
 
 
+def test_a_node_that_the_first_stacks_do_not_reach_has_second_derivatives():
+    torch.manual_seed(0)
+    tensors, scales = torch.randn(9, 2, 2, 3, 4).unbind(), torch.randn(9, 2).unbind()  # one more than fit in a call
+    nodes, products = [5] * 8 + [6], []
+    for dtype in (torch.float32, torch.float64):
+        at = [x.to(dtype).requires_grad_() for x in (*tensors, *scales)]
+        if dtype == torch.float32:
+            pieces = [Piece(x, (0,), (node,), None) for x, node in zip(at[:9], nodes, strict=True)]
+            totals = add_up(pieces, at[9:], (6, 5), Statistics(1e-5, 0.1, None))
+        else:
+            parts = [x * row.view(1, -1, 1, 1) for x, row in zip(at[:9], at[9:], strict=True)]
+            totals = [parts[8], sum(parts[:8])]
+        slopes = torch.autograd.grad(sum(x.pow(2).sum() for x in totals), at, create_graph=True)
+        second = torch.autograd.grad(sum(slope.pow(2).sum() for slope in slopes), at)
+        products.append([torch.cat([x.flatten() for x in part]) for part in (totals, slopes, second)])
+    assert all(distance(one, other) < 1e-6 for one, other in zip(*products, strict=True))
+
+
 def test_sums_are_made_in_the_same_order_every_time():
     torch.manual_seed(0)
     x, kernels = torch.randn(3, 2, 14, 14).requires_grad_(), torch.randn(2, 1, 5, 5).requires_grad_()
@@ -242,9 +260,13 @@ def test_a_second_derivative_is_the_plain_twins_even_where_one_source_is_made_of
     assert distance(second(torch.float32, True), second(torch.float64, False)) < 1e-5
 
 
-def supernets(**chooser):
+MANY = "max_pool_3x3", "skip_connect", "dil_conv_3x3", "sep_conv_3x3", "conv_7x1_1x7"
+"""Of these ten stacks are added up into two nodes: eight in one call, then two that go to one node alone."""
+
+
+def supernets(operations=DARTS_OPERATIONS, **chooser):
     torch.manual_seed(0)
-    space = Darts(channels=4 if chooser else 2, cells=1, nodes=2)
+    space = Darts(channels=4 if chooser else 2, cells=1, nodes=2, operations=operations)
     network = Supernet(space.network(Undecided(**chooser), (2, 6, 6), 3))
     weights = {n: torch.randn(len(d.options)).softmax(0).requires_grad_() for n, d in network.decisions.items()}
     if not chooser:
@@ -275,8 +297,9 @@ def test_a_search_network_is_the_same_function(chooser, training):
 
 
 @pytest.mark.slow
-def test_second_derivatives_are_the_same():
-    network, weights, images = supernets()
+@pytest.mark.parametrize("operations", [DARTS_OPERATIONS, MANY])
+def test_second_derivatives_are_the_same(operations):
+    network, weights, images = supernets(operations)
     products = []
     for executor, dtype in ((reference, torch.float64), (Stacked(), torch.float32)):
         twin = copy.deepcopy(network).to(dtype)
