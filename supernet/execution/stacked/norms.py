@@ -20,25 +20,7 @@ from torch.autograd import Function
 
 from supernet.execution.stacked.depthwise import Frame, branches_of, gradients_of_twin, plain_depthwise
 from supernet.execution.stacked.packing import stack
-
-MOST = 8
-"""So many stacks and so many targets are added up in one call."""
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """How norms behave in training mode, and where what they remember is.
-
-    Args:
-        eps: what is added to the variance.
-        momentum: with which running statistics move.
-        running: means of all norms of a cell, one after the other, then all variances, which are moved in place; None
-            where nothing is remembered.
-    """
-
-    eps: float
-    momentum: float
-    running: Tensor | None
+from supernet.execution.triton import MOST, Statistics
 
 
 @dataclass(frozen=True)
@@ -129,7 +111,7 @@ class _NormReluDepthwise(Function):
 
         branches = tuple((0, number, 0, norm) for number, norm in enumerate(norms))
         ctx.terms = compiled.Terms((len(norms),), (True,), branches, 1, side_by_side=True)
-        line = compiled.lines([x], None, ctx.terms, _settings(statistics))
+        line = compiled.lines([x], None, ctx.terms, statistics)
         ctx.frame, ctx.branches, ctx.eps = frame, branches_of([x], [1], kernels, frame), statistics.eps
         ctx.save_for_backward(kernels, x, line.mean, line.inverse)
         return convolutions.forward([x], kernels, ctx.branches, relu=True, norm=(line.mean, line.inverse))
@@ -163,7 +145,7 @@ class _AddUp(Function):
     def forward(ctx: Any, terms: Any, statistics: Statistics, scales: Tensor, *stacks: Tensor) -> tuple[Tensor, ...]:
         from supernet.execution.triton import norms as compiled
 
-        line = compiled.lines(stacks, scales, terms, _settings(statistics))
+        line = compiled.lines(stacks, scales, terms, statistics)
         ctx.terms, ctx.eps = terms, statistics.eps
         ctx.save_for_backward(scales, line.mean, line.inverse, line.slope, *stacks)
         return compiled.add(stacks, line, terms)
@@ -180,12 +162,6 @@ class _AddUp(Function):
         line = compiled.Lines(mean, inverse, slope, level=mean)
         of_stacks, of_scales = compiled.gradients(slopes, stacks, line, ctx.terms)
         return None, None, of_scales, *of_stacks
-
-
-def _settings(statistics: Statistics) -> Any:
-    from supernet.execution.triton.norms import Settings
-
-    return Settings(statistics.eps, statistics.momentum, statistics.running)
 
 
 def _plain_norm(x: Tensor, eps: float) -> Tensor:

@@ -18,6 +18,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from supernet.execution.triton import table_of
+
 TOGETHER = 4
 """So many branches that read the same are computed by one program."""
 
@@ -79,9 +81,9 @@ class _Tables:
     in `readers`, which lists the branches by what they read.
     """
 
+    together: int
     branches: Tensor
     groups: Tensor
-    together: int
     heads: Tensor
     readers: Tensor
 
@@ -103,9 +105,8 @@ def _tables(spec: Branches, device: torch.device) -> _Tables:
         heads.append((source, block, start, start + count))
         start += count
     together = max(count for _, count in groups)
-    with torch.inference_mode(False):
-        tables = [torch.tensor(numbers, dtype=torch.int32, device=device) for numbers in (rows, groups, heads, order)]
-    return _Tables(tables[0], tables[1], together if together < 3 else TOGETHER, tables[2], tables[3])
+    made = [table_of(numbers, device) for numbers in (rows, groups, heads, order)]
+    return _Tables(together if together < 3 else TOGETHER, *made)
 
 
 def forward(

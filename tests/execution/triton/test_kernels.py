@@ -11,7 +11,8 @@ from supernet.execution import triton as kernels_for
 from supernet.execution.modes import frozen_statistics, running
 from supernet.execution.stacked.depthwise import Frame, depthwise, shares
 from supernet.execution.stacked.executor import Stacked
-from supernet.execution.stacked.norms import Piece, Statistics, add_up, norm_relu_depthwise
+from supernet.execution.stacked.norms import Piece, add_up, norm_relu_depthwise
+from supernet.execution.triton import Statistics
 from supernet.space.cells import reference
 from supernet.space.choosers import Undecided
 from supernet.space.darts import DARTS_OPERATIONS, Darts
