@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from itertools import groupby
 
 import torch
@@ -88,7 +88,7 @@ class _Tables:
     readers: Tensor
 
 
-@lru_cache(maxsize=256)
+@cache  # for good: recorded CUDA graphs read the tables where they are, and would not notice that they were freed
 def _tables(spec: Branches, device: torch.device) -> _Tables:
     rows = []
     for (source, block), (side, dilation) in zip(spec.reads, spec.kinds, strict=True):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import torch
 import triton
@@ -92,7 +92,7 @@ class _Tables:
     terms: Tensor
 
 
-@lru_cache(maxsize=512)
+@cache  # for good: recorded CUDA graphs read the tables where they are, and would not notice that they were freed
 def _tables(terms: Terms, device: torch.device) -> _Tables:
     places = sorted({(stack, block) for stack, block, _, _ in terms.branches})
     branches, blocks, heads = [], [], []

@@ -24,6 +24,8 @@ if os.environ.get("TRITON_INTERPRET") == "1":
     import triton.language as tl
     from triton import jit
 
+    from supernet.execution.triton import depthwise as convolutions
+    from supernet.execution.triton import norms
     from supernet.execution.triton.depthwise import _quotient
 
     @jit
@@ -230,6 +232,20 @@ def test_a_node_that_the_first_stacks_do_not_reach_has_second_derivatives():
         second = torch.autograd.grad(sum(slope.pow(2).sum() for slope in slopes), at)
         products.append([torch.cat([x.flatten() for x in part]) for part in (totals, slopes, second)])
     assert all(distance(one, other) < 1e-6 for one, other in zip(*products, strict=True))
+
+
+def test_tables_stay_where_they_are_as_long_as_a_recorded_graph_may_read_them():
+    def of_sums(number):
+        return norms._tables(norms.Terms((1,), (False,), ((0, 0, 0, number),), 1), torch.device("cpu"))
+
+    def of_convolutions(number):
+        return convolutions._tables(convolutions.Branches(((0, 0),), (S3,), 3 + number, 1, 1), torch.device("cpu"))
+
+    for tables in (of_sums, of_convolutions):
+        first = tables(0)
+        for number in range(1, 1000):
+            tables(number)
+        assert tables(0) is first
 
 
 def test_sums_are_made_in_the_same_order_every_time():
