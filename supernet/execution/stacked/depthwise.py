@@ -169,13 +169,14 @@ def branches_of(sources: Sequence[Tensor], counts: Sequence[int], kernels: Tenso
     from supernet.execution.triton.depthwise import Branches
 
     channels = len(kernels) // len(frame.kinds)
+    blocks = tuple(source.shape[1] // channels for source in sources)
     reads = tuple(
         (number, block)
-        for number, (count, source) in enumerate(zip(counts, sources, strict=True))
+        for number, (count, width) in enumerate(zip(counts, blocks, strict=True))
         for _ in range(count)
-        for block in range(source.shape[1] // channels)
+        for block in range(width)
     )
-    return Branches(reads, frame.kinds, *frame.bucket, frame.stride)
+    return Branches(blocks, reads, frame.kinds, *frame.bucket, frame.stride)
 
 
 def gradients_of_twin(

@@ -29,7 +29,7 @@ class Piece:
 
     Args:
         stack: (batch, blocks x channels, height, width).
-        reads: for each branch which block it takes.
+        reads: for each branch which block it takes; every block is taken by some branch.
         targets: for each branch the node that it goes to.
         norms: for each branch which of the cell's norms is its own; None where the stack is not normalised.
     """

@@ -33,6 +33,8 @@ class Branches:
     """What the branches of one depthwise convolution read, and with which taps.
 
     Args:
+        blocks: of channels in each source, as many in all. Each of them is read by some branch: gradients of others
+            would not be written.
         reads: for each branch its source and which block of the source's channels it reads.
         kinds: for each branch side and dilation of its own kernel, in pixels.
         frame: side of the frame that holds the kernels.
@@ -40,6 +42,7 @@ class Branches:
         stride: of the convolution.
     """
 
+    blocks: tuple[int, ...]
     reads: tuple[tuple[int, int], ...]
     kinds: tuple[tuple[int, int], ...]
     frame: int
@@ -90,6 +93,9 @@ class _Tables:
 
 @cache  # for good: recorded CUDA graphs read the tables where they are, and would not notice that they were freed
 def _tables(spec: Branches, device: torch.device) -> _Tables:
+    assert len({*spec.blocks}) == 1, f"sources of different numbers of blocks: {spec.blocks}"
+    every = {(source, block) for source in range(len(spec.blocks)) for block in range(spec.blocks[0])}
+    assert every == {*spec.reads}, f"blocks {sorted(every ^ {*spec.reads})} are not both there and read"
     rows = []
     for (source, block), (side, dilation) in zip(spec.reads, spec.kinds, strict=True):
         step = dilation // spec.frame_dilation if spec.frame_dilation else 1
@@ -248,11 +254,10 @@ class _Size:
 
 
 def _size(source: Tensor, kernels: Tensor, spec: Branches) -> _Size:
-    batch, width = source.shape[:2]
+    batch, _, rows, columns = source.shape
     channels = len(kernels) // len(spec.reads)
-    rows, columns = source.shape[2:]
     out_rows, out_columns = ((side - 1) // spec.stride + 1 for side in (rows, columns))  # kernels keep their centre
-    return _Size(batch, channels, len(spec.reads), width // channels, rows, columns, out_rows, out_columns)
+    return _Size(batch, channels, len(spec.reads), spec.blocks[0], rows, columns, out_rows, out_columns)
 
 
 _NUMBERS = ["batch", "channels", "branches", "blocks", "height", "width", "out_height", "out_width"]

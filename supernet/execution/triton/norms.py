@@ -25,7 +25,7 @@ class Terms:
     """Which branches there are, by stack.
 
     Args:
-        blocks: of each stack.
+        blocks: of each stack. Each of them is read by some branch: gradients of others would not be written.
         normed: whether each stack is normalised.
         branches: for each branch its stack, the block in it, its target and which of all norms is its own (-1: none).
         targets: how many there are.
@@ -95,6 +95,8 @@ class _Tables:
 @cache  # for good: recorded CUDA graphs read the tables where they are, and would not notice that they were freed
 def _tables(terms: Terms, device: torch.device) -> _Tables:
     places = sorted({(stack, block) for stack, block, _, _ in terms.branches})
+    every = [(stack, block) for stack, blocks in enumerate(terms.blocks) for block in range(blocks)]
+    assert places == every, f"blocks {sorted({*every} ^ {*places})} are not both there and read"
     branches, blocks, heads = [], [], []
     readers: list[int] = []
     by_target: list[int] = []

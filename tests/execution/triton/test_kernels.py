@@ -174,7 +174,7 @@ def test_a_norm_is_read_as_the_convolution_loads_it(dtype):
 
 
 def pieces_of(tensors):
-    """Three blocks to two nodes, one block to both, and two blocks that are not normalised, one of them unread."""
+    """Three blocks to two nodes, one block to both, and two blocks that are not normalised."""
     return [
         Piece(tensors[0], (0, 1, 2), (5, 6, 6), (0, 1, 2)),
         Piece(tensors[1], (0, 0), (5, 6), (3, 4)),
@@ -234,13 +234,28 @@ def test_a_node_that_the_first_stacks_do_not_reach_has_second_derivatives():
     assert all(distance(one, other) < 1e-6 for one, other in zip(*products, strict=True))
 
 
+def test_a_block_that_no_branch_reads_is_refused_since_its_gradient_would_not_be_written():
+    x, kernels = torch.randn(1, 4, 3, 3, requires_grad=True), torch.randn(2, 1, 3, 3)
+    with pytest.raises(AssertionError, match=r"blocks \[\(0, 1\)\] are not both there and read"):
+        add_up([Piece(x, (0,), (5,), None)], [torch.ones(2)], (5,), Statistics(1e-5, 0.1, None))
+    with pytest.raises(AssertionError, match=r"blocks \[\(1, 0\)\] are not both there and read"):
+        depthwise([x[:, :1], x[:, 1:2]], [2, 0], kernels, Frame((3, 1), 1, (S3, S3)), relu=True)
+
+
+def test_sources_of_different_widths_are_refused():
+    x, kernels = torch.randn(1, 4, 3, 3), torch.randn(3, 1, 3, 3)
+    with pytest.raises(AssertionError, match="different numbers of blocks"):
+        depthwise([x[:, :1], x[:, 1:3]], [1, 1], kernels, Frame((3, 1), 1, (S3,) * 3), relu=True)
+
+
 def test_tables_stay_where_they_are_as_long_as_a_recorded_graph_may_read_them():
     def of_sums(number):
-        return norms._tables(norms.Terms((1,), (False,), ((0, 0, 0, number),), 1), torch.device("cpu"))
+        return norms._tables(norms.Terms((1,), (False,), ((0, 0, 0, number),), 1), cpu)
 
     def of_convolutions(number):
-        return convolutions._tables(convolutions.Branches(((0, 0),), (S3,), 3 + number, 1, 1), torch.device("cpu"))
+        return convolutions._tables(convolutions.Branches((1,), ((0, 0),), (S3,), 3 + number, 1, 1), cpu)
 
+    cpu = torch.device("cpu")
     for tables in (of_sums, of_convolutions):
         first = tables(0)
         for number in range(1, 1000):
