@@ -113,7 +113,7 @@ class _NormReluDepthwise(Function):
         ctx.terms = compiled.Terms((len(norms),), (True,), branches, 1, side_by_side=True)
         line = compiled.lines([x], None, ctx.terms, statistics)
         ctx.frame, ctx.branches, ctx.eps = frame, branches_of([x], [1], kernels, frame), statistics.eps
-        ctx.save_for_backward(kernels, x, line.mean, line.inverse)
+        ctx.save_for_backward(kernels, x, line.mean, line.inverse, line.level)
         return convolutions.forward([x], kernels, ctx.branches, relu=True, norm=(line.mean, line.inverse))
 
     @staticmethod
@@ -121,7 +121,7 @@ class _NormReluDepthwise(Function):
         from supernet.execution.triton import depthwise as convolutions
         from supernet.execution.triton import norms as compiled
 
-        kernels, x, mean, inverse = ctx.saved_tensors
+        kernels, x, mean, inverse, level = ctx.saved_tensors
         needs = ctx.needs_input_grad[3:]
         if torch.is_grad_enabled():  # to be differentiated again
 
@@ -136,7 +136,7 @@ class _NormReluDepthwise(Function):
         if not needs[1]:
             return None, None, None, of_kernels, None
         slope = convolutions.source_gradients(*at, relu=True, norm=(mean, inverse))
-        line = compiled.Lines(mean, inverse, slope=inverse, level=mean)
+        line = compiled.Lines(mean, inverse, slope=inverse, level=level)  # nothing scales these norms
         return None, None, None, of_kernels, compiled.gradients(slope, [x], line, ctx.terms)[0][0]
 
 
@@ -147,19 +147,19 @@ class _AddUp(Function):
 
         line = compiled.lines(stacks, scales, terms, statistics)
         ctx.terms, ctx.eps = terms, statistics.eps
-        ctx.save_for_backward(scales, line.mean, line.inverse, line.slope, *stacks)
+        ctx.save_for_backward(scales, line.mean, line.inverse, line.slope, line.level, *stacks)
         return compiled.add(stacks, line, terms)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         from supernet.execution.triton import norms as compiled
 
-        scales, mean, inverse, slope, *stacks = ctx.saved_tensors
+        scales, mean, inverse, slope, level, *stacks = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated again
             twin = partial(_plain_sums, ctx.terms, ctx.eps)
             return None, None, *gradients_of_twin(twin, (scales, *stacks), gradients, ctx.needs_input_grad[2:])
         slopes = [gradient.to(stacks[0].dtype).contiguous() for gradient in gradients]
-        line = compiled.Lines(mean, inverse, slope, level=mean)
+        line = compiled.Lines(mean, inverse, slope, level)
         of_stacks, of_scales = compiled.gradients(slopes, stacks, line, ctx.terms)
         return None, None, of_scales, *of_stacks
 

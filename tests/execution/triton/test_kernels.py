@@ -216,6 +216,26 @@ def test_norms_are_added_up_into_nodes(dtype, batch, height, width):
     assert torch.allclose(remembered.double(), exact_memory, rtol=1e-5)
 
 
+def test_gradients_are_given_the_lines_that_were_computed(monkeypatch):
+    def lines(*arguments):
+        computed.append(compute(*arguments))
+        return computed[-1]
+
+    def gradients(slopes, stacks, line, terms):
+        given.append(line)
+        return differentiate(slopes, stacks, line, terms)
+
+    compute, differentiate, computed, given = norms.lines, norms.gradients, [], []
+    monkeypatch.setattr(norms, "lines", lines)
+    monkeypatch.setattr(norms, "gradients", gradients)
+    x, kernels = torch.randn(2, 2, 3, 3).requires_grad_(), torch.randn(2, 1, 3, 3)
+    y = norm_relu_depthwise(x, kernels, Frame((3, 1), 1, (S3, S3)), (0, 1), Statistics(1e-5, 0.1, None))
+    (z,) = add_up([Piece(y, (0, 1), (0, 0), (2, 3))], [torch.tensor([0.5, -2.0])], (0,), Statistics(1e-5, 0.1, None))
+    z.pow(2).sum().backward()
+    for ours, wanted in zip(given, reversed(computed), strict=True):
+        assert all(torch.equal(*pair) for pair in zip(vars(ours).values(), vars(wanted).values(), strict=True))
+
+
 def test_a_node_that_the_first_stacks_do_not_reach_has_second_derivatives():
     torch.manual_seed(0)
     tensors, scales = torch.randn(9, 2, 2, 3, 4).unbind(), torch.randn(9, 2).unbind()  # one more than fit in a call
