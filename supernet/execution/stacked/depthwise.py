@@ -134,7 +134,7 @@ class _Depthwise(Function):
         ctx.counts, ctx.frame, ctx.relu = counts, frame, relu
         ctx.save_for_backward(kernels, *sources)
         ctx.branches = branches_of(sources, counts, kernels, frame)
-        return compiled.forward(sources, kernels, ctx.branches, relu=relu)
+        return compiled.forward(compiled.Convolution(sources, kernels, ctx.branches, relu))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
@@ -148,12 +148,13 @@ class _Depthwise(Function):
 
             return None, None, None, *gradients_of_twin(twin, (kernels, *sources), gradients, ctx.needs_input_grad[3:])
         gradient = gradients[0].to(sources[0].dtype).contiguous()
+        what = compiled.Convolution(sources, kernels, ctx.branches, ctx.relu)
         of_kernels: Tensor | None = None
         of_sources: Sequence[Tensor | None] = [None] * len(sources)
         if ctx.needs_input_grad[3]:
-            of_kernels = compiled.kernel_gradient(gradient, sources, kernels, ctx.branches, relu=ctx.relu)
+            of_kernels = compiled.kernel_gradient(gradient, what)
         if any(ctx.needs_input_grad[4:]):
-            of_sources = compiled.source_gradients(gradient, sources, kernels, ctx.branches, relu=ctx.relu)
+            of_sources = compiled.source_gradients(gradient, what)
         return None, None, None, of_kernels, *of_sources
 
 

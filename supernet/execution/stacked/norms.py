@@ -114,7 +114,8 @@ class _NormReluDepthwise(Function):
         line = compiled.lines([x], None, ctx.terms, statistics)
         ctx.frame, ctx.branches, ctx.eps = frame, branches_of([x], [1], kernels, frame), statistics.eps
         ctx.save_for_backward(kernels, x, line.mean, line.inverse, line.level)
-        return convolutions.forward([x], kernels, ctx.branches, relu=True, norm=(line.mean, line.inverse))
+        norm = line.mean, line.inverse
+        return convolutions.forward(convolutions.Convolution([x], kernels, ctx.branches, relu=True, norm=norm))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
@@ -131,11 +132,11 @@ class _NormReluDepthwise(Function):
 
             return None, None, None, *gradients_of_twin(twin, (kernels, x), gradients, needs)
         gradient = gradients[0].to(x.dtype).contiguous()
-        at = (gradient, [x], kernels, ctx.branches)
-        of_kernels = convolutions.kernel_gradient(*at, relu=True, norm=(mean, inverse)) if needs[0] else None
+        what = convolutions.Convolution([x], kernels, ctx.branches, relu=True, norm=(mean, inverse))
+        of_kernels = convolutions.kernel_gradient(gradient, what) if needs[0] else None
         if not needs[1]:
             return None, None, None, of_kernels, None
-        slope = convolutions.source_gradients(*at, relu=True, norm=(mean, inverse))
+        slope = convolutions.source_gradients(gradient, what)
         line = compiled.Lines(mean, inverse, slope=inverse, level=level)  # nothing scales these norms
         return None, None, None, of_kernels, compiled.gradients(slope, [x], line, ctx.terms)[0][0]
 
