@@ -134,7 +134,7 @@ class _Depthwise(Function):
         ctx.counts, ctx.frame, ctx.relu = counts, frame, relu
         ctx.save_for_backward(kernels, *sources)
         ctx.branches = branches_of(sources, counts, kernels, frame)
-        return compiled.forward(sources, kernels, ctx.branches, relu=relu)
+        return compiled.forward(compiled.Convolution(sources, kernels, ctx.branches, relu))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
@@ -148,12 +148,13 @@ class _Depthwise(Function):
 
             return None, None, None, *gradients_of_twin(twin, (kernels, *sources), gradients, ctx.needs_input_grad[3:])
         gradient = gradients[0].to(sources[0].dtype).contiguous()
+        what = compiled.Convolution(sources, kernels, ctx.branches, ctx.relu)
         of_kernels: Tensor | None = None
         of_sources: Sequence[Tensor | None] = [None] * len(sources)
         if ctx.needs_input_grad[3]:
-            of_kernels = compiled.kernel_gradient(gradient, sources, kernels, ctx.branches, relu=ctx.relu)
+            of_kernels = compiled.kernel_gradient(gradient, what)
         if any(ctx.needs_input_grad[4:]):
-            of_sources = compiled.source_gradients(gradient, sources, kernels, ctx.branches, relu=ctx.relu)
+            of_sources = compiled.source_gradients(gradient, what)
         return None, None, None, of_kernels, *of_sources
 
 
@@ -169,13 +170,14 @@ def branches_of(sources: Sequence[Tensor], counts: Sequence[int], kernels: Tenso
     from supernet.execution.triton.depthwise import Branches
 
     channels = len(kernels) // len(frame.kinds)
+    blocks = tuple(source.shape[1] // channels for source in sources)
     reads = tuple(
         (number, block)
-        for number, (count, source) in enumerate(zip(counts, sources, strict=True))
+        for number, (count, width) in enumerate(zip(counts, blocks, strict=True))
         for _ in range(count)
-        for block in range(source.shape[1] // channels)
+        for block in range(width)
     )
-    return Branches(reads, frame.kinds, *frame.bucket, frame.stride)
+    return Branches(blocks, reads, frame.kinds, *frame.bucket, frame.stride)
 
 
 def gradients_of_twin(

@@ -20,25 +20,7 @@ from torch.autograd import Function
 
 from supernet.execution.stacked.depthwise import Frame, branches_of, gradients_of_twin, plain_depthwise
 from supernet.execution.stacked.packing import stack
-
-MOST = 8
-"""So many stacks and so many targets are added up in one call."""
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """How norms behave in training mode, and where what they remember is.
-
-    Args:
-        eps: what is added to the variance.
-        momentum: with which running statistics move.
-        running: means of all norms of a cell, one after the other, then all variances, which are moved in place; None
-            where nothing is remembered.
-    """
-
-    eps: float
-    momentum: float
-    running: Tensor | None
+from supernet.execution.triton import MOST, Statistics
 
 
 @dataclass(frozen=True)
@@ -47,7 +29,7 @@ class Piece:
 
     Args:
         stack: (batch, blocks x channels, height, width).
-        reads: for each branch which block it takes.
+        reads: for each branch which block it takes; every block is taken by some branch.
         targets: for each branch the node that it goes to.
         norms: for each branch which of the cell's norms is its own; None where the stack is not normalised.
     """
@@ -85,20 +67,23 @@ def add_up(
     Args:
         pieces: the stacks, with as many channels a block.
         scales: (branches x channels,) float32 for each piece.
-        targets: the nodes, at most `MOST`.
+        targets: the nodes, at most `MOST`; to each of them goes a branch.
         statistics: of the norms.
 
     Returns:
         (batch, channels, height, width) for each of `targets`.
     """
-    totals: list[Tensor] = []
+    totals: dict[int, Tensor] = {}
     for start in range(0, len(pieces), MOST):
         part, vectors = pieces[start : start + MOST], scales[start : start + MOST]
+        # Only nodes that these pieces go to: the others would be zeros, written, added and without a derivative.
+        reached = [target for target in targets if any(target in piece.targets for piece in part)]
         tensors = [piece.stack.to(pieces[0].stack.dtype).contiguous() for piece in part]
         with torch.autocast(tensors[0].device.type, enabled=False):
-            made = _AddUp.apply(_terms(part, vectors, targets), statistics, stack(list(vectors)).contiguous(), *tensors)
-        totals = [one + other for one, other in zip(totals, made, strict=True)] if totals else list(made)
-    return totals
+            made = _AddUp.apply(_terms(part, vectors, reached), statistics, stack(list(vectors)).contiguous(), *tensors)
+        for target, total in zip(reached, made, strict=True):
+            totals[target] = totals[target] + total if target in totals else total
+    return [totals[target] for target in targets]
 
 
 def _terms(pieces: Sequence[Piece], scales: Sequence[Tensor], targets: Sequence[int]) -> Any:
@@ -126,17 +111,18 @@ class _NormReluDepthwise(Function):
 
         branches = tuple((0, number, 0, norm) for number, norm in enumerate(norms))
         ctx.terms = compiled.Terms((len(norms),), (True,), branches, 1, side_by_side=True)
-        line = compiled.lines([x], None, ctx.terms, _settings(statistics))
+        line = compiled.lines([x], None, ctx.terms, statistics)
         ctx.frame, ctx.branches, ctx.eps = frame, branches_of([x], [1], kernels, frame), statistics.eps
-        ctx.save_for_backward(kernels, x, line.mean, line.inverse)
-        return convolutions.forward([x], kernels, ctx.branches, relu=True, norm=(line.mean, line.inverse))
+        ctx.save_for_backward(kernels, x, line.mean, line.inverse, line.level)
+        norm = line.mean, line.inverse
+        return convolutions.forward(convolutions.Convolution([x], kernels, ctx.branches, relu=True, norm=norm))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         from supernet.execution.triton import depthwise as convolutions
         from supernet.execution.triton import norms as compiled
 
-        kernels, x, mean, inverse = ctx.saved_tensors
+        kernels, x, mean, inverse, level = ctx.saved_tensors
         needs = ctx.needs_input_grad[3:]
         if torch.is_grad_enabled():  # to be differentiated again
 
@@ -146,12 +132,12 @@ class _NormReluDepthwise(Function):
 
             return None, None, None, *gradients_of_twin(twin, (kernels, x), gradients, needs)
         gradient = gradients[0].to(x.dtype).contiguous()
-        at = (gradient, [x], kernels, ctx.branches)
-        of_kernels = convolutions.kernel_gradient(*at, relu=True, norm=(mean, inverse)) if needs[0] else None
+        what = convolutions.Convolution([x], kernels, ctx.branches, relu=True, norm=(mean, inverse))
+        of_kernels = convolutions.kernel_gradient(gradient, what) if needs[0] else None
         if not needs[1]:
             return None, None, None, of_kernels, None
-        slope = convolutions.source_gradients(*at, relu=True, norm=(mean, inverse))
-        line = compiled.Lines(mean, inverse, slope=inverse, level=mean)
+        slope = convolutions.source_gradients(gradient, what)
+        line = compiled.Lines(mean, inverse, slope=inverse, level=level)  # nothing scales these norms
         return None, None, None, of_kernels, compiled.gradients(slope, [x], line, ctx.terms)[0][0]
 
 
@@ -160,29 +146,23 @@ class _AddUp(Function):
     def forward(ctx: Any, terms: Any, statistics: Statistics, scales: Tensor, *stacks: Tensor) -> tuple[Tensor, ...]:
         from supernet.execution.triton import norms as compiled
 
-        line = compiled.lines(stacks, scales, terms, _settings(statistics))
+        line = compiled.lines(stacks, scales, terms, statistics)
         ctx.terms, ctx.eps = terms, statistics.eps
-        ctx.save_for_backward(scales, line.mean, line.inverse, line.slope, *stacks)
+        ctx.save_for_backward(scales, line.mean, line.inverse, line.slope, line.level, *stacks)
         return compiled.add(stacks, line, terms)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         from supernet.execution.triton import norms as compiled
 
-        scales, mean, inverse, slope, *stacks = ctx.saved_tensors
+        scales, mean, inverse, slope, level, *stacks = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated again
             twin = partial(_plain_sums, ctx.terms, ctx.eps)
             return None, None, *gradients_of_twin(twin, (scales, *stacks), gradients, ctx.needs_input_grad[2:])
         slopes = [gradient.to(stacks[0].dtype).contiguous() for gradient in gradients]
-        line = compiled.Lines(mean, inverse, slope, level=mean)
+        line = compiled.Lines(mean, inverse, slope, level)
         of_stacks, of_scales = compiled.gradients(slopes, stacks, line, ctx.terms)
         return None, None, of_scales, *of_stacks
-
-
-def _settings(statistics: Statistics) -> Any:
-    from supernet.execution.triton.norms import Settings
-
-    return Settings(statistics.eps, statistics.momentum, statistics.running)
 
 
 def _plain_norm(x: Tensor, eps: float) -> Tensor:

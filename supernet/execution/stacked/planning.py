@@ -10,9 +10,9 @@ from torch import nn
 
 from supernet.execution.patterns import Nothing, Pooling, Reduction, Skip, Structure, Unknown, recognise
 from supernet.execution.stacked.depthwise import SIDES
-from supernet.execution.stacked.norms import MOST
 from supernet.execution.stacked.plan import Branch, Bucket, EdgeGroup, Kernels, Kind, Layer, Plan, SharedRead, Tower
 from supernet.execution.stacked.stackable import Separable, SeparableLayer, norms_of, stackable, stride_of
+from supernet.execution.triton import MOST
 from supernet.space.cells import Cell
 from supernet.space.choices import OperationChoice, PartialChannels
 

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supernet.execution.stacked.norms import Statistics
 from supernet.execution.stacked.packing import reorder, spread, stack
 from supernet.execution.stacked.plan import Plan
 from supernet.execution.stacked.planning import open_choice
+from supernet.execution.triton import Statistics
 from supernet.space.cells import Cell
 
 

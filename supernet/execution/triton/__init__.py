@@ -8,6 +8,8 @@ of blocks are functions of the tensors' sizes: nothing is tried, so that a CUDA 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 
@@ -19,6 +21,25 @@ LARGEST = 2**31 - 1
 
 MOST_PIXELS = 2**19
 """So many pixels a picture may have: their numbers are divided as float32 (`depthwise._quotient`)."""
+
+MOST = 8
+"""So many stacks and so many targets are added up in one call: as many pointers the kernels have."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """How norms behave in training mode, and where what they remember is.
+
+    Args:
+        eps: what is added to the variance.
+        momentum: with which running statistics move.
+        running: means of all norms of a cell, one after the other, then all variances, float32, which are moved in
+            place; None where nothing is remembered.
+    """
+
+    eps: float
+    momentum: float
+    running: Tensor | None
 
 
 def serves(*tensors: Tensor) -> bool:
@@ -43,6 +64,25 @@ def serves(*tensors: Tensor) -> bool:
 def switched_on() -> bool:
     """Says whether SUPERNET_TRITON allows the kernels; read at each call."""
     return os.environ.get("SUPERNET_TRITON", "1") != "0"
+
+
+def table_of(rows: Sequence[object], device: torch.device) -> Tensor:
+    """Makes a table that kernels read.
+
+    Args:
+        rows: integers, or rows of as many integers each.
+        device: where the kernels run.
+
+    Returns:
+        int32, of the rows' shape.
+
+    Example:
+        >>> table_of([(0, 1), (2, 3)], torch.device("cpu"))
+        tensor([[0, 1],
+                [2, 3]], dtype=torch.int32)
+    """
+    with torch.inference_mode(False):  # a tensor made in inference mode could not be used in training
+        return torch.tensor(rows, dtype=torch.int32, device=device)
 
 
 def _interpreted() -> bool:

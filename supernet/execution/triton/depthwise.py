@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from itertools import groupby
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from supernet.execution.triton import table_of
 
 TOGETHER = 4
 """So many branches that read the same are computed by one program."""
@@ -31,6 +33,8 @@ class Branches:
     """What the branches of one depthwise convolution read, and with which taps.
 
     Args:
+        blocks: of channels in each source, as many in all. Each of them is read by some branch: gradients of others
+            would not be written.
         reads: for each branch its source and which block of the source's channels it reads.
         kinds: for each branch side and dilation of its own kernel, in pixels.
         frame: side of the frame that holds the kernels.
@@ -38,6 +42,7 @@ class Branches:
         stride: of the convolution.
     """
 
+    blocks: tuple[int, ...]
     reads: tuple[tuple[int, int], ...]
     kinds: tuple[tuple[int, int], ...]
     frame: int
@@ -79,15 +84,18 @@ class _Tables:
     in `readers`, which lists the branches by what they read.
     """
 
+    together: int
     branches: Tensor
     groups: Tensor
-    together: int
     heads: Tensor
     readers: Tensor
 
 
-@lru_cache(maxsize=256)
+@cache  # for good: recorded CUDA graphs read the tables where they are, and would not notice that they were freed
 def _tables(spec: Branches, device: torch.device) -> _Tables:
+    assert len({*spec.blocks}) == 1, f"sources of different numbers of blocks: {spec.blocks}"
+    every = {(source, block) for source in range(len(spec.blocks)) for block in range(spec.blocks[0])}
+    assert every == {*spec.reads}, f"blocks {sorted(every ^ {*spec.reads})} are not both there and read"
     rows = []
     for (source, block), (side, dilation) in zip(spec.reads, spec.kinds, strict=True):
         step = dilation // spec.frame_dilation if spec.frame_dilation else 1
@@ -103,21 +111,13 @@ def _tables(spec: Branches, device: torch.device) -> _Tables:
         heads.append((source, block, start, start + count))
         start += count
     together = max(count for _, count in groups)
-    with torch.inference_mode(False):
-        tables = [torch.tensor(numbers, dtype=torch.int32, device=device) for numbers in (rows, groups, heads, order)]
-    return _Tables(tables[0], tables[1], together if together < 3 else TOGETHER, tables[2], tables[3])
+    made = [table_of(numbers, device) for numbers in (rows, groups, heads, order)]
+    return _Tables(together if together < 3 else TOGETHER, *made)
 
 
-def forward(
-    sources: Sequence[Tensor],
-    kernels: Tensor,
-    spec: Branches,
-    *,
-    relu: bool,
-    norm: Norm | None = None,
-    blocks: Blocks = BLOCKS,
-) -> Tensor:
-    """Computes the convolution.
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution that the functions below compute, or the gradients of.
 
     Args:
         sources: one or two, contiguous.
@@ -126,106 +126,45 @@ def forward(
         relu: whether the ReLU of the sources is convolved.
         norm: of the source, before the ReLU.
         blocks: sizes of programs.
-
-    Returns:
-        (batch, branches x channels, height / stride, width / stride), of the sources' dtype.
     """
-    first, tables = sources[0], _tables(spec, sources[0].device)
-    size = _size(first, kernels, spec)
-    y = first.new_empty(size.batch, len(kernels), size.out_height, size.out_width)
-    pixels, warps = blocks.forward if tables.together > 1 else blocks.alone
-    grid = (triton.cdiv(size.batch * size.out_height * size.out_width, pixels), size.channels, len(tables.groups))
-    _forward[grid](
-        first, sources[-1], *_norm(norm, kernels), kernels, y, tables.branches, tables.groups, *size.numbers(),
-        **_constants(spec), TOGETHER=tables.together, NORM=norm is not None, RELU=relu,
-        BLOCK=pixels, num_warps=warps,
-    )  # fmt: skip
-    return y
 
+    sources: Sequence[Tensor]
+    kernels: Tensor
+    spec: Branches
+    relu: bool
+    norm: Norm | None = None
+    blocks: Blocks = BLOCKS
 
-def source_gradients(
-    gradient: Tensor,
-    sources: Sequence[Tensor],
-    kernels: Tensor,
-    spec: Branches,
-    *,
-    relu: bool,
-    norm: Norm | None = None,
-    blocks: Blocks = BLOCKS,
-) -> list[Tensor]:
-    """Computes the gradient of each source: summed over the branches that read it, masked by the ReLU, written once.
+    @property
+    def tables(self) -> _Tables:
+        """Of what the branches do, on the device."""
+        return _tables(self.spec, self.kernels.device)
 
-    With a norm it is the gradient of the norm's result.
+    @property
+    def size(self) -> _Size:
+        """The numbers that the kernels are given at each call."""
+        batch, _, height, width = self.sources[0].shape
+        branches, stride = len(self.spec.reads), self.spec.stride
+        out = ((side - 1) // stride + 1 for side in (height, width))  # kernels keep their centre
+        return _Size(batch, len(self.kernels) // branches, branches, self.spec.blocks[0], height, width, *out)
 
-    Args:
-        gradient: that of the result, contiguous.
-        sources: as in `forward`.
-        kernels: the same.
-        spec: the same.
-        relu: the same.
-        norm: the same.
-        blocks: the same.
+    @property
+    def read(self) -> tuple[Tensor, ...]:
+        """Pointers for the kernels: two sources, mean and deviation, which are read where there is a norm."""
+        return self.sources[0], self.sources[-1], *((self.kernels, self.kernels) if self.norm is None else self.norm)
 
-    Returns:
-        One tensor of the shape of each source.
-    """
-    first, tables = sources[0], _tables(spec, sources[0].device)
-    size, made = _size(first, kernels, spec), [torch.empty_like(source) for source in sources]
-    pixels, warps = blocks.source
-    grid = (triton.cdiv(size.batch * size.height * size.width, pixels), size.channels, len(tables.heads))
-    _source_gradient[grid](
-        gradient, first, sources[-1], *_norm(norm, kernels), kernels, made[0], made[-1],
-        tables.branches, tables.heads, tables.readers, *size.numbers(),
-        **_constants(spec), NORM=norm is not None, RELU=relu, BLOCK=pixels, num_warps=warps,
-    )  # fmt: skip
-    return made
+    @property
+    def constants(self) -> dict[str, int]:
+        """What the code of each program is made for."""
+        # The dilation that all kernels have, with which addresses are constants; 0 where they have several.
+        dilations = {dilation for _, dilation in self.spec.kinds}
+        dilation = 0 if len(dilations) > 1 else dilations.pop()
+        return {"STRIDE": self.spec.stride, "DILATION": dilation, "NORM": self.norm is not None, "RELU": self.relu}
 
-
-def kernel_gradient(
-    gradient: Tensor,
-    sources: Sequence[Tensor],
-    kernels: Tensor,
-    spec: Branches,
-    *,
-    relu: bool,
-    norm: Norm | None = None,
-    blocks: Blocks = BLOCKS,
-) -> Tensor:
-    """Computes the gradient of the kernels: 0 where a frame holds no tap. Args are those of `source_gradients`."""
-    first, tables = sources[0], _tables(spec, sources[0].device)
-    size = _size(first, kernels, spec)
-    pixels, warps = blocks.kernels
-    tiles = triton.cdiv(size.batch * size.out_height * size.out_width, pixels)
-    rounds = triton.cdiv(tiles, max(1, min(tiles, MOST_PARTS, blocks.parts // len(kernels))))
-    parts = triton.cdiv(tiles, rounds)
-    partial = torch.empty(parts, len(kernels), 32, dtype=torch.float32, device=first.device)
-    _kernel_parts[(parts, size.channels, size.branches)](
-        gradient, first, sources[-1], *_norm(norm, kernels), partial, tables.branches, rounds, *size.numbers(),
-        STRIDE=spec.stride, DILATION=_dilation(spec), NORM=norm is not None, RELU=relu, BLOCK=pixels, num_warps=warps,
-    )  # fmt: skip
-    made = torch.empty_like(kernels)
-    _kernel_sums[(triton.cdiv(made.numel(), 64),)](
-        partial, made, tables.branches, parts, size.channels, made.numel(),
-        FRAME=spec.frame, PARTS=MOST_PARTS, BLOCK=64,
-    )  # fmt: skip
-    return made
-
-
-def _norm(norm: Norm | None, other: Tensor) -> Norm:
-    """Pointers for the kernels, which read them where there is a norm."""
-    return (other, other) if norm is None else norm
-
-
-def _constants(spec: Branches) -> dict[str, int]:
-    """What a program's code is made for: `OWN` where kernels lie in the middle of their frames, side by side."""
-    own = int(spec.frame_dilation == 0)
-    return {"FRAME": spec.frame, "STRIDE": spec.stride, "OWN": own, "DILATION": _dilation(spec)}
-
-
-def _dilation(spec: Branches) -> int:
-    """The dilation that all kernels have, with which addresses are constants; 0 where they have several."""
-    dilations = {dilation for _, dilation in spec.kinds}
-    return 0 if len(dilations) > 1 else dilations.pop()
+    @property
+    def frames(self) -> dict[str, int]:
+        """The same where kernels are read: `OWN` where they lie in the middle of their frames, side by side."""
+        return {"FRAME": self.spec.frame, "OWN": int(self.spec.frame_dilation == 0)}
 
 
 @dataclass(frozen=True)
@@ -246,12 +185,64 @@ class _Size:
         )  # fmt: skip
 
 
-def _size(source: Tensor, kernels: Tensor, spec: Branches) -> _Size:
-    batch, width = source.shape[:2]
-    channels = len(kernels) // len(spec.reads)
-    rows, columns = source.shape[2:]
-    out_rows, out_columns = ((side - 1) // spec.stride + 1 for side in (rows, columns))  # kernels keep their centre
-    return _Size(batch, channels, len(spec.reads), width // channels, rows, columns, out_rows, out_columns)
+def forward(what: Convolution) -> Tensor:
+    """Computes the convolution.
+
+    Returns:
+        (batch, branches x channels, height / stride, width / stride), of the sources' dtype.
+    """
+    size, tables = what.size, what.tables
+    y = what.sources[0].new_empty(size.batch, len(what.kernels), size.out_height, size.out_width)
+    pixels, warps = what.blocks.forward if tables.together > 1 else what.blocks.alone
+    grid = (triton.cdiv(size.batch * size.out_height * size.out_width, pixels), size.channels, len(tables.groups))
+    _forward[grid](
+        *what.read, what.kernels, y, tables.branches, tables.groups, *size.numbers(),
+        **what.constants, **what.frames, TOGETHER=tables.together, BLOCK=pixels, num_warps=warps,
+    )  # fmt: skip
+    return y
+
+
+def source_gradients(gradient: Tensor, what: Convolution) -> list[Tensor]:
+    """Computes the gradient of each source: summed over the branches that read it, masked by the ReLU, written once.
+
+    With a norm it is the gradient of the norm's result.
+
+    Args:
+        gradient: that of the result, contiguous.
+        what: has been computed.
+
+    Returns:
+        One tensor of the shape of each source.
+    """
+    size, tables, made = what.size, what.tables, [torch.empty_like(source) for source in what.sources]
+    pixels, warps = what.blocks.source
+    grid = (triton.cdiv(size.batch * size.height * size.width, pixels), size.channels, len(tables.heads))
+    _source_gradient[grid](
+        gradient, *what.read, what.kernels, made[0], made[-1],
+        tables.branches, tables.heads, tables.readers, *size.numbers(),
+        **what.constants, **what.frames, BLOCK=pixels, num_warps=warps,
+    )  # fmt: skip
+    return made
+
+
+def kernel_gradient(gradient: Tensor, what: Convolution) -> Tensor:
+    """Computes the gradient of the kernels: 0 where a frame holds no tap. Args are those of `source_gradients`."""
+    size, tables, kernels = what.size, what.tables, what.kernels
+    pixels, warps = what.blocks.kernels
+    tiles = triton.cdiv(size.batch * size.out_height * size.out_width, pixels)
+    rounds = triton.cdiv(tiles, max(1, min(tiles, MOST_PARTS, what.blocks.parts // len(kernels))))
+    parts = triton.cdiv(tiles, rounds)
+    partial = torch.empty(parts, len(kernels), 32, dtype=torch.float32, device=kernels.device)
+    _kernel_parts[(parts, size.channels, size.branches)](
+        gradient, *what.read, partial, tables.branches, rounds, *size.numbers(),
+        **what.constants, BLOCK=pixels, num_warps=warps,
+    )  # fmt: skip
+    made = torch.empty_like(kernels)
+    _kernel_sums[(triton.cdiv(made.numel(), 64),)](
+        partial, made, tables.branches, parts, size.channels, made.numel(),
+        FRAME=what.spec.frame, PARTS=MOST_PARTS, BLOCK=64,
+    )  # fmt: skip
+    return made
 
 
 _NUMBERS = ["batch", "channels", "branches", "blocks", "height", "width", "out_height", "out_width"]

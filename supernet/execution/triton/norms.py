@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-MOST = 8
-"""So many stacks and so many targets are written in one call."""
+from supernet.execution.triton import MOST, Statistics, table_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Terms:
     """Which branches there are, by stack.
 
     Args:
-        blocks: of each stack.
+        blocks: of each stack. Each of them is read by some branch: gradients of others would not be written.
         normed: whether each stack is normalised.
         branches: for each branch its stack, the block in it, its target and which of all norms is its own (-1: none).
         targets: how many there are.
@@ -57,22 +56,6 @@ class Sizes:
 
 SIZES = Sizes()
 """What is used."""
-
-
-@dataclass
-class Settings:
-    """How the norms of a call behave.
-
-    Args:
-        eps: what is added to the variance.
-        momentum: with which running statistics move.
-        statistics: means of all norms, one after the other, then their variances, float32; they are moved in place.
-            None: nothing is remembered.
-    """
-
-    eps: float
-    momentum: float = 0.0
-    statistics: Tensor | None = None
 
 
 @dataclass
@@ -109,9 +92,11 @@ class _Tables:
     terms: Tensor
 
 
-@lru_cache(maxsize=512)
+@cache  # for good: recorded CUDA graphs read the tables where they are, and would not notice that they were freed
 def _tables(terms: Terms, device: torch.device) -> _Tables:
     places = sorted({(stack, block) for stack, block, _, _ in terms.branches})
+    every = [(stack, block) for stack, blocks in enumerate(terms.blocks) for block in range(blocks)]
+    assert places == every, f"blocks {sorted({*every} ^ {*places})} are not both there and read"
     branches, blocks, heads = [], [], []
     readers: list[int] = []
     by_target: list[int] = []
@@ -128,17 +113,12 @@ def _tables(terms: Terms, device: torch.device) -> _Tables:
         mine = [number for number, branch in enumerate(branches) if branch[4] == target]
         heads.append((len(by_target), len(by_target) + len(mine)))
         by_target += mine
-    made = [_numbers(rows, device) for rows in (branches, blocks, readers, heads, by_target)]
+    made = [table_of(rows, device) for rows in (branches, blocks, readers, heads, by_target)]
     return _Tables(len(blocks), *made)
 
 
-def _numbers(rows: Sequence[object], device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # a tensor made in inference mode could not be used in training
-        return torch.tensor(rows, dtype=torch.int32, device=device)
-
-
 def lines(
-    stacks: Sequence[Tensor], scales: Tensor | None, terms: Terms, settings: Settings, sizes: Sizes = SIZES
+    stacks: Sequence[Tensor], scales: Tensor | None, terms: Terms, statistics: Statistics, sizes: Sizes = SIZES
 ) -> Lines:
     """Computes the statistics of all normalised blocks, and moves running ones.
 
@@ -146,7 +126,7 @@ def lines(
         stacks: (batch, blocks x channels, height, width) each, contiguous.
         scales: (branches x channels,) float32; None is 1.
         terms: which branch reads what.
-        settings: of the norms.
+        statistics: of the norms.
         sizes: of the programs.
     """
     first, tables = stacks[0], _tables(terms, stacks[0].device)
@@ -159,11 +139,11 @@ def lines(
         *_filled(stacks), partial, tables.blocks, rounds, batch, channels, PIXELS=pixels, BLOCK=tile, num_warps=warps
     )
     mean, inverse, slope, level = torch.empty(4, branches * channels, dtype=torch.float32, device=first.device).unbind()
-    kept = mean if settings.statistics is None else settings.statistics
+    kept = mean if statistics.running is None else statistics.running
     _settle[(triton.cdiv(branches * channels, 32),)](
         partial, tables.branches, mean if scales is None else scales, kept, mean, inverse, slope, level,
         channels, branches * channels, tables.rows, kept.numel() // 2, parts, rounds * tile, batch * pixels,
-        settings.eps, settings.momentum, SCALED=scales is not None, TRACK=settings.statistics is not None,
+        statistics.eps, statistics.momentum, SCALED=scales is not None, TRACK=statistics.running is not None,
         PARTS=sizes.parts, BLOCK=32, num_warps=4,
     )  # fmt: skip
     return Lines(mean, inverse, slope, level)

@@ -11,10 +11,11 @@ from supernet.execution import triton as kernels_for
 from supernet.execution.modes import frozen_statistics, running
 from supernet.execution.stacked.depthwise import Frame, depthwise, shares
 from supernet.execution.stacked.executor import Stacked
-from supernet.execution.stacked.norms import Piece, Statistics, add_up, norm_relu_depthwise
+from supernet.execution.stacked.norms import Piece, add_up, norm_relu_depthwise
+from supernet.execution.triton import Statistics
 from supernet.space.cells import reference
 from supernet.space.choosers import Undecided
-from supernet.space.darts import Darts
+from supernet.space.darts import DARTS_OPERATIONS, Darts
 from supernet.space.supernet import Supernet
 
 pytestmark = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="run by test_interpreted.py")
@@ -23,6 +24,8 @@ if os.environ.get("TRITON_INTERPRET") == "1":
     import triton.language as tl
     from triton import jit
 
+    from supernet.execution.triton import depthwise as convolutions
+    from supernet.execution.triton import norms
     from supernet.execution.triton.depthwise import _quotient
 
     @jit
@@ -171,7 +174,7 @@ def test_a_norm_is_read_as_the_convolution_loads_it(dtype):
 
 
 def pieces_of(tensors):
-    """Three blocks to two nodes, one block to both, and two blocks that are not normalised, one of them unread."""
+    """Three blocks to two nodes, one block to both, and two blocks that are not normalised."""
     return [
         Piece(tensors[0], (0, 1, 2), (5, 6, 6), (0, 1, 2)),
         Piece(tensors[1], (0, 0), (5, 6), (3, 4)),
@@ -213,6 +216,73 @@ def test_norms_are_added_up_into_nodes(dtype, batch, height, width):
     assert torch.allclose(remembered.double(), exact_memory, rtol=1e-5)
 
 
+def test_gradients_are_given_the_lines_that_were_computed(monkeypatch):
+    def lines(*arguments):
+        computed.append(compute(*arguments))
+        return computed[-1]
+
+    def gradients(slopes, stacks, line, terms):
+        given.append(line)
+        return differentiate(slopes, stacks, line, terms)
+
+    compute, differentiate, computed, given = norms.lines, norms.gradients, [], []
+    monkeypatch.setattr(norms, "lines", lines)
+    monkeypatch.setattr(norms, "gradients", gradients)
+    x, kernels = torch.randn(2, 2, 3, 3).requires_grad_(), torch.randn(2, 1, 3, 3)
+    y = norm_relu_depthwise(x, kernels, Frame((3, 1), 1, (S3, S3)), (0, 1), Statistics(1e-5, 0.1, None))
+    (z,) = add_up([Piece(y, (0, 1), (0, 0), (2, 3))], [torch.tensor([0.5, -2.0])], (0,), Statistics(1e-5, 0.1, None))
+    z.pow(2).sum().backward()
+    for ours, wanted in zip(given, reversed(computed), strict=True):
+        assert all(torch.equal(*pair) for pair in zip(vars(ours).values(), vars(wanted).values(), strict=True))
+
+
+def test_a_node_that_the_first_stacks_do_not_reach_has_second_derivatives():
+    torch.manual_seed(0)
+    tensors, scales = torch.randn(9, 2, 2, 3, 4).unbind(), torch.randn(9, 2).unbind()  # one more than fit in a call
+    nodes, products = [5] * 8 + [6], []
+    for dtype in (torch.float32, torch.float64):
+        at = [x.to(dtype).requires_grad_() for x in (*tensors, *scales)]
+        if dtype == torch.float32:
+            pieces = [Piece(x, (0,), (node,), None) for x, node in zip(at[:9], nodes, strict=True)]
+            totals = add_up(pieces, at[9:], (6, 5), Statistics(1e-5, 0.1, None))
+        else:
+            parts = [x * row.view(1, -1, 1, 1) for x, row in zip(at[:9], at[9:], strict=True)]
+            totals = [parts[8], sum(parts[:8])]
+        slopes = torch.autograd.grad(sum(x.pow(2).sum() for x in totals), at, create_graph=True)
+        second = torch.autograd.grad(sum(slope.pow(2).sum() for slope in slopes), at)
+        products.append([torch.cat([x.flatten() for x in part]) for part in (totals, slopes, second)])
+    assert all(distance(one, other) < 1e-6 for one, other in zip(*products, strict=True))
+
+
+def test_a_block_that_no_branch_reads_is_refused_since_its_gradient_would_not_be_written():
+    x, kernels = torch.randn(1, 4, 3, 3, requires_grad=True), torch.randn(2, 1, 3, 3)
+    with pytest.raises(AssertionError, match=r"blocks \[\(0, 1\)\] are not both there and read"):
+        add_up([Piece(x, (0,), (5,), None)], [torch.ones(2)], (5,), Statistics(1e-5, 0.1, None))
+    with pytest.raises(AssertionError, match=r"blocks \[\(1, 0\)\] are not both there and read"):
+        depthwise([x[:, :1], x[:, 1:2]], [2, 0], kernels, Frame((3, 1), 1, (S3, S3)), relu=True)
+
+
+def test_sources_of_different_widths_are_refused():
+    x, kernels = torch.randn(1, 4, 3, 3), torch.randn(3, 1, 3, 3)
+    with pytest.raises(AssertionError, match="different numbers of blocks"):
+        depthwise([x[:, :1], x[:, 1:3]], [1, 1], kernels, Frame((3, 1), 1, (S3,) * 3), relu=True)
+
+
+def test_tables_stay_where_they_are_as_long_as_a_recorded_graph_may_read_them():
+    def of_sums(number):
+        return norms._tables(norms.Terms((1,), (False,), ((0, 0, 0, number),), 1), cpu)
+
+    def of_convolutions(number):
+        return convolutions._tables(convolutions.Branches((1,), ((0, 0),), (S3,), 3 + number, 1, 1), cpu)
+
+    cpu = torch.device("cpu")
+    for tables in (of_sums, of_convolutions):
+        first = tables(0)
+        for number in range(1, 1000):
+            tables(number)
+        assert tables(0) is first
+
+
 def test_sums_are_made_in_the_same_order_every_time():
     torch.manual_seed(0)
     x, kernels = torch.randn(3, 2, 14, 14).requires_grad_(), torch.randn(2, 1, 5, 5).requires_grad_()
@@ -242,9 +312,13 @@ def test_a_second_derivative_is_the_plain_twins_even_where_one_source_is_made_of
     assert distance(second(torch.float32, True), second(torch.float64, False)) < 1e-5
 
 
-def supernets(**chooser):
+MANY = "max_pool_3x3", "skip_connect", "dil_conv_3x3", "sep_conv_3x3", "conv_7x1_1x7"
+"""Of these ten stacks are added up into two nodes: eight in one call, then two that go to one node alone."""
+
+
+def supernets(operations=DARTS_OPERATIONS, **chooser):
     torch.manual_seed(0)
-    space = Darts(channels=4 if chooser else 2, cells=1, nodes=2)
+    space = Darts(channels=4 if chooser else 2, cells=1, nodes=2, operations=operations)
     network = Supernet(space.network(Undecided(**chooser), (2, 6, 6), 3))
     weights = {n: torch.randn(len(d.options)).softmax(0).requires_grad_() for n, d in network.decisions.items()}
     if not chooser:
@@ -275,8 +349,9 @@ def test_a_search_network_is_the_same_function(chooser, training):
 
 
 @pytest.mark.slow
-def test_second_derivatives_are_the_same():
-    network, weights, images = supernets()
+@pytest.mark.parametrize("operations", [DARTS_OPERATIONS, MANY])
+def test_second_derivatives_are_the_same(operations):
+    network, weights, images = supernets(operations)
     products = []
     for executor, dtype in ((reference, torch.float64), (Stacked(), torch.float32)):
         twin = copy.deepcopy(network).to(dtype)
