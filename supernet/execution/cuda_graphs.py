@@ -31,7 +31,7 @@ from torch.autograd import Function
 from torch.utils import _pytree as pytree
 
 from supernet.runtime.errors import InputError
-from supernet.runtime.parameter_slots import ModuleSettings, ParameterSlots
+from supernet.runtime.parameter_slots import ModuleSettings, ParameterSlots, hooks_of
 from supernet.space.supernet import Supernet
 
 _WANTED = attrgetter("requires_grad")
@@ -214,7 +214,7 @@ class Graphed:
     def _record(
         self, given: Sequence[Tensor], parameters: Sequence[Tensor], spec: pytree.TreeSpec, wanted: bool
     ) -> _Graph | None:
-        if any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in self._network.modules()):
+        if any(hooks for module in self._network.modules() for hooks in hooks_of(module)):
             self._give_up("a graph does not call the hooks that the network has")
             return None
         owned = self._owned(parameters)

@@ -7,7 +7,7 @@ Widths play no part: a block that changes the number of channels is recognised l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from supernet.runtime.parameter_slots import hooks_of
 from supernet.space.operations import FactorizedReduce, Zero
 
 
@@ -234,10 +235,6 @@ _READ: dict[type[nn.Module], Callable[[dict[str, Any]], Any]] = {
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
-def _hooks(module: nn.Module) -> Sequence[Mapping[int, Any]]:
-    return module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-
-
 class Structure:
     """What a module is built of: whether it still is so, and whether anyone listens to its parts.
 
@@ -266,7 +263,7 @@ class Structure:
         # Of these, `None` means something: no bias, or another average of the statistics.
         self._unbiased = [vars(m) for m in self._modules if type(m) is nn.Conv2d and m.bias is None]
         self._exponential = [vars(m) for m in self._modules if _norm(m)]
-        self._hooks = [hooks for m in self._modules for hooks in _hooks(m)]
+        self._hooks = [hooks for m in self._modules for hooks in hooks_of(m)]
 
     def unchanged(self) -> bool:
         """Whether the module still consists of the same parts with the same settings."""
@@ -280,7 +277,7 @@ class Structure:
 
     def hooked(self) -> list[nn.Module]:
         """The parts that have hooks, which only fire where the part itself is called."""
-        return [m for m in self._modules if any(_hooks(m))] if any(self._hooks) else []
+        return [m for m in self._modules if any(hooks_of(m))] if any(self._hooks) else []
 
 
 class Recognised:

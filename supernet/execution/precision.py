@@ -63,11 +63,11 @@ class Accelerated:
     """Makes a network compute in the precision of a run, and replay CUDA graphs if the run says so.
 
     It is a context manager that may be entered many times, one after the other: within it `network` runs so, outside as
-    itself. Parameters, architecture weights and losses are always float32. With `run.precision` "bfloat16" only activations are bfloat16
-    (autocast), images are kept with the channels of a pixel side by side (channels_last), and outputs are float32
-    again. With "tf32" a GPU rounds what convolutions and matrix products multiply to 10 of 23 bits while the context
-    is open, so that backward passes belong into it. With `run.graphs` passes on a GPU are replayed from CUDA graphs
-    (`cuda_graphs`); a CPU has none and computes as without.
+    itself. Parameters, architecture weights and losses are always float32. With `run.precision` "bfloat16" only
+    activations are bfloat16 (autocast), images are kept with the channels of a pixel side by side (channels_last), and
+    outputs are float32 again. With "tf32" a GPU rounds what convolutions and matrix products multiply to 10 of 23 bits
+    while the context is open, so that backward passes belong into it. With `run.graphs` passes on a GPU are replayed
+    from CUDA graphs (`cuda_graphs`); a CPU has none and computes as without.
 
     Two more context managers are for use inside it: `exact`, for passes that need float32, and `unrecorded`, for
     passes that are differentiated twice.

@@ -31,7 +31,7 @@ from torch.torch_version import TorchVersion
 
 from supernet.execution.cuda_graphs import CudaCapture
 from supernet.execution.precision import Accelerated
-from supernet.runtime.parameter_slots import ModuleSettings, plain_settings
+from supernet.runtime.parameter_slots import ModuleSettings, hooks_of, plain_settings
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import random_states
 from supernet.space.supernet import Supernet
@@ -261,7 +261,7 @@ class StepGraph:
         self._refused.clear()
 
     def _hooked(self) -> bool:
-        return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in self._network.modules())
+        return any(hooks for module in self._network.modules() for hooks in hooks_of(module))
 
     def _say(self, reason: str) -> None:
         if not self._said:

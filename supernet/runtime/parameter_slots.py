@@ -7,7 +7,7 @@ structure of the network must not change after that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any
@@ -118,3 +118,19 @@ def plain_settings(part: object) -> dict[str, Any]:
         0.5
     """
     return {name: value for name, value in getattr(part, "__dict__", {}).items() if isinstance(value, _PLAIN)}
+
+
+def hooks_of(module: nn.Module) -> Sequence[Mapping[int, Any]]:
+    """Returns the hooks of a module by kind: forward and backward, before and after. What runs a network in another way
+    than module by module does not call them.
+
+    Args:
+        module: any; its children's are their own.
+
+    Example:
+        >>> layer = nn.ReLU()
+        >>> handle = layer.register_full_backward_pre_hook(print)
+        >>> any(hooks_of(layer)), any(hooks_of(nn.ReLU()))
+        (True, False)
+    """
+    return module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks

@@ -223,7 +223,7 @@ def test_a_network_that_is_set_anew_is_recorded_anew_after_one_plain_step(steps,
     assert (steps.recorded, steps.recordings) == (2, ["still", "still", "refused"])
 
 
-@pytest.mark.parametrize("kind", ["forward", "forward_pre", "full_backward"])
+@pytest.mark.parametrize("kind", ["forward", "forward_pre", "full_backward", "full_backward_pre"])
 def test_a_network_with_hooks_is_not_recorded(steps, kind):
     getattr(steps._network, f"register_{kind}_hook")(lambda *_: None)
     request = Request("key", [torch.zeros(1)], [], plainly)
