@@ -40,14 +40,6 @@ def beside() -> int:
     return int(library.standin_beside())
 
 
-def kernels() -> Counter[str]:
-    """Launches by kernel, as it is called in the binary; "memcpy", "memset" and "graph launch" are others."""
-    found, name, count = Counter(), ctypes.create_string_buffer(_SIZE), ctypes.c_long()
-    while library.standin_kernel(len(found), name, _SIZE, ctypes.byref(count)):
-        found[name.value.decode()] = count.value
-    return found
-
-
 def journal() -> Counter[str]:
     """What CUDA prohibits during a capture, and what else is wrong or strange."""
     found, text, number = Counter(), ctypes.create_string_buffer(_SIZE), 0
