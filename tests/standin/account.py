@@ -1,7 +1,6 @@
 """What was asked of the device: launches, waits and the lines that waited, what is prohibited, bytes, replays."""
 
 import ctypes
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -9,12 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from tests.standin.building import LIBRARY
-
-if "STANDIN_FOLDER" not in os.environ:
+library = ctypes.CDLL(None)  # all that is loaded into this process
+if not hasattr(library, "standin_launches"):
     raise ImportError("this process is not on the stand-in; start it by `python -m tests.standin SCRIPT.py`")
 
-library = ctypes.CDLL(str(Path(os.environ["STANDIN_FOLDER"]) / LIBRARY))
 moved: Counter[str] = Counter()
 """Bytes in and out of operations that the device has done, replayed ones included, by the operation's name."""
 replayed: Counter[str] = Counter()
