@@ -152,11 +152,13 @@ def test_one_pass_runs_otherwise_within_the_others():
 def numerics():
     """Puts PyTorch's settings back."""
     fill, cudnn = torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cudnn
-    before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark, cudnn.allow_tf32
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warns, matmul = torch.is_deterministic_algorithms_warn_only_enabled(), torch.backends.cuda.matmul
+    before = cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
     yield
-    torch.use_deterministic_algorithms(before[0])
+    torch.use_deterministic_algorithms(deterministic, warn_only=warns)
     torch.utils.deterministic.fill_uninitialized_memory = fill
-    cudnn.benchmark, cudnn.allow_tf32 = before[1:]
+    cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
@@ -184,7 +186,7 @@ def test_logits_and_losses_are_float32_and_pictures_channels_last():
     assert Classification().loss(logits, batch).dtype == torch.float32
 
 
-def test_tf32_is_on_while_steps_are_taken_and_off_where_they_are_to_be_exact():
+def test_tf32_is_on_while_steps_are_taken_and_off_where_they_are_to_be_exact(numerics):
     def flags():
         return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
 
@@ -195,24 +197,20 @@ def test_tf32_is_on_while_steps_are_taken_and_off_where_they_are_to_be_exact():
             seen.append(flags())
             return super().forward(images)
 
-    before = flags()
-    try:
-        settle_numerics(deterministic=True)
-        settled, network = flags(), Watched(2, 2)
-        passes, images = Accelerated(network, Run(precision="tf32")), torch.randn(3, 2)
-        for _ in range(2):
-            with passes:
+    settle_numerics(deterministic=True)
+    settled, network = flags(), Watched(2, 2)
+    passes, images = Accelerated(network, Run(precision="tf32")), torch.randn(3, 2)
+    for _ in range(2):
+        with passes:
+            network(images)
+            with passes.exact():
                 network(images)
-                with passes.exact():
-                    network(images)
-                assert flags() == (True, True)  # of the backward pass
-        assert flags() == settled == (False, False)
-        assert seen == [(True, True), (False, False)] * 2
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+            assert flags() == (True, True)  # of the backward pass
+    assert flags() == settled == (False, False)
+    assert seen == [(True, True), (False, False)] * 2
 
 
-def test_second_order_computes_its_differences_without_tf32():
+def test_second_order_computes_its_differences_without_tf32(numerics):
     """The two ends of a difference are a hundredth of a per cent apart: 10 bits leave nothing of it."""
     seen = []
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,11 +134,24 @@ def test_an_earlier_calls_rows_are_taken_over(tmp_path, monkeypatch, capsys):
         call("third.jsonl", "--only", "no_section")
 
 
-def test_a_wrong_executor_is_found(tmp_path, monkeypatch):
-    """One that is off by a part in a million, and by so much more in float32 that rounding is no excuse."""
+def wrong_number(state):
+    """Off by a part in a million, and by so much more in float32 that rounding is no excuse."""
+    return state * (1 + (1e-6 if state.dtype == torch.float64 else 1e-2))
+
+
+def wrong_gradient(state):
+    """The same number, with half of its gradient."""
+    return (state + state.detach()) / 2
+
+
+@pytest.mark.parametrize("wrong", [wrong_number, wrong_gradient])
+def test_a_wrong_executor_is_found(tmp_path, monkeypatch, wrong):
+    monkeypatch.delenv("SUPERNET_TRITON", raising=False)
+    computed = Counter()  # cells, by whether they may be computed with Triton
 
     def off(cell, inputs):
-        return [state * (1 + (1e-6 if state.dtype == torch.float64 else 1e-2)) for state in fused(cell, inputs)]
+        computed[os.environ.get("SUPERNET_TRITON")] += 1
+        return [wrong(state) for state in fused(cell, inputs)]
 
     monkeypatch.setitem(setting.EXECUTORS, gpu_checks.EXECUTORS[0], off)
     monkeypatch.setattr(gpu_checks, "EXECUTORS", gpu_checks.EXECUTORS[:2])
@@ -148,6 +162,7 @@ def test_a_wrong_executor_is_found(tmp_path, monkeypatch):
     without = ", without Triton"
     assert rows.failed == [f"{k} {first}{words}" for k in kinds for words in ("", without) if words == "" or "32" in k]
     assert kept(tmp_path / "gpu.jsonl")["check_executors", f"float64 {gpu_checks.EXECUTORS[1]}"]["all"] < 1e-12
+    assert computed == {None: 4 * TINY.check.cells, "0": 2 * TINY.check.cells}  # without Triton it is computed anew
 
 
 def test_a_graph_that_changes_the_numbers_is_found(tmp_path, monkeypatch):
@@ -206,11 +221,14 @@ def test_a_search_in_pieces_ends_as_one_in_a_single_call(tmp_path, section):
 
 
 def test_a_search_that_has_no_time_left_saves_and_goes_on(tmp_path):
-    for seconds in (gpu_searches._MARGIN + 0.2, None):
+    def go(seconds):
         section = gpu.sections_of(Pieces(tmp_path / "work"))["search_darts"]
         section(TINY, CPU, rows_of(tmp_path / "gpu.jsonl", "search_darts", seconds))
-    found = {row for _, row in kept(tmp_path / "gpu.jsonl")}
-    assert {"of", "so far", "epoch 1", "epoch 2", "end"} == found
+        return {row for _, row in kept(tmp_path / "gpu.jsonl")}
+
+    assert go(gpu_searches._MARGIN) == {"of", "so far"}  # stops where it first looks at the clock
+    assert (tmp_path / "work" / "search_darts.pt").exists()
+    assert go(None) == {"of", "so far", "epoch 1", "epoch 2", "end"}
 
 
 def test_names_of_kernels_are_short():
@@ -238,7 +256,6 @@ def test_the_record_becomes_tables(tmp_path, capsys, monkeypatch):
     assert printed[3].startswith("| b |  | ZeroDivisionError: division by zero |")
 
 
-STAND_IN = {**os.environ, "OMP_NUM_THREADS": "1", "SUPERNET_TRITON": "0"}
 BARE = "import sys; sys.modules.update(hydra=None, omegaconf=None, antlr4=None, torchvision=None, onnx=None)"
 
 
@@ -266,7 +283,7 @@ def test_graphs_and_searches_run_on_the_stand_in_for_a_gpu(tmp_path):
     command += ["--output", str(tmp_path / "gpu.jsonl"), "--work", str(tmp_path / "work"), "--epochs-a-call", "1"]
     command += ["--only", "check_graphs", "steps", "search_darts", "retrain"]
     for _ in range(2):
-        done = subprocess.run(command, cwd=ROOT, env=STAND_IN, capture_output=True, text=True, timeout=250, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     found = read_rows(tmp_path / "gpu.jsonl")[1]
     checks = {name: row for (section, name), row in found.items() if section == "check_graphs"}

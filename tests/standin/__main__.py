@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 
 from tests.standin import __doc__ as usage
-from tests.standin.building import build, preloaded
+from tests.standin.building import LIBRARY, build, preloaded
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,8 +22,8 @@ def environment(count: bool = False, gpus: int = 1, size: int | None = None) -> 
         size: bytes of each one's memory; None: 80 GiB.
     """
     folder = build()
-    found = {**os.environ, "LD_PRELOAD": preloaded(folder), "LD_LIBRARY_PATH": str(folder / "lib")}
-    found |= {"STANDIN_FOLDER": str(folder), "STANDIN_GPUS": str(gpus)}
+    found = {name: value for name, value in os.environ.items() if not name.startswith("STANDIN_")}
+    found |= {"LD_PRELOAD": preloaded(folder), "LD_LIBRARY_PATH": str(folder / "lib"), "STANDIN_GPUS": str(gpus)}
     found |= {"STANDIN_COUNT": "1"} if count else {}
     found |= {"STANDIN_BYTES": str(size)} if size is not None else {}
     found["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -40,10 +40,10 @@ def main() -> None:
         options |= {"count": True} if word == "--count" else {"gpus" if word == "--gpus" else "size": int(words.pop(0))}
     if not words:
         sys.exit(usage)
-    if "STANDIN_FOLDER" not in os.environ:
+    if LIBRARY not in os.environ.get("LD_PRELOAD", ""):
         command = [sys.executable, "-m", "tests.standin", *sys.argv[1:]]
         os.execve(sys.executable, command, environment(**options))
-    for name in ("LD_PRELOAD", "LD_LIBRARY_PATH"):  # processes that this one starts are on no stand-in
+    for name in ("LD_PRELOAD", "LD_LIBRARY_PATH"):  # a process that this one starts may be on none, or on another
         os.environ.pop(name, None)
     leave(words, bool(options.get("count")))
 

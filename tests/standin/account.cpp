@@ -43,7 +43,6 @@ void launch(const std::string& kernel, cudaStream_t handle) {
   Lock lock(mutex);
   if (paused) return;
   ++account.total;
-  ++account.launches[kernel];
   auto* stream = reinterpret_cast<Stream*>(handle);
   if (stream && stream->capture) {
     ++account.captured;
@@ -71,7 +70,6 @@ bool wait(const char* call, bool everything) {
   {
     Lock lock(mutex);
     if (paused) return false;
-    ++account.waits;
   }
   if (waited) waited(call);  // without the lock: it takes Python's
   return false;
@@ -98,7 +96,6 @@ cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
 long standin_launches() { return account.total; }
 long standin_captured() { return account.captured; }
 long standin_beside() { return account.beside; }
-long standin_waits() { return account.waits; }
 void standin_on_wait(void (*told)(const char*)) { waited = told; }
 void standin_note(const char* what) { note(what); }
 
@@ -117,15 +114,6 @@ int standin_journal(int number, char* out, int size) {
   Lock lock(mutex);
   if (number >= static_cast<int>(account.journal.size())) return 0;
   snprintf(out, size, "%s", account.journal[number].c_str());
-  return 1;
-}
-
-int standin_kernel(int number, char* out, int size, long* count) {
-  Lock lock(mutex);
-  if (number >= static_cast<int>(account.launches.size())) return 0;
-  auto entry = std::next(account.launches.begin(), number);
-  snprintf(out, size, "%s", entry->first.c_str());
-  *count = entry->second;
   return 1;
 }
 

@@ -1,7 +1,6 @@
 """What was asked of the device: launches, waits and the lines that waited, what is prohibited, bytes, replays."""
 
 import ctypes
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -9,12 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from tests.standin.building import LIBRARY
-
-if "STANDIN_FOLDER" not in os.environ:
+library = ctypes.CDLL(None)  # all that is loaded into this process
+if not hasattr(library, "standin_launches"):
     raise ImportError("this process is not on the stand-in; start it by `python -m tests.standin SCRIPT.py`")
 
-library = ctypes.CDLL(str(Path(os.environ["STANDIN_FOLDER"]) / LIBRARY))
 moved: Counter[str] = Counter()
 """Bytes in and out of operations that the device has done, replayed ones included, by the operation's name."""
 replayed: Counter[str] = Counter()
@@ -38,14 +35,6 @@ def captured() -> int:
 def beside() -> int:
     """Launches on another stream while one was capturing: a replay does not do them."""
     return int(library.standin_beside())
-
-
-def kernels() -> Counter[str]:
-    """Launches by kernel, as it is called in the binary; "memcpy", "memset" and "graph launch" are others."""
-    found, name, count = Counter(), ctypes.create_string_buffer(_SIZE), ctypes.c_long()
-    while library.standin_kernel(len(found), name, _SIZE, ctypes.byref(count)):
-        found[name.value.decode()] = count.value
-    return found
 
 
 def journal() -> Counter[str]:

@@ -134,6 +134,8 @@ def a_stream_that_joins_a_capture_is_in_it() -> None:
         return made + 1.0
 
     graph, made = captured(compute)
+    with torch.cuda.stream(other):
+        assert not torch.cuda.is_current_stream_capturing()  # any more
     graph.replay()
     assert account.beside() == 0
     assert made.tolist() == [3.0, 3.0]

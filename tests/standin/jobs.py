@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -121,13 +122,13 @@ class Waits:
 def watched_steps() -> Iterator[Waits]:
     """Within it the steps of all loops are watched."""
     real, found = StepGraph.__call__, Waits(Counter())
-    taken: Counter[int] = Counter()
+    taken: WeakKeyDictionary[StepGraph, int] = WeakKeyDictionary()  # a freed one's id is another's
 
     def watched(self: StepGraph, request: Any) -> Any:
-        taken[id(self)] += 1
+        taken[self] = taken.get(self, 0) + 1
         before = account.waits()
         result = real(self, request)
-        if (taken[id(self)] - 1) % (SETTLED + 2) >= SETTLED:
+        if (taken[self] - 1) % (SETTLED + 2) >= SETTLED:
             found.lines.update(account.waits() - before)
             found.steps += 1
         return result

@@ -133,8 +133,8 @@ const char* cudaGetErrorName(cudaError_t error) { return cudaGetErrorString(erro
 
 // --- Streams and events --------------------------------------------------------------------------------------------
 
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int) {
-  *stream = reinterpret_cast<cudaStream_t>(new Stream{current_device, !(flags & cudaStreamNonBlocking)});
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned, int) {
+  *stream = reinterpret_cast<cudaStream_t>(new Stream);
   return cudaSuccess;
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
@@ -182,7 +182,10 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   Lock lock(mutex);
   Capture* capture = event_of(event)->capture;
   for (auto& [origin, under_way] : origins)
-    if (stream && under_way == capture && !stream_of(stream)->capture) stream_of(stream)->capture = capture;
+    if (stream && under_way == capture && !stream_of(stream)->capture) {
+      stream_of(stream)->capture = capture;
+      capture->streams.push_back(stream_of(stream));
+    }
   return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t) {
@@ -202,7 +205,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode mo
   Lock lock(mutex);
   Stream* stream = stream_of(handle);
   if (!stream || stream->capture) return fail(cudaErrorIllegalState);
-  stream->capture = new Capture{++captures, mode, new Graph};
+  stream->capture = new Capture{++captures, mode, new Graph, {stream}};
   stream->origin = true;
   origins[stream] = stream->capture;
   return cudaSuccess;
@@ -215,7 +218,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* graph) {
   if (!stream || !stream->origin) return fail(cudaErrorStreamCaptureUnmatched);
   Capture* capture = stream->capture;
   origins.erase(stream);
-  stream->capture = nullptr;
+  for (Stream* each : capture->streams) each->capture = nullptr;
   stream->origin = false;
   if (capture->invalidated) return fail(cudaErrorStreamCaptureInvalidated);
   *graph = reinterpret_cast<cudaGraph_t>(capture->graph);

@@ -13,16 +13,17 @@ struct Graph {
   size_t nodes = 0;
 };
 
+struct Stream;
+
 struct Capture {
   unsigned long long id;
   cudaStreamCaptureMode mode;
   Graph* graph;
+  std::vector<Stream*> streams;  // on which it is under way: its origin, and those that have joined it
   bool invalidated = false;
 };
 
 struct Stream {
-  int device;
-  bool blocking;                // with respect to the legacy stream
   Capture* capture = nullptr;   // that is under way on it
   bool origin = false;          // whether the capture began here, and has not spread here by an event
 };
@@ -37,9 +38,8 @@ struct Handle {
 };
 
 struct Account {
-  std::map<std::string, long> launches;  // by kernel
-  std::vector<std::string> journal;      // what CUDA prohibits during a capture, or what is strange
-  long total = 0, captured = 0, beside = 0, waits = 0;
+  std::vector<std::string> journal;  // what CUDA prohibits during a capture, or what is strange
+  long total = 0, captured = 0, beside = 0;
 };
 
 extern std::recursive_mutex mutex;
