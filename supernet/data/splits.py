@@ -175,7 +175,8 @@ def stratified_subset(labels: Tensor, size: int, seed: int, classes: Sequence[st
     if size >= len(labels):
         return torch.arange(len(labels))
     if kind_of(labels) != "classes":
-        return stratified_split(labels, size / len(labels), seed, classes)[0]
+        shown = presence(labels, max(most_named(labels), len(classes)))
+        return iterative_split(shown, size / len(labels), seed, both=False).nonzero().flatten()
     counts = torch.bincount(labels)
     shares = _shares(counts, size)
     lost = ((counts > 0) & (shares == 0)).nonzero().flatten()

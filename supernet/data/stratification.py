@@ -12,7 +12,9 @@ from supernet.runtime.seeding import generator
 _STREAM = 0x5EC4
 
 
-def iterative_split(shown: Tensor, fraction: float, seed: int, groups: Tensor | None = None) -> Tensor:
+def iterative_split(
+    shown: Tensor, fraction: float, seed: int, groups: Tensor | None = None, *, both: bool = True
+) -> Tensor:
     """Deals images out to two sides, those of the rarest class first, each to the side that lacks its class most.
 
     Without groups the first side has round(fraction * N) images; one more or fewer only where a class would be on one
@@ -24,6 +26,7 @@ def iterative_split(shown: Tensor, fraction: float, seed: int, groups: Tensor | 
         fraction: the share of the first side, between 0 and 1.
         seed: of the random choice.
         groups: (N,) int64, one number for all images that belong on one side; None: each stands for itself.
+        both: whether a class is brought to both sides at the cost of the first side's size.
 
     Returns:
         (N,) bool, whether an image is on the first side.
@@ -40,7 +43,8 @@ def iterative_split(shown: Tensor, fraction: float, seed: int, groups: Tensor | 
     members = torch.arange(len(shown)) if groups is None else groups.unique(return_inverse=True)[1]
     units = _Units.of(torch.cat((shown, ~shown.any(1, keepdim=True)), 1), members, seed)
     side = _dealt(units, min(max(int(fraction * len(shown) + 0.5), 1), len(shown) - 1), len(shown))
-    _repair(side, units)
+    if both:
+        _repair(side, units)
     return (torch.tensor(side) == 0)[members]
 
 

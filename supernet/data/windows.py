@@ -36,7 +36,7 @@ def asked_window(window: str | Sequence[float] | None) -> str | Window:
     """
     if window is None or window in (AUTO, NONE):
         return NONE if window is None else str(window)
-    numbers = () if isinstance(window, str) else tuple(window)
+    numbers = tuple(window) if isinstance(window, list | tuple) else ()
     if len(numbers) != 2 or not all(type(each) in (int, float) for each in numbers):
         raise InputError(f"window={window}: use auto, none, or two numbers [black,white]")
     return checked_window((float(numbers[0]), float(numbers[1])))
