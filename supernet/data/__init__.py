@@ -10,6 +10,7 @@ from supernet.data.batches import Batch, Files, Resident, Source, evaluation_bat
 from supernet.data.dataset import CommonSettings, Data, Parts, Sealed, assemble
 from supernet.data.folders import image_folder
 from supernet.data.images import Preparation
+from supernet.data.labelled_folders import labelled_folder
 from supernet.data.npz_files import npz
 from supernet.data.reading import Reading
 from supernet.data.sklearn_digits import digits
@@ -34,6 +35,7 @@ __all__ = [
     "evaluation_batches",
     "fashion_mnist",
     "image_folder",
+    "labelled_folder",
     "npz",
     "svhn",
     "training_batches",

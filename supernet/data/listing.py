@@ -176,6 +176,25 @@ def list_images(folder: Path, classes: Sequence[str], left_out: LeftOut) -> List
     return Listed(tuple(paths), torch.tensor(labels))
 
 
+def all_images(folder: Path, left_out: LeftOut) -> list[str]:
+    """Lists the images in a folder and in the folders below it, as they are for a table that names them.
+
+    Args:
+        folder: the folder.
+        left_out: counts what is passed over; it is added to.
+
+    Returns:
+        The files, sorted.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = sorted(_images(folder, left_out=left_out))
+    if not found:
+        raise InputError(f"path: no images in {folder} (looked for {', '.join(sorted(SUFFIXES))})")
+    return found
+
+
 def _images(folder: Path, *, deep: bool = True, left_out: LeftOut | None = None) -> Iterator[str]:
     """Image files at every depth, through links. No folder is entered twice, because links can lead in a circle."""
     counts = left_out or LeftOut()
