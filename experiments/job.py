@@ -273,7 +273,7 @@ def random_cell(job: Job, number: int) -> Architecture:
 
     It keeps the limits, as the found one does.
     """
-    own: dict[str, Any] = {"shape": job.data.shape, "classes": len(job.data.classes), "factories": job.final.factories}
+    own: dict[str, Any] = {"shape": job.data.shape, "outputs": job.final.outputs, "factories": job.final.factories}
     if not job.limits:
         return draw_random_cell(job.space, job.seed, number, **own)
     decisions = decisions_of(job.space, **own)

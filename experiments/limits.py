@@ -12,6 +12,7 @@ from supernet.estimation.limits import Limits
 from supernet.estimation.parts import Recorded
 from supernet.estimation.space_costs import SpaceCosts
 from supernet.runtime.errors import InputError
+from supernet.space.heads import Outputs
 from supernet.space.operations import Operation
 
 from .instantiate import build, named
@@ -22,7 +23,7 @@ def limits_of(
     settings: Mapping[str, Any],
     space: Any,
     shape: tuple[int, int, int],
-    classes: int,
+    outputs: Outputs,
     factories: Mapping[str, Operation] | None = None,
 ) -> Limits:
     """Makes the limits, and finds whether there is an architecture that keeps them.
@@ -32,7 +33,7 @@ def limits_of(
             parts of the space, or files of measured times.
         space: in the size of the final network.
         shape: of an image: channels, height, width.
-        classes: how many.
+        outputs: how many classes, or the head of the networks.
         factories: what builds each operation, by name; None: the library's own.
 
     Returns:
@@ -51,7 +52,7 @@ def limits_of(
             f"limits.latency={most['latency']}: needs a table of measured times, costs.latency=FILE; supernet-latency "
             "makes one for this device"
         )
-    limits = Limits(SpaceCosts(space, shape, classes, factories, made=made), most)
+    limits = Limits(SpaceCosts(space, shape, outputs, factories, made=made), most)
     limits.check()
     return limits
 

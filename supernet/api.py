@@ -113,7 +113,7 @@ def find(
     planned, place = asked.planned, asked.place
     if truth is not None:
         factories, shape, classes = planned.chooser.factories, data.shape, len(data.classes)
-        _check_truth(truth, random_cell(space, seed, factories=factories, shape=shape, classes=classes))
+        _check_truth(truth, random_cell(space, seed, factories=factories, shape=shape, outputs=classes))
     place.refuse_other_searches([stage_name(number, len(planned.stages)) for number in range(len(planned.stages))])
     with place.settled():
         architecture = asked.architecture(data, task, truth)

@@ -99,7 +99,7 @@ def explore(
     shape, classes = ((3, 32, 32), 10) if data is None else (data.shape, len(data.classes))
     kept = Limits(SpaceCosts(space, shape, classes, own=dict(costs or {})), dict(limits or {}))
     kept.check()
-    decisions = decisions_of(space, shape=shape, classes=classes)
+    decisions = decisions_of(space, shape=shape, outputs=classes)
     repair = partial(kept.repaired, decisions=decisions) if kept else None
     candidates = candidates_of(space, decisions=decisions, fits=kept.fits if kept else None, repair=repair)
     folder, console = folder_of(directory), Console(quiet=not progress)
@@ -214,7 +214,7 @@ def costs_in_short(costs: SpaceCosts, names: Sequence[str], decisions: Mapping[s
     drawn = [
         random_architecture(costs.recorded.space, decisions, generator(number, _COSTS)) for number in range(_COMPARED)
     ]
-    said = [f"{costs.shape} {costs.classes}"]
+    said = [f"{costs.shape} {costs.outputs}"]
     for name in names:
         cost = costs[name]  # a function may measure anew each time
         said += [f"{name} {costs.of(name, one)!r}" for one in drawn] if isinstance(cost, Form) else [described(cost)]

@@ -15,7 +15,7 @@ from supernet.estimation.supernet_accuracy import SupernetScore
 from supernet.exploration import costs_in_short, keeping, kept_run
 from supernet.runtime.checkpoint import COSTS
 from supernet.runtime.errors import InputError
-from supernet.search.black_box.fronts import Front, ask_front
+from supernet.search.black_box.fronts import Front, ask_front, chance_of
 from supernet.search.progressive.restoring import Restored
 from supernet.search.progressive.subnetworks import subnetwork as take_subnetwork
 from supernet.space.architecture import Architecture
@@ -96,7 +96,7 @@ def pareto(
             evaluations=evaluations,
             decisions=restored.decisions,
             population=population,
-            chance=1.0 / costs.classes,
+            chance=chance_of(costs.outputs),
             seed=seed,
             run=run,
             rows=rows,
@@ -125,7 +125,7 @@ def subnetwork(restored: Restored, architecture: Architecture, data: Data, *, im
     check_kinds(architecture=architecture, data=data, images=images)
     if data.shape != restored.problem.train.shape:
         raise InputError(f"data: images {data.shape}; the supernet is of images {restored.problem.train.shape}")
-    taken = take_subnetwork(restored, architecture, classes=len(data.classes), images=images)
+    taken = take_subnetwork(restored, architecture, outputs=len(data.classes), images=images)
     return Predictor(
         taken.network.cpu(),
         space=restored.space,  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ def data():
 @pytest.fixture(scope="module")
 def table(data):
     """Milliseconds by the length of a part's key, of no runtime."""
-    recorded = supernet.SpaceCosts(SPACE, data.shape, classes=10).recorded
+    recorded = supernet.SpaceCosts(SPACE, data.shape, outputs=10).recorded
     return LatencyTable("mine", {key: Row(Latency(len(key) / 10, 0, 0, 0, 10)) for key in recorded.variants})
 
 

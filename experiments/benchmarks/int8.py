@@ -64,7 +64,7 @@ def trained(name: str, seed: int) -> tuple[Predictor, Data]:
         cell = supernet.published("darts_v2")
     else:
         space = supernet.spaces.micro_mobile()
-        cell = random_cell(space, seed, shape=data.shape, classes=10)
+        cell = random_cell(space, seed, shape=data.shape, outputs=10)
     return supernet.train(cell, space, data, epochs=20, seed=seed), data
 
 

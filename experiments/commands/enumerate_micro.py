@@ -90,7 +90,7 @@ def job_of(seed: int, space: str = "micro") -> Job:
 
 def architectures(job: Job) -> list[Architecture]:
     """All architectures of the job's space, each once. Raises InputError where they are too many to train."""
-    decisions = decisions_of(job.space, shape=job.data.shape, classes=len(job.data.classes))
+    decisions = decisions_of(job.space, shape=job.data.shape, outputs=len(job.data.classes))
     candidates: Candidates = candidates_of(job.space, decisions=decisions)
     if candidates.count is None or candidates.count > _MOST:
         count = "an unknown number of" if candidates.count is None else f"{candidates.count:,}"

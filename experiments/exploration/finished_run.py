@@ -81,8 +81,8 @@ def material_of(
     both = dict[str, Any]()
     for group in ("limits", "costs"):
         both[group] = {**settings[group], **{n: value for n, value in given[group].items() if value is not None}}
-    limits = limits_of(both, final.space, final.shape, final.classes, final.factories)
-    return Material(final.space, limits, final.shape, final.classes, table, final.factories, job, restored)
+    limits = limits_of(both, final.space, final.shape, final.outputs, final.factories)
+    return Material(final.space, limits, final.shape, final.outputs, table, final.factories, job, restored)
 
 
 def recorded_settings(run: Path, words: Sequence[str], folders: Sequence[Path]) -> dict[str, Any]:

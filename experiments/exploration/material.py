@@ -16,6 +16,7 @@ from supernet.runtime.errors import InputError
 from supernet.search.progressive.restoring import Restored
 from supernet.space.architecture import Architecture, Decision
 from supernet.space.genes import Candidates
+from supernet.space.heads import Outputs
 from supernet.space.operations import OPERATIONS, Operation
 from supernet.space.survey import candidates_of
 
@@ -31,7 +32,7 @@ class Material:
         space: of the networks that are counted and trained: the final ones.
         limits: what the networks that are tried may cost.
         shape: of an image: channels, height, width.
-        classes: how many.
+        outputs: how many classes, or the head of the networks.
         table: what is known of architectures; None: nothing.
         factories: what builds each operation, by name.
         job: the run's parts; None where there is no run.
@@ -42,7 +43,7 @@ class Material:
     space: Any
     limits: Limits
     shape: tuple[int, int, int]
-    classes: int
+    outputs: Outputs
     table: Score | None = None
     factories: Mapping[str, Operation] = field(default_factory=lambda: OPERATIONS)
     job: Job | None = None
@@ -80,7 +81,7 @@ class Material:
 
     def costs(self, *names: str) -> CostScore:
         """Counts what the networks cost."""
-        return CostScore(self.space, self.shape, self.classes, self.factories, names, self.limits.costs)
+        return CostScore(self.space, self.shape, self.outputs, self.factories, names, self.limits.costs)
 
     def known_table(self, what: str) -> Table:
         """The table. Raises InputError where there is none, or none with columns."""

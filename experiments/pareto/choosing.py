@@ -134,7 +134,7 @@ def _take_weights(asked: Asked, architecture: Architecture, folder: Path, consol
     assert material.restored is not None
     data, space = job.data, material.space
     try:
-        taken = subnetwork(material.restored, architecture, classes=material.classes, factories=material.factories)
+        taken = subnetwork(material.restored, architecture, outputs=material.outputs, factories=material.factories)
     except InputError as error:
         raise InputError(f"--weights: {str(error).removeprefix('restored: ')}") from None
     images = data.test.open().to(job.device)

@@ -98,6 +98,19 @@ class Augmentation:
         border = 0 if self.scale is None else 2 * self.preparation.border
         return channels, height - border, width - border
 
+    def change(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Augments a batch, and its labels where they say where in an image something is.
+
+        Args:
+            images: (B, C, H, W) of uint8.
+            labels: of the images, on their device.
+            generator: of the random numbers, on the CPU.
+
+        Returns:
+            The images as floats, and their labels.
+        """
+        return self(images, generator), labels
+
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Augments images (B, C, H, W) of uint8, with random numbers of a CPU generator; returns floats."""
         count, _, height, width = images.shape

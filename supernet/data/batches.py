@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from supernet.data.augmentation import Augmentation
 from supernet.data.images import PLAIN, Preparation, read_image
 from supernet.data.reading import hashed, sampled
+from supernet.data.targets import check_labels
 from supernet.runtime.devices import send
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
@@ -29,7 +30,7 @@ class Batch:
 
     Args:
         images: (B, C, H, W) normalised floats.
-        labels: (B,) int64.
+        labels: of the images, of any kind (`supernet.data.targets`): (B,) int64 where each has one class.
     """
 
     images: Tensor
@@ -44,7 +45,7 @@ class Source(Protocol):
 
     @property
     def labels(self) -> Tensor:
-        """The labels (N,) int64, on the CPU."""
+        """The labels of N images, of any kind (`supernet.data.targets`), on the CPU."""
         ...
 
     @property
@@ -81,7 +82,7 @@ class Resident:
 
     Args:
         images: (N, C, H, W) uint8, on any device.
-        labels: (N,) int64, on the CPU.
+        labels: of N images, of any kind (`supernet.data.targets`): (N,) int64 where each has one class. On the CPU.
 
     Raises:
         InputError: the tensors are of other kinds or shapes.
@@ -99,8 +100,11 @@ class Resident:
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.dim() != 4:
             raise InputError(f"images: must be uint8 of shape (N, C, H, W), not {_described(self.images)}")
-        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
-            raise InputError(f"labels: must be int64 of shape ({len(self.images)},), not {_described(self.labels)}")
+        check_labels(self.labels)
+        if len(self.labels) != len(self.images):
+            raise InputError(
+                f"labels: of {len(self.labels)} images, and there are {len(self.images)}; give one of each"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -140,7 +144,7 @@ class Files:
 
     Args:
         paths: the files.
-        labels: (N,) int64.
+        labels: of N images, of any kind (`supernet.data.targets`): (N,) int64 where each has one class.
         shape: the (channels, height, width) that every image becomes.
         resize: whether images of another size are resized; otherwise they are refused.
         workers: how many processes read ahead; 0 reads in this process.
@@ -328,8 +332,7 @@ def _augmented(
     seed, start = key
     for number, (indices, images) in enumerate(fetched, start):
         stream = generator(seed, _AUGMENTATION_STREAM, number)
-        augmented = augmentation(send(images, device), stream)
-        yield Batch(augmented, send(source.labels[indices], device))
+        yield Batch(*augmentation.change(send(images, device), send(source.labels[indices], device), stream))
 
 
 def _check_batches(source: Source, batch_size: int) -> None:

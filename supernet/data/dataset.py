@@ -15,8 +15,9 @@ from torch import Tensor
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Source
 from supernet.data.images import PLAIN, Preparation
-from supernet.data.reading import Reading, class_counts, hashed
+from supernet.data.reading import Reading, hashed
 from supernet.data.splits import split_with_copies, stratified_split, stratified_subset
+from supernet.data.targets import Kind, counted, kind_of, most_named
 from supernet.runtime.errors import InputError
 
 _TEST_SHARE, _TEST_SEED = 0.2, 20_180_624  # the test images never depend on a run's seed
@@ -67,7 +68,7 @@ class Sealed:
 
 @dataclass(frozen=True)
 class Data:
-    """A data set for classification. `supernet.data` has a function for each kind of data that returns one.
+    """A data set. `supernet.data` has a function for each kind of data that returns one.
 
     Args:
         name: the name of the data set.
@@ -78,6 +79,8 @@ class Data:
         augmentation: how images are changed for training, and normalised always.
         held_out: whether the test images were drawn from the training images because the data have none.
         notes: what the reader left out or changed, a short line each.
+        groups: (N,) int64 of the training images, one number for all that belong on one side of a split, such as those
+            of a patient; None: each stands for itself.
 
     Example:
         >>> import supernet
@@ -96,13 +99,21 @@ class Data:
     augmentation: Augmentation
     held_out: bool = False
     notes: tuple[str, ...] = ()
+    groups: Tensor | None = None
 
     @property
     def reading(self) -> Reading:
         """A description of what was read, for people and for summary.json."""
         parts = {"train": self.train, "valid": self.valid, "test": self.test}
-        counts = {p: class_counts(s.labels, len(self.classes)) for p, s in parts.items() if s is not None}
-        return Reading(self.classes, counts, self.shape, self.held_out, self.notes)
+        there = {part: source for part, source in parts.items() if source is not None}
+        counts = {part: counted(source.labels, len(self.classes)) for part, source in there.items()}
+        images = {part: len(source) for part, source in there.items()}
+        return Reading(self.classes, counts, self.shape, self.held_out, self.notes, images, self.kind)
+
+    @property
+    def kind(self) -> Kind:
+        """What is known of an image: one of the classes, several labels, or boxes of objects."""
+        return kind_of(self.train.labels)
 
     @property
     def fingerprint(self) -> str:
@@ -126,6 +137,8 @@ class Parts:
         classes: the names of the classes by label; without any, the labels' numbers are the names.
         copies: (N,) int64, one number for all training images with the same content, where that was looked for.
         notes: what the reader left out or changed, a short line each.
+        groups: (N,) int64, one number for all training images that belong on one side of a split, such as those of a
+            patient; None: each stands for itself.
     """
 
     train: Source
@@ -134,6 +147,7 @@ class Parts:
     classes: tuple[str, ...] = field(default=())
     copies: Tensor | None = None
     notes: tuple[str, ...] = ()
+    groups: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -176,11 +190,12 @@ def assemble(name: str, parts: Parts, settings: CommonSettings) -> Data:
         InputError: labels, classes, shapes, a limit or the normalisation do not go together.
     """
     classes = _check(name, parts)
-    train, test = parts.train, parts.test
+    train, test, groups = parts.train, parts.test, parts.groups
     if test is None:
-        train, test = _hold_out(name, parts, classes)
-    train = _limited(train, "train_limit", settings.train_limit, parts.classes)
-    test = _limited(test, "test_limit", settings.test_limit, parts.classes)
+        kept, held = _hold_out(name, parts, classes)
+        train, test, groups = train.subset(kept), train.subset(held), _of(groups, kept)
+    train, groups = _limited(train, "train_limit", settings.train_limit, parts.classes, groups)
+    test, _ = _limited(test, "test_limit", settings.test_limit, parts.classes)
     mean, std = settings.mean, settings.std
     measured = _statistics(train) if mean is None or std is None else ((), ())
     means, deviations = tuple(measured[0] if mean is None else mean), tuple(measured[1] if std is None else std)
@@ -192,15 +207,23 @@ def assemble(name: str, parts: Parts, settings: CommonSettings) -> Data:
         means, deviations, settings.crop_padding, settings.flip, preparation=settings.preparation, scale=scale
     )
     held_out = parts.test is None
-    return Data(name, classes, train, parts.valid, Sealed(test), augmentation, held_out, (*parts.notes, *flat))
+    notes = (*parts.notes, *flat)
+    return Data(name, classes, train, parts.valid, Sealed(test), augmentation, held_out, notes, groups)
 
 
-def _limited(source: Source, name: str, limit: int | None, classes: Sequence[str]) -> Source:
-    """A part of the images in which every class keeps its share; all of them without a limit."""
+def _of(groups: Tensor | None, places: Tensor) -> Tensor | None:
+    return None if groups is None else groups[places]
+
+
+def _limited(
+    source: Source, name: str, limit: int | None, classes: Sequence[str], groups: Tensor | None = None
+) -> tuple[Source, Tensor | None]:
+    """A part of the images in which every class keeps its share, and their groups; all of them without a limit."""
     if limit is None:
-        return source
+        return source, groups
     try:
-        return source.subset(stratified_subset(source.labels, limit, _TEST_SEED, classes))
+        places = stratified_subset(source.labels, limit, _TEST_SEED, classes)
+        return source.subset(places), _of(groups, places)
     except InputError as error:
         raise InputError(f"{name}={limit}: {error}") from None
 
@@ -209,7 +232,12 @@ def _check(name: str, parts: Parts) -> tuple[str, ...]:
     """The names of the classes. Raises InputError where the labels or the shapes of the parts do not go together."""
     given = [s for s in (parts.train, parts.valid, parts.test) if s is not None]
     labels = [s.labels for s in given]
-    if any(len(each) == 0 for each in labels) or min(int(each.min()) for each in labels) < 0:
+    if any(len(each) == 0 for each in labels):
+        raise InputError(f"{name}: needs images in every part and labels from 0 on")
+    kinds = {kind_of(each) for each in labels}
+    if len(kinds) > 1:
+        raise InputError(f"{name}: its parts have labels of different kinds: {' and '.join(sorted(kinds))}")
+    if kinds == {"classes"} and min(int(each.min()) for each in labels) < 0:
         raise InputError(f"{name}: needs images in every part and labels from 0 on")
     count = _count_classes(name, parts.classes, labels)
     shapes = {s.shape for s in given}
@@ -220,27 +248,27 @@ def _check(name: str, parts: Parts) -> tuple[str, ...]:
     return parts.classes or tuple(str(label) for label in range(count))
 
 
-def _hold_out(name: str, parts: Parts, classes: tuple[str, ...]) -> tuple[Source, Source]:
-    """The training and the test images from the training images alone; copies of an image are on one side."""
-    train, key = parts.train, (_TEST_SHARE, _TEST_SEED, classes)
+def _hold_out(name: str, parts: Parts, classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    """The places of the images to train on and to test by; those that belong together are on one side."""
+    labels, key = parts.train.labels, (_TEST_SHARE, _TEST_SEED, classes)
     try:
-        if parts.copies is None:
-            held, kept = stratified_split(train.labels, *key)
+        if parts.copies is not None and parts.groups is None and kind_of(labels) == "classes":
+            held, kept = split_with_copies(labels, parts.copies, *key)
         else:
-            held, kept = split_with_copies(train.labels, parts.copies, *key)
+            held, kept = stratified_split(labels, *key, parts.copies if parts.groups is None else parts.groups)
     except InputError as error:
         raise InputError(f"{name}: a fifth is held out to test: {error}") from None
-    return train.subset(kept), train.subset(held)
+    return kept, held
 
 
 def _count_classes(name: str, classes: Sequence[str], labels: Sequence[Tensor]) -> int:
-    """How many classes the labels of all parts have; each class must have training images (the first part)."""
-    count = max(int(each.max()) for each in labels) + 1
-    if count < 2 or (classes and len(classes) < count):
-        wanted = f"{len(classes)} named" if classes else "at least 2 expected"
+    """How many classes the labels of all parts have; a class of images must have training images (the first part)."""
+    count, least = max(most_named(each) for each in labels), 2 if kind_of(labels[0]) == "classes" else 1
+    if count < least or (classes and len(classes) < count):
+        wanted = f"{len(classes)} named" if classes else f"at least {least} expected"
         raise InputError(f"{name}: {count} classes by the labels, {wanted}")
-    present = set(labels[0].unique().tolist())
-    if len(present) < max(count, len(classes)):
+    present = set(labels[0].unique().tolist())  # a label or an object that never occurs in training costs nothing
+    if kind_of(labels[0]) == "classes" and len(present) < max(count, len(classes)):
         first = next(label for label in range(count + 1) if label not in present)
         named = f" ({classes[first]})" if first < len(classes) else ""
         raise InputError(f"{name}: no training images of class {first}{named}; labels count from 0 without gaps")

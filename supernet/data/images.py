@@ -14,6 +14,8 @@ import torch
 from PIL import Image, ImageFile, ImageOps
 from torch import Tensor
 
+from supernet.data import dicom
+from supernet.data.windows import Window, checked_window, levels
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import why_no_file
 
@@ -21,7 +23,7 @@ from supernet.runtime.reading import why_no_file
 _UNREADABLE = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 _ENDINGS = Image.registered_extensions()  # loads Pillow's readers; Image.ID is complete from here on
 FORMATS = tuple(name for name in Image.ID if name not in _UNREADABLE)
-SUFFIXES = frozenset(ending for ending, name in _ENDINGS.items() if name in FORMATS)
+SUFFIXES = frozenset(ending for ending, name in _ENDINGS.items() if name in FORMATS) | dicom.SUFFIXES
 
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L"})
 _WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})
@@ -33,6 +35,7 @@ _BROKEN = (
     *(OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, AttributeError, ArithmeticError),
     *(RuntimeError, AssertionError, NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError),
 )
+_PLAIN_TYPES = {"fit": str, "window": tuple, "window_of_file": bool}  # in a model's file; whole numbers otherwise
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,15 @@ class Preparation:
     """How a picture becomes pixels. It belongs to a model as its normalisation does.
 
     Args:
-        white: the value of a 16-bit grey picture that becomes 255; what is brighter becomes 255, too.
+        white: the value of a 16-bit grey picture that becomes 255, where there is no window; what is brighter becomes
+            255, too.
         ground: the level behind transparent pictures, from 0 (black) to 255 (white).
         fit: "squash" resizes without keeping the aspect; "crop" keeps it and takes the middle; "pad" keeps it and lays
             the whole picture in the middle of a grey ground of level 114.
         border: pixels on every side that are cut away after resizing, with fit "crop". 16 with 224 x 224 is the usual
             evaluation on ImageNet, which resizes the shorter side to 256.
+        window: the values of grey of more than 8 bits that become 0 and 255; None takes 0 and `white`.
+        window_of_file: whether a window that the file itself names (DICOM's) comes before both.
 
     Raises:
         InputError: a setting is out of its range.
@@ -55,6 +61,8 @@ class Preparation:
     ground: int = 255
     fit: str = "squash"
     border: int = 0
+    window: Window | None = None
+    window_of_file: bool = True
 
     def __post_init__(self) -> None:
         if self.fit not in ("squash", "crop", "pad"):
@@ -65,14 +73,22 @@ class Preparation:
             raise InputError(f"border={self.border}: needs 0 or more pixels, and fit=crop")
         if not 1 <= self.white <= 65535:
             raise InputError(f"white={self.white}: use a value from 1 to 65535")
+        if self.window is not None:
+            checked_window(self.window)
 
     @classmethod
     def from_plain(cls, values: Mapping[str, object]) -> Preparation:
         """Returns the preparation that a model's file describes. Raises TypeError or InputError where it has none."""
-        for name, value in values.items():
-            if type(value) is not (str if name == "fit" else int):
+        settings = dict(values)
+        window = settings.pop("window", None)
+        if isinstance(window, list | tuple) and [type(bound) in (int, float) for bound in window] == [True, True]:
+            window = settings["window"] = (float(window[0]), float(window[1]))
+        elif window is not None:
+            raise TypeError(f"preparation: window={window!r}")
+        for name, value in settings.items():
+            if type(value) is not _PLAIN_TYPES.get(name, int):
                 raise TypeError(f"preparation: {name}={value!r}")
-        return cls(**values)  # type: ignore[arg-type]
+        return cls(**settings)  # type: ignore[arg-type]
 
 
 PLAIN = Preparation()
@@ -171,9 +187,10 @@ class Header:
         channels: 1 (grey) or 3 (colour).
         height: in pixels, as the picture is shown.
         width: in pixels, as the picture is shown.
-        wide: whether it is grey of 16 bits.
+        wide: whether it is grey of more than 8 bits.
         cut: whether it is colour of 16 bits, of which the upper 8 are read.
         transparent: whether it has an alpha channel or a transparent colour.
+        windowed: whether it names a window of its grey values itself, as DICOM can.
     """
 
     channels: int
@@ -182,6 +199,7 @@ class Header:
     wide: bool
     cut: bool
     transparent: bool
+    windowed: bool = False
 
 
 def read_header(path: str | Path) -> Header:
@@ -196,6 +214,12 @@ def read_header(path: str | Path) -> Header:
     Raises:
         InputError: it is no image; the message names it.
     """
+    if dicom.is_dicom(path):
+        said = dicom.describe(path)
+        wide = said.channels == 1 and said.bits > 8
+        return Header(
+            said.channels, said.height, said.width, wide, said.channels == 3 and said.bits > 8, False, said.windowed
+        )
     with _opened(path) as image:
         width, height = image.size
         if _sideways(image):
@@ -205,27 +229,29 @@ def read_header(path: str | Path) -> Header:
         return Header(channels, height, width, image.mode in _WIDE_MODES, cut, image.has_transparency_data)
 
 
-def brightest(path: str | Path) -> int:
-    """Finds the largest value in a grey image file of 16 bits, which tells how many of the bits are used.
+def grey_values(path: str | Path) -> np.ndarray:
+    """Reads the values of a grey image file of more than 8 bits, on which its window is measured.
 
     Args:
         path: the file.
 
     Returns:
-        The value, from 0 to 65535.
+        The values, of any shape; those of a DICOM file after its own scale, such as Hounsfield units.
 
     Raises:
-        InputError: the file cannot be read, or a value is out of this range; the message names it.
+        InputError: the file cannot be read, or a value is out of the range from 0 to 65535; the message names it.
 
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     Image.fromarray(np.array([[7, 4000]], dtype=np.uint16)).save(f"{folder}/grey.png")
-        ...     brightest(f"{folder}/grey.png")
-        4000
+        ...     grey_values(f"{folder}/grey.png").tolist()
+        [[7, 4000]]
     """
+    if dicom.is_dicom(path):
+        return dicom.grey_values(path)
     with _opened(path) as image:
-        return int(_grey_values(image, path).max())
+        return _grey_values(image, path)
 
 
 def read_image(
@@ -237,7 +263,7 @@ def read_image(
         path: the file.
         shape: the (channels, height, width) of the result; channels are 1 or 3.
         resize: whether an image of another size is resized; otherwise it is refused.
-        preparation: what stands behind transparent pictures, which value of 16-bit grey is white, and how to resize.
+        preparation: what stands behind transparent pictures, which grey values are black and white, how to resize.
 
     Returns:
         The image as uint8 of `shape`.
@@ -254,7 +280,7 @@ def read_image(
         [[[255, 255, 255], [255, 255, 255]]]
     """
     _, height, width = shape
-    with _opened(path) as image:
+    with _picture(path, preparation) as image:
         turned = ImageOps.exif_transpose(image)
         if not resize and (turned.height, turned.width) != (height, width):
             raise InputError(
@@ -287,6 +313,15 @@ def as_tensor(
     resized = _resized(converted, height, width, preparation)
     pixels = np.array(resized, dtype=np.uint8).reshape(height, width, channels)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+@contextmanager
+def _picture(path: str | Path, preparation: Preparation) -> Iterator[Image.Image]:
+    if dicom.is_dicom(path):
+        yield Image.fromarray(dicom.read_levels(path, preparation.window, preparation.window_of_file))
+        return
+    with _opened(path) as image:
+        yield image
 
 
 @contextmanager
@@ -334,11 +369,14 @@ def _opaque_eight_bits(image: Image.Image, path: str | Path, preparation: Prepar
 
 def _narrowed(image: Image.Image, path: str | Path, preparation: Preparation) -> Image.Image:
     values, white = _grey_values(image, path), preparation.white
-    levels = ((np.minimum(values, white) * 255 + white // 2) // white).astype(np.uint8)
+    if preparation.window is None:
+        narrow = ((np.minimum(values, white) * 255 + white // 2) // white).astype(np.uint8)
+    else:
+        narrow = levels(values, preparation.window)
     invisible = image.info.get("transparency")
     if isinstance(invisible, int):
-        levels[values == invisible] = preparation.ground
-    return Image.fromarray(levels)
+        narrow[values == invisible] = preparation.ground
+    return Image.fromarray(narrow)
 
 
 def _grey_values(image: Image.Image, path: str | Path) -> np.ndarray:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from supernet.data.targets import Kind
 from supernet.runtime.text import printable
 
 _SHOWN = 8  # classes in a line
+_CALLED: dict[Kind, str] = {
+    "classes": "{} classes (images)",
+    "labels": "{} labels (images)",
+    "boxes": "{} classes (boxes)",
+}
 _SAMPLED = 64  # images of each part whose pixels are in the fingerprint
 
 
@@ -22,10 +28,13 @@ class Reading:
 
     Args:
         classes: the names of the classes.
-        counts: for each of "train", "valid" and "test" that exists, the number of images of each class.
+        counts: for each of "train", "valid" and "test" that exists, the number of images of each class, of boxes where
+            objects are boxed.
         shape: the (channels, height, width) of every image.
         held_out: whether the test images were drawn from the training images because the data have none.
         notes: what was left out, resized, converted or found twice, a short line each.
+        images: for each of the parts, the number of images; without any they are the sums of the counts.
+        kind: what is known of an image (`supernet.data.targets`).
     """
 
     classes: tuple[str, ...]
@@ -33,23 +42,25 @@ class Reading:
     shape: tuple[int, int, int]
     held_out: bool = False
     notes: tuple[str, ...] = ()
+    images: Mapping[str, int] = field(default_factory=dict)
+    kind: Kind = "classes"
 
     def lines(self) -> list[str]:
         """Returns a few short printable lines: the images, the classes, and each note."""
-        parts = {part: sum(counts) for part, counts in self.counts.items()}
+        parts = self._images()
         shown = [f"{part} {parts[part]:,}" if part in parts else f"{part} -" for part in ("train", "valid", "test")]
         held = " (held out)" if self.held_out else ""
         size = " x ".join(map(str, self.shape))
         images = f"{sum(parts.values()):,} images of {size} (channels, height, width): {', '.join(shown)}{held}"
         return [
             printable(line)
-            for line in (images, f"{len(self.classes)} classes (images): {self._classes()}", *self.notes)
+            for line in (images, f"{_CALLED[self.kind].format(len(self.classes))}: {self._classes()}", *self.notes)
         ]
 
     def to_json(self) -> dict[str, Any]:
         """Returns the same as plain values, with the images of each part and class."""
         return {
-            "images": {part: sum(counts) for part, counts in self.counts.items()},
+            "images": self._images(),
             "held_out": self.held_out,
             "shape": list(self.shape),
             "classes": {
@@ -59,29 +70,15 @@ class Reading:
             "notes": list(self.notes),
         }
 
+    def _images(self) -> dict[str, int]:
+        return dict(self.images) or {part: sum(counts) for part, counts in self.counts.items()}
+
     def _classes(self) -> str:
         totals = [sum(counts) for counts in zip(*self.counts.values(), strict=True)]
         named = [f"{name} ({count:,})" for name, count in zip(self.classes, totals, strict=True)]
         if len(named) <= _SHOWN:
             return ", ".join(named)
         return f"{', '.join(named[: _SHOWN - 1])}, ... ({min(totals):,} to {max(totals):,})"
-
-
-def class_counts(labels: Tensor, classes: int) -> tuple[int, ...]:
-    """Counts the labels of each class.
-
-    Args:
-        labels: (N,), whole numbers from 0 to `classes` - 1.
-        classes: how many classes there are, those without a label included.
-
-    Returns:
-        The number of labels of each class.
-
-    Example:
-        >>> class_counts(torch.tensor([0, 2, 2]), classes=4)
-        (1, 0, 2, 0)
-    """
-    return tuple(torch.bincount(labels, minlength=classes).tolist())
 
 
 def sampled(count: int) -> Tensor:

@@ -5,23 +5,29 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from supernet.data.targets import kind_of, most_named, presence
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
 
 _SPLIT_STREAM, _SEARCH_STREAM, _CHOICE_STREAM = 0x5711, 0x4A1F, 0xC401
 
 
-def stratified_split(labels: Tensor, fraction: float, seed: int, classes: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
+def stratified_split(
+    labels: Tensor, fraction: float, seed: int, classes: Sequence[str] = (), groups: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Splits a set in two so that every class keeps its share on both sides.
+
+    Where an image may show several classes, or images belong together, shares are kept as well as they can be.
 
     The first side has round(fraction * N) images, spread over the classes by largest remainder. It has more or fewer
     only where a class would be empty on one side otherwise.
 
     Args:
-        labels: (N,) int64.
+        labels: of N images, of any kind (`supernet.data.targets`).
         fraction: the share of the first side, between 0 and 1.
         seed: of the random choice.
         classes: the names of the classes, for messages.
+        groups: (N,) int64, one number for all images that belong on one side, such as those of a patient.
 
     Returns:
         The places of the first side and those of the second, two sorted int64 tensors.
@@ -38,6 +44,8 @@ def stratified_split(labels: Tensor, fraction: float, seed: int, classes: Sequen
         raise InputError(f"fraction={fraction}: a split needs a number between 0 and 1, both excluded")
     if len(labels) == 0:
         raise InputError("cannot split a set without images")
+    if groups is not None or kind_of(labels) != "classes":
+        return _by_presence(presence(labels, max(most_named(labels), len(classes))), fraction, seed, groups)
     counts = torch.bincount(labels)
     shares = _shares(counts, int(fraction * len(labels) + 0.5))
     for index, (count, share) in enumerate(zip(counts.tolist(), shares.tolist(), strict=True)):
@@ -54,14 +62,17 @@ def stratified_split(labels: Tensor, fraction: float, seed: int, classes: Sequen
     return chosen, rest.nonzero().flatten()
 
 
-def search_halves(labels: Tensor, share: float, seed: int, classes: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
+def search_halves(
+    labels: Tensor, share: float, seed: int, classes: Sequence[str] = (), groups: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Divides the training images of a search.
 
     Args:
-        labels: of the training images, (N,).
+        labels: of N training images, of any kind (`supernet.data.targets`).
         share: of the images that the supernet's weights learn from.
         seed: of the search.
         classes: the names of the classes, for messages.
+        groups: (N,) int64, one number for all images that belong on one side, such as those of a patient.
 
     Returns:
         Sorted indices of the images that the weights learn from, and of those that judge architectures.
@@ -74,17 +85,20 @@ def search_halves(labels: Tensor, share: float, seed: int, classes: Sequence[str
         >>> len(weights), len(architectures)
         (4, 4)
     """
-    return stratified_split(labels, share, generator(seed, _SEARCH_STREAM).initial_seed(), classes)
+    return stratified_split(labels, share, generator(seed, _SEARCH_STREAM).initial_seed(), classes, groups)
 
 
-def hold_out(labels: Tensor, share: float, seed: int, classes: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
+def hold_out(
+    labels: Tensor, share: float, seed: int, classes: Sequence[str] = (), groups: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Holds training images out, to choose a network by while it is trained.
 
     Args:
-        labels: of the training images, (N,).
+        labels: of N training images, of any kind (`supernet.data.targets`).
         share: of the images that are held out.
         seed: of the training.
         classes: the names of the classes, for messages.
+        groups: (N,) int64, one number for all images that belong on one side, such as those of a patient.
 
     Returns:
         Sorted indices of the images that are learnt from, and of those that are held out.
@@ -97,7 +111,7 @@ def hold_out(labels: Tensor, share: float, seed: int, classes: Sequence[str] = (
         >>> len(learnt), len(held)
         (6, 2)
     """
-    held, learnt = stratified_split(labels, share, generator(seed, _CHOICE_STREAM).initial_seed(), classes)
+    held, learnt = stratified_split(labels, share, generator(seed, _CHOICE_STREAM).initial_seed(), classes, groups)
     return learnt, held
 
 
@@ -144,7 +158,7 @@ def stratified_subset(labels: Tensor, size: int, seed: int, classes: Sequence[st
     """Chooses a part of a set in which every class keeps its share.
 
     Args:
-        labels: (N,) int64.
+        labels: of N images, of any kind (`supernet.data.targets`).
         size: how many images; all of them if there are no more.
         seed: of the random choice.
         classes: the names of the classes, for messages.
@@ -159,6 +173,8 @@ def stratified_subset(labels: Tensor, size: int, seed: int, classes: Sequence[st
         raise InputError(f"a subset of {size} images: need at least 1")
     if size >= len(labels):
         return torch.arange(len(labels))
+    if kind_of(labels) != "classes":
+        return stratified_split(labels, size / len(labels), seed, classes)[0]
     counts = torch.bincount(labels)
     shares = _shares(counts, size)
     lost = ((counts > 0) & (shares == 0)).nonzero().flatten()
@@ -167,6 +183,29 @@ def stratified_subset(labels: Tensor, size: int, seed: int, classes: Sequence[st
         name = _named(int(lost[0]), classes)
         raise InputError(f"a subset of {size} images leaves class {name} without any; take at least {enough}")
     return _draw(labels, counts, shares, seed)
+
+
+def _by_presence(shown: Tensor, fraction: float, seed: int, groups: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Iterative stratification: the images of the rarest class are dealt out first, to the side that lacks it most.
+
+    Source: Sechidis, Tsoumakas and Vlahavas 2011, "On the Stratification of Multi-Label Data" (ECML PKDD).
+    """
+    shown = torch.cat((shown, ~shown.any(1, keepdim=True)), 1).double()  # images that show nothing are a kind, too
+    member = torch.arange(len(shown)) if groups is None else groups.unique(return_inverse=True)[1]
+    units = torch.zeros(int(member.max()) + 1, shown.shape[1], dtype=torch.float64).index_add_(0, member, shown)
+    order = torch.randperm(len(units), generator=generator(seed, _SPLIT_STREAM)).tolist()
+    shares = torch.tensor((fraction, 1 - fraction), dtype=torch.float64)
+    lacking, side = shares[:, None] * units.sum(0), torch.full((len(units),), -1)
+    while waiting := [unit for unit in order if side[unit] < 0]:
+        left = units[waiting].sum(0)
+        rarest = int(torch.where(left > 0, left, torch.inf).argmin())
+        for unit in (unit for unit in waiting if units[unit, rarest] > 0):
+            wanted = lacking[:, rarest] - lacking[:, rarest].flip(0)
+            tie = lacking.sum(1)[0] >= lacking.sum(1)[1]
+            side[unit] = int(wanted[0] < 0) if wanted[0] != 0 else int(not tie)
+            lacking[side[unit]] -= units[unit]
+    first = side[member] == 0
+    return first.nonzero().flatten(), (~first).nonzero().flatten()
 
 
 def _named(label: int, classes: Sequence[str]) -> str:

@@ -87,7 +87,7 @@ def alike(recorded: Recorded) -> tuple[tuple[str, ...], ...]:
     Example:
         >>> from supernet.estimation.parts import record
         >>> from supernet.space.nasbench201 import NasBench201
-        >>> alike(record(NasBench201(channels=4, cells=1, stages=1, nodes=2), (3, 8, 8), classes=10))
+        >>> alike(record(NasBench201(channels=4, cells=1, stages=1, nodes=2), (3, 8, 8), outputs=10))
         (('cell/1/0', 'cell/2/0', 'cell/2/1'),)
     """
     parts: dict[str, list[tuple[str, ...]]] = {}

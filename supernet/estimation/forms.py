@@ -198,7 +198,7 @@ def form_of(
     Example:
         >>> from supernet.estimation.parts import record
         >>> from supernet.space.nasbench201 import NasBench201, from_string
-        >>> recorded = record(NasBench201(channels=4, cells=1, stages=1, nodes=1), (3, 8, 8), classes=10)
+        >>> recorded = record(NasBench201(channels=4, cells=1, stages=1, nodes=1), (3, 8, 8), outputs=10)
         >>> letters = form_of(recorded, lambda variant: float(variant.key.startswith("Identity")))
         >>> letters.of(from_string("|skip_connect~0|"))
         1.0

@@ -40,7 +40,7 @@ class Limits:
     Example:
         >>> import torch
         >>> from supernet.space.nasbench201 import NasBench201, to_string
-        >>> costs = SpaceCosts(NasBench201(channels=8, cells=1, stages=1, nodes=2), (1, 8, 8), classes=10)
+        >>> costs = SpaceCosts(NasBench201(channels=8, cells=1, stages=1, nodes=2), (1, 8, 8), outputs=10)
         >>> limits = Limits(costs, {"macs": 20_000})
         >>> limits.cheapest("macs")[1]
         4688.0

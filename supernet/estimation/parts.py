@@ -22,6 +22,7 @@ from supernet.space.architecture import Condition, Decision
 from supernet.space.choices import NumberChoice, Total
 from supernet.space.choosers import NO_OPERATIONS
 from supernet.space.elastic import Part as ElasticPart
+from supernet.space.heads import Outputs
 from supernet.space.mobile_parts import Resize
 from supernet.space.operations import OPERATIONS, Operation, Site
 
@@ -117,14 +118,14 @@ class Recorded:
 
 
 def record(
-    space: Any, shape: tuple[int, int, int], classes: int, factories: Mapping[str, Operation] | None = None
+    space: Any, shape: tuple[int, int, int], outputs: Outputs, factories: Mapping[str, Operation] | None = None
 ) -> Recorded:
     """Asks the builder of a space for its final networks, and notes what can stand at each place.
 
     Args:
         space: in the size of the final network, such as `Darts(channels=36, cells=20)`.
         shape: of an image: channels, height, width.
-        classes: how many.
+        outputs: how many classes, or the head that makes something else of the maps.
         factories: what builds each operation, by name; None: the library's own.
 
     Returns:
@@ -135,14 +136,14 @@ def record(
 
     Example:
         >>> from supernet.space.nasbench201 import NasBench201
-        >>> recorded = record(NasBench201(channels=4, cells=1, stages=1, nodes=1), (3, 8, 8), classes=10)
+        >>> recorded = record(NasBench201(channels=4, cells=1, stages=1, nodes=1), (3, 8, 8), outputs=10)
         >>> [(part.name, len(part.variants)) for part in recorded.parts]
         [('stem', 1), ('blocks.0.edges.0-1', 5), ('last', 1), ('classifier', 1)]
         >>> recorded.parts[1].variants["nor_conv_1x1",].key
         'Sequential(ReLU, Conv2d(4>4 1x1), BatchNorm2d(4)) @ 4x8x8'
     """
     with torch.device("meta"):
-        skeleton = space.network(_Recorder(factories or OPERATIONS), shape, classes).eval()
+        skeleton = space.network(_Recorder(factories or OPERATIONS), shape, outputs).eval()
         numbers = [module for module in skeleton.modules() if isinstance(module, NumberChoice)]
         _open_elastic_parts(skeleton)
     sizes = _sizes(skeleton, numbers)

@@ -20,6 +20,7 @@ from supernet.estimation.scores import Measured
 from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture, Decision
 from supernet.space.choosers import Decided
+from supernet.space.heads import Outputs
 from supernet.space.operations import OPERATIONS, Operation
 
 GivenCost = Form | Cost | LatencyTable
@@ -39,7 +40,7 @@ class SpaceCosts:
     Args:
         space: in the size of the final network, because that is what runs on the device.
         shape: of an image: channels, height, width.
-        classes: how many.
+        outputs: how many classes, or the head that makes something else of the maps.
         factories: what builds each operation, by name; None: the library's own.
         own: more costs by name: a `Form`, a function from an architecture to a number, or a table of measured times.
         made: more costs by name: functions that make a form of the recorded parts, such as a table of measured times.
@@ -49,7 +50,7 @@ class SpaceCosts:
 
     Example:
         >>> from supernet.space.nasbench201 import NasBench201, from_string
-        >>> costs = SpaceCosts(NasBench201(channels=8, cells=1, stages=1, nodes=2), (1, 8, 8), classes=10)
+        >>> costs = SpaceCosts(NasBench201(channels=8, cells=1, stages=1, nodes=2), (1, 8, 8), outputs=10)
         >>> cell = from_string("|nor_conv_1x1~0|+|none~0|skip_connect~1|")
         >>> costs.of("macs", cell), costs.of("parameters", cell)
         (8784.0, 274.0)
@@ -57,7 +58,7 @@ class SpaceCosts:
 
     space: Any
     shape: tuple[int, int, int]
-    classes: int
+    outputs: Outputs
     factories: Mapping[str, Operation] | None = None
     own: Mapping[str, GivenCost] = field(default_factory=dict)
     made: Mapping[str, Callable[[Recorded], Form | Cost]] = field(default_factory=dict)
@@ -163,13 +164,13 @@ class SpaceCosts:
     @cached_property
     def recorded(self) -> Recorded:
         """The parts of the space's networks."""
-        return record(self.space, self.shape, self.classes, self.factories)
+        return record(self.space, self.shape, self.outputs, self.factories)
 
     def network(self, architecture: Architecture) -> nn.Module:
         """The network of an architecture, without memory for its weights."""
         with torch.device("meta"):
             chooser = Decided(architecture, self.factories or OPERATIONS)
-            network: nn.Module = self.space.network(chooser, self.shape, self.classes)
+            network: nn.Module = self.space.network(chooser, self.shape, self.outputs)
         return network.eval()
 
     def _added(self, name: str) -> Form:
@@ -225,7 +226,7 @@ class CostScore:
     Args:
         space: in the size that is counted.
         shape: the (channels, height, width) of an image.
-        classes: how many.
+        outputs: how many classes, or the head that makes something else of the maps.
         factories: what builds each operation, by name; None: the library's own.
         names: of the costs.
         costs: of the space, where they are known already, with more than can be counted; None: made of the rest.
@@ -239,13 +240,13 @@ class CostScore:
 
     space: Any
     shape: tuple[int, int, int]
-    classes: int
+    outputs: Outputs
     factories: Mapping[str, Operation] | None = None
     names: tuple[str, ...] = ("parameters", "macs")
     costs: SpaceCosts | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        known = self.costs or SpaceCosts(self.space, self.shape, self.classes, self.factories)
+        known = self.costs or SpaceCosts(self.space, self.shape, self.outputs, self.factories)
         object.__setattr__(self, "costs", known)
 
     def __call__(self, architecture: Architecture) -> Measured:

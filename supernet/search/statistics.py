@@ -92,7 +92,7 @@ def parametric(supernet: Supernet) -> set[str]:
     Example:
         >>> from supernet.space.choosers import Undecided
         >>> from supernet.space.nasbench201 import NasBench201
-        >>> network = NasBench201(channels=4, cells=1, stages=1, nodes=1).network(Undecided(), (3, 8, 8), classes=10)
+        >>> network = NasBench201(channels=4, cells=1, stages=1, nodes=1).network(Undecided(), (3, 8, 8), outputs=10)
         >>> sorted(parametric(Supernet(network)))
         ['nor_conv_1x1', 'nor_conv_3x3']
     """

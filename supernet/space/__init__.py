@@ -8,6 +8,7 @@ from torch import nn
 
 from supernet.space.choosers import Chooser
 from supernet.space.darts import Darts
+from supernet.space.heads import Outputs
 from supernet.space.mobile import Mobile
 from supernet.space.nasbench201 import NasBench201
 
@@ -17,7 +18,7 @@ class Space(Protocol):
 
     name: ClassVar[str]
 
-    def network(self, choose: Chooser, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    def network(self, choose: Chooser, shape: tuple[int, int, int], outputs: Outputs) -> nn.Module:
         """Builds the network for images of `shape` (channels, height, width)."""
         ...
 

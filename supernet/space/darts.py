@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from supernet.runtime.errors import InputError
 from supernet.space.cells import Cell
 from supernet.space.choosers import Chooser
+from supernet.space.heads import Outputs
 from supernet.space.operations import FactorizedReduce, Site, relu_conv_norm
 
 DARTS_OPERATIONS = (
@@ -50,7 +51,7 @@ class Darts:
 
     Example:
         >>> from supernet.space.choosers import Undecided
-        >>> network = Darts(channels=4, cells=3, nodes=2).network(Undecided(), (1, 8, 8), classes=10)
+        >>> network = Darts(channels=4, cells=3, nodes=2).network(Undecided(), (1, 8, 8), outputs=10)
         >>> len(network.cells)
         3
     """
@@ -105,13 +106,13 @@ class Darts:
         """
         return replace(self, **sizes)
 
-    def network(self, choose: Chooser, shape: tuple[int, int, int], classes: int) -> CellNetwork:
+    def network(self, choose: Chooser, shape: tuple[int, int, int], outputs: Outputs) -> CellNetwork:
         """Builds the network.
 
         Args:
             choose: answers at each open place.
             shape: of an image: channels, height, width.
-            classes: how many.
+            outputs: how many classes, or the head that makes something else of the maps.
 
         Returns:
             The network, a supernet's inside or a plain one, as `choose` answers.
@@ -119,7 +120,7 @@ class Darts:
         Raises:
             InputError: `choose` has no answer.
         """
-        return CellNetwork(self, choose, shape, classes)
+        return CellNetwork(self, choose, shape, outputs)
 
 
 class QuarterMeans(nn.Module):
@@ -219,7 +220,7 @@ class CellNetwork(nn.Module):
         space: the settings of the network.
         choose: answers at each open place; where it searches, batch norms of the cells do not learn scale and shift.
         shape: the (channels, height, width) of an image.
-        classes: how many classes there are.
+        outputs: how many classes, or the head that makes something else of the maps.
 
     Raises:
         InputError: `choose` has no answer.
@@ -229,14 +230,14 @@ class CellNetwork(nn.Module):
         >>> from supernet import published
         >>> from supernet.space.choosers import Decided
         >>> space = Darts(channels=4, cells=3, auxiliary=True)
-        >>> network = CellNetwork(space, Decided(published("darts_v2")), (3, 16, 16), classes=10)
+        >>> network = CellNetwork(space, Decided(published("darts_v2")), (3, 16, 16), outputs=10)
         >>> [logits.shape for logits in network(torch.zeros(2, 3, 16, 16))]
         [torch.Size([2, 10]), torch.Size([2, 10])]
         >>> network.eval()(torch.zeros(2, 3, 16, 16)).shape
         torch.Size([2, 10])
     """
 
-    def __init__(self, space: Darts, choose: Chooser, shape: tuple[int, int, int], classes: int) -> None:
+    def __init__(self, space: Darts, choose: Chooser, shape: tuple[int, int, int], outputs: Outputs) -> None:
         super().__init__()
         channels, height, width = shape
         if space.stem == "cifar":
@@ -263,8 +264,10 @@ class CellNetwork(nn.Module):
             before_last, last, halved_before = last, len(cell.output) * current, reduction
             if space.auxiliary and index == self.auxiliary_after:
                 size = (-(-height // shrunk), -(-width // shrunk))
-                self.auxiliary = AuxiliaryHead(last, classes, size, space.stem)
-        self.classifier = nn.Linear(last, classes)
+                assert isinstance(outputs, int)
+                self.auxiliary = AuxiliaryHead(last, outputs, size, space.stem)
+        assert isinstance(outputs, int)
+        self.classifier = nn.Linear(last, outputs)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Computes the logits of a batch of images.

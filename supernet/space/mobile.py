@@ -24,6 +24,7 @@ from supernet.space.architecture import Architecture, Condition, Decision
 from supernet.space.choices import SKIP
 from supernet.space.choosers import Chooser
 from supernet.space.elastic import Questions, Size
+from supernet.space.heads import Outputs
 from supernet.space.inverted_residual import (
     ACTIVATIONS,
     ElasticInvertedResidual,
@@ -136,13 +137,13 @@ class Mobile:
         """
         return replace(self, **sizes)
 
-    def network(self, choose: Chooser, shape: tuple[int, int, int], classes: int) -> MobileNetwork:
+    def network(self, choose: Chooser, shape: tuple[int, int, int], outputs: Outputs) -> MobileNetwork:
         """Builds the network.
 
         Args:
             choose: answers at each open place.
             shape: of an image: channels, height, width.
-            classes: how many.
+            outputs: how many classes, or the head that makes something else of the maps.
 
         Returns:
             The network, a supernet's inside or a plain one, as `choose` answers.
@@ -150,7 +151,7 @@ class Mobile:
         Raises:
             InputError: `choose` has no answer.
         """
-        return MobileNetwork(self, choose, shape, classes)
+        return MobileNetwork(self, choose, shape, outputs)
 
     def architecture(
         self, stages: Sequence[Sequence[Block | None]], *, widths: Sequence[int] = (), resolution: int | None = None
@@ -249,13 +250,13 @@ class MobileNetwork(nn.Module):
         space: the settings of the network.
         choose: answers at each open place.
         shape: the (channels, height, width) of an image.
-        classes: how many classes there are.
+        outputs: how many classes, or the head that makes something else of the maps.
 
     Raises:
         InputError: `choose` has no answer.
     """
 
-    def __init__(self, space: Mobile, choose: Chooser, shape: tuple[int, int, int], classes: int) -> None:
+    def __init__(self, space: Mobile, choose: Chooser, shape: tuple[int, int, int], outputs: Outputs) -> None:
         super().__init__()
         questions = Questions(choose)
         sides = {str(side): side for side in space.resolutions}
@@ -281,7 +282,8 @@ class MobileNetwork(nn.Module):
         if space.hidden:
             layers = [nn.Linear(last, space.hidden, bias=space.hidden_bias), ACTIVATIONS[space.head_activation]()]
         dropout = [nn.Dropout(space.dropout)] if space.dropout else []
-        self.classifier = nn.Sequential(*layers, *dropout, nn.Linear(space.hidden or last, classes))
+        assert isinstance(outputs, int)
+        self.classifier = nn.Sequential(*layers, *dropout, nn.Linear(space.hidden or last, outputs))
         self.questions = questions.open
         drop_deeper_blocks_more([block for stage in self.stages for block in cast(MobileStage, stage).blocks])
         initialise(self)

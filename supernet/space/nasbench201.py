@@ -20,6 +20,7 @@ from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture, edge_name
 from supernet.space.cells import Cell
 from supernet.space.choosers import Chooser
+from supernet.space.heads import Outputs
 from supernet.space.operations import Site
 
 NASBENCH201_OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -84,13 +85,13 @@ class NasBench201:
         """
         return replace(self, **sizes)
 
-    def network(self, choose: Chooser, shape: tuple[int, int, int], classes: int) -> StagedNetwork:
+    def network(self, choose: Chooser, shape: tuple[int, int, int], outputs: Outputs) -> StagedNetwork:
         """Builds the network.
 
         Args:
             choose: answers at each open place.
             shape: of an image: channels, height, width.
-            classes: how many.
+            outputs: how many classes, or the head that makes something else of the maps.
 
         Returns:
             The network, a supernet's inside or a plain one, as `choose` answers.
@@ -98,7 +99,7 @@ class NasBench201:
         Raises:
             InputError: `choose` has no answer.
         """
-        return StagedNetwork(self, choose, shape[0], classes)
+        return StagedNetwork(self, choose, shape[0], outputs)
 
     def canonical(self, architecture: Architecture) -> str:
         """The form that an architecture has in common with those that compute the same (`canonical` of this module)."""
@@ -154,7 +155,7 @@ class StagedNetwork(nn.Module):
         space: the settings of the network.
         choose: answers at each open place; where it searches, the norms of the cells do not learn scale and shift.
         images: the channels of an image.
-        classes: how many classes there are.
+        outputs: how many classes, or the head that makes something else of the maps.
 
     Raises:
         InputError: `choose` has no answer.
@@ -163,12 +164,12 @@ class StagedNetwork(nn.Module):
         >>> import torch
         >>> from supernet.space.choosers import Decided
         >>> cell = from_string("|nor_conv_3x3~0|+|none~0|skip_connect~1|")
-        >>> network = StagedNetwork(NasBench201(channels=4, cells=1, nodes=2), Decided(cell), images=3, classes=10)
+        >>> network = StagedNetwork(NasBench201(channels=4, cells=1, nodes=2), Decided(cell), images=3, outputs=10)
         >>> network(torch.zeros(2, 3, 8, 8)).shape
         torch.Size([2, 10])
     """
 
-    def __init__(self, space: NasBench201, choose: Chooser, images: int, classes: int) -> None:
+    def __init__(self, space: NasBench201, choose: Chooser, images: int, outputs: Outputs) -> None:
         super().__init__()
         current = space.channels
         self.stem = nn.Sequential(nn.Conv2d(images, current, 3, padding=1, bias=False), nn.BatchNorm2d(current))
@@ -179,7 +180,8 @@ class StagedNetwork(nn.Module):
                 current = 2 * current
             self.blocks.extend(_cell(space, choose, current) for _ in range(space.cells))
         self.last = nn.Sequential(nn.BatchNorm2d(current), nn.ReLU())
-        self.classifier = nn.Linear(current, classes)
+        assert isinstance(outputs, int)
+        self.classifier = nn.Linear(current, outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps images (batch, channels, height, width) to logits (batch, classes)."""

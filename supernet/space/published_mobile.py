@@ -147,7 +147,7 @@ def of(name: str, **settings: Any) -> Mobile:
     Example:
         >>> import supernet
         >>> space = supernet.spaces.of("mobilenet_v3_small", image_size=32)
-        >>> network = space.network(supernet.Decided(supernet.published("mobilenet_v3_small")), (3, 32, 32), classes=10)
+        >>> network = space.network(supernet.Decided(supernet.published("mobilenet_v3_small")), (3, 32, 32), outputs=10)
         >>> sum(weight.numel() for weight in network.parameters())
         1528106
     """

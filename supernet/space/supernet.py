@@ -34,7 +34,7 @@ class Supernet(nn.Module):
         >>> from supernet.space.choosers import Undecided
         >>> from supernet.space.nasbench201 import NasBench201
         >>> space = NasBench201(channels=4, cells=1, stages=1, nodes=1)
-        >>> supernet = Supernet(space.network(Undecided(), (3, 8, 8), classes=10))
+        >>> supernet = Supernet(space.network(Undecided(), (3, 8, 8), outputs=10))
         >>> cell = Architecture(space.name, {"cell/1": ("0",), "cell/1/0": ("skip_connect",)})
         >>> supernet(torch.zeros(2, 3, 8, 8), one_hot(cell, supernet.decisions)).shape
         torch.Size([2, 10])
@@ -95,7 +95,7 @@ class Supernet(nn.Module):
             >>> from supernet.space.choosers import Undecided
             >>> from supernet.space.nasbench201 import NasBench201, from_string
             >>> space = NasBench201(channels=4, cells=1, stages=1, nodes=1)
-            >>> supernet = Supernet(space.network(Undecided(), (3, 8, 8), classes=10))
+            >>> supernet = Supernet(space.network(Undecided(), (3, 8, 8), outputs=10))
             >>> with supernet.decided(from_string("|skip_connect~0|")):
             ...     supernet(torch.ones(2, 3, 8, 8), {}).shape, supernet.cells[0].edges
             (torch.Size([2, 10]), ModuleDict(

@@ -15,6 +15,7 @@ from supernet.space.architecture import Architecture, Decision, random_architect
 from supernet.space.choices import NumberChoice
 from supernet.space.choosers import NO_OPERATIONS, Undecided
 from supernet.space.genes import Candidates
+from supernet.space.heads import Outputs
 from supernet.space.operations import OPERATIONS, Operation, Site
 from supernet.space.supernet import Supernet
 
@@ -46,7 +47,7 @@ def random_cell(
     *,
     factories: Mapping[str, Operation] | None = None,
     shape: tuple[int, int, int] = (3, 32, 32),
-    classes: int = 10,
+    outputs: Outputs = 10,
 ) -> Architecture:
     """Draws an architecture from a space, to compare with what a search finds.
 
@@ -56,7 +57,7 @@ def random_cell(
         number: cells of one seed are numbered, from 0.
         factories: what builds each operation, by name; None: the library's own.
         shape: of an image: channels, height, width; spaces may ask other questions for other images.
-        classes: how many.
+        outputs: how many classes, or the head that makes something else of the maps.
 
     Returns:
         The architecture.
@@ -66,7 +67,7 @@ def random_cell(
         >>> to_string(random_cell(NasBench201(nodes=1), seed=1))
         '|none~0|'
     """
-    decisions = decisions_of(space, factories=factories, shape=shape, classes=classes)
+    decisions = decisions_of(space, factories=factories, shape=shape, outputs=outputs)
     return random_architecture(space.name, decisions, generator(seed, _RANDOM_STREAM, number))
 
 
@@ -75,7 +76,7 @@ def decisions_of(
     *,
     factories: Mapping[str, Operation] | None = None,
     shape: tuple[int, int, int] = (3, 32, 32),
-    classes: int = 10,
+    outputs: Outputs = 10,
 ) -> dict[str, Decision]:
     """Lists all decisions of a space, without making weights.
 
@@ -83,7 +84,7 @@ def decisions_of(
         space: the space, such as `Darts()`.
         factories: what builds each operation, by name; None: the library's own.
         shape: of an image: channels, height, width; spaces may ask other questions for other images.
-        classes: how many.
+        outputs: how many classes, or the head that makes something else of the maps.
 
     Returns:
         The decisions by name.
@@ -94,7 +95,7 @@ def decisions_of(
         ['cell/1', 'cell/1/0']
     """
     with torch.device("meta"):
-        return Supernet(space.network(Undecided(factories or OPERATIONS), shape, classes)).decisions
+        return Supernet(space.network(Undecided(factories or OPERATIONS), shape, outputs)).decisions
 
 
 def candidates_of(
@@ -125,26 +126,26 @@ def candidates_of(
     return Candidates(space.name, asked, canonical=getattr(space, "canonical", None), fits=fits, repair=repair)
 
 
-def survey(space: Any, shape: tuple[int, int, int], classes: int) -> dict[str, set[int]]:
+def survey(space: Any, shape: tuple[int, int, int], outputs: Outputs) -> dict[str, set[int]]:
     """Lists the operations that a space asks for, without making weights.
 
     Args:
         space: whose network is walked through.
         shape: of an image: channels, height, width.
-        classes: how many.
+        outputs: how many classes, or the head that makes something else of the maps.
 
     Returns:
         By the name of each operation decision, on how many channels it is asked.
 
     Example:
         >>> from supernet.space.nasbench201 import NasBench201
-        >>> asked = survey(NasBench201(channels=4, cells=1, stages=2, nodes=1), (3, 8, 8), classes=10)
+        >>> asked = survey(NasBench201(channels=4, cells=1, stages=2, nodes=1), (3, 8, 8), outputs=10)
         >>> {name: sorted(channels) for name, channels in asked.items()}
         {'cell/1/0': [4, 8]}
     """
     asked = _Survey()
     with torch.device("meta"):
-        space.network(asked, shape, classes)
+        space.network(asked, shape, outputs)
     return asked.channels
 
 

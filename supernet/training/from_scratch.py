@@ -17,6 +17,7 @@ from supernet.runtime.run import Run
 from supernet.runtime.seeding import seed_initial_weights
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
+from supernet.space.heads import Outputs
 from supernet.space.operations import OPERATIONS, Operation
 from supernet.training.lengths import length_in_words
 from supernet.training.loop import Recipe, Trained, train
@@ -30,7 +31,7 @@ class FinalNetwork:
     Args:
         space: in the size of the final network.
         shape: of an image: channels, height, width.
-        classes: how many.
+        outputs: how many classes, or the head that makes something else of the maps.
         factories: what builds each operation, by name.
         engine: how the networks are run.
         seed: of the initial weights.
@@ -38,7 +39,7 @@ class FinalNetwork:
 
     space: Any
     shape: tuple[int, int, int]
-    classes: int
+    outputs: Outputs
     factories: Mapping[str, Operation] = field(default_factory=lambda: OPERATIONS)
     engine: Engine = field(default_factory=lambda: engine("fused"))
     seed: int = 0
@@ -56,7 +57,7 @@ class FinalNetwork:
             2858
         """
         seed_initial_weights(self.seed, 1)
-        return self.engine.apply(self.space.network(Decided(architecture, self.factories), self.shape, self.classes))
+        return self.engine.apply(self.space.network(Decided(architecture, self.factories), self.shape, self.outputs))
 
 
 def train_from_scratch(

@@ -100,7 +100,10 @@ def test_a_single_image_at_the_end_is_dropped():
         (lambda: next(training_batches(resident(4), 2, PLAIN, seed=0, start=-1)), "start=-1"),
         (lambda: next(evaluation_batches(resident(4).subset(torch.tensor([], dtype=torch.long)), 2, PLAIN)), "without"),
         (lambda: Resident(torch.zeros(2, 1, 4, 4), torch.zeros(2).long()), "^images: must be uint8"),
-        (lambda: Resident(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(3).long()), "^labels: must be int64"),
+        (
+            lambda: Resident(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(3).long()),
+            "^labels: of 3 images, where there are 2",
+        ),
     ],
 )
 def test_nonsense_is_refused(call, says):

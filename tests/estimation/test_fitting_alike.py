@@ -23,12 +23,12 @@ def operations(cell):
 
 @pytest.fixture(scope="module")
 def recorded():
-    return record(NasBench201(channels=4, cells=1, stages=2), (3, 8, 8), classes=10)
+    return record(NasBench201(channels=4, cells=1, stages=2), (3, 8, 8), outputs=10)
 
 
 def test_the_edges_of_nasbench201_are_alike_and_those_of_darts_by_their_stride(recorded):
     assert alike(recorded) == (tuple(name for name in recorded.decisions if name.count("/") == 2),)
-    groups = alike(record(Darts(channels=4, cells=5, nodes=2), (3, 16, 16), classes=10))
+    groups = alike(record(Darts(channels=4, cells=5, nodes=2), (3, 16, 16), outputs=10))
     together = {name: group for group in groups for name in group}
     assert "reduce/2/2" not in together.get("reduce/2/0", ()), "one of the two has stride 2"
     assert all(len({name.split("/")[0] for name in group}) == 1 for group in groups), "their numbers of cells differ"

@@ -95,7 +95,7 @@ class Twice(nn.Module):
 class TwiceSpace:
     name = "twice"
 
-    def network(self, choose, shape, classes):
+    def network(self, choose, shape, outputs):
         return Twice(choose.operation(Decision("edge", ("skip_connect", "max_pool_3x3")), Site(3, 3)))
 
 

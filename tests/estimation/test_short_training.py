@@ -178,9 +178,9 @@ def test_each_part_of_a_fidelity_makes_the_training_smaller():
         def resized(self, **sizes):
             return Counting(self.space.resized(**sizes))
 
-        def network(self, choose, shape, classes):
+        def network(self, choose, shape, outputs):
             built.append((self.space.channels, self.space.cells, shape))
-            return self.space.network(choose, shape, classes)
+            return self.space.network(choose, shape, outputs)
 
     final = FinalNetwork(Counting(SPACE.resized(channels=4, cells=2)), (1, 8, 8), 3)
     score_of(final=final)(CELL, 1)

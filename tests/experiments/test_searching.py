@@ -204,7 +204,7 @@ def test_the_library_alone_searches_as_the_job_does(silent, tmp_path, images, na
         chooser=method.chooser_for(space),
         make_strategy=method.make_strategy,
         shape=data.shape,
-        classes=len(data.classes),
+        outputs=len(data.classes),
     )
     folder = tmp_path / "library" / "checkpoints"
     alone = search_stages(

@@ -84,7 +84,7 @@ def test_a_method_takes_two_steps_and_ends_in_a_network(sharing, name):
     search, space = planned(sharing, name), SPACES[sharing]
     check_stages(search)
     found = search_stages(search, half(0), half(1), Augmentation((0.0,), (1.0,)))
-    check(found.architecture, decisions_of(space, shape=SHAPE, classes=3))
+    check(found.architecture, decisions_of(space, shape=SHAPE, outputs=3))
     network = space.network(Decided(found.architecture), SHAPE, 3)
     assert network(torch.zeros(2, *SHAPE)).shape == (2, 3)
     assert found.train.loss > 0.0

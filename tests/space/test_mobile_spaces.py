@@ -31,7 +31,7 @@ def halvings(space) -> int:
 @pytest.mark.parametrize("make", ALL, ids=NAMES)
 def test_random_networks_of_small_spaces_run(make, sharing):
     space = make(width=0.25, sharing=sharing, image_size=16)
-    decisions = decisions_of(space, shape=(3, 16, 16), classes=4)
+    decisions = decisions_of(space, shape=(3, 16, 16), outputs=4)
     assert {d.role for d in decisions.values()} == {"number" if sharing == "nested" else "operation"}
     generator = torch.Generator().manual_seed(0)
     for _ in range(3):

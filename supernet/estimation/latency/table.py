@@ -85,7 +85,7 @@ class LatencyTable:
     Example:
         >>> from supernet.estimation.parts import record
         >>> from supernet.space.nasbench201 import NasBench201, from_string
-        >>> recorded = record(NasBench201(channels=4, cells=1, stages=1, nodes=1), (3, 8, 8), classes=10)
+        >>> recorded = record(NasBench201(channels=4, cells=1, stages=1, nodes=1), (3, 8, 8), outputs=10)
         >>> rows = {key: Row(Latency(0.5, 0.4, 0.6, 0.4, 10)) for key in recorded.variants}
         >>> table = LatencyTable("mine", rows, Head(line=Line(constant=0.1, factor=2.0)))
         >>> round(table.form(recorded).of(from_string("|nor_conv_3x3~0|")), 6)  # 0.1 + 2 x (four parts of 0.5)

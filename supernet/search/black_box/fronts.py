@@ -18,6 +18,7 @@ from supernet.search.black_box.exploring import Budget, Explored, explore
 from supernet.search.black_box.pareto import Nsga2, hypervolume
 from supernet.space.architecture import Architecture, Decision
 from supernet.space.genes import Candidates
+from supernet.space.heads import Outputs
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def ends(costs: SpaceCosts, cost: str, decisions: Mapping[str, Decision] | None 
 
     Example:
         >>> from supernet.space.nasbench201 import NasBench201, to_string
-        >>> costs = SpaceCosts(NasBench201(channels=8, cells=1, stages=1, nodes=1), (1, 8, 8), classes=10)
+        >>> costs = SpaceCosts(NasBench201(channels=8, cells=1, stages=1, nodes=1), (1, 8, 8), outputs=10)
         >>> found = ends(costs, "macs")
         >>> costs.of("macs", found.cheapest), to_string(found.largest), found.dearest
         (4688.0, '|nor_conv_3x3~0|', 41552.0)
@@ -179,6 +180,16 @@ def front_of(explored: Explored, score: str, cost: str, reference: tuple[float, 
     tried = [Point(one.architecture, one.values[score], one.values[cost]) for one in explored.evaluations]
     dearest = max(point.cost for point in tried) if reference[1] is None else reference[1]
     return Front(tried, score, cost, (reference[0], dearest))
+
+
+def chance_of(outputs: Outputs) -> float:
+    """The accuracy that chance reaches among so many classes; 0 for a head, whose scores begin there.
+
+    Example:
+        >>> chance_of(10)
+        0.1
+    """
+    return 1.0 / outputs if isinstance(outputs, int) else 0.0
 
 
 def ask_front(
@@ -233,7 +244,7 @@ def ask_front(
     cost = costs.named(cost)
     found = ends(costs, cost, decisions)
     first = tuple(dict.fromkeys((found.cheapest, found.largest)))
-    counted = CostScore(costs.space, costs.shape, costs.classes, costs.factories, (cost,), costs)
+    counted = CostScore(costs.space, costs.shape, costs.outputs, costs.factories, (cost,), costs)
     explorer = Nsga2(candidates, population=population, first=first, seed=seed)
     explored = explore(
         explorer,

@@ -94,7 +94,7 @@ def within(
         >>> import torch
         >>> from supernet.estimation.space_costs import SpaceCosts
         >>> from supernet.space.nasbench201 import NasBench201
-        >>> costs = SpaceCosts(NasBench201(channels=4, cells=1, stages=1, nodes=1), (1, 8, 8), classes=10)
+        >>> costs = SpaceCosts(NasBench201(channels=4, cells=1, stages=1, nodes=1), (1, 8, 8), outputs=10)
         >>> weights = {"cell/1/0": torch.tensor([0.1, 0.1, 0.2, 0.5, 0.1])}  # a 3x3 convolution is the most probable
         >>> found = within("nasbench201", costs.decisions, weights, limits=Limits(costs, {"macs": 5000}))
         >>> found["cell/1/0"], costs.of("macs", found)

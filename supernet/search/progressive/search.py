@@ -34,6 +34,7 @@ from supernet.space.architecture import Decision, Weights
 from supernet.space.choices import SKIP
 from supernet.space.choosers import Undecided
 from supernet.space.dropout import dropped
+from supernet.space.heads import Outputs
 from supernet.space.supernet import Supernet
 from supernet.training.lengths import length_in_words
 from supernet.training.tasks import CLASSIFICATION, Task
@@ -50,7 +51,7 @@ class StagedSearch:
         chooser: what is built at each open place of a supernet, before stages leave operations out.
         make_strategy: (name of the space, decisions, *, seed) -> the strategy of a stage, at its start.
         shape: of an image: channels, height, width.
-        classes: how many.
+        outputs: how many classes, or the head that makes something else of the maps.
         engine: how supernets are run.
         monitor: looks for the signs of a collapse; one that acts needs a search in one stage.
         seed: of all initial weights, batches and draws.
@@ -64,8 +65,8 @@ class StagedSearch:
         >>> from supernet.space.nasbench201 import NasBench201
         >>> space, shape = NasBench201(channels=4, cells=1, stages=1, nodes=1), (1, 8, 8)
         >>> method = p_darts().few_steps(epochs=3, batch_size=8)
-        >>> stages = resolve_stages(method.stages, space, method.recipe, shape, classes=2)
-        >>> planned = StagedSearch(stages, method.chooser_for(space), method.make_strategy, shape, classes=2)
+        >>> stages = resolve_stages(method.stages, space, method.recipe, shape, outputs=2)
+        >>> planned = StagedSearch(stages, method.chooser_for(space), method.make_strategy, shape, outputs=2)
         >>> images = torch.zeros(16, *shape, dtype=torch.uint8)
         >>> half = Resident(images, torch.arange(16) % 2)
         >>> found = search_stages(planned, half, half, Augmentation((0.5,), (0.5,)))
@@ -77,7 +78,7 @@ class StagedSearch:
     chooser: Undecided
     make_strategy: Callable[..., Strategy]
     shape: tuple[int, int, int]
-    classes: int
+    outputs: Outputs
     engine: Engine = field(default_factory=lambda: engine("fused"))
     monitor: MonitorSettings = NO_MONITOR
     seed: int = 0
@@ -89,7 +90,7 @@ class StagedSearch:
         method: Method,
         space: Any,
         shape: tuple[int, int, int],
-        classes: int,
+        outputs: Outputs,
         engine: Engine,
         seed: int,
         limits: Limits | None = None,
@@ -100,7 +101,7 @@ class StagedSearch:
             method: one of `supernet.methods`.
             space: in the size of the search.
             shape: of an image: channels, height, width.
-            classes: how many.
+            outputs: how many classes, or the head that makes something else of the maps.
             engine: how supernets are run.
             seed: of all initial weights, batches and draws.
             limits: what the final network of the architecture may cost; None: anything.
@@ -108,9 +109,9 @@ class StagedSearch:
         Returns:
             The search, before it runs.
         """
-        stages = resolve_stages(method.stages, space, method.recipe, shape, classes)
+        stages = resolve_stages(method.stages, space, method.recipe, shape, outputs)
         chooser = method.chooser_for(space)
-        return cls(stages, chooser, method.make_strategy, shape, classes, engine, method.monitor, seed, limits)
+        return cls(stages, chooser, method.make_strategy, shape, outputs, engine, method.monitor, seed, limits)
 
     def stage_seed(self, number: int) -> int:
         """Each stage sees other batches and draws other noise; the first those of a search in one stage."""
@@ -234,7 +235,7 @@ def build_stage(
     stage, seed = planned.stages[number], planned.stage_seed(number)
     left = {**(kept or {}), **_opened(planned, number)}
     seed_initial_weights(seed)
-    network = stage.space.network(_chooser(planned.chooser, stage, left), planned.shape, planned.classes)
+    network = stage.space.network(_chooser(planned.chooser, stage, left), planned.shape, planned.outputs)
     supernet = Supernet(planned.engine.apply(network))
     make_strategy = limited(planned.make_strategy, _limits(planned, number))
     strategy = make_strategy(stage.space.name, supernet.decisions, seed=seed)
@@ -263,7 +264,7 @@ def _opened(planned: StagedSearch, number: int) -> dict[str, tuple[str, ...]]:
     if stage.stage.shrinking is None:
         return {}
     with torch.device("meta"):
-        decisions = Supernet(stage.space.network(planned.chooser, planned.shape, planned.classes)).decisions
+        decisions = Supernet(stage.space.network(planned.chooser, planned.shape, planned.outputs)).decisions
     return stage.stage.shrinking.kept(decisions)
 
 
@@ -288,7 +289,7 @@ def check_stages(planned: StagedSearch) -> list[Mapping[str, Decision]]:
         )
     for number, stage in enumerate(planned.stages):
         with torch.device("meta"):
-            decisions = Supernet(stage.space.network(planned.chooser, planned.shape, planned.classes)).decisions
+            decisions = Supernet(stage.space.network(planned.chooser, planned.shape, planned.outputs)).decisions
         if planned.limits:
             planned.limits.check(decisions)
         strategy = limited(planned.make_strategy, planned.limits)(stage.space.name, decisions, seed=planned.seed)

@@ -16,6 +16,7 @@ from supernet.search.progressive.shrinking import Shrinking
 from supernet.search.recipe import SearchRecipe
 from supernet.search.strategy import Strategy
 from supernet.space.architecture import Decision, Weights
+from supernet.space.heads import Outputs
 from supernet.space.survey import divisor, survey
 from supernet.training.schedules import Schedule
 
@@ -109,7 +110,7 @@ class ResolvedStage:
 
 
 def resolve_stages(
-    stages: Sequence[Stage], space: Any, recipe: SearchRecipe, shape: tuple[int, int, int], classes: int
+    stages: Sequence[Stage], space: Any, recipe: SearchRecipe, shape: tuple[int, int, int], outputs: Outputs
 ) -> list[ResolvedStage]:
     """Computes the sizes and lengths of all stages of a search from this space and this recipe.
 
@@ -118,7 +119,7 @@ def resolve_stages(
         space: a frozen dataclass of settings, such as `Darts()`.
         recipe: of all stages together.
         shape: of an image: channels, height, width.
-        classes: how many.
+        outputs: how many classes, or the head that makes something else of the maps.
 
     Returns:
         The stages as they will run, one or more.
@@ -138,8 +139,8 @@ def resolve_stages(
     epochs = [max(1, _rounded(recipe.epochs * stage.length)) for stage in stages]
     made = []
     for number, (stage, length) in enumerate(zip(stages, epochs, strict=True)):
-        size, most, schedule = _resized(stages, number, space, shape, classes), stage.channel_divisor, recipe.schedule
-        channels = None if most is None else divisor(most, survey(size, shape, classes))
+        size, most, schedule = _resized(stages, number, space, shape, outputs), stage.channel_divisor, recipe.schedule
+        channels = None if most is None else divisor(most, survey(size, shape, outputs))
         if stage.schedule == "whole" or stage.rate != 1.0:
             start, whole = (sum(epochs[:number]), sum(epochs)) if stage.schedule == "whole" else (0, None)
             schedule = Part(schedule, stage.rate, start, whole)
@@ -183,7 +184,7 @@ def _rounded(value: float) -> int:
     return int(value + 0.5)
 
 
-def _resized(stages: Sequence[Stage], number: int, space: Any, shape: tuple[int, int, int], classes: int) -> Any:
+def _resized(stages: Sequence[Stage], number: int, space: Any, shape: tuple[int, int, int], outputs: Outputs) -> Any:
     """Returns the space in the stage's size, with enough cells to have all of its decisions."""
     stage = stages[number]
     for name, factor, setting in (("depth", stage.depth, "cells"), ("width", stage.width, "channels")):
@@ -194,8 +195,8 @@ def _resized(stages: Sequence[Stage], number: int, space: Any, shape: tuple[int,
         size = replace(size, channels=max(1, _rounded(space.channels * stage.width)))
     if stage.depth == 1.0:
         return size
-    asked, cells = set(survey(space, shape, classes)), max(1, _rounded(space.cells * stage.depth))
-    while not asked <= set(survey(replace(size, cells=cells), shape, classes)):
+    asked, cells = set(survey(space, shape, outputs)), max(1, _rounded(space.cells * stage.depth))
+    while not asked <= set(survey(replace(size, cells=cells), shape, outputs)):
         cells += 1
     return replace(size, cells=cells)
 

@@ -18,6 +18,7 @@ from supernet.search.progressive.weight_inheritance import weights_of
 from supernet.space.architecture import Architecture
 from supernet.space.choices import PartialChannels
 from supernet.space.choosers import Decided
+from supernet.space.heads import Outputs
 from supernet.space.operations import OPERATIONS, Operation
 from supernet.training.evaluation import evaluate
 from supernet.training.meters import Averages
@@ -47,7 +48,7 @@ def subnetwork(
     restored: Restored,
     architecture: Architecture,
     *,
-    classes: int,
+    outputs: Outputs,
     factories: Mapping[str, Operation] | None = None,
     images: int = 2000,
     batch_size: int = 100,
@@ -62,7 +63,7 @@ def subnetwork(
     Args:
         restored: the trained supernet (`supernet.restore`).
         architecture: of its space.
-        classes: how many.
+        outputs: how many classes, or the head that makes something else of the maps.
         factories: what builds each operation, by name; None: the library's own.
         images: training images by which the norms are measured, at most.
         batch_size: images at once.
@@ -84,7 +85,7 @@ def subnetwork(
             "network has its weights; train the network"
         )
     chooser = Decided(architecture, factories or OPERATIONS)
-    network: nn.Module = restored.space.network(chooser, problem.train.shape, classes)  # type: ignore[attr-defined]
+    network: nn.Module = restored.space.network(chooser, problem.train.shape, outputs)  # type: ignore[attr-defined]
     _take(network, weights_of(problem.supernet, architecture))
     drawn = torch.randperm(len(problem.train), generator=generator(problem.run.seed, _STREAM))[:images]
     _recalibrate(network.to(problem.run.device), problem, drawn, batch_size)

@@ -17,7 +17,7 @@ from supernet.space.architecture import Architecture
 from supernet.space.nasbench201 import NasBench201, from_string
 
 SPACE = NasBench201(channels=4, cells=1, stages=1, nodes=1)
-RECORDED = record(SPACE, (3, 8, 8), classes=10)
+RECORDED = record(SPACE, (3, 8, 8), outputs=10)
 HEAD = Head(
     machine={"processor": "A", "flags": "avx2"},
     runtime={"runtime": "onnxruntime", "torch": "2.0"},

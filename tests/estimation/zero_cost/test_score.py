@@ -188,8 +188,8 @@ def test_an_architecture_of_another_space_is_refused():
 
 def test_a_network_without_relus_is_refused_by_name():
     class Smooth(NasBench201):
-        def network(self, choose, shape, classes):
-            return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
+        def network(self, choose, shape, outputs):
+            return nn.Sequential(nn.Flatten(), nn.Linear(64, outputs))
 
     with pytest.raises(InputError, match=r"^proxies=naswot: .* has none; leave it out$"):
         score(("naswot",), space=Smooth())(CELLS[0])

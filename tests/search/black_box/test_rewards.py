@@ -95,7 +95,7 @@ def test_refuses_nonsense(make, message):
 
 
 MOBILE = Mobile((Stage((8,), depths=(1, 2), kernels=(3, 5), expansions=(2, 4)),), stem=8, head=16)
-COSTS = SpaceCosts(MOBILE, (3, 16, 16), classes=10)
+COSTS = SpaceCosts(MOBILE, (3, 16, 16), outputs=10)
 
 
 def drawn(number: int) -> Architecture:

@@ -157,7 +157,7 @@ def test_all_stages_run_and_end_in_a_network():
     check_stages(search)
     found = search_stages(search, half(0), half(1), Augmentation((0.0,), (1.0,)))
     assert found == search_stages(search, half(0), half(1), Augmentation((0.0,), (1.0,)))
-    check(found.architecture, decisions_of(SPACE, shape=SHAPE, classes=3))
+    check(found.architecture, decisions_of(SPACE, shape=SHAPE, outputs=3))
     assert SPACE.network(Decided(found.architecture), SHAPE, 3)(batch().images).shape == (6, 3)
 
 
@@ -241,7 +241,7 @@ def test_once_for_all_has_the_published_lengths_and_rates():
     assert epochs == [180, 120, 25, 120, 25, 120]
     assert rates == pytest.approx([2.6 / 32, 0.03, 0.0025, 0.0075, 0.0025, 0.0075])
     assert [each.recipe.schedule(each.recipe.epochs, each.recipe.epochs) for each in found] == pytest.approx(6 * [0.0])
-    decisions = decisions_of(SPACE, shape=SHAPE, classes=3)
+    decisions = decisions_of(SPACE, shape=SHAPE, outputs=3)
     opened = [
         {**{n: d.options for n, d in decisions.items()}, **each.shrinking.kept(decisions)} for each in method.stages
     ]

@@ -61,7 +61,7 @@ def test_it_is_the_function_that_the_supernet_has_with_recalibrated_norms(name):
     candidates, rng = candidates_of(SPACES[name], decisions=restored.decisions), Random(0)
     for _ in range(4):
         architecture = candidates.random(rng)
-        taken = subnetwork(restored, architecture, classes=3, images=200, batch_size=200)
+        taken = subnetwork(restored, architecture, outputs=3, images=200, batch_size=200)
         assert taken.images == 200
         assert abs(taken.valid.score - judge(architecture).values["accuracy"]) <= 2 / 60  # rounding turns few images
         assert not any(module.training for module in taken.network.modules())
@@ -74,7 +74,7 @@ def test_logits_are_those_of_the_supernet_and_statistics_those_of_the_images():
     """With one batch of all images: what each norm remembers is what the supernet's path shows it."""
     restored = restored_of(SPACES["nested"])
     architecture = candidates_of(SPACES["nested"], decisions=restored.decisions).random(Random(1))
-    taken = subnetwork(restored, architecture, classes=3, images=200, batch_size=200)
+    taken = subnetwork(restored, architecture, outputs=3, images=200, batch_size=200)
     supernet = restored.problem.supernet
     weights = one_path(architecture, supernet.decisions)
     augmentation, train = restored.problem.augmentation, restored.problem.train
@@ -90,14 +90,14 @@ def test_what_has_no_plain_network():
     restored = restored_of(space, Undecided(channel_divisor=2))
     architecture = candidates_of(space, decisions=restored.decisions).random(Random(0))
     with pytest.raises(InputError, match="see a part of their channels"):
-        subnetwork(restored, architecture, classes=3)
+        subnetwork(restored, architecture, outputs=3)
     with pytest.raises(InputError, match="images=0: needs 1 or more"):
-        subnetwork(restored_of(space), architecture, classes=3, images=0)
+        subnetwork(restored_of(space), architecture, outputs=3, images=0)
     decisions = decisions_of(space)
     inputs = {name: ("0", "1") for name, decision in decisions.items() if decision.role == "inputs"}
     edges = [n for n, d in decisions.items() if d.role == "operation" and matters(d, inputs)]
     pooled = {**inputs, **dict.fromkeys(edges, ("max_pool_3x3",))}
     with pytest.raises(InputError, match=r"has a norm at cells\.0\.edges.* that the final network has not"):
-        subnetwork(restored_of(space), Architecture(space.name, pooled), classes=3)
+        subnetwork(restored_of(space), Architecture(space.name, pooled), outputs=3)
     kept = {name: ("sep_conv_3x3",) if option == ("max_pool_3x3",) else option for name, option in pooled.items()}
-    assert subnetwork(restored_of(space), Architecture(space.name, kept), classes=3).images == 200
+    assert subnetwork(restored_of(space), Architecture(space.name, kept), outputs=3).images == 200
