@@ -290,6 +290,27 @@ def read_image(
         return as_tensor(turned, shape, path, preparation)
 
 
+def read_sized(
+    path: str | Path, shape: tuple[int, int, int], *, preparation: Preparation = PLAIN
+) -> tuple[Tensor, tuple[int, int]]:
+    """Reads an image file as `read_image` does, and says how large the picture is.
+
+    Args:
+        path: the file.
+        shape: the (channels, height, width) of the result; channels are 1 or 3.
+        preparation: as in `read_image`.
+
+    Returns:
+        The image as uint8 of `shape`, and the (height, width) of the picture as it is shown.
+
+    Raises:
+        InputError: the file cannot be read; the message names it.
+    """
+    with _picture(path, preparation) as image:
+        turned = ImageOps.exif_transpose(image)
+        return as_tensor(turned, shape, path, preparation), (turned.height, turned.width)
+
+
 def as_tensor(
     image: Image.Image, shape: tuple[int, int, int], origin: str | Path, preparation: Preparation = PLAIN
 ) -> Tensor:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from supernet.runtime.errors import InputError
+from supernet.runtime.files import replacing
+from supernet.runtime.reading import is_folder
+
 # Okabe and Ito's colours, which people with any kind of colour vision tell apart; the darker ones first.
 _COLOURS = ((213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (240, 228, 66))
+SAVED = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF"}
+"""The endings of files in which pictures are saved, and the names of their forms."""
+_QUALITY = 95
 _LONGEST = 40  # characters of a label
 _HEAT = np.array([[0, 0, 0], [86, 26, 109], [187, 55, 84], [249, 142, 9], [252, 255, 164]], np.float64)
 
@@ -106,6 +114,20 @@ def overlaid(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
     share = (at - low)[..., None]
     colours = _HEAT[low] * (1 - share) + _HEAT[low + 1] * share
     return (0.5 * picture + 0.5 * colours).round().astype(np.uint8)
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Writes an array (H, W, 3) of uint8 as the file whose ending says its form. Raises InputError where it cannot."""
+    form = SAVED.get(path.suffix.lower())
+    if form is None:
+        raise InputError(f"{path}: a picture is saved with the ending {', '.join(SAVED)}")
+    if is_folder(path) or not is_folder(path.parent):
+        raise InputError(f"{path}: is a folder, or its folder is not there; make that first")
+    try:
+        with replacing(path) as file:
+            Image.fromarray(picture).save(file, form, **({"quality": _QUALITY} if form in ("JPEG", "WEBP") else {}))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 def _font(image: Image.Image, size: float | None) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -61,18 +61,20 @@ def load_network(
     made = understood(described, path)
     built = _make_space(space, made, path)
     check_genotype(made, path)
-    choose = Decided(made.architecture, factories)
+    choose, outputs = Decided(made.architecture, factories), made.answer.outputs(made.classes)
     try:
         with torch.device("meta"):  # takes no memory, whatever sizes the file names
             bounded = _Bounded(choose, len(state), path)
-            _require_fit(built.network(bounded, made.shape, len(made.classes)), state, path)
+            wanted = built.network(bounded, made.shape, outputs).state_dict()
+            state = _as_wanted(state, wanted)
+            _require_fit(wanted, state, path)
     except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: no network can be built from its description ({reason})") from None
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn, only to be replaced
-        network = built.network(choose, made.shape, len(made.classes))
+        network = built.network(choose, made.shape, outputs)
     network.load_state_dict(dict(state))
     return Predictor(
         network.eval(),
@@ -82,6 +84,9 @@ def load_network(
         shape=made.shape,
         augmentation=made.augmentation,
         provenance=made.provenance,
+        answer=made.answer,
+        report=made.report,
+        card=made.card,
     )
 
 
@@ -145,9 +150,20 @@ def _tuples(value: Any) -> Any:
     return value
 
 
-def _require_fit(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+def _as_wanted(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file, those that it holds in half precision in single precision again."""
+    return {
+        name: value.float() if value.dtype == torch.float16 and _is_single(wanted.get(name)) else value
+        for name, value in state.items()
+    }
+
+
+def _is_single(value: Tensor | None) -> bool:
+    return value is not None and value.dtype == torch.float32
+
+
+def _require_fit(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:
     """Raises InputError unless the tensors are those of the network, by name, shape and type, and all are numbers."""
-    wanted = network.state_dict()
     problems = sorted(set(wanted) ^ set(state)) + [
         n for n in wanted if n in state and wanted[n].shape != state[n].shape
     ]

@@ -117,11 +117,15 @@ def fetched(address: str, *, most: int = _MOST_BYTES, wait: float = _WAIT, deadl
                 pieces.append(piece)
                 size += len(piece)
                 if size > most:
-                    raise InputError(f"{address[:200]}: more than {most >> 20} MiB; fetch it yourself and give the file")
+                    raise InputError(
+                        f"{address[:200]}: more than {most >> 20} MiB; fetch it yourself and give the file"
+                    )
                 if time.monotonic() > end:
                     raise InputError(f"{address[:200]}: not here after {deadline:g} s; fetch it yourself")
     except urllib.error.HTTPError as error:
-        raise InputError(f"{address[:200]}: the server says {error.code} ({error.reason}); look at the address") from None
+        raise InputError(
+            f"{address[:200]}: the server says {error.code} ({error.reason}); look at the address"
+        ) from None
     except (OSError, ValueError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
         if isinstance(error, InputError):
             raise
