@@ -285,8 +285,6 @@ class Objects:
 
 ANSWERS: dict[str, type[Any]] = {kind.name: kind for kind in (OneLabel, SeveralLabels, Objects)}
 """The answers that a model's file can name."""
-ONE_LABEL = OneLabel()
-"""The answer of a model for which no other is given, and of all files of version 1."""
 
 
 def plain_answer(answer: Answer) -> dict[str, Any]:
@@ -364,3 +362,7 @@ def _check_numbers(name: str, values: Sequence[Any], low: float, high: float) ->
 def _check_length(name: str, values: Sequence[float], classes: Sequence[str]) -> None:
     if len(values) not in (0, len(classes)):
         raise InputError(f"{name}: {len(values)} numbers for {len(classes)} classes; needs one for each")
+
+
+ONE_LABEL = OneLabel()
+"""The answer of a model for which no other is given, and of all files of version 1."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from supernet.data.augmentation import Augmentation
 from supernet.deployment.answers import ONE_LABEL, Answer
-from supernet.deployment.description import NOTHING, Description, settings_of
+from supernet.deployment.description import Description, settings_of
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import replacing
 from supernet.runtime.reading import is_file
@@ -42,8 +42,8 @@ def save_bundle(
     shape: tuple[int, int, int],
     provenance: Mapping[str, str | float | int | None],
     answer: Answer = ONE_LABEL,
-    report: Mapping[str, Any] = NOTHING,
-    card: Mapping[str, Any] = NOTHING,
+    report: Mapping[str, Any] | None = None,
+    card: Mapping[str, Any] | None = None,
     half: bool = False,
 ) -> None:
     """Writes a network and all that is needed to use it to one file, which `supernet.load` reads.
@@ -72,7 +72,7 @@ def save_bundle(
     """
     answer.check_classes(classes)
     named = (space.name, settings_of(space), architecture, tuple(classes), shape, augmentation, provenance)
-    described = Description(*named, answer, report, card)
+    described = Description(*named, answer, report or {}, card or {})
     state = {n: _stored(v, half) for n, v in network.state_dict().items() if not n.startswith("auxiliary.")}
     text = json.dumps({"format": FORMAT, "version": VERSION, **described.plain()})
     with replacing(path) as file:

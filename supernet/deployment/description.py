@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from supernet.data.augmentation import Augmentation
@@ -16,8 +15,6 @@ from supernet.deployment.answers import ONE_LABEL, Answer, answer_of, plain_answ
 from supernet.runtime.errors import InputError
 from supernet.runtime.text import printable
 from supernet.space.architecture import Architecture
-
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,8 @@ class Description:
     augmentation: Augmentation
     provenance: Mapping[str, Any]
     answer: Answer = ONE_LABEL
-    report: Mapping[str, Any] = NOTHING
-    card: Mapping[str, Any] = NOTHING
+    report: Mapping[str, Any] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """The form that is written: plain containers, which `understood` reads."""

@@ -146,7 +146,7 @@ def _write(
     """Writes on a coloured ground, within the picture; returns where the ground ends below."""
     text = "".join(c if c.isprintable() else "?" for c in label)
     text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}\u2026"
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    _, _, right, bottom = draw.textbbox((0, 0), text, font=font)
     width, height = right + 4, bottom + 4
     x = min(max(0.0, corner[0]), max(0.0, size[0] - width))
     y = max(0.0, corner[1] - height) if above else corner[1]

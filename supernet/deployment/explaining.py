@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from supernet.deployment.drawing import overlaid, write_picture
-from supernet.detection.boxes import overlaps
+from supernet.deployment.pictures import Picture
 from supernet.runtime.errors import InputError
-
-if TYPE_CHECKING:
-    from supernet.deployment.pictures import Picture
-    from supernet.deployment.results import Result
-
-_BESIDE_CLASSES = 8  # columns of a detector's output: the quality, four sides, three constants
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,39 +129,3 @@ def on_picture(heat: Tensor, picture: Picture) -> Tensor:
     seen = (grid.abs() <= 1).all(-1)[0]
     found = nn.functional.grid_sample(heat[None, None], grid, padding_mode="border", align_corners=False)[0, 0]
     return torch.where(seen, found, 0.0).clamp(0, 1)
-
-
-def scored(result: Result, target: int | None) -> tuple[Callable[[Tensor], Tensor], str]:
-    """What is explained of a result.
-
-    Args:
-        result: of the picture.
-        target: the number of a class, or of a detector the number of a box; None: the surest.
-
-    Returns:
-        From the network's output of that picture alone to the score, a scalar; and its label.
-
-    Raises:
-        InputError: there is no such class or box.
-    """
-    if result.boxes is None:
-        assert result.probs is not None
-        number = result.probs.top1 if target is None else target
-        if type(number) is not int or number not in result.names:
-            raise InputError(f"explain: there is no class {str(number)[:40]}; use 0 to {len(result.names) - 1}")
-        return lambda output: output[0, number], result.names[number]
-    at = 0 if target is None else target
-    if type(at) is not int or not 0 <= at < len(result.boxes):
-        raise InputError(f"explain: there is no box {str(at)[:40]}; this result has {len(result.boxes)}")
-    assert result.picture is not None
-    row = torch.as_tensor(result.boxes.data)[at].cpu()
-    box, kind = result.picture.placed.forward(row[:4]), int(row[5])
-
-    def of_box(output: Tensor) -> Tensor:
-        count = output.shape[2] - _BESIDE_CLASSES
-        sure = output[0, :, kind].sigmoid() * output[0, :, count].sigmoid()
-        alike = overlaps(output[0, :, count + 1 : count + 5].detach().cpu(), box).to(output.device)
-        place = (alike * sure.detach()).argmax()
-        return output[0, place, kind] + output[0, place, count]
-
-    return of_box, f"{result.names[kind]} {float(row[4]):.2f}"

@@ -15,12 +15,13 @@ from supernet.deployment.description import Description, check_genotype, incompl
 from supernet.deployment.onnx_predictor import OnnxPredictor
 from supernet.deployment.predictor import Predictor
 from supernet.runtime.errors import InputError
-from supernet.runtime.reading import file_of, is_folder
+from supernet.runtime.reading import file_of, is_folder, why_no_file
 from supernet.space import SPACES, Space
 from supernet.space.architecture import Decision
 from supernet.space.choices import NumberChoice
 from supernet.space.choosers import NO_OPERATIONS, Chooser, Decided
 from supernet.space.operations import OPERATIONS, Operation, Site
+from supernet.zoo import file_of_model, looks_like_a_name
 
 _MOST_MODULES = 10_000  # besides ten for each tensor: skip connections and pooling have no tensor
 
@@ -31,8 +32,9 @@ def load(
     """Loads a trained network, ready for use.
 
     Args:
-        path: a file that `save_bundle` or `Predictor.save` has written, or the directory of a run that holds one; or a
-            file .onnx that `supernet.export` has written.
+        path: a file that `save_bundle` or `Predictor.save` has written, or the directory of a run that holds one; a
+            file .onnx that `supernet.export` has written; or the name of a model that comes with the library, such as
+            "digits" (`supernet-zoo` lists them).
         space: the class of the network's space; needed only for a space of your own.
         factories: what builds each operation, by name; needed only for operations of your own.
 
@@ -44,10 +46,32 @@ def load(
 
     The example of `Predictor` saves a model and loads it.
     """
-    path = file_of(path, "path")
+    path = found(path)
     if path.suffix.lower() == ".onnx" and not is_folder(path):
         return OnnxPredictor(path)
     return load_network(path, space=space, factories=factories)
+
+
+def found(path: str | Path) -> Path:
+    """The file or the directory that a person means by a path, or by the name of a model that comes with the library.
+
+    Args:
+        path: of a file or a directory, which comes first where there is one; or a name.
+
+    Returns:
+        The path; where there is nothing, and it is no name either, as it was given.
+
+    Raises:
+        InputError: it is no path at all, or looks like a name that no model has.
+
+    Example:
+        >>> found("digits").name
+        'digits.safetensors'
+    """
+    given = file_of(path, "path")
+    if why_no_file(given) == "no such file" and looks_like_a_name(str(path)):
+        return file_of_model(str(path))
+    return given
 
 
 def load_network(

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from supernet.data.augmentation import Augmentation
 from supernet.deployment.answers import ONE_LABEL, Answer, Objects
-from supernet.deployment.asking import answered, asked_of, bgr_of
+from supernet.deployment.asking import answered, asked_of, bgr_of, scored
 from supernet.deployment.bundle import NAME, save_bundle
-from supernet.deployment.description import NOTHING, Description, settings_of
-from supernet.deployment.explaining import Explanation, explained, on_picture, scored
+from supernet.deployment.description import Description, settings_of
+from supernet.deployment.explaining import Explanation, explained, on_picture
 from supernet.deployment.pictures import Images, Pictures
 from supernet.deployment.results import Result
 from supernet.runtime.errors import InputError
@@ -36,8 +36,8 @@ class Predictor:
         augmentation: how images are normalised.
         provenance: how the model was made, such as the seed, and its accuracies.
         answer: what the network's output says.
-        report: what was measured of the model, plain values, such as its operating points; {}: nothing.
-        card: what a person should know before using it, plain values; {}: nothing.
+        report: what was measured of the model, plain values, such as its operating points; None: nothing.
+        card: what a person should know before using it, plain values; None: nothing.
 
     Example:
         >>> import tempfile, torch, supernet
@@ -71,13 +71,13 @@ class Predictor:
         augmentation: Augmentation,
         provenance: Mapping[str, str | float | int | None],
         answer: Answer = ONE_LABEL,
-        report: Mapping[str, Any] = NOTHING,
-        card: Mapping[str, Any] = NOTHING,
+        report: Mapping[str, Any] | None = None,
+        card: Mapping[str, Any] | None = None,
     ) -> None:
         self.network, self.space, self.architecture = network, space, architecture
         self.classes, self.shape = classes, shape
         self.augmentation, self.provenance = augmentation, dict(provenance)
-        self.answer, self.report, self.card = answer, dict(report), dict(card)
+        self.answer, self.report, self.card = answer, dict(report or {}), dict(card or {})
 
     @property
     def names(self) -> dict[int, str]:

@@ -279,10 +279,8 @@ class Result:
         return drawn
 
     def _moved(self, how: str, *arguments: Any, **settings: Any) -> Result:
-        values = {"probs": self.probs, "boxes": self.boxes}
-        return replace(
-            self, **{n: None if v is None else getattr(v, how)(*arguments, **settings) for n, v in values.items()}
-        )
+        probs, boxes = (None if v is None else getattr(v, how)(*arguments, **settings) for v in (self.probs, self.boxes))
+        return replace(self, probs=probs, boxes=boxes)
 
 
 def labelled(result: Result, count: int = 5) -> Iterator[tuple[str, float]]:

@@ -58,8 +58,8 @@ def spread(source: Any) -> Iterator[Any]:
     if isinstance(source, list | tuple):
         for item in source:
             yield from spread(item)
-    elif isinstance(source, str | os.PathLike) and is_folder(source):
-        yield from image_files(os.fspath(source))
+    elif isinstance(source, str | Path) and is_folder(source):
+        yield from image_files(source)
     elif isinstance(source, str) and why_no_file(source) == "no such file" and (scheme := _scheme(source)):
         if scheme not in _SCHEMES:
             raise InputError(f"{source[:200]}: {scheme} is not read; give a file, or an address of http or https")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -204,5 +203,4 @@ def check_probabilities(answers: Tensor, origin: str, *, several: bool = False) 
 
 def _columns(*columns: Any) -> Any:
     """(N,) each, side by side, as tensors or as arrays."""
-    stack: Callable[[Sequence[Any], int], Any] = torch.stack if isinstance(columns[0], Tensor) else np.stack
-    return stack(columns, -1)
+    return torch.stack(columns, -1) if isinstance(columns[0], Tensor) else np.stack(columns, -1)
