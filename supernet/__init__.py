@@ -18,6 +18,7 @@ from supernet.estimation.latency.reading import read_latencies
 from supernet.estimation.scores import Measured
 from supernet.estimation.space_costs import SpaceCosts
 from supernet.exploration import explore, restore
+from supernet.familiar import NAS
 from supernet.fronts import pareto, subnetwork
 from supernet.genotypes.literature import published
 from supernet.genotypes.parsing import read_genotype
@@ -35,6 +36,7 @@ from supernet.space.survey import random_cell
 from supernet.training.loop import Recipe
 
 __all__ = [
+    "NAS",
     "Architecture",
     "Darts",
     "Decided",

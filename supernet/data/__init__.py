@@ -7,6 +7,7 @@
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Files, Resident, Source, evaluation_batches, training_batches
+from supernet.data.box_changes import BoxChanges
 from supernet.data.dataset import CommonSettings, Data, Parts, Sealed, assemble
 from supernet.data.folders import image_folder
 from supernet.data.images import Preparation
@@ -19,6 +20,7 @@ from supernet.data.torchvision_archives import cifar10, cifar100, fashion_mnist,
 __all__ = [
     "Augmentation",
     "Batch",
+    "BoxChanges",
     "CommonSettings",
     "Data",
     "Files",

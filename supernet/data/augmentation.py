@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from supernet.data.box_changes import BoxChanges
 from supernet.data.images import PLAIN, Preparation
+from supernet.data.targets import kind_of
 from supernet.runtime.devices import send
 from supernet.runtime.errors import InputError
 
@@ -58,6 +60,7 @@ class Augmentation:
         scale: in place of the padded crop, a part of the image with an area between these two shares of the whole and
             an aspect between 3:4 and 4:3 is resized (Szegedy et al. 2015). The images then have the preparation's
             border on every side: training crops draw on it, and `normalise` cuts it away.
+        boxes: how images are changed together with the boxes in them, in place of crop, flip and cutout.
 
     Raises:
         InputError: a setting is out of its range.
@@ -78,6 +81,7 @@ class Augmentation:
     cutout: int = 0
     preparation: Preparation = PLAIN
     scale: tuple[float, ...] | None = None
+    boxes: BoxChanges | None = None
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
@@ -91,6 +95,10 @@ class Augmentation:
             raise InputError(f"scale={list(self.scale)}: needs two shares of the area, such as [0.08, 1.0]")
         if self.scale is not None and self.crop_padding:
             raise InputError(f"crop_padding={self.crop_padding} and scale={list(self.scale)}: use one of them")
+        if self.boxes is not None and (self.crop_padding or self.flip or self.cutout or self.scale is not None):
+            raise InputError(
+                "boxes do not follow crop_padding, flip, cutout and scale; leave these out beside boxes"
+            )
 
     def output(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """Returns the shape (channels, height, width) of the result for images of this shape."""
@@ -108,7 +116,15 @@ class Augmentation:
 
         Returns:
             The images as floats, and their labels.
+
+        Raises:
+            InputError: the labels are boxes, which would not follow the pixels.
         """
+        if self.boxes is not None:
+            changed, labels = self.boxes(images, labels, generator)
+            return self._standardise(changed), labels
+        if kind_of(labels) == "boxes" and (self.crop_padding or self.flip or self.cutout or self.scale is not None):
+            raise InputError("boxes do not follow crop_padding, flip, cutout and scale; give BoxChanges instead")
         return self(images, generator), labels
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -28,6 +28,7 @@ SUFFIXES = frozenset(ending for ending, name in _ENDINGS.items() if name in FORM
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L"})
 _WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
+PADDING = 114  # the level of grey around a picture with fit "pad"
 _SEARCHED_SIDE = 512  # pixels; the orientation of a larger PNG is left for the reading, see `read_header`
 # What Pillow's readers raise where a file is damaged; InputError is a ValueError and goes through as it is.
 _BROKEN = (
@@ -45,7 +46,8 @@ class Preparation:
         white: the value of a 16-bit grey picture that becomes 255, where there is no window; what is brighter becomes
             255, too.
         ground: the level behind transparent pictures, from 0 (black) to 255 (white).
-        fit: "squash" resizes without keeping the aspect; "crop" keeps it and takes the middle.
+        fit: "squash" resizes without keeping the aspect; "crop" keeps it and takes the middle; "pad" keeps it and lays
+            the whole picture in the middle of a grey ground of level 114.
         border: pixels on every side that are cut away after resizing, with fit "crop". 16 with 224 x 224 is the usual
             evaluation on ImageNet, which resizes the shorter side to 256.
         window: the values of grey of more than 8 bits that become 0 and 255; None takes 0 and `white`.
@@ -63,8 +65,8 @@ class Preparation:
     window_of_file: bool = True
 
     def __post_init__(self) -> None:
-        if self.fit not in ("squash", "crop"):
-            raise InputError(f"fit={self.fit}: use squash or crop")
+        if self.fit not in ("squash", "crop", "pad"):
+            raise InputError(f"fit={self.fit}: use squash, crop or pad")
         if not 0 <= self.ground <= 255:
             raise InputError(f"ground={self.ground}: use a level from 0 (black) to 255 (white)")
         if self.border < 0 or (self.border and self.fit != "crop"):
@@ -90,6 +92,91 @@ class Preparation:
 
 
 PLAIN = Preparation()
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the pixels of a picture lie in its prepared image: x * scale_x + left, and the same from top to bottom.
+
+    Args:
+        scale_x: pixels of the prepared image for one of the picture, from left to right.
+        scale_y: the same from top to bottom.
+        left: where the picture's left edge lies in the prepared image, in its pixels; below 0 where it is cut off.
+        top: where its upper edge lies.
+        width: of the picture, in pixels.
+        height: of the picture, in pixels.
+
+    Example:
+        >>> placed = placement(40, 20, (3, 80, 80), Preparation(fit="pad"))
+        >>> placed.forward(torch.tensor([[0.0, 0.0, 40.0, 20.0]]))
+        tensor([[ 0., 20., 80., 60.]])
+        >>> placed.back(torch.tensor([[0.0, 0.0, 80.0, 60.0]]))
+        tensor([[ 0.,  0., 40., 20.]])
+    """
+
+    scale_x: float
+    scale_y: float
+    left: float
+    top: float
+    width: int
+    height: int
+
+    def forward(self, boxes: Tensor) -> Tensor:
+        """Takes boxes from the picture's pixels to those of the prepared image.
+
+        Args:
+            boxes: (..., 4), x1 y1 x2 y2 as floats.
+
+        Returns:
+            The boxes of the same shape, not clipped.
+        """
+        return boxes * boxes.new_tensor(self._scales()) + boxes.new_tensor(self._offsets())
+
+    def back(self, boxes: Tensor) -> Tensor:
+        """Takes boxes from the prepared image's pixels to those of the picture.
+
+        Args:
+            boxes: (..., 4), x1 y1 x2 y2 as floats.
+
+        Returns:
+            The boxes of the same shape, clipped to the picture.
+        """
+        found = (boxes - boxes.new_tensor(self._offsets())) / boxes.new_tensor(self._scales())
+        sides = boxes.new_tensor((self.width, self.height, self.width, self.height))
+        return torch.minimum(found.clamp_min(0), sides)
+
+    def _scales(self) -> tuple[float, ...]:
+        return (self.scale_x, self.scale_y) * 2
+
+    def _offsets(self) -> tuple[float, ...]:
+        return (self.left, self.top) * 2
+
+
+def placement(width: int, height: int, shape: tuple[int, int, int], preparation: Preparation = PLAIN) -> Placement:
+    """Says where the pixels of a picture lie after `as_tensor` or `read_image` with the same arguments.
+
+    Args:
+        width: of the picture as it is shown (turned as its EXIF orientation says), in pixels.
+        height: of the picture as it is shown, in pixels.
+        shape: the (channels, height, width) of the prepared image.
+        preparation: how the picture becomes pixels.
+
+    Returns:
+        The placement, by which boxes go to and fro.
+
+    Example:
+        >>> placement(10, 20, (3, 40, 40))
+        Placement(scale_x=4.0, scale_y=2.0, left=0.0, top=0.0, width=10, height=20)
+    """
+    _, new_height, new_width = shape
+    if preparation.fit == "pad":
+        left, top, inner_width, inner_height = _laid(width, height, new_height, new_width)
+        return Placement(inner_width / width, inner_height / height, float(left), float(top), width, height)
+    kept = (0.0, 0.0, float(width), float(height))
+    if preparation.fit == "crop":
+        kept = _middle(width, height, new_height, new_width, preparation.border)
+    scale_x, scale_y = new_width / (kept[2] - kept[0]), new_height / (kept[3] - kept[1])
+    return Placement(scale_x, scale_y, 0.0 - kept[0] * scale_x, 0.0 - kept[1] * scale_y, width, height)
 
 
 @dataclass(frozen=True)
@@ -203,6 +290,27 @@ def read_image(
         return as_tensor(turned, shape, path, preparation)
 
 
+def read_sized(
+    path: str | Path, shape: tuple[int, int, int], *, preparation: Preparation = PLAIN
+) -> tuple[Tensor, tuple[int, int]]:
+    """Reads an image file as `read_image` does, and says how large the picture is.
+
+    Args:
+        path: the file.
+        shape: the (channels, height, width) of the result; channels are 1 or 3.
+        preparation: as in `read_image`.
+
+    Returns:
+        The image as uint8 of `shape`, and the (height, width) of the picture as it is shown.
+
+    Raises:
+        InputError: the file cannot be read; the message names it.
+    """
+    with _picture(path, preparation) as image:
+        turned = ImageOps.exif_transpose(image)
+        return as_tensor(turned, shape, path, preparation), (turned.height, turned.width)
+
+
 def as_tensor(
     image: Image.Image, shape: tuple[int, int, int], origin: str | Path, preparation: Preparation = PLAIN
 ) -> Tensor:
@@ -304,9 +412,26 @@ def _resized(image: Image.Image, height: int, width: int, preparation: Preparati
         return image
     if preparation.fit == "squash":
         return image.resize((width, height), Image.Resampling.BILINEAR)
-    border = 2 * preparation.border
-    scale = max((height + border) / image.height, (width + border) / image.width)
-    kept_width, kept_height = min(image.width, width / scale), min(image.height, height / scale)
-    left, top = (image.width - kept_width) / 2, (image.height - kept_height) / 2
-    middle = (left, top, left + kept_width, top + kept_height)
+    if preparation.fit == "pad":
+        left, top, inner_width, inner_height = _laid(*image.size, height, width)
+        whole = Image.new(image.mode, (width, height), PADDING if image.mode == "L" else (PADDING,) * 3)
+        whole.paste(image.resize((inner_width, inner_height), Image.Resampling.BILINEAR), (left, top))
+        return whole
+    middle = _middle(*image.size, height, width, preparation.border)
     return image.resize((width, height), Image.Resampling.BILINEAR, middle)
+
+
+def _middle(width: int, height: int, new_height: int, new_width: int, border: int) -> tuple[float, float, float, float]:
+    """The part (left, top, right, bottom) of a picture that fit "crop" keeps."""
+    scale = max((new_height + 2 * border) / height, (new_width + 2 * border) / width)
+    kept_width, kept_height = min(width, new_width / scale), min(height, new_height / scale)
+    left, top = (width - kept_width) / 2, (height - kept_height) / 2
+    return left, top, left + kept_width, top + kept_height
+
+
+def _laid(width: int, height: int, new_height: int, new_width: int) -> tuple[int, int, int, int]:
+    """Where fit "pad" lays a picture (left, top), and the width and height that it has there."""
+    scale = min(new_height / height, new_width / width)
+    inner_width = max(1, min(new_width, round(width * scale)))
+    inner_height = max(1, min(new_height, round(height * scale)))
+    return (new_width - inner_width) // 2, (new_height - inner_height) // 2, inner_width, inner_height

@@ -2,9 +2,20 @@
 
 from supernet.deployment.bundle import save_bundle
 from supernet.deployment.loading import load
-from supernet.deployment.pictures import image_files
 from supernet.deployment.predictor import Predictor
-from supernet.deployment.results import Probabilities, Result, labelled
+from supernet.deployment.results import Result, labelled
+from supernet.deployment.sources import image_files
 from supernet.deployment.torchvision_weights import load_torchvision
+from supernet.deployment.values import Boxes, Probabilities
 
-__all__ = ["Predictor", "Probabilities", "Result", "image_files", "labelled", "load", "load_torchvision", "save_bundle"]
+__all__ = [
+    "Boxes",
+    "Predictor",
+    "Probabilities",
+    "Result",
+    "image_files",
+    "labelled",
+    "load",
+    "load_torchvision",
+    "save_bundle",
+]

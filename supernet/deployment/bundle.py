@@ -1,4 +1,4 @@
-"""One self-describing file for a trained network: weights, genotype, space, classes and normalisation as safetensors.
+"""One self-describing file for a trained network: weights, genotype, space, classes, task and card as safetensors.
 
 The file is plain data. Reading one runs no code from it and makes nothing that it names: spaces and operations come
 from this library or from the reader's own code. A SHA-256 over the description and all tensors shows damage (it does
@@ -19,13 +19,15 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from supernet.data.augmentation import Augmentation
+from supernet.deployment.answers import ONE_LABEL, Answer
 from supernet.deployment.description import Description, settings_of
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import replacing
 from supernet.runtime.reading import is_file
 from supernet.space.architecture import Architecture
 
-FORMAT, VERSION, KEY, NAME = "supernet.model", 1, "supernet", "model.safetensors"
+FORMAT, VERSION, KEY, NAME = "supernet.model", 2, "supernet", "model.safetensors"
+_READ = (1, 2)  # version 1 is one label an image, without a report and a card
 CHECKSUM = "supernet.sha256"
 
 
@@ -39,6 +41,10 @@ def save_bundle(
     augmentation: Augmentation,
     shape: tuple[int, int, int],
     provenance: Mapping[str, str | float | int | None],
+    answer: Answer = ONE_LABEL,
+    report: Mapping[str, Any] | None = None,
+    card: Mapping[str, Any] | None = None,
+    half: bool = False,
 ) -> None:
     """Writes a network and all that is needed to use it to one file, which `supernet.load` reads.
 
@@ -54,16 +60,20 @@ def save_bundle(
         augmentation: how images are normalised; what it does in training is not kept.
         shape: the (channels, height, width) of the images that the network is given.
         provenance: how the model was made, such as the seed, and its accuracies.
+        answer: what the network's output says.
+        report: what was measured of the model, plain values, such as its operating points.
+        card: what a person should know before using it, plain values.
+        half: whether weights are stored in half precision. Biases and the statistics of norms, which take next to no
+            place, stay as they are.
 
     Raises:
+        InputError: the answer does not fit the classes.
         OSError: the file cannot be written.
     """
-    described = Description(
-        space.name, settings_of(space), architecture, tuple(classes), shape, augmentation, provenance
-    )
-    state = {
-        n: v.detach().cpu().contiguous() for n, v in network.state_dict().items() if not n.startswith("auxiliary.")
-    }
+    answer.check_classes(classes)
+    named = (space.name, settings_of(space), architecture, tuple(classes), shape, augmentation, provenance)
+    described = Description(*named, answer, report or {}, card or {})
+    state = {n: _stored(v, half) for n, v in network.state_dict().items() if not n.startswith("auxiliary.")}
     text = json.dumps({"format": FORMAT, "version": VERSION, **described.plain()})
     with replacing(path) as file:
         file.write(_serialised(state, {KEY: text, CHECKSUM: _checksum(text, state)}))
@@ -90,9 +100,9 @@ def read_bundle(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             described = json.loads(text)
             if not isinstance(described, dict) or described.get("format") != FORMAT:
                 raise InputError(f"{path}: safetensors, but not a model saved by supernet")
-            if described.get("version") != VERSION:
+            if described.get("version") not in _READ:
                 given = str(described.get("version"))[:40]
-                raise InputError(f"{path}: model version {given}; this supernet reads {VERSION}")
+                raise InputError(f"{path}: model version {given}; this supernet reads 1 to {VERSION}; update it")
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, ValueError, RecursionError, OSError, MemoryError) as error:
         if isinstance(error, InputError):
@@ -101,6 +111,15 @@ def read_bundle(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if metadata.get(CHECKSUM) not in (None, _checksum(text, state)):
         raise InputError(f"{path}: damaged: its checksum is not that of its content; copy the file again")
     return described, state
+
+
+def _stored(value: Tensor, half: bool) -> Tensor:
+    """A tensor as a file has it: where half precision is wanted, one of weights whose values it can hold."""
+    value = value.detach().cpu().contiguous()
+    if half and value.dtype == torch.float32 and value.dim() > 1:
+        rounded = value.half()
+        return rounded if rounded.isfinite().all() else value
+    return value
 
 
 def _serialised(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:

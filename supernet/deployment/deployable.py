@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from supernet.data.augmentation import Augmentation
+from supernet.deployment.answers import ONE_LABEL, Answer
 from supernet.runtime.errors import InputError
 from supernet.space.cells import Cell, reference
 
@@ -28,6 +29,7 @@ class Deployable(nn.Module):
         network: a trained network; a copy of it is taken, on the CPU, in evaluation mode, run by the definition of its
             cells: fast executors are of PyTorch, and a runtime has its own.
         augmentation: how pixels are normalised.
+        answer: how logits become probabilities.
 
     Example:
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
@@ -39,8 +41,9 @@ class Deployable(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, network: nn.Module, augmentation: Augmentation) -> None:
+    def __init__(self, network: nn.Module, augmentation: Augmentation, answer: Answer = ONE_LABEL) -> None:
         super().__init__()
+        self.answer = answer
         self.network = copy.deepcopy(network).cpu()
         for cell in (module for module in self.network.modules() if isinstance(module, Cell)):
             cell.execute = reference
@@ -50,8 +53,7 @@ class Deployable(nn.Module):
         self.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network(images * self.scale + self.shift)
-        return logits.softmax(1)
+        return self.answer.values(self.network(images * self.scale + self.shift))
 
 
 def traced(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.images import Preparation
+from supernet.deployment.answers import ONE_LABEL, Answer, answer_of, plain_answer
 from supernet.runtime.errors import InputError
 from supernet.runtime.text import printable
 from supernet.space.architecture import Architecture
@@ -28,6 +29,9 @@ class Description:
         shape: the (channels, height, width) of its images.
         augmentation: how images are prepared and normalised; what it does in training is not written.
         provenance: how the model was made, such as the seed, and its accuracies.
+        answer: what the network's output says.
+        report: what was measured of the model, plain values, such as its operating points; {}: nothing.
+        card: what a person should know before using it, plain values; {}: nothing.
     """
 
     space: str
@@ -37,6 +41,9 @@ class Description:
     shape: tuple[int, int, int]
     augmentation: Augmentation
     provenance: Mapping[str, Any]
+    answer: Answer = ONE_LABEL
+    report: Mapping[str, Any] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """The form that is written: plain containers, which `understood` reads."""
@@ -48,6 +55,9 @@ class Description:
             "normalisation": {"mean": list(self.augmentation.mean), "std": list(self.augmentation.std)},
             "preparation": asdict(self.augmentation.preparation),
             "provenance": dict(self.provenance),
+            "task": plain_answer(self.answer),
+            "report": dict(self.report),
+            "card": dict(self.card),
         }
 
 
@@ -81,12 +91,18 @@ def understood(described: Mapping[str, Any], path: Path) -> Description:
         augmentation = Augmentation(mean, std, preparation=prepared)
         provenance = dict(described["provenance"])
         name, settings = str(space["name"]), dict(space["settings"])
+        answer = answer_of(described["task"]) if "task" in described else ONE_LABEL  # version 1 knows no other
+        report, card = (dict(described.get(key, {})) for key in ("report", "card"))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise incomplete(error, path) from None
     shape = (channels, height, width)
     if not _go_together(described["classes"], shape, augmentation):
         raise InputError(f"{path}: {len(classes)} classes, shape {shape} and normalisation do not go together")
-    return Description(name, settings, architecture, classes, shape, augmentation, provenance)
+    try:
+        answer.check_classes(classes)
+    except InputError as error:
+        raise incomplete(error, path) from None
+    return Description(name, settings, architecture, classes, shape, augmentation, provenance, answer, report, card)
 
 
 def check_genotype(described: Description, path: Path) -> None:
@@ -108,7 +124,7 @@ def _go_together(classes: Any, shape: Sequence[Any], augmentation: Augmentation)
     """Whether names are a list of text, sides are whole numbers and each channel has a sound mean and deviation."""
     return (
         isinstance(classes, list)
-        and len(classes) >= 2
+        and len(classes) >= 1
         and all(isinstance(name, str) for name in classes)
         and all(type(side) is int and 1 <= side < 1 << 20 for side in shape)
         and len(augmentation.mean) == len(augmentation.std) == shape[0]

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from supernet.data.dataset import Data
+from supernet.deployment.answers import Objects
 from supernet.deployment.bundle import KEY
 from supernet.deployment.deployable import IMAGES, PROBABILITIES, Deployable, quiet, traced
-from supernet.deployment.description import Description, settings_of
 from supernet.deployment.extras import extra
 from supernet.deployment.onnx_files import FORMAT, described
 from supernet.deployment.onnx_graphs import onnx_graph
@@ -115,13 +115,13 @@ def export(
     pixels = _compared(model, data)
     expected = model.probabilities(pixels.to(next(model.network.parameters()).device))
     _check_answers(model, pixels, expected)
-    program = traced(Deployable(model.network, model.augmentation), model.shape)
+    program = traced(Deployable(model.network, model.augmentation, model.answer), model.shape)
     about: dict[str, Any] = {
         "input": {"name": IMAGES, "levels": [0, 255]},
         "output": PROBABILITIES,
         "precision": "float32",
     }
-    description = description_of(model)
+    description = model.description
     if format == "pt2":
         text = json.dumps({"format": _PROGRAM, "version": 1, **description.plain(), **about})
         save = partial(torch.export.save, program, extra_files={DESCRIPTION: text})
@@ -137,19 +137,6 @@ def export(
     raw = described(graph, description, about)
     made = _written(path, about["precision"], lambda file: file.write(raw), _ask_onnx, pixels, expected)
     return replace(made, activations=about.get("activations"))
-
-
-def description_of(model: Predictor) -> Description:
-    """What a model's file says of it besides the weights."""
-    return Description(
-        model.space.name,
-        settings_of(model.space),
-        model.architecture,
-        model.classes,
-        model.shape,
-        model.augmentation,
-        model.provenance,
-    )
 
 
 def _form(int8: bool, activations: str | None, format: str, data: Data | None) -> Int8 | None:
@@ -170,6 +157,8 @@ def _form(int8: bool, activations: str | None, format: str, data: Data | None) -
 def _check(model: Predictor, path: Path, format: str, data: Data | None) -> None:
     if not isinstance(model, Predictor):
         raise InputError(f"model={str(model)[:60]}: needs a model of PyTorch, as supernet.train or supernet.load gives")
+    if isinstance(model.answer, Objects):
+        raise InputError("model: a detector, which cannot be exported yet; use it by supernet.load")
     if format not in FORMATS:
         raise InputError(f"format={format}: use {' or '.join(FORMATS)}")
     if path.suffix.lower() != f".{format}":

@@ -15,12 +15,13 @@ from supernet.deployment.description import Description, check_genotype, incompl
 from supernet.deployment.onnx_predictor import OnnxPredictor
 from supernet.deployment.predictor import Predictor
 from supernet.runtime.errors import InputError
-from supernet.runtime.reading import file_of, is_folder
+from supernet.runtime.reading import file_of, is_folder, why_no_file
 from supernet.space import SPACES, Space
 from supernet.space.architecture import Decision
 from supernet.space.choices import NumberChoice
 from supernet.space.choosers import NO_OPERATIONS, Chooser, Decided
 from supernet.space.operations import OPERATIONS, Operation, Site
+from supernet.zoo import file_of_model, looks_like_a_name
 
 _MOST_MODULES = 10_000  # besides ten for each tensor: skip connections and pooling have no tensor
 
@@ -31,8 +32,9 @@ def load(
     """Loads a trained network, ready for use.
 
     Args:
-        path: a file that `save_bundle` or `Predictor.save` has written, or the directory of a run that holds one; or a
-            file .onnx that `supernet.export` has written.
+        path: a file that `save_bundle` or `Predictor.save` has written, or the directory of a run that holds one; a
+            file .onnx that `supernet.export` has written; or the name of a model that comes with the library, such as
+            "digits" (`supernet-zoo` lists them).
         space: the class of the network's space; needed only for a space of your own.
         factories: what builds each operation, by name; needed only for operations of your own.
 
@@ -44,10 +46,32 @@ def load(
 
     The example of `Predictor` saves a model and loads it.
     """
-    path = file_of(path, "path")
+    path = found(path)
     if path.suffix.lower() == ".onnx" and not is_folder(path):
         return OnnxPredictor(path)
     return load_network(path, space=space, factories=factories)
+
+
+def found(path: str | Path) -> Path:
+    """The file or the directory that a person means by a path, or by the name of a model that comes with the library.
+
+    Args:
+        path: of a file or a directory, which comes first where there is one; or a name.
+
+    Returns:
+        The path; where there is nothing, and it is no name either, as it was given.
+
+    Raises:
+        InputError: it is no path at all, or looks like a name that no model has.
+
+    Example:
+        >>> found("digits").name
+        'digits.safetensors'
+    """
+    given = file_of(path, "path")
+    if why_no_file(given) == "no such file" and looks_like_a_name(str(path)):
+        return file_of_model(str(path))
+    return given
 
 
 def load_network(
@@ -61,18 +85,20 @@ def load_network(
     made = understood(described, path)
     built = _make_space(space, made, path)
     check_genotype(made, path)
-    choose = Decided(made.architecture, factories)
+    choose, outputs = Decided(made.architecture, factories), made.answer.outputs(made.classes)
     try:
         with torch.device("meta"):  # takes no memory, whatever sizes the file names
             bounded = _Bounded(choose, len(state), path)
-            _require_fit(built.network(bounded, made.shape, len(made.classes)), state, path)
+            wanted = built.network(bounded, made.shape, outputs).state_dict()
+            state = _as_wanted(state, wanted)
+            _require_fit(wanted, state, path)
     except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: no network can be built from its description ({reason})") from None
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn, only to be replaced
-        network = built.network(choose, made.shape, len(made.classes))
+        network = built.network(choose, made.shape, outputs)
     network.load_state_dict(dict(state))
     return Predictor(
         network.eval(),
@@ -82,6 +108,9 @@ def load_network(
         shape=made.shape,
         augmentation=made.augmentation,
         provenance=made.provenance,
+        answer=made.answer,
+        report=made.report,
+        card=made.card,
     )
 
 
@@ -145,9 +174,20 @@ def _tuples(value: Any) -> Any:
     return value
 
 
-def _require_fit(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+def _as_wanted(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file, those that it holds in half precision in single precision again."""
+    return {
+        name: value.float() if value.dtype == torch.float16 and _is_single(wanted.get(name)) else value
+        for name, value in state.items()
+    }
+
+
+def _is_single(value: Tensor | None) -> bool:
+    return value is not None and value.dtype == torch.float32
+
+
+def _require_fit(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:
     """Raises InputError unless the tensors are those of the network, by name, shape and type, and all are numbers."""
-    wanted = network.state_dict()
     problems = sorted(set(wanted) ^ set(state)) + [
         n for n in wanted if n in state and wanted[n].shape != state[n].shape
     ]

@@ -28,7 +28,8 @@ from supernet.runtime.reading import is_file
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-FORMAT, VERSION = "supernet.onnx", 1
+FORMAT, VERSION = "supernet.onnx", 2
+_READ = (1, 2)  # version 1 is one label an image
 _LARGEST = (1 << 31) - 1  # bytes: what the format allows
 _MOST_VALUES, _MOST_TOGETHER = 1 << 26, 1 << 30  # of one result and of all, for one image
 _SHORT = 1024  # values of a weight that may say a shape
@@ -122,8 +123,9 @@ def _metadata(model: ModelProto, path: Path) -> tuple[str, dict[str, Any]]:
         plain = None
     if not isinstance(plain, dict) or plain.get("format") != FORMAT:
         raise InputError(f"{path}: not an ONNX file that supernet-export has written; export the model again")
-    if plain.get("version") != VERSION:
-        raise InputError(f"{path}: version {str(plain.get('version'))[:40]} of the file; this supernet reads {VERSION}")
+    if plain.get("version") not in _READ:
+        given = str(plain.get("version"))[:40]
+        raise InputError(f"{path}: version {given} of the file; this supernet reads 1 to {VERSION}; update it")
     return texts[0], plain
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from supernet.deployment.asking import answered, asked_of, bgr_of
 from supernet.deployment.deployable import IMAGES, PROBABILITIES, first_line
 from supernet.deployment.extras import extra
 from supernet.deployment.onnx_files import read_onnx
 from supernet.deployment.onnx_graphs import session
-from supernet.deployment.pictures import Images, Pictures, classified
-from supernet.deployment.results import Result, check_probabilities
+from supernet.deployment.pictures import Images, Pictures
+from supernet.deployment.results import Result
 from supernet.runtime.errors import InputError
 
 
@@ -44,17 +46,26 @@ class OnnxPredictor:
         description = read.description
         self.classes, self.shape = description.classes, description.shape
         self.architecture, self.augmentation = description.architecture, description.augmentation
-        self.provenance = dict(description.provenance)
+        self.provenance, self.answer = dict(description.provenance), description.answer
+        self.report, self.card = dict(description.report), dict(description.card)
 
     def __repr__(self) -> str:
         precision = self.about.get("precision")
         return f"OnnxPredictor({precision}, {len(self.classes)} classes, images {self.shape}, {self.provenance})"
 
-    def __call__(self, images: Images | Sequence[Images]) -> list[Result]:
-        """Classifies images.
+    def __call__(
+        self,
+        source: Images | Sequence[Any],
+        *,
+        conf: float | None = None,
+        channels: str = "rgb",
+    ) -> list[Result]:
+        """Says what is in pictures.
 
         Args:
-            images: in all the forms that `Predictor` takes.
+            source: in all the forms that `Predictor` takes.
+            conf: as for `Predictor`.
+            channels: as for `Predictor`.
 
         Returns:
             One result for each image, in their order.
@@ -62,8 +73,10 @@ class OnnxPredictor:
         Raises:
             InputError: an image is not understood, in one line.
         """
-        pictures = Pictures(self.shape, self.augmentation.preparation)
-        return classified(pictures.batches(images), self.probabilities, self.classes)
+        names = dict(enumerate(self.classes))
+        asked = asked_of(names, self.answer, conf=conf, iou=0.7, max_det=300, classes=None)
+        pictures = Pictures(self.shape, self.augmentation.preparation, bgr_of(channels))
+        return list(answered(pictures, source, self.probabilities, self.answer, names, asked))
 
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Runs the graph.
@@ -86,7 +99,7 @@ class OnnxPredictor:
         except Exception as error:  # the runtime's exceptions have no common class of their own
             raise InputError(f"model: ONNX Runtime cannot run it ({first_line(error)})") from None
         found = torch.from_numpy(np.asarray(answers))
-        check_probabilities(found, str(self._path))
+        self.answer.check(found, str(self._path))
         return found
 
     def program(self, pixels: Tensor) -> Callable[[], object]:

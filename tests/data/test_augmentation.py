@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supernet.data.augmentation import Augmentation, Draws
+from supernet.data.box_changes import BoxChanges
 from supernet.data.images import Preparation
 from supernet.runtime.errors import InputError
 
@@ -140,3 +141,21 @@ def test_nonsense_scales_are_refused(scale):
         Augmentation(MEAN, STD, scale=scale)
     with pytest.raises(InputError, match="use one of them"):
         Augmentation(MEAN, STD, crop_padding=2, scale=(0.5, 1.0))
+
+
+def test_boxes_are_changed_with_their_images():
+    images = torch.randint(0, 256, (4, 1, 16, 16), dtype=torch.uint8)
+    boxes = torch.tensor([[[0.0, 2, 3, 9, 12, 0, 63]]]).expand(4, 1, 7)
+    changes = BoxChanges(True, True)
+    augmentation = Augmentation((0.5,), (0.25,), boxes=changes)
+    changed, moved = augmentation.change(images, boxes, torch.Generator().manual_seed(0))
+    pixels, expected = changes(images, boxes, torch.Generator().manual_seed(0))
+    assert torch.equal(moved, expected)
+    torch.testing.assert_close(changed, (pixels / 255 - 0.5) / 0.25)
+    with pytest.raises(InputError, match="do not follow"):
+        Augmentation((0.5,), (0.25,), flip=True).change(images, boxes, torch.Generator())
+    with pytest.raises(InputError, match="do not follow"):
+        Augmentation((0.5,), (0.25,), flip=True, boxes=changes)
+    plain, same = Augmentation((0.5,), (0.25,)).change(images, boxes, torch.Generator())
+    assert torch.equal(same, boxes)
+    torch.testing.assert_close(plain, (images / 255 - 0.5) / 0.25)

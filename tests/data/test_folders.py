@@ -61,7 +61,7 @@ def test_one_number_is_a_square_and_crop_keeps_the_aspect(tmp_path):
     assert data.shape == (1, 10, 10)
     assert data.train.images.max() < 255
     assert image_folder(str(tmp_path), size=10).train.images.max() == 255
-    with pytest.raises(InputError, match="fit=stretch: use squash or crop"):
+    with pytest.raises(InputError, match="fit=stretch: use squash, crop or pad"):
         image_folder(str(tmp_path), fit="stretch")
 
 

@@ -108,7 +108,7 @@ def test_results_have_the_familiar_shape(model):
     assert result.probs.top1conf.item() == float(result.probs.top1conf)
     assert f"{result.probs.top1conf:.1%}" == f"{float(result.probs.data[order[0]]):.1%}"
     assert result.probs.top5 == order[:5]
-    assert result.probs.top5conf == sorted(result.probs.top5conf, reverse=True)
+    assert result.probs.top5conf.tolist() == sorted(result.probs.top5conf.tolist(), reverse=True)
     assert result.path is None
 
 
@@ -150,7 +150,7 @@ def test_grey_colour_and_size_are_converted(model, tmp_path):
         (torch.zeros(3, 8, 10, dtype=torch.int64), "uint8 or of floats"),
         (torch.zeros(8, 10), r"not of shape \(8, 10\)"),
         (torch.zeros(2, 8, 10), "2 channels"),
-        (np.zeros((8, 10)), "uint8, not float64"),
+        (np.zeros((8, 10)), "not float64; pass floats"),
         (np.zeros(8, np.uint8), "not of shape"),
         (3, "not int"),
         ("absent.png", "absent.png: no such file"),
@@ -325,7 +325,6 @@ def test_a_checksum_of_something_else_is_refused(model):
     ("value", "says"),
     [
         (lambda v: v.double(), "is of torch.float64, its network has torch.float32"),
-        (lambda v: v.half(), "is of torch.float16"),
         (lambda v: v.int(), "is of torch.int32"),
         (lambda v: v.bool(), "is of torch.bool"),
         (lambda v: v * float("nan"), "holds infinite values or none"),

@@ -57,7 +57,12 @@ def test_files_and_pictures_are_prepared_as_in_training(tmp_path):
 
 def test_older_models_have_none_and_damage_is_refused(tmp_path):
     path = tmp_path / "model.safetensors"
-    for preparation, says in ((None, ""), ({"white": "x"}, "white='x'"), ({"fit": "pad"}, "fit=pad"), (3, "damaged")):
+    for preparation, says in (
+        (None, ""),
+        ({"white": "x"}, "white='x'"),
+        ({"fit": "stretch"}, "fit=stretch"),
+        (3, "damaged"),
+    ):
         model(path, Preparation())
         described_otherwise(path, preparation)
         if preparation is None:

@@ -1,0 +1,182 @@
+"""Makes a model of the zoo from finished runs: a file in half precision, its card, and its line in the index."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from supernet import zoo
+from supernet.clinical.intervals import wilson
+from supernet.deployment.bundle import NAME
+from supernet.deployment.loading import load_network
+from supernet.deployment.predictor import Predictor
+from supernet.runtime.errors import InputError
+from supernet.runtime.files import replacing, write_whole
+from supernet.runtime.reading import is_folder
+from supernet.runtime.seeding import generator
+
+from ..records.summary import ENVIRONMENT, SUMMARY
+from .about import MODELS
+
+LARGEST, LARGEST_ZOO = 5_000_000, 15_000_000  # bytes of a file, and of all together
+_ROUNDED = 0.02  # of a probability, by half precision
+_OWN_WORDS = re.compile(r"^(seed|hydra\.|runtime\.|name=|data\.(path|root)=|resume=|-)")  # of one run or machine
+
+
+def make(name: str, runs: Sequence[Path], folder: Path) -> zoo.Entry:
+    """Writes a model into a zoo.
+
+    Args:
+        name: of the model, one that `MODELS` describes.
+        runs: finished runs that differ by their seeds alone. The first one's model becomes the file, whatever it has
+            scored, and all of them make the figures.
+        folder: of the zoo.
+
+    Returns:
+        Its entry in the index, which is written, too.
+
+    Raises:
+        InputError: the name is not described, a run is not finished or of other settings, or the file is too large.
+    """
+    if name not in MODELS:
+        raise InputError(f"{name[:80]}: not described in experiments/zoo/about.py, which knows {', '.join(MODELS)}")
+    summaries = [_read(run, SUMMARY) for run in runs]
+    _check_alike(runs, summaries)
+    model = load_network(runs[0] / NAME)
+    model.card = _card(name, model, summaries, _read(runs[0], ENVIRONMENT))
+    model.provenance = {k: v for k, v in model.provenance.items() if not _is_path(v)}
+    with TemporaryDirectory(prefix="supernet-") as place:
+        path = Path(place, f"{name}.safetensors")
+        model.save(path, half=True)
+        raw = path.read_bytes()
+        _check_rounding(model, load_network(path))
+    known = {n: e for n, e in zoo.entries(folder).items() if n != name}
+    if len(raw) > LARGEST or len(raw) + sum(e.bytes for e in known.values()) > LARGEST_ZOO:
+        raise InputError(
+            f"{name}: {len(raw):,} bytes; a model of the zoo has {LARGEST:,} at most, and all together {LARGEST_ZOO:,}"
+        )
+    entry = zoo.Entry(name, f"{name}.safetensors", hashlib.sha256(raw).hexdigest(), len(raw), model.card)
+    with replacing(folder / entry.file) as file:
+        file.write(raw)
+    lines = {n: _line(e) for n, e in sorted({**known, name: entry}.items())}
+    write_whole(folder / zoo.INDEX, json.dumps(lines, indent=2, ensure_ascii=False) + "\n")
+    zoo.entries.cache_clear()
+    return entry
+
+
+def _line(entry: zoo.Entry) -> dict[str, Any]:
+    return {n: dict(v) if isinstance(v, Mapping) else v for n, v in asdict(entry).items() if n != "name"}
+
+
+def _card(name: str, model: Predictor, summaries: Sequence[Mapping[str, Any]], made: Mapping[str, Any]) -> dict[str, Any]:
+    """What a person should know: what is written of the model, and what its runs know."""
+    first, about = summaries[0], MODELS[name]
+    words = [w for w in first.get("overrides", []) if not _OWN_WORDS.match(w) and w not in about.command.split()]
+    found = first["finalists"][0]
+    return {
+        **asdict(about),
+        "task": model.answer.name,
+        "classes": list(model.classes),
+        "images": list(model.shape),
+        "command": " ".join([about.command, *words, f"seed={first['seed']}"]),
+        "commit": made.get("commit"),
+        "seeds": [summary["seed"] for summary in summaries],
+        "figures": _figures(summaries),
+        "parameters": found["parameters"],
+        "multiply-adds": found["macs"],
+        "seconds": {"search": first.get("search_seconds"), "training": found.get("seconds")},
+        "stored": "half precision; loaded and run in single precision",
+        "not for clinical use": True,
+    }
+
+
+def _figures(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """For each score on the test images: every seed, mean and sample deviation, and random cells trained alike."""
+    found = [_scores(summary["finalists"][0]) for summary in summaries]
+    others = [_scores(f) for summary in summaries for f in summary["finalists"][1:] if f["name"].startswith("random")]
+    figures: dict[str, Any] = {}
+    for score in found[0]:
+        values = [each[score] for each in found if score in each]
+        random = [each[score] for each in others if score in each]
+        figures[score] = {
+            "seeds": [round(value, 5) for value in values],
+            "mean": round(statistics.fmean(values), 5),
+            "deviation": round(statistics.stdev(values), 5) if len(values) > 1 else None,
+            "random cells": _of_random(random),
+        }
+    images = _tested(summaries[0])
+    if images and (share := figures.get("accuracy")):
+        interval = wilson(round(share["seeds"][0] * images), images)
+        assert interval is not None
+        share["95 % interval of this file"] = [round(interval.low, 5), round(interval.high, 5)]
+        share["test images"] = images
+    return figures
+
+
+def _of_random(values: Sequence[float]) -> dict[str, Any] | None:
+    if not values:
+        return None
+    spread = round(statistics.stdev(values), 5) if len(values) > 1 else None
+    return {"count": len(values), "mean": round(statistics.fmean(values), 5), "deviation": spread}
+
+
+def _scores(finalist: Mapping[str, Any]) -> dict[str, float]:
+    """The scores on the test images by name, of summaries of both versions."""
+    test = finalist.get("test")
+    if isinstance(test, Mapping):
+        return {name: float(value) for name, value in test.items() if isinstance(value, int | float)}
+    named = {key.removeprefix("test_"): value for key, value in finalist.items() if key.startswith("test_")}
+    return {name: float(value) for name, value in named.items() if isinstance(value, int | float) and name != "majority"}
+
+
+def _tested(summary: Mapping[str, Any]) -> int:
+    images = summary.get("reading", {}).get("images", {})
+    return int(images.get("test", 0)) if isinstance(images, Mapping) else 0
+
+
+def _read(run: Path, name: str) -> dict[str, Any]:
+    if not is_folder(run):
+        raise InputError(f"{run}: no such run; give the directory of a finished one")
+    try:
+        read = json.loads((run / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"{run}: has no {name} that can be read; give the directory of a finished run") from None
+    if not isinstance(read, dict):
+        raise InputError(f"{run}: its {name} is not what a run wrote")
+    return read
+
+
+def _check_alike(runs: Sequence[Path], summaries: Sequence[Mapping[str, Any]]) -> None:
+    """Raises InputError where runs differ by more than their seeds, or one is there twice."""
+    for run, summary in zip(runs, summaries, strict=True):
+        if not summary.get("finalists") or not _scores(summary["finalists"][0]):
+            raise InputError(f"{run}: nothing was tested in it; give a run that trained and tested its network")
+        for key in ("settings", "training", "data"):
+            if summary.get(key) != summaries[0].get(key):
+                raise InputError(f"{run}: of other {key} than {runs[0]}; give runs that differ by the seed alone")
+    seeds = [summary.get("seed") for summary in summaries]
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds {', '.join(map(str, seeds))}: one is there twice; give each run once")
+
+
+def _check_rounding(model: Predictor, rounded: Predictor) -> None:
+    """Raises InputError where half precision changes what a classifier says."""
+    if model.answer.name == "objects":
+        return
+    images = torch.randint(0, 256, (64, *model.shape), generator=generator(0, 0x200)).float()
+    difference = float((model.probabilities(images) - rounded.probabilities(images)).abs().max())
+    if not difference <= _ROUNDED:
+        raise InputError(f"half precision changes a probability by {difference:.2g}; this model cannot be in the zoo")
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str) and ("/" in value or "\\" in value)

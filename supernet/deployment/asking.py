@@ -1,0 +1,147 @@
+"""One way from pictures to results, whatever runs the network: read, compute, say what it means."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from supernet.deployment.answers import Answer, Asked, OneLabel
+from supernet.deployment.pictures import Pictures
+from supernet.deployment.results import Result, number_of
+from supernet.detection.boxes import overlaps
+from supernet.runtime.errors import InputError
+
+_BESIDE_CLASSES = 8  # columns of a detector's output: the quality, four sides, three constants
+Explainer = Callable[[Result, int | None], Any]
+
+
+def asked_of(
+    names: Mapping[int, str],
+    answer: Answer,
+    *,
+    conf: float | None,
+    iou: float,
+    max_det: int,
+    classes: Sequence[int | str] | int | str | None,
+) -> Asked:
+    """Checks what a person asks for.
+
+    Args:
+        names: of the classes by number.
+        answer: of the model.
+        conf: as in `Asked`.
+        iou: as in `Asked`.
+        max_det: as in `Asked`.
+        classes: names or numbers, or one of them.
+
+    Returns:
+        It, with the numbers of the classes.
+
+    Raises:
+        InputError: a value is out of its range, a class unknown, or the model cannot be asked that.
+    """
+    if isinstance(answer, OneLabel) and conf is not None:
+        raise InputError(f"conf={conf}: this model says one class of each image, however sure; see .probs.top1conf")
+    if classes is None:
+        return Asked(conf, iou, max_det)
+    if answer.name != "objects":
+        raise InputError("classes: can be chosen of objects; this model says how probable each class is, see .probs")
+    given = [classes] if isinstance(classes, int | str) else list(classes)
+    numbers = tuple(number_of(one, dict(names)) if isinstance(one, str) else one for one in given)
+    for number in numbers:
+        if type(number) is not int or number not in names:
+            raise InputError(
+                f"classes={str(given)[:60]}: there is no class {str(number)[:40]}; use 0 to {len(names) - 1}"
+            )
+    return Asked(conf, iou, max_det, numbers)
+
+
+def answered(
+    pictures: Pictures,
+    source: Any,
+    values: Callable[[Tensor], Tensor],
+    answer: Answer,
+    names: Mapping[int, str],
+    asked: Asked,
+    *,
+    device: torch.device | str = "cpu",
+    explainer: Explainer | None = None,
+) -> Iterator[Result]:
+    """Yields what a model says of each picture, batch by batch.
+
+    Args:
+        pictures: reads them.
+        source: as `Predictor` takes it.
+        values: from pixels (N, channels, height, width), floats in [0, 255], to what `Answer.values` gives, on the CPU.
+        answer: what these values mean.
+        names: of the classes by number.
+        asked: what a person wants to see.
+        device: where the network is.
+        explainer: as in `Result`.
+
+    Yields:
+        One result for each picture, in their order.
+
+    Raises:
+        InputError: a picture is not understood, or the network's values can be none.
+    """
+    began = time.perf_counter()
+    for seen, pixels in pictures.batches(source, device):
+        read = time.perf_counter()
+        found = values(pixels).clone()  # made in inference mode, it could not be changed by who gets it
+        answer.check(found, "model")
+        ran = time.perf_counter()
+        results = answer.results(found, seen, names, asked)
+        done = time.perf_counter()
+        times = zip(("preprocess", "inference", "postprocess"), (read - began, ran - read, done - ran), strict=True)
+        speed = {name: 1000 * seconds / len(seen) for name, seconds in times}
+        yield from (replace(result, speed=speed, explainer=explainer) for result in results)
+        began = time.perf_counter()
+
+
+def bgr_of(channels: str) -> bool:
+    """Whether arrays have blue first. Raises InputError where `channels` is neither "rgb" nor "bgr"."""
+    if channels not in ("rgb", "bgr"):
+        raise InputError(f"channels={str(channels)[:40]}: use rgb, or bgr for arrays that OpenCV has read")
+    return channels == "bgr"
+
+
+def scored(result: Result, target: int | None) -> tuple[Callable[[Tensor], Tensor], str]:
+    """What is explained of a result.
+
+    Args:
+        result: of the picture.
+        target: the number of a class, or of a detector the number of a box; None: the surest.
+
+    Returns:
+        From the network's output of that picture alone to the score, a scalar; and its label.
+
+    Raises:
+        InputError: there is no such class or box.
+    """
+    if result.boxes is None:
+        assert result.probs is not None
+        number = result.probs.top1 if target is None else target
+        if type(number) is not int or number not in result.names:
+            raise InputError(f"explain: there is no class {str(number)[:40]}; use 0 to {len(result.names) - 1}")
+        return lambda output: output[0, number], result.names[number]
+    at = 0 if target is None else target
+    if type(at) is not int or not 0 <= at < len(result.boxes):
+        raise InputError(f"explain: there is no box {str(at)[:40]}; this result has {len(result.boxes)}")
+    assert result.picture is not None
+    row = torch.as_tensor(result.boxes.data)[at].cpu()
+    box, kind = result.picture.placed.forward(row[:4]), int(row[5])
+
+    def of_box(output: Tensor) -> Tensor:
+        count = output.shape[2] - _BESIDE_CLASSES
+        sure = output[0, :, kind].sigmoid() * output[0, :, count].sigmoid()
+        alike = overlaps(output[0, :, count + 1 : count + 5].detach().cpu(), box).to(output.device)
+        place = (alike * sure.detach()).argmax()
+        return output[0, place, kind] + output[0, place, count]
+
+    return of_box, f"{result.names[kind]} {float(row[4]):.2f}"
