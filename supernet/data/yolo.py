@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,8 @@ class _Plan:
 
 def _find(root: Path) -> Found:
     plans = [path for path in files_below(root, {".yaml", ".yml"}) if _names_classes(path)]
-    here = [path for path in plans if Path(path).parent == root] or plans
+    usual = [str(root / name) for name in ("data.yaml", "data.yml") if is_file(root / name)]  # read, even if damaged
+    here = [path for path in plans if Path(path).parent == root] or plans or usual
     if len(here) > 1:
         names = ", ".join(os.path.relpath(path, root) for path in here[:5])
         raise InputError(f"path={root}: several .yaml files with names in it ({names}); give one of them")
@@ -245,22 +246,19 @@ def _found(
     if count and len(missing) == count:
         raise InputError(f"path={root}: no .txt file for any of {count:,} images (looked for {yolo_label(missing[0])})")
     told = [f"{len(missing):,} images have no .txt file: taken to show no objects"] if missing else []
-    used = {each.where for part in labelled.values() for each in part}
-    stray = [path for path in _label_files(used) if path not in used]
+    stray = _label_files(labelled.values())
     if stray:
         told.append(f"warning: {len(stray):,} .txt files without a picture: left out (first: {Path(stray[0]).name})")
     return Found(labelled, names, (*notes, *told))
 
 
-def _label_files(used: set[str]) -> list[str]:
-    """The .txt files in the folders of labels that are used, without those that name classes or parts."""
-    folders = {os.path.dirname(path) for path in used if path}
-    return sorted(
-        os.path.join(folder, name)
-        for folder in folders
-        for name in os.listdir(folder)
-        if name.endswith(".txt") and name not in _NAMES and Path(folder).name == "labels"
-    )
+def _label_files(parts: Iterable[Sequence[Labelled]]) -> list[str]:
+    """The .txt files that no picture uses, in folders of labels alone; beside pictures they may be anything."""
+    known = [each for part in parts for each in part]
+    used = {each.where for each in known}
+    folders = {os.path.dirname(path) for path in used if path} - {os.path.dirname(each.path) for each in known}
+    found = [os.path.join(folder, name) for folder in sorted(folders) for name in sorted(os.listdir(folder))]
+    return [path for path in found if path.endswith(".txt") and path not in used and Path(path).name not in _NAMES]
 
 
 def _boxes(path: Path, names: Sequence[str], posed: bool) -> Any:
