@@ -96,9 +96,7 @@ class Augmentation:
         if self.scale is not None and self.crop_padding:
             raise InputError(f"crop_padding={self.crop_padding} and scale={list(self.scale)}: use one of them")
         if self.boxes is not None and (self.crop_padding or self.flip or self.cutout or self.scale is not None):
-            raise InputError(
-                "boxes do not follow crop_padding, flip, cutout and scale; leave these out beside boxes"
-            )
+            raise InputError("boxes do not follow crop_padding, flip, cutout and scale; leave these out beside boxes")
 
     def output(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """Returns the shape (channels, height, width) of the result for images of this shape."""
