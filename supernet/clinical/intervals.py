@@ -100,9 +100,9 @@ def of_area(area: float, variance: float, positives: int, negatives: int, level:
 
     Example:
         >>> print(of_area(0.9, 0.001, 50, 50))
-        .900 (.817 to .948)
+        .900 (.819 to .947)
         >>> print(of_area(1.0, 0.0, 10, 10))
-        1.000 (.777 to 1.000)
+        1.000 (.800 to 1.000)
     """
     z = float(ndtri((1 + level) / 2))
     if not variance > 0.0 or not 0.0 < area < 1.0 or min(positives, negatives) < 2:

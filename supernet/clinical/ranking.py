@@ -78,7 +78,7 @@ def delong(scores: Floats, positive: NDArray[np.bool_], level: float = LEVEL) ->
 
     Example:
         >>> print(delong(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])))
-        .750 (.167 to .978)
+        .750 (.069 to .992)
     """
     area = auroc(scores, positive)
     if area is None:
