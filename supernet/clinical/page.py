@@ -26,7 +26,8 @@ h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; border-top: 1p
 caption { text-align: left; font-weight: 600; padding-bottom: .3em; }
 th, td { padding: .25em .7em; text-align: right; border-bottom: 1px solid #e4e4e4; vertical-align: bottom; }
 td { white-space: nowrap; } th:first-child, td:first-child { text-align: left; } th { font-weight: 600; color: #444; }
-.plots { display: flex; flex-wrap: wrap; gap: 10px; } figure { margin: 0; } figcaption { font-size: 13px; }
+.plots { display: flex; flex-wrap: wrap; gap: 10px; } figure { margin: 0; width: 318px; }
+figcaption { font-size: 13px; min-height: 3em; }
 .notice { border-left: 4px solid #c2571a; padding: .3em .8em; background: #fdf3ec; }
 svg text { font: 11px system-ui, sans-serif; fill: #444; }
 """
@@ -138,7 +139,7 @@ def _reliable(binned: Reliability, colour: str) -> Iterator[str]:
 
 
 def _figure(title: str, across: str, up: str, drawn: Sequence[str], names: Sequence[str], diagonal: bool) -> str:
-    """A square plot from 0 to 1 with its axes, a legend and a caption."""
+    """A square plot from 0 to 1 with its axes, below a title and a legend."""
     width, height = _LEFT + _SIDE + 14, _TOP + _SIDE + 40
     parts = [f'<rect x="{_LEFT}" y="{_TOP}" width="{_SIDE}" height="{_SIDE}" fill="none" stroke="#999"/>']
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
@@ -149,22 +150,23 @@ def _figure(title: str, across: str, up: str, drawn: Sequence[str], names: Seque
         parts.append(f'<text x="{_LEFT - 6}" y="{_y(tick) + 4}" text-anchor="end">{tick:g}</text>')
     if diagonal:
         parts.append(f'<path d="M{_x(0)},{_y(0)}L{_x(1)},{_y(1)}" stroke="#bbb" stroke-dasharray="4 3"/>')
-    parts += [*drawn, *_legend(names)]
+    parts += drawn
     parts.append(f'<text x="{_x(0.5)}" y="{height - 8}" text-anchor="middle">{_text(across)}</text>')
     middle = f"{12},{_y(0.5)}"
     parts.append(f'<text transform="translate({middle}) rotate(-90)" text-anchor="middle">{_text(up)}</text>')
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     inside = "\n".join(parts)
-    return f'<figure><figcaption>{_text(title)}</figcaption><svg {size} role="img">{inside}</svg></figure>'
+    caption = f"<figcaption><b>{_text(title)}</b><br/>{_legend(names)}</figcaption>"
+    return f'<figure>{caption}<svg {size} role="img">{inside}</svg></figure>'
 
 
-def _legend(names: Sequence[str]) -> Iterator[str]:
-    """Names beside their colours, in the lower right, where curves seldom are."""
-    for number, name in enumerate(names):
-        y = _y(0) - 10 - 15 * (len(names) - 1 - number)
-        colour = _COLOURS[number % len(_COLOURS)]
-        yield f'<text x="{_x(1) - 22}" y="{y}" text-anchor="end">{_text(name)}</text>'
-        yield f'<path d="M{_x(1) - 17},{y - 4}h12" stroke="{colour}" stroke-width="{2.2 if number == 0 else 1.4}"/>'
+def _legend(names: Sequence[str]) -> str:
+    """Names in the colours of their lines, above the plot, where they cover nothing."""
+    coloured = (
+        f'<span style="color:{_COLOURS[number % len(_COLOURS)]}">{_text(name)}</span>'
+        for number, name in enumerate(names)
+    )
+    return " · ".join(coloured)
 
 
 def _table(table: tables.Table) -> str:
