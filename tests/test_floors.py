@@ -11,6 +11,7 @@ FLOORS = {  # the library's parts, from the ground up; a part imports itself and
     "supernet.runtime": 0,
     "supernet.space": 1,
     "supernet.data": 1,
+    "supernet.detection": 1,
     "supernet.execution": 2,
     "supernet.genotypes": 2,
     "supernet.deployment": 2,
