@@ -1,8 +1,12 @@
 """Which places of a picture learn which box: adaptive training sample selection (ATSS, Zhang et al. 2020, algorithm 1).
 
 Each box has as candidates the places nearest to its centre, some of each level. Of these, those become positive whose
-square of 8 strides overlaps the box by more than the mean of the candidates plus their standard deviation, and whose
+square of 8 strides overlaps the box by the mean of the candidates plus their standard deviation or more, and whose
 centre lies in the box. So a box finds the levels of its size without any table of sizes.
+
+Where no candidate in the box reaches that, those that overlap the box most are positive all the same: a small box lies
+within all squares of a level, and their equal overlaps are below such a threshold. A box that lies between the centres
+of all places has none; a head with a finer level finds it.
 """
 
 from __future__ import annotations
@@ -62,13 +66,18 @@ def assign(labels: Tensor, places: Tensor, sizes: Sequence[int], candidates: int
         raise InputError(f"places={len(places)}: levels of {', '.join(map(str, sizes))} places need {sum(sizes)}")
     boxes, real = labels[..., 1:5], labels[..., 0] >= 0
     ignored = labels[..., 5] > 0
+    if not boxes.shape[1]:
+        nothing = torch.zeros(len(labels), len(places), dtype=torch.long, device=labels.device)
+        return Assignment(nothing, nothing > 0, nothing == 0)
     near = _nearest(boxes, places, sizes, candidates)
     x, y, stride = places[near].unbind(-1)  # (N, M, K) each
     half = stride * _HALF_SQUARE
     squares = torch.stack((x - half, y - half, x + half, y + half), -1)
     overlap = overlaps(squares, boxes[:, :, None])
-    mean, spread = overlap.mean(2, keepdim=True), _deviation(overlap)
-    good = (overlap >= mean + spread) & _inside(boxes[:, :, None], x, y) & (real & ~ignored)[..., None]
+    inside = _inside(boxes[:, :, None], x, y) & (real & ~ignored)[..., None]
+    most = torch.where(inside, overlap, -1.0).amax(2, keepdim=True)
+    threshold = torch.minimum(overlap.mean(2, keepdim=True) + _deviation(overlap), most)
+    good = inside & (overlap >= threshold)
     box, positive = _owners(near, torch.where(good, overlap, -1.0), len(places))
     return Assignment(box, positive, positive | ~_covered(boxes, real & ignored, places))
 

@@ -79,6 +79,8 @@ def decode(
         (tensor([0]), tensor([], dtype=torch.int64))
     """
     _check(output, conf, iou, max_det, classes)
+    if not len(output):
+        return []
     with torch.no_grad(), torch.autocast(output.device.type, enabled=False):
         found = predictions(output.float())
         scores = _scores(found.classes, found.quality, classes, several)

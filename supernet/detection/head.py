@@ -150,7 +150,7 @@ class AnchorFreeHead(nn.Module):
         reach = F.softplus(raw[..., :_BOX] + size) * (2 * stride)
         sides = torch.cat((centres - reach[..., :2], centres + reach[..., 2:]), -1)
         strides = torch.full_like(centres[:, :1], stride)
-        constants = torch.cat((centres, strides), -1).expand(len(level), -1, -1)
+        constants = torch.cat((centres, strides), -1).expand(level.shape[0], -1, -1)
         return torch.cat((logits, raw[..., _BOX:], sides, constants), -1)
 
 
