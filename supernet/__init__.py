@@ -33,6 +33,7 @@ from supernet.space.nasbench201 import NasBench201
 from supernet.space.supernet import Supernet
 from supernet.space.survey import random_cell
 from supernet.training.loop import Recipe
+from supernet.training.transfer import Transfer
 
 __all__ = [
     "Architecture",
@@ -46,6 +47,7 @@ __all__ = [
     "SearchRecipe",
     "SpaceCosts",
     "Supernet",
+    "Transfer",
     "Undecided",
     "data",
     "explore",

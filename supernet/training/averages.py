@@ -32,7 +32,7 @@ class MovingAverage:
         >>> _ = nn.init.ones_(network.weight)
         >>> average.update(average.share(step=1000))
         >>> with average.instead():
-        ...     network.weight.item()
+        ...     round(network.weight.item(), 3)
         0.5
         >>> network.weight.item()
         1.0

@@ -26,10 +26,12 @@ from supernet.space.dropout import set_drop_path
 from supernet.training.averages import MovingAverage
 from supernet.training.epochs import Epochs
 from supernet.training.evaluation import evaluate
+from supernet.training.fine_tuning import FineTuning
 from supernet.training.flat import clip_gradients
 from supernet.training.meters import Averages, Meter, memory_gb
 from supernet.training.schedules import Cosine, Schedule
 from supernet.training.tasks import CLASSIFICATION, Task
+from supernet.training.transfer import Taken
 
 
 @dataclass(frozen=True)
@@ -110,11 +112,13 @@ class Trained:
         epochs: the number of that epoch, counted from 1; 0 before the first.
         train: the averages over its training batches.
         valid: the averages on the validation images after it; None where there were none.
+        taken: what the network had from another one at first; None: it began from scratch.
     """
 
     epochs: int
     train: Averages
     valid: Averages | None
+    taken: Taken | None = None
 
 
 def train(
@@ -126,8 +130,9 @@ def train(
     *,
     run: Run,
     task: Task = CLASSIFICATION,
+    tuning: FineTuning | None = None,
 ) -> Trained:
-    """Trains a network from scratch by SGD; continues from the run's checkpoint where there is one.
+    """Trains a network by SGD, from the weights that it has; continues from the run's checkpoint where there is one.
 
     Args:
         network: any module for the images; it is trained in place and moved to the run's device.
@@ -137,6 +142,7 @@ def train(
         recipe: epochs, batches, learning rate, regularisation.
         run: device, seed, report, checkpoint.
         task: what is learnt and judged.
+        tuning: what of the network stays as it is or learns more slowly; None: all learns alike.
 
     Returns:
         How the training went.
@@ -146,7 +152,7 @@ def train(
         NotFinite: where the training diverges.
         Interrupted: after saving, where the run was asked to stop.
     """
-    training = Training(network, train, valid, augmentation, recipe, run=run, task=task)
+    training = Training(network, train, valid, augmentation, recipe, run=run, task=task, tuning=tuning)
     training.to(recipe.epochs)
     return training.finish()
 
@@ -166,6 +172,7 @@ class Training:
         recipe: epochs, batches, learning rate, regularisation.
         run: device, seed, report, checkpoint.
         task: what is learnt and judged.
+        tuning: what of the network stays as it is or learns more slowly; None: all learns alike.
 
     Raises:
         InputError: where settings do not go together, or the checkpoint is of another recipe.
@@ -192,16 +199,20 @@ class Training:
         *,
         run: Run,
         task: Task = CLASSIFICATION,
+        tuning: FineTuning | None = None,
     ) -> None:
         if recipe.keep == "best" and valid is None:
             raise InputError("keep=best: needs validation images to choose by; use keep=last or hold some out")
         network.to(run.device).train()
+        self._tuning = tuning or FineTuning()
+        self._tuning.hold(network)
         self._network, self._recipe, self._run, self._task = network, recipe, run, task
         self._train, self._valid = train.to(run.device), None if valid is None else valid.to(run.device)
         self._augmentation = replace(augmentation, cutout=recipe.cutout)
         self._learning = task.regularised(recipe.auxiliary_weight, recipe.label_smoothing)
         self._accelerated = Accelerated(network, run)
-        self._epochs, self._record = Epochs(network, self._train, recipe, run, name="retrain"), _Record()
+        self._epochs = Epochs(network, self._train, recipe, run, name="retrain", tuning=tuning)
+        self._record = _Record()
         self._average = MovingAverage(network, recipe.average) if recipe.average else None
         self._graph = StepGraph(run, network, self._accelerated, [self._epochs.optimizer])
         parts = self._parts()
@@ -262,6 +273,7 @@ class Training:
             self._network.load_state_dict(self._record.weights)
         elif self._average is not None:
             self._network.load_state_dict(self._average.state)
+        self._tuning.release(self._network)
         return self._record.kept
 
     def state_dict(self) -> dict[str, Any]:
