@@ -174,4 +174,4 @@ def told_of(transfer: Transfer, taken: Taken, space: Any, architecture: Architec
     lines = [f"begins with {transfer.name}, {how_used(transfer)}", *taken.lines()]
     if donor.architecture != architecture:
         lines.append("the donor's cell is another one: tensors of one name and shape may have served otherwise there")
-    return lines + [f"the donor's space has other settings: {each}" for each in differences(space, donor.space)]
+    return lines + [f"the donor's space has other settings: {each}" for each in differences(donor.space, space)]
