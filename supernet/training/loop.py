@@ -57,6 +57,7 @@ class Recipe:
             set is trained on as long as a large one; 0: once.
         average: the decay of a moving average of the weights, which then is what is evaluated and kept, in [0, 1): with
             0.99 that of some hundred steps; 0: none.
+        balanced: whether an epoch shows all classes alike (`balanced_order`), in place of each image once.
 
     Raises:
         InputError: a setting lies outside its range, or the schedule refuses the number of epochs.
@@ -81,6 +82,7 @@ class Recipe:
     keep: Literal["last", "best"] = "last"
     least_steps: int = 0
     average: float = 0.0
+    balanced: bool = False
 
     def __post_init__(self) -> None:
         allowed = {
@@ -237,9 +239,9 @@ class Training:
             Interrupted: after saving, where the run was asked to stop.
         """
         run, recipe, epochs = self._run, self._recipe, self._epochs
-        batches = training_batches(
-            self._train, recipe.batch_size, self._augmentation, seed=run.seed, start=epochs.step, device=run.device
-        )
+        place: dict[str, Any] = {"seed": run.seed, "start": epochs.step, "device": run.device}
+        size, augmentation = recipe.batch_size, self._augmentation
+        batches = training_batches(self._train, size, augmentation, **place, balanced=recipe.balanced)
         while epochs.epoch < min(epoch, recipe.epochs):
             set_drop_path(self._network, recipe.drop_path * epochs.epoch / recipe.epochs)
             self._graph.settle()

@@ -97,7 +97,7 @@ def test_as_many_classes_of_other_names_are_new():
     """The shapes fit, and what they say does not."""
     donor = predictor(classes=("a", "b", "c"))
     made, taken, _ = begun(donor, classes=("x", "y", "z"))
-    assert taken.new == {name: "no class in common" for name in ("classifier.weight", "classifier.bias")}
+    assert taken.new == dict.fromkeys(("classifier.weight", "classifier.bias"), "no class in common")
     assert not torch.equal(made.state_dict()["classifier.weight"], donor.network.state_dict()["classifier.weight"])
 
 
@@ -172,8 +172,13 @@ def test_a_checkpoint_of_another_beginning_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [({"freeze": "all"}, "freeze=all: use nothing"), ({"rate": 0.0}, "rate=0.0"), ({"rate": 2.0}, "rate=2.0")]
-    + [({"normalisation": "none"}, "normalisation=none"), ({"donor": 3}, "donor: has no weights by name")],
+    [
+        ({"freeze": "all"}, "freeze=all: use nothing"),
+        ({"rate": 0.0}, "rate=0.0"),
+        ({"rate": 2.0}, "rate=2.0"),
+        ({"normalisation": "none"}, "normalisation=none"),
+        ({"donor": 3}, "donor: has no weights by name"),
+    ],
 )
 def test_settings_out_of_range_are_refused(settings, said):
     with pytest.raises(InputError, match=said):
