@@ -77,7 +77,9 @@ def _line(entry: zoo.Entry) -> dict[str, Any]:
     return {n: dict(v) if isinstance(v, Mapping) else v for n, v in asdict(entry).items() if n != "name"}
 
 
-def _card(name: str, model: Predictor, summaries: Sequence[Mapping[str, Any]], made: Mapping[str, Any]) -> dict[str, Any]:
+def _card(
+    name: str, model: Predictor, summaries: Sequence[Mapping[str, Any]], made: Mapping[str, Any]
+) -> dict[str, Any]:
     """What a person should know: what is written of the model, and what its runs know."""
     first, about = summaries[0], MODELS[name]
     words = [w for w in first.get("overrides", []) if not _OWN_WORDS.match(w) and w not in about.command.split()]
@@ -135,7 +137,9 @@ def _scores(finalist: Mapping[str, Any]) -> dict[str, float]:
     if isinstance(test, Mapping):
         return {name: float(value) for name, value in test.items() if isinstance(value, int | float)}
     named = {key.removeprefix("test_"): value for key, value in finalist.items() if key.startswith("test_")}
-    return {name: float(value) for name, value in named.items() if isinstance(value, int | float) and name != "majority"}
+    return {
+        name: float(value) for name, value in named.items() if isinstance(value, int | float) and name != "majority"
+    }
 
 
 def _tested(summary: Mapping[str, Any]) -> int:

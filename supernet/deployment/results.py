@@ -279,7 +279,9 @@ class Result:
         return drawn
 
     def _moved(self, how: str, *arguments: Any, **settings: Any) -> Result:
-        probs, boxes = (None if v is None else getattr(v, how)(*arguments, **settings) for v in (self.probs, self.boxes))
+        probs, boxes = (
+            None if v is None else getattr(v, how)(*arguments, **settings) for v in (self.probs, self.boxes)
+        )
         return replace(self, probs=probs, boxes=boxes)
 
 
