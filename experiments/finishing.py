@@ -34,7 +34,7 @@ def untrained_network(job: Job, architecture: Architecture) -> nn.Module:
     """The final network of an architecture without memory for weights, to be counted and drawn."""
     with torch.device("meta"):
         choose = Decided(architecture, job.final.factories)
-        network: nn.Module = job.final.space.network(choose, job.data.shape, len(job.data.classes))
+        network: nn.Module = job.final.space.network(choose, job.data.shape, job.final.outputs)
     return network
 
 
@@ -80,6 +80,7 @@ def summary_head(job: Job, settings: Mapping[str, Any], asked: Invocation, found
         "experiment": asked.choice("experiment"),
         "method": asked.choice("method"),
         "data": job.data.name,
+        "score": job.task.score,
         "space": asked.choice("space") or job.space.name,
         "seed": job.seed,
         "overrides": list(asked.overrides),
@@ -90,8 +91,8 @@ def summary_head(job: Job, settings: Mapping[str, Any], asked: Invocation, found
         "reading": job.data.reading.to_json(),
         "search_epochs": epochs,
         "search_seconds": recorded_seconds(job.directory).get("search") if searched else None,
-        "search_train_accuracy": accuracies.get("train"),
-        "search_valid_accuracy": accuracies.get("valid"),
+        "search_train_score": accuracies.get("train"),
+        "search_valid_score": accuracies.get("valid"),
         "genotype": found.genotype,
         **measured_for_summary(job.directory),
         "table_best": best,
@@ -116,13 +117,14 @@ def _best(job: Job, found: Finalist) -> dict[str, float | None]:
 def _search_epochs(job: Job) -> tuple[int, dict[str, float]]:
     """The epochs that the record of the search has, all stages together, and the last scores on both halves."""
     epochs, last = 0, {}
+    tags = {f"search/{job.task.running}/train": "train", f"search/{job.task.score}/valid": "valid"}
     for number in range(len(job.search.stages)):
         path = job.directory / "metrics" / f"{search_name(job, number)}.csv"
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                if row["tag"].startswith(f"search/{job.task.score}/"):
-                    last[row["tag"].rsplit("/", 1)[1]] = float(row["value"])
-                    epochs += row["tag"].endswith("/valid")
+                if row["tag"] in tags:
+                    last[tags[row["tag"]]] = float(row["value"])
+                    epochs += tags[row["tag"]] == "valid"
     return epochs, last
 
 

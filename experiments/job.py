@@ -85,7 +85,7 @@ class Job:
     final: FinalNetwork
     retrain_recipe: Recipe | None
     table: Score | None
-    task: Task = CLASSIFICATION
+    task: Task
 
     @property
     def device(self) -> torch.device:
@@ -112,7 +112,7 @@ def _images(data: Data) -> str:
     return f"{counts} (labels and pixels {data.fingerprint[:16]})"
 
 
-def _fingerprint(settings: Mapping[str, Any], space: Any, data: Data) -> dict[str, str | int | float]:
+def _fingerprint(settings: Mapping[str, Any], space: Any, data: Data, task: Task) -> dict[str, str | int | float]:
     """What a run shares with its checkpoints, by its full name, besides the settings of its recipes."""
     kept = {name: value for name, value in settings["data"].items() if name not in _ELSEWHERE}
     strategy = {name: value for name, value in settings["strategy"].items() if name not in _PARTS}
@@ -125,6 +125,8 @@ def _fingerprint(settings: Mapping[str, Any], space: Any, data: Data) -> dict[st
     }  # a file may lie elsewhere
     given |= {name: node for name, node in {"limits": limits, "costs": costs}.items() if node}
     parts = {"space": space.name, "data": data.name, IMAGES: _images(data), "seed": settings["seed"]}
+    if task != CLASSIFICATION:
+        parts["task"] = str(task)
     return {**parts, **{name: str(value) for name, value in leaves(given)}}
 
 
@@ -141,13 +143,14 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
     chooser = replace(build(settings["chooser"], "chooser"), factories=factories)
     stages, monitor = _stages(settings["stages"]), build(settings["monitor"], "monitor")
     table = build(settings["table"], "table")
-    data = build(settings["data"], "data")
+    data, make_task = build(settings["data"], "data"), build(settings["task"], "task")
+    task: Task = make_task(data) if callable(make_task) else make_task
     settings, recipe, retrain_recipe, divided = _recipes(sizes.with_image_size(settings, data.shape), data)
     space = build(settings["space"], "space")  # in the size of the images, where it leaves that to them
-    shape, classes, seed = data.shape, len(data.classes), settings["seed"]
-    resolved = resolve_stages(stages, space, recipe, shape, classes)
-    final = FinalNetwork(_retrain_space(settings, space.name), shape, classes, factories, used, seed)
-    limits = limits_of(settings, final.space, shape, classes, factories)
+    shape, outputs, seed = data.shape, task.outputs(data.classes), settings["seed"]
+    resolved = resolve_stages(stages, space, recipe, shape, outputs)
+    final = FinalNetwork(_retrain_space(settings, space.name), shape, outputs, factories, used, seed)
+    limits = limits_of(settings, final.space, shape, outputs, factories)
     make_strategy = _named_strategy(strategy)
     job = Job(
         settings=settings,
@@ -157,7 +160,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         template=Run(
             device=device,
             seed=seed,
-            fingerprint=_fingerprint(settings, space, data),
+            fingerprint=_fingerprint(settings, space, data, task),
             save_seconds=runtime["save_seconds"],
             interruption=interruption,
             precision=precision,
@@ -165,10 +168,11 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         ),
         data=data,
         space=space,
-        search=StagedSearch(resolved, chooser, make_strategy, shape, classes, used, monitor, seed, limits),
+        search=StagedSearch(resolved, chooser, make_strategy, shape, outputs, used, monitor, seed, limits),
         final=final,
         retrain_recipe=retrain_recipe,
         table=table,
+        task=task,
     )
     from_table(job, random_cell(job, 0))  # a table of another space shows now and not after an epoch
     return job

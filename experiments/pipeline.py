@@ -54,7 +54,7 @@ from .records.environment import environment
 from .records.provenance import Invocation, timed
 from .records.summary import ENVIRONMENT, SUMMARY, Finalist, show_next, show_table, summarise, write_json
 from .resume import Start
-from .retraining import balanced, keep_model, retrain, test_once
+from .retraining import beside, keep_model, retrain, test_once
 from .schema import plain
 from .searching import check_search, search_cell, search_name
 
@@ -208,9 +208,9 @@ def pipeline(
     last = search_name(job, len(job.search.stages) - 1)
     hparams(directory / "tb" / (last if untrained else "retrain"), _flat(job.settings), _metrics(finalists[0]))
     summarise(directory, finalists, head)
-    show_table(job.console, finalists, head["table_best"], balanced(job.data))
+    show_table(job.console, finalists, head["table_best"], job.task.score, beside(job))
     show_next(job.console, directory, [NAME, "genotype.json", "genotype.svg", "summary.json", "supernet.log", "tb"])
-    return finalists[0].valid_accuracy
+    return finalists[0].valid_score
 
 
 def _note_start(job: Job, began: Start) -> None:
@@ -262,7 +262,7 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, str | float | int | bool]:
 
 
 def _metrics(finalist: Finalist) -> dict[str, float]:
-    scores = {"hparam/validation_accuracy": finalist.valid_accuracy, "hparam/test_accuracy": finalist.test_accuracy}
+    scores = {"hparam/validation_score": finalist.valid_score, "hparam/test_score": finalist.test_score}
     scores |= {f"hparam/{column}": value for column, value in finalist.table.items()}
     return {name: value for name, value in scores.items() if value is not None}
 

@@ -9,10 +9,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from supernet.data.dataset import Data
+from supernet.data.targets import counted
 from supernet.deployment.bundle import NAME, save_bundle
 from supernet.estimation.costs import macs, parameters
 from supernet.runtime.errors import InputError
@@ -28,6 +28,7 @@ from .job import Job
 from .records.summary import Finalist, write_json
 
 _UNBALANCED = 1.5  # times the smallest class
+_BESIDE = {"accuracy": "balanced_accuracy", "auroc": "average_precision", "map50_95": "map50", "map50": "map50_95"}
 
 
 def retrain(job: Job, name: str, architecture: Architecture) -> tuple[nn.Module, Finalist]:
@@ -44,9 +45,9 @@ def retrain(job: Job, name: str, architecture: Architecture) -> tuple[nn.Module,
 def scored(finalist: Finalist, part: Literal["valid", "test"], averages: Averages) -> Finalist:
     """Returns the finalist with its scores on a part of the data."""
     scores: dict[str, Any] = {
-        f"{part}_accuracy": averages.score,
-        f"{part}_balanced_accuracy": averages.others.get("balanced_accuracy"),
-        f"{part}_majority": averages.chance,
+        f"{part}_score": averages.score,
+        f"{part}_others": dict(averages.others),
+        f"{part}_chance": averages.chance,
     }
     return replace(finalist, **scores)
 
@@ -107,8 +108,13 @@ def _tested(record: Path, names: Collection[str]) -> dict[str, Averages]:
 
 def balanced(data: Data) -> bool:
     """Whether the largest class has at most one and a half times as many training images as the smallest."""
-    counts = torch.bincount(data.train.labels, minlength=len(data.classes))
-    return bool(counts.max() <= _UNBALANCED * counts.min())
+    counts = counted(data.train.labels, len(data.classes))
+    return max(counts) <= _UNBALANCED * min(counts)
+
+
+def beside(job: Job) -> str | None:
+    """The score that is shown beside that of the task; beside the accuracy only where classes are not balanced."""
+    return None if job.task.score == "accuracy" and balanced(job.data) else _BESIDE.get(job.task.score)
 
 
 def keep_model(job: Job, network: nn.Module, architecture: Architecture, finalist: Finalist) -> None:
@@ -124,7 +130,7 @@ def keep_model(job: Job, network: nn.Module, architecture: Architecture, finalis
         provenance={
             "data": job.data.name,
             "seed": job.seed,
-            "validation accuracy": finalist.valid_accuracy,
-            "test accuracy": finalist.test_accuracy,
+            f"validation {job.task.score}": finalist.valid_score,
+            f"test {job.task.score}": finalist.test_score,
         },
     )

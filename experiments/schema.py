@@ -55,6 +55,7 @@ class Config:
     limits: dict[str, Any] = field(default_factory=dict)
     costs: dict[str, Any] = field(default_factory=dict)
     data: Any = MISSING
+    task: Any = MISSING
     space: Any = MISSING
     chooser: Any = MISSING
     strategy: Any = MISSING
@@ -95,7 +96,7 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
         **settings,
         **{name: checked_arguments(kind, settings[name], name, True) for name, kind in _PLAIN.items()},
     }
-    for group in ("data", "space", "chooser", "strategy", "search", "monitor", *_OPTIONAL):
+    for group in ("data", "task", "space", "chooser", "strategy", "search", "monitor", *_OPTIONAL):
         node = settings[group]
         if not isinstance(node, dict) and not (node is None and group in _OPTIONAL):
             raise InputError(f"{group}={node}: needs an object; {group}=NAME takes one of supernet --help")

@@ -35,10 +35,10 @@ def parts(data: Data, search: SearchRecipe | None, held: float, seed: int) -> Pa
     halves = retrain = None
     if search is not None:
         with named({f"search.share={search.share}": None}, way_out=", or take a known cell: genotype=darts_v2"):
-            halves = search_halves(data.train.labels, search.share, seed, data.classes)
+            halves = search_halves(data.train.labels, search.share, seed, data.classes, data.groups)
     if data.valid is None and held != 0:
         with named({f"retrain_valid={held}": None}, way_out=", or hold nothing out: retrain_valid=0"):
-            retrain = hold_out(data.train.labels, held, seed, data.classes)
+            retrain = hold_out(data.train.labels, held, seed, data.classes, data.groups)
     return Parts(halves, retrain)
 
 

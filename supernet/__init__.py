@@ -2,13 +2,13 @@
 
 `supernet.data` reads images, `supernet.spaces` has the spaces and `supernet.methods` the methods of the literature,
 `supernet.tables` what is known of architectures, `supernet.scores` and `supernet.explorers` what judges them and what
-proposes them. `find` searches, `explore` tries architectures one after the other, `restore` brings a trained supernet
-back for that, `pareto` asks it for the best architecture at each cost, `subnetwork` takes one out of it; `train` makes
-a model, `judge` tests it, `load` reads one from a file, `load_torchvision` one of torchvision's; `export` writes one
-for another runtime.
+proposes them, `supernet.tasks` what is learnt. `find` searches, `explore` tries architectures one after the other,
+`restore` brings a trained supernet back for that, `pareto` asks it for the best architecture at each cost, `subnetwork`
+takes one out of it; `train` makes a model, `judge` tests it, `load` reads one from a file, `load_torchvision` one of
+torchvision's; `export` writes one for another runtime.
 """
 
-from supernet import data, explorers, scores
+from supernet import data, explorers, scores, tasks
 from supernet.api import find, judge, train
 from supernet.deployment.exporting import export
 from supernet.deployment.loading import load
@@ -68,6 +68,7 @@ __all__ = [
     "spaces",
     "subnetwork",
     "tables",
+    "tasks",
     "train",
 ]
 __version__ = "0.1.0"

@@ -34,6 +34,7 @@ from supernet.search.recipe import SearchRecipe
 from supernet.space import Space
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Undecided
+from supernet.space.heads import Outputs
 from supernet.space.operations import OPERATIONS, Operation
 from supernet.space.supernet import Supernet
 from supernet.space.survey import random_cell
@@ -43,7 +44,7 @@ from supernet.training.lengths import batch_size_for
 from supernet.training.loop import Recipe
 from supernet.training.meters import Averages
 from supernet.training.schedules import Cosine
-from supernet.training.tasks import CLASSIFICATION, Task
+from supernet.training.tasks import CLASSIFICATION, Task, implied
 
 _FEW_STEPS = Recipe(
     schedule=Cosine(0.05), drop_path=0.0, cutout=0, auxiliary_weight=0.0, label_smoothing=0.1, least_steps=20
@@ -61,7 +62,7 @@ def find(
     limits: Mapping[str, float] | None = None,
     costs: Mapping[str, GivenCost] | None = None,
     final: Space | None = None,
-    task: Task = CLASSIFICATION,
+    task: Task | None = None,
     operations: Mapping[str, Operation] | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -87,7 +88,7 @@ def find(
         costs: costs of your own by name, for `limits` and for terms of the loss, such as {"latency": table}: what
             `supernet.read_latencies` gives, a form, or a function from an architecture to a number.
         final: the space in the size of the final network, whose costs they are; None: `space`.
-        task: what is learnt and judged: one label an image, or a task of your own.
+        task: what is learnt and judged, one of `supernet.tasks` or of your own; None: what the data imply.
         operations: operations of your own by name: functions from a `Site` to a module.
         seed: of all initial weights, batches and draws, in [0, 2**32).
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
@@ -109,14 +110,16 @@ def find(
         ('nasbench201', 5)
     """
     costed = Costed(limits, costs, final)
-    asked = AskedSearch.of(space, data, method, epochs, recipe, operations, seed, device, directory, progress, costed)
+    asked = AskedSearch.of(
+        space, data, method, epochs, recipe, task, operations, seed, device, directory, progress, costed
+    )
     planned, place = asked.planned, asked.place
     if truth is not None:
-        factories, shape, classes = planned.chooser.factories, data.shape, len(data.classes)
-        _check_truth(truth, random_cell(space, seed, factories=factories, shape=shape, outputs=classes))
+        factories, outputs = planned.chooser.factories, planned.outputs
+        _check_truth(truth, random_cell(space, seed, factories=factories, shape=data.shape, outputs=outputs))
     place.refuse_other_searches([stage_name(number, len(planned.stages)) for number in range(len(planned.stages))])
     with place.settled():
-        architecture = asked.architecture(data, task, truth)
+        architecture = asked.architecture(data, truth)
     if place.directory is not None:
         architecture.save(place.directory / "genotype.json")
     return architecture
@@ -130,7 +133,7 @@ def train(
     epochs: int | None = None,
     recipe: Recipe | None = None,
     held_out: float = 0.1,
-    task: Task = CLASSIFICATION,
+    task: Task | None = None,
     operations: Mapping[str, Operation] | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -148,7 +151,7 @@ def train(
         recipe: a `supernet.Recipe` in place of both; with it `epochs` stays None.
         held_out: share of the training images that the network is judged by after each epoch where the data have no
             validation images, in [0, 1); 0: none.
-        task: what is learnt and judged: one label an image, or a task of your own.
+        task: what is learnt and judged, one of `supernet.tasks` or of your own; None: what the data imply.
         operations: operations of your own by name: functions from a `Site` to a module.
         seed: of the initial weights and of all batches and draws, in [0, 2**32).
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
@@ -176,11 +179,13 @@ def train(
     if epochs is not None:
         recipe = replace(_FEW_STEPS, epochs=epochs, batch_size=batch_size_for(len(images), _FEW_STEPS.least_steps))
     used = recipe or Recipe()
-    factories = {**OPERATIONS, **(operations or {})}
-    _check_fit(architecture, space, data, used, factories)
-    place = Place(directory, find_device(device), seed, progress, {"space": space, "held_out": held_out}, data)
+    task, factories = task or implied(data), {**OPERATIONS, **(operations or {})}
+    outputs = task.outputs(data.classes)
+    _check_fit(architecture, space, data, outputs, used, factories)
+    same = {"space": space, "held_out": held_out} | ({} if task == CLASSIFICATION else {"task": task})
+    place = Place(directory, find_device(device), seed, progress, same, data)
     used_engine = engine("fused", place.device)
-    final = FinalNetwork(space, data.shape, len(data.classes), factories, used_engine, seed)
+    final = FinalNetwork(space, data.shape, outputs, factories, used_engine, seed)
     run = place.run("retrain")
     try:
         with place.settled():
@@ -211,24 +216,23 @@ def _divided(data: Data, held_out: float, seed: int) -> tuple[Source, Source | N
         raise InputError(f"held_out={held_out}: needs a share below 1, such as 0.1, or 0")
     if data.valid is not None or not held_out:
         return data.train, data.valid
-    images, valid = (data.train.subset(part) for part in hold_out(data.train.labels, held_out, seed, data.classes))
+    places = hold_out(data.train.labels, held_out, seed, data.classes, data.groups)
+    images, valid = (data.train.subset(part) for part in places)
     return images, valid
 
 
-def judge(
-    model: Predictor | OnnxPredictor, data: Data, *, task: Task = CLASSIFICATION, batch_size: int = 64
-) -> Averages:
+def judge(model: Predictor | OnnxPredictor, data: Data, *, task: Task | None = None, batch_size: int = 64) -> Averages:
     """Tests a model on the test images. They can be opened once for each data set read: judge at the end.
 
     Args:
         model: what `train` or `load` gave; an exported one, too.
         data: whose test images are opened.
-        task: what is judged; the one that the model was trained for.
+        task: what is judged, the one that the model was trained for; None: what the data imply.
         batch_size: images at once.
 
     Returns:
-        Loss, accuracy (`score`) and balanced accuracy (`others`) over all test images, and what the best answer that
-        does not look at the image would score (`chance`).
+        Loss, the task's score and its `others` (of classification accuracy and balanced accuracy) over all test images,
+        and what the best answer that does not look at the image would score (`chance`).
 
     Raises:
         InputError: where the model is of images of another size or of other classes.
@@ -249,7 +253,7 @@ def judge(
     if model.classes != data.classes:
         own, other = (", ".join(classes)[:60] for classes in (model.classes, data.classes))
         raise InputError(f"model: its classes are {own}, those of the data {other}; judge it by data of its own")
-    images = data.test.open()
+    images, task = data.test.open(), task or implied(data)
     if isinstance(model, OnnxPredictor):
         return evaluate_probabilities(model.probabilities, images, data.augmentation, batch_size=batch_size, task=task)
     device = next(model.network.parameters()).device
@@ -265,7 +269,12 @@ def _check_truth(truth: Score, architecture: Architecture) -> None:
 
 
 def _check_fit(
-    architecture: Architecture, space: Space, data: Data, recipe: Recipe, factories: Mapping[str, Operation]
+    architecture: Architecture,
+    space: Space,
+    data: Data,
+    outputs: Outputs,
+    recipe: Recipe,
+    factories: Mapping[str, Operation],
 ) -> None:
     """Raises InputError where an architecture answers what the space does not ask, or a cut-out leaves no image."""
     if architecture.space != space.name:
@@ -274,7 +283,7 @@ def _check_fit(
             "architecture"
         )
     with torch.device("meta"):
-        decisions = Supernet(space.network(Undecided(factories), data.shape, len(data.classes))).decisions
+        decisions = Supernet(space.network(Undecided(factories), data.shape, outputs)).decisions
     asked = {decision.group for decision in decisions.values()}
     extra = [n for n in architecture if n not in decisions and n.split("/")[0] in asked and not n.endswith("/output")]
     if extra:

@@ -31,10 +31,11 @@ from supernet.search.progressive.search import StagedSearch, check_stages, searc
 from supernet.search.recipe import SearchRecipe
 from supernet.space import Space
 from supernet.space.architecture import Architecture
+from supernet.space.heads import Outputs
 from supernet.space.operations import OPERATIONS, Operation
 from supernet.training.lengths import batch_size_for
 from supernet.training.loop import Recipe
-from supernet.training.tasks import Task
+from supernet.training.tasks import CLASSIFICATION, Task, implied
 
 _LOG = logging.getLogger("supernet")
 
@@ -53,11 +54,11 @@ class Costed:
     costs: Mapping[str, GivenCost] | None = None
     final: Space | None = None
 
-    def of(self, space: Space, data: Data, factories: Mapping[str, Operation]) -> Limits:
+    def of(self, space: Space, data: Data, outputs: Outputs, factories: Mapping[str, Operation]) -> Limits:
         """The limits on what a space can build, with its costs."""
         check_kinds(limits=self.limits, costs=self.costs, final=self.final)
         final = self.final or space
-        known = SpaceCosts(final, data.shape, len(data.classes), factories, dict(self.costs or {}))
+        known = SpaceCosts(final, data.shape, outputs, factories, dict(self.costs or {}))
         limits = Limits(known, dict(self.limits or {}))
         limits.check()
         return limits
@@ -65,10 +66,11 @@ class Costed:
 
 @dataclass(frozen=True)
 class AskedSearch:
-    """A search as a call has asked for it: what is built, the halves of the images, and where it runs."""
+    """A search as a call has asked for it: what is built, the halves of the images, the task, and where it runs."""
 
     planned: StagedSearch
     halves: tuple[Source, Source]
+    task: Task
     place: Place
 
     @classmethod
@@ -79,6 +81,7 @@ class AskedSearch:
         method: Method | None,
         epochs: int | None,
         recipe: SearchRecipe | None,
+        task: Task | None,
         operations: Mapping[str, Operation] | None,
         seed: int,
         device: str,
@@ -89,20 +92,22 @@ class AskedSearch:
         """Makes it of the arguments of `find`, and checks them."""
         check_kinds(space=space, data=data, method=method, epochs=epochs, seed=seed, device=device, directory=directory)
         method, (weights, architecture) = _fitted(method or darts(), epochs, recipe, data, seed)
-        factories = {**OPERATIONS, **(operations or {})}
+        task = task or implied(data)
+        outputs, factories = task.outputs(data.classes), {**OPERATIONS, **(operations or {})}
         method = replace(method, chooser=replace(method.chooser, factories=factories))
-        limits = costed.of(space, data, factories)
+        limits = costed.of(space, data, outputs, factories)
         same = {"space": space, "method": replace(method, recipe=SearchRecipe())}  # its recipe is compared by itself
+        if task != CLASSIFICATION:
+            same |= {"task": task}
         if costed.limits is not None or costed.costs is not None:
             same |= {"limits": dict(limits.most), "final": costed.final or space}
         place = Place(directory, find_device(device), seed, progress, same, data)
-        planned = StagedSearch.of(
-            method, space, data.shape, len(data.classes), engine("fused", place.device), seed, limits
-        )
+        used_engine = engine("fused", place.device)
+        planned = StagedSearch.of(method, space, data.shape, outputs, used_engine, seed, limits)
         check_stages(planned)
-        return cls(planned, (weights, architecture), place)
+        return cls(planned, (weights, architecture), task, place)
 
-    def architecture(self, data: Data, task: Task, truth: Score | None) -> Architecture:
+    def architecture(self, data: Data, truth: Score | None) -> Architecture:
         """Runs the search. Under a limit on a table of this machine what it finds is measured, too."""
         clock = self._clock()
         with TemporaryDirectory() if clock and self.place.directory is None else nullcontext() as scratch:
@@ -111,7 +116,9 @@ class AskedSearch:
                 run = self.place.run(name)
                 return run if scratch is None else replace(run, checkpoint=Path(scratch, f"{name}.pt"))
 
-            found = search_stages(self.planned, *self.halves, data.augmentation, run_of=run_of, task=task, truth=truth)
+            found = search_stages(
+                self.planned, *self.halves, data.augmentation, run_of=run_of, task=self.task, truth=truth
+            )
             if clock is None:
                 return found.architecture
 
@@ -119,7 +126,7 @@ class AskedSearch:
                 return replace(run_of(name), report=Silent())
 
             measured = measured_search(
-                self.planned, found, clock, *self.halves, data.augmentation, run_of=quiet_run, task=task
+                self.planned, found, clock, *self.halves, data.augmentation, run_of=quiet_run, task=self.task
             )
         self._tell(measured)
         return measured.winner.architecture
@@ -155,7 +162,7 @@ def _fitted(
         method = method.with_recipe(recipe)
     elif epochs is not None:
         method = method.few_steps(epochs=epochs)
-    places = search_halves(data.train.labels, method.recipe.share, seed, data.classes)
+    places = search_halves(data.train.labels, method.recipe.share, seed, data.classes, data.groups)
     halves = [data.train.subset(half) for half in places]
     if epochs is not None:
         size = batch_size_for(len(halves[0]), method.recipe.least_steps)

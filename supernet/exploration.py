@@ -34,7 +34,7 @@ from supernet.space import Space
 from supernet.space.architecture import Decision, random_architecture
 from supernet.space.operations import Operation
 from supernet.space.survey import candidates_of, decisions_of
-from supernet.training.tasks import CLASSIFICATION, Task
+from supernet.training.tasks import Task
 
 _NAME = "explore"
 _COSTS, _COMPARED = 0xC057, 8  # a random stream, and architectures whose costs are compared
@@ -125,7 +125,7 @@ def restore(
     method: Method | None = None,
     epochs: int | None = None,
     recipe: SearchRecipe | None = None,
-    task: Task = CLASSIFICATION,
+    task: Task | None = None,
     operations: Mapping[str, Operation] | None = None,
     limits: Mapping[str, float] | None = None,
     costs: Mapping[str, GivenCost] | None = None,
@@ -142,7 +142,7 @@ def restore(
         method: how it was searched.
         epochs: of a short search.
         recipe: of a longer one.
-        task: what was learnt and judged.
+        task: what was learnt and judged; None: what the data imply.
         operations: operations of your own by name.
         limits: what the final network might cost.
         costs: of your own by name.
@@ -170,8 +170,12 @@ def restore(
         3
     """
     costed = Costed(limits, costs, final)
-    asked = AskedSearch.of(space, data, method, epochs, recipe, operations, seed, device, directory, False, costed)
-    return restore_stages(asked.planned, *asked.halves, data.augmentation, run_of=asked.place.quiet_run, task=task)
+    asked = AskedSearch.of(
+        space, data, method, epochs, recipe, task, operations, seed, device, directory, False, costed
+    )
+    return restore_stages(
+        asked.planned, *asked.halves, data.augmentation, run_of=asked.place.quiet_run, task=asked.task
+    )
 
 
 @contextmanager

@@ -125,7 +125,7 @@ def subnetwork(restored: Restored, architecture: Architecture, data: Data, *, im
     check_kinds(architecture=architecture, data=data, images=images)
     if data.shape != restored.problem.train.shape:
         raise InputError(f"data: images {data.shape}; the supernet is of images {restored.problem.train.shape}")
-    taken = take_subnetwork(restored, architecture, outputs=len(data.classes), images=images)
+    taken = take_subnetwork(restored, architecture, outputs=restored.problem.task.outputs(data.classes), images=images)
     return Predictor(
         taken.network.cpu(),
         space=restored.space,  # type: ignore[arg-type]

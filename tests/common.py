@@ -34,7 +34,7 @@ def tiny(images, *more: str) -> list[str]:
 
 
 def finalist(name: str, genotype: str, valid, test, **table) -> dict:
-    scores = {"train_accuracy": valid, "valid_accuracy": valid, "test_accuracy": test, "seconds": 1800.0}
+    scores = {"train_score": valid, "valid_score": valid, "test_score": test, "seconds": 1800.0}
     return {"name": name, "parameters": 1000, "macs": 5, **scores, "genotype": genotype, "table": table}
 
 
@@ -43,7 +43,7 @@ def fabricate(folder: Path, method: str, seed: int, *finalists: dict, **changes)
     facts = {"version": 1, "name": "made", "experiment": "", "method": method, "data": "digits", "space": "micro"}
     facts |= {"seed": seed, "overrides": ["space=micro", f"method={method}", f"seed={seed}", "runtime.threads=1"]}
     facts |= {"settings": f"s-{method}", "training": "t", "images": [1, 8, 8], "search_epochs": 8}
-    facts |= {"search_seconds": 1800.0, "search_train_accuracy": 0.9, "search_valid_accuracy": 0.1 * seed}
+    facts |= {"search_seconds": 1800.0, "search_train_score": 0.9, "search_valid_score": 0.1 * seed}
     facts |= {"genotype": "g", "table_best": {"truth": 95.0} if finalists[0]["table"] else {}, "table_regret": {}}
     folder.mkdir(parents=True)
     (folder / "summary.json").write_text(json.dumps({**facts, "finalists": finalists, **changes}))

@@ -15,7 +15,7 @@ from supernet.space.supernet import Supernet
 CONF = Path(__file__).parents[1] / "conf"
 ELSEWHERE = ("hydra", "experiment", "explorer", "score")  # the last two: tests/experiments/exploration/test_words.py
 OPTIONS = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name not in ELSEWHERE)
-WITH_PATH = (("data", "npz"), ("data", "image_folder"), ("table", "nasbench201"))
+WITH_PATH = (("data", "npz"), ("data", "image_folder"), ("data", "labelled_folder"), ("table", "nasbench201"))
 EXPERIMENTS = sorted(path.stem for path in CONF.glob("experiment/*.yaml"))
 
 

@@ -15,6 +15,7 @@ from supernet.runtime.errors import InputError
 
 from .summary import write_json
 
+_IMPLIED = {"_target_": "supernet.training.tasks.implied", "_partial_": True}
 _CLOCK = "seconds.json"
 
 
@@ -48,6 +49,8 @@ def settings_hash(settings: Mapping[str, Any], genotype: str) -> str:
     for name in ("limits", "costs"):  # a run from before there were limits is of the same settings as one without
         if all(value is None for value in settings.get(name, {}).values()):
             kept.pop(name, None)
+    if _implied(settings):  # as runs had it before there were tasks
+        kept.pop("task", None)
     given = genotype if settings["genotype"] else None  # the cell itself, under whatever name it was given
     return short_hash({**kept, "precision": settings["runtime"]["precision"], "genotype": given})
 
@@ -57,9 +60,14 @@ def training_hash(settings: Mapping[str, Any], space: str) -> str:
     recipe = dict(settings["retrain"] or {})
     changes = (recipe.pop("network", None) or {}).get(space, {})
     names = ("data", "operations", "retrain_valid")
-    kept = {name: settings[name] for name in names}
+    kept = {name: settings[name] for name in names} | ({} if _implied(settings) else {"task": settings["task"]})
     precision = settings["runtime"]["precision"]
     return short_hash({**kept, "precision": precision, "recipe": recipe, "space": {**settings["space"], **changes}})
+
+
+def _implied(settings: Mapping[str, Any]) -> bool:
+    """Whether the task was left to the data."""
+    return settings.get("task", _IMPLIED) == _IMPLIED
 
 
 def recorded_seconds(directory: Path) -> dict[str, float]:

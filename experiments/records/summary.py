@@ -20,32 +20,36 @@ from supernet.runtime.text import printable
 
 from .markdown import number
 
-VERSION = 1  # of summary.json
+VERSION = 2  # of summary.json; reports read version 1, too
+
+
+_SHORT = {"balanced_accuracy": "balanced", "average_precision": "AP"}  # heads of columns
 
 
 @dataclass(frozen=True)
 class Finalist:
     """One network, trained from scratch or (retrain=none) only described.
 
-    Accuracies in [0, 1], None where nothing was trained or held out; a balanced one is the mean over the classes, a
-    majority the share of the largest class, which is the accuracy of always saying it. `macs` are multiply-adds for one
-    image, `genotype` is its hash and `table` what the table knows of it, None where a field is empty there. More than
-    twelve fields: each is a key of summary.json.
+    Scores are those of the job's task, which the head of summary.json names, None where nothing was trained or held
+    out; others are further ones by name, and chance is the score of the best answer that does not look at the image,
+    such as the share of the largest class. `macs` are multiply-adds for one image, `genotype` is its hash and `table`
+    what the table knows of it, None where a field is empty there. More than twelve fields: each is a key of
+    summary.json.
     """
 
     name: str
     parameters: int
     macs: int
-    train_accuracy: float | None
-    valid_accuracy: float | None
-    test_accuracy: float | None = None
+    train_score: float | None
+    valid_score: float | None
+    test_score: float | None = None
     seconds: float | None = None
     genotype: str = ""
     table: dict[str, float | None] = field(default_factory=dict)
-    valid_balanced_accuracy: float | None = None
-    test_balanced_accuracy: float | None = None
-    valid_majority: float | None = None
-    test_majority: float | None = None
+    valid_others: dict[str, float] = field(default_factory=dict)
+    test_others: dict[str, float] = field(default_factory=dict)
+    valid_chance: float | None = None
+    test_chance: float | None = None
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -54,30 +58,38 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def show_table(
-    console: Console, finalists: Sequence[Finalist], best: Mapping[str, float | None], balanced: bool = True
+    console: Console,
+    finalists: Sequence[Finalist],
+    best: Mapping[str, float | None],
+    score: str = "accuracy",
+    beside: str | None = None,
 ) -> None:
     """Prints the finalists, the searched one first, and the `best` that the table knows of each of its columns.
 
-    Where the classes are not `balanced`, accuracies have their balanced form beside them, and the last row is what a
-    network scores that says the largest class of each image.
+    `score` names what they are judged by, and `beside` another of their scores to be shown next to it, such as the
+    balanced accuracy where classes are not balanced: then the last row is what a network scores that does not look.
     """
-    trained = any(f.test_accuracy is not None for f in finalists)
-    table = Table(title="Trained from scratch in the same way, tested once" if trained else "Found, not trained")
+    trained = any(f.test_score is not None for f in finalists)
+    by = "" if score == "accuracy" else f" ({score})"
+    title = f"Trained from scratch in the same way, tested once{by}" if trained else "Found, not trained"
+    table = Table(title=title)
     known = tuple(finalists[0].table)
-    scored = trained and not balanced
+    scored = trained and beside is not None
     columns: tuple[str, ...] = ("validation", "test") if trained else ()
     if scored:
-        columns = ("validation", "balanced", "test", "balanced")
+        short = _SHORT.get(str(beside), str(beside))
+        columns = ("validation", short, "test", short)
     for column in ("network", "parameters", "MACs", *columns, *known):
         table.add_column(Text(printable(column)), justify="left" if column == "network" else "right")
     for f in finalists:
-        scores = [number(f.valid_accuracy), number(f.test_accuracy)] if trained else []
+        scores = [number(f.valid_score), number(f.test_score)] if trained else []
         if scored:
-            scores = [scores[0], number(f.valid_balanced_accuracy), scores[1], number(f.test_balanced_accuracy)]
+            others = (number(each.get(str(beside))) for each in (f.valid_others, f.test_others))
+            scores = [word for pair in zip(scores, others, strict=True) for word in pair]
         truth = (number(f.table[column], 2) for column in known)
         table.add_row(f.name, f"{f.parameters:,}", f"{f.macs / 1e6:.2f} M", *scores, *truth)
-    if scored:
-        chance = (finalists[0].valid_majority, finalists[0].test_majority)
+    if scored and finalists[0].test_chance is not None:
+        chance = (finalists[0].valid_chance, finalists[0].test_chance)
         always = [word for share in chance for word in (number(share), "")]
         table.add_row("always the largest class", "", "", *always, *("" for _ in known), style="dim")
     if best:

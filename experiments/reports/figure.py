@@ -15,12 +15,11 @@ from supernet.runtime.text import printable
 from .runs import Group
 
 _DOT, _MEAN, _RANDOM = "#0072B2", "#D55E00", "#7F7F7F"  # Okabe and Ito's, which the colour-blind can tell apart
-_ACCURACY = "test accuracy in percent"
 _Panel = tuple[str, str, list[tuple[str, str, list[float]]]]  # title, measure, (label, kind, values) of each group
 
 
 def draw(made: Sequence[tuple[str, Sequence[Group]]]) -> Figure:
-    """One panel below the other for each section and measure: test accuracy, and regret in the table's first column."""
+    """One panel below the other for each section and measure: test score, and regret in the table's first column."""
     panels = [panel for title, groups in made for panel in _panels(title, groups)]
     heights = [1.2 + 0.2 * sum(1 + len(_wrapped(*row)) for row in rows) for _, _, rows in panels] or [1.0]
     figure = Figure(figsize=(9.0, 0.3 + sum(heights)), dpi=120, layout="constrained")
@@ -36,7 +35,8 @@ def _panels(title: str, groups: Sequence[Group]) -> list[_Panel]:
     column = next((c for g in groups for c in g.members[0].table), "")
     regrets = [(g.label, g.kind, [r for n in g.members if (r := n.regret(column)) is not None]) for g in groups]
     made = []
-    for measure, rows in ((_ACCURACY, tests), (f"regret of {column} (0: the table's best)", regrets)):
+    named = f"test {groups[0].members[0].score} in percent" if groups else ""
+    for measure, rows in ((named, tests), (f"regret of {column} (0: the table's best)", regrets)):
         known = [row for row in rows if row[2]]
         if known:
             made.append((title, measure, known))
@@ -63,8 +63,8 @@ def _draw(axes: Axes, title: str, measure: str, rows: list[tuple[str, str, list[
     axes.set_yticks(range(len(rows)), ["\n".join(_wrapped(*row)) for row in rows], fontsize=8, parse_math=False)
     axes.set_ylim(len(rows) - 0.4, -0.6)  # best first, at the top
     low, high = axes.get_xlim()
-    if measure == _ACCURACY:
-        axes.set_xlim(max(low, -1.0), min(high, 101.0))  # a standard deviation may reach where no accuracy can lie
+    if measure.startswith("test "):
+        axes.set_xlim(max(low, -1.0), min(high, 101.0))  # a standard deviation may reach where no score can lie
     else:
         axes.set_xlim(max(low, -0.02 * high), high)
     axes.set_xlabel(printable(measure), parse_math=False)

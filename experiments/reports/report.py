@@ -21,7 +21,7 @@ from ..console import Parser, command
 from ..records.markdown import code, escaped, markdown_table, number, spread
 from ..records.spreadsheet import csv_text
 from ..records.summary import SUMMARY
-from .correlation import Noise, correlations, noise
+from .correlation import correlations, noise
 from .figure import draw
 from .runs import Group, RunRecord, columns, common, find_runs, group, read_runs
 
@@ -72,10 +72,11 @@ def unfinished(places: Sequence[Path]) -> int:
 
 
 def sections(networks: Sequence[RunRecord]) -> list[Section]:
-    """One section for each pair of data and space, in the order of their first run."""
+    """One section for each pair of data and space, and each score, in the order of their first run."""
     networks_by_title: dict[str, list[RunRecord]] = defaultdict(list)
     for network in networks:
-        networks_by_title[f"{network.data}, {network.space}"].append(network)
+        score = "" if network.score == "accuracy" else f", {network.score}"
+        networks_by_title[f"{network.data}, {network.space}{score}"].append(network)
     return [Section(title, tuple(those), tuple(group(those))) for title, those in networks_by_title.items()]
 
 
@@ -90,7 +91,12 @@ def markdown(made: Sequence[Section], runs: int, left_out: int, unread: int = 0)
         if shared := common(section.networks):
             lines += [f"All runs: {code(' '.join(shared))}.", ""]
         trained = _trained(section)
-        for part in (trained, _known(section), _ranks(section), _noise(noise(section.networks), bool(trained))):
+        for part in (
+            trained,
+            _known(section),
+            _ranks(section),
+            _noise(section, bool(trained)),
+        ):
             lines += [*part, ""] if part else []
         lines.pop()
     return "\n".join(lines) + "\n"
@@ -140,13 +146,14 @@ def _ranks(section: Section) -> list[str]:
     return [says, "", *markdown_table(head, body)] if body else []
 
 
-def _noise(floor: Noise, trained: bool) -> list[str]:
+def _noise(section: Section, trained: bool) -> list[str]:
+    floor, score = noise(section.networks), section.networks[0].score
     measured = [(n, v) for n, v in (("validation", floor.valid), ("test", floor.test)) if v is not None]
     if not trained:
         return []
     if not measured:
         return ["Noise: no cell was trained with several seeds (genotype=CELL 'seed=range(5)'); it is not known."]
-    what = " and ".join(f"{value:.4f} of {name} accuracy" for name, value in measured)
+    what = " and ".join(f"{value:.4f} of {name} {score}" for name, value in measured)
     least = " and ".join(f"{2 * value:.4f} ({name})" for name, value in measured)
     cells = f"{floor.cells} cell{'s' * (floor.cells != 1)}"
     return [
@@ -156,7 +163,7 @@ def _noise(floor: Noise, trained: bool) -> list[str]:
 
 
 def csv_rows(made: Sequence[Section]) -> list[list[object]]:
-    """A head and a line for each group: accuracies in [0, 1], the table's numbers in its own units."""
+    """A head and a line for each group: scores in [0, 1], the table's numbers in its own units."""
     names = columns(network for section in made for network in section.networks)
     head = ["data", "space", "method", "cells", "network", "runs", "parameters", "valid_mean", "valid_std", "test_mean"]
     head += ["test_std", "best_run", "best_run_valid", "best_run_test", "hours"]

@@ -38,6 +38,7 @@ class RunRecord:
     method: str
     data: str
     space: str
+    score: str
     seed: int
     genotype: str
     parameters: int
@@ -52,7 +53,7 @@ class RunRecord:
     def __post_init__(self) -> None:
         for name in ("valid", "test", "search_valid"):
             if (share := getattr(self, name)) is not None and not 0.0 <= share <= 1.0:
-                raise InputError(f"{name}={share}: an accuracy lies between 0 and 1")
+                raise InputError(f"{name}={share}: a score lies between 0 and 1")
         for name in ("seed", "parameters", "training_seconds", "search_seconds"):
             if (value := getattr(self, name)) is not None and not 0 <= value < _MOST:
                 raise InputError(f"{name}={value}: needs 0 or more, and no more than a run can have")
@@ -99,7 +100,7 @@ class Group:
         return [value for member in self.members if (value := member.table.get(column)) is not None]
 
     def chosen(self) -> RunRecord | None:
-        """The run with the best validation accuracy, the first of equals; None where none was validated."""
+        """The run with the best validation score, the first of equals; None where none was validated."""
         judged = [member for member in self.members if member.valid is not None]
         return max(judged, key=lambda member: member.valid or 0.0, default=None)
 
@@ -117,9 +118,10 @@ def read_run(path: Path) -> list[RunRecord]:
         version = summary.get("version")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not a readable summary ({type(error).__name__}); leave this run out") from None
-    if version != VERSION or isinstance(version, bool):
+    if version not in (1, VERSION) or isinstance(version, bool):
         raise InputError(f"{path}: summary of version {version}, this is {VERSION}; run it again or leave it out")
     try:
+        summary = _of_version_2(summary) if version == 1 else summary
         networks = [_network(path.parent, summary, finalist) for finalist in summary["finalists"]]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: a summary without {error}; leave this run out") from None
@@ -145,17 +147,17 @@ def read_runs(paths: Iterable[Path]) -> tuple[list[RunRecord], list[str]]:
 def _network(run: Path, summary: Mapping[str, Any], finalist: Mapping[str, Any]) -> RunRecord:
     searched = finalist["name"] == "searched"
     words = convert(summary["overrides"], tuple[str, ...], "overrides")
-    texts = {n: summary[n] for n in ("settings", "training", "experiment", "method", "data", "space")}
+    texts = {n: summary[n] for n in ("settings", "training", "experiment", "method", "data", "space", "score")}
     known: dict[str, Any] = {
         **{name: printable(_text(value, name)) for name, value in texts.items()},
         "seed": summary["seed"],
         "genotype": printable(_text(finalist["genotype"], "genotype")),
         "parameters": finalist["parameters"],
-        "valid": finalist["valid_accuracy"],
-        "test": finalist["test_accuracy"],
+        "valid": finalist["valid_score"],
+        "test": finalist["test_score"],
         "training_seconds": finalist["seconds"],
         "search_seconds": summary["search_seconds"] if searched else None,
-        "search_valid": summary["search_valid_accuracy"] if searched else None,
+        "search_valid": summary["search_valid_score"] if searched else None,
         "table": _named(finalist["table"]),
         "best": _named(summary["table_best"]),
     }
@@ -166,6 +168,16 @@ def _network(run: Path, summary: Mapping[str, Any], finalist: Mapping[str, Any])
         words=tuple(printable(word) for word in words if not _idle(word)),
         **{name: convert(value, hints[name], name) for name, value in known.items()},
     )
+
+
+def _of_version_2(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """A summary of version 1, when accuracy was the only score, as version 2 has it."""
+
+    def renamed(known: Mapping[str, Any]) -> dict[str, Any]:
+        return {name.removesuffix("accuracy") + "score" * name.endswith("_accuracy"): v for name, v in known.items()}
+
+    finalists = [renamed(finalist) for finalist in summary["finalists"]]
+    return {**renamed(summary), "score": "accuracy", "finalists": finalists}
 
 
 def _text(value: Any, name: str) -> str:
@@ -215,7 +227,7 @@ def differing_words(some: Sequence[RunRecord], everything: Sequence[RunRecord]) 
 def group(networks: Sequence[RunRecord]) -> list[Group]:
     """Searched cells by their settings, random ones by their training, each result once; best first.
 
-    Best by the mean of the table's first column; without a table by mean validation accuracy, else by test accuracy.
+    Best by the mean of the table's first column; without a table by the mean validation score, else by the test score.
     """
     once = list({(*network.outcome, network.key): network for network in networks}.values())
     shared, groups = common(networks), defaultdict(list)

@@ -8,13 +8,17 @@
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Files, Resident, Source, evaluation_batches, training_batches
 from supernet.data.box_changes import BoxChanges
+from supernet.data.coco import coco
 from supernet.data.dataset import CommonSettings, Data, Parts, Sealed, assemble
 from supernet.data.folders import image_folder
 from supernet.data.images import Preparation
+from supernet.data.labelled_folders import labelled_folder
 from supernet.data.npz_files import npz
 from supernet.data.reading import Reading
 from supernet.data.sklearn_digits import digits
 from supernet.data.torchvision_archives import cifar10, cifar100, fashion_mnist, svhn
+from supernet.data.voc import voc
+from supernet.data.yolo import yolo
 
 __all__ = [
     "Augmentation",
@@ -32,13 +36,17 @@ __all__ = [
     "assemble",
     "cifar10",
     "cifar100",
+    "coco",
     "digits",
     "evaluation_batches",
     "fashion_mnist",
     "image_folder",
+    "labelled_folder",
     "npz",
     "svhn",
     "training_batches",
+    "voc",
+    "yolo",
 ]
 
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from supernet.data.box_changes import BoxChanges
+from supernet.data.distortions import contrasted, turned
 from supernet.data.images import PLAIN, Preparation
 from supernet.data.targets import kind_of
 from supernet.runtime.devices import send
@@ -26,6 +27,8 @@ class Draws:
         centre_x: (B,) int64, its column.
         box: (4, B) numbers in [0, 1), where crops are resized: the area of the crop, its aspect, and its place from the
             left and from the top.
+        changes: (4, B) numbers in [-1, 1), where images are distorted: angle, zoom, contrast, brightness, in shares of
+            the largest change.
     """
 
     top: Tensor
@@ -34,19 +37,21 @@ class Draws:
     centre_y: Tensor
     centre_x: Tensor
     box: Tensor | None = None
+    changes: Tensor | None = None
 
     def to(self, device: torch.device) -> "Draws":
-        """Moves the five integers to the device in one transfer, and the box in another."""
+        """Moves the five integers to the device in one transfer, and what else there is in another each."""
         together = torch.stack((self.top, self.left, self.flip, self.centre_y, self.centre_x))
-        moved = Draws(*send(together, device).unbind())
-        return moved if self.box is None else replace(moved, box=send(self.box, device))
+        box, changes = (None if each is None else send(each, device) for each in (self.box, self.changes))
+        return replace(Draws(*send(together, device).unbind()), box=box, changes=changes)
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """Changes training images at random and normalises them, a whole batch at once.
 
-    The order is: crop of the zero-padded image, horizontal flip, normalisation, cutout (DeVries & Taylor 2017).
+    The order is: crop of the zero-padded image, horizontal flip, rotation and zoom, contrast, normalisation, cutout
+    (DeVries & Taylor 2017).
 
     Args:
         mean: (channels,) of pixels in [0, 1].
@@ -61,6 +66,10 @@ class Augmentation:
             an aspect between 3:4 and 4:3 is resized (Szegedy et al. 2015). The images then have the preparation's
             border on every side: training crops draw on it, and `normalise` cuts it away.
         boxes: how images are changed together with the boxes in them, in place of crop, flip and cutout.
+        rotation: the largest angle in degrees by which an image is turned, to either side.
+        zoom: an image is enlarged by up to this share, or made smaller by as large a factor.
+        contrast: the distances from an image's mean are changed by up to this share, its brightness by up to half this
+            share of the whole range.
 
     Raises:
         InputError: a setting is out of its range.
@@ -82,6 +91,9 @@ class Augmentation:
     preparation: Preparation = PLAIN
     scale: tuple[float, ...] | None = None
     boxes: BoxChanges | None = None
+    rotation: float = 0.0
+    zoom: float = 0.0
+    contrast: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
@@ -96,9 +108,12 @@ class Augmentation:
         if self.scale is not None and self.crop_padding:
             raise InputError(f"crop_padding={self.crop_padding} and scale={list(self.scale)}: use one of them")
         if self.boxes is not None and (self.crop_padding or self.flip or self.cutout or self.scale is not None):
-            raise InputError(
-                "boxes do not follow crop_padding, flip, cutout and scale; leave these out beside boxes"
-            )
+            raise InputError("boxes do not follow crop_padding, flip, cutout and scale; leave these out beside boxes")
+        if not 0 <= self.rotation <= 180:
+            raise InputError(f"rotation={self.rotation}: needs 0 to 180 degrees, such as 10")
+        for name, share in (("zoom", self.zoom), ("contrast", self.contrast)):
+            if not 0 <= share < 1:
+                raise InputError(f"{name}={share}: needs a share below 1, such as 0.15, or 0")
 
     def output(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """Returns the shape (channels, height, width) of the result for images of this shape."""
@@ -144,7 +159,9 @@ class Augmentation:
         offsets = 2 * self.crop_padding + 1
         _, height, width = self.output((0, height, width))
         draws = below(offsets), below(offsets), below(2), below(height), below(width)
-        return Draws(*draws, None if self.scale is None else torch.rand(4, count, generator=generator))
+        box = None if self.scale is None else torch.rand(4, count, generator=generator)
+        distorted = self.rotation or self.zoom or self.contrast  # last, and only then: other draws stay what they were
+        return Draws(*draws, box, torch.rand(4, count, generator=generator) * 2 - 1 if distorted else None)
 
     def apply(self, images: Tensor, draws: Draws) -> Tensor:
         """Returns the float images (B, C, H, W) that these random numbers make of images of uint8."""
@@ -153,6 +170,8 @@ class Augmentation:
             images = self._crop_and_resize(images, draws, self.scale)
         elif self.crop_padding or self.flip:
             images = self._crop_and_flip(images, draws)
+        if draws.changes is not None:
+            images = self._distort(images, draws.changes)
         result = self._standardise(images)
         return self._cut_out(result, draws) if self.cutout else result
 
@@ -196,6 +215,16 @@ class Augmentation:
         size = [count, channels, out_height, out_width]
         grid = F.affine_grid(torch.stack((across, down), 1), size, align_corners=False)
         return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+    def _distort(self, images: Tensor, changes: Tensor) -> Tensor:
+        """Factors are uniform in their logarithms, so that enlarged images are as many as smaller ones."""
+        angle, zoom, contrast, brightness = changes
+        if self.rotation or self.zoom:
+            images = turned(images, self.rotation * angle, (math.log1p(self.zoom) * zoom).exp())
+        if self.contrast:
+            factor = (math.log1p(self.contrast) * contrast).exp()
+            images = contrasted(images, factor, 0.5 * self.contrast * brightness)
+        return images
 
     def _cut_out(self, images: Tensor, draws: Draws) -> Tensor:
         height, width = images.shape[2:]

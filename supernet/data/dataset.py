@@ -14,6 +14,7 @@ from torch import Tensor
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Source
+from supernet.data.groups import joined
 from supernet.data.images import PLAIN, Preparation
 from supernet.data.reading import Reading, hashed
 from supernet.data.splits import split_with_copies, stratified_split, stratified_subset
@@ -255,7 +256,8 @@ def _hold_out(name: str, parts: Parts, classes: tuple[str, ...]) -> tuple[Tensor
         if parts.copies is not None and parts.groups is None and kind_of(labels) == "classes":
             held, kept = split_with_copies(labels, parts.copies, *key)
         else:
-            held, kept = stratified_split(labels, *key, parts.copies if parts.groups is None else parts.groups)
+            given = [each for each in (parts.groups, parts.copies) if each is not None]
+            held, kept = stratified_split(labels, *key, joined(*given) if len(given) == 2 else next(iter(given), None))
     except InputError as error:
         raise InputError(f"{name}: a fifth is held out to test: {error}") from None
     return kept, held

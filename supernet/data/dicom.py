@@ -34,7 +34,11 @@ _TAGS = (
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
-    *(f"{colour}PaletteColorLookupTable{what}" for colour in ("Red", "Green", "Blue") for what in ("Data", "Descriptor")),
+    *(
+        f"{colour}PaletteColorLookupTable{what}"
+        for colour in ("Red", "Green", "Blue")
+        for what in ("Data", "Descriptor")
+    ),
     *("PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
 )
 # What pydicom and its decoders raise where a file is damaged; its texts may quote the file, so only the kind is told.
@@ -201,7 +205,7 @@ def _check(dataset: Any, path: str | Path) -> None:
         raise InputError(f"{path}: a DICOM file without a picture; remove it or move it away")
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
-        raise InputError(f"{path}: {frames} frames in one DICOM file; one picture a file is read, so save each by itself")
+        raise InputError(f"{path}: {frames} frames in one DICOM file; one picture a file is read; save each by itself")
     sides, most = (int(dataset.Rows), int(dataset.Columns)), _MOST_PIXELS
     if min(sides) < 1 or sides[0] * sides[1] > most:
         raise InputError(f"{path}: a DICOM picture of {sides[0]} x {sides[1]} pixels; needs 1 to {most:,} pixels")

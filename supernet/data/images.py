@@ -191,6 +191,8 @@ class Header:
         cut: whether it is colour of 16 bits, of which the upper 8 are read.
         transparent: whether it has an alpha channel or a transparent colour.
         windowed: whether it names a window of its grey values itself, as DICOM can.
+        orientation: from 1 to 8, as EXIF has it: how what is stored is turned before it is shown. Height and width
+            are those after that.
     """
 
     channels: int
@@ -200,6 +202,7 @@ class Header:
     cut: bool
     transparent: bool
     windowed: bool = False
+    orientation: int = 1
 
 
 def read_header(path: str | Path) -> Header:
@@ -222,11 +225,13 @@ def read_header(path: str | Path) -> Header:
         )
     with _opened(path) as image:
         width, height = image.size
-        if _sideways(image):
+        orientation = _orientation(image)
+        if orientation in _SIDEWAYS:
             width, height = height, width
         cut = image.mode not in _WIDE_MODES and any("16" in str(tile[3]) for tile in image.tile[:1])
         channels = 1 if image.mode in _GREY_MODES else 3
-        return Header(channels, height, width, image.mode in _WIDE_MODES, cut, image.has_transparency_data)
+        wide = image.mode in _WIDE_MODES
+        return Header(channels, height, width, wide, cut, image.has_transparency_data, orientation=orientation)
 
 
 def grey_values(path: str | Path) -> np.ndarray:
@@ -360,18 +365,19 @@ def _opened(path: str | Path) -> Iterator[ImageFile.ImageFile]:
         raise InputError(f"{path}: not a readable image ({reason}); repair or remove the file") from error
 
 
-def _sideways(image: Image.Image) -> bool:
-    """Whether turning the image as its orientation says will exchange its sides.
+def _orientation(image: Image.Image) -> int:
+    """How the image is turned before it is shown, from 1 to 8.
 
     Pillow has done that in the size of a TIFF. A PNG may name its orientation after its pixels, so asking for it
     decodes them all; a large picture is resized in any case, so its orientation may wait.
     """
     if image.format == "TIFF" or (image.format == "PNG" and max(image.size) > _SEARCHED_SIDE):
-        return False
+        return 1
     try:
-        return image.getexif().get(_ORIENTATION) in _SIDEWAYS
+        found = image.getexif().get(_ORIENTATION, 1)
     except _BROKEN:  # damaged notes about a sound picture; reading it decides
-        return False
+        return 1
+    return found if found in range(1, 9) else 1
 
 
 def _opaque_eight_bits(image: Image.Image, path: str | Path, preparation: Preparation) -> Image.Image:

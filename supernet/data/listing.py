@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -176,9 +176,47 @@ def list_images(folder: Path, classes: Sequence[str], left_out: LeftOut) -> List
     return Listed(tuple(paths), torch.tensor(labels))
 
 
+def all_images(folder: Path, left_out: LeftOut) -> list[str]:
+    """Lists the images in a folder and in the folders below it, as they are for a table that names them.
+
+    Args:
+        folder: the folder.
+        left_out: counts what is passed over; it is added to.
+
+    Returns:
+        The files, sorted.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = sorted(_images(folder, left_out=left_out))
+    if not found:
+        raise InputError(f"path: no images in {folder} (looked for {', '.join(sorted(SUFFIXES))})")
+    return found
+
+
+def files_below(folder: Path, endings: Collection[str]) -> list[str]:
+    """Lists files at every depth by their endings; hidden files, those of a system and special ones are passed over.
+
+    Args:
+        folder: where to look; links are followed.
+        endings: in lower case, each with its dot.
+
+    Returns:
+        The files, sorted.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+    return sorted(_files(folder, frozenset(endings), LeftOut(), deep=True))
+
+
 def _images(folder: Path, *, deep: bool = True, left_out: LeftOut | None = None) -> Iterator[str]:
-    """Image files at every depth, through links. No folder is entered twice, because links can lead in a circle."""
-    counts = left_out or LeftOut()
+    return _files(folder, SUFFIXES, left_out or LeftOut(), deep=deep)
+
+
+def _files(folder: Path, endings: Collection[str], counts: LeftOut, *, deep: bool) -> Iterator[str]:
+    """Files at every depth, through links. No folder is entered twice, because links can lead in a circle."""
     entered: set[tuple[int, int]] = set()
     waiting = [str(folder)]
     while waiting:
@@ -191,7 +229,7 @@ def _images(folder: Path, *, deep: bool = True, left_out: LeftOut | None = None)
                 waiting += [entry.path] * deep
             elif kind == "special":
                 counts.special += 1
-            elif (ending := Path(entry.name).suffix.lower()) in SUFFIXES:
+            elif (ending := Path(entry.name).suffix.lower()) in endings:
                 yield entry.path
             else:
                 counts.endings[ending] += 1

@@ -9,7 +9,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import IO
 
@@ -19,14 +19,17 @@ import torch
 from supernet.data.batches import Resident
 from supernet.data.dataset import CommonSettings, Data, assemble
 from supernet.data.dataset import Parts as DataParts
+from supernet.data.groups import group_notes
 from supernet.data.images import PLAIN, Preparation
+from supernet.data.label_arrays import read_labels
 from supernet.data.levels import Scale, scale_of
 from supernet.data.memory import require_memory
+from supernet.data.windows import AUTO, NONE
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import why_no_file
 
 PARTS = ("train", "val", "test")
-_WANTED = frozenset(f"{part}_{what}" for part in PARTS for what in ("images", "labels"))
+_WANTED, _GROUPS = ("images", "labels"), "groups"
 # What NumPy and zipfile raise where a file is damaged, lies about its sizes or holds something else.
 _DAMAGED = (ValueError, OSError, EOFError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError)
 _NOT_ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, pickle.UnpicklingError)
@@ -42,12 +45,16 @@ def npz(
     flip: bool = False,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    window: str | Sequence[float] | None = AUTO,
+    labels: str = "auto",
+    groups: str | None = None,
 ) -> Data:
     """Reads an .npz file with MedMNIST's keys: {train,val,test}_images and {train,val,test}_labels.
 
     Images are uint8 arrays, N x H x W or N x H x W x C. The channels may come first; whole numbers up to 65535 and
-    floats in [0, 1] or [0, 255] become 256 levels. Labels are N or N x 1 whole numbers from 0, or one-hot. The val_
-    keys may be missing; where the test_ keys are, a fifth of the training images is held out to test.
+    floats in [0, 1] or [0, 255] become 256 levels. Labels are N or N x 1 whole numbers from 0, one-hot, or a column of
+    0, 1 and -1 (unknown) for each of several labels. The val_ keys may be missing; where the test_ keys are, a fifth of
+    the training images is held out to test.
 
     Args:
         path: the file.
@@ -58,6 +65,12 @@ def npz(
         flip: whether half of the training images are mirrored left to right, at random.
         mean: (channels,) of pixels in [0, 1]; None measures it on the training images.
         std: (channels,) the standard deviation of pixels in [0, 1]; None measures it on the training images.
+        window: which of the whole numbers of more than 8 bits become black and white. "auto" takes the 0.5th and the
+            99.5th percentile of the training images, "none" the range of their bits; or two numbers.
+        labels: "one" class an image, "several" labels an image, or "auto": columns are one-hot where each row has one 1
+            and zeros, and otherwise several labels.
+        groups: what stands after train_ in the key of an array that says which images belong together, such as those of
+            a patient: no split comes between them. None takes train_groups where it is there; "none" takes no groups.
 
     Returns:
         The data set, named after the file; its pixels are in memory.
@@ -75,20 +88,28 @@ def npz(
         ('toy', (1, 6, 6), ('even', 'odd'), 8, 2)
     """
     where = f"path={path}"
-    read, scale, notes = read_parts(open_npz(path, where), where)
+    arrays = open_npz(path, where, (groups or _GROUPS,))
+    read, scale, notes = read_parts(arrays, where, window, labels)
     named = tuple(str(name) for name in classes or ())
-    parts = DataParts(read["train"], read.get("val"), read.get("test"), named, notes=tuple(notes))
-    preparation = Preparation(white=int(scale.white)) if scale.white > 255 else PLAIN
+    together, said = (None, []) if groups == NONE else _groups(arrays, groups, where)
+    notes += said
+    parts = DataParts(read["train"], read.get("val"), read.get("test"), named, notes=tuple(notes), groups=together)
+    preparation = PLAIN
+    if scale.window is not None:
+        preparation = Preparation(window=scale.window, window_of_file=window == AUTO)
+    elif scale.white > 255:
+        preparation = Preparation(white=int(scale.white))
     settings = CommonSettings(crop_padding, flip, mean, std, train_limit, test_limit, preparation)
     return assemble(Path(path).stem, parts, settings)
 
 
-def open_npz(path: str | Path, where: str) -> dict[str, np.ndarray]:
+def open_npz(path: str | Path, where: str, more: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Reads the arrays with MedMNIST's keys; other keys are left alone.
 
     Args:
         path: the file.
         where: how messages name it, such as "path=toy.npz".
+        more: what else is read of each part where it is there, such as "groups".
 
     Returns:
         The arrays by key.
@@ -99,10 +120,11 @@ def open_npz(path: str | Path, where: str) -> dict[str, np.ndarray]:
     if reason := why_no_file(path):
         raise InputError(f"{where}: {reason}; expected an .npz with train_images, train_labels, test_images, ...")
     try:
-        sizes = _declared_sizes(path)
+        wanted = frozenset(f"{part}_{what}" for part in PARTS for what in (*_WANTED, *more))
+        sizes = _declared_sizes(path, wanted)
         require_memory(sum(sizes.values()), where)
         with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files if key in _WANTED}
+            arrays = {key: file[key] for key in file.files if key in wanted}
             keys = list(file.files)
     except InputError:
         raise
@@ -120,12 +142,16 @@ def open_npz(path: str | Path, where: str) -> dict[str, np.ndarray]:
     return arrays
 
 
-def read_parts(arrays: dict[str, np.ndarray], where: str) -> tuple[dict[str, Resident], Scale, list[str]]:
+def read_parts(
+    arrays: dict[str, np.ndarray], where: str, window: str | Sequence[float] | None = AUTO, form: str = "auto"
+) -> tuple[dict[str, Resident], Scale, list[str]]:
     """Turns arrays into labelled images. All parts are read in the way that the training images ask for.
 
     Args:
         arrays: the arrays by MedMNIST's keys.
         where: how messages name their file.
+        window: as in `npz`.
+        form: of the labels, as in `npz`.
 
     Returns:
         The parts "train", "val" and "test" that are there, the scale of their levels, and notes on conversions.
@@ -135,22 +161,22 @@ def read_parts(arrays: dict[str, np.ndarray], where: str) -> tuple[dict[str, Res
     """
     notes: list[str] = []
     given = {part: found for part in PARTS if (found := _images_and_labels(arrays, part, where)) is not None}
-    scale = scale_of(given["train"][0], f"{where}: train_images")
+    scale = scale_of(given["train"][0], f"{where}: train_images", window)
     notes += [scale.note.removeprefix(f"{where}: ")] if scale.note else []
+    names = {part: f"{where}: {part}_labels" for part in given}
+    labels, said = read_labels({names[part]: labels for part, (_, labels) in given.items()}, form)
     parts: dict[str, Resident] = {}
-    for part, (images, labels) in given.items():
+    for part, (images, _) in given.items():
         pixels = torch.from_numpy(np.ascontiguousarray(scale.apply(images, f"{where}: {part}_images")))
         if pixels.dim() == 3:
             pixels = pixels.unsqueeze(1)
         elif not _channels_first(images.shape):
             pixels = pixels.permute(0, 3, 1, 2).contiguous()
-        parts[part] = Resident(pixels, torch.from_numpy(_plain_labels(labels, len(images), f"{where}: {part}_labels")))
+        parts[part] = Resident(pixels, torch.from_numpy(labels[names[part]]))
     shape = given["train"][0].shape
     if _channels_first(shape):
         notes.append(f"train_images of shape {_by(shape)}: read with the channels first")
-    if given["train"][1].ndim == 2 and given["train"][1].shape[1] > 1:
-        notes.append(f"train_labels of shape {_by(given['train'][1].shape)}: one-hot, read as class numbers")
-    return parts, scale, notes
+    return parts, scale, [*notes, *said]
 
 
 def _images_and_labels(arrays: dict[str, np.ndarray], part: str, where: str) -> tuple[np.ndarray, np.ndarray] | None:
@@ -167,6 +193,11 @@ def _images_and_labels(arrays: dict[str, np.ndarray], part: str, where: str) -> 
             f"{where}: {part}_images is {images.dtype} of shape {images.shape}; "
             f"use uint8, N x H x W or N x H x W x C{way_out}"
         )
+    if labels.ndim == 0 or len(labels) != len(images) or (labels.ndim == 1 and labels.size != len(images)):
+        raise InputError(
+            f"{where}: {part}_labels is {labels.dtype} of shape {labels.shape}; use one whole number for each of "
+            f"{len(images)} images"
+        )
     return images, labels
 
 
@@ -182,47 +213,32 @@ def _channels_first(shape: tuple[int, ...]) -> bool:
     return (first in (1, 3, 4) and second > first) or first < second == last
 
 
-def _plain_labels(labels: np.ndarray, count: int, name: str) -> np.ndarray:
-    """(N,) int64 class numbers of N x 1, N x classes (one-hot), whole floats or bools."""
-    told = f"{name} is {labels.dtype} of shape {labels.shape}"
-    if labels.dtype.kind not in "biuf":
-        words = "words: use np.unique(labels, return_inverse=True)[1] and classes=[...]"
+def _groups(arrays: dict[str, np.ndarray], key: str | None, where: str) -> tuple[torch.Tensor | None, list[str]]:
+    """(N,) numbers of the groups of training images, and a line on them; None where there are none."""
+    name = f"train_{key or _GROUPS}"
+    if name not in arrays:
+        if key is not None:
+            raise InputError(f"groups={key}: no {name} in {where.removeprefix('path=')}; leave it out or name another")
+        return None, []
+    groups, count = arrays[name], len(arrays["train_images"])
+    if groups.dtype.kind not in "iuUSb" or groups.size != count:
         raise InputError(
-            f"{told}; use one whole number an image" + (f" instead of {words}" * (labels.dtype.kind in "US"))
+            f"{where}: {name} is {groups.dtype} of shape {groups.shape}; use a whole number or a word for each of "
+            f"{count} images"
         )
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        return _from_one_hot(labels, count, told)
-    if labels.size != count:
-        raise InputError(f"{told}; use one whole number for each of {count} images")
-    flat = labels.reshape(-1)
-    if flat.dtype.kind == "f" and not (np.isfinite(flat).all() and (flat == np.floor(flat)).all()):
-        raise InputError(f"{told} with fractions; use one whole number for each of {count} images")
-    if flat.size and float(flat.max()) >= 2**63:
-        raise InputError(f"{told} up to {flat.max()}; use whole numbers from 0 on")
-    return flat.astype(np.int64)
+    keys = {part: f"{part}_{key or _GROUPS}" for part in PARTS[1:]}
+    others = {part: arrays[key].reshape(-1) for part, key in keys.items() if key in arrays}
+    numbered = np.unique(groups.reshape(-1), return_inverse=True)[1]
+    return torch.from_numpy(numbered.astype(np.int64)), group_notes({"train": groups.reshape(-1), **others}, name)
 
 
-def _from_one_hot(labels: np.ndarray, count: int, told: str) -> np.ndarray:
-    ones = labels == 1
-    if len(labels) != count:
-        raise InputError(f"{told}; use one whole number for each of {count} images")
-    if not (ones | (labels == 0)).all():
-        raise InputError(f"{told}: {labels.shape[1]} columns of other numbers than 0 and 1; use labels.argmax(1)")
-    if (ones.sum(1) != 1).any():
-        raise InputError(
-            f"{told}: {labels.shape[1]} columns, and a row with {ones.sum(1)[ones.sum(1) != 1][0]} ones: several or no "
-            "labels an image; one label an image is what is supported, one-hot or as a whole number"
-        )
-    return ones.argmax(1).astype(np.int64)
-
-
-def _declared_sizes(path: str | Path) -> dict[str, int]:
+def _declared_sizes(path: str | Path, wanted: Set[str]) -> dict[str, int]:
     """The bytes of each wanted array by its header. No memory is taken for a header that the archive contradicts."""
     sizes: dict[str, int] = {}
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             key = member.filename.removesuffix(".npy")
-            if key in _WANTED:
+            if key in wanted:
                 with archive.open(member) as file:
                     header, size = _declared(file)
                 if size is not None and header + size != member.file_size:

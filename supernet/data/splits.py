@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from supernet.data.stratification import iterative_split
 from supernet.data.targets import kind_of, most_named, presence
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
@@ -45,7 +46,7 @@ def stratified_split(
     if len(labels) == 0:
         raise InputError("cannot split a set without images")
     if groups is not None or kind_of(labels) != "classes":
-        return _by_presence(presence(labels, max(most_named(labels), len(classes))), fraction, seed, groups)
+        return _by_presence(labels, fraction, seed, classes, groups)
     counts = torch.bincount(labels)
     shares = _shares(counts, int(fraction * len(labels) + 0.5))
     for index, (count, share) in enumerate(zip(counts.tolist(), shares.tolist(), strict=True)):
@@ -174,7 +175,8 @@ def stratified_subset(labels: Tensor, size: int, seed: int, classes: Sequence[st
     if size >= len(labels):
         return torch.arange(len(labels))
     if kind_of(labels) != "classes":
-        return stratified_split(labels, size / len(labels), seed, classes)[0]
+        shown = presence(labels, max(most_named(labels), len(classes)))
+        return iterative_split(shown, size / len(labels), seed, both=False).nonzero().flatten()
     counts = torch.bincount(labels)
     shares = _shares(counts, size)
     lost = ((counts > 0) & (shares == 0)).nonzero().flatten()
@@ -185,26 +187,21 @@ def stratified_subset(labels: Tensor, size: int, seed: int, classes: Sequence[st
     return _draw(labels, counts, shares, seed)
 
 
-def _by_presence(shown: Tensor, fraction: float, seed: int, groups: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Iterative stratification: the images of the rarest class are dealt out first, to the side that lacks it most.
-
-    Source: Sechidis, Tsoumakas and Vlahavas 2011, "On the Stratification of Multi-Label Data" (ECML PKDD).
-    """
-    shown = torch.cat((shown, ~shown.any(1, keepdim=True)), 1).double()  # images that show nothing are a kind, too
-    member = torch.arange(len(shown)) if groups is None else groups.unique(return_inverse=True)[1]
-    units = torch.zeros(int(member.max()) + 1, shown.shape[1], dtype=torch.float64).index_add_(0, member, shown)
-    order = torch.randperm(len(units), generator=generator(seed, _SPLIT_STREAM)).tolist()
-    shares = torch.tensor((fraction, 1 - fraction), dtype=torch.float64)
-    lacking, side = shares[:, None] * units.sum(0), torch.full((len(units),), -1)
-    while waiting := [unit for unit in order if side[unit] < 0]:
-        left = units[waiting].sum(0)
-        rarest = int(torch.where(left > 0, left, torch.inf).argmin())
-        for unit in (unit for unit in waiting if units[unit, rarest] > 0):
-            wanted = lacking[:, rarest] - lacking[:, rarest].flip(0)
-            tie = lacking.sum(1)[0] >= lacking.sum(1)[1]
-            side[unit] = int(wanted[0] < 0) if wanted[0] != 0 else int(not tie)
-            lacking[side[unit]] -= units[unit]
-    first = side[member] == 0
+def _by_presence(
+    labels: Tensor, fraction: float, seed: int, classes: Sequence[str], groups: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """A split of images of which each may show several classes, or that belong together."""
+    if groups is not None and len(groups.unique()) < 2:
+        raise InputError("all images belong to one group, and a split needs two; give more groups, or none")
+    shown = presence(labels, max(most_named(labels), len(classes)))
+    first = iterative_split(shown, fraction, seed, groups)
+    if kind_of(labels) == "classes":
+        for side in (shown[first], shown[~first]):
+            if len(lost := (shown.any(0) & ~side.any(0)).nonzero().flatten()):
+                raise InputError(
+                    f"class {_named(int(lost[0]), classes)} has images of too few groups to have some on both sides of "
+                    f"a {fraction:.0%} / {1 - fraction:.0%} split; give it more groups or leave the class out"
+                )
     return first.nonzero().flatten(), (~first).nonzero().flatten()
 
 

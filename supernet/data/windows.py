@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from supernet.runtime.errors import InputError
 
 Window = tuple[float, float]
+Item = TypeVar("Item")
 AUTO, NONE = "auto", "none"
 _PERCENTILES = (0.5, 99.5)
-_PIXELS = 10_000  # of one image that are measured
+_IMAGES, _PIXELS = 500, 10_000  # as many images, and pixels of each, are measured
 _LARGEST = 1e9  # a bound of a window; no image has such values
 
 
@@ -34,7 +36,7 @@ def asked_window(window: str | Sequence[float] | None) -> str | Window:
     """
     if window is None or window in (AUTO, NONE):
         return NONE if window is None else str(window)
-    numbers = () if isinstance(window, str) else tuple(window)
+    numbers = tuple(window) if isinstance(window, list | tuple) else ()
     if len(numbers) != 2 or not all(type(each) in (int, float) for each in numbers):
         raise InputError(f"window={window}: use auto, none, or two numbers [black,white]")
     return checked_window((float(numbers[0]), float(numbers[1])))
@@ -50,6 +52,31 @@ def checked_window(window: Window) -> Window:
     if not (-_LARGEST <= low < high <= _LARGEST):
         raise InputError(f"window=[{low:g},{high:g}]: needs two numbers, the second above the first")
     return window
+
+
+def chosen_for_measuring(images: Sequence[Item]) -> list[Item]:
+    """Chooses the images on which a window is measured: all, or 500 evenly spread.
+
+    Args:
+        images: the images, or their files.
+
+    Example:
+        >>> chosen_for_measuring(["a.png", "b.png"]), len(chosen_for_measuring(range(2000)))
+        (['a.png', 'b.png'], 500)
+    """
+    count = len(images)
+    return [images[place] for place in np.linspace(0, count - 1, min(count, _IMAGES)).astype(int).tolist()]
+
+
+def told_window(window: Window) -> str:
+    """The window in words, for notes.
+
+    Example:
+        >>> told_window((20.5, 4000))
+        '20.5 to 4,000 become 256 levels'
+    """
+    low, high = (f"{round(bound, 2):,}".removesuffix(".0") for bound in window)
+    return f"{low} to {high} become 256 levels"
 
 
 def measured_window(images: Iterable[np.ndarray]) -> Window | None:

@@ -205,7 +205,7 @@ def _judged(problem: SearchProblem, weights: Weights, batches: Iterable[Batch]) 
     task = problem.task
     with torch.inference_mode():
         tallies = [task.tally(problem.supernet(task.inputs(batch), weights), batch) for batch in batches]
-        return dict(task.scores(sum(tallies[1:], tallies[0])))[task.score]
+        return dict(task.scores(tallies))[task.score]
 
 
 def _judging(problem: SearchProblem, batches: int | None, size: int) -> Source:

@@ -67,12 +67,13 @@ def report_epoch(
         truth: knows of any architecture; what it knows of the current one is reported, too. None: nothing does.
     """
     weights, architecture, decisions = strategy.expected(), strategy.finish(), strategy.decisions
-    run, score, step = problem.run, problem.task.score, epochs.step
+    run, task, step = problem.run, problem.task, epochs.step
+    named = "" if task.score == task.running else f"{task.score} "
     scalars = {
         "search/loss/train": record.train.loss,
         "search/loss/valid": record.valid.loss,
-        f"search/{score}/train": record.train.score,
-        f"search/{score}/valid": record.valid.score,
+        f"search/{task.running}/train": record.train.score,
+        f"search/{task.score}/valid": record.valid.score,
         **{f"search/{name}/valid": value for name, value in record.valid.others.items()},
         "lr/weights": epochs.optimizer.param_groups[0]["lr"],
         "sys/images_per_second": 2 * epochs.images_per_second,  # both halves
@@ -98,7 +99,7 @@ def report_epoch(
     run.report.scalars(scalars, step)
     run.report.line(
         f"search {epochs.epoch:>3}/{epochs.epochs}  train loss {record.train.loss:.3f} "
-        f"{score} {record.train.score:.3f}  valid {record.valid.score:.3f}  {epochs.seconds_left:.0f} s left"
-        + ("  new genotype" if changed else "")
+        f"{task.running} {record.train.score:.3f}  valid {named}{record.valid.score:.3f}  "
+        f"{epochs.seconds_left:.0f} s left" + ("  new genotype" if changed else "")
     )
     record.genotype = architecture.to_json()

@@ -50,9 +50,8 @@ def evaluate(
             output = forward(task.inputs(batch))
             meter.add(task.loss(output, batch), task.score_sum(output, batch), len(batch))
             tallies.append(task.tally(output, batch))
-        tally = sum(tallies[1:], tallies[0])
-    scores = dict(task.scores(tally))
-    return replace(meter.read(), score=scores.pop(task.score), others=scores, chance=task.chance(tally))
+        scores, chance = dict(task.scores(tallies)), task.chance(tallies)
+    return replace(meter.read(), score=scores.pop(task.score), others=scores, chance=chance)
 
 
 def evaluate_probabilities(

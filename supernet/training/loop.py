@@ -349,9 +349,10 @@ class _Record:
 def _report_epoch(ended: Trained, epochs: Epochs, recipe: Recipe, task: Task, run: Run) -> None:
     """Sends scalars and a line about the epoch that has just ended."""
     valid, epoch = ended.valid, ended.epochs
+    named = "" if task.score == task.running else f"{task.score} "
     scalars = {
         "retrain/loss/train": ended.train.loss,
-        f"retrain/{task.score}/train": ended.train.score,
+        f"retrain/{task.running}/train": ended.train.score,
         "retrain/drop_path": recipe.drop_path * (epoch - 1) / recipe.epochs,
         "lr/weights": recipe.schedule(epoch - 1, recipe.epochs),
         "sys/images_per_second": epochs.images_per_second,
@@ -362,7 +363,7 @@ def _report_epoch(ended: Trained, epochs: Epochs, recipe: Recipe, task: Task, ru
         scalars |= {f"retrain/{name}/valid": value for name, value in valid.others.items()}
     run.report.scalars(scalars, epochs.step)
     run.report.line(
-        f"retrain {epoch:>3}/{recipe.epochs}  train loss {ended.train.loss:.3f} {task.score} {ended.train.score:.3f}"
-        + ("" if valid is None else f"  valid {valid.score:.3f}")
+        f"retrain {epoch:>3}/{recipe.epochs}  train loss {ended.train.loss:.3f} {task.running} {ended.train.score:.3f}"
+        + ("" if valid is None else f"  valid {named}{valid.score:.3f}")
         + f"  {epochs.seconds_left:.0f} s left"
     )

@@ -102,7 +102,7 @@ def test_a_single_image_at_the_end_is_dropped():
         (lambda: Resident(torch.zeros(2, 1, 4, 4), torch.zeros(2).long()), "^images: must be uint8"),
         (
             lambda: Resident(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(3).long()),
-            "^labels: of 3 images, where there are 2",
+            "^labels: of 3",
         ),
     ],
 )

@@ -9,6 +9,7 @@ from PIL import Image
 from supernet.data import image_folder
 from supernet.data.batches import Files, evaluation_batches, training_batches
 from supernet.data.images import read_image
+from supernet.data.splits import search_halves
 from supernet.runtime.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -79,12 +80,56 @@ def test_twelve_bits_are_one_range_for_all(tmp_path):
             ramp = np.arange(64).reshape(8, 8) * top // 63 + n
             save(tmp_path / "train" / name / f"{n}.png", ramp.astype(np.uint16))
             save(tmp_path / "test" / name / f"{n}.png", np.full((8, 8), 10_000 + n, np.uint16))
-    data = image_folder(str(tmp_path))
+    data = image_folder(str(tmp_path), window="none")
     assert data.augmentation.preparation.white == 4095
     assert data.train.images[:10].max() > 240
     assert data.train.images[10:].max() < 70
     assert data.test.open().images.unique().tolist() == [255]
-    assert "40 images of 16-bit grey: 0 to 4,095 become 256 levels" in data.notes
+    assert "40 images of grey of more than 8 bits: 0 to 4,095 become 256 levels" in data.notes
+
+
+def test_twelve_bits_keep_their_levels_through_the_window_of_the_training_images(tmp_path):
+    for n in range(10):
+        for name in "ab":
+            ramp = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+            ramp[0, 0] = 65535 - n  # a dead pixel
+            save(tmp_path / "train" / name / f"{n}.png", ramp)
+            save(tmp_path / "test" / name / f"{n}.png", np.full((64, 64), 60_000 + n, np.uint16))
+    data = image_folder(str(tmp_path), size=64)
+    low, high = data.augmentation.preparation.window
+    assert (low, high) == pytest.approx((20.5, 4075), abs=1)  # the test images play no part
+    assert all(len(image.unique()) > 200 for image in data.train.images)
+    assert data.test.open().images.unique().tolist() == [255]
+    assert "40 images of grey of more than 8 bits: 21 to 4,076 become 256 levels" in data.notes
+    asked = image_folder(str(tmp_path), size=64, window=[0, 1000])
+    assert asked.augmentation.preparation.window == (0, 1000)
+    assert (asked.train.images[0] == 255).sum() == 4096 - 998
+    path = asked.train.paths[0] if isinstance(asked.train, Files) else str(tmp_path / "train" / "a" / "0.png")
+    again = read_image(path, (1, 64, 64), preparation=asked.augmentation.preparation)
+    assert torch.equal(again, asked.train.images[0])
+
+
+def test_a_window_for_pictures_of_eight_bits_is_a_mistake(tmp_path):
+    with pytest.raises(InputError, match="no image has grey of more than 8 bits; leave it out"):
+        image_folder(noise(tmp_path), window=[0, 100])
+    assert image_folder(str(tmp_path), window="auto").augmentation.preparation.window is None
+
+
+def test_the_images_of_a_patient_stay_on_one_side(tmp_path):
+    for n in range(40):
+        patient = n // 4
+        save(tmp_path / "ab"[patient % 2] / f"patient{patient}_{n}.png", np.full((4, 4), n, np.uint8))
+    data = image_folder(str(tmp_path), groups=r"(patient\d+)_")
+    train, test = data.train.images[:, 0, 0, 0] // 4, data.test.open().images[:, 0, 0, 0] // 4
+    assert not set(train.tolist()) & set(test.tolist())
+    assert len(test) == 8
+    same = data.groups[:, None] == data.groups[None]
+    assert torch.equal(same, train[:, None] == train[None])
+    assert "groups: 10 groups of training images, each on one side of a split" in data.notes
+    weights, architectures = search_halves(data.train.labels, 0.5, seed=0, groups=data.groups)
+    assert not set(data.groups[weights].tolist()) & set(data.groups[architectures].tolist())
+    with pytest.raises(InputError, match=r"40 of 40 files do not fit it, such as a/patient0_0.png"):
+        image_folder(str(tmp_path), groups=r"(case\d+)_")
 
 
 def test_copies_stay_on_one_side_of_a_drawn_split(tmp_path):

@@ -1,5 +1,7 @@
+import json
 import os
 import zlib
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import torch
 import torchvision.transforms.functional as transforms
 from PIL import Image
 
-from supernet.data.images import SUFFIXES, Preparation, as_tensor, brightest, placement, read_header, read_image
+from supernet.data.images import SUFFIXES, Preparation, as_tensor, grey_values, placement, read_header, read_image
 from supernet.runtime.errors import InputError
 
 
@@ -130,7 +132,7 @@ def test_what_is_opaque_stays_to_the_bit(tmp_path):
 
 def test_white_of_fewer_bits(tmp_path):
     path = save(tmp_path, np.array([[0, 4095, 2048, 9000]], dtype=np.uint16))
-    assert brightest(path) == 9000
+    assert grey_values(path).max() == 9000
     assert read_header(path).wide
     assert read_image(path, (1, 1, 4), preparation=Preparation(white=4095)).flatten().tolist() == [0, 255, 128, 255]
 
@@ -152,6 +154,8 @@ def test_crop_is_the_usual_evaluation_on_imagenet(tmp_path):
         ({"ground": 256}, "ground=256: use a level"),
         ({"border": 3}, "border=3: needs 0 or more pixels, and fit=crop"),
         ({"white": 0}, "white=0"),
+        ({"window": (5, 5)}, r"window=\[5,5\]: needs two numbers, the second above"),
+        ({"window": (0, float("nan"))}, r"window=\[0,nan\]"),
     ],
 )
 def test_nonsense_preparations_are_refused(settings, says):
@@ -162,7 +166,18 @@ def test_nonsense_preparations_are_refused(settings, says):
 def test_a_preparation_from_a_file_is_checked():
     assert Preparation.from_plain({}) == Preparation()
     assert Preparation.from_plain({"white": 4095, "fit": "crop"}) == Preparation(white=4095, fit="crop")
-    for wrong in ({"white": True}, {"white": "9"}, {"fit": 3}, {"other": 1}):
+    wide = Preparation(window=(20.5, 4000), window_of_file=False)
+    assert Preparation.from_plain({"window": [20.5, 4000], "window_of_file": False}) == wide
+    assert Preparation.from_plain(json.loads(json.dumps(asdict(wide)))) == wide
+    windows = ([0], [0, "9"], [0, True], "auto", {"a": 1})
+    for wrong in (
+        *({"window": window} for window in windows),
+        {"window_of_file": 1},
+        {"white": True},
+        {"white": "9"},
+        {"fit": 3},
+        {"other": 1},
+    ):
         with pytest.raises(TypeError):
             Preparation.from_plain(wrong)
 

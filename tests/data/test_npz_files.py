@@ -5,8 +5,11 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from supernet.data import npz
+from supernet.data.images import Preparation, read_image
 from supernet.runtime.errors import InputError
 
 LABELS = np.arange(30) % 3
@@ -59,8 +62,8 @@ def test_one_hot_labels_are_indices(tmp_path, dtype):
 @pytest.mark.parametrize(
     ("labels", "says"),
     [
-        (np.ones((30, 3), int), "a row with 3 ones: several or no labels an image"),
-        (np.full((30, 3), 1 / 3), "3 columns of other numbers than 0 and 1"),
+        (np.full((30, 3), 1 / 3), r"3 columns of other numbers than 0, 1 and -1 \(unknown\), such as 0.333"),
+        (np.full((30, 3), 2), "such as 2;"),
         (np.eye(3)[LABELS][:-1], "30 images"),
         (np.array(["cat", "dog", "eel"])[LABELS], "words: use np.unique"),
         (np.full(30, np.nan), "fractions"),
@@ -79,9 +82,72 @@ def test_whole_floats_and_bools_are_labels(tmp_path):
 
 def test_deep_arrays_keep_their_white_for_prediction(tmp_path):
     images = pixels(6, 5).astype(np.uint16) * 16
-    data = npz(saved(tmp_path, images))
-    assert data.augmentation.preparation.white == 4095
+    data = npz(saved(tmp_path, images), window="none")
+    assert data.augmentation.preparation == Preparation(white=4095)
     assert len(data.train.images.unique()) > 200
+
+
+def test_deep_arrays_are_seen_through_a_window_as_files_are_at_prediction(tmp_path):
+    images = np.tile(np.arange(4096, dtype=np.uint16).reshape(1, 64, 64), (30, 1, 1))
+    images[:, 0, 0] = 65_000
+    data = npz(saved(tmp_path, images))
+    assert data.augmentation.preparation.window == pytest.approx((20.5, 4075), abs=1)
+    assert len(data.train.images[0].unique()) > 200
+    Image.fromarray(images[0]).save(tmp_path / "film.png")
+    read = read_image(tmp_path / "film.png", (1, 64, 64), preparation=data.augmentation.preparation)
+    assert torch.equal(read, data.train.images[0])
+
+
+def test_a_window_reads_numbers_that_could_be_anything(tmp_path):
+    units = np.linspace(-1024, 3000, 30 * 30).reshape(30, 6, 5)
+    for images in (units, units.astype(np.int16)):
+        with pytest.raises(InputError, match=r"or a window=\[black,white\]"):
+            npz(saved(tmp_path, images))
+        data = npz(saved(tmp_path, images), window=[-1000, 400])
+        assert data.augmentation.preparation == Preparation(window=(-1000, 400), window_of_file=False)
+        assert data.train.images.min() == 0
+        assert data.train.images.max() == 255
+    with pytest.raises(InputError, match="train_images is uint8, which needs none"):
+        npz(saved(tmp_path, pixels(6, 5)), window=[0, 100])
+
+
+def test_columns_are_several_labels(tmp_path):
+    labels = np.random.default_rng(1).integers(0, 2, (30, 14))
+    labels[3, 2:5] = -1
+    data = npz(saved(tmp_path, pixels(6, 5), labels.astype(np.int8)), classes=[f"finding {n}" for n in range(14)])
+    together = torch.cat([data.train.labels, data.test.open().labels])
+    assert sorted(map(tuple, together.tolist())) == sorted(map(tuple, labels.tolist()))
+    assert "train_labels of shape 30 x 14: 14 labels, of which an image may have several or none" in data.notes
+    assert "3 of 420 labels are unknown: not learnt from and not judged by" in data.notes
+    one_hot = npz(saved(tmp_path, pixels(6, 5), np.eye(3)[LABELS]), labels="several")
+    assert one_hot.train.labels.shape == (24, 3)
+    column = npz(saved(tmp_path, pixels(6, 5), LABELS[:, None] % 2), labels="several")
+    assert column.train.labels.shape == (24, 1)
+    with pytest.raises(InputError, match="row 0 is not one-hot"):
+        npz(saved(tmp_path, pixels(6, 5), np.ones((30, 3), int)), labels="one")
+    with pytest.raises(InputError, match="labels=many: use auto, one, several"):
+        npz(saved(tmp_path, pixels(6, 5)), labels="many")
+
+
+def test_groups_in_the_file_are_kept_together(tmp_path):
+    patients = np.array([f"p{n // 3}" for n in range(30)])
+    images = np.arange(30, dtype=np.uint8).repeat(30).reshape(30, 6, 5)
+    path = saved(tmp_path, images, train_groups=patients)
+    for data in (npz(path), npz(path, groups="groups")):
+        test = data.test.open().images[:, 0, 0, 0] // 3
+        assert not set(test.tolist()) & set((data.train.images[:, 0, 0, 0] // 3).tolist())
+        assert len(test) == 6
+        assert "train_groups: 10 groups of training images, each on one side of a split" in data.notes
+    assert npz(path, groups="none").groups is None
+    with pytest.raises(InputError, match=r"groups=patients: no train_patients in .*a\.npz"):
+        npz(path, groups="patients")
+    given = {"test_images": images[:6], "test_labels": LABELS[:6], "test_groups": patients[:6]}
+    notes = npz(saved(tmp_path, images, train_groups=patients, **given)).notes
+    assert "warning: 2 of them have images in test, too" in notes
+    with pytest.raises(InputError, match="train_groups is float64"):
+        npz(saved(tmp_path, images, train_groups=np.zeros(30)))
+    with pytest.raises(InputError, match="all images belong to one group"):
+        npz(saved(tmp_path, images, train_groups=np.zeros(30, int)))
 
 
 def test_other_keys_are_named(tmp_path):

@@ -11,8 +11,11 @@ import yaml
 import supernet.data
 
 ROOT = Path(__file__).parents[2]
-FUNCTIONS = ("cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "npz", "svhn")
-OWN_WAYS = {"image_folder": {"workers"}}  # a run reads ahead; a notebook's small folder needs no processes
+FUNCTIONS = ("cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "labelled_folder", "npz", "svhn")
+OWN_WAYS = {
+    "image_folder": {"workers"},
+    "labelled_folder": {"workers"},
+}  # a run reads ahead; a notebook's small folder needs no processes
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -35,7 +38,7 @@ def test_every_yaml_is_known():
 def test_what_is_slow_to_import_waits_until_it_is_needed():
     words = "import sys, supernet.data, supernet.genotypes, supernet.deployment; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"sklearn", "torchvision", "scipy", "matplotlib"} & set(loaded)
+    assert not {"sklearn", "torchvision", "scipy", "matplotlib", "pydicom"} & set(loaded)
 
 
 @pytest.mark.parametrize("package", ["data", "genotypes", "deployment"])

@@ -68,5 +68,6 @@ def test_what_belongs_together_is_on_one_side():
     parts = Parts(Resident(images, torch.arange(24) % 2), groups=groups)
     data = assemble("toy", parts, CommonSettings())
     tested = groups[data.test.open().raw(torch.arange(len(data.test)))[:, 0, 0, 0].long()]
-    assert data.groups is not None and not set(data.groups.tolist()) & set(tested.tolist())
+    assert data.groups is not None
+    assert not set(data.groups.tolist()) & set(tested.tolist())
     assert len(data.groups) == len(data.train)

@@ -49,10 +49,11 @@ class Certainty(Classification):
     def tally(self, output, batch):
         return torch.stack([self.score_sum(output, batch), torch.tensor(len(batch)).double()])
 
-    def scores(self, tally):
-        return {self.score: (tally[0] / tally[1]).item()}
+    def scores(self, tallies):
+        summed, count = torch.stack(tallies).sum(0)
+        return {self.score: (summed / count).item()}
 
-    def chance(self, tally):
+    def chance(self, tallies):
         return 1 / 3
 
 

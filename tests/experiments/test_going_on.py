@@ -52,9 +52,9 @@ def test_from_another_folder_twice(supernet, late, finished):
     assert code == 0, printed
     summaries = [json.loads((folder / "run" / "summary.json").read_text()) for folder in (finished, late)]
     assert summaries[0]["settings"] == summaries[1]["settings"]
-    assert summaries[0]["finalists"][0]["test_accuracy"] == summaries[1]["finalists"][0]["test_accuracy"]
+    assert summaries[0]["finalists"][0]["test_score"] == summaries[1]["finalists"][0]["test_score"]
     events = EventAccumulator(str(late / "run" / "tb" / "retrain")).Reload()
-    assert len(events.Scalars("hparam/test_accuracy")) == 1
+    assert len(events.Scalars("hparam/test_score")) == 1
     searched = EventAccumulator(str(late / "run" / "tb" / "search")).Reload()
     assert len(searched.Tensors("config/text_summary")) == 1
 

@@ -47,7 +47,7 @@ def here(monkeypatch):
 def table(tmp_path, images):
     """Milliseconds by the length of a part's key."""
     final = prepare(composed(*tiny(images), "space=micro"), tmp_path, Interruption()).final
-    path, recorded = tmp_path / "latency.csv", SpaceCosts(final.space, final.shape, final.classes).recorded
+    path, recorded = tmp_path / "latency.csv", SpaceCosts(final.space, final.shape, final.outputs).recorded
     LatencyTable("mine", {key: Row(Latency(len(key) / 10, 0, 0, 0, 10)) for key in recorded.variants}).save(path)
     return path
 

@@ -43,7 +43,7 @@ def test_leaves_all_it_promises(supernet, pictures, images, tmp_path):
     assert predictor.architecture == Architecture.load(run / "genotype.json")
     answers = [r.probs.top1 for r in predictor(torch.from_numpy(arrays["test_images"]).unsqueeze(1))]
     accuracy = float(np.mean(np.array(answers) == arrays["test_labels"]))
-    assert accuracy == pytest.approx(summary["finalists"][0]["test_accuracy"])
+    assert accuracy == pytest.approx(summary["finalists"][0]["test_score"])
 
     rows = list(csv.DictReader((run / "metrics" / "search.csv").open()))
     assert {"search/loss/train", "alpha/entropy/normal", "lr/alpha"} <= {row["tag"] for row in rows}
@@ -51,7 +51,7 @@ def test_leaves_all_it_promises(supernet, pictures, images, tmp_path):
     assert {"alpha/normal", "genotype/reduce"} <= set(events.Tags()["images"])
     assert "config/text_summary" in events.Tags()["tensors"]
     hparams = EventAccumulator(str(run / "tb" / "retrain")).Reload()
-    assert "hparam/test_accuracy" in hparams.Tags()["scalars"]
+    assert "hparam/test_score" in hparams.Tags()["scalars"]
 
     # a finished run is not run again
     assert supernet(f"resume={run}") == (0, f"{run} is finished already; its figures are in {run}/summary.json\n")
@@ -69,7 +69,7 @@ def test_a_given_genotype_skips_the_search(supernet, images, tmp_path):
     assert not (run / "metrics" / "search.csv").exists()
     assert Architecture.load(run / "genotype.json")["normal/2/0"] == ("sep_conv_3x3",)
     (finalist,) = json.loads((run / "summary.json").read_text())["finalists"]
-    assert finalist["valid_accuracy"] is None
+    assert finalist["valid_score"] is None
 
 
 def test_second_order_gumbel_and_an_operation_of_ones_own(supernet, images, tmp_path, monkeypatch):

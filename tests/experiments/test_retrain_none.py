@@ -32,9 +32,9 @@ def test_leaves_the_cell_and_what_is_known_of_it(supernet, images, tmp_path, mon
     costs = micro(["params", "macs"])(found).values
     summary = json.loads((run / "summary.json").read_text())
     cell = summary["finalists"][0]
-    assert (cell["parameters"], cell["test_accuracy"], cell["table"]) != (0, 0, {})
+    assert (cell["parameters"], cell["test_score"], cell["table"]) != (0, 0, {})
     assert cell["table"] == pytest.approx(table(found).values)
-    assert cell["test_accuracy"] is None
+    assert cell["test_score"] is None
     # one image channel instead of three would change both; the toy images are grey as the digits are, with 3 classes
     assert costs["params"] - cell["parameters"] == (10 - 3) * (8 + 1)
     best = {column: max(table(a).values[column] for a in table) for column in table.columns}
@@ -45,7 +45,7 @@ def test_leaves_the_cell_and_what_is_known_of_it(supernet, images, tmp_path, mon
     assert summary["search_seconds"] > 0
     rows = [line.split(",") for line in (run / "metrics" / "search.csv").read_text().splitlines()]
     last = [float(row[2]) for row in rows if row[1] == "search/accuracy/valid"][-1]
-    assert summary["search_valid_accuracy"] == last
+    assert summary["search_valid_score"] == last
 
     monkeypatch.setattr(sys, "argv", ["supernet-show", "run", "--output", "drawn"])
     show.main()

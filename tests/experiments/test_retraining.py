@@ -64,7 +64,7 @@ def test_the_test_images_are_opened_once(job, monkeypatch):
     """Always one class of three: a third is right. The second time the record answers."""
     trained = {"searched": (Constant(0), FINALIST), "random 1": (Constant(2), replace(FINALIST, name="random 1"))}
     first = retraining.test_once(job, trained)
-    assert [(f.name, f.test_accuracy, f.test_majority) for f in first] == [
+    assert [(f.name, f.test_score, f.test_chance) for f in first] == [
         ("searched", pytest.approx(1 / 3), pytest.approx(1 / 3)),
         ("random 1", pytest.approx(1 / 3), pytest.approx(1 / 3)),
     ]
@@ -98,7 +98,7 @@ def test_a_sound_record_is_taken_as_it_is(tmp_path):
     (tmp_path / "test.json").write_text(json.dumps({"searched": SOUND}))
     job = SimpleNamespace(directory=tmp_path, retrain_recipe=SimpleNamespace(batch_size=8))
     (found,) = retraining.test_once(job, {"searched": (nn.Identity(), FINALIST)})
-    assert (found.test_accuracy, found.test_majority) == (0.5, 0.3)
+    assert (found.test_score, found.test_chance) == (0.5, 0.3)
 
 
 def test_a_training_is_reported_and_its_model_loads(job, monkeypatch):
@@ -110,8 +110,8 @@ def test_a_training_is_reported_and_its_model_loads(job, monkeypatch):
     assert (finalist.parameters, finalist.macs) == (parameters(network), macs(network, job.data.shape))
     settings = {"batch_size": 16, "device": job.device, "task": job.task}
     valid = evaluate(network, job.data.train.subset(held), job.data.augmentation, **settings)
-    assert finalist.valid_accuracy == pytest.approx(valid.score)
-    assert finalist.valid_majority == valid.chance
+    assert finalist.valid_score == pytest.approx(valid.score)
+    assert finalist.valid_chance == valid.chance
     assert {path.name for path in (job.directory / "metrics").iterdir()} == {"random_1.csv"}
     assert (job.directory / "checkpoints" / "random_1.pt").exists()
     retraining.keep_model(job, network, cell, finalist)

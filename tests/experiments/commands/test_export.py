@@ -65,7 +65,7 @@ def test_a_run_leaves_with_its_accuracy_and_is_asked_from_its_file(finished, typ
     assert (original["name"], written["name"]) == (NAME, "model.onnx")
     assert (original["runtime"], written["runtime"]) == ("PyTorch", "ONNX Runtime")
     (finalist,) = json.loads((finished / "summary.json").read_text())["finalists"]
-    assert original["accuracy"] == written["accuracy"] == pytest.approx(finalist["test_accuracy"])
+    assert original["accuracy"] == written["accuracy"] == pytest.approx(finalist["test_score"])
     assert original["bytes"] == (finished / NAME).stat().st_size
     assert written["bytes"] == (tmp_path / "model.onnx").stat().st_size
     assert 0 < written["low"] <= written["milliseconds"] <= written["high"]

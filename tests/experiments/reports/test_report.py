@@ -115,7 +115,7 @@ def test_the_same_run_counts_once_and_other_spaces_have_their_own_section(comman
 def test_one_cell_trained_with_several_seeds_says_how_large_the_noise_is(command, tmp_path):
     for seed, test in enumerate((0.90, 0.92, 0.97)):
         run = finalist("searched", "same", 0.9, test)
-        given = {"settings": "g", "search_seconds": None, "search_valid_accuracy": None}
+        given = {"settings": "g", "search_seconds": None, "search_valid_score": None}
         fabricate(tmp_path / "runs" / str(seed), "", seed, run, **given)
     code, printed = command("runs")
     assert code == 0
@@ -178,7 +178,7 @@ def test_a_real_sweep(supernet, command, images, tmp_path):
     summaries = [json.loads(path.read_text()) for path in (tmp_path / "runs" / "sweep").glob("*/summary.json")]
     found = [s["finalists"][0] for s in summaries if s["method"] == "gdas"]
     truths = [f["table"]["digits_test"] for f in found]
-    tests = [f["test_accuracy"] for f in found]
+    tests = [f["test_score"] for f in found]
     (line,) = [c for c in cells_of(printed, "method=gdas") if c[1:3] == ["searched", "2"]]
     assert figures(line[4]) == pytest.approx([np.mean(tests), np.std(tests, ddof=1)], abs=1e-4)
     assert figures(line[6]) == pytest.approx([np.mean(truths), np.std(truths, ddof=1)], abs=0.01)

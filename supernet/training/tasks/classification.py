@@ -1,84 +1,20 @@
-"""Tasks: which part of a batch enters a network, and how the output is scored. The loops leave both to the task."""
+"""One label an image."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from supernet.data.batches import Batch
+from supernet.data.dataset import Data
 from supernet.runtime.errors import InputError
-
-Output = Tensor | tuple[Tensor, Tensor]
-"""What a network gives: logits (batch, classes), or those and the logits of its auxiliary head."""
-
-
-SoftLoss = Callable[[Output, Output], Tensor]
-"""(output of a network, output of its teacher) -> a scalar, the mean over the batch."""
-
-
-def soft_cross_entropy(output: Output, teacher: Output) -> Tensor:
-    """The cross entropy between a teacher's probabilities and a network's (Hinton et al. 2015, temperature 1).
-
-    Its gradient is that of the divergence KL(teacher || network). Auxiliary heads do not count.
-
-    Args:
-        output: logits of the network, (batch, classes).
-        teacher: logits of the teacher, (batch, classes); they get no gradient.
-
-    Returns:
-        The mean over the batch, a scalar.
-
-    Example:
-        >>> sure, unsure = torch.tensor([[9.0, 0.0]]), torch.tensor([[0.0, 0.0]])
-        >>> soft_cross_entropy(unsure, sure)
-        tensor(0.6931)
-    """
-    logits, wanted = (each[0] if isinstance(each, tuple) else each for each in (output, teacher))
-    return cross_entropy(logits, wanted.detach().softmax(-1))
-
-
-class Task(Protocol):
-    """The interface between the loops and a problem such as classification.
-
-    `score` names what networks are compared by, the larger the better: it stands in tags and lines, too.
-    """
-
-    @property
-    def score(self) -> str: ...
-
-    def inputs(self, batch: Batch) -> Tensor:
-        """Returns the part of the batch that enters the network, (batch, channels, height, width)."""
-        ...
-
-    def loss(self, output: Output, batch: Batch) -> Tensor:
-        """The mean loss over the batch, a scalar."""
-        ...
-
-    def score_sum(self, output: Output, batch: Batch) -> Tensor:
-        """The sum of the scores of the batch's images, 0-dimensional: the running score of a training."""
-        ...
-
-    def tally(self, output: Output, batch: Batch) -> Tensor:
-        """Returns the counts of a batch; the sum over all batches gives the scores of the whole set."""
-        ...
-
-    def scores(self, tally: Tensor) -> Mapping[str, float]:
-        """The scores of a whole set by name, that of `score` among them."""
-        ...
-
-    def chance(self, tally: Tensor) -> float:
-        """The score of an answer that does not look at the image, as good as such an answer can be."""
-        ...
-
-    def regularised(self, auxiliary_weight: float, label_smoothing: float) -> Task:
-        """The same task with the loss that a training from scratch minimises."""
-        ...
+from supernet.training.tasks.task import Output
 
 
 @dataclass(frozen=True)
@@ -96,7 +32,7 @@ class Classification:
         >>> batch = Batch(torch.zeros(2, 1, 4, 4), torch.tensor([0, 1]))
         >>> logits = torch.tensor([[3.0, 1.0], [2.0, 0.0]])  # both say class 0
         >>> task = Classification()
-        >>> task.scores(task.tally(logits, batch))[task.score]
+        >>> task.scores([task.tally(logits, batch)])[task.score]
         0.5
     """
 
@@ -104,12 +40,17 @@ class Classification:
     label_smoothing: float = 0.0
 
     score: ClassVar[str] = "accuracy"
+    running: ClassVar[str] = "accuracy"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.auxiliary_weight < math.inf:
             raise InputError(f"auxiliary_weight={self.auxiliary_weight}: needs 0 or more, such as 0.4")
         if not 0.0 <= self.label_smoothing < 1.0:
             raise InputError(f"label_smoothing={self.label_smoothing}: needs to lie in [0, 1), such as 0.1")
+
+    def outputs(self, classes: Sequence[str]) -> int:
+        """A logit for each class."""
+        return len(classes)
 
     def inputs(self, batch: Batch) -> Tensor:
         """The images (batch, channels, height, width)."""
@@ -135,16 +76,16 @@ class Classification:
         own = batch.labels[:, None] == torch.arange(logits.shape[1], device=logits.device)  # no wait for the device
         return torch.stack(((own & self._right(output, batch)[:, None]).sum(0), own.sum(0)))
 
-    def scores(self, tally: Tensor) -> dict[str, float]:
+    def scores(self, tallies: Sequence[Tensor]) -> dict[str, float]:
         """Accuracy, and its mean over the classes that there are, in which each class counts alike."""
-        right, images = tally.tolist()
+        right, images = torch.stack(list(tallies)).sum(0).tolist()
         shares = [of_it / all_of_it for of_it, all_of_it in zip(right, images, strict=True) if all_of_it]
         balanced = sum(shares) / max(len(shares), 1)
         return {self.score: sum(right) / max(sum(images), 1), "balanced_accuracy": balanced}
 
-    def chance(self, tally: Tensor) -> float:
+    def chance(self, tallies: Sequence[Tensor]) -> float:
         """The share of the largest class: the accuracy of always naming it."""
-        _, images = tally.tolist()
+        _, images = torch.stack(list(tallies)).sum(0).tolist()
         return max(images) / max(sum(images), 1)
 
     def regularised(self, auxiliary_weight: float, label_smoothing: float) -> Classification:
@@ -155,6 +96,28 @@ class Classification:
         """Whether each image's largest logit is its label's, (batch,)."""
         logits = output[0] if isinstance(output, tuple) else output
         return logits.detach().argmax(dim=1) == batch.labels
+
+
+def classification(data: Data) -> Classification:
+    """One label an image, judged by accuracy.
+
+    Args:
+        data: the images.
+
+    Returns:
+        The task.
+
+    Raises:
+        InputError: the data say something else of an image.
+
+    Example:
+        >>> import supernet
+        >>> classification(supernet.data.digits()).score
+        'accuracy'
+    """
+    if data.kind != "classes":
+        raise InputError(f"{data.name}: images have {data.kind}, and classification needs one class each")
+    return Classification()
 
 
 CLASSIFICATION = Classification()

@@ -1,0 +1,365 @@
+"""Makes a data set of pictures and boxes that a reader of a format has found, in the same way for every format."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median_low
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from supernet.data.batches import Files, Resident, Source
+from supernet.data.box_changes import BoxChanges
+from supernet.data.copies import copy_groups
+from supernet.data.dataset import CommonSettings, Data, Parts, assemble
+from supernet.data.images import Header, Placement, Preparation, placement, read_header
+from supernet.data.targets import BOX, padded
+from supernet.runtime.errors import InputError
+from supernet.runtime.reading import is_folder
+
+_LONGEST = 384  # pixels of the longer side, unless a size is asked for
+_STEP = 32  # a side is a whole number of these then: the largest stride of a detector
+_MOST_PIXELS = 2**26  # of one image
+_LEAST_SIDE = 1.0  # pixels; what is smaller is no object
+_SLACK = 1.0  # pixels that a box may reach beyond its image without being counted as clipped: a matter of rounding
+_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A picture and the objects in it, as a label file states them.
+
+    Args:
+        path: of the picture.
+        boxes: (count, 7) float64 with the columns of `supernet.data.targets.BOX`: corners in pixels of the picture, or
+            in shares of its sides; an area of 0 is that of the box.
+        where: the label file, for messages.
+        stated: (width, height) of the picture as the label file has them, in pixels.
+        shares: whether corners are shares of the picture's sides, from 0 to 1.
+    """
+
+    path: str
+    boxes: np.ndarray
+    where: str = ""
+    stated: tuple[int, int] | None = None
+    shares: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the reader of a format has found.
+
+    Args:
+        parts: the pictures of "train" and perhaps "val" and "test".
+        classes: the names of the classes by number.
+        notes: what was left out or is to be known, a short line each.
+    """
+
+    parts: Mapping[str, Sequence[Labelled]]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BoxSettings:
+    """The settings that all readers of boxes share.
+
+    Args:
+        size: [height, width] in pixels that all images become, or one number for both; None: the median size, made
+            smaller until its longer side has at most 384 pixels, in whole steps of 32.
+        fit: "squash" resizes without keeping the aspect; "pad" keeps it and lays the picture on a grey ground.
+        classes: the names of the classes that are read, in their order; None: all of them.
+        changes: how images and boxes are changed in training.
+        mean: (channels,) of pixels in [0, 1]; None measures it on the training images.
+        std: (channels,) the standard deviation of pixels in [0, 1]; None measures it on the training images.
+        workers: how many processes read images ahead, where the set is not held in memory.
+        resident_gib: sets of up to this size in GiB are held in memory; larger ones are read when they are needed.
+
+    Raises:
+        InputError: a setting is out of its range.
+    """
+
+    size: Sequence[int] | int | None = None
+    fit: str = "squash"
+    classes: Sequence[str] | None = None
+    changes: BoxChanges = field(default_factory=BoxChanges)
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    workers: int = 0
+    resident_gib: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.fit not in ("squash", "pad"):
+            raise InputError(f"fit={self.fit}: use squash or pad; anything else would cut objects off")
+        for setting, value in (("workers", self.workers), ("resident_gib", self.resident_gib)):
+            if value < 0:
+                raise InputError(f"{setting}={value}: needs 0 or more")
+        self.asked()
+
+    def asked(self) -> tuple[int, int] | None:
+        """Returns the (height, width) that was asked for."""
+        if self.size is None:
+            return None
+        sides = [self.size, self.size] if isinstance(self.size, int) else list(self.size)
+        if len(sides) != 2 or not all(type(side) is int and side >= _STEP for side in sides):
+            raise InputError(f"size={sides}: use [height, width], each of at least {_STEP} pixels")
+        if sides[0] * sides[1] > _MOST_PIXELS:
+            raise InputError(f"size={sides}: {sides[0] * sides[1]:,} pixels an image; use at most {_MOST_PIXELS:,}")
+        return sides[0], sides[1]
+
+
+def folder_of(path: str | Path, expected: str) -> Path:
+    """Returns the folder of a data set. Raises InputError, which says what is expected in it, where there is none."""
+    if not is_folder(path):
+        raise InputError(f"path={path}: no such folder; expected {expected}")
+    return Path(path)
+
+
+def finite(value: object, what: str, where: str) -> float:
+    """Reads a number of a label file.
+
+    Args:
+        value: text or a number.
+        what: it is, for the message.
+        where: it stands, for the message.
+
+    Returns:
+        The number.
+
+    Raises:
+        InputError: it is none, or not finite.
+
+    Example:
+        >>> finite("12.5", "xmin", "a.xml")
+        12.5
+    """
+    try:
+        number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{where}: {what}={str(value)[:40]}: needs a finite number; correct or remove the box")
+    return number
+
+
+def rows(boxes: Sequence[Sequence[float]]) -> np.ndarray:
+    """Returns the boxes of an image as an array (count, 7), also where there are none."""
+    return np.array(boxes, dtype=np.float64).reshape(-1, len(BOX))
+
+
+def box_data(root: Path, found: Found, settings: BoxSettings) -> Data:
+    """Makes the data set of what a reader has found.
+
+    Args:
+        root: the folder of the data set, after which it is named.
+        found: the pictures and their boxes.
+        settings: what is done with them.
+
+    Returns:
+        The data set. Its labels are boxes in pixels of the prepared images (`supernet.data.targets`).
+
+    Raises:
+        InputError: there are no pictures to train on or no boxes, or a picture cannot be read.
+    """
+    if not found.parts.get("train"):
+        raise InputError(f"path={root}: no labelled images to train on; expected a part train, or no parts at all")
+    found = _chosen(found, settings.classes)
+    headers = _headers(path for part in found.parts.values() for path in (each.path for each in part))
+    shape = _shape(headers, settings.asked())
+    preparation = Preparation(fit=settings.fit)
+    seen = _Seen()
+    labels = {
+        part: padded([seen.prepared(each, headers[each.path], shape, preparation) for each in pictures])
+        for part, pictures in found.parts.items()
+    }
+    if not sum(int((part[..., 0] >= 0).sum()) for part in labels.values()):
+        raise InputError(f"path={root}: not one box of a pixel or more among {len(headers):,} images")
+    files = {
+        part: Files(tuple(each.path for each in pictures), labels[part], shape, True, settings.workers, preparation)
+        for part, pictures in found.parts.items()
+    }
+    copies, doubled = _copies(files)
+    notes = (*found.notes, *_sizes(headers, shape, settings), *seen.notes(), *_rare(labels, found.classes), *doubled)
+    held = _held(files, settings.resident_gib * 2**30)
+    parts = Parts(held["train"], held.get("val"), held.get("test"), found.classes, copies, notes)
+    data = assemble(
+        root.resolve().name, parts, CommonSettings(mean=settings.mean, std=settings.std, preparation=preparation)
+    )
+    return replace(data, augmentation=replace(data.augmentation, boxes=settings.changes))
+
+
+def _chosen(found: Found, wanted: Sequence[str] | None) -> Found:
+    """The boxes of some of the classes, numbered anew."""
+    if wanted is None:
+        return found
+    if unknown := [name for name in wanted if name not in found.classes]:
+        raise InputError(f"classes: {unknown[0]} is not among {', '.join(found.classes)}")
+    places = [float(found.classes.index(name)) for name in wanted]
+    left_out = 0
+    parts: dict[str, list[Labelled]] = {}
+    for part, pictures in found.parts.items():
+        parts[part] = []
+        for each in pictures:
+            kept = each.boxes[np.isin(each.boxes[:, 0], places)]
+            left_out += len(each.boxes) - len(kept)
+            kept[:, 0] = [places.index(number) for number in kept[:, 0]]
+            parts[part].append(replace(each, boxes=kept))
+    note = (f"left out: {left_out:,} boxes of other classes",) if left_out else ()
+    return Found(parts, tuple(wanted), (*found.notes, *note))
+
+
+def _headers(paths: Iterable[str]) -> dict[str, Header]:
+    """The headers of all pictures, read by a few threads."""
+    listed = list(dict.fromkeys(paths))
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        return dict(zip(listed, pool.map(read_header, listed), strict=True))
+
+
+def _shape(headers: Mapping[str, Header], asked: tuple[int, int] | None) -> tuple[int, int, int]:
+    channels = max(header.channels for header in headers.values())
+    if asked is not None:
+        return (channels, *asked)
+    height, width = (median_low(getattr(h, side) for h in headers.values()) for side in ("height", "width"))
+    scale = min(1.0, _LONGEST / max(height, width))
+    sides = (max(_STEP, round(side * scale / _STEP) * _STEP) for side in (height, width))
+    return (channels, *sides)  # type: ignore[return-value]
+
+
+@dataclass
+class _Seen:
+    """Makes boxes of prepared images, and counts what had to be changed, with the first place of each."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def prepared(
+        self, picture: Labelled, header: Header, shape: tuple[int, int, int], preparation: Preparation
+    ) -> Tensor:
+        """The boxes (count, 7) of a picture in pixels of its prepared image; too small ones are left out."""
+        width, height = header.width, header.height
+        boxes = picture.boxes.copy()
+        if picture.shares:
+            boxes[:, 1:5] *= (width, height, width, height)
+        elif picture.stated not in (None, (width, height)):
+            boxes[:, 1:5] = self._as_shown(boxes[:, 1:5], picture, header)
+        given = boxes[:, 1:5].copy()
+        boxes[:, 1:5] = given.clip(0, (width, height, width, height))
+        sides = boxes[:, 3:5] - boxes[:, 1:3]
+        kept = (sides >= _LEAST_SIDE).all(1)
+        self._count("clipped", picture, int((abs(given - boxes[:, 1:5]).max(1, initial=0) > _SLACK)[kept].sum()))
+        self._count("dropped", picture, int((~kept).sum()))
+        boxes[:, 6] = np.where(boxes[:, 6] > 0, boxes[:, 6], sides.prod(1))
+        placed: Placement = placement(width, height, shape, preparation)
+        result = torch.from_numpy(boxes[kept])
+        result[:, 1:5] = placed.forward(result[:, 1:5])
+        return result.float()
+
+    def _as_shown(self, corners: np.ndarray, picture: Labelled, header: Header) -> np.ndarray:
+        """Corners of a picture of another size than stated: turned as EXIF says where that explains it."""
+        if header.orientation in _TURNS and picture.stated == (header.height, header.width):
+            self._count("turned", picture)
+            return _TURNS[header.orientation](corners, header.width, header.height)
+        self._count("sized", picture)
+        return corners
+
+    def _count(self, what: str, picture: Labelled, number: int = 1) -> None:
+        if number:
+            self.counts[what] = self.counts.get(what, 0) + number
+            self.first.setdefault(what, Path(picture.where or picture.path).name)
+
+    def notes(self) -> list[str]:
+        """A line for each kind of change."""
+        texts = {
+            "sized": "warning: {} images have another size than their labels state; boxes are taken as they are",
+            "turned": "{} images are shown turned (EXIF) and labelled as stored: their boxes are turned, too",
+            "clipped": "{} boxes reach out of their images: clipped",
+            "dropped": "left out: {} boxes of less than a pixel or outside their images",
+        }
+        return [
+            f"{text.format(f'{self.counts[what]:,}')} (first: {self.first[what]})"
+            for what, text in texts.items()
+            if what in self.counts
+        ]
+
+
+def _transposed(corners: np.ndarray, width: int, height: int) -> np.ndarray:
+    return corners[:, [1, 0, 3, 2]]
+
+
+def _clockwise(corners: np.ndarray, width: int, height: int) -> np.ndarray:
+    x1, y1, x2, y2 = corners.T
+    return np.stack((width - y2, x1, width - y1, x2), 1)
+
+
+def _transversed(corners: np.ndarray, width: int, height: int) -> np.ndarray:
+    x1, y1, x2, y2 = corners.T
+    return np.stack((width - y2, height - x2, width - y1, height - x1), 1)
+
+
+def _anticlockwise(corners: np.ndarray, width: int, height: int) -> np.ndarray:
+    x1, y1, x2, y2 = corners.T
+    return np.stack((y1, height - x2, y2, height - x1), 1)
+
+
+# What EXIF's orientations that exchange the sides make of corners as stored; width and height are those that are shown.
+_TURNS = {5: _transposed, 6: _clockwise, 7: _transversed, 8: _anticlockwise}
+
+
+def _sizes(headers: Mapping[str, Header], shape: tuple[int, int, int], settings: BoxSettings) -> list[str]:
+    """A note on how images are resized, where no size was asked for."""
+    sizes = sorted({(h.height, h.width) for h in headers.values()}, key=lambda size: (size[0] * size[1], size))
+    if settings.size is not None or sizes == [shape[1:]]:
+        return []
+    span = " to ".join(f"{high} x {wide}" for high, wide in dict.fromkeys((sizes[0], sizes[-1])))
+    return [f"images of {span}: resized to {shape[1]} x {shape[2]}; size=[H,W] for another size"]
+
+
+def _rare(labels: Mapping[str, Tensor], classes: Sequence[str]) -> list[str]:
+    """Notes on images without objects, and on classes that cannot be learnt."""
+    notes = []
+    empty = sum(int((part[..., 0] < 0).all(1).sum()) for part in labels.values())
+    if empty:
+        notes.append(f"{empty:,} images without objects: kept, they teach what is none")
+    there = set(labels["train"][..., 0].unique().tolist())
+    if missing := [name for number, name in enumerate(classes) if number not in there]:
+        shown = ", ".join(missing[:5]) + f" and {len(missing) - 5} more" * (len(missing) > 5)
+        notes.append(f"warning: no training boxes of {len(missing)} of {len(classes)} classes: {shown}")
+    return notes
+
+
+def _copies(files: Mapping[str, Files]) -> tuple[Tensor, list[str]]:
+    """Groups of training images with the same bytes, and a note about those that are in another part, too."""
+    train = files["train"].paths
+    groups = copy_groups([*train, *(path for part, each in files.items() if part != "train" for path in each.paths)])
+    leaked = int((groups[len(train) :] < len(train)).sum())
+    inside = int((groups[: len(train)] != torch.arange(len(train))).sum())
+    notes = []
+    if leaked:
+        notes.append(f"warning: {leaked:,} images to validate or test are exact copies of training images")
+    if inside and "test" not in files:
+        notes.append(f"{inside:,} images are exact copies of others: held out to test together, or not at all")
+    return groups[: len(train)], notes
+
+
+def _held(files: Mapping[str, Files], most: float) -> Mapping[str, Source]:
+    """Brings the parts into memory, if all of them together take at most this number of bytes."""
+    needed = sum(len(part) * math.prod(part.shape) for part in files.values())
+    return {name: _in_memory(part) for name, part in files.items()} if needed <= most else files
+
+
+def _in_memory(files: Files) -> Resident:
+    """Decodes all files by a few threads; Pillow lets them run side by side."""
+    images = torch.empty(len(files), *files.shape, dtype=torch.uint8)
+    pool = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))
+    try:
+        for place, image in enumerate(pool.map(files.read, range(len(files)))):
+            images[place] = image
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return Resident(images, files.labels)

@@ -1,0 +1,228 @@
+"""Reads listed image files as sets of one size: measures sizes, colours and the window, and decodes small sets."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from statistics import median_low
+
+import torch
+
+from supernet.data.batches import Files, Resident, Source
+from supernet.data.images import PLAIN, Header, Preparation, grey_values, read_header
+from supernet.data.levels import bits_white
+from supernet.data.listing import Listed
+from supernet.data.windows import AUTO, NONE, Window, asked_window, chosen_for_measuring, measured_window, told_window
+from supernet.runtime.errors import InputError
+
+_AS_THEY_ARE = 96 * 96  # pixels up to which images keep their size unless one is asked for
+_USUAL = (64, 64)  # what larger ones become
+_MOST_PIXELS = 2**26  # of one image
+_ENOUGH = 10_000  # headers after which nothing new is looked for where size and colour are known
+
+
+@dataclass(frozen=True)
+class FileSettings:
+    """How image files become a set.
+
+    Args:
+        size: [height, width] in pixels that all images become, or one number for both; None takes the median size of
+            small images and 64 x 64 for larger ones.
+        fit: how an image is brought to the size, as in `Preparation`.
+        border: pixels on every side that are cut away after resizing, with fit "crop".
+        ground: the level behind transparent pictures.
+        window: "auto", "none" or two numbers, as in `asked_window`.
+        scale: the least and the largest share of an image's area that a random crop has; None crops nothing.
+        workers: how many processes read ahead, where the set is not held in memory.
+        resident_gib: sets of up to this size in GiB are held in memory.
+
+    Raises:
+        InputError: `workers` or `resident_gib` is below 0.
+    """
+
+    size: Sequence[int] | int | None = None
+    fit: str = "squash"
+    border: int = 0
+    ground: int = 255
+    window: str | Sequence[float] | None = AUTO
+    scale: Sequence[float] | None = None
+    workers: int = 0
+    resident_gib: float = 2.0
+
+    def __post_init__(self) -> None:
+        for setting, value in (("workers", self.workers), ("resident_gib", self.resident_gib)):
+            if value < 0:
+                raise InputError(f"{setting}={value}: needs 0 or more")
+
+
+@dataclass(frozen=True)
+class FileSets:
+    """The parts of a data set that was read from image files.
+
+    Args:
+        sources: "train", and "val" and "test" where they were listed.
+        preparation: how a picture becomes pixels.
+        notes: what was resized or converted, a short line each.
+    """
+
+    sources: Mapping[str, Source]
+    preparation: Preparation
+    notes: tuple[str, ...]
+
+
+def read_files(listed: Mapping[str, Listed], settings: FileSettings) -> FileSets:
+    """Reads image files as sets of one shape.
+
+    Args:
+        listed: the files of the parts, "train" among them, with labels of any kind.
+        settings: how.
+
+    Returns:
+        The sets, in memory where all of them together are small.
+
+    Raises:
+        InputError: a file or a setting is not understood, in one line.
+    """
+    asked, window = asked_size(settings.size), asked_window(settings.window)
+    plain = Preparation(ground=settings.ground, fit=settings.fit, border=settings.border)
+    seen = _look_at(listed, asked)
+    shape, resize = seen.shape(asked)
+    preparation = _windowed(plain, listed["train"], seen, window)
+    reading, border = preparation, settings.border
+    if settings.scale is not None:  # the crops of training draw on the border, too
+        reading, shape = replace(preparation, border=0), (shape[0], shape[1] + 2 * border, shape[2] + 2 * border)
+    how = (shape, resize or border > 0, settings.workers, reading)
+    files = {part: Files(found.paths, found.labels, *how) for part, found in listed.items()}
+    sources = _held(files, settings.resident_gib * 2**30)
+    return FileSets(sources, preparation, tuple(seen.notes(seen.shape(asked)[0], asked, preparation)))
+
+
+def asked_size(size: Sequence[int] | int | None) -> tuple[int, int] | None:
+    """The (height, width) that a person asks for, or None. Raises InputError where it is no size.
+
+    Args:
+        size: [height, width], or one number for both, or None.
+    """
+    if size is None:
+        return None
+    sides = [size, size] if isinstance(size, int) else list(size)
+    if len(sides) != 2 or not all(type(side) is int and side >= 1 for side in sides):
+        raise InputError(f"size={sides}: use [height, width]")
+    if sides[0] * sides[1] > _MOST_PIXELS:
+        raise InputError(f"size={sides}: {sides[0] * sides[1]:,} pixels an image; use at most {_MOST_PIXELS:,}")
+    return sides[0], sides[1]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the headers of the files say together.
+
+    Args:
+        colour: whether any image has colours.
+        sizes: (height, width) of each image that was looked at.
+        wide: the files of grey of more than 8 bits.
+        windowed: the files that name a window of their grey values.
+        cut: how many are colour images of 16 bits.
+        transparent: how many have transparency.
+        grey: how many are grey.
+    """
+
+    colour: bool
+    sizes: tuple[tuple[int, int], ...]
+    wide: frozenset[str]
+    windowed: frozenset[str]
+    cut: int
+    transparent: int
+    grey: int
+
+    def shape(self, asked: tuple[int, int] | None) -> tuple[tuple[int, int, int], bool]:
+        """The (channels, height, width) of all images, and whether they are resized to it."""
+        channels = 3 if self.colour else 1
+        if asked is not None:
+            return (channels, *asked), True
+        usual = median_low(height for height, _ in self.sizes), median_low(width for _, width in self.sizes)
+        if usual[0] * usual[1] > _AS_THEY_ARE:
+            usual = _USUAL
+        return (channels, *usual), set(self.sizes) != {usual}
+
+    def notes(self, shape: tuple[int, int, int], asked: tuple[int, int] | None, preparation: Preparation) -> list[str]:
+        """Notes on how the pictures are changed."""
+        told = []
+        sizes = sorted(set(self.sizes), key=lambda size: (size[0] * size[1], size))
+        if asked is None and sizes != [shape[1:]]:
+            (low, high), several = (sizes[0], sizes[-1]), len(sizes) > 1
+            span = (
+                f"{len(sizes)} sizes, {low[0]} x {low[1]} to {high[0]} x {high[1]}"
+                if several
+                else f"{low[0]} x {low[1]}"
+            )
+            told.append(f"images of {span}: resized to {shape[1]} x {shape[2]}; size=[H,W] for another size")
+        if self.colour and self.grey:
+            told.append(f"{self.grey:,} of {len(self.sizes):,} images are grey: read as colour")
+        if self.transparent:
+            told.append(f"{self.transparent:,} images with transparency: laid on level {preparation.ground} (ground)")
+        own = self.windowed if preparation.window_of_file else frozenset()
+        if measured := self.wide - own:
+            window = preparation.window or (0, preparation.white)
+            told.append(f"{len(measured):,} images of grey of more than 8 bits: {told_window(window)}")
+        if own:
+            told.append(f"{len(own):,} images name the window of their grey values themselves: used")
+        if self.cut:
+            told.append(f"{self.cut:,} colour images of 16 bits: their upper 8 bits are read")
+        return told
+
+
+def _look_at(listed: Mapping[str, Listed], asked: tuple[int, int] | None) -> _Seen:
+    """Reads the header of every file; of a very large set only until size and colour are known."""
+    headers: dict[str, Header] = {}
+    colour = False
+    for path in (path for found in listed.values() for path in found.paths):
+        headers[path] = read_header(path)
+        colour = colour or headers[path].channels == 3
+        if asked is not None and colour and len(headers) >= _ENOUGH:
+            break
+    return _Seen(
+        colour=colour,
+        sizes=tuple((header.height, header.width) for header in headers.values()),
+        wide=frozenset(path for path, header in headers.items() if header.wide),
+        windowed=frozenset(path for path, header in headers.items() if header.windowed),
+        cut=sum(header.cut for header in headers.values()),
+        transparent=sum(header.transparent for header in headers.values()),
+        grey=sum(header.channels == 1 for header in headers.values()),
+    )
+
+
+def _windowed(plain: Preparation, train: Listed, seen: _Seen, window: str | Window) -> Preparation:
+    """The preparation with the window that is asked for, or measured on the training images."""
+    if isinstance(window, tuple):
+        if not seen.wide:
+            raise InputError(f"window={list(window)}: no image has grey of more than 8 bits; leave it out")
+        return replace(plain, window=window, window_of_file=False)
+    own = seen.windowed if window == AUTO else frozenset()
+    files = chosen_for_measuring([path for path in train.paths if path in seen.wide - own])
+    values = map(grey_values, files)
+    if window == AUTO and (measured := measured_window(values)) is not None:
+        return replace(plain, window=measured)
+    brightest = max((int(grey_values(path).max()) for path in files), default=PLAIN.white)
+    return replace(plain, white=min(bits_white(max(brightest, 0)), PLAIN.white), window_of_file=window != NONE)
+
+
+def _held(files: Mapping[str, Files], most: float) -> Mapping[str, Source]:
+    """Brings the parts into memory, if all of them together take at most this number of bytes."""
+    needed = sum(len(part) * math.prod(part.shape) for part in files.values())
+    return {name: _in_memory(part) for name, part in files.items()} if needed <= most else files
+
+
+def _in_memory(files: Files) -> Resident:
+    """Decodes all files by a few threads; Pillow lets them run side by side."""
+    images = torch.empty(len(files), *files.shape, dtype=torch.uint8)
+    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+    try:
+        for place, image in enumerate(pool.map(files.read, range(len(files)))):
+            images[place] = image
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return Resident(images, files.labels)

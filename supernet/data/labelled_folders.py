@@ -1,0 +1,198 @@
+"""Reads a folder of images whose labels stand in a table (CSV)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import torch
+from torch import Tensor
+
+from supernet.data.dataset import CommonSettings, Data, assemble
+from supernet.data.dataset import Parts as DataParts
+from supernet.data.file_sets import FileSettings, read_files
+from supernet.data.folders import copies_in
+from supernet.data.groups import group_notes, named_in, numbered
+from supernet.data.label_tables import Table, read_table
+from supernet.data.listing import PARTS, LeftOut, Listed, all_images
+from supernet.data.windows import AUTO
+from supernet.runtime.errors import InputError
+from supernet.runtime.reading import is_folder
+
+_NO_GROUPS = "none"
+
+
+# Each of the settings is one that a data set may need by itself; all but the path have a value that fits most.
+def labelled_folder(
+    path: str | Path,
+    table: str = "labels.csv",
+    classes: Sequence[str] | None = None,
+    labels: str = "auto",
+    groups: str | None = None,
+    size: Sequence[int] | int | None = None,
+    fit: str = "squash",
+    border: int = 0,
+    ground: int = 255,
+    window: str | Sequence[float] | None = AUTO,
+    crop_padding: int = 0,
+    scale: Sequence[float] | None = None,
+    flip: bool = False,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    workers: int = 0,
+    resident_gib: float = 2.0,
+) -> Data:
+    """Reads a folder of images, at any depth, whose labels stand in a table.
+
+    The table has a column `file`. Either a column `label` names the class of each image (or several, with | between
+    them), or there is a column for each label: 1 it applies, 0 it does not, -1 or nothing: unknown. A column `split`
+    may say train, val or test, and a column `group`, `patient` or `patient_id` which images belong together. Without a
+    split, a fifth of the images is held out to test.
+
+    Args:
+        path: the folder.
+        table: the table, as a path from the folder.
+        classes: which columns, or which names in `label`, are the labels, and in which order; None takes all.
+        labels: "one" class an image, "several" labels an image, or "auto": columns are one-hot where each row has one 1
+            and zeros, and otherwise several labels.
+        groups: which images belong together, such as those of a patient, so that no split comes between them: a column,
+            or a regular expression with one group in parentheses for the path of an image from the folder on, such as
+            `(patient[0-9]+)_`. None takes the usual column where it is there; "none" takes no groups.
+        size: [height, width] in pixels that all images become, or one number for both. None takes the median
+            size where that has at most 96 x 96 pixels, and 64 x 64 where it has more.
+        fit: "squash" resizes without keeping the aspect; "crop" keeps it and takes the middle.
+        border: pixels on every side that are cut away after resizing, with fit "crop".
+        ground: the level behind transparent pictures, from 0 (black) to 255 (white).
+        window: which values of grey of more than 8 bits become black and white. "auto" takes the window that a DICOM
+            file names, and otherwise the 0.5th and the 99.5th percentile of the training images; "none" takes the range
+            of their bits; or two numbers.
+        crop_padding: pixels of zeros on every side of a training image, from which a random crop is taken.
+        scale: the least and the largest share of an image's area that a random crop has, such as [0.08, 1.0]; the crop
+            is resized. It takes the place of `crop_padding`.
+        flip: whether half of the training images are mirrored left to right, at random.
+        mean: (channels,) of pixels in [0, 1]; None measures it on the training images.
+        std: (channels,) the standard deviation of pixels in [0, 1]; None measures it on the training images.
+        workers: how many processes read images ahead, where the set is not held in memory.
+        resident_gib: sets of up to this size in GiB are held in memory; larger ones are read when they are needed.
+
+    Returns:
+        The data set, named after the folder. Its notes say what was left out, resized or found twice.
+
+    Raises:
+        InputError: the folder, the table, an image or a setting is not understood, in one line.
+
+    Example:
+        >>> import tempfile, supernet
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     lines = ["file,effusion,nodule,patient"]
+        ...     for n in range(20):
+        ...         Image.new("L", (32, 24), 10 * n).save(f"{folder}/{n}.png")
+        ...         lines.append(f"{n}.png,{n % 2},{n % 3 % 2},p{n // 2}")
+        ...     _ = Path(folder, "labels.csv").write_text("\\n".join(lines))
+        ...     data = supernet.data.labelled_folder(folder)
+        >>> data.classes, data.shape, data.train.labels.shape, len(data.test)
+        (('effusion', 'nodule'), (1, 24, 32), torch.Size([16, 2]), 4)
+    """
+    if not is_folder(path):
+        raise InputError(f"path={path}: no such folder; expected images and a table of their labels in it")
+    settings = FileSettings(size, fit, border, ground, window, scale, workers, resident_gib)
+    root = Path(path)
+    column = groups if groups not in (None, _NO_GROUPS) and "(" not in groups else None
+    read = read_table(root / table, labels, tuple(classes or ()), column)
+    listed, rows, notes = _list(root, read)
+    sets = read_files(listed, settings)
+    copies, doubled = copies_in(listed, read.classes)
+    together, said = _groups(read, listed, rows, root, groups)
+    notes = (*read.notes, *notes, *sets.notes, *doubled, *said)
+    sources = sets.sources
+    parts = DataParts(sources["train"], sources.get("val"), sources.get("test"), read.classes, copies, notes, together)
+    common = CommonSettings(crop_padding, flip, mean, std, preparation=sets.preparation, scale=scale)
+    return assemble(root.resolve().name, parts, common)
+
+
+def _list(root: Path, table: Table) -> tuple[dict[str, Listed], dict[str, list[int]], tuple[str, ...]]:
+    """The files of each part and their rows in the table, and notes on what only the table or only the folder has."""
+    left_out = LeftOut()
+    found = _Found(root, all_images(root, left_out))
+    left_out.endings.pop(".csv", None)  # the table itself
+    rows: dict[str, list[int]] = defaultdict(list)
+    paths: dict[int, str] = {}
+    lost = []
+    for row, name in enumerate(table.files):
+        path = found.path(name, table.lines[row])
+        if path is None:
+            lost.append(name)
+        else:
+            paths[row] = path
+            rows[table.parts[row] if table.parts else "train"].append(row)
+    _refuse_twice(paths, table)
+    if not paths:
+        raise InputError(f"path={root}: no image of the table is in the folder, such as {lost[0]}")
+    if not rows["train"]:
+        raise InputError(f"path={root}: no image of the table's split is train")
+    notes = left_out.notes()
+    if lost:
+        count = f"{len(lost):,} of {len(table.files):,}"
+        notes.append(f"warning: left out: {count} files of the table are not there, such as {lost[0]}")
+    if unnamed := found.count - len(paths):
+        notes.append(f"left out: {unnamed:,} images that the table does not name")
+    parts = [part for part in PARTS if rows[part]]
+    labels = {part: table.labels[torch.tensor(rows[part])] for part in parts}
+    listed = {part: Listed(tuple(paths[row] for row in rows[part]), labels[part]) for part in parts}
+    return listed, rows, tuple(notes)
+
+
+class _Found:
+    """The image files of a folder by their path from it, by their name, and by their name without its ending.
+
+    Args:
+        root: the folder.
+        paths: the files.
+    """
+
+    def __init__(self, root: Path, paths: Sequence[str]) -> None:
+        self._by_path = {Path(path).relative_to(root).as_posix(): path for path in paths}
+        self._by_name: defaultdict[str, list[str]] = defaultdict(list)
+        self._by_stem: defaultdict[str, list[str]] = defaultdict(list)
+        self.count = len(paths)
+        for below, path in self._by_path.items():
+            self._by_name[PurePosixPath(below).name].append(path)
+            self._by_stem[PurePosixPath(below).stem].append(path)
+
+    def path(self, name: str, line: int) -> str | None:
+        """The file that a table calls by this name; None where there is none."""
+        below = PurePosixPath(name.replace("\\", "/"))
+        if path := self._by_path.get(str(below)):
+            return path
+        same = self._by_name.get(below.name) or self._by_stem.get(below.name) or []
+        if len(same) > 1:
+            raise InputError(f"line {line}: {name} could be {same[0]} or {same[1]}; write its path from the folder on")
+        return same[0] if same else None
+
+
+def _refuse_twice(paths: Mapping[int, str], table: Table) -> None:
+    """Raises InputError where two lines of the table are about one file by different names."""
+    first: dict[str, int] = {}
+    for row, path in paths.items():
+        before = first.setdefault(path, row)
+        if before != row:
+            lines = f"lines {table.lines[before]} and {table.lines[row]}"
+            raise InputError(f"{lines} of the table are about one image, {path}; keep one of them")
+
+
+def _groups(
+    table: Table, listed: Mapping[str, Listed], rows: Mapping[str, list[int]], root: Path, asked: str | None
+) -> tuple[Tensor | None, list[str]]:
+    """The groups of training images, by a column of the table or by the names of files, and notes about them."""
+    if asked == _NO_GROUPS:
+        return None, []
+    if table.groups and (asked is None or "(" not in asked):
+        names = {part: [table.groups[row] or f"line {table.lines[row]}" for row in rows[part]] for part in listed}
+        return numbered(names["train"]), group_notes(names, table.group_name)
+    if asked is None:
+        return None, []
+    below = {part: [Path(path).relative_to(root).as_posix() for path in found.paths] for part, found in listed.items()}
+    names = {part: named_in(files, asked) for part, files in below.items()}
+    return numbered(names["train"]), group_notes(names, "groups")

@@ -1,0 +1,17 @@
+"""What is learnt and judged: each function makes a task for a data set (`find`, `train` and `judge` take it as `task`).
+
+Without one they take what the data imply: `implied(data)`.
+
+>>> import supernet
+>>> supernet.tasks.implied(supernet.data.digits()).score
+'accuracy'
+"""
+
+from supernet.training.tasks import Classification, Task, classification, implied
+
+__all__ = ["Classification", "Task", "classification", "implied"]
+
+
+def __dir__() -> list[str]:
+    """What the tab key offers."""
+    return __all__

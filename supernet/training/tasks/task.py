@@ -1,0 +1,86 @@
+"""The interface of a task: which part of a batch enters a network, what it ends in, and how its output is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from supernet.data.batches import Batch
+from supernet.space.heads import Outputs
+
+Output = Tensor | tuple[Tensor, Tensor]
+"""What a network gives: logits (batch, classes), or those and the logits of its auxiliary head."""
+
+
+SoftLoss = Callable[[Output, Output], Tensor]
+"""(output of a network, output of its teacher) -> a scalar, the mean over the batch."""
+
+
+def soft_cross_entropy(output: Output, teacher: Output) -> Tensor:
+    """The cross entropy between a teacher's probabilities and a network's (Hinton et al. 2015, temperature 1).
+
+    Its gradient is that of the divergence KL(teacher || network). Auxiliary heads do not count.
+
+    Args:
+        output: logits of the network, (batch, classes).
+        teacher: logits of the teacher, (batch, classes); they get no gradient.
+
+    Returns:
+        The mean over the batch, a scalar.
+
+    Example:
+        >>> sure, unsure = torch.tensor([[9.0, 0.0]]), torch.tensor([[0.0, 0.0]])
+        >>> soft_cross_entropy(unsure, sure)
+        tensor(0.6931)
+    """
+    logits, wanted = (each[0] if isinstance(each, tuple) else each for each in (output, teacher))
+    return cross_entropy(logits, wanted.detach().softmax(-1))
+
+
+class Task(Protocol):
+    """The interface between the loops and a problem, such as one label an image or the boxes of objects.
+
+    `score` names what networks are compared by, the larger the better, and `running` what is summed while they train,
+    which can be something cheaper: both stand in tags and lines.
+    """
+
+    @property
+    def score(self) -> str: ...
+
+    @property
+    def running(self) -> str: ...
+
+    def outputs(self, classes: Sequence[str]) -> Outputs:
+        """What the network of these classes ends in: so many logits, or a head of the task's own."""
+        ...
+
+    def inputs(self, batch: Batch) -> Tensor:
+        """Returns the part of the batch that enters the network, (batch, channels, height, width)."""
+        ...
+
+    def loss(self, output: Output, batch: Batch) -> Tensor:
+        """The mean loss over the batch, a scalar, of a network in training or in evaluation mode."""
+        ...
+
+    def score_sum(self, output: Output, batch: Batch) -> Tensor:
+        """The sum of the running scores of the batch's images, 0-dimensional."""
+        ...
+
+    def tally(self, output: Output, batch: Batch) -> Any:
+        """Returns what is needed of a batch to score the whole set; it does not wait for the device."""
+        ...
+
+    def scores(self, tallies: Sequence[Any]) -> Mapping[str, float]:
+        """The scores of a whole set by name, of the tallies of all its batches, that of `score` among them."""
+        ...
+
+    def chance(self, tallies: Sequence[Any]) -> float | None:
+        """The score of the best answer that does not look at the image; None where that is not known."""
+        ...
+
+    def regularised(self, auxiliary_weight: float, label_smoothing: float) -> Task:
+        """The same task with the loss that a training from scratch minimises."""
+        ...
