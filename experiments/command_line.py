@@ -31,7 +31,7 @@ _ELSEWHERE = ("--shell-completion", "-sc", "--hydra-help", "--config-path", "-cp
 _TAKES = (*_FOLDER, *_ELSEWHERE[3:], "--cfg", "-c", "--package", "-p", "--experimental-rerun", "--info", "-i")
 _BARE = (*_ELSEWHERE[:3], "--help", "-h", "--version", "--resolve", "--run", "-r", "--multirun", "-m")
 _DIRECTORIES = ("hydra.run.dir", "hydra.sweep.dir")
-AS_THEY_ARE = ("data.path", "data.root", "data.source", "table.path", "genotype", "name", *_DIRECTORIES)
+AS_THEY_ARE = ("data.path", "data.root", "data.source", "table.path", "init.path", "genotype", "name", *_DIRECTORIES)
 _FOREIGN = re.compile(r"[^,\[\]{}:'\"()]*[^\x00-\x7f,\[\]{}:'\"()][^,\[\]{}:'\"()]*")  # between brackets and commas
 LAPTOP = "experiment=laptop"
 _SETTINGS = {f.name for f in fields(Config)}
@@ -58,8 +58,9 @@ def prepared(given: Sequence[str]) -> list[str]:
                     raise InputError(f"{flag} {value}: no such folder")
                 folders.append(Path(value))
         else:
-            plain.append(word if word.startswith("resume=") else readable(word, sweeping))
-            made.append(plain[-1])
+            meant = [word] if word.startswith("resume=") else _model_named(word, sweeping, tuple(folders))
+            plain += [each if each.startswith("resume=") else readable(each, sweeping) for each in meant]
+            made += plain[len(plain) - len(meant) :]
     if not sweeping and not any(word.startswith("resume=") for word in plain):
         _refuse_sweep(plain)
     if _wants_laptop(plain):
@@ -70,6 +71,18 @@ def prepared(given: Sequence[str]) -> list[str]:
     if not resumed and not elsewhere:
         check_names(plain, tuple(folders))
     return made
+
+
+def _model_named(word: str, sweeping: bool, folders: tuple[Path, ...]) -> list[str]:
+    """The words that a word means: init=RUN is the option of a model, with its path."""
+    key, _, value = word.partition("=")
+    known = (*options("init", folders), "null", "") if key == "init" else ()
+    names = [name.strip() for name in value.split(",")] if sweeping else [value]
+    if key != "init" or set(names) <= set(known):
+        return [word]
+    if both := sorted({*names} & {*known}):
+        raise InputError(f"{word}: {both[0]} beside models cannot be one sweep; run it by itself")
+    return ["init=model", f"init.path={value}"]
 
 
 def _wants_laptop(words: Sequence[str]) -> bool:

@@ -126,6 +126,10 @@ def for_the_parts(settings: Mapping[str, Any], began: Start) -> dict[str, Any]:
         node = made.get(group)
         if isinstance(node, dict) and isinstance(node.get(name), str) and node[name] != "???":
             node[name] = os.path.join(began.origin, node[name])
+    node = made.get("init")
+    donor = node.get("path") if isinstance(node, dict) else None
+    if donor and os.path.exists(os.path.join(began.origin, donor)):  # otherwise it is the name of a model
+        made["init"] = {**made["init"], "path": os.path.join(began.origin, donor)}
     genotype = made.get("genotype")
     if genotype and os.path.exists(os.path.join(began.origin, genotype.rpartition(":")[0] or genotype)):
         made["genotype"] = os.path.join(began.origin, genotype)

@@ -21,6 +21,7 @@ class Baseline:
     """The cells with which the found cell is compared."""
 
     random: int = 1
+    scratch: int = 1
 
 
 @dataclass
@@ -68,6 +69,7 @@ class Config:
     search: Any = MISSING
     monitor: Any = MISSING
     retrain: Any = MISSING
+    init: Any = None
     table: Any = None
     stages: list[Any] = field(default_factory=list)
 
@@ -84,7 +86,7 @@ GROUPS = (
 )
 
 
-_OPTIONAL = ("inputs", "table", "retrain")  # groups that may be null
+_OPTIONAL = ("inputs", "table", "retrain", "init")  # groups that may be null
 
 
 def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,6 +106,8 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(f"retrain_valid={settings['retrain_valid']}: needs a share below 1, such as 0.1, or 0")
     if settings["baseline"]["random"] < 0:
         raise InputError(f"baseline.random={settings['baseline']['random']}: needs 0 or more random cells")
+    if settings["baseline"]["scratch"] not in (0, 1):
+        raise InputError(f"baseline.scratch={settings['baseline']['scratch']}: needs 1 or 0")
     name = settings["name"]
     if not name or not name.isprintable() or ".." in Path(name).parts or Path(name).is_absolute():
         raise InputError(f"name={name}: runs lie in runs/NAME; use letters and digits")
@@ -113,6 +117,8 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError("retrain: has settings and no recipe; leave out retrain=none or what sets retrain.*")
     if settings["retrain"] is None and settings["genotype"]:
         raise InputError(f"retrain=none: with genotype={settings['genotype']} nothing is left to do; leave out one")
+    if settings["retrain"] is None and settings["init"] is not None:
+        raise InputError("retrain=none: no network is trained that could begin with init; leave out one")
     return settings
 
 

@@ -34,6 +34,7 @@ from supernet.space.nasbench201 import NasBench201
 from supernet.space.supernet import Supernet
 from supernet.space.survey import random_cell
 from supernet.training.loop import Recipe
+from supernet.training.transfer import Transfer
 
 __all__ = [
     "NAS",
@@ -48,6 +49,7 @@ __all__ = [
     "SearchRecipe",
     "SpaceCosts",
     "Supernet",
+    "Transfer",
     "Undecided",
     "data",
     "explore",

@@ -45,6 +45,7 @@ from supernet.training.loop import Recipe
 from supernet.training.meters import Averages
 from supernet.training.schedules import Cosine
 from supernet.training.tasks import CLASSIFICATION, Task, implied
+from supernet.training.transfer import Transfer, beginning
 
 _FEW_STEPS = Recipe(
     schedule=Cosine(0.05), drop_path=0.0, cutout=0, auxiliary_weight=0.0, label_smoothing=0.1, least_steps=20
@@ -134,6 +135,7 @@ def train(
     recipe: Recipe | None = None,
     held_out: float = 0.1,
     task: Task | None = None,
+    init: Transfer | Predictor | str | Path | None = None,
     operations: Mapping[str, Operation] | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -152,6 +154,8 @@ def train(
         held_out: share of the training images that the network is judged by after each epoch where the data have no
             validation images, in [0, 1); 0: none.
         task: what is learnt and judged, one of `supernet.tasks` or of your own; None: what the data imply.
+        init: a model whose weights the network begins with where they fit, or what `load` takes; a `supernet.Transfer`
+            of it freezes some or lets them learn more slowly. None: all weights are new.
         operations: operations of your own by name: functions from a `Site` to a module.
         seed: of the initial weights and of all batches and draws, in [0, 2**32).
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
@@ -173,8 +177,10 @@ def train(
         (('0', '1', '2'), (1, 8, 8))
     """
     check_kinds(architecture=architecture, space=space, data=data, epochs=epochs, held_out=held_out, seed=seed)
-    check_kinds(device=device, directory=directory)
+    check_kinds(device=device, directory=directory, init=init)
     refuse_both(epochs, recipe, Recipe)
+    start = None if init is None else beginning(init)
+    data = data if start is None else replace(data, augmentation=start.normalised(data.augmentation))
     images, valid = _divided(data, held_out, seed)
     if epochs is not None:
         recipe = replace(_FEW_STEPS, epochs=epochs, batch_size=batch_size_for(len(images), _FEW_STEPS.least_steps))
@@ -190,7 +196,16 @@ def train(
     try:
         with place.settled():
             network, trained = train_from_scratch(
-                final, architecture, images, valid, data.augmentation, used, run=run, task=task
+                final,
+                architecture,
+                images,
+                valid,
+                data.augmentation,
+                used,
+                run=run,
+                task=task,
+                transfer=start,
+                classes=data.classes,
             )
     finally:
         run.report.close()

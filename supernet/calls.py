@@ -29,6 +29,7 @@ from supernet.runtime.seeding import random_states_kept
 from supernet.runtime.text import printable
 from supernet.search.method import Method
 from supernet.space.architecture import Architecture
+from supernet.training.transfer import Transfer
 
 _LONGEST = 255  # bytes of a name that file systems take
 _SHOWN = 60  # letters of a setting that a message shows
@@ -64,6 +65,10 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "method": (Method | None, "a method, such as supernet.methods.pc_darts()"),
     "architecture": (Architecture, "an architecture, found or supernet.published"),
     "model": (Predictor | OnnxPredictor, "a model that supernet.train or supernet.load gave"),
+    "init": (
+        Transfer | Predictor | OnnxPredictor | str | Path | None,
+        "a model that supernet.train or supernet.load gave, or its path",
+    ),
     "epochs": (int | None, "a whole number"),
     "held_out": (int | float, "a share below 1, such as 0.1, or 0"),
     "seed": (int, f"a whole number from 0 to {2**32 - 1}"),

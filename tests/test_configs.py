@@ -15,7 +15,13 @@ from supernet.space.supernet import Supernet
 CONF = Path(__file__).parents[1] / "conf"
 ELSEWHERE = ("hydra", "experiment", "explorer", "score")  # the last two: tests/experiments/exploration/test_words.py
 OPTIONS = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name not in ELSEWHERE)
-WITH_PATH = (("data", "npz"), ("data", "image_folder"), ("data", "labelled_folder"), ("table", "nasbench201"))
+WITH_PATH = (
+    ("init", "model"),
+    ("data", "npz"),
+    ("data", "image_folder"),
+    ("data", "labelled_folder"),
+    ("table", "nasbench201"),
+)
 EXPERIMENTS = sorted(path.stem for path in CONF.glob("experiment/*.yaml"))
 
 
@@ -26,10 +32,10 @@ def made(settings: dict) -> dict:
     for recipe in (settings["search"], settings["retrain"] or {}):
         if recipe.get("batch_size", 0) is None:  # follows from the images
             recipe["batch_size"] = 64
-    for read in ("data", "table"):
+    for read in ("data", "table", "init"):
         settings[read] = settings[read] and {**settings[read], "_partial_": True}
     groups = ("relaxation", "inputs", "architect", "optimizer", "objective", "discretiser")
-    parts = ("data", "space", "chooser", "strategy", *groups, "table", "monitor")
+    parts = ("data", "space", "chooser", "strategy", *groups, "table", "init", "monitor")
     return {name: build(settings[name], name) for name in (*parts, "search", "retrain", "operations")}
 
 

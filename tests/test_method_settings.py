@@ -89,6 +89,7 @@ DARTS = {
     "search.warm_up": 0,
     "search.skip_dropout": 0.0,
     "search.drop_path": 0.0,
+    "search.balanced": False,
     "strategy._target_": "search.differentiable.gradient.GradientStrategy",
     "strategy._partial_": True,
     "strategy.transforms": {},

@@ -35,6 +35,7 @@ from supernet.search.loop import step_request as search_request
 from supernet.search.progressive.search import BuiltStage, build_stage
 from supernet.search.recipe import SearchRecipe
 from supernet.search.strategy import Step
+from supernet.training.averages import MovingAverage
 from supernet.training.loop import Recipe
 from supernet.training.loop import step_request as training_request
 from supernet.training.meters import Meter
@@ -132,12 +133,13 @@ def _retraining(job: Job, recipe: Recipe) -> Need:
     optimizer = _sgd(network, recipe)
     run = job.run("plan")
     accelerated, trainee = Accelerated(network, run), _Trainee(optimizer, Meter(run.device))
+    average = MovingAverage(network, recipe.average) if recipe.average else None
     steps = StepGraph(run, network, accelerated, [optimizer])
     kept = job.data.train if job.divided.retrain is None else job.data.train.subset(job.divided.retrain[0])
 
     def step(batch: Batch) -> None:
         with accelerated:
-            steps(training_request(network, batch, task, trainee, recipe.clip))
+            steps(training_request(network, batch, task, trainee, recipe.clip, average))
 
     return _need("retraining", job, network, kept, recipe, step, lambda batch: network(batch.images))
 

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, tee
 from typing import Protocol
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from supernet.data.augmentation import Augmentation
 from supernet.data.images import PLAIN, Preparation, read_image
 from supernet.data.reading import hashed, sampled
+from supernet.data.sampling import balanced_order, class_groups, uniform_order
 from supernet.data.targets import check_labels
 from supernet.runtime.devices import send
 from supernet.runtime.errors import InputError
@@ -254,6 +255,7 @@ def training_batches(
     seed: int,
     start: int = 0,
     device: torch.device | str = "cpu",
+    balanced: bool = False,
 ) -> Iterator[Batch]:
     """Yields augmented batches number `start`, `start + 1` and so on, without end.
 
@@ -267,6 +269,8 @@ def training_batches(
         seed: the seed of the order and of the augmentation.
         start: the number of the first batch, from 0.
         device: where the batches are made.
+        balanced: whether a pass shows all classes alike, rare images several times and some of the others not at all,
+            in place of each image once.
 
     Returns:
         The batches, each (batch_size, C, H, W) or, at the end of a pass, fewer images.
@@ -286,7 +290,8 @@ def training_batches(
     _check_batches(source, batch_size)
     if start < 0:
         raise InputError(f"start={start}: batches are counted from 0")
-    plan, ahead = tee(_plan(len(source), batch_size, steps_per_epoch(source, batch_size), seed, start))
+    groups = class_groups(source.labels) if balanced else None
+    plan, ahead = tee(_plan(len(source), batch_size, steps_per_epoch(source, batch_size), seed, start, groups))
     return _augmented(source, zip(plan, source.fetch(ahead), strict=True), augmentation, (seed, start), device)
 
 
@@ -313,11 +318,14 @@ def evaluation_batches(
         yield Batch(augmentation.normalise(images.to(device)), source.labels[indices].to(device))
 
 
-def _plan(count: int, batch_size: int, steps: int, seed: int, start: int) -> Iterator[Tensor]:
-    """The indices of batch `start` and of all that follow."""
+def _plan(
+    count: int, batch_size: int, steps: int, seed: int, start: int, groups: Sequence[Tensor] | None
+) -> Iterator[Tensor]:
+    """The indices of batch `start` and of all that follow; `groups` of images are to come alike."""
     number, skipped = divmod(start, steps)
     while True:
-        order = torch.randperm(count, generator=generator(seed, _ORDER_STREAM, number))
+        stream = generator(seed, _ORDER_STREAM, number)
+        order = uniform_order(count, stream) if groups is None else balanced_order(groups, count, stream)
         yield from islice(order.split(batch_size), skipped, steps)
         number, skipped = number + 1, 0
 

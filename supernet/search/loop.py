@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -214,7 +215,8 @@ def _steps(problem: SearchProblem, recipe: SearchRecipe, epochs: Epochs) -> Iter
 
     def half(source: Source, stream: int) -> Iterator[Batch]:
         size, seed = recipe.batch_size, generator(run.seed, stream).initial_seed()
-        return training_batches(source, size, problem.augmentation, seed=seed, start=epochs.step, device=run.device)
+        place: dict[str, Any] = {"seed": seed, "start": epochs.step, "device": run.device}
+        return training_batches(source, size, problem.augmentation, **place, balanced=recipe.balanced)
 
     halves = half(problem.train, _TRAIN_STREAM), half(problem.valid, _VALID_STREAM)
     for train, valid in zip(*halves, strict=True):

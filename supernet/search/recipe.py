@@ -14,6 +14,8 @@ from supernet.training.schedules import Cosine, Schedule
 class SearchRecipe:
     """How a supernet is searched; the defaults are the CIFAR-10 search of DARTS (Liu et al. 2019, section 3.1).
 
+    More than twelve settings: each is a figure that the papers vary by itself, or that the data ask for.
+
     Args:
         epochs: passes over the data that the weights learn from, 1 or more.
         batch_size: images of each half in one step, 2 or more.
@@ -29,6 +31,7 @@ class SearchRecipe:
         drop_path: the probability that an image does without an edge, at the end of a ramp over the epochs, in [0, 1)
             (R-DARTS, Zela et al. 2020, as their code has it).
         least_steps: an epoch goes over the images again until it has at least this many steps; 0: once.
+        balanced: whether an epoch shows all classes alike, in both halves, in place of each image once.
 
     Raises:
         InputError: a setting lies outside its range.
@@ -51,6 +54,7 @@ class SearchRecipe:
     skip_dropout: float = 0.0
     drop_path: float = 0.0
     least_steps: int = 0
+    balanced: bool = False
 
     def __post_init__(self) -> None:
         allowed = {

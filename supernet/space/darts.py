@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from supernet.runtime.errors import InputError
 from supernet.space.cells import Cell
 from supernet.space.choosers import Chooser
-from supernet.space.heads import Outputs
+from supernet.space.heads import Feature, Outputs
 from supernet.space.operations import FactorizedReduce, Site, relu_conv_norm
 
 DARTS_OPERATIONS = (
@@ -214,7 +214,8 @@ def _cell(space: Darts, choose: Chooser, site: Site, inputs: Sequence[nn.Module]
 class CellNetwork(nn.Module):
     """Stem, cells, global pooling, linear classifier: the search network and the final one alike.
 
-    `Darts.network` builds it.
+    `Darts.network` builds it. A head takes the place of pooling and classifier. It gets the states before each
+    reduction cell and the last one: with the ImageNet stem, of strides 8, 16 and 32.
 
     Args:
         space: the settings of the network.
@@ -223,7 +224,7 @@ class CellNetwork(nn.Module):
         outputs: how many classes, or the head that makes something else of the maps.
 
     Raises:
-        InputError: `choose` has no answer.
+        InputError: `choose` has no answer, or a head is to have an auxiliary classifier beside it.
 
     Example:
         >>> import torch
@@ -239,6 +240,8 @@ class CellNetwork(nn.Module):
 
     def __init__(self, space: Darts, choose: Chooser, shape: tuple[int, int, int], outputs: Outputs) -> None:
         super().__init__()
+        if space.auxiliary and not isinstance(outputs, int):
+            raise InputError("auxiliary=True: is a second classifier, and this network ends in a head; use False")
         channels, height, width = shape
         if space.stem == "cifar":
             self.stem: nn.Module = _cifar_stem(channels, space.stem_multiplier * space.channels)
@@ -253,8 +256,10 @@ class CellNetwork(nn.Module):
         self.cells = nn.ModuleList()
         self.auxiliary: AuxiliaryHead | None = None
         self.auxiliary_after = 2 * space.cells // 3
+        features = []
         for index in range(space.cells):
             reduction = index in (space.cells // 3, 2 * space.cells // 3)
+            features += [Feature(last, shrunk)] if reduction else []
             current, shrunk = (current * 2, shrunk * 2) if reduction else (current, shrunk)
             resize = FactorizedReduce if halved_before else relu_conv_norm
             inputs = (resize(before_last, current, affine), relu_conv_norm(last, current, affine))
@@ -262,12 +267,11 @@ class CellNetwork(nn.Module):
             cell = _cell(space, choose, site, inputs)
             self.cells.append(cell)
             before_last, last, halved_before = last, len(cell.output) * current, reduction
-            if space.auxiliary and index == self.auxiliary_after:
+            if space.auxiliary and index == self.auxiliary_after and isinstance(outputs, int):
                 size = (-(-height // shrunk), -(-width // shrunk))
-                assert isinstance(outputs, int)
                 self.auxiliary = AuxiliaryHead(last, outputs, size, space.stem)
-        assert isinstance(outputs, int)
-        self.classifier = nn.Linear(last, outputs)
+        self.classifier = nn.Linear(last, outputs) if isinstance(outputs, int) else None
+        self.prediction = None if isinstance(outputs, int) else outputs.build([*features, Feature(last, shrunk)])
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Computes the logits of a batch of images.
@@ -276,14 +280,22 @@ class CellNetwork(nn.Module):
             images: (batch, channels, height, width).
 
         Returns:
-            Logits (batch, classes); with an auxiliary head in training mode, (logits, auxiliary logits).
+            Logits (batch, classes); with an auxiliary head in training mode, (logits, auxiliary logits). Where the
+            network ends in a head, what that gives.
         """
         before_last = self.stem(images)
         last = self.stem1(before_last)
         auxiliary = None
+        maps = []
         for index, cell in enumerate(self.cells):
+            if self.prediction is not None and cell.reduction:
+                maps.append(last)
             before_last, last = last, cell(before_last, last)
             if self.auxiliary is not None and self.training and index == self.auxiliary_after:
                 auxiliary = self.auxiliary(last)
+        if self.prediction is not None:
+            found: Tensor = self.prediction(*maps, last)
+            return found
+        assert self.classifier is not None
         logits = self.classifier(last.mean(dim=(2, 3)))
         return logits if auxiliary is None else (logits, auxiliary)

@@ -32,7 +32,7 @@ class Head(Protocol):
             features: what the network gives, the finest first.
 
         Returns:
-            A module from the list of the maps, one tensor for each feature, to one tensor (batch, ...).
+            A module that is called with the maps, an argument for each feature, and gives one tensor (batch, ...).
         """
         ...
 

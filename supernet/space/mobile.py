@@ -24,7 +24,7 @@ from supernet.space.architecture import Architecture, Condition, Decision
 from supernet.space.choices import SKIP
 from supernet.space.choosers import Chooser
 from supernet.space.elastic import Questions, Size
-from supernet.space.heads import Outputs
+from supernet.space.heads import Feature, Outputs
 from supernet.space.inverted_residual import (
     ACTIVATIONS,
     ElasticInvertedResidual,
@@ -244,7 +244,8 @@ def _made(kind: type[Any], given: Any, name: str) -> Any:
 class MobileNetwork(nn.Module):
     """Stem, stages of inverted residual blocks, 1x1 convolution, global pooling, classifier.
 
-    `Mobile.network` builds it.
+    `Mobile.network` builds it. A head takes the place of what comes after the stages. It gets what comes out before
+    each stage that halves height and width, and after the last one: of strides 2, 4, 8, 16, 32 in most of these spaces.
 
     Args:
         space: the settings of the network.
@@ -258,6 +259,7 @@ class MobileNetwork(nn.Module):
 
     def __init__(self, space: Mobile, choose: Chooser, shape: tuple[int, int, int], outputs: Outputs) -> None:
         super().__init__()
+        features = [] if isinstance(outputs, int) else _features(space)
         questions = Questions(choose)
         sides = {str(side): side for side in space.resolutions}
         self.resize = (
@@ -270,30 +272,61 @@ class MobileNetwork(nn.Module):
         for number, stage in enumerate(space.stages, start=1):
             made, width = builder.stage(f"stage{number}", stage, width)
             self.stages.append(made)
-        head = ElasticHead(width, space.head, space.head_activation, space.style) if width.open else None
-        last = space.head or width.largest
-        if head is not None:
-            self.head: nn.Module = head
+        self.head: nn.Module = nn.Identity()
+        self.classifier: nn.Sequential | None = None
+        self.prediction: nn.Module | None = None
+        if isinstance(outputs, int):
+            self._end_in_classifier(space, width, outputs)
+        self.questions = questions.open
+        drop_deeper_blocks_more([block for stage in self.stages for block in cast(MobileStage, stage).blocks])
+        initialise(self)
+        if not isinstance(outputs, int):
+            self.prediction = outputs.build(features)
+
+    def _end_in_classifier(self, space: Mobile, width: Size, classes: int) -> None:
+        if width.open:
+            self.head = ElasticHead(width, space.head, space.head_activation, space.style)
         elif space.head:
             self.head = convolution(width.largest, space.head, 1, 1, space.head_activation, space.style)
-        else:
-            self.head = nn.Identity()
+        last = space.head or width.largest
         layers: list[nn.Module] = []
         if space.hidden:
             layers = [nn.Linear(last, space.hidden, bias=space.hidden_bias), ACTIVATIONS[space.head_activation]()]
         dropout = [nn.Dropout(space.dropout)] if space.dropout else []
-        assert isinstance(outputs, int)
-        self.classifier = nn.Sequential(*layers, *dropout, nn.Linear(space.hidden or last, outputs))
-        self.questions = questions.open
-        drop_deeper_blocks_more([block for stage in self.stages for block in cast(MobileStage, stage).blocks])
-        initialise(self)
+        self.classifier = nn.Sequential(*layers, *dropout, nn.Linear(space.hidden or last, classes))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps images (batch, channels, height, width) to logits (batch, classes)."""
+        """Maps images (batch, channels, height, width) to logits (batch, classes), or to what the head gives."""
         x = self.stem(self.resize(images))
+        maps = []
         for stage in self.stages:
+            if self.prediction is not None and cast(MobileStage, stage).halves:
+                maps.append(x)
             x = stage(x)
+        if self.prediction is not None:
+            found: Tensor = self.prediction(*maps, x)
+            return found
+        assert self.classifier is not None
         return self.classifier(self.head(x).mean(dim=(2, 3)))
+
+
+def _features(space: Mobile) -> list[Feature]:
+    """The maps that a head gets. Raises InputError where their size or their channels are open."""
+    if space.resolutions:
+        raise InputError(
+            f"resolutions={list(space.resolutions)}: this network ends in a head, whose boxes are those of images that "
+            "stay as they are; use none"
+        )
+    if several := [n for n, stage in enumerate(space.stages, start=1) if len(stage.channels) > 1]:
+        raise InputError(
+            f"stages: stage {several[0]} has several widths, and this network ends in a head, which reads maps of one; "
+            "give each stage one width"
+        )
+    features, channels, stride = [], space.stem, space.stem_stride
+    for stage in space.stages:
+        features += [Feature(channels, stride)] if stage.stride == 2 else []
+        channels, stride = stage.channels[-1], stride * stage.stride
+    return [*features, Feature(channels, stride)]
 
 
 class _Blocks:
@@ -328,7 +361,7 @@ class _Blocks:
             given = width
             self._blocks += 1
         self._widths = stage.channels
-        return MobileStage(blocks, depth), width
+        return MobileStage(blocks, depth, stage.stride == 2), width
 
     def _separate(self, name: str, stage: Stage, given: int, width: int, place: int) -> nn.Module:
         stride = stage.stride if place == 1 else 1

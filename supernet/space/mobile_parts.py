@@ -82,11 +82,12 @@ class MobileStage(nn.Module):
     Args:
         blocks: as many as the largest depth.
         depth: how many of them run.
+        halves: the first block halves height and width.
     """
 
-    def __init__(self, blocks: nn.ModuleList, depth: Number) -> None:
+    def __init__(self, blocks: nn.ModuleList, depth: Number, halves: bool = False) -> None:
         super().__init__()
-        self.blocks, self.depth = blocks, depth
+        self.blocks, self.depth, self.halves = blocks, depth, halves
 
     def forward(self, x: Tensor) -> Tensor:
         depth = self.depth.now()

@@ -20,7 +20,7 @@ from supernet.runtime.errors import InputError
 from supernet.space.architecture import Architecture, edge_name
 from supernet.space.cells import Cell
 from supernet.space.choosers import Chooser
-from supernet.space.heads import Outputs
+from supernet.space.heads import Feature, Outputs
 from supernet.space.operations import Site
 
 NASBENCH201_OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -149,7 +149,8 @@ class ResidualBlock(nn.Module):
 class StagedNetwork(nn.Module):
     """Stem, stages of cells with residual blocks between them, global pooling, linear classifier.
 
-    `NasBench201.network` builds it.
+    `NasBench201.network` builds it. A head takes the place of pooling and classifier; it gets the states before each
+    residual block and the last one, of strides 1, 2, 4.
 
     Args:
         space: the settings of the network.
@@ -174,20 +175,30 @@ class StagedNetwork(nn.Module):
         current = space.channels
         self.stem = nn.Sequential(nn.Conv2d(images, current, 3, padding=1, bias=False), nn.BatchNorm2d(current))
         self.blocks = nn.ModuleList()
+        features = []
         for stage in range(space.stages):
             if stage:
+                features.append(Feature(current, 2 ** (stage - 1)))
                 self.blocks.append(ResidualBlock(current, 2 * current))
                 current = 2 * current
             self.blocks.extend(_cell(space, choose, current) for _ in range(space.cells))
         self.last = nn.Sequential(nn.BatchNorm2d(current), nn.ReLU())
-        assert isinstance(outputs, int)
-        self.classifier = nn.Linear(current, outputs)
+        features.append(Feature(current, 2 ** (space.stages - 1)))
+        self.classifier = nn.Linear(current, outputs) if isinstance(outputs, int) else None
+        self.prediction = None if isinstance(outputs, int) else outputs.build(features)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps images (batch, channels, height, width) to logits (batch, classes)."""
+        """Maps images (batch, channels, height, width) to logits (batch, classes), or to what the head gives."""
         x = self.stem(images)
+        maps = []
         for block in self.blocks:
+            if self.prediction is not None and isinstance(block, ResidualBlock):
+                maps.append(x)
             x = block(x)
+        if self.prediction is not None:
+            found: Tensor = self.prediction(*maps, self.last(x))
+            return found
+        assert self.classifier is not None
         return self.classifier(self.last(x).mean(dim=(2, 3)))
 
 

@@ -25,6 +25,7 @@ from supernet.data.batches import Source, steps_per_epoch
 from supernet.runtime.autosave import Autosave, check_progress
 from supernet.runtime.checkpoint import Stateful
 from supernet.runtime.run import Run
+from supernet.training.fine_tuning import FineTuning
 from supernet.training.meters import Averages, Meter, check_finite
 from supernet.training.schedules import Schedule
 from supernet.training.sgd import sgd
@@ -58,12 +59,25 @@ class Epochs:
         recipe: epochs, batches, learning rate and optimiser.
         run: where the loop reports and saves.
         name: of the loop, in its lines and its checkpoint's settings.
+        tuning: which of the parameters move, and how fast; None: all do alike.
     """
 
-    def __init__(self, network: nn.Module, source: Source, recipe: LoopRecipe, run: Run, *, name: str) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        source: Source,
+        recipe: LoopRecipe,
+        run: Run,
+        *,
+        name: str,
+        tuning: FineTuning | None = None,
+    ) -> None:
         self._network, self._recipe, self._run, self._name = network, recipe, run, name
         rate, decay = recipe.schedule(0, recipe.epochs), recipe.weight_decay
-        self.optimizer = sgd(network, rate, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov)
+        groups = None if tuning is None else tuning.groups(network)
+        self.optimizer = sgd(
+            network, rate, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov, groups=groups
+        )
         self.per_epoch = steps_per_epoch(source, recipe.batch_size, recipe.least_steps)
         self.step, self.epoch, self.epochs = 0, 0, recipe.epochs
         self.images_per_second, self.seconds_left = 0.0, 0.0  # of the epoch that has just ended
@@ -102,7 +116,7 @@ class Epochs:
         began, first, seen = time.monotonic(), self.step, self.meter.count
         total = self.per_epoch * self.epochs
         for group in self.optimizer.param_groups:
-            group["lr"] = self._recipe.schedule(self.epoch, self.epochs)
+            group["lr"] = self._recipe.schedule(self.epoch, self.epochs) * group.get("factor", 1.0)
         while self.step < (self.epoch + 1) * self.per_epoch:
             self._autosave.between_steps()
             yield

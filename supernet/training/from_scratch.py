@@ -1,8 +1,8 @@
-"""Builds the plain network of a genotype and trains it from scratch."""
+"""Builds the plain network of a genotype and trains it, from scratch or from the weights of another one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,9 +19,21 @@ from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
 from supernet.space.heads import Outputs
 from supernet.space.operations import OPERATIONS, Operation
+from supernet.training.fine_tuning import FineTuning
 from supernet.training.lengths import length_in_words
 from supernet.training.loop import Recipe, Trained, train
 from supernet.training.tasks import CLASSIFICATION, Task
+from supernet.training.transfer import (
+    Taken,
+    Transfer,
+    check_taken,
+    class_tensors,
+    differences,
+    fine_tuning,
+    head_tensors,
+    how_used,
+    take_over,
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,8 @@ def train_from_scratch(
     run: Run,
     task: Task = CLASSIFICATION,
     name: str = "network",
+    transfer: Transfer | None = None,
+    classes: Sequence[str] = (),
 ) -> tuple[nn.Module, Trained]:
     """Builds the plain network of a genotype and trains it.
 
@@ -84,6 +98,9 @@ def train_from_scratch(
         run: device, seed, report, checkpoint; a checkpoint of another genotype is refused.
         task: what is learnt and judged.
         name: what the report's lines call the network.
+        transfer: what the network begins with; None: it is trained from scratch. Its normalisation is that of
+            `augmentation` already, where that is wanted (`Transfer.normalised`).
+        classes: their names, by which those are found that the donor knows.
 
     Returns:
         The trained network, and how the training went.
@@ -99,4 +116,62 @@ def train_from_scratch(
         run.report.line(
             f"{name}: {length}" + ("" if valid_images is None else f", {len(valid_images)} more to choose by")
         )
-    return network, train(network, train_images, valid_images, augmentation, recipe, run=run, task=task)
+    if transfer is None:
+        return network, train(network, train_images, valid_images, augmentation, recipe, run=run, task=task)
+    run = replace(run, fingerprint={**run.fingerprint, "init": transfer.fingerprint})
+    taken, tuning = begin_with(transfer, network, final, architecture, classes, task)
+    told = told_of(transfer, taken, final.space, architecture)
+    for line in told:
+        run.report.line(f"{name}: {line}")
+    run.report.text("init", "\n".join(f"    {line}" for line in told))
+    result = train(network, train_images, valid_images, augmentation, recipe, run=run, task=task, tuning=tuning)
+    return network, replace(result, taken=taken)
+
+
+def begin_with(
+    transfer: Transfer,
+    network: nn.Module,
+    final: FinalNetwork,
+    architecture: Architecture,
+    classes: Sequence[str],
+    task: Task,
+) -> tuple[Taken, FineTuning]:
+    """Gives a network the weights of a donor where they fit.
+
+    Args:
+        transfer: the donor, and what is frozen.
+        network: untrained; it is written to.
+        final: how it was built.
+        architecture: its genotype.
+        classes: their names.
+        task: what it will learn; it knows what a network of one class more ends in.
+
+    Returns:
+        What was taken, and what of the network learns.
+
+    Raises:
+        InputError: nothing of the donor fits.
+    """
+
+    def make(outputs: Outputs) -> nn.Module:
+        plain: nn.Module = final.space.network(Decided(architecture, final.factories), final.shape, outputs)
+        return plain
+
+    donor = transfer.donor
+    more = final.outputs + 1 if isinstance(final.outputs, int) else task.outputs((*classes, ""))
+    rows = class_tensors(make, final.outputs, more)
+    head = head_tensors(make, final.outputs, rows)
+    state = donor.network.state_dict()
+    sides = {"channels": (donor.shape[0], final.shape[0]), "classes": (donor.classes, classes)}
+    taken = take_over(network, state, **sides, rows=rows)  # type: ignore[arg-type]
+    check_taken(taken, transfer.name)
+    return taken, fine_tuning(taken, transfer.freeze, transfer.rate, rows=rows, head=head)
+
+
+def told_of(transfer: Transfer, taken: Taken, space: Any, architecture: Architecture) -> list[str]:
+    """Tells in a few lines what a network begins with, and in what it is another one than the donor."""
+    donor = transfer.donor
+    lines = [f"begins with {transfer.name}, {how_used(transfer)}", *taken.lines()]
+    if donor.architecture != architecture:
+        lines.append("the donor's cell is another one: tensors of one name and shape may have served otherwise there")
+    return lines + [f"the donor's space has other settings: {each}" for each in differences(donor.space, space)]

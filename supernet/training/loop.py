@@ -6,7 +6,8 @@ A training that is stopped at any step and started again with the same arguments
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -22,12 +23,15 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.limits import Limit
 from supernet.runtime.run import Run
 from supernet.space.dropout import set_drop_path
+from supernet.training.averages import MovingAverage
 from supernet.training.epochs import Epochs
 from supernet.training.evaluation import evaluate
+from supernet.training.fine_tuning import FineTuning
 from supernet.training.flat import clip_gradients
 from supernet.training.meters import Averages, Meter, memory_gb
 from supernet.training.schedules import Cosine, Schedule
 from supernet.training.tasks import CLASSIFICATION, Task
+from supernet.training.transfer import Taken
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,9 @@ class Recipe:
         keep: the weights of the "last" epoch, as published, or those of the "best" epoch on validation.
         least_steps: an epoch goes over the images again until it has at least this many steps, so that a small data
             set is trained on as long as a large one; 0: once.
+        average: the decay of a moving average of the weights, which then is what is evaluated and kept, in [0, 1): with
+            0.99 that of some hundred steps; 0: none.
+        balanced: whether an epoch shows all classes alike (`balanced_order`), in place of each image once.
 
     Raises:
         InputError: a setting lies outside its range, or the schedule refuses the number of epochs.
@@ -74,6 +81,8 @@ class Recipe:
     label_smoothing: float = 0.0
     keep: Literal["last", "best"] = "last"
     least_steps: int = 0
+    average: float = 0.0
+    balanced: bool = False
 
     def __post_init__(self) -> None:
         allowed = {
@@ -88,6 +97,7 @@ class Recipe:
             "auxiliary_weight": (0.0 <= self.auxiliary_weight < math.inf, "needs 0 or more, such as 0.4"),
             "label_smoothing": (0.0 <= self.label_smoothing < 1.0, "needs to lie in [0, 1), such as 0.1"),
             "least_steps": (self.least_steps >= 0, "needs 0 steps an epoch or more"),
+            "average": (0.0 <= self.average < 1.0, "needs to lie in [0, 1), such as 0.99, or 0 for none"),
             "keep": (self.keep in ("last", "best"), "use last or best"),
         }
         for name, (right, way_out) in allowed.items():
@@ -104,11 +114,13 @@ class Trained:
         epochs: the number of that epoch, counted from 1; 0 before the first.
         train: the averages over its training batches.
         valid: the averages on the validation images after it; None where there were none.
+        taken: what the network had from another one at first; None: it began from scratch.
     """
 
     epochs: int
     train: Averages
     valid: Averages | None
+    taken: Taken | None = None
 
 
 def train(
@@ -120,8 +132,9 @@ def train(
     *,
     run: Run,
     task: Task = CLASSIFICATION,
+    tuning: FineTuning | None = None,
 ) -> Trained:
-    """Trains a network from scratch by SGD; continues from the run's checkpoint where there is one.
+    """Trains a network by SGD, from the weights that it has; continues from the run's checkpoint where there is one.
 
     Args:
         network: any module for the images; it is trained in place and moved to the run's device.
@@ -131,6 +144,7 @@ def train(
         recipe: epochs, batches, learning rate, regularisation.
         run: device, seed, report, checkpoint.
         task: what is learnt and judged.
+        tuning: what of the network stays as it is or learns more slowly; None: all learns alike.
 
     Returns:
         How the training went.
@@ -140,7 +154,7 @@ def train(
         NotFinite: where the training diverges.
         Interrupted: after saving, where the run was asked to stop.
     """
-    training = Training(network, train, valid, augmentation, recipe, run=run, task=task)
+    training = Training(network, train, valid, augmentation, recipe, run=run, task=task, tuning=tuning)
     training.to(recipe.epochs)
     return training.finish()
 
@@ -160,6 +174,7 @@ class Training:
         recipe: epochs, batches, learning rate, regularisation.
         run: device, seed, report, checkpoint.
         task: what is learnt and judged.
+        tuning: what of the network stays as it is or learns more slowly; None: all learns alike.
 
     Raises:
         InputError: where settings do not go together, or the checkpoint is of another recipe.
@@ -186,18 +201,24 @@ class Training:
         *,
         run: Run,
         task: Task = CLASSIFICATION,
+        tuning: FineTuning | None = None,
     ) -> None:
         if recipe.keep == "best" and valid is None:
             raise InputError("keep=best: needs validation images to choose by; use keep=last or hold some out")
         network.to(run.device).train()
+        self._tuning = tuning or FineTuning()
+        self._tuning.hold(network)
         self._network, self._recipe, self._run, self._task = network, recipe, run, task
         self._train, self._valid = train.to(run.device), None if valid is None else valid.to(run.device)
         self._augmentation = replace(augmentation, cutout=recipe.cutout)
         self._learning = task.regularised(recipe.auxiliary_weight, recipe.label_smoothing)
         self._accelerated = Accelerated(network, run)
-        self._epochs, self._record = Epochs(network, self._train, recipe, run, name="retrain"), _Record()
+        self._epochs = Epochs(network, self._train, recipe, run, name="retrain", tuning=tuning)
+        self._record = _Record()
+        self._average = MovingAverage(network, recipe.average) if recipe.average else None
         self._graph = StepGraph(run, network, self._accelerated, [self._epochs.optimizer])
-        self._epochs.resume({"network": network, "record": self._record})
+        parts = self._parts()
+        self._epochs.resume({name: parts[name] for name in parts if name not in ("optimizer", "epochs")})
         self.images = 0  # that this object has learnt from, each time it saw them
 
     @property
@@ -218,34 +239,43 @@ class Training:
             Interrupted: after saving, where the run was asked to stop.
         """
         run, recipe, epochs = self._run, self._recipe, self._epochs
-        batches = training_batches(
-            self._train, recipe.batch_size, self._augmentation, seed=run.seed, start=epochs.step, device=run.device
-        )
+        place: dict[str, Any] = {"seed": run.seed, "start": epochs.step, "device": run.device}
+        size, augmentation = recipe.batch_size, self._augmentation
+        batches = training_batches(self._train, size, augmentation, **place, balanced=recipe.balanced)
         while epochs.epoch < min(epoch, recipe.epochs):
             set_drop_path(self._network, recipe.drop_path * epochs.epoch / recipe.epochs)
             self._graph.settle()
             for _ in epochs.steps():
                 batch = next(batches)
                 with self._accelerated:
-                    self._graph(step_request(self._network, batch, self._learning, epochs, recipe.clip))
+                    self._graph(self._request(batch))
                 epochs.meter.add_count(len(batch))
                 self.images += len(batch)
             averages = None if self._valid is None else self.evaluate(self._valid)
             train = epochs.close()
-            self._record.add(Trained(epochs.epoch, train, averages), self._network, recipe.keep)
+            weights = self._network.state_dict() if self._average is None else self._average.state
+            self._record.add(Trained(epochs.epoch, train, averages), weights, recipe.keep)
             _report_epoch(self._record.last, epochs, recipe, self._task, run)
             epochs.save()
 
+    def _request(self, batch: Batch) -> Request:
+        epochs, clip = self._epochs, self._recipe.clip
+        return step_request(self._network, batch, self._learning, epochs, clip, self._average, epochs.step + 1)
+
     def evaluate(self, source: Source) -> Averages:
-        """Measures the network as it is now, with the loss of the task itself."""
+        """Measures the network as it is now, or the average of its weights, with the loss of the task itself."""
         settings: Any = {"batch_size": self._recipe.batch_size, "device": self._run.device, "task": self._task}
-        with self._accelerated:
+        averaged = nullcontext() if self._average is None else self._average.instead()
+        with averaged, self._accelerated:
             return evaluate(self._network, source.to(self._run.device), self._augmentation, **settings)
 
     def finish(self) -> Trained:
         """Gives the network the weights that the recipe keeps, and returns how their epoch went."""
         if self._record.weights:
             self._network.load_state_dict(self._record.weights)
+        elif self._average is not None:
+            self._network.load_state_dict(self._average.state)
+        self._tuning.release(self._network)
         return self._record.kept
 
     def state_dict(self) -> dict[str, Any]:
@@ -257,7 +287,8 @@ class Training:
 
     def _parts(self) -> dict[str, Stateful]:
         optimizer, epochs = self._epochs.optimizer, self._epochs
-        return {"network": self._network, "optimizer": optimizer, "epochs": epochs, "record": self._record}
+        average: dict[str, Stateful] = {} if self._average is None else {"average": self._average}
+        return {"network": self._network, **average, "optimizer": optimizer, "epochs": epochs, "record": self._record}
 
 
 def train_step(
@@ -284,7 +315,15 @@ def train_step(
     return loss.detach(), task.score_sum(output, batch)
 
 
-def step_request(network: nn.Module, batch: Batch, task: Task, epochs: Trainee, clip: float) -> Request:
+def step_request(
+    network: nn.Module,
+    batch: Batch,
+    task: Task,
+    epochs: Trainee,
+    clip: float,
+    average: MovingAverage | None = None,
+    number: int = 1,
+) -> Request:
     """Makes a step of a training something that a `StepGraph` can take: recorded as a whole, or as it is.
 
     Args:
@@ -293,20 +332,26 @@ def step_request(network: nn.Module, batch: Batch, task: Task, epochs: Trainee, 
         task: what is minimised.
         epochs: has the optimiser, and the meter, whose sums are part of the step; its counts are not.
         clip: largest norm of the gradient.
+        average: of the network's weights, which the step moves, too; None: there is none.
+        number: of the step, counted from 1; the average wants to know.
 
     Returns:
         The step; its result is the batch's mean loss and the sum of its images' scores.
     """
     optimizer = epochs.optimizer
+    groups = len(optimizer.param_groups)
 
     def take(tensors: Sequence[Tensor], numbers: Numbers) -> Sequence[Tensor]:
-        with at_rates(optimizer, numbers):
+        with at_rates(optimizer, numbers[:groups]):
             loss, score = train_step(network, Batch(*tensors), task, optimizer, clip)
         epochs.meter.add_sums(loss, score, len(tensors[0]))
+        if average is not None:
+            average.update(numbers[groups])
         return loss, score
 
-    rates = [group["lr"] for group in optimizer.param_groups]
-    return Request("train", [batch.images, batch.labels], rates, take, parts=[task])
+    numbers = [group["lr"] for group in optimizer.param_groups]
+    numbers += [] if average is None else [average.share(number)]
+    return Request("train", [batch.images, batch.labels], numbers, take, parts=[task])
 
 
 class Trainee(Protocol):
@@ -327,14 +372,14 @@ class _Record:
     weights: dict[str, Tensor] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
 
-    def add(self, epoch: Trained, network: nn.Module, keep: Literal["last", "best"]) -> None:
+    def add(self, epoch: Trained, weights: Mapping[str, Tensor], keep: Literal["last", "best"]) -> None:
         self.last = epoch
         self.losses.append(epoch.train.loss)
         best = self.kept.valid.score if self.kept.valid is not None else -math.inf
         if keep == "last" or (epoch.valid is not None and epoch.valid.score > best):
             self.kept = epoch
             if keep == "best":
-                self.weights = {name: value.clone() for name, value in network.state_dict().items()}
+                self.weights = {name: value.clone() for name, value in weights.items()}
 
     def state_dict(self) -> dict[str, Any]:
         return {"kept": asdict(self.kept), "weights": self.weights, "losses": list(self.losses)}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ def sgd(
     weight_decay: float = 0.0,
     nesterov: bool = False,
     fused: bool | None = None,
+    groups: Sequence[Mapping[str, Any]] | None = None,
 ) -> FlatSGD:
     """Makes SGD with momentum for all parameters of a network, which is on its device already.
 
@@ -34,9 +36,10 @@ def sgd(
         weight_decay: how much of the weights is added to their gradient.
         nesterov: whether the momentum looks ahead (Sutskever et al. 2013).
         fused: whether one kernel does the whole step; None: on a GPU.
+        groups: of its parameters, where not all are moved, or not alike; None: one group of all.
 
     Returns:
-        The optimiser, with one group of parameters.
+        The optimiser.
 
     Example:
         >>> network = nn.Linear(2, 1)
@@ -46,7 +49,8 @@ def sgd(
     """
     if fused is None:
         fused = next(network.parameters()).device.type == "cuda"
-    return FlatSGD(network.parameters(), rate, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused)
+    moved = network.parameters() if groups is None else map(dict, groups)
+    return FlatSGD(moved, rate, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ from supernet.space.nasbench201 import NasBench201
 from supernet.space.operations import OPERATIONS
 from supernet.space.supernet import Supernet
 from supernet.space.survey import candidates_of
+from supernet.training.averages import MovingAverage
 from supernet.training.from_scratch import FinalNetwork
 from supernet.training.loop import Recipe, train
 from supernet.training.loop import step_request as training_request
@@ -210,9 +211,10 @@ def resumed(place: Place, before: str, after: str) -> Any:
 
 
 def retraining(place: Place, **changes: Any) -> Any:
-    """A training with auxiliary head and drop path; and what its network says of images."""
+    """A training with auxiliary head, drop path and averaged weights; and what its network says of images."""
     report = Recorder()
-    settings = {"epochs": 2, "batch_size": 6, "cutout": 2, "least_steps": SETTLED + 2, "keep": "best", **changes}
+    settings = {"epochs": 2, "batch_size": 6, "cutout": 2, "least_steps": SETTLED + 2, "keep": "best"}
+    settings |= {"average": 0.9, **changes}
     final = FinalNetwork(Darts(channels=4, cells=3, auxiliary=True), (3, 32, 32), CLASSES, engine=place.engine())
     images, valid = half(0, side=32), half(1, side=32)
     run = place.run(report=report)
@@ -269,12 +271,13 @@ def ten_steps(place: Place, architect: Any) -> Any:
 
 
 def ten_training_steps(place: Place) -> Any:
-    """Ten steps of a training with auxiliary head and drop path, while the rate moves."""
+    """Ten steps of a training with auxiliary head, drop path and averaged weights, while the rate moves."""
     device = torch.device(place.device)
     final = FinalNetwork(Darts(channels=4, cells=3, auxiliary=True), (3, 32, 32), CLASSES, engine=place.engine())
     network = final.build(published("darts_v2")).to(device).train()
     optimizer, passes = sgd(network, 0.005, 0.9, weight_decay=3e-4), Accelerated(network, place.run())
     graph, trainee = StepGraph(place.run(), network, passes, [optimizer]), Trainee(optimizer, Meter(device))
+    average = MovingAverage(network, 0.9)
     set_drop_path(network, 0.3)
     found: dict[str, Any] = {}
     torch.manual_seed(0)
@@ -283,9 +286,10 @@ def ten_training_steps(place: Place) -> Any:
         images = half(number, 6, side=32)
         batch = Batch(images.images.float().to(device) / 255, images.labels.to(device))
         with passes:
-            loss, _ = graph(training_request(network, batch, Classification(0.4), trainee, 5.0))
+            loss, _ = graph(training_request(network, batch, Classification(0.4), trainee, 5.0, average, number + 1))
         found[f"{number} loss"] = loss.item()
-    return {**found, **sums("network", network.state_dict()), "recorded": graph.recorded}
+    tensors = {**sums("network", network.state_dict()), **sums("network's average", average.state)}
+    return {**found, **tensors, "recorded": graph.recorded}
 
 
 @dataclass(frozen=True)
