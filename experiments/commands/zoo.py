@@ -76,14 +76,15 @@ def _list(known: Mapping[str, zoo.Entry], as_json: bool) -> None:
     if as_json:
         print(json.dumps({name: dict(entry.card) for name, entry in known.items()}, indent=2, ensure_ascii=False))
         return
-    table = Table("name", "what it does", "images", "test", "random cells", "MB", "licence of the data")
+    table = Table("name", "what it does", "test", "random cells", "MB", "licence of the data")
     for name, entry in known.items():
-        score, figure = next(iter(entry.card.get("figures", {}).items()), ("", {}))
+        figures: Mapping[str, Any] = entry.card.get("figures", {})
+        score = next(iter(figures), "")
+        figure: Mapping[str, Any] = figures.get(score, {})
         random = figure.get("random cells") or {}
         cells = (
             name,
             entry.card.get("title", ""),
-            " x ".join(map(str, entry.card.get("images", ()))),
             f"{score} {_mean(figure)}".strip(),
             _mean(random),
             f"{entry.bytes / 1e6:.2f}",

@@ -65,22 +65,23 @@ MODELS: Mapping[str, About] = {
         source="J. Yang et al. 2023, MedMNIST v2, Scientific Data 10:41; from D. Kermany et al. 2018, Identifying "
         "Medical Diagnoses and Treatable Diseases by Image-Based Deep Learning, Cell 172",
         licence="CC BY 4.0",
-        split="The published one: 4,708 to train, 524 to choose and to fix thresholds by, 624 to test; the test part is "
-        "of another source, where 62 % have pneumonia and not 74 %",
+        split="The published one: 4,708 to train, 524 to choose and to fix thresholds by, 624 to test; the test "
+        "part is of another source, where 62 % have pneumonia and not 74 %",
         command="supernet experiment=xray data=npz data.path=pneumoniamnist.npz",
         use="Teaching and research on methods: searches, calibration, thresholds",
-        limits=f"{_CLINICAL} 28 x 28 pixels show no doctor enough; children of one hospital alone; other machines, ages "
-        "and diseases were never tested.",
+        limits=f"{_CLINICAL} 28 x 28 pixels show no doctor enough; children of one hospital alone; other machines, "
+        "ages and diseases were never tested.",
     ),
     "bccd": About(
         title="Blood cells in smears: red and white cells and platelets, with boxes",
         data="BCCD: 364 pictures of 640 x 480 pixels of stained blood smears with 4,888 boxes",
-        source="S. Cheng 2017, BCCD Dataset, from C. Nicolas and A. M. Mooney (cosmicad), github.com/Shenggan/BCCD_Dataset",
+        source="S. Cheng 2017, BCCD Dataset, from C. Nicolas and A. M. Mooney (cosmicad), "
+        "github.com/Shenggan/BCCD_Dataset",
         licence="MIT",
         split="The published one: 205 to train, 87 to choose by, 72 to test",
         command="supernet experiment=bccd data.path=BCCD",
         use="Teaching and research on methods: a detector whose backbone was searched",
-        limits=f"{_CLINICAL} One microscope, one stain and one magnification; red cells that nobody has labelled are in "
-        "the pictures, too, so that its precision is measured too low.",
+        limits=f"{_CLINICAL} One microscope, one stain and one magnification; red cells that nobody has labelled are "
+        "in the pictures, too, so that its precision is measured too low.",
     ),
 }

@@ -132,7 +132,9 @@ def scored(result: Result, target: int | None) -> tuple[Callable[[Tensor], Tenso
         return lambda output: output[0, number], result.names[number]
     at = 0 if target is None else target
     if type(at) is not int or not 0 <= at < len(result.boxes):
-        raise InputError(f"explain: there is no box {str(at)[:40]}; this result has {len(result.boxes)}")
+        raise InputError(
+            f"explain: there is no box {str(at)[:40]}; this result has {len(result.boxes)}; a lower conf finds more"
+        )
     assert result.picture is not None
     row = torch.as_tensor(result.boxes.data)[at].cpu()
     box, kind = result.picture.placed.forward(row[:4]), int(row[5])

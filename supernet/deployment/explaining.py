@@ -52,7 +52,8 @@ def explained(network: nn.Module, images: Tensor, score: Callable[[Tensor], Tens
 
     Each map before the network's end is weighted by the mean of the score's gradient over its places (the paper's
     equation 1); what is positive of their sum (equation 2) is enlarged to the image. A network that ends in a head on
-    maps of several resolutions has such a sum for each, and they are added.
+    maps of several resolutions has such a sum for each, and they are added; there each place is weighted by its own
+    gradient, because the score of a box is one of a place (Zhao and Chan 2023, "ODAM", equation 4).
 
     Args:
         network: in evaluation mode. Its weights stay as they are, and get no gradients.
@@ -81,7 +82,8 @@ def explained(network: nn.Module, images: Tensor, score: Callable[[Tensor], Tens
     total = torch.zeros(images.shape[2:], device=images.device)
     for each, gradient in zip(maps, gradients, strict=True):
         if gradient is not None:
-            heat = (gradient.mean((2, 3), keepdim=True) * each.detach()).sum(1, keepdim=True).relu()
+            weights = gradient.mean((2, 3), keepdim=True) if len(maps) == 1 else gradient
+            heat = (weights * each.detach()).sum(1, keepdim=True).relu()
             total += interpolate(heat, images.shape[2:], mode="bilinear", align_corners=False)[0, 0]
     return (total / total.max().clamp_min(torch.finfo(torch.float32).tiny)).cpu()
 
