@@ -7,9 +7,10 @@ from collections.abc import Callable
 from supernet.data.dataset import Data
 from supernet.data.targets import Kind
 from supernet.training.tasks.classification import classification
+from supernet.training.tasks.detection import detection
 from supernet.training.tasks.task import Task
 
-_IMPLIED: dict[Kind, Callable[[Data], Task]] = {"classes": classification}
+_IMPLIED: dict[Kind, Callable[[Data], Task]] = {"classes": classification, "boxes": detection}
 
 
 def implied(data: Data) -> Task:
@@ -19,7 +20,7 @@ def implied(data: Data) -> Task:
         data: the images.
 
     Returns:
-        Classification where each image has one class.
+        Classification where each image has one class, detection where objects are boxed.
 
     Example:
         >>> import supernet
