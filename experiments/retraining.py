@@ -23,6 +23,7 @@ from supernet.training.from_scratch import train_from_scratch
 from supernet.training.loop import Trained
 from supernet.training.meters import Averages
 
+from .clinical_report import keep_answers
 from .conversion import convert
 from .job import Job
 from .records.summary import Finalist, write_json
@@ -85,6 +86,7 @@ def test_once(job: Job, trained: dict[str, tuple[nn.Module, Finalist]]) -> list[
             name: evaluate(network, images, job.data.augmentation, batch_size=size, device=job.device, task=task)
             for name, (network, _) in trained.items()
         }
+        keep_answers(job, {name: network for name, (network, _) in trained.items()}, images)
         write_json(record, {name: asdict(averages) for name, averages in scores.items()})
     return [scored(finalist, "test", scores[name]) for name, (_, finalist) in trained.items()]
 
