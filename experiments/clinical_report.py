@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import nn
 
 from supernet.clinical import tables
@@ -23,8 +25,10 @@ from supernet.clinical.ranking import difference
 from supernet.clinical.report import ClinicalReport, report
 from supernet.clinical.scores import Scores
 from supernet.data.batches import Source
+from supernet.deployment.answers import Answer, OneLabel, SeveralLabels
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import replacing, write_whole
+from supernet.runtime.text import printable
 from supernet.training.answering import answers
 
 from .job import Job
@@ -96,10 +100,21 @@ def show(console: Console, reports: Mapping[str, ClinicalReport]) -> None:
     table = tables.networks(reports)
     shown = Table(title=table.title, caption=NOTICE)
     for number, column in enumerate(table.head):
-        shown.add_column(column, justify="right" if number else "left")
+        shown.add_column(Text(column), justify="right" if number else "left")
     for row in table.rows:
-        shown.add_row(*row)
-    console.print(shown, markup=False)
+        shown.add_row(*(Text(printable(cell)) for cell in row))
+    console.print(shown)
+
+
+def calibrated(answer: Answer, report: ClinicalReport | None) -> Answer:
+    """Returns what a model answers with the probabilities of a report; the same where there is none."""
+    if report is None or not isinstance(answer, OneLabel | SeveralLabels):
+        return answer
+    found = report.calibration
+    if isinstance(answer, SeveralLabels):
+        return replace(answer, temperature=found.temperature, bias=found.bias)
+    assert isinstance(found.temperature, float)  # one, where classes exclude each other
+    return replace(answer, temperature=found.temperature, bias=found.bias)
 
 
 def _markdown(name: str, reports: Mapping[str, ClinicalReport], tests: Mapping[str, Scores]) -> list[str]:

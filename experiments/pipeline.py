@@ -248,7 +248,7 @@ def _finals(job: Job, cells: Mapping[str, Architecture]) -> list[Finalist]:
     finalists = test_once(job, trained)
     if reports := clinical_report.write_reports(job, trained):
         clinical_report.show(job.console, reports)
-    keep_model(job, trained["searched"][0], cells["searched"], finalists[0])
+    keep_model(job, trained["searched"][0], cells["searched"], finalists[0], reports.get("searched"))
     return finalists
 
 

@@ -70,11 +70,8 @@ class Config:
     search: Any = MISSING
     monitor: Any = MISSING
     retrain: Any = MISSING
-<<<<<<< HEAD
     init: Any = None
-=======
     imbalance: Any = None
->>>>>>> 61c0848 (Tasks of several labels and of rare classes; the search may compare by areas and precisions; a run writes a clinical report)
     table: Any = None
     stages: list[Any] = field(default_factory=list)
 
@@ -91,11 +88,7 @@ GROUPS = (
 )
 
 
-<<<<<<< HEAD
-_OPTIONAL = ("inputs", "table", "retrain", "init")  # groups that may be null
-=======
-_OPTIONAL = ("inputs", "table", "retrain", "imbalance")  # groups that may be null
->>>>>>> 61c0848 (Tasks of several labels and of rare classes; the search may compare by areas and precisions; a run writes a clinical report)
+_OPTIONAL = ("inputs", "table", "retrain", "init", "imbalance")  # groups that may be null
 
 
 def checked(settings: Mapping[str, Any]) -> dict[str, Any]:

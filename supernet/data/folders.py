@@ -99,8 +99,8 @@ def image_folder(
     notes = (*found.notes, *read.notes, *doubled, *said)
     sources = read.sources
     parts = Parts(sources["train"], sources.get("val"), sources.get("test"), found.classes, copies, notes, together)
-    changes = {"scale": scale, "rotation": rotation, "zoom": zoom, "contrast": contrast}
-    common = CommonSettings(crop_padding, flip, mean, std, preparation=read.preparation, **changes)
+    given = (crop_padding, flip, mean, std, None, None, read.preparation, scale, rotation, zoom, contrast)
+    common = CommonSettings(*given)
     return assemble(root.resolve().name, parts, common)
 
 

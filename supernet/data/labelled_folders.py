@@ -114,8 +114,8 @@ def labelled_folder(
     notes = (*read.notes, *notes, *sets.notes, *doubled, *said)
     sources = sets.sources
     parts = DataParts(sources["train"], sources.get("val"), sources.get("test"), read.classes, copies, notes, together)
-    changes = {"scale": scale, "rotation": rotation, "zoom": zoom, "contrast": contrast}
-    common = CommonSettings(crop_padding, flip, mean, std, preparation=sets.preparation, **changes)
+    given = (crop_padding, flip, mean, std, None, None, sets.preparation, scale, rotation, zoom, contrast)
+    common = CommonSettings(*given)
     return assemble(root.resolve().name, parts, common)
 
 

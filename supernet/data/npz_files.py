@@ -105,8 +105,8 @@ def npz(
         preparation = Preparation(window=scale.window, window_of_file=window == AUTO)
     elif scale.white > 255:
         preparation = Preparation(white=int(scale.white))
-    given = (crop_padding, flip, mean, std, train_limit, test_limit, preparation)
-    settings = CommonSettings(*given, rotation=rotation, zoom=zoom, contrast=contrast)
+    given = (crop_padding, flip, mean, std, train_limit, test_limit, preparation, None, rotation, zoom, contrast)
+    settings = CommonSettings(*given)
     return assemble(Path(path).stem, parts, settings)
 
 

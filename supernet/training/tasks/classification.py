@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from supernet.data.batches import Batch
 from supernet.data.dataset import Data
+from supernet.deployment.answers import ONE_LABEL, OneLabel
 from supernet.runtime.errors import InputError
 from supernet.training.tasks.imbalance import Frequencies, Imbalance, check_imbalance, frequencies_of
 from supernet.training.tasks.ranking import RANKINGS, Answers, chance_of, ranked
@@ -52,6 +53,7 @@ class Classification:
     frequencies: Frequencies = ()
 
     running: ClassVar[str] = "accuracy"
+    answer: ClassVar[OneLabel] = ONE_LABEL
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.auxiliary_weight < math.inf:

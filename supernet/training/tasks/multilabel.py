@@ -13,6 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from supernet.data.batches import Batch
 from supernet.data.dataset import Data
+from supernet.deployment.answers import SeveralLabels
 from supernet.runtime.errors import InputError
 from supernet.training.tasks.imbalance import Frequencies, Imbalance, check_imbalance, frequencies_of
 from supernet.training.tasks.ranking import RANKINGS, Answers, chance_of, ranked
@@ -53,6 +54,7 @@ class MultiLabel:
     frequencies: Frequencies = ()
 
     running: ClassVar[str] = "label_accuracy"
+    answer: ClassVar[SeveralLabels] = SeveralLabels()
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.auxiliary_weight < math.inf:
