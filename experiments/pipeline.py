@@ -41,8 +41,8 @@ from supernet.runtime.tensorboard import hparams
 from supernet.runtime.text import printable
 from supernet.space.architecture import Architecture
 
+from . import clinical_report, resume
 from . import command_line as words
-from . import resume
 from .console import complain, reader_may_stop, say
 from .conversion import leaves
 from .finishing import complete, describe, look_up, summary_head, untrained_network
@@ -59,6 +59,7 @@ from .schema import plain
 from .searching import check_search, search_cell, search_name
 
 _UNASKED, _TYPED = Invocation(), Start([])
+_MADE = (NAME, "genotype.json", "genotype.svg", "summary.json", clinical_report.PAGE, "supernet.log", "tb")
 _LOG = logging.getLogger("supernet")
 _FULL = "the memory is full; lower data.size (an image's height and width), search.batch_size or retrain.batch_size"
 
@@ -209,7 +210,7 @@ def pipeline(
     hparams(directory / "tb" / (last if untrained else "retrain"), _flat(job.settings), _metrics(finalists[0]))
     summarise(directory, finalists, head)
     show_table(job.console, finalists, head["table_best"], job.task.score, beside(job))
-    show_next(job.console, directory, [NAME, "genotype.json", "genotype.svg", "summary.json", "supernet.log", "tb"])
+    show_next(job.console, directory, _MADE)
     return finalists[0].valid_score
 
 
@@ -245,7 +246,9 @@ def _finals(job: Job, cells: Mapping[str, Architecture]) -> list[Finalist]:
         with timed(job.directory, name):
             trained[name] = retrain(job, name, cell)
     finalists = test_once(job, trained)
-    keep_model(job, trained["searched"][0], cells["searched"], finalists[0])
+    if reports := clinical_report.write_reports(job, trained):
+        clinical_report.show(job.console, reports)
+    keep_model(job, trained["searched"][0], cells["searched"], finalists[0], reports.get("searched"))
     return finalists
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from supernet.clinical.report import ClinicalReport
 from supernet.data.dataset import Data
 from supernet.data.targets import counted
 from supernet.deployment.bundle import NAME, save_bundle
@@ -23,6 +24,7 @@ from supernet.training.from_scratch import train_from_scratch
 from supernet.training.loop import Trained
 from supernet.training.meters import Averages
 
+from .clinical_report import calibrated, keep_answers
 from .conversion import convert
 from .job import Job
 from .records.summary import Finalist, write_json
@@ -85,6 +87,7 @@ def test_once(job: Job, trained: dict[str, tuple[nn.Module, Finalist]]) -> list[
             name: evaluate(network, images, job.data.augmentation, batch_size=size, device=job.device, task=task)
             for name, (network, _) in trained.items()
         }
+        keep_answers(job, {name: network for name, (network, _) in trained.items()}, images)
         write_json(record, {name: asdict(averages) for name, averages in scores.items()})
     return [scored(finalist, "test", scores[name]) for name, (_, finalist) in trained.items()]
 
@@ -117,8 +120,10 @@ def beside(job: Job) -> str | None:
     return None if job.task.score == "accuracy" and balanced(job.data) else _BESIDE.get(job.task.score)
 
 
-def keep_model(job: Job, network: nn.Module, architecture: Architecture, finalist: Finalist) -> None:
-    """Writes the one file that a person can load and use."""
+def keep_model(
+    job: Job, network: nn.Module, architecture: Architecture, finalist: Finalist, report: ClinicalReport | None = None
+) -> None:
+    """Writes the one file that a person can load and use, calibrated by a clinical report where there is one."""
     save_bundle(
         job.directory / NAME,
         network,
@@ -133,4 +138,6 @@ def keep_model(job: Job, network: nn.Module, architecture: Architecture, finalis
             f"validation {job.task.score}": finalist.valid_score,
             f"test {job.task.score}": finalist.test_score,
         },
+        answer=calibrated(job.task.answer, report),
+        report=None if report is None else report.plain(),
     )

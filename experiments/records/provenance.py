@@ -16,6 +16,7 @@ from supernet.runtime.errors import InputError
 from .summary import write_json
 
 _IMPLIED = {"_target_": "supernet.training.tasks.implied", "_partial_": True}
+_ELSEWHERE = ("name", "seed", "runtime", "baseline", "table", "genotype", "clinical", "imbalance")  # the last: in task
 _CLOCK = "seconds.json"
 
 
@@ -45,7 +46,7 @@ def timed(directory: Path, stage: str) -> Iterator[None]:
 
 def settings_hash(settings: Mapping[str, Any], genotype: str) -> str:
     """Hashes all settings but the seed and those that do not change the result: names, threads, baselines, a table."""
-    kept = {k: v for k, v in settings.items() if k not in ("name", "seed", "runtime", "baseline", "table", "genotype")}
+    kept = {k: v for k, v in settings.items() if k not in _ELSEWHERE}
     for name in ("limits", "costs"):  # a run from before there were limits is of the same settings as one without
         if all(value is None for value in settings.get(name, {}).values()):
             kept.pop(name, None)
@@ -67,7 +68,7 @@ def training_hash(settings: Mapping[str, Any], space: str) -> str:
 
 def _implied(settings: Mapping[str, Any]) -> bool:
     """Whether the task was left to the data."""
-    return settings.get("task", _IMPLIED) == _IMPLIED
+    return {name: value for name, value in settings.get("task", _IMPLIED).items() if value is not None} == _IMPLIED
 
 
 def recorded_seconds(directory: Path) -> dict[str, float]:
