@@ -23,6 +23,7 @@ from supernet.training.from_scratch import train_from_scratch
 from supernet.training.loop import Trained
 from supernet.training.meters import Averages
 
+from .beginning import SCRATCH, keep_init
 from .conversion import convert
 from .job import Job
 from .records.summary import Finalist, write_json
@@ -32,7 +33,7 @@ _BESIDE = {"accuracy": "balanced_accuracy", "auroc": "average_precision", "map50
 
 
 def retrain(job: Job, name: str, architecture: Architecture) -> tuple[nn.Module, Finalist]:
-    """Trains the plain network of a genotype from scratch and reports on it; all cells alike."""
+    """Trains the plain network of a genotype and reports on it; all cells alike, but the one that is to begin anew."""
     run = job.run("retrain" if name == "searched" else name.replace(" ", "_"))
     try:
         network, result = train_one(job, name, architecture, run)
@@ -59,7 +60,8 @@ def train_one(job: Job, name: str, architecture: Architecture, run: Run) -> tupl
     training = data.train
     if job.divided.retrain is not None:
         training, valid = (data.train.subset(part) for part in job.divided.retrain)
-    return train_from_scratch(
+    init = None if name == SCRATCH else job.init
+    network, trained = train_from_scratch(
         job.final,
         architecture,
         training,
@@ -69,7 +71,12 @@ def train_one(job: Job, name: str, architecture: Architecture, run: Run) -> tupl
         run=run,
         task=job.task,
         name=name,
+        transfer=init,
+        classes=data.classes,
     )
+    if init is not None and trained.taken is not None:
+        keep_init(job.directory, name, init, trained.taken)
+    return network, trained
 
 
 def test_once(job: Job, trained: dict[str, tuple[nn.Module, Finalist]]) -> list[Finalist]:
