@@ -23,7 +23,6 @@ from .instantiate import build, named
 from .records.summary import SUMMARY, write_json
 
 INIT = "init.json"
-SCRATCH = "scratch"  # the network that begins with new weights where the others do not
 _MOST = 1 << 22  # bytes of a summary
 _PLAIN_NAME = re.compile(r"[\w-]+", re.ASCII)
 

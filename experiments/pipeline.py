@@ -42,7 +42,7 @@ from supernet.space.architecture import Architecture
 
 from . import command_line as words
 from . import resume
-from .beginning import INIT, SCRATCH, given_cell
+from .beginning import INIT, cell_in_words, given_cell
 from .console import complain, reader_may_stop, say
 from .conversion import leaves
 from .finishing import complete, describe, look_up, summary_head, untrained_network
@@ -52,7 +52,7 @@ from .measuring import tell_time
 from .recorded_words import check_composed
 from .records.environment import environment
 from .records.provenance import Invocation, timed
-from .records.summary import ENVIRONMENT, SUMMARY, Finalist, show_next, show_table, summarise, write_json
+from .records.summary import ENVIRONMENT, SCRATCH, SUMMARY, Finalist, show_next, show_table, summarise, write_json
 from .resume import Start
 from .retraining import beside, keep_model, retrain, test_once
 from .schema import plain
@@ -209,7 +209,8 @@ def pipeline(
     last = search_name(job, len(job.search.stages) - 1)
     hparams(directory / "tb" / (last if untrained else "retrain"), _flat(job.settings), _metrics(finalists[0]))
     summarise(directory, finalists, head)
-    show_table(job.console, finalists, head["table_best"], job.task.score, beside(job))
+    names = {"cell": cell_in_words(head["cell"]), "begun": head["init"] or ""}
+    show_table(job.console, finalists, head["table_best"], job.task.score, beside(job), **names)
     made = [NAME, INIT, "genotype.json", "genotype.svg", "summary.json", "supernet.log", "tb"]
     show_next(job.console, directory, made)
     return finalists[0].valid_score

@@ -23,10 +23,10 @@ from supernet.training.from_scratch import train_from_scratch
 from supernet.training.loop import Trained
 from supernet.training.meters import Averages
 
-from .beginning import SCRATCH, keep_init
+from .beginning import keep_init
 from .conversion import convert
 from .job import Job
-from .records.summary import Finalist, write_json
+from .records.summary import SCRATCH, Finalist, write_json
 
 _UNBALANCED = 1.5  # times the smallest class
 _BESIDE = {"accuracy": "balanced_accuracy", "auroc": "average_precision", "map50_95": "map50", "map50": "map50_95"}
