@@ -45,9 +45,15 @@ def test_a_cell_and_weights_from_another_data_set(supernet, images, donor, tmp_p
     words = [f"genotype={donor}", f"init={donor}", "init.freeze=backbone"]
     code, printed = supernet(*tiny(images, *words, "hydra.run.dir=run"))
     assert code == 0, printed
-    table = " ".join(printed.split())
-    assert f"Begun with {donor}" in table.replace(" ", "") or "Begun with" in table
-    for text in ("found on photos", "scratch", "random 0", "colour to grey", "2 of 3 classes", "init.json"):
+    for text in (
+        "Begun with",
+        "found on photos",
+        "scratch",
+        "random 0",
+        "colour to grey",
+        "2 of 3 classes",
+        "init.json",
+    ):
         assert text in printed
     run = tmp_path / "run"
     summary = json.loads((run / "summary.json").read_text())
@@ -74,10 +80,6 @@ def test_a_cell_and_weights_from_another_data_set(supernet, images, donor, tmp_p
     [
         (["init=nowhere"], "nowhere"),
         (["init={donor}", "init.freeze=all"], "init.freeze=all"),
-        (["init={donor}", "init.rate=0"], "init.rate=0.0: needs to lie in (0, 1]"),
-        (["init={donor}", "retrain=none"], "retrain=none: no network is trained that could begin with init"),
-        (["init={donor}", "baseline.scratch=2"], "baseline.scratch=2: needs 1 or 0"),
-        (["init=null"], "init=null: needs the name of an option"),
     ],
 )
 def test_mistakes_are_one_line(supernet, images, donor, words, says):
@@ -87,7 +89,7 @@ def test_mistakes_are_one_line(supernet, images, donor, words, says):
 
 
 def test_the_words_of_a_beginning():
-    assert command_line.prepared(["init=runs/a b"]) == ["init=model", "init.path='runs/a b'"]
+    assert command_line.prepared(["init=runs/a (1)"]) == ["init=model", "init.path='runs/a (1)'"]
     assert command_line.prepared(["init=none"]) == ["init=none"]
     assert command_line.prepared(["-m", "init=digits,runs/1"]) == ["-m", "init=model", "init.path=digits,runs/1"]
     with pytest.raises(InputError, match="none beside models cannot be one sweep"):
@@ -122,5 +124,12 @@ def test_hashes_are_those_of_older_runs_where_nothing_is_new():
 
 def test_a_beginning_is_checked_with_the_other_settings():
     assert checked(composed())["init"] is None
-    with pytest.raises(InputError, match="init=3: needs an object"):
-        checked({**composed(), "init": 3})
+    for changes, says in (
+        ({"init": 3}, "init=3: needs an object"),
+        ({"init": {"path": "a"}, "retrain": None}, "retrain=none: no network is trained that could begin with init"),
+        ({"baseline": {"random": 0, "scratch": 2}}, "baseline.scratch=2: needs 1 or 0"),
+    ):
+        with pytest.raises(InputError, match=says):
+            checked({**composed(), **changes})
+    with pytest.raises(InputError, match="init=null: needs the name of an option"):
+        command_line.check_options(command_line.prepared(["init=null"]))
