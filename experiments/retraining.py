@@ -24,17 +24,18 @@ from supernet.training.from_scratch import train_from_scratch
 from supernet.training.loop import Trained
 from supernet.training.meters import Averages
 
+from .beginning import keep_init
 from .clinical_report import calibrated, keep_answers
 from .conversion import convert
 from .job import Job
-from .records.summary import Finalist, write_json
+from .records.summary import SCRATCH, Finalist, write_json
 
 _UNBALANCED = 1.5  # times the smallest class
 _BESIDE = {"accuracy": "balanced_accuracy", "auroc": "average_precision", "map50_95": "map50", "map50": "map50_95"}
 
 
 def retrain(job: Job, name: str, architecture: Architecture) -> tuple[nn.Module, Finalist]:
-    """Trains the plain network of a genotype from scratch and reports on it; all cells alike."""
+    """Trains the plain network of a genotype and reports on it; all cells alike, but the one that is to begin anew."""
     run = job.run("retrain" if name == "searched" else name.replace(" ", "_"))
     try:
         network, result = train_one(job, name, architecture, run)
@@ -61,7 +62,8 @@ def train_one(job: Job, name: str, architecture: Architecture, run: Run) -> tupl
     training = data.train
     if job.divided.retrain is not None:
         training, valid = (data.train.subset(part) for part in job.divided.retrain)
-    return train_from_scratch(
+    init = None if name == SCRATCH else job.init
+    network, trained = train_from_scratch(
         job.final,
         architecture,
         training,
@@ -71,7 +73,12 @@ def train_one(job: Job, name: str, architecture: Architecture, run: Run) -> tupl
         run=run,
         task=job.task,
         name=name,
+        transfer=init,
+        classes=data.classes,
     )
+    if init is not None and trained.taken is not None:
+        keep_init(job.directory, name, init, trained.taken)
+    return network, trained
 
 
 def test_once(job: Job, trained: dict[str, tuple[nn.Module, Finalist]]) -> list[Finalist]:

@@ -52,18 +52,27 @@ def settings_hash(settings: Mapping[str, Any], genotype: str) -> str:
             kept.pop(name, None)
     if _implied(settings):  # as runs had it before there were tasks
         kept.pop("task", None)
+    kept |= {name: _recipe(settings[name]) for name in ("search", "retrain") if settings.get(name)}
+    if settings.get("init") is None:
+        kept.pop("init", None)
     given = genotype if settings["genotype"] else None  # the cell itself, under whatever name it was given
     return short_hash({**kept, "precision": settings["runtime"]["precision"], "genotype": given})
 
 
 def training_hash(settings: Mapping[str, Any], space: str) -> str:
     """Hashes the settings besides the seed on which the training of a cell depends; `space` is the space's name."""
-    recipe = dict(settings["retrain"] or {})
+    recipe = _recipe(settings["retrain"] or {})
     changes = (recipe.pop("network", None) or {}).get(space, {})
     names = ("data", "operations", "retrain_valid")
     kept = {name: settings[name] for name in names} | ({} if _implied(settings) else {"task": settings["task"]})
+    kept |= {} if settings.get("init") is None else {"init": settings["init"]}
     precision = settings["runtime"]["precision"]
     return short_hash({**kept, "precision": precision, "recipe": recipe, "space": {**settings["space"], **changes}})
+
+
+def _recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's settings without those that change nothing, which older runs had not."""
+    return {name: value for name, value in settings.items() if name not in ("average", "balanced") or value}
 
 
 def _implied(settings: Mapping[str, Any]) -> bool:
