@@ -39,7 +39,7 @@ JSON, MARKDOWN, PAGE = "detection.json", "detection.md", "detection.html"
 _PICTURES = 6  # of each part that are drawn
 _LEAST = 0.05  # the least confidence with which anything is drawn
 _OVERLAP = 0.6
-_SHOWN_HEIGHT = 288  # pixels at least of a picture that is drawn
+_SHOWN_HEIGHT = 192  # pixels at least of a picture that is drawn
 
 Judged = Mapping[str, Mapping[str, AveragePrecision]]
 """The figures of each network on each part."""
