@@ -16,6 +16,7 @@ from supernet.estimation.costs import macs, parameters
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
 
+from .beginning import origin_of
 from .job import Job, from_table
 from .measuring import measured_for_summary
 from .records.provenance import Invocation, recorded_seconds, settings_hash, short_hash, training_hash
@@ -94,6 +95,8 @@ def summary_head(job: Job, settings: Mapping[str, Any], asked: Invocation, found
         "search_train_score": accuracies.get("train"),
         "search_valid_score": accuracies.get("valid"),
         "genotype": found.genotype,
+        "cell": origin_of(job.settings["genotype"]),
+        "init": None if job.init is None else job.init.name,
         **measured_for_summary(job.directory),
         "table_best": best,
         "table_regret": {c: _minus(value, found.table[c]) for c, value in best.items()},

@@ -35,8 +35,10 @@ from supernet.space.survey import random_cell as draw_random_cell
 from supernet.training.from_scratch import FinalNetwork
 from supernet.training.loop import Recipe
 from supernet.training.tasks import CLASSIFICATION, Task
+from supernet.training.transfer import Transfer
 
 from . import sizes
+from .beginning import make_init, normalised
 from .conversion import leaves
 from .instantiate import UNFIT, build, named
 from .limits import limits_of
@@ -59,6 +61,8 @@ _PARTS = {  # what a strategy calls its parts -> the groups in which a person ch
 class Job:
     """The parts and settings that all steps of the job share.
 
+    More than twelve: each is a part that a person chooses by itself.
+
     Args:
         settings: those that were given, with numbers where they left a size to the data.
         divided: which training images which step gets.
@@ -72,6 +76,7 @@ class Job:
         retrain_recipe: how they are trained; None: they are not.
         table: what is known of architectures; None: nothing.
         task: what is learnt and judged.
+        init: the weights that the networks of genotypes begin with; None: new ones.
     """
 
     settings: Mapping[str, Any]
@@ -86,6 +91,7 @@ class Job:
     retrain_recipe: Recipe | None
     table: Score | None
     task: Task
+    init: Transfer | None = None
 
     @property
     def device(self) -> torch.device:
@@ -142,8 +148,8 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
     strategy, space = _strategy(settings), build(settings["space"], "space")
     chooser = replace(build(settings["chooser"], "chooser"), factories=factories)
     stages, monitor = _stages(settings["stages"]), build(settings["monitor"], "monitor")
-    table = build(settings["table"], "table")
-    data, make_task = build(settings["data"], "data"), build(settings["task"], "task")
+    table, init = build(settings["table"], "table"), make_init(settings)
+    data, make_task = normalised(build(settings["data"], "data"), init), build(settings["task"], "task")
     task: Task = make_task(data) if callable(make_task) else make_task
     settings, recipe, retrain_recipe, divided = _recipes(sizes.with_image_size(settings, data.shape), data)
     space = build(settings["space"], "space")  # in the size of the images, where it leaves that to them
@@ -173,6 +179,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         retrain_recipe=retrain_recipe,
         table=table,
         task=task,
+        init=init,
     )
     from_table(job, random_cell(job, 0))  # a table of another space shows now and not after an epoch
     return job

@@ -33,7 +33,6 @@ from supernet.deployment.bundle import NAME
 from supernet.genotypes.blocks import save_blocks
 from supernet.genotypes.drawing import save_drawings
 from supernet.genotypes.literature import shortened
-from supernet.genotypes.lookup import find_genotype
 from supernet.runtime.errors import InputError, out_of_memory
 from supernet.runtime.files import disk_fault, locked
 from supernet.runtime.interrupt import Interrupted, Interruption
@@ -41,8 +40,9 @@ from supernet.runtime.tensorboard import hparams
 from supernet.runtime.text import printable
 from supernet.space.architecture import Architecture
 
+from . import clinical_report, resume
 from . import command_line as words
-from . import resume
+from .beginning import INIT, cell_in_words, given_cell
 from .console import complain, reader_may_stop, say
 from .conversion import leaves
 from .finishing import complete, describe, look_up, summary_head, untrained_network
@@ -52,13 +52,14 @@ from .measuring import tell_time
 from .recorded_words import check_composed
 from .records.environment import environment
 from .records.provenance import Invocation, timed
-from .records.summary import ENVIRONMENT, SUMMARY, Finalist, show_next, show_table, summarise, write_json
+from .records.summary import ENVIRONMENT, SCRATCH, SUMMARY, Finalist, show_next, show_table, summarise, write_json
 from .resume import Start
 from .retraining import beside, keep_model, retrain, test_once
 from .schema import plain
 from .searching import check_search, search_cell, search_name
 
 _UNASKED, _TYPED = Invocation(), Start([])
+_MADE = (NAME, INIT, "genotype.json", "genotype.svg", "summary.json", clinical_report.PAGE, "supernet.log", "tb")
 _LOG = logging.getLogger("supernet")
 _FULL = "the memory is full; lower data.size (an image's height and width), search.batch_size or retrain.batch_size"
 
@@ -185,7 +186,7 @@ def pipeline(
     for line in job.data.reading.lines():
         say(line, job.console)
     if own["genotype"]:
-        found = find_genotype(own["genotype"])
+        found = given_cell(own["genotype"])
         if found.space != job.space.name:
             raise InputError(
                 f"genotype={shortened(own['genotype'])}: is of space {found.space!r}, and space=... is of "
@@ -199,7 +200,8 @@ def pipeline(
     found.save(directory / "genotype.json")
     save_drawings(found, directory) or save_blocks(untrained_network(job, found), directory)
     rivals = {f"random {n}": random_cell(job, n) for n in range(settings["baseline"]["random"])}
-    cells = {"searched": found, **rivals}
+    anew = {SCRATCH: found} if job.init is not None and settings["baseline"]["scratch"] else {}
+    cells = {"searched": found, **anew, **rivals}
     truths = look_up(job, cells)  # before the training: a table may lack a cell
     untrained = job.retrain_recipe is None
     finalists = [describe(job, *cell) for cell in cells.items()] if untrained else _finals(job, cells)
@@ -208,8 +210,9 @@ def pipeline(
     last = search_name(job, len(job.search.stages) - 1)
     hparams(directory / "tb" / (last if untrained else "retrain"), _flat(job.settings), _metrics(finalists[0]))
     summarise(directory, finalists, head)
-    show_table(job.console, finalists, head["table_best"], job.task.score, beside(job))
-    show_next(job.console, directory, [NAME, "genotype.json", "genotype.svg", "summary.json", "supernet.log", "tb"])
+    names = {"cell": cell_in_words(head["cell"]), "begun": head["init"] or ""}
+    show_table(job.console, finalists, head["table_best"], job.task.score, beside(job), **names)
+    show_next(job.console, directory, _MADE)
     return finalists[0].valid_score
 
 
@@ -245,7 +248,9 @@ def _finals(job: Job, cells: Mapping[str, Architecture]) -> list[Finalist]:
         with timed(job.directory, name):
             trained[name] = retrain(job, name, cell)
     finalists = test_once(job, trained)
-    keep_model(job, trained["searched"][0], cells["searched"], finalists[0])
+    if reports := clinical_report.write_reports(job, trained):
+        clinical_report.show(job.console, reports)
+    keep_model(job, trained["searched"][0], cells["searched"], finalists[0], reports.get("searched"))
     return finalists
 
 

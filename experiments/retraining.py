@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from supernet.clinical.report import ClinicalReport
 from supernet.data.dataset import Data
 from supernet.data.targets import counted
 from supernet.deployment.bundle import NAME, save_bundle
@@ -23,16 +24,18 @@ from supernet.training.from_scratch import train_from_scratch
 from supernet.training.loop import Trained
 from supernet.training.meters import Averages
 
+from .beginning import keep_init
+from .clinical_report import calibrated, keep_answers
 from .conversion import convert
 from .job import Job
-from .records.summary import Finalist, write_json
+from .records.summary import SCRATCH, Finalist, write_json
 
 _UNBALANCED = 1.5  # times the smallest class
 _BESIDE = {"accuracy": "balanced_accuracy", "auroc": "average_precision", "map50_95": "map50", "map50": "map50_95"}
 
 
 def retrain(job: Job, name: str, architecture: Architecture) -> tuple[nn.Module, Finalist]:
-    """Trains the plain network of a genotype from scratch and reports on it; all cells alike."""
+    """Trains the plain network of a genotype and reports on it; all cells alike, but the one that is to begin anew."""
     run = job.run("retrain" if name == "searched" else name.replace(" ", "_"))
     try:
         network, result = train_one(job, name, architecture, run)
@@ -59,7 +62,8 @@ def train_one(job: Job, name: str, architecture: Architecture, run: Run) -> tupl
     training = data.train
     if job.divided.retrain is not None:
         training, valid = (data.train.subset(part) for part in job.divided.retrain)
-    return train_from_scratch(
+    init = None if name == SCRATCH else job.init
+    network, trained = train_from_scratch(
         job.final,
         architecture,
         training,
@@ -69,7 +73,12 @@ def train_one(job: Job, name: str, architecture: Architecture, run: Run) -> tupl
         run=run,
         task=job.task,
         name=name,
+        transfer=init,
+        classes=data.classes,
     )
+    if init is not None and trained.taken is not None:
+        keep_init(job.directory, name, init, trained.taken)
+    return network, trained
 
 
 def test_once(job: Job, trained: dict[str, tuple[nn.Module, Finalist]]) -> list[Finalist]:
@@ -85,6 +94,7 @@ def test_once(job: Job, trained: dict[str, tuple[nn.Module, Finalist]]) -> list[
             name: evaluate(network, images, job.data.augmentation, batch_size=size, device=job.device, task=task)
             for name, (network, _) in trained.items()
         }
+        keep_answers(job, {name: network for name, (network, _) in trained.items()}, images)
         write_json(record, {name: asdict(averages) for name, averages in scores.items()})
     return [scored(finalist, "test", scores[name]) for name, (_, finalist) in trained.items()]
 
@@ -117,8 +127,10 @@ def beside(job: Job) -> str | None:
     return None if job.task.score == "accuracy" and balanced(job.data) else _BESIDE.get(job.task.score)
 
 
-def keep_model(job: Job, network: nn.Module, architecture: Architecture, finalist: Finalist) -> None:
-    """Writes the one file that a person can load and use."""
+def keep_model(
+    job: Job, network: nn.Module, architecture: Architecture, finalist: Finalist, report: ClinicalReport | None = None
+) -> None:
+    """Writes the one file that a person can load and use, calibrated by a clinical report where there is one."""
     save_bundle(
         job.directory / NAME,
         network,
@@ -133,4 +145,6 @@ def keep_model(job: Job, network: nn.Module, architecture: Architecture, finalis
             f"validation {job.task.score}": finalist.valid_score,
             f"test {job.task.score}": finalist.test_score,
         },
+        answer=calibrated(job.task.answer, report),
+        report=None if report is None else report.plain(),
     )

@@ -50,6 +50,7 @@ class Config:
     seed: int = 0
     genotype: str | None = None
     retrain_valid: float = 0.1
+    clinical: bool | None = None
     baseline: dict[str, Any] = field(default_factory=dict)  # a Baseline and
     runtime: dict[str, Any] = field(default_factory=dict)  # a Runtime: `checked` is stricter than OmegaConf's types
     operations: dict[str, Any] = field(default_factory=dict)
@@ -70,6 +71,7 @@ class Config:
     monitor: Any = MISSING
     retrain: Any = MISSING
     init: Any = None
+    imbalance: Any = None
     table: Any = None
     stages: list[Any] = field(default_factory=list)
 
@@ -86,7 +88,7 @@ GROUPS = (
 )
 
 
-_OPTIONAL = ("inputs", "table", "retrain", "init")  # groups that may be null
+_OPTIONAL = ("inputs", "table", "retrain", "init", "imbalance")  # groups that may be null
 
 
 def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,6 +104,8 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
         node = settings[group]
         if not isinstance(node, dict) and not (node is None and group in _OPTIONAL):
             raise InputError(f"{group}={node}: needs an object; {group}=NAME takes one of supernet --help")
+    if settings["imbalance"] is not None and settings["task"].get("imbalance") is None:
+        raise InputError("imbalance: the task does not take one; leave out imbalance=..., or choose another task")
     if not 0 <= settings["retrain_valid"] < 1:
         raise InputError(f"retrain_valid={settings['retrain_valid']}: needs a share below 1, such as 0.1, or 0")
     if settings["baseline"]["random"] < 0:

@@ -7,9 +7,33 @@ Without one they take what the data imply: `implied(data)`.
 'accuracy'
 """
 
-from supernet.training.tasks import Classification, Task, classification, implied
+from supernet.training.tasks import (
+    Classification,
+    ClassWeights,
+    Focal,
+    Imbalance,
+    LogitAdjustment,
+    MultiLabel,
+    Task,
+    binary,
+    classification,
+    implied,
+    multilabel,
+)
 
-__all__ = ["Classification", "Task", "classification", "implied"]
+__all__ = [
+    "ClassWeights",
+    "Classification",
+    "Focal",
+    "Imbalance",
+    "LogitAdjustment",
+    "MultiLabel",
+    "Task",
+    "binary",
+    "classification",
+    "implied",
+    "multilabel",
+]
 
 
 def __dir__() -> list[str]:

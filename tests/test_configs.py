@@ -15,13 +15,8 @@ from supernet.space.supernet import Supernet
 CONF = Path(__file__).parents[1] / "conf"
 ELSEWHERE = ("hydra", "experiment", "explorer", "score")  # the last two: tests/experiments/exploration/test_words.py
 OPTIONS = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name not in ELSEWHERE)
-WITH_PATH = (
-    ("init", "model"),
-    ("data", "npz"),
-    ("data", "image_folder"),
-    ("data", "labelled_folder"),
-    ("table", "nasbench201"),
-)
+READ = ("npz", "image_folder", "labelled_folder", "voc", "coco", "yolo")
+WITH_PATH = (*(("data", name) for name in READ), ("init", "model"), ("table", "nasbench201"))
 EXPERIMENTS = sorted(path.stem for path in CONF.glob("experiment/*.yaml"))
 
 

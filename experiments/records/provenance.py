@@ -16,6 +16,7 @@ from supernet.runtime.errors import InputError
 from .summary import write_json
 
 _IMPLIED = {"_target_": "supernet.training.tasks.implied", "_partial_": True}
+_ELSEWHERE = ("name", "seed", "runtime", "baseline", "table", "genotype", "clinical", "imbalance")  # the last: in task
 _CLOCK = "seconds.json"
 
 
@@ -45,29 +46,38 @@ def timed(directory: Path, stage: str) -> Iterator[None]:
 
 def settings_hash(settings: Mapping[str, Any], genotype: str) -> str:
     """Hashes all settings but the seed and those that do not change the result: names, threads, baselines, a table."""
-    kept = {k: v for k, v in settings.items() if k not in ("name", "seed", "runtime", "baseline", "table", "genotype")}
+    kept = {k: v for k, v in settings.items() if k not in _ELSEWHERE}
     for name in ("limits", "costs"):  # a run from before there were limits is of the same settings as one without
         if all(value is None for value in settings.get(name, {}).values()):
             kept.pop(name, None)
     if _implied(settings):  # as runs had it before there were tasks
         kept.pop("task", None)
+    kept |= {name: _recipe(settings[name]) for name in ("search", "retrain") if settings.get(name)}
+    if settings.get("init") is None:
+        kept.pop("init", None)
     given = genotype if settings["genotype"] else None  # the cell itself, under whatever name it was given
     return short_hash({**kept, "precision": settings["runtime"]["precision"], "genotype": given})
 
 
 def training_hash(settings: Mapping[str, Any], space: str) -> str:
     """Hashes the settings besides the seed on which the training of a cell depends; `space` is the space's name."""
-    recipe = dict(settings["retrain"] or {})
+    recipe = _recipe(settings["retrain"] or {})
     changes = (recipe.pop("network", None) or {}).get(space, {})
     names = ("data", "operations", "retrain_valid")
     kept = {name: settings[name] for name in names} | ({} if _implied(settings) else {"task": settings["task"]})
+    kept |= {} if settings.get("init") is None else {"init": settings["init"]}
     precision = settings["runtime"]["precision"]
     return short_hash({**kept, "precision": precision, "recipe": recipe, "space": {**settings["space"], **changes}})
 
 
+def _recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's settings without those that change nothing, which older runs had not."""
+    return {name: value for name, value in settings.items() if name not in ("average", "balanced") or value}
+
+
 def _implied(settings: Mapping[str, Any]) -> bool:
     """Whether the task was left to the data."""
-    return settings.get("task", _IMPLIED) == _IMPLIED
+    return {name: value for name, value in settings.get("task", _IMPLIED).items() if value is not None} == _IMPLIED
 
 
 def recorded_seconds(directory: Path) -> dict[str, float]:

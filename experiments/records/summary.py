@@ -63,16 +63,21 @@ def show_table(
     best: Mapping[str, float | None],
     score: str = "accuracy",
     beside: str | None = None,
+    *,
+    cell: str = "searched",
+    begun: str = "",
 ) -> None:
     """Prints the finalists, the searched one first, and the `best` that the table knows of each of its columns.
 
     `score` names what they are judged by, and `beside` another of their scores to be shown next to it, such as the
     balanced accuracy where classes are not balanced: then the last row is what a network scores that does not look.
+    `cell` is what the first row is called, and `begun` the network whose weights others began with.
     """
     trained = any(f.test_score is not None for f in finalists)
     by = "" if score == "accuracy" else f" ({score})"
-    title = f"Trained from scratch in the same way, tested once{by}" if trained else "Found, not trained"
-    table = Table(title=title)
+    how = f"Begun with {begun}, trained" if begun else "Trained from scratch"
+    title = f"{how} in the same way, tested once{by}" if trained else "Found, not trained"
+    table = Table(title=Text(printable(title)))
     known = tuple(finalists[0].table)
     scored = trained and beside is not None
     columns: tuple[str, ...] = ("validation", "test") if trained else ()
@@ -87,7 +92,13 @@ def show_table(
             others = (number(each.get(str(beside))) for each in (f.valid_others, f.test_others))
             scores = [word for pair in zip(scores, others, strict=True) for word in pair]
         truth = (number(f.table[column], 2) for column in known)
-        table.add_row(f.name, f"{f.parameters:,}", f"{f.macs / 1e6:.2f} M", *scores, *truth)
+        table.add_row(
+            Text(printable(cell if f.name == SEARCHED else f.name)),
+            f"{f.parameters:,}",
+            f"{f.macs / 1e6:.2f} M",
+            *scores,
+            *truth,
+        )
     if scored and finalists[0].test_chance is not None:
         chance = (finalists[0].valid_chance, finalists[0].test_chance)
         always = [word for share in chance for word in (number(share), "")]
@@ -114,3 +125,4 @@ def summarise(directory: Path, finalists: Sequence[Finalist], head: dict[str, An
 
 
 SUMMARY, ENVIRONMENT = "summary.json", "env.json"
+SEARCHED, SCRATCH = "searched", "scratch"  # names of networks: of the job's cell; of it with new weights beside

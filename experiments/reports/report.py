@@ -105,7 +105,9 @@ def markdown(made: Sequence[Section], runs: int, left_out: int, unread: int = 0)
 def _trained(section: Section) -> list[str]:
     groups = [g for g in section.groups if g.values("test")]
     head = ["cells", "runs", "parameters", "validation", "test", "best by validation", "its test", "hours"]
-    return ["Trained from scratch:", "", *markdown_table(head, map(_trained_row, groups))] if groups else []
+    begun = any(word.startswith("init=") for g in groups for n in g.members for word in n.words)
+    title = "Trained:" if begun else "Trained from scratch:"
+    return [title, "", *markdown_table(head, map(_trained_row, groups))] if groups else []
 
 
 def _trained_row(g: Group) -> list[str]:

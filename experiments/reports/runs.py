@@ -16,7 +16,7 @@ from supernet.runtime.reading import why_no_file
 from supernet.runtime.text import printable
 
 from ..conversion import convert
-from ..records.summary import SUMMARY, VERSION
+from ..records.summary import SCRATCH, SEARCHED, SUMMARY, VERSION
 
 _MOST = 1e15  # no count or time of a run comes near, and sums of squares stay finite
 
@@ -25,7 +25,8 @@ _MOST = 1e15  # no count or time of a run comes near, and sums of squares stay f
 class RunRecord:
     """One network of one finished run; fields are those of summary.json (`finishing.summary_head`, `summary.Finalist`).
 
-    `kind` is "searched" or "random"; `words` are the run's overrides without those that change no result. More
+    `kind` is "searched", "random", or "scratch" for a searched cell whose weights are new where those of the others are
+    not; `words` are the run's overrides without those that change no result. More
     than twelve fields: each is a column that a report may show.
     """
 
@@ -70,7 +71,7 @@ class RunRecord:
     @property
     def key(self) -> str:
         """The key that the rows of a group share: all settings, or for a random cell those of its training."""
-        return self.settings if self.kind == "searched" else self.training
+        return self.training if self.kind == "random" else self.settings
 
     @property
     def seconds(self) -> float:
@@ -145,7 +146,7 @@ def read_runs(paths: Iterable[Path]) -> tuple[list[RunRecord], list[str]]:
 
 
 def _network(run: Path, summary: Mapping[str, Any], finalist: Mapping[str, Any]) -> RunRecord:
-    searched = finalist["name"] == "searched"
+    searched = finalist["name"] == SEARCHED
     words = convert(summary["overrides"], tuple[str, ...], "overrides")
     texts = {n: summary[n] for n in ("settings", "training", "experiment", "method", "data", "space", "score")}
     known: dict[str, Any] = {
@@ -164,7 +165,7 @@ def _network(run: Path, summary: Mapping[str, Any], finalist: Mapping[str, Any])
     hints = typing.get_type_hints(RunRecord)
     return RunRecord(
         run=run,
-        kind="searched" if searched else "random",
+        kind=finalist["name"] if finalist["name"] in (SEARCHED, SCRATCH) else "random",
         words=tuple(printable(word) for word in words if not _idle(word)),
         **{name: convert(value, hints[name], name) for name, value in known.items()},
     )
@@ -237,8 +238,9 @@ def group(networks: Sequence[RunRecord]) -> list[Group]:
     labels: dict[str, str] = {}
     made = []
     for (kind, key), members in groups.items():
-        if kind == "searched":
+        if kind in (SEARCHED, SCRATCH):
             label = " ".join(w for w in members[0].words if w not in shared) or members[0].method or "(defaults)"
+            label += ", from scratch" if kind == SCRATCH else ""
         else:
             beside = [network for network in networks if network.training == key]
             label = "random cells" + (f", {differing_words(beside, networks)}" if len(trainings) > 1 else "")

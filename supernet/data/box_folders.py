@@ -14,18 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supernet.data.batches import Files, Resident, Source
 from supernet.data.box_changes import BoxChanges
 from supernet.data.copies import copy_groups
 from supernet.data.dataset import CommonSettings, Data, Parts, assemble
-from supernet.data.images import Header, Placement, Preparation, placement, read_header
-from supernet.data.targets import BOX, padded
+from supernet.data.file_sets import FileSettings, asked_size, read_files
+from supernet.data.images import Header, Preparation, placement, read_header
+from supernet.data.listing import Listed
+from supernet.data.targets import BOX, CLASS, padded
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder
 
 _LONGEST = 384  # pixels of the longer side, unless a size is asked for
 _STEP = 32  # a side is a whole number of these then: the largest stride of a detector
-_MOST_PIXELS = 2**26  # of one image
 _LEAST_SIDE = 1.0  # pixels; what is smaller is no object
 _SLACK = 1.0  # pixels that a box may reach beyond its image without being counted as clipped: a matter of rounding
 _THREADS = 4
@@ -97,21 +97,14 @@ class BoxSettings:
     def __post_init__(self) -> None:
         if self.fit not in ("squash", "pad"):
             raise InputError(f"fit={self.fit}: use squash or pad; anything else would cut objects off")
-        for setting, value in (("workers", self.workers), ("resident_gib", self.resident_gib)):
-            if value < 0:
-                raise InputError(f"{setting}={value}: needs 0 or more")
-        self.asked()
+        asked = asked_size(self.size)
+        if asked is not None and min(asked) < _STEP:
+            raise InputError(f"size={list(asked)}: a detector needs at least {_STEP} pixels a side")
+        self.files(asked or (_STEP, _STEP))
 
-    def asked(self) -> tuple[int, int] | None:
-        """Returns the (height, width) that was asked for."""
-        if self.size is None:
-            return None
-        sides = [self.size, self.size] if isinstance(self.size, int) else list(self.size)
-        if len(sides) != 2 or not all(type(side) is int and side >= _STEP for side in sides):
-            raise InputError(f"size={sides}: use [height, width], each of at least {_STEP} pixels")
-        if sides[0] * sides[1] > _MOST_PIXELS:
-            raise InputError(f"size={sides}: {sides[0] * sides[1]:,} pixels an image; use at most {_MOST_PIXELS:,}")
-        return sides[0], sides[1]
+    def files(self, size: tuple[int, int]) -> FileSettings:
+        """Returns how image files of these boxes become a set of this (height, width)."""
+        return FileSettings(list(size), self.fit, workers=self.workers, resident_gib=self.resident_gib)
 
 
 def folder_of(path: str | Path, expected: str) -> Path:
@@ -171,26 +164,23 @@ def box_data(root: Path, found: Found, settings: BoxSettings) -> Data:
         raise InputError(f"path={root}: no labelled images to train on; expected a part train, or no parts at all")
     found = _chosen(found, settings.classes)
     headers = _headers(path for part in found.parts.values() for path in (each.path for each in part))
-    shape = _shape(headers, settings.asked())
-    preparation = Preparation(fit=settings.fit)
-    seen = _Seen()
-    labels = {
-        part: padded([seen.prepared(each, headers[each.path], shape, preparation) for each in pictures])
+    shape = _shape(headers, asked_size(settings.size))
+    seen = _Seen(shape, Preparation(fit=settings.fit))
+    listed = {
+        part: Listed(tuple(each.path for each in pictures), padded([seen.boxes(p, headers[p.path]) for p in pictures]))
         for part, pictures in found.parts.items()
     }
-    if not sum(int((part[..., 0] >= 0).sum()) for part in labels.values()):
+    labels = {part: each.labels for part, each in listed.items()}
+    if not sum(int((part[..., CLASS] >= 0).sum()) for part in labels.values()):
         raise InputError(f"path={root}: not one box of a pixel or more among {len(headers):,} images")
-    files = {
-        part: Files(tuple(each.path for each in pictures), labels[part], shape, True, settings.workers, preparation)
-        for part, pictures in found.parts.items()
-    }
-    copies, doubled = _copies(files)
-    notes = (*found.notes, *_sizes(headers, shape, settings), *seen.notes(), *_rare(labels, found.classes), *doubled)
-    held = _held(files, settings.resident_gib * 2**30)
-    parts = Parts(held["train"], held.get("val"), held.get("test"), found.classes, copies, notes)
-    data = assemble(
-        root.resolve().name, parts, CommonSettings(mean=settings.mean, std=settings.std, preparation=preparation)
-    )
+    read = read_files(listed, settings.files(shape[1:]))
+    copies, doubled = _copies(listed)
+    told = (*_sizes(headers, shape, settings), *seen.notes(), *_rare(labels, found.classes), *doubled)
+    sources = read.sources
+    notes = (*found.notes, *read.notes, *told)
+    parts = Parts(sources["train"], sources.get("val"), sources.get("test"), found.classes, copies, notes)
+    common = CommonSettings(mean=settings.mean, std=settings.std, preparation=read.preparation)
+    data = assemble(root.resolve().name, parts, common)
     return replace(data, augmentation=replace(data.augmentation, boxes=settings.changes))
 
 
@@ -233,14 +223,21 @@ def _shape(headers: Mapping[str, Header], asked: tuple[int, int] | None) -> tupl
 
 @dataclass
 class _Seen:
-    """Makes boxes of prepared images, and counts what had to be changed, with the first place of each."""
+    """Makes boxes of prepared images, and counts what had to be changed, with the first place of each.
 
+    Args:
+        shape: the (channels, height, width) of the prepared images.
+        preparation: how pictures become them.
+        counts: how many there are of each kind of change.
+        first: the label file of the first of each.
+    """
+
+    shape: tuple[int, int, int]
+    preparation: Preparation
     counts: dict[str, int] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
 
-    def prepared(
-        self, picture: Labelled, header: Header, shape: tuple[int, int, int], preparation: Preparation
-    ) -> Tensor:
+    def boxes(self, picture: Labelled, header: Header) -> Tensor:
         """The boxes (count, 7) of a picture in pixels of its prepared image; too small ones are left out."""
         width, height = header.width, header.height
         boxes = picture.boxes.copy()
@@ -255,7 +252,7 @@ class _Seen:
         self._count("clipped", picture, int((abs(given - boxes[:, 1:5]).max(1, initial=0) > _SLACK)[kept].sum()))
         self._count("dropped", picture, int((~kept).sum()))
         boxes[:, 6] = np.where(boxes[:, 6] > 0, boxes[:, 6], sides.prod(1))
-        placed: Placement = placement(width, height, shape, preparation)
+        placed = placement(width, height, self.shape, self.preparation)
         result = torch.from_numpy(boxes[kept])
         result[:, 1:5] = placed.forward(result[:, 1:5])
         return result.float()
@@ -323,17 +320,17 @@ def _sizes(headers: Mapping[str, Header], shape: tuple[int, int, int], settings:
 def _rare(labels: Mapping[str, Tensor], classes: Sequence[str]) -> list[str]:
     """Notes on images without objects, and on classes that cannot be learnt."""
     notes = []
-    empty = sum(int((part[..., 0] < 0).all(1).sum()) for part in labels.values())
+    empty = sum(int((part[..., CLASS] < 0).all(1).sum()) for part in labels.values())
     if empty:
         notes.append(f"{empty:,} images without objects: kept, they teach what is none")
-    there = set(labels["train"][..., 0].unique().tolist())
+    there = set(labels["train"][..., CLASS].unique().tolist())
     if missing := [name for number, name in enumerate(classes) if number not in there]:
         shown = ", ".join(missing[:5]) + f" and {len(missing) - 5} more" * (len(missing) > 5)
         notes.append(f"warning: no training boxes of {len(missing)} of {len(classes)} classes: {shown}")
     return notes
 
 
-def _copies(files: Mapping[str, Files]) -> tuple[Tensor, list[str]]:
+def _copies(files: Mapping[str, Listed]) -> tuple[Tensor, list[str]]:
     """Groups of training images with the same bytes, and a note about those that are in another part, too."""
     train = files["train"].paths
     groups = copy_groups([*train, *(path for part, each in files.items() if part != "train" for path in each.paths)])
@@ -345,21 +342,3 @@ def _copies(files: Mapping[str, Files]) -> tuple[Tensor, list[str]]:
     if inside and "test" not in files:
         notes.append(f"{inside:,} images are exact copies of others: held out to test together, or not at all")
     return groups[: len(train)], notes
-
-
-def _held(files: Mapping[str, Files], most: float) -> Mapping[str, Source]:
-    """Brings the parts into memory, if all of them together take at most this number of bytes."""
-    needed = sum(len(part) * math.prod(part.shape) for part in files.values())
-    return {name: _in_memory(part) for name, part in files.items()} if needed <= most else files
-
-
-def _in_memory(files: Files) -> Resident:
-    """Decodes all files by a few threads; Pillow lets them run side by side."""
-    images = torch.empty(len(files), *files.shape, dtype=torch.uint8)
-    pool = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))
-    try:
-        for place, image in enumerate(pool.map(files.read, range(len(files)))):
-            images[place] = image
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return Resident(images, files.labels)

@@ -164,6 +164,9 @@ class CommonSettings:
         test_limit: how many test images are used at most, with every class in proportion; None uses all.
         preparation: how a picture becomes pixels.
         scale: the least and the largest share of an image's area that a random crop has; None crops nothing.
+        rotation: the largest angle in degrees by which a training image is turned, to either side.
+        zoom: the largest share by which a training image is enlarged; or made smaller by as large a factor.
+        contrast: the largest share by which its contrast changes; its brightness by half of it.
     """
 
     crop_padding: int = 0
@@ -174,6 +177,9 @@ class CommonSettings:
     test_limit: int | None = None
     preparation: Preparation = PLAIN
     scale: Sequence[float] | None = None
+    rotation: float = 0.0
+    zoom: float = 0.0
+    contrast: float = 0.0
 
 
 def assemble(name: str, parts: Parts, settings: CommonSettings) -> Data:
@@ -205,7 +211,15 @@ def assemble(name: str, parts: Parts, settings: CommonSettings) -> Data:
     flat = ("all pixels of the training images have one value",) if max(measured[1], default=1) <= _FLAT else ()
     scale = None if settings.scale is None else tuple(settings.scale)
     augmentation = Augmentation(
-        means, deviations, settings.crop_padding, settings.flip, preparation=settings.preparation, scale=scale
+        means,
+        deviations,
+        settings.crop_padding,
+        settings.flip,
+        preparation=settings.preparation,
+        scale=scale,
+        rotation=settings.rotation,
+        zoom=settings.zoom,
+        contrast=settings.contrast,
     )
     held_out = parts.test is None
     notes = (*parts.notes, *flat)

@@ -37,6 +37,9 @@ def image_folder(
     resident_gib: float = 2.0,
     window: str | Sequence[float] | None = AUTO,
     groups: str | None = None,
+    rotation: float = 0.0,
+    zoom: float = 0.0,
+    contrast: float = 0.0,
 ) -> Data:
     """Reads a folder of images: train/<class>/<image>, perhaps with val and test beside train, or <class>/<image>.
 
@@ -63,6 +66,9 @@ def image_folder(
         groups: a regular expression with one group in parentheses, which finds in the path of an image, from `path` on,
             to whom it belongs, such as `(patient[0-9]+)_`: no split comes between the images of one. None: each image
             stands for itself.
+        rotation: the largest angle in degrees by which a training image is turned, to either side.
+        zoom: the largest share by which a training image is enlarged; or made smaller by as large a factor.
+        contrast: the largest share by which its contrast changes; its brightness by half of it.
 
     Returns:
         The data set, named after the folder. Its notes say what was left out, resized or found twice.
@@ -93,7 +99,8 @@ def image_folder(
     notes = (*found.notes, *read.notes, *doubled, *said)
     sources = read.sources
     parts = Parts(sources["train"], sources.get("val"), sources.get("test"), found.classes, copies, notes, together)
-    common = CommonSettings(crop_padding, flip, mean, std, preparation=read.preparation, scale=scale)
+    given = (crop_padding, flip, mean, std, None, None, read.preparation, scale, rotation, zoom, contrast)
+    common = CommonSettings(*given)
     return assemble(root.resolve().name, parts, common)
 
 

@@ -42,6 +42,9 @@ def labelled_folder(
     std: Sequence[float] | None = None,
     workers: int = 0,
     resident_gib: float = 2.0,
+    rotation: float = 0.0,
+    zoom: float = 0.0,
+    contrast: float = 0.0,
 ) -> Data:
     """Reads a folder of images, at any depth, whose labels stand in a table.
 
@@ -75,6 +78,9 @@ def labelled_folder(
         std: (channels,) the standard deviation of pixels in [0, 1]; None measures it on the training images.
         workers: how many processes read images ahead, where the set is not held in memory.
         resident_gib: sets of up to this size in GiB are held in memory; larger ones are read when they are needed.
+        rotation: the largest angle in degrees by which a training image is turned, to either side.
+        zoom: the largest share by which a training image is enlarged; or made smaller by as large a factor.
+        contrast: the largest share by which its contrast changes; its brightness by half of it.
 
     Returns:
         The data set, named after the folder. Its notes say what was left out, resized or found twice.
@@ -108,7 +114,8 @@ def labelled_folder(
     notes = (*read.notes, *notes, *sets.notes, *doubled, *said)
     sources = sets.sources
     parts = DataParts(sources["train"], sources.get("val"), sources.get("test"), read.classes, copies, notes, together)
-    common = CommonSettings(crop_padding, flip, mean, std, preparation=sets.preparation, scale=scale)
+    given = (crop_padding, flip, mean, std, None, None, sets.preparation, scale, rotation, zoom, contrast)
+    common = CommonSettings(*given)
     return assemble(root.resolve().name, parts, common)
 
 

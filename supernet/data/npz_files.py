@@ -48,6 +48,9 @@ def npz(
     window: str | Sequence[float] | None = AUTO,
     labels: str = "auto",
     groups: str | None = None,
+    rotation: float = 0.0,
+    zoom: float = 0.0,
+    contrast: float = 0.0,
 ) -> Data:
     """Reads an .npz file with MedMNIST's keys: {train,val,test}_images and {train,val,test}_labels.
 
@@ -71,6 +74,9 @@ def npz(
             and zeros, and otherwise several labels.
         groups: what stands after train_ in the key of an array that says which images belong together, such as those of
             a patient: no split comes between them. None takes train_groups where it is there; "none" takes no groups.
+        rotation: the largest angle in degrees by which a training image is turned, to either side.
+        zoom: the largest share by which a training image is enlarged; or made smaller by as large a factor.
+        contrast: the largest share by which its contrast changes; its brightness by half of it.
 
     Returns:
         The data set, named after the file; its pixels are in memory.
@@ -99,7 +105,8 @@ def npz(
         preparation = Preparation(window=scale.window, window_of_file=window == AUTO)
     elif scale.white > 255:
         preparation = Preparation(white=int(scale.white))
-    settings = CommonSettings(crop_padding, flip, mean, std, train_limit, test_limit, preparation)
+    given = (crop_padding, flip, mean, std, train_limit, test_limit, preparation, None, rotation, zoom, contrast)
+    settings = CommonSettings(*given)
     return assemble(Path(path).stem, parts, settings)
 
 

@@ -124,6 +124,29 @@ def average_precision(
     return AveragePrecision(precision, recall, curves, best, np.array(count))
 
 
+def area_scales(truths: Sequence[Tensor]) -> list[float]:
+    """Finds out how much larger the original of each picture was, by the areas of its truths.
+
+    Args:
+        truths: of each picture, (M, 7), as `average_precision` takes them.
+
+    Returns:
+        For each picture the square pixels of the original for one of the truths' boxes: the median over its truths, and
+        of a picture without any that over all pictures; 1 where there are no truths at all.
+
+    Example:
+        >>> area_scales([torch.tensor([[0.0, 0.0, 0.0, 8.0, 8.0, 0.0, 256.0]]), torch.zeros(0, 7)])
+        [4.0, 4.0]
+    """
+    known: list[float | None] = []
+    for rows in truths:
+        area = (rows[:, 3] - rows[:, 1]) * (rows[:, 4] - rows[:, 2])
+        there = (rows[:, 0] >= 0) & (area > 0) & (rows[:, 6] > 0)
+        known.append(float((rows[there, 6] / area[there]).median()) if bool(there.any()) else None)
+    usual = float(np.median([scale for scale in known if scale is not None] or [1.0]))
+    return [usual if scale is None else scale for scale in known]
+
+
 @dataclass(frozen=True)
 class _Boxes:
     """All detections or all truths, sorted by group (picture x classes + class).

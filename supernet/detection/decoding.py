@@ -81,25 +81,74 @@ def decode(
     _check(output, conf, iou, max_det, classes)
     if not len(output):
         return []
+    found = candidates(output, conf=conf, classes=classes, size=size, several=several, most=most)
+    return suppressed(found, iou=iou, max_det=max_det)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The surest boxes of N pictures before any is suppressed.
+
+    Args:
+        boxes: (N, most, 4).
+        scores: (N, most), from the surest on; -1 where there is no candidate.
+        classes: (N, most) whole numbers.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+
+
+def candidates(
+    output: Tensor,
+    *,
+    conf: float,
+    classes: Sequence[int] | None = None,
+    size: tuple[int, int] | None = None,
+    several: bool = True,
+    most: int = 1000,
+) -> Candidates:
+    """Does the first half of `decode`, for which no device has to be waited for.
+
+    Args:
+        output: of one picture or more; this and the other arguments are those of `decode`.
+        conf: the least score.
+        classes: those that are looked for.
+        size: of the pictures.
+        several: a place can show several classes.
+        most: candidates of a picture.
+
+    Returns:
+        The candidates of all pictures.
+    """
     with torch.no_grad(), torch.autocast(output.device.type, enabled=False):
         found = predictions(output.float())
         scores = _scores(found.classes, found.quality, classes, several)
         boxes = found.boxes if size is None else clipped(found.boxes, *size)
-        sides = boxes[..., 2:] - boxes[..., :2]
-        sound = boxes.isfinite().all(-1) & (sides > 0).all(-1)
+        sound = boxes.isfinite().all(-1) & (boxes[..., 2:] > boxes[..., :2]).all(-1)
         scores = torch.where(sound[..., None] & (scores >= conf), scores, -1.0)  # not a number is no score either
-        candidates = [each.flatten().topk(min(most, each.numel())) for each in scores]
-        pairs = zip(boxes, candidates, strict=True)
-        return [_suppressed(own, *best, classes=scores.shape[-1], iou=iou)[:max_det] for own, best in pairs]
+        best, where = scores.flatten(1).topk(min(most, scores[0].numel()))
+        place, kind = where // scores.shape[-1], where % scores.shape[-1]
+        return Candidates(boxes.gather(1, place[..., None].expand(-1, -1, 4)), best, kind)
 
 
-def _suppressed(boxes: Tensor, scores: Tensor, where: Tensor, *, classes: int, iou: float) -> Detections:
-    """The best of the candidates of one picture, which lie at `where` in (places, classes), from the surest on."""
-    there = scores >= 0
-    scores, where = scores[there], where[there]
-    own, kind = boxes[where // classes], where % classes
-    kept = batched_nms(own, scores, kind, iou)
-    return Detections(own[kept], scores[kept], kind[kept])
+def suppressed(found: Candidates, *, iou: float, max_det: int) -> list[Detections]:
+    """Does the second half of `decode`: of boxes of one class that overlap, the surest stays.
+
+    Args:
+        found: the candidates.
+        iou: by how much boxes of one class may overlap.
+        max_det: objects of a picture at most.
+
+    Returns:
+        The objects of each picture.
+    """
+    made = []
+    for boxes, scores, kinds in zip(found.boxes, found.scores, found.classes, strict=True):
+        there = Detections(boxes, scores, kinds)[scores >= 0]
+        made.append(there[batched_nms(there.boxes, there.scores, there.classes, iou)[:max_det]])
+    return made
 
 
 def _scores(logits: Tensor, quality: Tensor, classes: Sequence[int] | None, several: bool) -> Tensor:

@@ -45,17 +45,7 @@ class Transfer:
     Raises:
         InputError: a setting is out of its range, or the donor has no weights.
 
-    Example:
-        >>> import supernet
-        >>> data, cell = supernet.data.digits(), supernet.published("darts_v2")
-        >>> donor = supernet.train(cell, supernet.Darts(channels=4, cells=3), data, epochs=1)
-        >>> start = Transfer(donor, freeze="backbone")
-        >>> model = supernet.train(cell, supernet.Darts(channels=4, cells=3), data, epochs=1, init=start)
-        >>> before, after = donor.network.state_dict(), model.network.state_dict()
-        >>> bool((before["stem.0.weight"] == after["stem.0.weight"]).all())
-        True
-        >>> bool((before["classifier.weight"] == after["classifier.weight"]).all())
-        False
+    docs/transfer.md has an example.
     """
 
     donor: Predictor
@@ -341,15 +331,7 @@ def check_taken(taken: Taken, name: str) -> None:
 
 
 def how_used(start: Transfer) -> str:
-    """How a donor's weights are used, in words.
-
-    Example:
-        >>> import supernet
-        >>> space, cell = supernet.Darts(channels=4, cells=3), supernet.published("darts_v2")
-        >>> donor = supernet.train(cell, space, supernet.data.digits(), epochs=1)
-        >>> how_used(Transfer(donor, freeze="backbone", rate=0.1))
-        'the backbone of it frozen, the rest of it at 0.1 of the learning rate, images normalised as its own'
-    """
+    """How a donor's weights are used, in words."""
     words = {"nothing": [], "backbone": ["the backbone of it frozen"], "taken": ["all of it frozen"]}[start.freeze]
     if start.rate != 1.0 and start.freeze != "taken":
         words = [*words, f"{'the rest of it' if words else 'all of it'} at {start.rate:g} of the learning rate"]

@@ -237,7 +237,7 @@ def test_another_size_than_stated_is_a_warning(tmp_path):
 
 
 def test_sizes_that_nobody_asked_for(tmp_path):
-    large = [(np.zeros((480, 640, 3), np.uint8), [(0, 10, 10, 90, 90)])] * 5
+    large = [(np.full((480, 640, 3), level, np.uint8), [(0, 10, 10, 90, 90)]) for level in range(5)]
     data = supernet.data.coco(write_coco(tmp_path / "large", {"train": large}))
     assert data.shape == (3, 288, 384)
     assert "images of 480 x 640: resized to 288 x 384; size=[H,W] for another size" in data.notes
@@ -249,7 +249,7 @@ def test_sizes_that_nobody_asked_for(tmp_path):
     ("settings", "says"),
     [
         ({"fit": "crop"}, "fit=crop: use squash or pad"),
-        ({"size": [8, 8]}, r"size=\[8, 8\]: use \[height, width\], each of at least 32"),
+        ({"size": [8, 8]}, r"size=\[8, 8\]: a detector needs at least 32 pixels a side"),
         ({"size": [64, 64, 3]}, "size="),
         ({"size": [100_000, 100_000]}, "pixels an image; use at most"),
         ({"workers": -1}, "workers=-1"),

@@ -84,8 +84,7 @@ def test_a_training_multiplies_the_rate_of_each_epoch():
         torch.testing.assert_close(moved[1][name], factor * change, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("stop_after", [2, 3])
-def test_stopped_and_resumed_is_bitwise_the_same(tmp_path, stop_after):
+def test_stopped_and_resumed_is_bitwise_the_same(tmp_path):
     def tuned(run):
         trained = network()
         tuning = FineTuning(names(trained, "stem"), names(trained, "cells.0"), 0.1)
@@ -96,7 +95,7 @@ def test_stopped_and_resumed_is_bitwise_the_same(tmp_path, stop_after):
     straight, interruption = tuned(Run()), Interruption()
     file = tmp_path / "retrain.pt"
     with pytest.raises(Interrupted):
-        tuned(Run(report=Recorder(interruption, stop_after), checkpoint=file, interruption=interruption))
+        tuned(Run(report=Recorder(interruption, 4), checkpoint=file, interruption=interruption))
     assert same(tuned(Run(checkpoint=file)), straight)
 
 

@@ -13,17 +13,27 @@ from torch.nn.functional import cross_entropy
 
 from supernet.data.batches import Batch
 from supernet.data.dataset import Data
+from supernet.deployment.answers import ONE_LABEL, OneLabel
 from supernet.runtime.errors import InputError
+from supernet.training.tasks.imbalance import Frequencies, Imbalance, check_imbalance, frequencies_of
+from supernet.training.tasks.ranking import RANKINGS, Answers, chance_of, ranked
 from supernet.training.tasks.task import Output
+
+SCORES = ("accuracy", "balanced_accuracy", *RANKINGS)
 
 
 @dataclass(frozen=True)
 class Classification:
-    """One label an image, judged by accuracy.
+    """One label an image, judged by accuracy or by another score.
 
     Args:
         auxiliary_weight: the loss is the cross entropy plus this multiple of the auxiliary head's cross entropy.
         label_smoothing: share of a label that is spread over all classes, in [0, 1).
+        score: what networks are compared by: "accuracy"; "balanced_accuracy", its mean over the classes; "auroc" and
+            "average_precision", the means over the classes of one class against all others. Of two classes the second
+            is asked.
+        imbalance: a correction of the loss for rare classes; None: none.
+        frequencies: how frequent each class is among the training images, for the correction.
 
     Raises:
         InputError: where a setting is out of its range.
@@ -38,15 +48,21 @@ class Classification:
 
     auxiliary_weight: float = 0.0
     label_smoothing: float = 0.0
+    score: str = "accuracy"
+    imbalance: Imbalance | None = None
+    frequencies: Frequencies = ()
 
-    score: ClassVar[str] = "accuracy"
     running: ClassVar[str] = "accuracy"
+    answer: ClassVar[OneLabel] = ONE_LABEL
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.auxiliary_weight < math.inf:
             raise InputError(f"auxiliary_weight={self.auxiliary_weight}: needs 0 or more, such as 0.4")
         if not 0.0 <= self.label_smoothing < 1.0:
             raise InputError(f"label_smoothing={self.label_smoothing}: needs to lie in [0, 1), such as 0.1")
+        if self.score not in SCORES:
+            raise InputError(f"score={self.score}: use {', '.join(SCORES)}")
+        check_imbalance(self.imbalance)
 
     def outputs(self, classes: Sequence[str]) -> int:
         """A logit for each class."""
@@ -59,38 +75,63 @@ class Classification:
     def loss(self, output: Output, batch: Batch) -> Tensor:
         """The mean over the batch, a scalar; the auxiliary logits count only where the network gives some."""
         logits, auxiliary = output if isinstance(output, tuple) else (output, None)
-        loss = cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+        loss = self._loss(logits, batch.labels)
         if auxiliary is None or self.auxiliary_weight == 0.0:
             return loss
-        return loss + self.auxiliary_weight * cross_entropy(
-            auxiliary, batch.labels, label_smoothing=self.label_smoothing
-        )
+        return loss + self.auxiliary_weight * self._loss(auxiliary, batch.labels)
 
     def score_sum(self, output: Output, batch: Batch) -> Tensor:
         """The number of images whose largest logit is their label's, a 0-dimensional integer tensor."""
         return self._right(output, batch).sum()
 
-    def tally(self, output: Output, batch: Batch) -> Tensor:
-        """(2, classes) whole numbers: images of each label whose largest logit is their label's, and all of them."""
+    def tally(self, output: Output, batch: Batch) -> Tensor | Answers:
+        """(2, classes) whole numbers: images of each label whose largest logit is their label's, and all of them.
+
+        Scores of rankings need the logits themselves.
+        """
+        return Answers.of(output, batch) if self.score in RANKINGS else self._counts(output, batch)
+
+    def _counts(self, output: Output, batch: Batch) -> Tensor:
         logits = output[0] if isinstance(output, tuple) else output
         own = batch.labels[:, None] == torch.arange(logits.shape[1], device=logits.device)  # no wait for the device
         return torch.stack(((own & self._right(output, batch)[:, None]).sum(0), own.sum(0)))
 
-    def scores(self, tallies: Sequence[Tensor]) -> dict[str, float]:
-        """Accuracy, and its mean over the classes that there are, in which each class counts alike."""
-        right, images = torch.stack(list(tallies)).sum(0).tolist()
+    def scores(self, tallies: Sequence[Tensor | Answers]) -> dict[str, float]:
+        """Accuracy, its mean over the classes that there are, in which each class counts alike, and rankings."""
+        counted, answers = self._told(tallies)
+        right, images = counted.tolist()
         shares = [of_it / all_of_it for of_it, all_of_it in zip(right, images, strict=True) if all_of_it]
         balanced = sum(shares) / max(len(shares), 1)
-        return {self.score: sum(right) / max(sum(images), 1), "balanced_accuracy": balanced}
+        known = {"accuracy": sum(right) / max(sum(images), 1), "balanced_accuracy": balanced}
+        return known if answers is None else {**known, **ranked(*answers)}
 
-    def chance(self, tallies: Sequence[Tensor]) -> float:
-        """The share of the largest class: the accuracy of always naming it."""
-        _, images = torch.stack(list(tallies)).sum(0).tolist()
+    def chance(self, tallies: Sequence[Tensor | Answers]) -> float:
+        """The score of one answer for all images: the largest class, or for rankings the frequencies."""
+        counted, answers = self._told(tallies)
+        _, images = counted.tolist()
+        if answers is not None:
+            return chance_of(self.score, answers[1], len(images))
+        if self.score == "balanced_accuracy":
+            return 1 / max(sum(count > 0 for count in images), 1)
         return max(images) / max(sum(images), 1)
 
     def regularised(self, auxiliary_weight: float, label_smoothing: float) -> Classification:
         """The same task with an auxiliary loss and smoothed labels."""
         return replace(self, auxiliary_weight=auxiliary_weight, label_smoothing=label_smoothing)
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.imbalance is None:
+            return cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        return self.imbalance.of_classes(logits, labels, self.frequencies, self.label_smoothing)
+
+    def _told(self, tallies: Sequence[Tensor | Answers]) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """The counts of the whole set, and its logits and labels where they were kept."""
+        counts = [each for each in tallies if isinstance(each, Tensor)]
+        kept = [each for each in tallies if isinstance(each, Answers)]
+        if not kept:
+            return torch.stack(counts).sum(0), None
+        logits, labels = Answers.together(kept)
+        return self._counts(logits, Batch(logits, labels)), (logits, labels)
 
     def _right(self, output: Output, batch: Batch) -> Tensor:
         """Whether each image's largest logit is its label's, (batch,)."""
@@ -98,26 +139,48 @@ class Classification:
         return logits.detach().argmax(dim=1) == batch.labels
 
 
-def classification(data: Data) -> Classification:
-    """One label an image, judged by accuracy.
+def classification(data: Data, score: str = "accuracy", imbalance: Imbalance | None = None) -> Classification:
+    """One label an image.
 
     Args:
         data: the images.
+        score: what networks are compared by, see `Classification`.
+        imbalance: a correction of the loss for rare classes; None: none.
 
     Returns:
         The task.
 
     Raises:
-        InputError: the data say something else of an image.
+        InputError: the data say something else of an image, or a setting is out of its range.
 
     Example:
         >>> import supernet
-        >>> classification(supernet.data.digits()).score
-        'accuracy'
+        >>> classification(supernet.data.digits(), score="auroc").score
+        'auroc'
     """
     if data.kind != "classes":
         raise InputError(f"{data.name}: images have {data.kind}, and classification needs one class each")
-    return Classification()
+    frequencies = () if imbalance is None else frequencies_of(data.train.labels, len(data.classes))
+    return Classification(score=score, imbalance=imbalance, frequencies=frequencies)
+
+
+def binary(data: Data, score: str = "auroc", imbalance: Imbalance | None = None) -> Classification:
+    """Yes or no: one of two classes, of which the second is the finding.
+
+    Args:
+        data: the images.
+        score: what networks are compared by, see `Classification`.
+        imbalance: a correction of the loss for rare classes; None: none.
+
+    Returns:
+        The task.
+
+    Raises:
+        InputError: the data have another number of classes, or say something else of an image.
+    """
+    if len(data.classes) != 2:
+        raise InputError(f"{data.name}: has {len(data.classes)} classes, and a binary task needs 2")
+    return classification(data, score, imbalance)
 
 
 CLASSIFICATION = Classification()

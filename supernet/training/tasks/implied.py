@@ -7,23 +7,33 @@ from collections.abc import Callable
 from supernet.data.dataset import Data
 from supernet.data.targets import Kind
 from supernet.training.tasks.classification import classification
+from supernet.training.tasks.detection import detection
+from supernet.training.tasks.imbalance import Imbalance
+from supernet.training.tasks.multilabel import multilabel
 from supernet.training.tasks.task import Task
 
-_IMPLIED: dict[Kind, Callable[[Data], Task]] = {"classes": classification}
+_IMPLIED: dict[Kind, Callable[..., Task]] = {"classes": classification, "labels": multilabel, "boxes": detection}
 
 
-def implied(data: Data) -> Task:
+def implied(data: Data, score: str | None = None, imbalance: Imbalance | None = None) -> Task:
     """Chooses the task by what the data say of an image.
 
     Args:
         data: the images.
+        score: what networks are compared by, one of the task's scores; None: its own.
+        imbalance: a correction of the loss for what is rare; None: none.
 
     Returns:
-        Classification where each image has one class.
+        Classification where each image has one class, `MultiLabel` where it has several labels, `Detection` where
+        objects are boxed.
+
+    Raises:
+        InputError: the task has no such score, or none that can be chosen.
 
     Example:
         >>> import supernet
         >>> implied(supernet.data.digits()).score
         'accuracy'
     """
-    return _IMPLIED[data.kind](data)
+    given = {name: value for name, value in (("score", score), ("imbalance", imbalance)) if value is not None}
+    return _IMPLIED[data.kind](data, **given)

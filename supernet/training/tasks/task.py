@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from supernet.data.batches import Batch
+from supernet.deployment.answers import Answer
 from supernet.space.heads import Outputs
 
 Output = Tensor | tuple[Tensor, Tensor]
@@ -52,6 +53,11 @@ class Task(Protocol):
 
     @property
     def running(self) -> str: ...
+
+    @property
+    def answer(self) -> Answer:
+        """What the output of a trained network says of a picture: a model's file keeps it."""
+        ...
 
     def outputs(self, classes: Sequence[str]) -> Outputs:
         """What the network of these classes ends in: so many logits, or a head of the task's own."""
