@@ -103,8 +103,13 @@ def _card(
 
 def _figures(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """For each score on the test images: every seed, mean and sample deviation, and random cells trained alike."""
-    found = [_scores(summary["finalists"][0]) for summary in summaries]
-    others = [_scores(f) for summary in summaries for f in summary["finalists"][1:] if f["name"].startswith("random")]
+    found = [_scores(summary, summary["finalists"][0]) for summary in summaries]
+    others = [
+        _scores(summary, finalist)
+        for summary in summaries
+        for finalist in summary["finalists"][1:]
+        if finalist["name"].startswith("random")
+    ]
     figures: dict[str, Any] = {}
     for score in found[0]:
         values = [each[score] for each in found if score in each]
@@ -131,15 +136,10 @@ def _of_random(values: Sequence[float]) -> dict[str, Any] | None:
     return {"count": len(values), "mean": round(statistics.fmean(values), 5), "deviation": spread}
 
 
-def _scores(finalist: Mapping[str, Any]) -> dict[str, float]:
-    """The scores on the test images by name, of summaries of both versions."""
-    test = finalist.get("test")
-    if isinstance(test, Mapping):
-        return {name: float(value) for name, value in test.items() if isinstance(value, int | float)}
-    named = {key.removeprefix("test_"): value for key, value in finalist.items() if key.startswith("test_")}
-    return {
-        name: float(value) for name, value in named.items() if isinstance(value, int | float) and name != "majority"
-    }
+def _scores(summary: Mapping[str, Any], finalist: Mapping[str, Any]) -> dict[str, float]:
+    """The scores of a network on the test images by name, the first the one that its task is judged by."""
+    named = {summary.get("score", "accuracy"): finalist.get("test_score"), **finalist.get("test_others", {})}
+    return {name: float(value) for name, value in named.items() if isinstance(value, int | float)}
 
 
 def _tested(summary: Mapping[str, Any]) -> int:
@@ -162,7 +162,7 @@ def _read(run: Path, name: str) -> dict[str, Any]:
 def _check_alike(runs: Sequence[Path], summaries: Sequence[Mapping[str, Any]]) -> None:
     """Raises InputError where runs differ by more than their seeds, or one is there twice."""
     for run, summary in zip(runs, summaries, strict=True):
-        if not summary.get("finalists") or not _scores(summary["finalists"][0]):
+        if not summary.get("finalists") or not _scores(summary, summary["finalists"][0]):
             raise InputError(f"{run}: nothing was tested in it; give a run that trained and tested its network")
         for key in ("settings", "training", "data"):
             if summary.get(key) != summaries[0].get(key):

@@ -17,6 +17,8 @@ from supernet.deployment.drawing import overlaid, write_picture
 from supernet.deployment.pictures import Picture
 from supernet.runtime.errors import InputError
 
+_HEAD = "prediction"  # what networks call a head on maps of several resolutions
+
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
@@ -98,11 +100,11 @@ def _maps(network: nn.Module, images: Tensor) -> tuple[list[Tensor], Tensor]:
             last[:] = [output]
 
     def before(_module: nn.Module, inputs: Any) -> None:
-        if inputs and isinstance(inputs[0], list | tuple) and not read:
-            read.extend(m for m in inputs[0] if isinstance(m, Tensor) and m.dim() == 4 and m.requires_grad)
+        read[:] = [each for each in inputs if isinstance(each, Tensor) and each.dim() == 4 and each.requires_grad]
 
     hooks = [module.register_forward_hook(after) for module in network.modules()]
-    hooks += [module.register_forward_pre_hook(before) for module in network.children()]
+    head = getattr(network, _HEAD, None)
+    hooks += [head.register_forward_pre_hook(before)] if isinstance(head, nn.Module) else []
     try:
         output = network(images)
     finally:

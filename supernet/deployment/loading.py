@@ -94,7 +94,7 @@ def load_network(
             _require_fit(wanted, state, path)
     except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, RecursionError) as error:
         if isinstance(error, InputError):
-            raise
+            raise incomplete(error, path) from None
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: no network can be built from its description ({reason})") from None
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn, only to be replaced

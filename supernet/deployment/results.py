@@ -128,7 +128,7 @@ class Result:
 
     def to_csv(self, normalize: bool = False, decimals: int = 5) -> str:
         """`summary` as CSV with a line of names."""
-        rows = [{**row, **row.pop("box", {})} for row in self.summary(normalize, decimals)]
+        rows = [row | row.pop("box", {}) for row in self.summary(normalize, decimals)]
         return csv_lines([list(rows[0]), *(list(row.values()) for row in rows)]) if rows else ""
 
     def plot(

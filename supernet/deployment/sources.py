@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from supernet.data.images import SUFFIXES
 from supernet.runtime.errors import InputError
@@ -164,10 +163,8 @@ def _opener() -> urllib.request.OpenerDirector:
 
 def _scheme(text: str) -> str:
     """The scheme of an address such as "https://...", or ""."""
-    try:
-        return urlsplit(text).scheme.lower() if "://" in text else ""
-    except ValueError:
-        return ""
+    before, mark, _ = text.partition("://")
+    return before.lower() if mark and before.isalnum() else ""
 
 
 def _matching(pattern: str) -> list[Path]:

@@ -1,6 +1,7 @@
 import json
 import pickle
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from supernet import Darts, Decided, NasBench201, load, published
 from supernet.data.augmentation import Augmentation
+from supernet.data.images import Preparation
+from supernet.deployment.answers import Objects, OneLabel, SeveralLabels
 from supernet.deployment.bundle import save_bundle
+from supernet.deployment.predictor import Predictor
+from supernet.detection.head import AnchorFree
 from supernet.runtime.errors import InputError
 from supernet.space.nasbench201 import from_string
 from supernet.space.operations import OPERATIONS
@@ -282,6 +287,72 @@ def put(path, described=None, change=None, checksum=None):
     metadata["supernet"] = json.dumps({**json.loads(metadata["supernet"]), **(described or {})})
     metadata.pop("supernet.sha256")
     save_file(state, path, metadata | ({} if checksum is None else {"supernet.sha256": checksum}))
+
+
+def test_a_file_of_version_one_is_one_label_an_image():
+    """Bytes that an earlier version has written, and what it answered then."""
+    predictor = load(Path(__file__).parent / "version1.safetensors")
+    ramp = torch.arange(192).reshape(1, 3, 8, 8).to(torch.uint8)
+    assert predictor(ramp)[0].probs.data.tolist() == pytest.approx([0.4055897891521454, 0.5944101810455322], abs=1e-6)
+    assert (predictor.classes, predictor.shape, predictor.answer) == (("cat", "dog"), (3, 8, 8), OneLabel())
+    assert predictor.augmentation.preparation == Preparation(ground=30)
+    assert (predictor.report, predictor.card) == ({}, {})
+
+
+ANSWERS = [
+    (OneLabel(1.5, (0.0, 0.1, -0.1, 0.0, 0.0, 0.2)), NAMES),
+    (SeveralLabels(2.0, thresholds=(0.4,)), ("cell",)),
+    (Objects(AnchorFree(1, width=16, towers=1), conf=0.3), ("cell",)),
+]
+
+
+@pytest.mark.parametrize(("answer", "classes"), ANSWERS, ids=lambda value: getattr(value, "name", ""))
+def test_a_file_keeps_task_report_and_card(tmp_path, answer, classes):
+    torch.manual_seed(0)
+    space, cell, shape = Darts(8, 6, stem="imagenet"), published("darts_v2"), (3, 32, 48)
+    network = space.network(Decided(cell), shape, answer.outputs(classes)).eval()
+    about = {"report": {"auroc": 0.9}, "card": {"title": "toy"}, "answer": answer, "classes": classes}
+    original = Predictor(
+        network, space=space, architecture=cell, shape=shape, augmentation=AUGMENTATION, provenance={}, **about
+    )
+    original.save(tmp_path / "model.safetensors")
+    again = load(tmp_path)
+    assert {name: getattr(again, name) for name in about} == about
+    pixels = torch.randint(0, 256, (2, *shape), generator=torch.Generator().manual_seed(1)).float()
+    assert torch.equal(again.values(pixels), original.values(pixels))
+    again.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
+
+
+def test_half_precision_halves_the_file_and_hardly_changes_answers(model):
+    original, path = load(model[1]), model[1] / "half.safetensors"
+    original.save(path, half=True)
+    rounded, stored = load(path), load_file(path)
+    assert {str(value.dtype) for value in stored.values()} == {"torch.float16", "torch.float32", "torch.int64"}
+    assert stored["classifier.bias"].dtype == torch.float32
+    assert all(v.dtype == original.network.state_dict()[n].dtype for n, v in rounded.network.state_dict().items())
+    assert sum(v.nbytes for v in stored.values()) < 0.7 * sum(v.nbytes for v in original.network.state_dict().values())
+    for one, two in zip(original(pictures()), rounded(pictures()), strict=True):
+        torch.testing.assert_close(one.probs.data, two.probs.data, atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [
+        ({"name": "os.system", "settings": {}}, "task 'os.system' is unknown"),
+        ({"name": "one_label", "settings": {"bias": [1.0]}}, "bias: 1 numbers for 6 classes"),
+        ({"name": "objects", "settings": {"width": 10**9}}, "width"),
+        ({"name": "objects", "settings": {"width": 4096, "towers": 16}}, "no map of stride 8"),
+        ({"name": "several_labels"}, "incomplete or damaged"),
+        ("one_label", "incomplete or damaged"),
+    ],
+)
+def test_tasks_that_a_stranger_has_changed_are_refused_in_one_line(model, task, says):
+    rewrite(model[1] / "model.safetensors", task=task)
+    with pytest.raises(InputError, match=says) as error:
+        load(model[1])
+    assert "model.safetensors" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 FIRST = "stem.0.weight"

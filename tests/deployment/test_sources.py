@@ -1,0 +1,129 @@
+"""Where pictures come from: folders, patterns, and a server on this machine that behaves in all the ways one can."""
+
+import http.server
+import io
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from supernet.deployment.pictures import Pictures
+from supernet.deployment.sources import fetched, spread
+from supernet.runtime.errors import InputError
+
+
+def picture(height=6, width=9, channels=3, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def png(array):
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return file.getvalue()
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path.startswith("/to/"):
+            self.send_response(302)
+            self.send_header(
+                "Location", {"/to/file": "file:///etc/passwd", "/to/a": "/a.png", "/to/ftp": "ftp://x/a"}[self.path]
+            )
+            self.end_headers()
+            return
+        content = {"/a.png": png(picture()), "/none.png": b"no picture", "/large": b"x" * 3_000_000}.get(self.path)
+        self.send_response(200 if content else 404)
+        self.end_headers()
+        self.wfile.write(content or b"")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as made:
+        threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{made.server_port}"
+        made.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+def test_a_picture_from_the_web_is_as_the_file(server):
+    for address in (f"{server}/a.png", f"{server}/to/a"):
+        ((pictures, pixels),) = Pictures((3, 6, 9)).batches(address)
+        assert np.array_equal(pixels[0].permute(1, 2, 0).numpy(), picture())
+        assert np.array_equal(pictures[0].original(), picture())
+        assert (pictures[0].path, pictures[0].shape) == (address, (6, 9))
+    assert pictures[0].file_name == "a"
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("/absent.png", "the server says 404"),
+        ("/to/file", "is not allowed"),
+        ("/to/ftp", "neither http nor https"),
+        ("/none.png", "none.png: not a readable image"),
+    ],
+)
+def test_what_is_no_picture_is_one_line_that_names_the_address(server, place, says):
+    with pytest.raises(InputError, match=says) as error:
+        list(Pictures((3, 6, 9)).batches(server + place))
+    assert str(error.value).startswith(server)
+    assert "\n" not in str(error.value)
+    assert "tmp" not in str(error.value)
+
+
+def test_a_picture_that_is_too_large_is_not_fetched_to_its_end(server):
+    assert len(fetched(f"{server}/large").raw) == 3_000_000
+    with pytest.raises(InputError, match="more than 1 MiB"):
+        fetched(f"{server}/large", most=1 << 20)
+    with pytest.raises(InputError, match="not here after -1 s"):
+        fetched(f"{server}/large", deadline=-1)
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("http://127.0.0.1:1/a.png", "cannot be fetched .*is there a network"),
+        ("http:///a.png", "cannot be fetched"),
+        ("http://[::1/a.png", "cannot be fetched"),
+        ("file:///etc/passwd", "file is not read"),
+        ("ftp://127.0.0.1/a.png", "ftp is not read"),
+        ("rtsp://127.0.0.1/stream", "rtsp is not read"),
+    ],
+)
+def test_without_a_network_or_by_another_way(address, says):
+    with pytest.raises(InputError, match=says) as error:
+        list(Pictures((3, 6, 9)).batches(address))
+    assert "\n" not in str(error.value)
+
+
+def test_patterns_and_folders_become_their_pictures(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for name in ("b.png", "a.png", "deep/c.png", "[x].png"):
+        Image.fromarray(picture()).save(tmp_path / name)
+    (tmp_path / "a.txt").write_text("no picture")
+    names = [path.name for path in spread([f"{tmp_path}/*", f"{tmp_path}/**/c.png", tmp_path / "deep"])]
+    assert names == ["[x].png", "a.png", "b.png", "c.png", "c.png"]
+    assert list(spread(f"{tmp_path}/[x].png")) == [f"{tmp_path}/[x].png"]  # a file comes before a pattern
+    with pytest.raises(InputError, match="no image matches this pattern"):
+        list(spread(f"{tmp_path}/*.jpg"))
+
+
+def test_all_sorts_together_keep_their_order_and_their_sizes(tmp_path):
+    Image.fromarray(picture(4, 5)).save(tmp_path / "a.png")
+    given = [tmp_path / "a.png", [picture(7, 8), Image.fromarray(picture(9, 3))], np.zeros((2, 5, 5, 3), np.uint8)]
+    ((pictures, pixels),) = Pictures((3, 6, 6)).batches(given)
+    assert [each.shape for each in pictures] == [(4, 5), (7, 8), (9, 3), (5, 5), (5, 5)]
+    assert [each.number for each in pictures] == [0, 1, 2, 3, 4]
+    assert pixels.shape == (5, 3, 6, 6)
+    assert [each.file_name for each in pictures[:2]] == ["a.png", "image1.png"]
+    for each, prepared in zip(pictures, pixels, strict=True):
+        assert np.array_equal(each.prepared().numpy(), prepared.numpy())

@@ -1,0 +1,104 @@
+"""`supernet-predict` with a detector and with models that come by name."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from common import typed_words
+from PIL import Image
+from supernet.experiments.commands import predict
+
+import supernet
+from supernet.data.augmentation import Augmentation
+from supernet.deployment.answers import Objects
+from supernet.deployment.predictor import Predictor
+from supernet.detection.head import AnchorFree
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory):
+    torch.manual_seed(0)
+    space, cell, answer = (
+        supernet.Darts(8, 6, stem="imagenet"),
+        supernet.published("darts_v2"),
+        Objects(AnchorFree(1, width=16, towers=1)),
+    )
+    network = space.network(supernet.Decided(cell), (3, 64, 96), answer.outputs(("[b]RBC", "WBC"))).eval()
+    with torch.no_grad():
+        network.prediction.classes.bias.fill_(1.0)
+    about = {"space": space, "architecture": cell, "shape": (3, 64, 96), "provenance": {}, "answer": answer}
+    path = tmp_path_factory.mktemp("model") / "cells.safetensors"
+    Predictor(network, classes=("[b]RBC", "WBC"), augmentation=Augmentation((0.5,) * 3, (0.3,) * 3), **about).save(path)
+    return path
+
+
+@pytest.fixture
+def typed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b.png", "sub/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (50, 80, 3), dtype=np.uint8)).save(tmp_path / name)
+    return lambda *words: typed_words(predict.main, "supernet-predict", monkeypatch, capsys, *words)
+
+
+def test_objects_are_listed_drawn_and_written(typed, detector, tmp_path):
+    code, out, _ = typed(detector, "a.png", "sub", "--conf", "0.5", "--max-det", "30", "--save", "out")
+    assert code == 0
+    assert out.count("[b]RBC") + out.count("WBC") == 40  # 20 of each picture are listed
+    assert out.count("and 10 more") == 2
+    assert "drawn: 2 in out" in out
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "a_2.png"]
+    code, out, _ = typed(detector, "[ab].png", "--classes", "WBC", "--max-det", "3", "--conf", "0", "--json")
+    answers = json.loads(out)
+    assert [answer["path"] for answer in answers] == ["a.png", "b.png"]
+    assert [len(answer["objects"]) for answer in answers] == [3, 3]
+    assert {found["name"] for answer in answers for found in answer["objects"]} == {"WBC"}
+    assert "nothing found" in typed(detector, "a.png", "--conf", "1")[1]
+
+
+def test_no_picture_is_written_over(typed, detector, tmp_path):
+    before = (tmp_path / "a.png").read_bytes()
+    for _ in range(2):
+        assert typed(detector, "a.png", "--save", ".")[0] == 0
+    assert (tmp_path / "a.png").read_bytes() == before
+    assert (tmp_path / "a_3.png").exists()
+
+
+def test_a_model_by_name(typed):
+    code, out, _ = typed("digits", "a.png", "--save", "out", "--top", "1")
+    assert code == 0
+    assert "a.png" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["dgits", "a.png"], "dgits: no such model; did you mean digits"),
+        (["digits", "a.png", "--conf", "0.3"], "conf=0.3: this model says one class"),
+        (["digits", "a.png", "--classes", "7"], "classes: can be chosen of objects"),
+        (["digits", "*.jpg"], "no image matches this pattern"),
+        (["digits", "a.png", "--save", "a.png/x"], "--save a.png/x: cannot be written to"),
+    ],
+)
+def test_mistakes_are_one_line(typed, words, says):
+    code, _, err = typed(*words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert says in err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--classes", "cell"], "'cell': not among [b]RBC, WBC"),
+        (["--classes", "2"], "there is no class 2"),
+        (["--conf", "2"], "conf=2.0"),
+        (["--iou", "-1"], "iou=-1.0"),
+        (["--max-det", "0"], "max_det=0"),
+    ],
+)
+def test_mistakes_about_objects_are_one_line(typed, detector, words, says):
+    code, _, err = typed(detector, "a.png", *words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert says in err
