@@ -40,7 +40,7 @@ from supernet.runtime.tensorboard import hparams
 from supernet.runtime.text import printable
 from supernet.space.architecture import Architecture
 
-from . import clinical_report, resume
+from . import clinical_report, detection_report, resume
 from . import command_line as words
 from .beginning import INIT, cell_in_words, given_cell
 from .console import complain, reader_may_stop, say
@@ -59,7 +59,8 @@ from .schema import plain
 from .searching import check_search, search_cell, search_name
 
 _UNASKED, _TYPED = Invocation(), Start([])
-_MADE = (NAME, INIT, "genotype.json", "genotype.svg", "summary.json", clinical_report.PAGE, "supernet.log", "tb")
+_PAGES = (clinical_report.PAGE, detection_report.PAGE)
+_MADE = (NAME, INIT, "genotype.json", "genotype.svg", "summary.json", *_PAGES, "supernet.log", "tb")
 _LOG = logging.getLogger("supernet")
 _FULL = "the memory is full; lower data.size (an image's height and width), search.batch_size or retrain.batch_size"
 

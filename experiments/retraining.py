@@ -27,6 +27,7 @@ from supernet.training.meters import Averages
 from .beginning import keep_init
 from .clinical_report import calibrated, keep_answers
 from .conversion import convert
+from .detection_report import write_report
 from .job import Job
 from .records.summary import SCRATCH, Finalist, write_json
 
@@ -94,7 +95,9 @@ def test_once(job: Job, trained: dict[str, tuple[nn.Module, Finalist]]) -> list[
             name: evaluate(network, images, job.data.augmentation, batch_size=size, device=job.device, task=task)
             for name, (network, _) in trained.items()
         }
-        keep_answers(job, {name: network for name, (network, _) in trained.items()}, images)
+        networks = {name: network for name, (network, _) in trained.items()}
+        keep_answers(job, networks, images)
+        write_report(job, networks, images)
         write_json(record, {name: asdict(averages) for name, averages in scores.items()})
     return [scored(finalist, "test", scores[name]) for name, (_, finalist) in trained.items()]
 

@@ -102,7 +102,8 @@ def show_table(
     if scored and finalists[0].test_chance is not None:
         chance = (finalists[0].valid_chance, finalists[0].test_chance)
         always = [word for share in chance for word in (number(share), "")]
-        table.add_row("always the largest class", "", "", *always, *("" for _ in known), style="dim")
+        without = "always the largest class" if score == "accuracy" else "without looking"
+        table.add_row(without, "", "", *always, *("" for _ in known), style="dim")
     if best:
         blank = ("",) * (2 + len(columns))
         table.add_row("table's best", *blank, *(number(best.get(column), 2) for column in known), style="dim")

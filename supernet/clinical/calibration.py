@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import expit, log_expit, log_softmax, softmax
 
 from supernet.clinical.curves import BINS, reliability
+from supernet.clinical.logistic import log_sigmoid, log_sum_exp, sigmoid
 from supernet.clinical.scores import Scores
 
 Floats = NDArray[np.float64]
@@ -86,7 +85,7 @@ def brier(probabilities: Floats, positive: NDArray[np.bool_]) -> float | None:
 
 def probabilities(scores: Scores, number: int) -> Floats:
     """The probabilities that these logits give a class, of the images whose answer is known."""
-    return np.asarray(expit(scores.question(number).log_odds))
+    return sigmoid(scores.question(number).log_odds)
 
 
 def calibrate(valid: Scores, *, bias: bool = False) -> Calibration:
@@ -128,8 +127,9 @@ def _fit_softmax(logits: Floats, labels: NDArray[np.int64], bias: bool) -> tuple
 
     def loss(x: Floats) -> tuple[float, Floats]:
         z = logits * x[0] + x[1:]
-        off = (softmax(z, axis=1) - targets) / images
-        value = -(targets * log_softmax(z, axis=1)).sum() / images
+        log_said = z - log_sum_exp(z)[:, None]
+        off = (np.exp(log_said) - targets) / images
+        value = -(targets * log_said).sum() / images
         return float(value), np.concatenate(([(off * logits).sum()], off.sum(0) if bias else np.zeros(outputs)))
 
     found = _minimum(loss, 1 + outputs)
@@ -146,8 +146,8 @@ def _fit_sigmoid(log_odds: Floats, positive: NDArray[np.bool_], bias: bool) -> t
 
     def loss(x: Floats) -> tuple[float, Floats]:
         z = log_odds * x[0] + x[1]
-        off = (expit(z) - targets) / len(z)
-        value = -(targets * log_expit(z) + (1 - targets) * log_expit(-z)).mean()
+        off = (sigmoid(z) - targets) / len(z)
+        value = -(targets * log_sigmoid(z) + (1 - targets) * log_sigmoid(-z)).mean()
         return float(value), np.array([(off * log_odds).sum(), off.sum() if bias else 0.0])
 
     found = _minimum(loss, 2)
@@ -156,6 +156,8 @@ def _fit_sigmoid(log_odds: Floats, positive: NDArray[np.bool_], bias: bool) -> t
 
 def _minimum(loss: Any, parameters: int) -> Floats:
     """The inverse temperature and the biases of the least loss, from 1 and zeros on."""
+    from scipy.optimize import minimize  # slow to import, and needed once in a run
+
     start = np.zeros(parameters)
     start[0] = 1.0
     bounds = [(1 / _LIMITS[1], 1 / _LIMITS[0]), *[(None, None)] * (parameters - 1)]

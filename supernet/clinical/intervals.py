@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.special import expit, logit, ndtri
+
+from supernet.clinical.logistic import normal_quantile, sigmoid
 
 LEVEL = 0.95
 
@@ -72,7 +72,7 @@ def wilson(successes: int, trials: int, level: float = LEVEL) -> Interval | None
     """
     if trials == 0:
         return None
-    z = float(ndtri((1 + level) / 2))
+    z = normal_quantile(level)
     share = successes / trials
     middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / (1 + z * z / trials)
@@ -104,12 +104,12 @@ def of_area(area: float, variance: float, positives: int, negatives: int, level:
         >>> print(of_area(1.0, 0.0, 10, 10))
         1.000 (.800 to 1.000)
     """
-    z = float(ndtri((1 + level) / 2))
+    z = normal_quantile(level)
     if not variance > 0.0 or not 0.0 < area < 1.0 or min(positives, negatives) < 2:
         low, high = (_newcombe(area, positives, negatives, side * z) for side in (-1, 1))
         return Interval(area, low, high)
     half = z * math.sqrt(variance) / (area * (1 - area))  # the delta method
-    low, high = (float(expit(logit(area) + side * half)) for side in (-1, 1))
+    low, high = (float(sigmoid(math.log(area / (1 - area)) + side * half)) for side in (-1, 1))
     return Interval(area, low, high)
 
 
@@ -118,6 +118,8 @@ def _newcombe(area: float, positives: int, negatives: int, z: float) -> float:
 
     Both numbers of images in their formula are replaced by the mean of the two.
     """
+    from scipy.optimize import brentq  # slow to import, and seldom needed
+
     others = (positives + negatives) / 2 - 1
 
     def deviation(truth: float) -> float:

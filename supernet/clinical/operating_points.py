@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from supernet.clinical.intervals import Interval, wilson
+from supernet.clinical.logistic import sigmoid
 from supernet.clinical.scores import Question
 
 Aim = Literal["specificity", "sensitivity", "probability"]
@@ -80,7 +80,7 @@ class OperatingPoint:
     @property
     def probability(self) -> float | None:
         """The same threshold as a calibrated probability, in [0, 1]."""
-        return None if self.log_odds is None else float(expit(self.log_odds))
+        return None if self.log_odds is None else float(sigmoid(self.log_odds))
 
 
 ASKED: tuple[tuple[Aim, float], ...] = (("specificity", 0.95), ("sensitivity", 0.95), ("probability", 0.5))

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from supernet.clinical.intervals import LEVEL, Interval, of_area, of_quantiles
+from supernet.clinical.logistic import normal_quantile
 from supernet.clinical.scores import Question, Scores
 
 Floats = NDArray[np.float64]
@@ -126,7 +126,7 @@ def difference(one: Scores, other: Scores, classes: Sequence[int], level: float 
     mine, yours = ([each.question(c) for c in defined] for each in (one, other))
     gain = _mean_area(mine) - _mean_area(yours)
     deviation = float(np.sqrt(np.square(_moved(one, mine) - _moved(other, yours)).sum()))
-    half = float(ndtri((1 + level) / 2)) * deviation
+    half = normal_quantile(level) * deviation
     return Interval(gain, gain - half, gain + half) if np.isfinite(half) else None
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logsumexp
 
+from supernet.clinical.logistic import log_sum_exp
 from supernet.runtime.errors import InputError
 
 
@@ -100,6 +100,6 @@ class Scores:
     def _against_others(self, number: int) -> NDArray[np.float64]:
         """log p/(1 - p) of the softmax, (N,); computed from logits, so that sure answers do not tie."""
         others = np.delete(self.logits, number, axis=1)
-        if others.shape[1] == 1:  # exact, where logsumexp would round
+        if others.shape[1] == 1:  # exact, where log_sum_exp would round
             return self.logits[:, number] - others[:, 0]
-        return np.asarray(self.logits[:, number] - logsumexp(others, axis=1))
+        return np.asarray(self.logits[:, number] - log_sum_exp(others))

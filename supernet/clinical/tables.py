@@ -67,6 +67,21 @@ def _of_networks(reports: Mapping[str, ClinicalReport]) -> tuple[tuple[str, ...]
     return tuple(rows)
 
 
+def brief(reports: Mapping[str, ClinicalReport]) -> Table:
+    """What a terminal has room for: the area, sensitivity, specificity, and the calibration error after calibration.
+
+    Args:
+        reports: by the networks' names.
+
+    Returns:
+        The table.
+    """
+    whole = networks(reports)
+    head = ("network", whole.head[1].split(" (")[0], "sensitivity*", "specificity**", "ECE")
+    rows = ((name, area, of.split(" ")[0], to.split(" ")[0], row[-1]) for name, area, _, of, to, *row in whole.rows)
+    return Table("*at 95 % specificity, **at 95 % sensitivity, fixed on the validation images", head, tuple(rows))
+
+
 def classes(report: ClinicalReport) -> Table:
     """One row for each class: areas, calibration.
 

@@ -88,16 +88,17 @@ def read_files(listed: Mapping[str, Listed], settings: FileSettings) -> FileSets
     """
     asked, window = asked_size(settings.size), asked_window(settings.window)
     plain = Preparation(ground=settings.ground, fit=settings.fit, border=settings.border)
-    seen = _look_at(listed, asked)
+    headers = _headers(listed, asked)
+    seen = _Seen.of(headers)
     shape, resize = seen.shape(asked)
-    preparation = _windowed(plain, listed["train"], seen, window)
+    told = seen.notes(shape, asked, plain)
+    preparation, said = windowed(plain, listed["train"].paths, headers, window)
     reading, border = preparation, settings.border
     if settings.scale is not None:  # the crops of training draw on the border, too
         reading, shape = replace(preparation, border=0), (shape[0], shape[1] + 2 * border, shape[2] + 2 * border)
     how = (shape, resize or border > 0, settings.workers, reading)
     files = {part: Files(found.paths, found.labels, *how) for part, found in listed.items()}
-    sources = _held(files, settings.resident_gib * 2**30)
-    return FileSets(sources, preparation, tuple(seen.notes(seen.shape(asked)[0], asked, preparation)))
+    return FileSets(held(files, settings.resident_gib * 2**30), preparation, (*told, *said))
 
 
 def asked_size(size: Sequence[int] | int | None) -> tuple[int, int] | None:
@@ -123,8 +124,6 @@ class _Seen:
     Args:
         colour: whether any image has colours.
         sizes: (height, width) of each image that was looked at.
-        wide: the files of grey of more than 8 bits.
-        windowed: the files that name a window of their grey values.
         cut: how many are colour images of 16 bits.
         transparent: how many have transparency.
         grey: how many are grey.
@@ -132,11 +131,19 @@ class _Seen:
 
     colour: bool
     sizes: tuple[tuple[int, int], ...]
-    wide: frozenset[str]
-    windowed: frozenset[str]
     cut: int
     transparent: int
     grey: int
+
+    @classmethod
+    def of(cls, headers: Mapping[str, Header]) -> _Seen:
+        return cls(
+            colour=any(header.channels == 3 for header in headers.values()),
+            sizes=tuple((header.height, header.width) for header in headers.values()),
+            cut=sum(header.cut for header in headers.values()),
+            transparent=sum(header.transparent for header in headers.values()),
+            grey=sum(header.channels == 1 for header in headers.values()),
+        )
 
     def shape(self, asked: tuple[int, int] | None) -> tuple[tuple[int, int, int], bool]:
         """The (channels, height, width) of all images, and whether they are resized to it."""
@@ -164,19 +171,13 @@ class _Seen:
             told.append(f"{self.grey:,} of {len(self.sizes):,} images are grey: read as colour")
         if self.transparent:
             told.append(f"{self.transparent:,} images with transparency: laid on level {preparation.ground} (ground)")
-        own = self.windowed if preparation.window_of_file else frozenset()
-        if measured := self.wide - own:
-            window = preparation.window or (0, preparation.white)
-            told.append(f"{len(measured):,} images of grey of more than 8 bits: {told_window(window)}")
-        if own:
-            told.append(f"{len(own):,} images name the window of their grey values themselves: used")
         if self.cut:
             told.append(f"{self.cut:,} colour images of 16 bits: their upper 8 bits are read")
         return told
 
 
-def _look_at(listed: Mapping[str, Listed], asked: tuple[int, int] | None) -> _Seen:
-    """Reads the header of every file; of a very large set only until size and colour are known."""
+def _headers(listed: Mapping[str, Listed], asked: tuple[int, int] | None) -> dict[str, Header]:
+    """The header of every file; of a very large set only until size and colour are known."""
     headers: dict[str, Header] = {}
     colour = False
     for path in (path for found in listed.values() for path in found.paths):
@@ -184,34 +185,56 @@ def _look_at(listed: Mapping[str, Listed], asked: tuple[int, int] | None) -> _Se
         colour = colour or headers[path].channels == 3
         if asked is not None and colour and len(headers) >= _ENOUGH:
             break
-    return _Seen(
-        colour=colour,
-        sizes=tuple((header.height, header.width) for header in headers.values()),
-        wide=frozenset(path for path, header in headers.items() if header.wide),
-        windowed=frozenset(path for path, header in headers.items() if header.windowed),
-        cut=sum(header.cut for header in headers.values()),
-        transparent=sum(header.transparent for header in headers.values()),
-        grey=sum(header.channels == 1 for header in headers.values()),
-    )
+    return headers
 
 
-def _windowed(plain: Preparation, train: Listed, seen: _Seen, window: str | Window) -> Preparation:
-    """The preparation with the window that is asked for, or measured on the training images."""
+def windowed(
+    plain: Preparation, train: Sequence[str], headers: Mapping[str, Header], window: str | Window = AUTO
+) -> tuple[Preparation, list[str]]:
+    """Chooses the window of grey values for a set with files of more than 8 bits.
+
+    Args:
+        plain: the preparation without it.
+        train: the files on which it is measured.
+        headers: of the files of all parts.
+        window: "auto", "none" or two numbers, as `asked_window` returns them.
+
+    Returns:
+        The preparation with the window, and notes on it.
+
+    Raises:
+        InputError: two numbers are given where no file has more than 8 bits, or a file cannot be read.
+    """
+    wide = {path for path, header in headers.items() if header.wide}
+    own = {path for path, header in headers.items() if header.windowed} if window == AUTO else set()
     if isinstance(window, tuple):
-        if not seen.wide:
+        if not wide:
             raise InputError(f"window={list(window)}: no image has grey of more than 8 bits; leave it out")
-        return replace(plain, window=window, window_of_file=False)
-    own = seen.windowed if window == AUTO else frozenset()
-    files = chosen_for_measuring([path for path in train.paths if path in seen.wide - own])
-    values = map(grey_values, files)
-    if window == AUTO and (measured := measured_window(values)) is not None:
-        return replace(plain, window=measured)
-    brightest = max((int(grey_values(path).max()) for path in files), default=PLAIN.white)
-    return replace(plain, white=min(bits_white(max(brightest, 0)), PLAIN.white), window_of_file=window != NONE)
+        chosen = replace(plain, window=window, window_of_file=False)
+    else:
+        files = chosen_for_measuring([path for path in train if path in wide - own])
+        measured = measured_window(map(grey_values, files)) if window == AUTO else None
+        brightest = PLAIN.white
+        if files and measured is None:
+            brightest = bits_white(max(0, *(int(grey_values(path).max()) for path in files)))
+        white = min(brightest, PLAIN.white)
+        chosen = replace(plain, white=white, window=measured, window_of_file=window != NONE)
+    notes = []
+    if rest := len(wide - own):
+        range_of = told_window(chosen.window or (0, chosen.white))
+        notes.append(f"{rest:,} images of grey of more than 8 bits: {range_of}")
+    if own:
+        notes.append(f"{len(own):,} images name the window of their grey values themselves: used")
+    return chosen, notes
 
 
-def _held(files: Mapping[str, Files], most: float) -> Mapping[str, Source]:
-    """Brings the parts into memory, if all of them together take at most this number of bytes."""
+def held(files: Mapping[str, Files], most: float) -> Mapping[str, Source]:
+    """Brings the parts of a set into memory, if all of them together take at most this number of bytes.
+
+    Args:
+        files: the parts.
+        most: bytes.
+    """
     needed = sum(len(part) * math.prod(part.shape) for part in files.values())
     return {name: _in_memory(part) for name, part in files.items()} if needed <= most else files
 

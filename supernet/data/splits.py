@@ -191,8 +191,13 @@ def _by_presence(
     labels: Tensor, fraction: float, seed: int, classes: Sequence[str], groups: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """A split of images of which each may show several classes, or that belong together."""
-    if groups is not None and len(groups.unique()) < 2:
-        raise InputError("all images belong to one group, and a split needs two; give more groups, or none")
+    if len(labels) < 2 or (groups is not None and len(groups.unique()) < 2):
+        many = (
+            f"{len(labels)} images belong to one group or are copies of one"
+            if len(labels) > 1
+            else "there is one image"
+        )
+        raise InputError(f"{many}, and a split needs two that may be parted; give more images")
     shown = presence(labels, max(most_named(labels), len(classes)))
     first = iterative_split(shown, fraction, seed, groups)
     if kind_of(labels) == "classes":

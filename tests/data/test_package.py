@@ -11,11 +11,9 @@ import yaml
 import supernet.data
 
 ROOT = Path(__file__).parents[2]
-FUNCTIONS = ("cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "labelled_folder", "npz", "svhn")
-OWN_WAYS = {
-    "image_folder": {"workers"},
-    "labelled_folder": {"workers"},
-}  # a run reads ahead; a notebook's small folder needs no processes
+FOLDERS = ("coco", "image_folder", "labelled_folder", "voc", "yolo")
+FUNCTIONS = sorted(["cifar10", "cifar100", "digits", "fashion_mnist", "npz", "svhn", *FOLDERS])
+OWN_WAYS = {name: {"workers"} for name in FOLDERS}  # a run reads ahead; a notebook needs no processes
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -32,7 +30,7 @@ def test_a_yaml_says_what_the_function_does_by_itself(name):
 
 
 def test_every_yaml_is_known():
-    assert sorted(path.stem for path in (ROOT / "conf" / "data").glob("*.yaml")) == list(FUNCTIONS)
+    assert sorted(path.stem for path in (ROOT / "conf" / "data").glob("*.yaml")) == FUNCTIONS
 
 
 def test_what_is_slow_to_import_waits_until_it_is_needed():

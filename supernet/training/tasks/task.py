@@ -33,6 +33,7 @@ def soft_cross_entropy(output: Output, teacher: Output) -> Tensor:
         The mean over the batch, a scalar.
 
     Example:
+        >>> import torch
         >>> sure, unsure = torch.tensor([[9.0, 0.0]]), torch.tensor([[0.0, 0.0]])
         >>> soft_cross_entropy(unsure, sure)
         tensor(0.6931)
