@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from supernet.asked_search import AskedSearch, Costed, refuse_both
 from supernet.calls import Place, check_kinds
@@ -195,34 +197,38 @@ def train(
     run = place.run("retrain")
     try:
         with place.settled():
-            network, trained = train_from_scratch(
-                final,
-                architecture,
-                images,
-                valid,
-                data.augmentation,
-                used,
-                run=run,
-                task=task,
-                transfer=start,
-                classes=data.classes,
-            )
+            more: dict[str, Any] = {"run": run, "task": task, "transfer": start, "classes": data.classes}
+            network, trained = train_from_scratch(final, architecture, images, valid, data.augmentation, used, **more)
     finally:
         run.report.close()
-    plain = engine("reference").apply(network)  # as `load` makes it, so that both answer the same to the last digit
     score = trained.valid.score if trained.valid else None
-    model = Predictor(
+    known: dict[str, str | float | int | None] = {"data": data.name, "seed": seed, f"validation {task.score}": score}
+    model = _model(network, space, architecture, data, task, known)
+    if place.directory is not None:
+        model.save(place.directory / NAME)
+    return model
+
+
+def _model(
+    network: nn.Module,
+    space: Space,
+    architecture: Architecture,
+    data: Data,
+    task: Task,
+    provenance: Mapping[str, str | float | int | None],
+) -> Predictor:
+    """A trained network with all that is needed to use it."""
+    plain = engine("reference").apply(network)  # as `load` makes it, so that both answer the same to the last digit
+    return Predictor(
         plain.eval(),
         space=space,
         architecture=architecture,
         classes=data.classes,
         shape=data.shape,
         augmentation=data.augmentation,
-        provenance={"data": data.name, "seed": seed, f"validation {task.score}": score},
+        provenance=provenance,
+        answer=task.answer,
     )
-    if place.directory is not None:
-        model.save(place.directory / NAME)
-    return model
 
 
 def _divided(data: Data, held_out: float, seed: int) -> tuple[Source, Source | None]:

@@ -138,4 +138,5 @@ def subnetwork(restored: Restored, architecture: Architecture, data: Data, *, im
             "weights": "of the supernet, not trained on",
             "validation accuracy": taken.valid.score,
         },
+        answer=restored.problem.task.answer,
     )

@@ -150,6 +150,7 @@ def _take_weights(asked: Asked, architecture: Architecture, folder: Path, consol
         augmentation=data.augmentation,
         shape=data.shape,
         provenance={"data": data.name, "seed": job.seed, "weights": "of the supernet, not trained on", **known},
+        answer=job.task.answer,
     )
     say(
         f"With the supernet's weights, and norms measured on {taken.images:,} training images: {score} "

@@ -72,6 +72,10 @@ class Answer(Protocol):
         """What leaves the model: probabilities (N, classes) of logits, or a detector's output as it is."""
         ...
 
+    def logits(self, values: Tensor) -> Tensor:
+        """Outputs of a network whose `values` these are: a task judges by them what is known by its values alone."""
+        ...
+
     def check(self, values: Tensor, origin: str) -> None:
         """Raises InputError where values can be none of this answer, such as those of a network from anybody."""
         ...
@@ -132,6 +136,10 @@ class OneLabel:
     def values(self, output: Tensor) -> Tensor:
         """Probabilities (N, classes) of logits (N, classes)."""
         return _calibrated(output, (self.temperature,), self.bias).softmax(1)
+
+    def logits(self, values: Tensor) -> Tensor:
+        """Logarithms of the probabilities."""
+        return values.clamp_min(torch.finfo(torch.float32).tiny).log()
 
     def check(self, values: Tensor, origin: str) -> None:
         """Raises InputError where they are no probabilities that sum to 1."""
@@ -195,6 +203,10 @@ class SeveralLabels:
         """Probabilities (N, labels) of logits (N, labels)."""
         return _calibrated(output, self._temperatures, self.bias).sigmoid()
 
+    def logits(self, values: Tensor) -> Tensor:
+        """Logarithms of the odds."""
+        return values.logit(torch.finfo(torch.float32).eps)
+
     def check(self, values: Tensor, origin: str) -> None:
         """Raises InputError where they are no probabilities."""
         check_probabilities(values, origin, several=True)
@@ -254,6 +266,10 @@ class Objects:
     def values(self, output: Tensor) -> Tensor:
         """The output as it is (N, places, classes + 8)."""
         return output
+
+    def logits(self, values: Tensor) -> Tensor:
+        """The output as it is."""
+        return values
 
     def check(self, values: Tensor, origin: str) -> None:
         """Raises InputError where a value is not finite."""

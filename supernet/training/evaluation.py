@@ -69,7 +69,7 @@ def evaluate_probabilities(
         source: the labelled images.
         augmentation: that of the data: what it cuts away of an image is cut away, its normalisation is not applied.
         batch_size: images at once.
-        task: what is measured; it is given logarithms of the probabilities in place of logits.
+        task: what is measured; it is given logits that have these probabilities.
 
     Returns:
         The averages, with all of the task's scores.
@@ -78,6 +78,6 @@ def evaluate_probabilities(
     levels = replace(augmentation, mean=(0.0,) * channels, std=(1 / 255,) * channels)
 
     def logits(pixels: Tensor) -> Tensor:
-        return probabilities(pixels).clamp_min(torch.finfo(torch.float32).tiny).log()
+        return task.answer.logits(probabilities(pixels))
 
     return evaluate(logits, source, levels, batch_size=batch_size, device=torch.device("cpu"), task=task)

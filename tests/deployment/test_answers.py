@@ -81,3 +81,10 @@ def test_what_cannot_be_asked(wrong):
 def test_a_detector_that_answers_no_numbers_is_refused():
     with pytest.raises(InputError, match="infinite values or none"):
         Objects().check(torch.tensor([float("nan")]), "model")
+
+
+@pytest.mark.parametrize("answer", [OneLabel(), SeveralLabels()], ids=lambda answer: answer.name)
+def test_logits_have_the_values_that_they_are_made_of(answer):
+    values = answer.values(torch.randn(5, 3, generator=torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(answer.values(answer.logits(values)), values)
+    assert answer.logits(torch.tensor([[0.0, 1.0]])).isfinite().all()

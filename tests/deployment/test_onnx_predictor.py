@@ -9,6 +9,7 @@ from PIL import Image
 
 import supernet
 from supernet import Darts, InputError, export
+from supernet.deployment.answers import Objects, SeveralLabels
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +102,25 @@ def test_so_are_those_of_a_network(tmp_path):
         original.network.classifier.bias.fill_(float("nan"))
     with pytest.raises(InputError, match="model: answers with infinite values or none"):
         original(pictures(4, (3, 8, 10)))
+
+
+def test_several_labels_leave_as_they_are(tmp_path):
+    original = model(Darts(4, 3), (3, 8, 10))
+    original.answer = SeveralLabels(2.0, (0.1, 0.0, -0.1, 0.0), (0.4, 0.5, 0.6, 0.7))
+    exported = supernet.load(export(original, tmp_path / "model.onnx").path)
+    assert exported.answer == original.answer
+    images = pictures(5, (3, 8, 10))
+    for one, two in zip(original(images), exported(images), strict=True):
+        torch.testing.assert_close(one.probs.data, two.probs.data, rtol=0, atol=2e-5)
+        assert one.probs.thresholds == two.probs.thresholds
+    assert exported(images, conf=0.0)[0].probs.present == [0, 1, 2, 3]
+    with pytest.raises(InputError, match="needs a model of PyTorch"):
+        exported(images)[0].explain()
+
+
+def test_a_detector_stays_here(tmp_path):
+    original = model(Darts(4, 3), (3, 8, 10))
+    original.answer = Objects()
+    with pytest.raises(InputError, match="a detector, which cannot be exported yet"):
+        export(original, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []

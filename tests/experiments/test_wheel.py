@@ -187,6 +187,17 @@ def test_every_command_is_installed_and_says_what_it_takes(user):
     assert "runs, sweeps or folders of them" in user.types("supernet-report --help")
 
 
+def test_models_come_with_the_wheel(user):
+    from_python = (
+        "from supernet import NAS; import numpy; print(len(NAS('digits')(numpy.zeros((9, 9), 'uint8'))[0].names))"
+    )
+    typed = f"supernet-zoo && supernet-zoo digits && {shlex.join(['python', '-c', from_python])}"
+    printed = user.types(typed).splitlines()
+    assert any("digits" in line and "CC BY" in line for line in printed)
+    assert "  not for clinical use" in printed
+    assert printed[-1] == "10"
+
+
 def test_bash_completes_groups_and_options(user):
     install = re.search(r'`(eval "\$\(supernet -sc install=bash\)")`', README)[1]
     pressed = 'COMP_POINT=${#COMP_LINE} COMP_CWORD=1; hydra_bash_completion; echo "${COMPREPLY[@]}"'
