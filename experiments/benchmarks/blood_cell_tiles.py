@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -89,7 +91,8 @@ def main() -> None:
     asked = parser.parse_args()
     data = voc(asked.folder, size=[_HEIGHT, _WIDTH])
     assert data.valid is not None  # BCCD has its own
-    arrays, first = {}, 0
+    arrays: dict[str, NDArray[Any]] = {}
+    first = 0
     for part, source in (("train", data.train), ("val", data.valid), ("test", data.test.open())):
         made = tiles_of(source, asked.tile, asked.size, len(data.classes))
         made["groups"] += first
