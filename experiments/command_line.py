@@ -31,7 +31,10 @@ _ELSEWHERE = ("--shell-completion", "-sc", "--hydra-help", "--config-path", "-cp
 _TAKES = (*_FOLDER, *_ELSEWHERE[3:], "--cfg", "-c", "--package", "-p", "--experimental-rerun", "--info", "-i")
 _BARE = (*_ELSEWHERE[:3], "--help", "-h", "--version", "--resolve", "--run", "-r", "--multirun", "-m")
 _DIRECTORIES = ("hydra.run.dir", "hydra.sweep.dir")
-AS_THEY_ARE = ("data.path", "data.root", "data.source", "table.path", "init.path", "genotype", "name", *_DIRECTORIES)
+AS_THEY_ARE = (
+    *("data.path", "data.root", "data.source", "data.groups", "table.path", "init.path", "genotype", "name"),
+    *_DIRECTORIES,
+)
 _FOREIGN = re.compile(r"[^,\[\]{}:'\"()]*[^\x00-\x7f,\[\]{}:'\"()][^,\[\]{}:'\"()]*")  # between brackets and commas
 LAPTOP = "experiment=laptop"
 _SETTINGS = {f.name for f in fields(Config)}

@@ -144,7 +144,7 @@ def train(
     directory: str | Path | None = None,
     progress: bool = False,
 ) -> Predictor:
-    """Trains the network of an architecture from scratch and makes a model of it.
+    """Trains the network of an architecture, from scratch or from `init`, and makes a model of it.
 
     Args:
         architecture: the genotype, found or published (`supernet.published`).

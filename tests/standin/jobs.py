@@ -54,6 +54,7 @@ from supernet.space.operations import OPERATIONS
 from supernet.space.supernet import Supernet
 from supernet.space.survey import candidates_of
 from supernet.training.averages import MovingAverage
+from supernet.training.fine_tuning import FineTuning
 from supernet.training.from_scratch import FinalNetwork
 from supernet.training.loop import Recipe, train
 from supernet.training.loop import step_request as training_request
@@ -271,18 +272,24 @@ def ten_steps(place: Place, architect: Any) -> Any:
 
 
 def ten_training_steps(place: Place) -> Any:
-    """Ten steps of a training with auxiliary head, drop path and averaged weights, while the rate moves."""
+    """Ten steps of a training with auxiliary head, drop path, averaged weights and a frozen part; the rates move."""
     device = torch.device(place.device)
     final = FinalNetwork(Darts(channels=4, cells=3, auxiliary=True), (3, 32, 32), CLASSES, engine=place.engine())
     network = final.build(published("darts_v2")).to(device).train()
-    optimizer, passes = sgd(network, 0.005, 0.9, weight_decay=3e-4), Accelerated(network, place.run())
+    frozen, slow = (frozenset(n for n in network.state_dict() if n.startswith(part)) for part in ("stem", "cells.1"))
+    tuning = FineTuning(frozen, slow, rate=0.5)
+    tuning.hold(network)
+    groups = tuning.groups(network)
+    optimizer = sgd(network, 0.005, 0.9, weight_decay=3e-4, groups=groups)
+    passes = Accelerated(network, place.run())
     graph, trainee = StepGraph(place.run(), network, passes, [optimizer]), Trainee(optimizer, Meter(device))
     average = MovingAverage(network, 0.9)
     set_drop_path(network, 0.3)
     found: dict[str, Any] = {}
     torch.manual_seed(0)
     for number in range(10):
-        optimizer.param_groups[0]["lr"] = 0.005 * (1 - number / 20)
+        for group in optimizer.param_groups:
+            group["lr"] = 0.005 * (1 - number / 20) * group["factor"]
         images = half(number, 6, side=32)
         batch = Batch(images.images.float().to(device) / 255, images.labels.to(device))
         with passes:

@@ -119,14 +119,8 @@ class Detection:
         return
 
     def regularised(self, auxiliary_weight: float, label_smoothing: float) -> Detection:
-        """The task as it is: its loss has neither.
-
-        Raises:
-            InputError: one of them is asked for.
-        """
-        for name, value in {"auxiliary_weight": auxiliary_weight, "label_smoothing": label_smoothing}.items():
-            if value:
-                raise InputError(f"{name}={value}: is for classes, and objects are learnt; use 0")
+        """The task as it is: a network with a head has no auxiliary classifier, and nearly all places show nothing, of
+        which there are no labels to be smoothed."""
         return self
 
 
