@@ -41,6 +41,13 @@ def normalised(data: Data, init: Transfer | None) -> Data:
         return replace(data, augmentation=init.normalised(data.augmentation))
 
 
+def seen_before(data: Data, init: Transfer | None) -> list[str]:
+    """A line where the donor has learnt from data of the same name, of which other images were held out then."""
+    if init is None or init.donor.provenance.get("data") != data.name:
+        return []
+    return [f"init: {init.name} has learnt from {data.name}: some images that validate here were among its own"]
+
+
 def keep_init(directory: Path, name: str, init: Transfer, taken: Taken) -> None:
     """Writes what a network of this name has taken over, beside what the others of the job have."""
     path = directory / INIT
