@@ -87,10 +87,10 @@ def _of_model(path: str) -> Architecture:
     return model.architecture
 
 
-def origin_of(genotype: str | None) -> dict[str, Any] | None:
+def origin_of(genotype: str | None, typed: str | None = None) -> dict[str, Any] | None:
     """Where a cell comes from that was given: its name, and the data on which a run has found it, where that is known.
 
-    None where the cell was searched.
+    None where the cell was searched. `typed`: its name as a person gave it.
     """
     if not genotype:
         return None
@@ -98,7 +98,7 @@ def origin_of(genotype: str | None) -> dict[str, Any] | None:
     folder = place if is_folder(genotype) else place.parent
     known = _summary(folder / SUMMARY) if is_folder(genotype) or place.name == "genotype.json" else {}
     kept = {name: known[name] for name in ("data", "method", "seed") if isinstance(known.get(name), str | int)}
-    return {"given": shortened(genotype), **kept}
+    return {"given": shortened(typed or genotype), **kept}
 
 
 def _summary(path: Path) -> dict[str, Any]:
