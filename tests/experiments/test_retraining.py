@@ -45,10 +45,10 @@ class Constant(nn.Module):
 @pytest.mark.parametrize("part", ["valid", "test"])
 def test_scores_stand_under_their_part(part):
     found = retraining.scored(FINALIST, part, AVERAGES)
-    scores = {f"{part}_accuracy": 0.75, f"{part}_balanced_accuracy": 0.5, f"{part}_majority": 0.4}
+    scores = {f"{part}_score": 0.75, f"{part}_others": {"balanced_accuracy": 0.5}, f"{part}_chance": 0.4}
     assert found == replace(FINALIST, **scores)
     plain = retraining.scored(FINALIST, part, Averages(1.5, 0.75, 30))
-    assert plain == replace(FINALIST, **{f"{part}_accuracy": 0.75})
+    assert plain == replace(FINALIST, **{f"{part}_score": 0.75, f"{part}_others": {}})
 
 
 @pytest.mark.parametrize(
