@@ -7,8 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+from waiting import waits
 
 from supernet.detection.assignment import assign
+from supernet.detection.decoding import candidates
 from supernet.detection.head import AnchorFree, level_sizes
 from supernet.detection.losses import centredness, detection_loss, giou_loss, mean_overlap, predictions
 
@@ -131,3 +133,10 @@ def test_half_precision_does_not_reach_the_loss():
         half = detection_loss(output, LABELS, SIZE, STRIDES)
     assert half.dtype == torch.float32
     assert torch.equal(half, detection_loss(output, LABELS, SIZE, STRIDES))
+
+
+def test_no_device_is_waited_for():
+    output = outputs().requires_grad_()
+    assert waits(lambda: detection_loss(output, LABELS, SIZE, STRIDES).backward()) == []
+    assert waits(lambda: mean_overlap(output, LABELS, SIZE, STRIDES)) == []
+    assert waits(lambda: candidates(output, conf=0.001, size=SIZE)) == []

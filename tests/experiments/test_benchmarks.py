@@ -106,3 +106,17 @@ def test_step_traffic_is_written_row_by_row(tmp_path):
     assert sum(name.endswith("before") for name in rows) == 2
     assert all(row["gigabytes"] > 0.01 and row["host_ms"] > 0 and row["launches"] is None for row in rows.values())
     assert "| first order 4 stacked+product |" in printed
+
+
+def test_average_precision_is_faster_than_the_reference_and_agrees(tmp_path):
+    pytest.importorskip("pycocotools")
+    record, printed = script("detection_map", tmp_path, "--images", "60", "--classes", "3", "--repeats", "1")
+    assert record["largest_difference"] < 1e-9
+    assert "times as fast" in printed
+
+
+def test_a_detector_is_timed(tmp_path):
+    size = ["--images", "1", "--size", "96", "128", "--threads", "1", "--rounds", "1"]
+    record, _ = script("detection_speed", tmp_path, *size)
+    assert record["seconds"].keys() == {"network", "boxes", "torchvision SSDLite"}
+    assert all(len(rounds) == 1 for rounds in record["seconds"].values())
