@@ -368,10 +368,11 @@ def _opened(path: str | Path) -> Iterator[ImageFile.ImageFile]:
 def _orientation(image: Image.Image) -> int:
     """How the image is turned before it is shown, from 1 to 8.
 
-    Pillow has done that in the size of a TIFF. A PNG may name its orientation after its pixels, so asking for it
-    decodes them all; a large picture is resized in any case, so its orientation may wait.
+    Pillow has done that in the size of a TIFF. A PNG may name its orientation after its pixels, so asking for it where
+    it does not come first decodes them all; a large picture is resized in any case, so that may wait.
     """
-    if image.format == "TIFF" or (image.format == "PNG" and max(image.size) > _SEARCHED_SIDE):
+    named = {"exif", "Raw profile type exif"} & image.info.keys()
+    if image.format == "TIFF" or (image.format == "PNG" and max(image.size) > _SEARCHED_SIDE and not named):
         return 1
     try:
         found = image.getexif().get(_ORIENTATION, 1)

@@ -221,6 +221,8 @@ def test_orientation_is_known_from_the_header(tmp_path):
         header = read_header(tmp_path / f"x{ending}")
         assert (header.height, header.width) == (8, 4)
         assert read_image(tmp_path / f"x{ending}", (3, 8, 4), resize=False).shape == (3, 8, 4)
+    Image.new("RGB", (800, 4)).save(tmp_path / "large.png", exif=exif)
+    assert (read_header(tmp_path / "large.png").height, read_header(tmp_path / "large.png").orientation) == (800, 6)
 
 
 def test_what_is_no_file_is_told_apart(tmp_path):

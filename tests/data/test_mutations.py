@@ -11,10 +11,11 @@ import warnings
 import numpy as np
 import pytest
 import scipy.io
+from boxed import WRITERS, drawn
 from mutations import mutated
 from PIL import Image
 
-from supernet.data import cifar10, fashion_mnist, image_folder, npz, svhn
+from supernet.data import cifar10, coco, fashion_mnist, image_folder, npz, svhn, voc, yolo
 from supernet.runtime.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -178,3 +179,18 @@ def test_svhn(tmp_path, monkeypatch, content):
     for part in ("train", "test"):
         scipy.io.savemat(tmp_path / f"{part}_32x32.mat", content)
     assert not answers(lambda: svhn(root=str(tmp_path)))
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "name", ["Annotations/train_0.xml", "annotations/instances_train2017.json", "labels/train/train_0.txt", "data.yaml"]
+)
+def test_boxes(tmp_path, name):
+    kind = {"xml": "voc", "json": "coco"}.get(name.rsplit(".", 1)[1], "yolo")
+    root = WRITERS[kind](tmp_path / "set", {"train": drawn(6, size=(32, 32)), "test": drawn(2, size=(32, 32))})
+    sound, rng, read = (root / name).read_bytes(), random.Random(4), 0
+    reader = {"voc": voc, "coco": coco, "yolo": yolo}[kind]
+    for _ in range(300):
+        (root / name).write_bytes(mutated(sound, rng))
+        read += answers(lambda: reader(str(root)))
+    assert 0 < read < 300

@@ -26,7 +26,6 @@ def small(root, *more):
         "experiment=detection",
         "data=voc",
         f"data.path={root}",
-        "task=detection",
         *sizes,
         *search,
         *retrain,
