@@ -41,6 +41,13 @@ def normalised(data: Data, init: Transfer | None) -> Data:
         return replace(data, augmentation=init.normalised(data.augmentation))
 
 
+def seen_before(data: Data, init: Transfer | None) -> list[str]:
+    """A line where the donor has learnt from data of the same name, of which other images were held out then."""
+    if init is None or init.donor.provenance.get("data") != data.name:
+        return []
+    return [f"init: {init.name} has learnt from {data.name}: some images that validate here were among its own"]
+
+
 def keep_init(directory: Path, name: str, init: Transfer, taken: Taken) -> None:
     """Writes what a network of this name has taken over, beside what the others of the job have."""
     path = directory / INIT
@@ -80,10 +87,10 @@ def _of_model(path: str) -> Architecture:
     return model.architecture
 
 
-def origin_of(genotype: str | None) -> dict[str, Any] | None:
+def origin_of(genotype: str | None, typed: str | None = None) -> dict[str, Any] | None:
     """Where a cell comes from that was given: its name, and the data on which a run has found it, where that is known.
 
-    None where the cell was searched.
+    None where the cell was searched. `typed`: its name as a person gave it.
     """
     if not genotype:
         return None
@@ -91,7 +98,7 @@ def origin_of(genotype: str | None) -> dict[str, Any] | None:
     folder = place if is_folder(genotype) else place.parent
     known = _summary(folder / SUMMARY) if is_folder(genotype) or place.name == "genotype.json" else {}
     kept = {name: known[name] for name in ("data", "method", "seed") if isinstance(known.get(name), str | int)}
-    return {"given": shortened(genotype), **kept}
+    return {"given": shortened(typed or genotype), **kept}
 
 
 def _summary(path: Path) -> dict[str, Any]:

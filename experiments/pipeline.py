@@ -42,7 +42,7 @@ from supernet.space.architecture import Architecture
 
 from . import clinical_report, detection_report, resume
 from . import command_line as words
-from .beginning import INIT, cell_in_words, given_cell
+from .beginning import INIT, cell_in_words, given_cell, seen_before
 from .console import complain, reader_may_stop, say
 from .conversion import leaves
 from .finishing import complete, describe, look_up, summary_head, untrained_network
@@ -184,7 +184,7 @@ def pipeline(
     _note_start(job, began)
     check_search(job)
     say(f"supernet: {job.data.name}, seed {job.seed}, on {job.device}, in {directory}", job.console)
-    for line in job.data.reading.lines():
+    for line in [*job.data.reading.lines(), *seen_before(job.data, job.init)]:
         say(line, job.console)
     if own["genotype"]:
         found = given_cell(own["genotype"])

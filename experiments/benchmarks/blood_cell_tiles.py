@@ -103,7 +103,7 @@ def main() -> None:
             for name, column in zip(data.classes, made["labels"].T, strict=True)
         )
         print(f"{part}: {len(made['labels']):,} tiles of {len(source)} smears; {known}")
-    np.savez_compressed(asked.file, **arrays)
+    np.savez_compressed(asked.file, **arrays)  # type: ignore[arg-type]
     print(f"{asked.file}: {asked.file.stat().st_size / 2**20:.1f} MiB")
 
 

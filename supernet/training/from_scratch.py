@@ -144,7 +144,7 @@ def begin_with(
         final: how it was built.
         architecture: its genotype.
         classes: their names.
-        task: what it will learn; it knows what a network of one class more ends in.
+        task: what it will learn; it knows what a network of more classes ends in.
 
     Returns:
         What was taken, and what of the network learns.
@@ -158,7 +158,8 @@ def begin_with(
         return plain
 
     donor = transfer.donor
-    more = final.outputs + 1 if isinstance(final.outputs, int) else task.outputs((*classes, ""))
+    # Two classes more: a head of one class may have a row to spare.
+    more = final.outputs + 2 if isinstance(final.outputs, int) else task.outputs((*classes, "", ""))
     rows = class_tensors(make, final.outputs, more)
     head = head_tensors(make, final.outputs, rows)
     state = donor.network.state_dict()

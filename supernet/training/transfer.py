@@ -237,9 +237,13 @@ def take_over(
 
 
 def _take_rows(value: Tensor, there: Tensor, classes: tuple[Sequence[str], Sequence[str]]) -> int:
-    """Writes the rows of the same classes; returns how many, 0 where the tensors have not one row for each class."""
+    """Writes the rows of the same classes; returns how many, 0 where the tensors have not one row for each class.
+
+    A head of one class may have a second row, which is not used.
+    """
     theirs, ours = classes
-    if len(there) != len(theirs) or len(value) != len(ours) or there.shape[1:] != value.shape[1:]:
+    as_many = all(len(rows) in (len(names), max(len(names), 2)) for rows, names in ((there, theirs), (value, ours)))
+    if not as_many or there.shape[1:] != value.shape[1:]:
         return 0
     places = {name: number for number, name in enumerate(theirs)}
     common = [(number, places[name]) for number, name in enumerate(ours) if name in places]
@@ -263,7 +267,7 @@ def class_tensors(make: Callable[[Outputs], nn.Module], outputs: Outputs, more: 
     Args:
         make: builds the network for such outputs; nothing is computed with it.
         outputs: those of the network.
-        more: the same for one class more.
+        more: the same for more classes.
 
     Returns:
         Their names.

@@ -1,5 +1,6 @@
 """Cells and weights from elsewhere: what the job makes of them, what its table and its records say of them."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from common import composed, fabricate, finalist, tiny
 from safetensors.torch import load_file
 from supernet.experiments import command_line
-from supernet.experiments.beginning import cell_in_words, given_cell, origin_of
+from supernet.experiments.beginning import cell_in_words, given_cell, origin_of, seen_before
 from supernet.experiments.records.provenance import settings_hash, training_hash
 from supernet.experiments.reports.runs import group, read_run
 from supernet.experiments.schema import checked
@@ -108,6 +109,13 @@ def test_cells_of_models_and_where_they_come_from(donor, tmp_path, monkeypatch):
     assert cell_in_words(origin_of(str(donor / "genotype.json"))) == "found on photos"
     (donor / "summary.json").write_text("[" * 100_000)
     assert cell_in_words(origin_of(str(donor))) == str(donor)
+
+
+def test_validation_images_that_the_donor_may_know_are_told(donor):
+    data, init = library.data.digits(), library.Transfer(library.load(donor), "theirs")
+    assert seen_before(data, None) == seen_before(data, init) == []
+    (line,) = seen_before(dataclasses.replace(data, name="photos"), init)
+    assert "theirs has learnt from photos" in line
 
 
 def test_hashes_are_those_of_older_runs_where_nothing_is_new():

@@ -7,14 +7,16 @@ from torch import nn
 import supernet
 from supernet.data.augmentation import Augmentation
 from supernet.deployment.predictor import Predictor
+from supernet.detection.head import AnchorFree
 from supernet.genotypes.literature import published
 from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
 from supernet.space.choosers import Decided
 from supernet.space.darts import Darts
-from supernet.training.from_scratch import FinalNetwork, train_from_scratch
+from supernet.training.from_scratch import FinalNetwork, begin_with, train_from_scratch
 from supernet.training.loop import Recipe
 from supernet.training.schedules import Cosine
+from supernet.training.tasks.detection import Detection
 from supernet.training.transfer import Taken, Transfer, class_tensors, take_over
 from tests.training.test_loop import Recorder, images
 
@@ -152,6 +154,40 @@ def test_tensors_of_half_precision_and_whole_numbers_are_taken():
 def test_class_tensors_are_those_that_another_class_makes_larger():
     found = class_tensors(lambda outputs: SPACE.network(Decided(CELL), (1, 6, 6), outputs), 3, 4)
     assert found == {"classifier.weight", "classifier.bias"}
+
+
+def test_a_detector_begins_with_a_classifier_and_with_another_detector():
+    """Of one class its head has a row to spare."""
+    space = Darts(channels=4, cells=3, stem="imagenet", nodes=2)
+    cell = supernet.random_cell(space, seed=0)
+    task = Detection(("a",), AnchorFree(1, width=8, towers=1))
+
+    def final_of(classes):
+        return FinalNetwork(space, (1, 32, 32), task.outputs(classes), seed=7)
+
+    def donor_of(network, classes):
+        plain = Augmentation((0.5,), (0.5,))
+        settings = {"space": space, "architecture": cell, "classes": classes, "shape": (1, 32, 32)}
+        return Predictor(network, **settings, augmentation=plain, provenance={})
+
+    def taken_by(classes, donor):
+        network = final_of(classes).build(cell)
+        return network.state_dict(), *begin_with(
+            Transfer(donor, freeze="backbone"), network, final_of(classes), cell, classes, task
+        )
+
+    classifier = space.network(Decided(cell), (1, 32, 32), 2)
+    begun, taken, tuning = taken_by(("b", "a"), donor_of(classifier, ("a", "b")))
+    assert {name.split(".")[0] for name in tuning.frozen} == {"stem", "stem1", "cells"}
+    assert {name.split(".")[0] for name in taken.new} == {"prediction"}
+    assert torch.equal(begun["stem.0.weight"], classifier.state_dict()["stem.0.weight"])
+    detector = final_of(("b", "a")).build(cell)
+    nn.init.normal_(detector.prediction.classes.weight)
+    begun, taken, tuning = taken_by(("a",), donor_of(detector, ("b", "a")))
+    assert set(taken.adapted.values()) == {"1 of 1 classes"}
+    assert torch.equal(begun["prediction.classes.weight"][0], detector.prediction.classes.weight[1])
+    assert taken.new == {}
+    assert not any(name.startswith("prediction") for name in tuning.frozen)
 
 
 def test_a_table_says_the_most_frequent_reasons():
