@@ -20,9 +20,10 @@ from rich.text import Text
 from torch import nn
 
 from supernet.clinical import tables
+from supernet.clinical.logistic import sigmoid
 from supernet.clinical.page import NOTICE, Judged, page
 from supernet.clinical.ranking import difference
-from supernet.clinical.report import ClinicalReport, report
+from supernet.clinical.report import ClassReport, ClinicalReport, report
 from supernet.clinical.scores import Scores
 from supernet.data.batches import Source
 from supernet.deployment.answers import Answer, OneLabel, SeveralLabels
@@ -107,14 +108,25 @@ def show(console: Console, reports: Mapping[str, ClinicalReport]) -> None:
 
 
 def calibrated(answer: Answer, report: ClinicalReport | None) -> Answer:
-    """Returns what a model answers with the probabilities of a report; the same where there is none."""
+    """Returns what a model answers with the probabilities of a report; the same where there is none.
+
+    Where an image may have several labels, it has those whose probability reaches the threshold that was fixed for a
+    specificity on the validation images, or 0.5 where there is none: rare labels hardly ever reach one half.
+    """
     if report is None or not isinstance(answer, OneLabel | SeveralLabels):
         return answer
     found = report.calibration
     if isinstance(answer, SeveralLabels):
-        return replace(answer, temperature=found.temperature, bias=found.bias)
+        thresholds = tuple(map(_threshold, report.classes))
+        return replace(answer, temperature=found.temperature, bias=found.bias, thresholds=thresholds)
     assert isinstance(found.temperature, float)  # one, where classes exclude each other
     return replace(answer, temperature=found.temperature, bias=found.bias)
+
+
+def _threshold(of_class: ClassReport) -> float:
+    """The probability from which on an image is said to have the label."""
+    found = [p.log_odds for p in of_class.points if p.aim == "specificity" and p.log_odds is not None]
+    return float(sigmoid(found[0])) if found else 0.5
 
 
 def _markdown(name: str, reports: Mapping[str, ClinicalReport], tests: Mapping[str, Scores]) -> list[str]:

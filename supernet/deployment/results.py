@@ -162,7 +162,7 @@ class Result:
         if self.boxes is not None and boxes:
             picture = draw_boxes(picture, self._drawn(conf, labels), line_width, font_size)
         if self.probs is not None and probs:
-            lines = [f"{name} {share:.2f}" if conf else name for name, share in labelled(self)]
+            lines = [f"{name}: {share:.2f}" if conf else name for name, share in labelled(self)]
             picture = draw_lines(picture, lines, font_size)
         return Image.fromarray(picture) if pil else picture
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -152,6 +153,13 @@ def test_a_model_answers_with_calibrated_probabilities(written):
     assert clinical_report.calibrated(ONE_LABEL, None) is ONE_LABEL
     several = clinical_report.calibrated(SeveralLabels(), reports["searched"])
     assert several.bias == reports["searched"].calibration.bias
+    (known,) = reports["searched"].classes
+    (log_odds,) = [point.log_odds for point in known.points if point.aim == "specificity"]
+    assert several.thresholds == pytest.approx([1 / (1 + math.exp(-log_odds))])
+    nothing = replace(known, points=())
+    assert clinical_report.calibrated(SeveralLabels(), replace(reports["searched"], classes=(nothing,))).thresholds == (
+        0.5,
+    )
     assert clinical_report.calibrated(Objects(), reports["searched"]) == Objects()
 
 
