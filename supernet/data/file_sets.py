@@ -12,7 +12,7 @@ from statistics import median_low
 import torch
 
 from supernet.data.batches import Files, Resident, Source
-from supernet.data.images import PLAIN, Header, Preparation, grey_values, read_header
+from supernet.data.images import Header, Preparation, grey_values, read_header
 from supernet.data.levels import bits_white
 from supernet.data.listing import Listed
 from supernet.data.windows import AUTO, NONE, Window, asked_window, chosen_for_measuring, measured_window, told_window
@@ -21,6 +21,7 @@ from supernet.runtime.errors import InputError
 _AS_THEY_ARE = 96 * 96  # pixels up to which images keep their size unless one is asked for
 _USUAL = (64, 64)  # what larger ones become
 _MOST_PIXELS = 2**26  # of one image
+_MOST_WHITE = 65535
 _ENOUGH = 10_000  # headers after which nothing new is looked for where size and colour are known
 
 
@@ -214,14 +215,13 @@ def windowed(
     else:
         files = chosen_for_measuring([path for path in train if path in wide - own])
         measured = measured_window(map(grey_values, files)) if window == AUTO else None
-        brightest = PLAIN.white
-        if files and measured is None:
-            brightest = bits_white(max(0, *(int(grey_values(path).max()) for path in files)))
-        white = min(brightest, PLAIN.white)
+        white = None
+        if files and measured is None:  # one for all images, as each by its own bits would be another scale
+            white = min(bits_white(max(0, *(int(grey_values(path).max()) for path in files))), _MOST_WHITE)
         chosen = replace(plain, white=white, window=measured, window_of_file=window != NONE)
     notes = []
     if rest := len(wide - own):
-        range_of = told_window(chosen.window or (0, chosen.white))
+        range_of = told_window(chosen.window or (0, chosen.white or _MOST_WHITE))
         notes.append(f"{rest:,} images of grey of more than 8 bits: {range_of}")
     if own:
         notes.append(f"{len(own):,} images name the window of their grey values themselves: used")

@@ -15,6 +15,7 @@ from PIL import Image, ImageFile, ImageOps
 from torch import Tensor
 
 from supernet.data import dicom
+from supernet.data.levels import bits_white
 from supernet.data.windows import Window, checked_window, levels
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import why_no_file
@@ -44,7 +45,7 @@ class Preparation:
 
     Args:
         white: the value of a 16-bit grey picture that becomes 255, where there is no window; what is brighter becomes
-            255, too.
+            255, too. None takes the largest value of as many bits as the picture uses, such as 4095.
         ground: the level behind transparent pictures, from 0 (black) to 255 (white).
         fit: "squash" resizes without keeping the aspect; "crop" keeps it and takes the middle; "pad" keeps it and lays
             the whole picture in the middle of a grey ground of level 114.
@@ -57,7 +58,7 @@ class Preparation:
         InputError: a setting is out of its range.
     """
 
-    white: int = 65535
+    white: int | None = None
     ground: int = 255
     fit: str = "squash"
     border: int = 0
@@ -71,7 +72,7 @@ class Preparation:
             raise InputError(f"ground={self.ground}: use a level from 0 (black) to 255 (white)")
         if self.border < 0 or (self.border and self.fit != "crop"):
             raise InputError(f"border={self.border}: needs 0 or more pixels, and fit=crop")
-        if not 1 <= self.white <= 65535:
+        if self.white is not None and not 1 <= self.white <= 65535:
             raise InputError(f"white={self.white}: use a value from 1 to 65535")
         if self.window is not None:
             checked_window(self.window)
@@ -86,7 +87,7 @@ class Preparation:
         elif window is not None:
             raise TypeError(f"preparation: window={window!r}")
         for name, value in settings.items():
-            if type(value) is not _PLAIN_TYPES.get(name, int):
+            if type(value) is not _PLAIN_TYPES.get(name, int) and (name, value) != ("white", None):
                 raise TypeError(f"preparation: {name}={value!r}")
         return cls(**settings)  # type: ignore[arg-type]
 
@@ -396,7 +397,8 @@ def _opaque_eight_bits(image: Image.Image, path: str | Path, preparation: Prepar
 
 
 def _narrowed(image: Image.Image, path: str | Path, preparation: Preparation) -> Image.Image:
-    values, white = _grey_values(image, path), preparation.white
+    values = _grey_values(image, path)
+    white = preparation.white or bits_white(int(values.max()))
     if preparation.window is None:
         narrow = ((np.minimum(values, white) * 255 + white // 2) // white).astype(np.uint8)
     else:

@@ -130,6 +130,12 @@ def test_what_is_opaque_stays_to_the_bit(tmp_path):
     assert torch.equal(read_image(path, (3, 5, 7)), torch.from_numpy(colour).permute(2, 0, 1))
 
 
+def test_a_film_of_twelve_bits_keeps_its_levels_without_any_setting(tmp_path):
+    path = save(tmp_path, np.arange(4096, dtype=np.uint16).reshape(64, 64))
+    assert len(read_image(path, (1, 64, 64)).unique()) == 256
+    assert len(read_image(path, (1, 64, 64), preparation=Preparation(white=65535)).unique()) == 17
+
+
 def test_white_of_fewer_bits(tmp_path):
     path = save(tmp_path, np.array([[0, 4095, 2048, 9000]], dtype=np.uint16))
     assert grey_values(path).max() == 9000
@@ -169,6 +175,7 @@ def test_a_preparation_from_a_file_is_checked():
     wide = Preparation(window=(20.5, 4000), window_of_file=False)
     assert Preparation.from_plain({"window": [20.5, 4000], "window_of_file": False}) == wide
     assert Preparation.from_plain(json.loads(json.dumps(asdict(wide)))) == wide
+    assert Preparation.from_plain({"white": None}) == Preparation()
     windows = ([0], [0, "9"], [0, True], "auto", {"a": 1})
     for wrong in (
         *({"window": window} for window in windows),

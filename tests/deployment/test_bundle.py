@@ -295,7 +295,7 @@ def test_a_file_of_version_one_is_one_label_an_image():
     ramp = torch.arange(192).reshape(1, 3, 8, 8).to(torch.uint8)
     assert predictor(ramp)[0].probs.data.tolist() == pytest.approx([0.4055897891521454, 0.5944101810455322], abs=1e-6)
     assert (predictor.classes, predictor.shape, predictor.answer) == (("cat", "dog"), (3, 8, 8), OneLabel())
-    assert predictor.augmentation.preparation == Preparation(ground=30)
+    assert predictor.augmentation.preparation == Preparation(white=65535, ground=30)
     assert (predictor.report, predictor.card) == ({}, {})
 
 

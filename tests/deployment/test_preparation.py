@@ -66,7 +66,7 @@ def test_older_models_have_none_and_damage_is_refused(tmp_path):
         model(path, Preparation())
         described_otherwise(path, preparation)
         if preparation is None:
-            assert load(path).augmentation.preparation == Preparation(white=65535)
+            assert load(path).augmentation.preparation == Preparation()
         else:
             with pytest.raises(InputError, match=says):
                 load(path)
