@@ -245,7 +245,7 @@ def _strategy(settings: dict[str, Any]) -> Callable[..., Any]:
 
 
 def _task(settings: Mapping[str, Any]) -> Any:
-    """The task, or what makes it of the data; its correction for rare classes is made under the key that has a group."""
+    """The task, or what makes it of the data; its correction for rare classes is made under that group's key."""
     node, imbalance = settings["task"], build(settings["imbalance"], "imbalance")
     shared = imbalance is not None and node.get("imbalance") == settings["imbalance"]
     return build({**node, "imbalance": imbalance} if shared else node, "task")
