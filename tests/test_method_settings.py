@@ -706,7 +706,15 @@ def test_few_steps_are_faster_for_alphas_that_adam_moves_and_for_no_other(method
 
 @pytest.mark.parametrize(
     ("space", "left"),
-    [("darts", ["none"]), ("darts_digits", ["none"]), ("darts_quick", ["none"]), ("s3", []), ("s4", []), ("micro", [])],
+    [
+        ("darts", ["none"]),
+        ("darts_digits", ["none"]),
+        ("darts_quick", ["none"]),
+        ("darts_detection", ["none"]),
+        ("s3", []),
+        ("s4", []),
+        ("micro", []),
+    ],
 )
 def test_seven_operations_are_those_of_the_darts_space(space, left):
     """Elsewhere "none" is a candidate on purpose; whoever wants it back in the DARTS space can have it."""

@@ -34,6 +34,7 @@ from experiments.benchmarks.gpu_checks import (
     check_methods,
     check_waiting,
 )
+from experiments.benchmarks.gpu_detection import check_detection, step_detection
 from experiments.benchmarks.gpu_more import explore_candidates, step_nested, time_validation
 from experiments.benchmarks.gpu_precision import compare_precisions
 from experiments.benchmarks.gpu_rows import Clock, Record, Rows, TimeIsUp
@@ -67,9 +68,11 @@ SECTIONS: Mapping[str, Section] = {  # the most useful first
     "steps_eager": time_eager,
     "validation": time_validation,
     "mobile": step_nested,
+    "detection": step_detection,
     "explore": explore_candidates,
     "check_bfloat16": check_bfloat16,
     "check_methods": check_methods,
+    "check_detection": check_detection,
     "check_waiting": check_waiting,
     "risks": time_risks,
     "steps_others": time_others,

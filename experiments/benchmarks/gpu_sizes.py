@@ -58,6 +58,8 @@ class Scale:
         mobile_side: of its images, in pixels.
         numbers: float32 numbers that are copied to measure the device's bandwidth.
         candidates: that an evolution judges.
+        detector: the network with a detector's head.
+        pictures: the (height, width) of what it sees.
     """
 
     search: Darts
@@ -75,6 +77,8 @@ class Scale:
     mobile_side: int
     numbers: int
     candidates: int
+    detector: Darts
+    pictures: tuple[int, int]
 
     def kinds(self, device: torch.device) -> dict[str, Kind]:
         """The kinds of step that are timed, by name."""
@@ -136,6 +140,8 @@ FULL = Scale(
     mobile_side=128,
     numbers=1 << 28,
     candidates=20,
+    detector=Darts(stem="imagenet"),
+    pictures=(288, 384),
 )
 _SMALL = Darts(channels=16, cells=1, nodes=2)  # 2 channels side by side, a part of 8, crash oneDNN on the CPU
 TINY = Scale(
@@ -154,4 +160,6 @@ TINY = Scale(
     mobile_side=32,
     numbers=1 << 12,
     candidates=3,
+    detector=Darts(channels=8, cells=3, stem="imagenet"),
+    pictures=(32, 48),
 )

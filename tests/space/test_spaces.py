@@ -18,6 +18,6 @@ def test_a_space_is_that_of_its_yaml(name):
 
 def test_there_is_one_for_each_yaml_and_the_tab_key_shows_them():
     assert dir(spaces) == sorted(spaces.__all__)
-    others = {"darts_digits", "darts_quick", "nasbench201_digits"}  # other sizes of two
+    others = {"darts_digits", "darts_quick", "darts_detection", "nasbench201_digits"}  # other sizes of two
     yamls = {path.stem for path in (Path(__file__).parents[2] / "conf" / "space").glob("*.yaml")}
     assert set(SPACES) == yamls - others
