@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,10 +23,12 @@ from torch import Tensor, nn
 
 from supernet.data.batches import Source, evaluation_batches
 from supernet.data.targets import CLASS, CORNERS, IGNORED
+from supernet.deployment.answers import Answer, Objects
 from supernet.deployment.drawing import Drawn, draw_boxes
 from supernet.detection.average_precision import RANGES, AveragePrecision
 from supernet.detection.decoding import Detections, decode
 from supernet.execution.modes import evaluating
+from supernet.runtime.errors import InputError
 from supernet.runtime.files import write_whole
 from supernet.runtime.text import printable
 from supernet.training.tasks.detection import Detection
@@ -37,6 +41,7 @@ from .records.summary import write_json
 
 JSON, MARKDOWN, PAGE = "detection.json", "detection.md", "detection.html"
 _PICTURES = 6  # of each part that are drawn
+_UNKNOWN = 0.25  # the confidence of a class whose best one is not known
 _LEAST = 0.05  # the least confidence with which anything is drawn
 _OVERLAP = 0.6
 _SHOWN_HEIGHT = 192  # pixels at least of a picture that is drawn
@@ -72,6 +77,35 @@ def write_report(job: Job, networks: Mapping[str, nn.Module], test: Source) -> N
     )
     write_whole(job.directory / MARKDOWN, "\n".join(_markdown(job.data.name, judged, classes)) + "\n")
     write_whole(job.directory / PAGE, _page(job, judged, pictures))
+
+
+def kept(job: Job, name: str) -> dict[str, Any]:
+    """The figures of a network that the run has written, by part; nothing for other tasks."""
+    if not isinstance(job.task, Detection) or not (job.directory / JSON).exists():
+        return {}
+    try:
+        read: dict[str, Any] = json.loads((job.directory / JSON).read_text(encoding="utf-8"))[name]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{job.directory / JSON}: is not what this run wrote; remove it and test.json") from None
+    return read
+
+
+def confident(answer: Answer, figures: Mapping[str, Any], classes: Sequence[str]) -> Answer:
+    """A detector's answer that shows objects from the confidence on that had the best F1 on the validation images.
+
+    Args:
+        answer: of the task.
+        figures: those of the network, as `kept` gives them.
+        classes: the names.
+
+    Returns:
+        The answer; the same one where it is of another task, or there were no validation images.
+    """
+    if not isinstance(answer, Objects) or "validation" not in figures:
+        return answer
+    own = figures["validation"]["classes"]
+    best = (own[name]["confidence"] for name in classes)
+    return replace(answer, conf=tuple(_UNKNOWN if c is None else max(float(c), _LEAST) for c in best))
 
 
 def plain(judged: AveragePrecision, classes: Sequence[str]) -> dict[str, Any]:
@@ -115,7 +149,7 @@ def _judged(job: Job, task: Detection, network: nn.Module, source: Source) -> Av
 
 def _confidences(judged: AveragePrecision) -> list[float]:
     """For each class the confidence with the best F1; a quarter where it is not known."""
-    return [0.25 if math.isnan(best) else max(float(best), _LEAST) for best in judged.best[:, 2]]
+    return [_UNKNOWN if math.isnan(best) else max(float(best), _LEAST) for best in judged.best[:, 2]]
 
 
 def _pictures(job: Job, network: nn.Module, source: Source, confidences: Sequence[float]) -> np.ndarray:

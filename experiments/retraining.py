@@ -27,7 +27,7 @@ from supernet.training.meters import Averages
 from .beginning import keep_init
 from .clinical_report import calibrated, keep_answers
 from .conversion import convert
-from .detection_report import write_report
+from .detection_report import confident, kept, write_report
 from .job import Job
 from .records.summary import SCRATCH, Finalist, write_json
 
@@ -134,6 +134,7 @@ def keep_model(
     job: Job, network: nn.Module, architecture: Architecture, finalist: Finalist, report: ClinicalReport | None = None
 ) -> None:
     """Writes the one file that a person can load and use, calibrated by a clinical report where there is one."""
+    figures = kept(job, finalist.name)
     save_bundle(
         job.directory / NAME,
         network,
@@ -148,6 +149,6 @@ def keep_model(
             f"validation {job.task.score}": finalist.valid_score,
             f"test {job.task.score}": finalist.test_score,
         },
-        answer=calibrated(job.task.answer, report),
-        report=None if report is None else report.plain(),
+        answer=confident(calibrated(job.task.answer, report), figures, job.data.classes),
+        report=figures or (None if report is None else report.plain()),
     )

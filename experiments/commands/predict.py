@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--conf", type=float, metavar="SHARE", help="the least confidence (default: the model's own)")
     parser.add_argument(
-        "--iou", type=float, default=0.7, metavar="SHARE", help="by how much two boxes may overlap (default 0.7)"
+        "--iou", type=float, metavar="SHARE", help="by how much two boxes may overlap (default: the model's own)"
     )
     parser.add_argument(
         "--max-det", type=int, default=300, metavar="N", help="objects of a picture at most (default 300)"

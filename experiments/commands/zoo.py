@@ -65,6 +65,8 @@ def card_lines(name: str, card: Mapping[str, Any]) -> list[str]:
     for key, value in card.items():
         if key == "figures":
             lines += [f"  {score} on test images: {_figure(figure)}" for score, figure in value.items()]
+        elif key == "operating points":
+            lines += [f"  operating point: {_value(point)}" for point in value]
         elif key == "not for clinical use":
             lines += ["  not for clinical use"] if value else []
         elif key != "title" and value is not None:

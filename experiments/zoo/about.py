@@ -67,7 +67,7 @@ MODELS: Mapping[str, About] = {
         licence="CC BY 4.0",
         split="The published one: 4,708 to train, 524 to choose and to fix thresholds by, 624 to test; the test "
         "part is of another source, where 62 % have pneumonia and not 74 %",
-        command="supernet experiment=xray data=npz data.path=pneumoniamnist.npz",
+        command="supernet experiment=xray data.path=pneumoniamnist.npz",
         use="Teaching and research on methods: searches, calibration, thresholds",
         limits=f"{_CLINICAL} 28 x 28 pixels show no doctor enough; children of one hospital alone; other machines, "
         "ages and diseases were never tested.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,19 +16,24 @@ from typing import Any
 import torch
 
 from supernet import zoo
-from supernet.clinical.intervals import wilson
+from supernet.clinical import tables
+from supernet.clinical.intervals import Interval, wilson
+from supernet.clinical.report import ClinicalReport
+from supernet.deployment.answers import Objects
 from supernet.deployment.bundle import NAME
 from supernet.deployment.loading import load_network
 from supernet.deployment.predictor import Predictor
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import replacing, write_whole
-from supernet.runtime.reading import is_folder
+from supernet.runtime.reading import is_file, is_folder
 from supernet.runtime.seeding import generator
 
+from .. import detection_report
 from ..records.summary import ENVIRONMENT, SUMMARY
 from .about import MODELS
 
 LARGEST, LARGEST_ZOO = 5_000_000, 15_000_000  # bytes of a file, and of all together
+_INTERVAL = "95 % interval of this file"
 _ROUNDED = 0.02  # of a probability, by half precision
 _OWN_WORDS = re.compile(r"^(seed|hydra\.|runtime\.|name=|data\.(path|root)=|resume=|-)")  # of one run or machine
 
@@ -52,6 +58,7 @@ def make(name: str, runs: Sequence[Path], folder: Path) -> zoo.Entry:
     summaries = [_read(run, SUMMARY) for run in runs]
     _check_alike(runs, summaries)
     model = load_network(runs[0] / NAME)
+    _complete(model, runs[0])
     model.card = _card(name, model, summaries, _read(runs[0], ENVIRONMENT))
     model.provenance = {k: v for k, v in model.provenance.items() if not _is_path(v)}
     with TemporaryDirectory(prefix="supernet-") as place:
@@ -73,6 +80,13 @@ def make(name: str, runs: Sequence[Path], folder: Path) -> zoo.Entry:
     return entry
 
 
+def _complete(model: Predictor, run: Path) -> None:
+    """Gives a detector the figures of its run, and the confidences that follow, where its file is from before that."""
+    if isinstance(model.answer, Objects) and not model.report and is_file(run / detection_report.JSON):
+        model.report = dict(_read(run, detection_report.JSON)["searched"])
+        model.answer = detection_report.confident(model.answer, model.report, model.classes)
+
+
 def _line(entry: zoo.Entry) -> dict[str, Any]:
     return {n: dict(v) if isinstance(v, Mapping) else v for n, v in asdict(entry).items() if n != "name"}
 
@@ -83,16 +97,19 @@ def _card(
     """What a person should know: what is written of the model, and what its runs know."""
     first, about = summaries[0], MODELS[name]
     words = [w for w in first.get("overrides", []) if not _OWN_WORDS.match(w) and w not in about.command.split()]
-    found = first["finalists"][0]
+    found, report = first["finalists"][0], None
+    if model.report and not isinstance(model.answer, Objects):
+        report = ClinicalReport.from_plain(dict(model.report), f"{name}: its report")
     return {
         **asdict(about),
         "task": model.answer.name,
         "classes": list(model.classes),
         "images": list(model.shape),
-        "command": " ".join([about.command, *words, f"seed={first['seed']}"]),
+        "command": " ".join([about.command, *map(shlex.quote, words), f"seed={first['seed']}"]),
         "commit": made.get("commit"),
         "seeds": [summary["seed"] for summary in summaries],
-        "figures": _figures(summaries),
+        "figures": _figures(summaries, report),
+        "operating points": _points(report),
         "parameters": found["parameters"],
         "multiply-adds": found["macs"],
         "seconds": {"search": first.get("search_seconds"), "training": found.get("seconds")},
@@ -101,7 +118,7 @@ def _card(
     }
 
 
-def _figures(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _figures(summaries: Sequence[Mapping[str, Any]], report: ClinicalReport | None) -> dict[str, Any]:
     """For each score on the test images: every seed, mean and sample deviation, and random cells trained alike."""
     found = [_scores(summary, summary["finalists"][0]) for summary in summaries]
     others = [
@@ -120,13 +137,30 @@ def _figures(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "deviation": round(statistics.stdev(values), 5) if len(values) > 1 else None,
             "random cells": _of_random(random),
         }
-    images = _tested(summaries[0])
-    if images and (share := figures.get("accuracy")):
-        interval = wilson(round(share["seeds"][0] * images), images)
-        assert interval is not None
-        share["95 % interval of this file"] = [round(interval.low, 5), round(interval.high, 5)]
-        share["test images"] = images
+    for score, interval in _intervals(summaries[0], figures, report).items():
+        figures[score][_INTERVAL] = [round(interval.low, 5), round(interval.high, 5)]
     return figures
+
+
+def _intervals(
+    summary: Mapping[str, Any], figures: Mapping[str, Any], report: ClinicalReport | None
+) -> dict[str, Interval]:
+    """The intervals of the first run's figures: Wilson's of an accuracy, DeLong's of a macro area."""
+    images, found = summary.get("reading", {}).get("images", {}), dict[str, Interval | None]()
+    tested = images.get("test", 0) if isinstance(images, Mapping) else 0
+    if tested and "accuracy" in figures:
+        found["accuracy"] = wilson(round(figures["accuracy"]["seeds"][0] * tested), tested)
+    if report is not None and "auroc" in figures:
+        found["auroc"] = report.macro_auroc
+    return {score: interval for score, interval in found.items() if interval is not None}
+
+
+def _points(report: ClinicalReport | None) -> list[dict[str, str]]:
+    """Thresholds that were fixed on validation images, and what they reached on the test images."""
+    if report is None:
+        return []
+    table = tables.points(report)
+    return [dict(zip(table.head, row, strict=True)) for row in table.rows]
 
 
 def _of_random(values: Sequence[float]) -> dict[str, Any] | None:
@@ -140,11 +174,6 @@ def _scores(summary: Mapping[str, Any], finalist: Mapping[str, Any]) -> dict[str
     """The scores of a network on the test images by name, the first the one that its task is judged by."""
     named = {summary.get("score", "accuracy"): finalist.get("test_score"), **finalist.get("test_others", {})}
     return {name: float(value) for name, value in named.items() if isinstance(value, int | float)}
-
-
-def _tested(summary: Mapping[str, Any]) -> int:
-    images = summary.get("reading", {}).get("images", {})
-    return int(images.get("test", 0)) if isinstance(images, Mapping) else 0
 
 
 def _read(run: Path, name: str) -> dict[str, Any]:
@@ -174,7 +203,7 @@ def _check_alike(runs: Sequence[Path], summaries: Sequence[Mapping[str, Any]]) -
 
 def _check_rounding(model: Predictor, rounded: Predictor) -> None:
     """Raises InputError where half precision changes what a classifier says."""
-    if model.answer.name == "objects":
+    if isinstance(model.answer, Objects):
         return
     images = torch.randint(0, 256, (64, *model.shape), generator=generator(0, 0x200)).float()
     difference = float((model.probabilities(images) - rounded.probabilities(images)).abs().max())

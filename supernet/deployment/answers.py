@@ -25,9 +25,10 @@ class Asked:
     """What a person asks of an answer.
 
     Args:
-        conf: the least confidence of an object, or the least probability of each label, in [0, 1]; None: 0.25 for
-            objects, and for labels the thresholds of the model.
-        iou: by how much two boxes of a class may overlap, as intersection over union, in [0, 1].
+        conf: the least confidence of an object, or the least probability of each label, in [0, 1]; None: those of the
+            model.
+        iou: by how much two boxes of a class may overlap, as intersection over union, in [0, 1]; None: as the model
+            says.
         max_det: objects of a picture at most.
         classes: the numbers of the classes of the objects that are looked for; None: all.
 
@@ -35,19 +36,19 @@ class Asked:
         InputError: a value is out of its range.
 
     Example:
-        >>> Asked(conf=0.5).iou
-        0.7
+        >>> Asked(conf=0.5).max_det
+        300
     """
 
     conf: float | None = None
-    iou: float = 0.7
+    iou: float | None = None
     max_det: int = 300
     classes: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("conf", "iou"):
             share = getattr(self, name)
-            if share is None and name == "conf":
+            if share is None:
                 continue
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
                 raise InputError(f"{name}={str(share)[:40]}: needs a number from 0 to 1, such as 0.25")
@@ -235,7 +236,9 @@ class Objects:
 
     Args:
         head: what the network ends in; how many classes it has follows from their names.
-        conf: the confidence from which on an object is shown where nobody asks for another one, in [0, 1].
+        conf: the confidence from which on an object is shown where nobody asks for another one, in [0, 1]; one number,
+            or one for each class, such as those with the best F1 on the validation images.
+        iou: by how much two boxes of a class may overlap where nobody asks for something else, in [0, 1].
 
     Raises:
         InputError: a setting is out of its range.
@@ -246,18 +249,23 @@ class Objects:
     """
 
     head: AnchorFree = field(default_factory=lambda: AnchorFree(classes=1))
-    conf: float = 0.25
+    conf: float | tuple[float, ...] = 0.25
+    iou: float = 0.6
 
     name: ClassVar[str] = "objects"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "head", replace(self.head, classes=1))
-        _check_numbers("conf", (self.conf,), 0.0, 1.0)
+        given = self.conf
+        object.__setattr__(self, "conf", tuple(given) if isinstance(given, list | tuple) else given)
+        _check_numbers("conf", self.conf if isinstance(self.conf, tuple) else (self.conf,), 0.0, 1.0)
+        _check_numbers("iou", (self.iou,), 0.0, 1.0)
 
     def settings(self) -> dict[str, Any]:
         """As plain containers; the number of classes is not among them."""
         own = {f.name: getattr(self.head, f.name) for f in fields(self.head) if f.name != "classes"}
-        return {**{n: list(v) if isinstance(v, tuple) else v for n, v in own.items()}, "conf": self.conf}
+        own |= {"conf": self.conf, "iou": self.iou}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in own.items()}
 
     def outputs(self, classes: Sequence[str]) -> Outputs:
         """The head for so many classes."""
@@ -280,13 +288,17 @@ class Objects:
         """Raises InputError where there is no class."""
         if not classes:
             raise InputError("classes=0: a detector needs 1 class or more")
+        if isinstance(self.conf, tuple):
+            _check_length("conf", self.conf, classes)
 
     def results(self, values: Tensor, pictures: Sequence[Any], names: Mapping[int, str], asked: Asked) -> list[Result]:
         """The boxes of each picture, in its own pixels."""
+        least = self.conf if asked.conf is None else asked.conf
+        of_class = torch.tensor(least if isinstance(least, tuple) else [least] * len(names))
         found = decode(
             values,
-            conf=self.conf if asked.conf is None else asked.conf,
-            iou=asked.iou,
+            conf=float(of_class.min()),
+            iou=self.iou if asked.iou is None else asked.iou,
             max_det=asked.max_det,
             classes=asked.classes,
         )
@@ -294,7 +306,8 @@ class Objects:
         for one, picture in zip(found, pictures, strict=True):
             boxes = picture.placed.back(one.boxes)
             data = torch.cat((boxes, one.scores[:, None], one.classes[:, None].to(boxes.dtype)), 1)
-            data = data[(data[:, 2] > data[:, 0]) & (data[:, 3] > data[:, 1])]  # not beside the picture
+            within = (data[:, 2] > data[:, 0]) & (data[:, 3] > data[:, 1])  # not beside the picture
+            data = data[within & (one.scores >= of_class[one.classes])]
             results.append(Result(own, boxes=Boxes(data, picture.shape), picture=picture))
         return results
 
@@ -329,13 +342,13 @@ def answer_of(plain: Mapping[str, Any]) -> Answer:
     if name not in ANSWERS:
         raise InputError(f"task {name[:40]!r} is unknown; known: {', '.join(ANSWERS)}; a newer supernet may read it")
     kind = ANSWERS[name]
-    known = {f.name for f in fields(kind)}
+    known = {f.name for f in fields(kind)} - {"head"}
     if kind is Objects:
         own = {f.name for f in fields(AnchorFree)} - {"classes"}
-        known = {"conf", *own}
+        known |= own
         _check_names(name, settings, known)
         head = AnchorFree(classes=1, **{n: _whole(n, v) for n, v in settings.items() if n in own})
-        return Objects(head, **{n: v for n, v in settings.items() if n == "conf"})
+        return Objects(head, **{n: v for n, v in settings.items() if n in ("conf", "iou")})
     _check_names(name, settings, known)
     made: Answer = kind(**settings)
     return made

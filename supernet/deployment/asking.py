@@ -25,7 +25,7 @@ def asked_of(
     answer: Answer,
     *,
     conf: float | None,
-    iou: float,
+    iou: float | None,
     max_det: int,
     classes: Sequence[int | str] | int | str | None,
 ) -> Asked:

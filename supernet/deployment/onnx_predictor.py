@@ -74,7 +74,7 @@ class OnnxPredictor:
             InputError: an image is not understood, in one line.
         """
         names = dict(enumerate(self.classes))
-        asked = asked_of(names, self.answer, conf=conf, iou=0.7, max_det=300, classes=None)
+        asked = asked_of(names, self.answer, conf=conf, iou=None, max_det=300, classes=None)
         pictures = Pictures(self.shape, self.augmentation.preparation, bgr_of(channels))
         return list(answered(pictures, source, self.probabilities, self.answer, names, asked))
 

@@ -146,7 +146,7 @@ class Predictor:
         source: Images | Sequence[Any],
         *,
         conf: float | None = ...,
-        iou: float = ...,
+        iou: float | None = ...,
         max_det: int = ...,
         classes: Sequence[int | str] | int | str | None = ...,
         channels: str = ...,
@@ -158,7 +158,7 @@ class Predictor:
         source: Images | Sequence[Any],
         *,
         conf: float | None = ...,
-        iou: float = ...,
+        iou: float | None = ...,
         max_det: int = ...,
         classes: Sequence[int | str] | int | str | None = ...,
         channels: str = ...,
@@ -169,7 +169,7 @@ class Predictor:
         source: Images | Sequence[Any],
         *,
         conf: float | None = None,
-        iou: float = 0.7,
+        iou: float | None = None,
         max_det: int = 300,
         classes: Sequence[int | str] | int | str | None = None,
         channels: str = "rgb",
@@ -185,9 +185,11 @@ class Predictor:
                 "photos/*.jpg", an address of http or https, a PIL image, an array (H, W), (H, W, C) or (N, H, W, C) of
                 uint8 with red first, a tensor (C, H, W) or (N, C, H, W) of uint8 or of floats in [0, 1], or a list of
                 such, mixed and of any sizes.
-            conf: the least confidence of an object, in [0, 1]; None: the model's own, mostly 0.25. Where a picture can
-                have several labels, the least probability of each in place of the model's thresholds.
-            iou: by how much two boxes of a class may overlap, as intersection over union, in [0, 1].
+            conf: the least confidence of an object, in [0, 1]; None: the model's own, which for each class had the best
+                F1 on the validation images. Where a picture can have several labels, the least probability of each in
+                place of the model's thresholds.
+            iou: by how much two boxes of a class may overlap, as intersection over union, in [0, 1]; None: the model's
+                own, mostly 0.6.
             max_det: objects of a picture at most.
             classes: of the objects that are looked for, by name or number; None: all.
             channels: "bgr" where arrays have blue first, as those of OpenCV.

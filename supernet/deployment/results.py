@@ -97,7 +97,10 @@ class Result:
         if self.boxes is None:
             return "".join(f"{name} {share:.2f}, " for name, share in labelled(self))
         counts = Counter(int(number) for number in self.boxes.cls)
-        found = "".join(f"{n} {self.names[kind]}{'s' * (n > 1)}, " for kind, n in sorted(counts.items()))
+        found = "".join(
+            f"{n} {self.names[kind]}{'s' * (n > 1 and not self.names[kind].endswith('s'))}, "
+            for kind, n in sorted(counts.items())
+        )
         return found or "(no detections), "
 
     def summary(self, normalize: bool = False, decimals: int = 5) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ ALL = [
     SeveralLabels((0.5, 2.0), (0.0, 1.0), (0.3, 0.6)),
     SeveralLabels(2.0),
     Objects(AnchorFree(1, width=32, towers=1, strides=(8, 16)), conf=0.4),
+    Objects(conf=(0.3, 0.5), iou=0.5),
 ]
 
 
@@ -46,6 +47,9 @@ def test_logits_are_calibrated():
         ({"name": "objects", "settings": {"strides": [8] * 99}}, "strides="),
         ({"name": "objects", "settings": {"classes": 3}}, "setting 'classes'"),
         ({"name": "objects", "settings": {"conf": 2}}, "conf=2"),
+        ({"name": "objects", "settings": {"conf": [0.5, "x"]}}, "conf=x"),
+        ({"name": "objects", "settings": {"iou": None}}, "iou=None"),
+        ({"name": "objects", "settings": {"head": {}}}, "setting 'head'"),
     ],
 )
 def test_settings_of_a_stranger_are_refused(plain, says):
@@ -62,6 +66,7 @@ def test_settings_of_a_stranger_are_refused(plain, says):
         (SeveralLabels(thresholds=(0.5, 0.5)), ("a",), "thresholds: 2 numbers for 1"),
         (SeveralLabels((1.0, 2.0)), ("a", "b", "c"), "temperature: 2 numbers for 3"),
         (Objects(), (), "1 class or more"),
+        (Objects(conf=(0.5, 0.5)), ("a",), "conf: 2 numbers for 1"),
     ],
 )
 def test_settings_of_other_classes_are_refused(answer, classes, says):
@@ -69,9 +74,7 @@ def test_settings_of_other_classes_are_refused(answer, classes, says):
         answer.check_classes(classes)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"conf": 1.5}, {"conf": True}, {"iou": -0.1}, {"iou": None}, {"max_det": 0}, {"max_det": 2.5}]
-)
+@pytest.mark.parametrize("wrong", [{"conf": 1.5}, {"conf": True}, {"iou": -0.1}, {"max_det": 0}, {"max_det": 2.5}])
 def test_what_cannot_be_asked(wrong):
     (name,) = wrong
     with pytest.raises(InputError, match=f"{name}="):

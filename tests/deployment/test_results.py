@@ -187,6 +187,18 @@ def test_what_is_asked_of_a_detector():
         use.probabilities(torch.zeros(1, 3, 60, 80))
 
 
+def test_each_class_is_shown_from_its_own_confidence_on():
+    use = detector([(1, 4.0, (20.0, 15.0, 60.0, 45.0)), (0, 0.0, (0.0, 0.0, 40.0, 60.0))])
+    image = np.zeros((60, 80, 3), np.uint8)
+    first, second = use(image)[0].boxes.conf.tolist()  # of WBC, of RBC
+    for conf, kinds in (((0.1, 0.1), [1, 0]), ((second + 0.01, 0.1), [1]), ((0.1, first + 0.001), [0])):
+        use.answer = Objects(AnchorFree(1), conf=conf)
+        assert use(image)[0].boxes.cls.tolist() == kinds
+        assert len(use(image, conf=0.1)[0]) == 2
+    use.answer = Objects(AnchorFree(1), iou=0.0)
+    assert len(use(image)[0]) == 2  # boxes of two classes may overlap
+
+
 def test_arrays_of_opencv_have_blue_first():
     use, red = detector([(1, 4.0, (0.0, 0.0, 9.0, 9.0))]), np.zeros((60, 80, 3), np.uint8)
     red[..., 0] = 200
