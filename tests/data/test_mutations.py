@@ -7,6 +7,7 @@ import pickletools
 import random
 import struct
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from boxed import WRITERS, drawn
 from mutations import mutated
 from PIL import Image
 
-from supernet.data import cifar10, coco, fashion_mnist, image_folder, npz, svhn, voc, yolo
+from supernet.data import cifar10, coco, fashion_mnist, image_folder, labelled_folder, npz, svhn, voc, yolo
+from supernet.data.images import grey_values, read_header, read_image
 from supernet.runtime.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -85,6 +87,34 @@ def test_pictures(tmp_path, name):
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
+    "name", ["MR_small.dcm", "MR_small_RLE.dcm", "SC_rgb_small_odd_jpeg.dcm", "MR_small_jp2klossless.dcm"]
+)
+def test_dicom(tmp_path, name):
+    pydicom = pytest.importorskip("pydicom")
+    sound = Path(pydicom.__file__).parent / "data" / "test_files" / name
+    rng, read = random.Random(name), 0
+    for _ in range(300):
+        (tmp_path / "x.dcm").write_bytes(mutated(sound.read_bytes(), rng, early=True))
+        for call in (read_header, grey_values, lambda path: read_image(path, (1, 8, 8))):
+            read += answers(lambda call=call: call(tmp_path / "x.dcm"))
+    assert 0 < read < 900
+
+
+@pytest.mark.timeout(120)
+def test_tables(tmp_path):
+    for n in range(12):
+        Image.fromarray(np.full((4, 4), n, np.uint8)).save(tmp_path / f"{n}.png")
+    lines = [f"{n}.png,{n % 2},{n % 3 % 2},p{n // 2},{'train' if n < 8 else 'test'}" for n in range(12)]
+    content = "\n".join(["file,a,b,patient,split", *lines]).encode()
+    rng, read = random.Random(3), 0
+    for _ in range(600):
+        (tmp_path / "labels.csv").write_bytes(mutated(content, rng))
+        read += answers(lambda: labelled_folder(str(tmp_path)))
+    assert 0 < read < 600
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
     "content",
     [
         packed(),
@@ -92,8 +122,9 @@ def test_pictures(tmp_path, name):
         packed(train_images=RNG.integers(0, 4096, (20, 6, 5, 1), dtype=np.uint16)),
         packed(train_labels=np.eye(2)[np.arange(20) % 2]),
         packed(train_labels=np.array(["cat", "dog"] * 10)),
+        packed(train_labels=RNG.integers(-1, 2, (20, 3)), train_groups=np.arange(20) // 2),
     ],
-    ids=["uint8", "float", "uint16", "onehot", "words"],
+    ids=["uint8", "float", "uint16", "onehot", "words", "columns"],
 )
 def test_npz(tmp_path, content):
     rng, path = random.Random(1), tmp_path / "a.npz"
