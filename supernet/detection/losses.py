@@ -78,6 +78,34 @@ def detection_loss(
         return _class_loss(found, wanted, given) / count + box_weight * boxes + (entropy * positive).sum() / count
 
 
+def imitation_loss(output: Tensor, teacher: Tensor, box_weight: float = 2.0) -> Tensor:
+    """Computes how far a detector's output is from that of another one, its teacher, place by place.
+
+    It is the quality focal loss with the teacher's probabilities (Li et al. 2020, equation 4, beta = 2), and, weighted
+    by the teacher's scores, 1 - GIoU with its boxes and the cross entropy with its quality. Its gradient is zero where
+    both are equal.
+
+    Args:
+        output: (N, places, classes + 8), as `AnchorFreeHead.forward` gives it.
+        teacher: of the same shape; it gets no gradient.
+        box_weight: of the boxes.
+
+    Returns:
+        A scalar: the sums over all places, divided by the sum of the teacher's scores, or by 1 where that is less.
+    """
+    with torch.autocast(output.device.type, enabled=False):
+        own, wanted = (
+            predictions(x.to(torch.promote_types(x.dtype, torch.float32))) for x in (output, teacher.detach())
+        )
+        likely, quality = wanted.classes.sigmoid(), wanted.quality.sigmoid()
+        score = (likely.amax(-1) * quality).sqrt()
+        entropy = F.binary_cross_entropy_with_logits(own.classes, likely, reduction="none")
+        classes = ((own.classes.sigmoid() - likely).square() * entropy).sum()
+        qualities = F.binary_cross_entropy_with_logits(own.quality, quality, reduction="none")
+        boxes = giou_loss(own.boxes, wanted.boxes)
+        return (classes + ((box_weight * boxes + qualities) * score).sum()) / score.sum().clamp_min(1)
+
+
 def mean_overlap(output: Tensor, labels: Tensor, size: tuple[int, int], strides: Sequence[int]) -> Tensor:
     """Measures how well the boxes of the positive places overlap the boxes that they learn.
 

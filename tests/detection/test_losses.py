@@ -12,7 +12,15 @@ from waiting import waits
 from supernet.detection.assignment import assign
 from supernet.detection.decoding import candidates
 from supernet.detection.head import AnchorFree, level_sizes
-from supernet.detection.losses import centredness, detection_loss, giou_loss, mean_overlap, predictions
+from supernet.detection.losses import (
+    centredness,
+    detection_loss,
+    giou_loss,
+    imitation_loss,
+    mean_overlap,
+    predictions,
+)
+from supernet.training.tasks import soft_cross_entropy
 
 SIZE, STRIDES = (48, 64), (8, 16)
 
@@ -140,3 +148,16 @@ def test_no_device_is_waited_for():
     assert waits(lambda: detection_loss(output, LABELS, SIZE, STRIDES).backward()) == []
     assert waits(lambda: mean_overlap(output, LABELS, SIZE, STRIDES)) == []
     assert waits(lambda: candidates(output, conf=0.001, size=SIZE)) == []
+
+
+def test_who_imitates_comes_nearer_to_the_teacher():
+    teacher, output = outputs(seed=0), outputs(seed=1).requires_grad_()
+    before = imitation_loss(output, teacher)
+    (gradient,) = torch.autograd.grad(before, output)
+    gradient[..., -3:] = 0
+    assert imitation_loss(output - 0.5 * gradient, teacher) < before
+    equal = teacher.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(imitation_loss(equal, teacher), equal)
+    assert gradient.abs().max() < 1e-5
+    assert torch.equal(soft_cross_entropy(output, teacher), before)
+    assert waits(lambda: imitation_loss(output, teacher).backward()) == []

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from supernet.data.batches import Batch
 from supernet.deployment.answers import Answer
+from supernet.detection.losses import imitation_loss
 from supernet.space.heads import Outputs
 
 Output = Tensor | tuple[Tensor, Tensor]
@@ -23,11 +24,12 @@ SoftLoss = Callable[[Output, Output], Tensor]
 def soft_cross_entropy(output: Output, teacher: Output) -> Tensor:
     """The cross entropy between a teacher's probabilities and a network's (Hinton et al. 2015, temperature 1).
 
-    Its gradient is that of the divergence KL(teacher || network). Auxiliary heads do not count.
+    Its gradient is that of the divergence KL(teacher || network). Auxiliary heads do not count. Of detectors, whose
+    outputs have places, it is `supernet.detection.losses.imitation_loss`.
 
     Args:
-        output: logits of the network, (batch, classes).
-        teacher: logits of the teacher, (batch, classes); they get no gradient.
+        output: logits of the network, (batch, classes), or a detector's output (batch, places, classes + 8).
+        teacher: that of the teacher, of the same shape; it gets no gradient.
 
     Returns:
         The mean over the batch, a scalar.
@@ -39,6 +41,8 @@ def soft_cross_entropy(output: Output, teacher: Output) -> Tensor:
         tensor(0.6931)
     """
     logits, wanted = (each[0] if isinstance(each, tuple) else each for each in (output, teacher))
+    if logits.dim() == 3:
+        return imitation_loss(logits, wanted)
     return cross_entropy(logits, wanted.detach().softmax(-1))
 
 

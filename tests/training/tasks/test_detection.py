@@ -37,7 +37,8 @@ from supernet.training.schedules import Cosine
 from supernet.training.tasks import Detection, detection, implied
 
 METHODS = sorted(path.stem for path in (Path(__file__).parents[3] / "conf" / "method").glob("*.yaml"))
-OF_CELLS = [name for name in METHODS if name not in ("bignas", "once_for_all")]  # these are for nested sizes
+NESTED = ("bignas", "once_for_all")  # methods for spaces whose sizes are nested
+OF_CELLS = [name for name in METHODS if name not in NESTED]
 SIDE = 64
 OPERATIONS = ("skip_connect", "sep_conv_3x3", "max_pool_3x3")
 SPACE = Darts(channels=8, cells=3, nodes=2, stem="imagenet", operations=OPERATIONS)
@@ -193,10 +194,10 @@ def test_every_method_searches_with_the_loss_of_the_detector(name, data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["spos", "fbnet", "once_for_all"])
+@pytest.mark.parametrize("name", ["spos", "fbnet", "once_for_all", "bignas"])
 def test_mobile_spaces_are_searched_too(name, data):
     stages = tuple(Stage((8,), (1,), 2, (3, 5), (2, 3)) for _ in range(4))
-    space = Mobile(stages, stem=8, sharing="nested" if name == "once_for_all" else "separate")
+    space = Mobile(stages, stem=8, sharing="nested" if name in NESTED else "separate")
     found = supernet.find(space, data, method=getattr(supernet.methods, name)(), epochs=2, task=task_of(data))
     model = supernet.train(found, space, data, epochs=1, task=task_of(data))
     assert supernet.judge(model, replace(data, test=Sealed(pictures(4, 2))), task=task_of(data)).loss > 0
