@@ -22,7 +22,8 @@ caption { text-align: left; font-weight: 600; padding-bottom: .3em; }
 th, td { padding: .25em .7em; text-align: right; border-bottom: 1px solid #e4e4e4; }
 th:first-child, td:first-child { text-align: left; } th { font-weight: 600; color: #444; }
 .plots { display: flex; flex-wrap: wrap; gap: 10px; } figure { margin: 0; } figcaption { font-size: 13px; }
-img { max-width: 100%; } svg text { font: 11px system-ui, sans-serif; fill: #444; }
+img { max-width: 100%; }
+svg text { font: 11px system-ui, sans-serif; fill: #444; stroke: #fff; stroke-width: 3px; paint-order: stroke; }
 """
 
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]

@@ -14,11 +14,12 @@ from torch.utils.tensorboard.summary import hparams as hparams_summaries
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_SCORES = "accuracy|balanced_accuracy|auroc|average_precision|iou|map50|map50_95"  # of all tasks
 # The "Custom scalars" page: chart -> the tags (regular expressions) that share it.
 LAYOUT = {
     "Search": {
         "loss": ["Multiline", ["search/loss/train", "search/loss/valid"]],
-        "accuracy": ["Multiline", ["search/accuracy/train", "search/accuracy/valid"]],
+        "score": ["Multiline", [f"search/({_SCORES})/train", f"search/({_SCORES})/valid"]],
         "alpha entropy": ["Multiline", ["alpha/entropy/.*"]],
         "skip connections": ["Multiline", ["alpha/skip_count/.*"]],
     },
@@ -29,7 +30,7 @@ LAYOUT = {
     },
     "Retrain": {
         "loss": ["Multiline", ["retrain/loss/train", "retrain/loss/valid"]],
-        "accuracy": ["Multiline", ["retrain/accuracy/train", "retrain/accuracy/valid"]],
+        "score": ["Multiline", [f"retrain/({_SCORES})/train", f"retrain/({_SCORES})/valid"]],
     },
 }
 

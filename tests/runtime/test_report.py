@@ -83,9 +83,9 @@ def test_figures_histograms_texts_and_layout_can_be_read_back(tmp_path):
     (layout,) = layouts(points)
     charts = {category.title: [chart.title for chart in category.chart] for category in layout.category}
     assert charts == {
-        "Search": ["loss", "accuracy", "alpha entropy", "skip connections"],
+        "Search": ["loss", "score", "alpha entropy", "skip connections"],
         "Collapse": ["sharpness", "edges kept", "gap"],
-        "Retrain": ["loss", "accuracy"],
+        "Retrain": ["loss", "score"],
     }
     tags = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
     assert tags["alpha entropy"] == ["alpha/entropy/.*"]
