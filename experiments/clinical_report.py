@@ -99,7 +99,7 @@ def write_reports(job: Job, names: Collection[str]) -> dict[str, ClinicalReport]
 def show(console: Console, reports: Mapping[str, ClinicalReport]) -> None:
     """Prints one row for each network."""
     table = tables.brief(reports)
-    shown = Table(title="Clinical figures of the test images", caption=f"{table.title}. {NOTICE}")
+    shown = Table(title="Clinical figures of the test images", caption=f"{table.title}\n{NOTICE}")
     for number, column in enumerate(table.head):
         shown.add_column(Text(column), justify="right" if number else "left")
     for row in table.rows:

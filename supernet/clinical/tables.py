@@ -30,6 +30,8 @@ class Table:
 def networks(reports: Mapping[str, ClinicalReport]) -> Table:
     """One row for each network, with the means over its classes.
 
+    A threshold that was fixed for one thing seldom keeps it on new images. So what it reached of both stands there.
+
     Args:
         reports: by the networks' names.
 
@@ -42,33 +44,34 @@ def networks(reports: Mapping[str, ClinicalReport]) -> Table:
         "network",
         f"{macro}AUROC (95 % interval)",
         f"{macro}average precision",
-        "sensitivity at 95 % specificity",
-        "specificity at 95 % sensitivity",
+        "threshold for 95 % specificity: sensitivity",
+        "specificity",
+        "threshold for 95 % sensitivity: sensitivity",
+        "specificity",
         *(() if first.several else ("accuracy",)),
         "calibration error before",
         "after",
     )
-    return Table("Test images; thresholds and temperature fixed on the validation images", head, _of_networks(reports))
+    rows = tuple(_of_network(name, report) for name, report in reports.items())
+    return Table("On the test images, with thresholds and temperature of the validation images", head, rows)
 
 
-def _of_networks(reports: Mapping[str, ClinicalReport]) -> tuple[tuple[str, ...], ...]:
-    rows = []
-    for name, report in reports.items():
-        one = report.classes[0] if len(report.classes) == 1 else None
-        specific, sensitive = ((_reached(one, n) if one else _mean_reached(report, n)) for n in (0, 1))
-        precision = _interval(one.average_precision) if one else _number(report.macro_average_precision)
-        accuracy = () if report.several else (_interval(report.accuracy),)
-        errors = _pair(
-            Calibrated(
-                report.macro(lambda c: c.calibration_error.before), report.macro(lambda c: c.calibration_error.after)
-            )
-        )
-        rows.append((name, _interval(report.macro_auroc), precision, specific, sensitive, *accuracy, *errors))
-    return tuple(rows)
+def _of_network(name: str, report: ClinicalReport) -> tuple[str, ...]:
+    one = report.classes[0] if len(report.classes) == 1 else None
+    errors = (report.macro(lambda c: c.calibration_error.before), report.macro(lambda c: c.calibration_error.after))
+    return (
+        name,
+        _interval(report.macro_auroc),
+        _interval(one.average_precision) if one else _number(report.macro_average_precision),
+        *_reached(report, 0),
+        *_reached(report, 1),
+        *(() if report.several else (_interval(report.accuracy),)),
+        *map(_number, errors),
+    )
 
 
 def brief(reports: Mapping[str, ClinicalReport]) -> Table:
-    """What a terminal has room for: the area, sensitivity, specificity, and the calibration error after calibration.
+    """What a terminal has room for: the area, what both thresholds reached, the error after calibration.
 
     Args:
         reports: by the networks' names.
@@ -77,9 +80,9 @@ def brief(reports: Mapping[str, ClinicalReport]) -> Table:
         The table.
     """
     whole = networks(reports)
-    head = ("network", whole.head[1].split(" (")[0], "sensitivity*", "specificity**", "ECE")
-    rows = ((name, area, of.split(" ")[0], to.split(" ")[0], row[-1]) for name, area, _, of, to, *row in whole.rows)
-    return Table("*at 95 % specificity, **at 95 % sensitivity, fixed on the validation images", head, tuple(rows))
+    head = ("network", whole.head[1].split(" (")[0], "sens.*", "spec.*", "sens.**", "spec.**", "ECE")
+    rows = tuple((*row[:2], *row[3:7], row[-1]) for row in whole.rows)
+    return Table("thresholds fixed on validation for *95 % specificity, **95 % sensitivity", head, rows)
 
 
 def classes(report: ClinicalReport) -> Table:
@@ -160,19 +163,17 @@ def _of_point(point: OperatingPoint) -> tuple[str, ...]:
     )
 
 
-def _reached(of: ClassReport, number: int) -> str:
-    """What a threshold that was fixed for the one of sensitivity and specificity reached of the other."""
-    test = of.points[number].test
-    return UNKNOWN if test is None else _interval(test.sensitivity if number == 0 else test.specificity)
+def _reached(report: ClinicalReport, number: int) -> tuple[str, str]:
+    """Sensitivity and specificity on the test images with a threshold, the means over the classes."""
 
-
-def _mean_reached(report: ClinicalReport, number: int) -> str:
-    def value(of: ClassReport) -> float | None:
+    def value(of: ClassReport, name: str) -> float | None:
         test = of.points[number].test
-        share = None if test is None else (test.sensitivity if number == 0 else test.specificity)
-        return None if share is None else share.value
+        share = None if test is None else getattr(test, name)
+        return None if share is None else float(share.value)
 
-    return _number(report.macro(value))
+    return _number(report.macro(lambda c: value(c, "sensitivity"))), _number(
+        report.macro(lambda c: value(c, "specificity"))
+    )
 
 
 def _interval(interval: Interval | None) -> str:
