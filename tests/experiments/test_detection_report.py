@@ -8,9 +8,10 @@ import torch
 from boxed import drawn, parts_of, write_voc
 from PIL import Image
 from supernet.experiments.detection_page import Curve, page
-from supernet.experiments.detection_report import plain
+from supernet.experiments.detection_report import confident, plain
 
 import supernet as library
+from supernet.deployment.answers import Objects, OneLabel
 from supernet.detection.average_precision import average_precision
 from supernet.detection.decoding import Detections
 from supernet.runtime.report import RunReport
@@ -61,7 +62,11 @@ def test_a_run_that_finds_objects(supernet, tmp_path, monkeypatch):
     drawing = io.BytesIO()
     figures["detection/test (there, found)"]().savefig(drawing, format="png")
     assert Image.open(drawing).size == (4 * 6 * 64 + 8, 2 * (6 * 32 + 8)), "four pairs, six times as large"
-    assert library.load(run)(str(root / "JPEGImages" / "train_0.png"))[0].boxes.xyxy.shape[1] == 4
+    model = library.load(run)
+    assert model(str(root / "JPEGImages" / "train_0.png"))[0].boxes.xyxy.shape[1] == 4
+    assert model.report == report["searched"]
+    assert model.answer == confident(model.answer, model.report, model.classes)
+    assert len(model.answer.conf) == 3
 
 
 def test_figures_of_what_was_not_there_are_null():
@@ -99,3 +104,12 @@ def test_the_page_shows_names_and_runs_nothing():
     assert text.count("<polyline") == 1
     assert "nan" not in text.casefold()
     assert "no objects to be found" in text
+
+
+def test_a_model_shows_objects_from_the_confidences_of_the_validation_images_on():
+    own = {name: {"confidence": best} for name, best in {"a": 0.6, "b": None, "c": 0.0}.items()}
+    figures = {"validation": {"classes": own}}
+    answer = confident(Objects(), figures, ("c", "a", "b"))
+    assert answer.conf == (0.05, 0.6, 0.25)
+    assert confident(Objects(), {"test": {}}, ("a",)) == Objects()  # those of the test choose nothing
+    assert confident(OneLabel(), figures, ("a",)) == OneLabel()
