@@ -127,7 +127,9 @@ def transfer(
     Raises:
         InputError: there is no such model, or a setting is out of its range.
     """
-    donor: Any = load(path)
+    donor = load(path)
+    if not isinstance(donor, Predictor):
+        raise InputError(f"path={path}: an exported model, without weights by name; give the run that it was made from")
     return Transfer(donor, str(path), freeze, rate, normalisation)
 
 
