@@ -40,11 +40,14 @@ ANSWERS, JSON, MARKDOWN, PAGE = "answers.npz", "clinical.json", "clinical.md", "
 
 
 def wanted(job: Job) -> bool:
-    """Whether the run gets a report: where the setting says so, else where each image is asked yes or no."""
-    asked = job.settings.get("clinical")
+    """Whether the run gets a report: where the setting says so, else where each image is asked yes or no.
+
+    Boxes of objects have none: no image is then right or wrong.
+    """
+    asked, kind = job.settings.get("clinical"), job.data.kind
     if asked is None:
-        return job.data.kind == "labels" or (job.data.kind == "classes" and len(job.data.classes) == 2)
-    return bool(asked)
+        return kind == "labels" or (kind == "classes" and len(job.data.classes) == 2)
+    return bool(asked) and kind != "boxes"
 
 
 def validation(job: Job) -> Source | None:

@@ -129,6 +129,7 @@ def test_objects_in_a_record_are_not_read(written, tmp_path):
         ("classes", 3, None, False),
         ("labels", 3, None, True),
         ("boxes", 2, None, False),
+        ("boxes", 2, True, False),
         ("classes", 3, True, True),
         ("classes", 2, False, False),
     ],
