@@ -73,10 +73,16 @@ class OnnxPredictor:
         Raises:
             InputError: an image is not understood, in one line.
         """
-        names = dict(enumerate(self.classes))
-        asked = asked_of(names, self.answer, conf=conf, iou=None, max_det=300, classes=None)
+        asked = asked_of(self.names, self.answer, conf=conf, iou=None, max_det=300, classes=None)
         pictures = Pictures(self.shape, self.augmentation.preparation, bgr_of(channels))
-        return list(answered(pictures, source, self.probabilities, self.answer, names, asked))
+        return list(answered(pictures, source, self.probabilities, self.answer, self.names, asked))
+
+    predict = __call__
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The name of each class by its number."""
+        return dict(enumerate(self.classes))
 
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Runs the graph.
