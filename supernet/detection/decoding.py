@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from supernet.detection.boxes import clipped
 from supernet.detection.losses import predictions
@@ -144,6 +143,8 @@ def suppressed(found: Candidates, *, iou: float, max_det: int) -> list[Detection
     Returns:
         The objects of each picture.
     """
+    from torchvision.ops import batched_nms  # slow to import, and only detectors need it
+
     made = []
     for boxes, scores, kinds in zip(found.boxes, found.scores, found.classes, strict=True):
         there = Detections(boxes, scores, kinds)[scores >= 0]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import sigmoid_focal_loss
 
 from supernet.detection.assignment import Assignment, assign
 from supernet.detection.boxes import areas, intersections, overlaps
@@ -185,6 +184,8 @@ def _own_rows(labels: Tensor, given: Assignment) -> Tensor:
 
 def _class_loss(found: Predictions, wanted: Tensor, given: Assignment) -> Tensor:
     """The focal loss, summed over all places that count."""
+    from torchvision.ops import sigmoid_focal_loss  # slow to import, and only detectors need it
+
     known = torch.arange(found.classes.shape[-1], device=wanted.device)
     target = (wanted[..., :1] == known) & given.positive[..., None]
     losses = sigmoid_focal_loss(found.classes, target.to(found.classes.dtype), reduction="none")
