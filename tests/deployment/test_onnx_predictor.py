@@ -105,11 +105,11 @@ def test_so_are_those_of_a_network(tmp_path):
 
 
 def test_several_labels_leave_as_they_are(tmp_path):
-    original = model(Darts(4, 3), (3, 8, 10))
+    original = model(supernet.spaces.micro(), (1, 8, 8))
     original.answer = SeveralLabels(2.0, (0.1, 0.0, -0.1, 0.0), (0.4, 0.5, 0.6, 0.7))
     exported = supernet.load(export(original, tmp_path / "model.onnx").path)
     assert exported.answer == original.answer
-    images = pictures(5, (3, 8, 10))
+    images = pictures(5, (1, 8, 8))
     for one, two in zip(original(images), exported(images), strict=True):
         torch.testing.assert_close(one.probs.data, two.probs.data, rtol=0, atol=2e-5)
         assert one.probs.thresholds == two.probs.thresholds
@@ -119,7 +119,7 @@ def test_several_labels_leave_as_they_are(tmp_path):
 
 
 def test_a_detector_stays_here(tmp_path):
-    original = model(Darts(4, 3), (3, 8, 10))
+    original = model(supernet.spaces.micro(), (1, 8, 8))
     original.answer = Objects()
     with pytest.raises(InputError, match="a detector, which cannot be exported yet"):
         export(original, tmp_path / "model.onnx")
