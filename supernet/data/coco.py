@@ -71,7 +71,7 @@ def coco(
         >>> said = {"images": images, "annotations": boxes, "categories": [{"id": 7, "name": "cell"}]}
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     for image in images:
-        ...         Image.new("RGB", (96, 64)).save(f"{folder}/{image['file_name']}")
+        ...         Image.new("RGB", (96, 64), (image["id"], 0, 0)).save(f"{folder}/{image['file_name']}")
         ...     _ = pathlib.Path(f"{folder}/cells.json").write_text(json.dumps(said))
         ...     data = supernet.data.coco(folder)
         >>> data.classes, data.shape, data.train.labels[0, 0].tolist()

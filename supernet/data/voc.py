@@ -70,7 +70,7 @@ def voc(
         >>> box = "<bndbox><xmin>8</xmin><ymin>8</ymin><xmax>24</xmax><ymax>40</ymax></bndbox>"
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     for number in range(10):
-        ...         Image.new("RGB", (96, 64)).save(f"{folder}/{number}.png")
+        ...         Image.new("RGB", (96, 64), (number, 0, 0)).save(f"{folder}/{number}.png")
         ...         pathlib.Path(f"{folder}/{number}.xml").write_text(
         ...             f"<annotation><object><name>cell</name>{box}</object></annotation>"
         ...         ) and None

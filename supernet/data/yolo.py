@@ -72,7 +72,7 @@ def yolo(
         >>> from PIL import Image
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     for number in range(10):
-        ...         Image.new("RGB", (96, 64)).save(f"{folder}/{number}.png")
+        ...         Image.new("RGB", (96, 64), (number, 0, 0)).save(f"{folder}/{number}.png")
         ...         _ = pathlib.Path(f"{folder}/{number}.txt").write_text("0 0.25 0.5 0.5 0.25")
         ...     _ = pathlib.Path(f"{folder}/data.yaml").write_text("{train: ., names: [cell]}")
         ...     data = supernet.data.yolo(folder)
