@@ -40,7 +40,15 @@ def finalist(name: str, genotype: str, valid, test, **table) -> dict:
 
 def fabricate(folder: Path, method: str, seed: int, *finalists: dict, **changes) -> Path:
     """A finished run that never ran."""
-    facts = {"version": 1, "name": "made", "experiment": "", "method": method, "data": "digits", "space": "micro"}
+    facts = {
+        "version": 2,
+        "score": "accuracy",
+        "name": "made",
+        "experiment": "",
+        "method": method,
+        "data": "digits",
+        "space": "micro",
+    }
     facts |= {"seed": seed, "overrides": ["space=micro", f"method={method}", f"seed={seed}", "runtime.threads=1"]}
     facts |= {"settings": f"s-{method}", "training": "t", "images": [1, 8, 8], "search_epochs": 8}
     facts |= {"search_seconds": 1800.0, "search_train_score": 0.9, "search_valid_score": 0.1 * seed}

@@ -40,6 +40,9 @@ class Certainty(Classification):
 
     score: ClassVar[str] = "certainty"
 
+    def __post_init__(self):
+        """Classification knows no such score."""
+
     def inputs(self, batch):
         return batch.images.double()
 

@@ -102,11 +102,11 @@ def test_an_unbalanced_set_has_the_row_to_beat(supernet, tmp_path):
     assert code == 0, said
     (found,) = json.loads((tmp_path / "run" / "summary.json").read_text())["finalists"]
     assert found["test_chance"] == pytest.approx(37 / 40)
-    assert 0 <= found["test_balanced_accuracy"] <= 1
+    assert 0 <= found["test_others"]["balanced_accuracy"] <= 1
     row = next(line for line in said.splitlines() if "always the largest" in line or "always" in line)
     assert "0.9250" in row
     tested = json.loads((tmp_path / "run" / "test.json").read_text())["searched"]
-    assert tested["others"]["balanced_accuracy"] == found["test_balanced_accuracy"]
+    assert tested["others"]["balanced_accuracy"] == found["test_others"]["balanced_accuracy"]
 
 
 @pytest.mark.parametrize("word", ["data.mean=[]", "data.std=[]", "data.classes=[a,b,nan]", "data.std=[nan]"])

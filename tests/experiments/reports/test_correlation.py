@@ -11,8 +11,17 @@ from supernet.experiments.reports.runs import RunRecord, group
 
 def network(**changes) -> RunRecord:
     given = {"run": Path("run"), "kind": "searched", "words": (), "settings": "s", "training": "t", "experiment": ""}
-    given |= {"method": "", "data": "digits", "space": "micro", "seed": 0, "genotype": "g", "parameters": 1}
+    given |= {
+        "method": "",
+        "data": "digits",
+        "space": "micro",
+        "score": "accuracy",
+        "seed": 0,
+        "genotype": "g",
+        "parameters": 1,
+    }
     given |= {"valid": None, "test": None, "training_seconds": None, "search_seconds": None, "search_valid": None}
+    given |= {"score": "accuracy"}
     return RunRecord(**{**given, "table": {}, "best": {}, **changes})
 
 

@@ -11,6 +11,7 @@ from common import fabricate, finalist, tiny
 from PIL import Image
 from scipy.stats import kendalltau, spearmanr
 from supernet.experiments.reports import report
+from supernet.experiments.reports.runs import read_run
 
 from supernet.runtime.errors import InputError
 
@@ -140,8 +141,8 @@ def test_settings_that_words_do_not_tell_apart_stay_apart(command, tmp_path):
         ("{", "not a readable summary (JSONDecodeError); leave this run out"),
         ("[]", "not a readable summary"),
         ("\udcff", "not a readable summary (UnicodeDecodeError)"),
-        ('{"seed": 0, "finalists": []}', "summary of version None, this is 1; run it again or leave it out"),
-        ('{"version": 2}', "summary of version 2, this is 1"),
+        ('{"seed": 0, "finalists": []}', "summary of version None, this is 2; run it again or leave it out"),
+        ('{"version": 3}', "summary of version 3, this is 2"),
         ('{"version": 1, "finalists": [{"name": "searched"}]}', "a summary without 'overrides'"),
     ],
 )
@@ -215,3 +216,13 @@ def test_random_cells_of_two_trainings_are_told_apart(command, tmp_path):
     _, printed = command("runs")
     assert len(cells_of(printed, "random cells, retrain=a")) == 1
     assert len(cells_of(printed, "random cells, method=darts retrain=b")) == 1
+
+
+def test_summaries_of_version_1_are_read_whose_only_score_was_accuracy(tmp_path):
+    path = fabricate(tmp_path / "run", "darts", 1, finalist("searched", "g", 0.9, 0.8))
+    written = json.loads((path / "summary.json").read_text())
+    old = {name.replace("_score", "_accuracy"): value for name, value in written.items() if name != "score"}
+    finalists = [{n.replace("_score", "_accuracy"): v for n, v in each.items()} for each in written["finalists"]]
+    (path / "summary.json").write_text(json.dumps({**old, "version": 1, "finalists": finalists}))
+    (read,) = read_run(path / "summary.json")
+    assert (read.score, read.valid, read.test, read.search_valid) == ("accuracy", 0.9, 0.8, 0.1)
