@@ -35,6 +35,7 @@ from supernet.space.heads import Outputs
 from supernet.space.operations import OPERATIONS, Operation
 from supernet.training.lengths import batch_size_for
 from supernet.training.loop import Recipe
+from supernet.training.schedules import Cosine
 from supernet.training.tasks import CLASSIFICATION, Task, implied
 
 _LOG = logging.getLogger("supernet")
@@ -166,7 +167,11 @@ def _fitted(
     halves = [data.train.subset(half) for half in places]
     if epochs is not None:
         size = batch_size_for(len(halves[0]), method.recipe.least_steps)
-        method = method.with_recipe(replace(method.recipe, batch_size=size))
+        recipe = replace(method.recipe, batch_size=size)
+        if data.kind == "boxes":  # large pictures, and a loss that wants small steps
+            schedule = Cosine(0.02, 0.001, warm_up=epochs // 10)
+            recipe = replace(recipe, batch_size=min(8, size), schedule=schedule, clip=10.0)
+        method = method.with_recipe(recipe)
     return method, halves
 
 

@@ -10,7 +10,10 @@ import torch
 from common import only_run
 
 import supernet
+from supernet.asked_search import _fitted
 from supernet.calls import described
+from supernet.data.batches import Resident
+from supernet.data.dataset import CommonSettings, Parts, assemble
 from supernet.runtime.errors import InputError
 from supernet.runtime.report import RunReport
 from supernet.search.differentiable.objectives import CostTerm
@@ -200,6 +203,32 @@ def test_an_operation_of_ones_own_goes_all_the_way():
     assert {kept for name, kept in found.items() if name.count("/") == 2} <= {("blur",), ("nor_conv_1x1",)}
     model = supernet.train(found, space, data, epochs=1, operations=own)
     assert len(model(torch.rand(2, 1, 8, 8))) == 2
+
+
+def test_few_epochs_of_a_detector_are_small_batches_at_a_small_rate(monkeypatch):
+    """The recipe of a classification would hold 64 large pictures at once, and move by larger steps."""
+    boxes = torch.tensor([[[0.0, 2.0, 2.0, 20.0, 20.0, 0.0, 324.0]]]).expand(640, 1, 7).clone()
+    parts = Resident(torch.zeros(640, 3, 32, 32, dtype=torch.uint8), boxes)
+    small = Resident(parts.images[:4], boxes[:4])
+    data = assemble("dots", Parts(parts, small, small), CommonSettings(mean=(0.5,) * 3, std=(0.5,) * 3))
+    seen = []
+
+    def stop(final, architecture, images, valid, augmentation, recipe, **more):
+        seen.append(recipe)
+        raise InputError("stop")
+
+    monkeypatch.setattr("supernet.api.train_from_scratch", stop)
+    with pytest.raises(InputError, match="stop"):
+        supernet.train(supernet.published("darts_v2"), supernet.Darts(4, 3, stem="imagenet"), data, epochs=30)
+    method, halves = _fitted(supernet.methods.darts(), 30, None, data, 0)
+    for recipe in (seen[0], method.recipe):
+        assert recipe.batch_size == 8
+        assert recipe.schedule.start == 0.02
+        assert recipe.schedule.warm_up > 0
+        assert recipe.clip == 10
+    assert 0 < seen[0].average < 1
+    assert seen[0].label_smoothing == 0
+    assert len(halves[0]) == 320
 
 
 def test_a_rate_that_was_chosen_stays():

@@ -191,10 +191,10 @@ def _proxy(name: str) -> Proxy:
 def _useless(batch: Batch, classes: int) -> str:
     """Why the labels of a batch are none of a classification; empty where they are."""
     labels = batch.labels
-    if classes < 2:
-        return f"and classes={classes}: of one class the loss is always 0"
     if labels.dtype != torch.int64 or labels.shape != batch.images.shape[:1]:
         return f"one class number an image, and these are {labels.dtype} of shape {tuple(labels.shape)}"
+    if classes < 2:
+        return f"and classes={classes}: of one class the loss is always 0"
     if int(labels.min()) < 0 or int(labels.max()) >= classes:
         return f"from 0 to {classes - 1}, and these go from {int(labels.min())} to {int(labels.max())}"
     return ""

@@ -22,7 +22,7 @@ from supernet.space import nested
 from supernet.space.architecture import Architecture, Decision, Weights, one_path, random_architecture
 from supernet.space.dropout import Dropouts
 from supernet.space.supernet import Supernet
-from supernet.training.tasks import Output, SoftLoss, soft_cross_entropy
+from supernet.training.tasks import Output, SoftLoss
 
 _SANDWICH_STREAM = 0x5A4D
 
@@ -40,7 +40,8 @@ class SandwichStrategy(Wrapper):
         space: the name of the space, for the architectures that are found.
         decisions: those of the supernet, by name.
         random: how many networks between the largest and the smallest a step has, 0 or more.
-        imitation: (output, the largest network's output) -> the loss of all networks but the largest.
+        imitation: (output, the largest network's output) -> the loss of all networks but the largest; None:
+            the task's own (`Task.imitation`).
         clip_value: largest absolute value of an element of the weights' gradient (AttentiveNAS); None: any.
         zero_residuals: blocks that add their input begin as the identity.
         explorer: (candidates, *, seed) -> who proposes the candidates; None: they are drawn.
@@ -68,7 +69,7 @@ class SandwichStrategy(Wrapper):
         decisions: Mapping[str, Decision],
         *,
         random: int = 2,
-        imitation: SoftLoss = soft_cross_entropy,
+        imitation: SoftLoss | None = None,
         clip_value: Limit | None = 1.0,
         zero_residuals: bool = True,
         explorer: Callable[..., Explorer] | None = None,
@@ -133,6 +134,7 @@ class SandwichStrategy(Wrapper):
     def backward(self, step: Step, paths: Sequence[Weights]) -> list[tuple[Tensor, Tensor]]:
         """The largest network learns from the labels, all others from what it answers without dropout."""
         largest, *others = paths
+        imitation = self._imitation or step.task.imitation
         images, dropouts = step.task.inputs(step.train), self._dropouts_of(step.supernet)
 
         def learn(output: Output, loss: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,7 +150,7 @@ class SandwichStrategy(Wrapper):
         with dropouts.off():
             for weights in others:
                 output = step.supernet(images, weights)
-                passes.append(learn(output, self._imitation(output, teacher)))
+                passes.append(learn(output, imitation(output, teacher)))
         if self._clip_value is not None:
             nn.utils.clip_grad_value_(step.supernet.slots.now(), self._clip_value)
         return passes

@@ -17,7 +17,7 @@ from supernet.runtime.errors import InputError
 from supernet.search.strategy import Step, Strategy, Wrapper
 from supernet.space.architecture import Architecture, Decision, Weights, one_path
 from supernet.space.supernet import Supernet
-from supernet.training.tasks import Output, SoftLoss, soft_cross_entropy
+from supernet.training.tasks import Output, SoftLoss
 
 _RESOLUTION = "resolution"  # images of any size have one teacher
 KINDS = ("kernel", "expand", "squeeze", "activation", "depth", "width", _RESOLUTION)
@@ -139,23 +139,22 @@ class Distilled(Wrapper):
     Args:
         strategy: such as `UniformStrategy`.
         teacher: answers each batch once.
-        weight: times the cross entropy with the teacher's probabilities is added to the loss.
-        imitation: (output, teacher's output) -> that cross entropy.
+        weight: so many times the loss of the imitation is added to that of the labels.
+        imitation: (output, teacher's output) -> that loss; None: the task's own (`Task.imitation`).
     """
 
-    def __init__(
-        self, strategy: Strategy, teacher: Teacher, weight: float, imitation: SoftLoss = soft_cross_entropy
-    ) -> None:
+    def __init__(self, strategy: Strategy, teacher: Teacher, weight: float, imitation: SoftLoss | None = None) -> None:
         super().__init__(strategy)
         self._teacher, self._weight, self._imitation = teacher, weight, imitation
 
     def backward(self, step: Step, paths: Sequence[Weights]) -> list[tuple[Tensor, Tensor]]:
         """Adds the gradients of both losses, path after path."""
         images, passes = step.task.inputs(step.train), []
+        imitation = self._imitation or step.task.imitation
         taught = self._teacher(images)
         for weights in paths:
             output = step.supernet(images, weights)
-            loss = step.task.loss(output, step.train) + self._weight * self._imitation(output, taught)
+            loss = step.task.loss(output, step.train) + self._weight * imitation(output, taught)
             loss.backward()  # type: ignore[no-untyped-call]
             passes.append((loss.detach(), step.task.score_sum(output, step.train)))
         return passes

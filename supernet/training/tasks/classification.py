@@ -17,7 +17,7 @@ from supernet.deployment.answers import ONE_LABEL, OneLabel
 from supernet.runtime.errors import InputError
 from supernet.training.tasks.imbalance import Frequencies, Imbalance, check_imbalance, frequencies_of
 from supernet.training.tasks.ranking import RANKINGS, Answers, chance_of, ranked
-from supernet.training.tasks.task import Output
+from supernet.training.tasks.task import Output, soft_cross_entropy
 
 SCORES = ("accuracy", "balanced_accuracy", *RANKINGS)
 
@@ -79,6 +79,10 @@ class Classification:
         if auxiliary is None or self.auxiliary_weight == 0.0:
             return loss
         return loss + self.auxiliary_weight * self._loss(auxiliary, batch.labels)
+
+    def imitation(self, output: Output, teacher: Output) -> Tensor:
+        """The cross entropy with the teacher's probabilities."""
+        return soft_cross_entropy(output, teacher)
 
     def score_sum(self, output: Output, batch: Batch) -> Tensor:
         """The number of images whose largest logit is their label's, a 0-dimensional integer tensor."""

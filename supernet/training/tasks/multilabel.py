@@ -81,6 +81,11 @@ class MultiLabel:
             return loss
         return loss + self.auxiliary_weight * self._loss(auxiliary, batch.labels)
 
+    def imitation(self, output: Output, teacher: Output) -> Tensor:
+        """The binary cross entropy with the teacher's probability of each label, the mean over labels and batch."""
+        logits, wanted = (each[0] if isinstance(each, tuple) else each for each in (output, teacher))
+        return binary_cross_entropy_with_logits(logits, wanted.detach().sigmoid())
+
     def score_sum(self, output: Output, batch: Batch) -> Tensor:
         """The sum over the images of the shares of their known labels that are answered rightly, 0-dimensional."""
         logits = (output[0] if isinstance(output, tuple) else output).detach()

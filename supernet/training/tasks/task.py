@@ -10,7 +10,6 @@ from torch.nn.functional import cross_entropy
 
 from supernet.data.batches import Batch
 from supernet.deployment.answers import Answer
-from supernet.detection.losses import imitation_loss
 from supernet.space.heads import Outputs
 
 Output = Tensor | tuple[Tensor, Tensor]
@@ -24,11 +23,11 @@ SoftLoss = Callable[[Output, Output], Tensor]
 def soft_cross_entropy(output: Output, teacher: Output) -> Tensor:
     """The cross entropy between a teacher's probabilities and a network's (Hinton et al. 2015, temperature 1).
 
-    Its gradient is that of the divergence KL(teacher || network). Auxiliary heads do not count. Of detectors, whose
-    outputs have places, it is `supernet.detection.losses.imitation_loss`.
+    Its gradient is that of the divergence KL(teacher || network). Auxiliary heads do not count. It is for one label an
+    image: `Task.imitation` says what a task has.
 
     Args:
-        output: logits of the network, (batch, classes), or a detector's output (batch, places, classes + 8).
+        output: logits of the network, (batch, classes).
         teacher: that of the teacher, of the same shape; it gets no gradient.
 
     Returns:
@@ -41,8 +40,6 @@ def soft_cross_entropy(output: Output, teacher: Output) -> Tensor:
         tensor(0.6931)
     """
     logits, wanted = (each[0] if isinstance(each, tuple) else each for each in (output, teacher))
-    if logits.dim() == 3:
-        return imitation_loss(logits, wanted)
     return cross_entropy(logits, wanted.detach().softmax(-1))
 
 
@@ -74,6 +71,10 @@ class Task(Protocol):
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
         """The mean loss over the batch, a scalar, of a network in training or in evaluation mode."""
+        ...
+
+    def imitation(self, output: Output, teacher: Output) -> Tensor:
+        """How far an output is from that of a teacher, which gets no gradient: the mean over the batch, a scalar."""
         ...
 
     def score_sum(self, output: Output, batch: Batch) -> Tensor:

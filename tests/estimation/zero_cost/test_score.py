@@ -174,6 +174,10 @@ def test_labels_that_are_no_class_numbers_are_refused_where_they_are_looked_at()
         with pytest.raises(InputError, match=r"^proxies=epe: needs labels, one class number an image, and these are "):
             score(("epe",), batches=(Batch(batch.images, labels),))
         score(("synflow", "jacov", "naswot", "zen", "l2_norm"), batches=(Batch(batch.images, labels),))(CELLS[0])
+    boxes = Batch(batch.images, torch.zeros(6, 2, 7))
+    with pytest.raises(InputError, match=r"one class number an image, and these are torch\.float32 of shape"):
+        score(("epe",), batches=(boxes,), classes=1)
+    assert score(("synflow",), batches=(boxes,), classes=1)(CELLS[0]).values["synflow"] > 0
 
 
 def test_one_image_is_enough_for_proxies_that_look_at_none():

@@ -1,5 +1,6 @@
 """The sandwich rule: the loss of each path, what the smaller ones imitate, and where dropout acts."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -23,7 +24,7 @@ from supernet.space.mobile import Mobile
 from supernet.space.mobile_stages import Stage
 from supernet.space.supernet import Supernet
 from supernet.training.schedules import Cosine
-from supernet.training.tasks import Classification
+from supernet.training.tasks import Classification, MultiLabel
 
 SHAPE = (1, 8, 8)
 ENDS = {"candidates": 3, "finalists": 1, "batches": 1}
@@ -92,6 +93,20 @@ def test_the_gradient_is_that_of_all_losses_together_with_a_constant_teacher():
         torch.testing.assert_close(loss, wanted.detach())
         assert not loss.requires_grad
         assert right == (logits.argmax(1) == labels).sum()
+
+
+def test_smaller_networks_imitate_each_of_several_labels_by_itself():
+    """A softmax over labels that do not exclude each other would teach that at most one of them applies."""
+    supernet = made()
+    strategy, step = strategy_of(supernet, clip_value=None), step_of(supernet)
+    labels = torch.tensor([[1, 1, 0]]).expand(len(step.train.images), 3)
+    step = replace(step, train=Batch(step.train.images, labels), task=MultiLabel())
+    paths = strategy.samples(step)
+    largest, *others = [supernet(step.train.images, weights).detach() for weights in paths]
+    likely = largest.sigmoid()
+    for (loss, _), logits in zip(strategy.backward(step, paths)[1:], others, strict=True):
+        wanted = -(likely * logits.sigmoid().log() + (1 - likely) * (-logits).sigmoid().log()).mean()
+        torch.testing.assert_close(loss, wanted)
 
 
 class Watched(nn.Module):

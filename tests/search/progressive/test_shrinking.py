@@ -27,7 +27,7 @@ from supernet.space.nasbench201 import NasBench201
 from supernet.space.supernet import Supernet
 from supernet.space.survey import decisions_of
 from supernet.training.schedules import Cosine
-from supernet.training.tasks import Classification
+from supernet.training.tasks import Classification, MultiLabel
 
 SHAPE = (1, 8, 8)
 BLOCKS = mobile.Stage((8,), depths=(1, 2, 3), kernels=(3, 5, 7), expansions=(3, 4, 6))
@@ -125,6 +125,21 @@ def test_the_teacher_is_the_first_stages_network_in_evaluation_mode():
     third.strategy.backward(step, third.strategy.samples(step))
     assert all(torch.equal(tensor, state[name]) for name, tensor in first.supernet.state_dict().items())
     assert all(parameter.grad is None for parameter in first.supernet.parameters())
+
+
+def test_of_several_labels_the_teachers_probabilities_are_imitated_one_by_one():
+    search = planned([FIRST, stage(distillation=0.5, paths=1)])
+    first = build_stage(search, 0)
+    built = build_stage(search, 1, before=first)
+    twin = build_stage(search, 1, before=build_stage(search, 0)).supernet
+    taught = first.supernet(batch().images, {n: torch.ones(1) for n in first.supernet.decisions})
+    labels = (torch.arange(taught.numel()) % 2).view_as(taught)
+    step = replace(step_of(built.supernet), train=Batch(batch().images, labels), task=MultiLabel())
+    (weights,) = built.strategy.samples(step)
+    logits = twin(batch().images, weights)
+    wanted = [F.binary_cross_entropy_with_logits(logits, each) for each in (labels.float(), taught.sigmoid())]
+    ((loss, _),) = built.strategy.backward(step, [weights])
+    torch.testing.assert_close(loss, (wanted[0] + 0.5 * wanted[1]).detach())
 
 
 def test_several_networks_a_step_learn_from_labels_and_teacher_and_their_gradients_are_added_up():
