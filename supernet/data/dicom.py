@@ -220,6 +220,10 @@ def _values(stored: np.ndarray, dataset: Any) -> tuple[np.ndarray, Window]:
     """The values after the modality's table or scale, such as Hounsfield units, and the least and largest possible."""
     modality = importlib.import_module("pydicom.pixels").apply_modality_lut
     values = np.asarray(modality(stored, dataset), dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"{dataset.filename}: some of its values are infinite or none (NaN); correct or remove the file"
+        )
     if tables := dataset.get("ModalityLUTSequence"):
         return values, (0.0, float(2 ** int(tables[0].LUTDescriptor[2]) - 1))
     if stored.dtype.kind == "f":

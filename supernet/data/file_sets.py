@@ -217,7 +217,7 @@ def windowed(
         measured = measured_window(map(grey_values, files)) if window == AUTO else None
         white = None
         if files and measured is None:  # one for all images, as each by its own bits would be another scale
-            white = min(bits_white(max(0, *(int(grey_values(path).max()) for path in files))), _MOST_WHITE)
+            white = min(bits_white(max(0, *(int(grey_values(path).max(initial=0)) for path in files))), _MOST_WHITE)
         chosen = replace(plain, white=white, window=measured, window_of_file=window != NONE)
     notes = []
     if rest := len(wide - own):

@@ -18,7 +18,14 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.reading import read_text
 
 _FILE = ("file", "filename", "file_name", "image", "path")
-_LABEL, _SPLIT, _GROUP = ("label", "labels", "class"), ("split",), ("group", "patient", "patient_id")
+_LABEL, _SPLIT = ("label", "labels", "class"), ("split",)
+_GROUP = (
+    "group",
+    "patient",
+    "patient_id",
+    "patient id",
+    "patientid",
+)  # as sets of radiographs that people know have it
 _VALUES = {0.0: 0, 1.0: 1, -1.0: -1}
 _UNKNOWN = ("", "nan", "na", "n/a")
 _BETWEEN = "|"  # stands between the names of several labels in one cell
@@ -235,8 +242,8 @@ def _value(sheet: _Sheet, row: tuple[str, ...], line: int, column: int) -> int:
         return -1
     try:
         return _VALUES[float(text)]
-    except (ValueError, KeyError):
+    except (ValueError, KeyError):  # what stands there is not quoted: it may be a patient's name
         raise InputError(
-            f"{sheet.name}: line {line}: {sheet.header[column]}={text[:40]}: use 1, 0, or -1 or nothing for unknown; "
+            f"{sheet.name}: line {line}: column {sheet.header[column]}: use 1, 0, or -1 or nothing for unknown; "
             "or name the columns that are labels, if this is none"
         ) from None

@@ -96,7 +96,7 @@ def measured_window(images: Iterable[np.ndarray]) -> Window | None:
         >>> measured_window([np.zeros(10)]) is None
         True
     """
-    parts = [_spread(image) for image in images]
+    parts = [_spread(image) for image in images if image.size]  # of a picture that is padding alone nothing is left
     if not parts:
         return None
     low, high = (float(value) for value in np.percentile(np.concatenate(parts), _PERCENTILES))

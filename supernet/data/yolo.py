@@ -20,6 +20,7 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_file, is_folder, read_text
 
 _MOST_BYTES, _MOST_YAML = 2**26, 2**20  # of one text file, such as a list of pictures, and of a .yaml file
+_LARGEST = 2**63  # of a whole number in a .yaml file
 _FARTHEST = 2.0  # shares of a picture's side that a corner may lie outside; more are pixels by mistake
 _EXPECTED = "a data.yaml with names, train and perhaps val and test, or a classes.txt, and labels/ beside images/"
 _NAMES = ("classes.txt", "obj.names")
@@ -165,7 +166,12 @@ def _read(path: Path) -> _Plan:
 
 def _shown(value: Any) -> str:
     """A value for a message. A few lines of YAML can hold a list that no memory could write out."""
-    return str(value)[:60] if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+    return str(value)[:60] if value is None or _is_plain(value) else f"a {type(value).__name__}"
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a word or a number that Python writes out: it refuses whole numbers of thousands of digits."""
+    return isinstance(value, str | float) or (isinstance(value, int) and abs(value) < _LARGEST)
 
 
 def _names(given: Any, path: Path) -> tuple[str, ...]:
@@ -173,7 +179,7 @@ def _names(given: Any, path: Path) -> tuple[str, ...]:
         if set(given) != set(range(len(given))):
             raise InputError(f"{path}: names has the numbers {str(sorted(map(str, given)))[:80]}; needs 0, 1, 2, ...")
         given = [given[number] for number in range(len(given))]
-    if not isinstance(given, list) or not all(isinstance(name, str | int | float) for name in given):
+    if not isinstance(given, list) or not all(map(_is_plain, given)):
         raise InputError(f"{path}: names={_shown(given)}: needs a list of names, or names by number")
     return tuple(str(name) for name in given)
 

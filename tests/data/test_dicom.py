@@ -227,3 +227,26 @@ def test_a_film_as_png_and_as_dicom_are_one_picture(tmp_path):
     for shape in ((1, 64, 64), (3, 20, 30)):
         first, second = (read_image(p, shape, preparation=preparation) for p in (path, tmp_path / "film.png"))
         assert torch.equal(first, second)
+
+
+def test_pictures_of_padding_alone_have_no_window(tmp_path):
+    for number in range(12):
+        path = tmp_path / "ab"[number % 2] / f"{number}.dcm"
+        path.parent.mkdir(exist_ok=True)
+        padding = {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 63}
+        saved(path, np.full((8, 8), number, np.uint16), **padding)
+    data = image_folder(tmp_path)
+    assert data.augmentation.preparation.window is None
+    assert int(data.train.images.max()) == 0
+
+
+def test_values_that_are_no_numbers_are_refused_in_one_line(tmp_path):
+    dataset = pydicom.dcmread(saved(tmp_path / "dose.dcm", np.zeros((8, 8), np.uint32), bits=32))
+    values = np.ones((8, 8), np.float32)
+    values[3, 3] = np.nan
+    del dataset.PixelData
+    dataset.FloatPixelData = values.tobytes()
+    dataset.save_as(tmp_path / "dose.dcm", enforce_file_format=True)
+    for read in (grey_values, pixels):
+        with pytest.raises(InputError, match=r"dose\.dcm: some of its values are infinite or none \(NaN\)"):
+            read(tmp_path / "dose.dcm")

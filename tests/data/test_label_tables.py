@@ -65,8 +65,8 @@ def test_lines_that_stand_there_twice_are_counted(table):
         ("file,x\n", {}, "a line for each image"),
         ("", {}, "a line for each image"),
         ("file,x\na.png\n", {}, "line 2 has 1 cells, the first line 2"),
-        ("file,x\na.png,2\n", {}, "line 2: x=2: use 1, 0, or -1 or nothing for unknown"),
-        ("file,x,age\na.png,1,old\n", {}, "line 2: age=old: use 1, 0"),
+        ("file,x\na.png,2\n", {}, "line 2: column x: use 1, 0, or -1 or nothing for unknown"),
+        ("file,x,age\na.png,1,old\n", {}, "line 2: column age: use 1, 0"),
         ("file,x,X\na.png,1,1\n", {}, "two columns have one name"),
         ("file,x,y\na.png,1,1\nb.png,0,1\na.png,0,0\n", {}, "lines 2 and 4 say different things of a.png"),
         ("file,x,y\n,1,1\n", {}, "line 2 names no file"),
@@ -85,3 +85,16 @@ def test_mistakes_name_the_line_or_the_column(table, text, settings, says):
     with pytest.raises(InputError, match=says) as error:
         table(text, **settings)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["Patient ID", "PatientID", "patient_id", "Group"])
+def test_a_patient_is_found_however_the_column_is_written(table, name):
+    read = table(f"file,effusion,{name}\na.png,1,7\nb.png,0,7\n", classes=("effusion",))
+    assert read.groups == ("7", "7")
+
+
+def test_a_refusal_does_not_quote_what_may_be_a_patients_name(table):
+    with pytest.raises(InputError) as refused:
+        table("file,effusion,name\na.png,1,Nobody Jane\n")
+    assert "column name" in str(refused.value)
+    assert "Jane" not in str(refused.value)

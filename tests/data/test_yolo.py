@@ -134,6 +134,8 @@ BOMB = "a: &a [x, x]\n" + "".join(f"k{n}: &{n} [*{p}, *{p}]\n" for p, n in pairw
         (f"{BOMB}names: [*z]\ntrain: images", "names=a list"),
         (f"{BOMB}names: [b]\ntrain: *z", "train=a list: needs a folder"),
         ("names: [a]\nnc: 2\ntrain: images", "nc=2 and 1 names"),
+        (f"names: [a]\nnc: 0x{'f' * 6000}\ntrain: images", "nc=a int and 1 names"),
+        (f"names: [0x{'f' * 6000}]\ntrain: images", "names=a list: needs a list of names"),
         ("names: [a]\ntrain: 3", "train=3: needs a folder"),
         ("names: [a]\ntrain: images\npath: [x]", "path=a list"),
         ("names: [a]\ntrain: labels", "no pictures there"),
