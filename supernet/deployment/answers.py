@@ -301,7 +301,7 @@ class Objects:
             values,
             conf=float(of_class.min()),
             iou=self.iou if asked.iou is None else asked.iou,
-            max_det=most,  # which of them are shown is settled below, where their own thresholds and the picture are known
+            max_det=most,  # cut below, when each class has met its own confidence
             classes=asked.classes,
             most=most,
         )
