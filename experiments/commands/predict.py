@@ -28,7 +28,7 @@ def main() -> None:
     """Runs the command `supernet-predict`."""
     given = _parser().parse_args()
     model = load(given.model)
-    settings: dict[str, Any] = {"conf": given.conf}
+    settings: dict[str, Any] = {"conf": given.conf, "skip_unreadable": True}
     if isinstance(model, Predictor):
         settings |= {"iou": given.iou, "max_det": given.max_det, "classes": _classes(given.classes)}
     results = model(list(given.images), **settings)

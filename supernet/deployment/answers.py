@@ -17,6 +17,7 @@ from supernet.detection.head import AnchorFree
 from supernet.runtime.errors import InputError
 from supernet.space.heads import Outputs
 
+_CANDIDATES = 1000  # boxes of a picture at least before those that overlap are left out
 _LARGEST = 1e6  # of a temperature or a bias: beyond it a probability is 0 or 1
 
 
@@ -295,19 +296,21 @@ class Objects:
         """The boxes of each picture, in its own pixels."""
         least = self.conf if asked.conf is None else asked.conf
         of_class = torch.tensor(least if isinstance(least, tuple) else [least] * len(names))
+        most = max(_CANDIDATES, 4 * asked.max_det)
         found = decode(
             values,
             conf=float(of_class.min()),
             iou=self.iou if asked.iou is None else asked.iou,
-            max_det=asked.max_det,
+            max_det=most,  # cut below, when each class has met its own confidence
             classes=asked.classes,
+            most=most,
         )
         own, results = dict(names), []
         for one, picture in zip(found, pictures, strict=True):
             boxes = picture.placed.back(one.boxes)
             data = torch.cat((boxes, one.scores[:, None], one.classes[:, None].to(boxes.dtype)), 1)
             within = (data[:, 2] > data[:, 0]) & (data[:, 3] > data[:, 1])  # not beside the picture
-            data = data[within & (one.scores >= of_class[one.classes])]
+            data = data[within & (one.scores >= of_class[one.classes])][: asked.max_det]
             results.append(Result(own, boxes=Boxes(data, picture.shape), picture=picture))
         return results
 

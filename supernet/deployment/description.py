@@ -16,6 +16,8 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.text import printable
 from supernet.space.architecture import Architecture
 
+_MOST_PIXELS = 1 << 26  # of an image: a file that names more would only take all memory
+
 
 @dataclass(frozen=True)
 class Description:
@@ -127,6 +129,7 @@ def _go_together(classes: Any, shape: Sequence[Any], augmentation: Augmentation)
         and len(classes) >= 1
         and all(isinstance(name, str) for name in classes)
         and all(type(side) is int and 1 <= side < 1 << 20 for side in shape)
+        and shape[1] * shape[2] <= _MOST_PIXELS
         and len(augmentation.mean) == len(augmentation.std) == shape[0]
         and all(map(math.isfinite, (*augmentation.mean, *augmentation.std)))
         and min(augmentation.std) > 0

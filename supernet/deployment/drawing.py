@@ -18,6 +18,7 @@ _COLOURS = ((213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (230, 1
 SAVED = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF"}
 """The endings of files in which pictures are saved, and the names of their forms."""
 _QUALITY = 95
+_LONGEST_SIDE = 4096  # of an enlarged picture, in pixels: a line of pixels does not become a wall
 _LONGEST = 40  # characters of a label
 _HEAT = np.array([[0, 0, 0], [86, 26, 109], [187, 55, 84], [249, 142, 9], [252, 255, 164]], np.float64)
 
@@ -86,7 +87,7 @@ def draw_lines(picture: np.ndarray, lines: Sequence[str], font_size: float | Non
     """
     image = Image.fromarray(picture)
     if (shorter := min(image.size)) < 256:
-        times = -(-256 // shorter)
+        times = min(-(-256 // shorter), max(1, _LONGEST_SIDE // max(image.size)))
         image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
     draw, font = ImageDraw.Draw(image), _font(image, font_size)
     top = 2.0

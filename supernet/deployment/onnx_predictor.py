@@ -59,6 +59,7 @@ class OnnxPredictor:
         *,
         conf: float | None = None,
         channels: str = "rgb",
+        skip_unreadable: bool = False,
     ) -> list[Result]:
         """Says what is in pictures.
 
@@ -66,6 +67,7 @@ class OnnxPredictor:
             source: in all the forms that `Predictor` takes.
             conf: as for `Predictor`.
             channels: as for `Predictor`.
+            skip_unreadable: as for `Predictor`.
 
         Returns:
             One result for each image, in their order.
@@ -74,7 +76,7 @@ class OnnxPredictor:
             InputError: an image is not understood, in one line.
         """
         asked = asked_of(self.names, self.answer, conf=conf, iou=None, max_det=300, classes=None)
-        pictures = Pictures(self.shape, self.augmentation.preparation, bgr_of(channels))
+        pictures = Pictures(self.shape, self.augmentation.preparation, bgr_of(channels), skip_unreadable)
         return list(answered(pictures, source, self.probabilities, self.answer, self.names, asked))
 
     predict = __call__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from supernet.runtime.errors import InputError
 
 Images = str | Path | Image.Image | np.ndarray | Tensor
 _MOST_IMAGES, _MOST_PIXELS = 256, 1 << 21  # of a batch
+_LOG = logging.getLogger(__name__)
 _GREY = (0.299, 0.587, 0.114)
 
 
@@ -87,6 +89,8 @@ class Pictures:
         shape: the (channels, height, width) of the images that the model is given.
         preparation: how a picture becomes pixels.
         bgr: whether arrays have blue first, as those of OpenCV.
+        skip_unreadable: whether what cannot be read is left out, with one warning that counts it, as long as there is
+            another picture.
 
     Example:
         >>> pictures = Pictures((1, 2, 2))
@@ -97,6 +101,7 @@ class Pictures:
     shape: tuple[int, int, int]
     preparation: Preparation = PLAIN
     bgr: bool = False
+    skip_unreadable: bool = False
 
     def batches(
         self, source: Images | Sequence[Any], device: torch.device | str = "cpu"
@@ -135,12 +140,36 @@ class Pictures:
 
     def _each(self, source: Any) -> Iterator[tuple[Picture, Tensor]]:
         """Each picture with its pixels, uint8 or floats in [0, 255]."""
-        number = 0
-        for item in spread(source):
+        number, left_out = 0, list[InputError]()
+        for item in self._spread(source, left_out):
             for content in self._contents(item):
-                pixels, size = self.pixels(content)
+                try:
+                    pixels, size = self.pixels(content)
+                except InputError as error:
+                    self._leave_out(error, left_out)
+                    continue
                 yield Picture(content, size, self, number), pixels
                 number += 1
+        if left_out and not number:
+            raise left_out[0]
+        if left_out:
+            _LOG.warning("%d of %d pictures left out: %s", len(left_out), number + len(left_out), left_out[0])
+
+    def _spread(self, source: Any, left_out: list[InputError]) -> Iterator[Any]:
+        """What a source holds; of a list, what is not there or cannot be fetched may be left out."""
+        if isinstance(source, list | tuple):
+            for item in source:
+                yield from self._spread(item, left_out)
+            return
+        try:
+            yield from spread(source)
+        except InputError as error:
+            self._leave_out(error, left_out)
+
+    def _leave_out(self, error: InputError, left_out: list[InputError]) -> None:
+        if not self.skip_unreadable:
+            raise error
+        left_out.append(error)
 
     def _contents(self, item: Any) -> Iterator[Any]:
         """What an item of a source holds: itself, or the images of an array or a tensor."""

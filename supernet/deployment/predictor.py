@@ -150,6 +150,7 @@ class Predictor:
         max_det: int = ...,
         classes: Sequence[int | str] | int | str | None = ...,
         channels: str = ...,
+        skip_unreadable: bool = ...,
         stream: Literal[False] = ...,
     ) -> list[Result]: ...
     @overload
@@ -162,6 +163,7 @@ class Predictor:
         max_det: int = ...,
         classes: Sequence[int | str] | int | str | None = ...,
         channels: str = ...,
+        skip_unreadable: bool = ...,
         stream: Literal[True],
     ) -> Iterator[Result]: ...
     def __call__(
@@ -173,6 +175,7 @@ class Predictor:
         max_det: int = 300,
         classes: Sequence[int | str] | int | str | None = None,
         channels: str = "rgb",
+        skip_unreadable: bool = False,
         stream: bool = False,
     ) -> list[Result] | Iterator[Result]:
         """Says what is in pictures.
@@ -193,16 +196,18 @@ class Predictor:
             max_det: objects of a picture at most.
             classes: of the objects that are looked for, by name or number; None: all.
             channels: "bgr" where arrays have blue first, as those of OpenCV.
+            skip_unreadable: whether pictures that cannot be read are left out, with one warning that counts them, as
+                long as there is another one.
             stream: whether results are to come one after the other, which takes memory for one batch alone.
 
         Returns:
-            One result for each picture, in their order: a list, or with `stream` an iterator.
+            One result for each picture that was read, in their order: a list, or with `stream` an iterator.
 
         Raises:
             InputError: a picture is not understood, or a setting is out of its range, in one line.
         """
         asked = asked_of(self.names, self.answer, conf=conf, iou=iou, max_det=max_det, classes=classes)
-        pictures = Pictures(self.shape, self.augmentation.preparation, bgr_of(channels))
+        pictures = Pictures(self.shape, self.augmentation.preparation, bgr_of(channels), skip_unreadable)
         device = next(self.network.parameters()).device
         results = answered(
             pictures, source, self.values, self.answer, self.names, asked, device=device, explainer=self._explained

@@ -17,7 +17,7 @@ from supernet.deployment.explaining import Explanation
 from supernet.deployment.pictures import Picture
 from supernet.deployment.values import Boxes, Probabilities
 from supernet.runtime.errors import InputError
-from supernet.runtime.text import csv_lines
+from supernet.runtime.text import csv_lines, printable
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,10 +95,10 @@ class Result:
     def verbose(self) -> str:
         """Says in a line what was found, such as "2 persons, 1 car, ", or the likeliest classes."""
         if self.boxes is None:
-            return "".join(f"{name} {share:.2f}, " for name, share in labelled(self))
+            return "".join(f"{printable(name)} {share:.2f}, " for name, share in labelled(self))
         counts = Counter(int(number) for number in self.boxes.cls)
         found = "".join(
-            f"{n} {self.names[kind]}{'s' * (n > 1 and not self.names[kind].endswith('s'))}, "
+            f"{n} {printable(self.names[kind])}{'s' * (n > 1 and not self.names[kind].endswith('s'))}, "
             for kind, n in sorted(counts.items())
         )
         return found or "(no detections), "
@@ -204,7 +204,7 @@ class Result:
             The name of the file. Of a classifier the lines are probability and name.
         """
         if self.boxes is None:
-            lines = [f"{share:.2f} {name}" for name, share in labelled(self)]
+            lines = [f"{share:.2f} {printable(name)}" for name, share in labelled(self)]
         else:
             rows = zip(self.boxes.cls, self.boxes.xywhn.tolist(), self.boxes.conf, strict=True)
             lines = [

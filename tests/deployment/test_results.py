@@ -11,6 +11,7 @@ from PIL import Image
 from supernet.data.augmentation import Augmentation
 from supernet.data.images import Preparation
 from supernet.deployment.answers import Objects, SeveralLabels
+from supernet.deployment.drawing import draw_lines
 from supernet.deployment.pictures import Picture, Pictures
 from supernet.deployment.predictor import Predictor
 from supernet.deployment.results import Result, labelled
@@ -197,6 +198,32 @@ def test_each_class_is_shown_from_its_own_confidence_on():
         assert len(use(image, conf=0.1)[0]) == 2
     use.answer = Objects(AnchorFree(1), iou=0.0)
     assert len(use(image)[0]) == 2  # boxes of two classes may overlap
+
+
+def test_objects_below_their_own_confidence_take_no_place():
+    use = detector([(1, 4.0, (20.0, 15.0, 60.0, 45.0)), (0, 0.0, (0.0, 0.0, 40.0, 60.0))])
+    use.answer = Objects(AnchorFree(1), conf=(0.1, 1.0))
+    assert use(np.zeros((60, 80, 3), np.uint8), max_det=1)[0].boxes.cls.tolist() == [0]
+
+
+def test_a_thousand_boxes_are_found_where_many_lie_twice():
+    sides = [(x * 40.0, y * 40.0, x * 40.0 + 20, y * 40.0 + 20) for x in range(40) for y in range(25)]
+    use = detector([(0, 4.0, box) for box in sides for _ in range(3)], shape=(3, 1000, 1600))
+    result = use(np.zeros((1000, 1600, 3), np.uint8), max_det=1000)[0]
+    assert len(result) == 1000
+    assert result.verbose() == "1000 RBCs, "
+
+
+def test_a_line_of_pixels_does_not_become_a_wall():
+    assert draw_lines(np.zeros((1, 3000, 3), np.uint8), ["seven"]).shape == (1, 3000, 3)
+
+
+def test_names_of_a_stranger_are_shown_escaped(tmp_path):
+    seen, evil = found(), {0: "\x1b[31m", 1: "a\nb"}
+    likely = Result(evil, probs=Probabilities(torch.tensor([0.25, 0.75])), picture=seen.picture)
+    assert "\x1b" not in likely.verbose() + Result(evil, boxes=seen.boxes).verbose()
+    likely.save_txt(tmp_path / "labels.txt")
+    assert (tmp_path / "labels.txt").read_text() == "0.75 a\\nb\n0.25 \\x1b[31m\n"
 
 
 def test_arrays_of_opencv_have_blue_first():

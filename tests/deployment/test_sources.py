@@ -127,3 +127,17 @@ def test_all_sorts_together_keep_their_order_and_their_sizes(tmp_path):
     assert [each.file_name for each in pictures[:2]] == ["a.png", "image1.png"]
     for each, prepared in zip(pictures, pixels, strict=True):
         assert np.array_equal(each.prepared().numpy(), prepared.numpy())
+
+
+def test_what_cannot_be_read_is_left_out_where_there_is_more(tmp_path, caplog):
+    Image.fromarray(picture()).save(tmp_path / "b.png")
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    given = [tmp_path, str(tmp_path / "*.jpg"), tmp_path / "none.png"]
+    with pytest.raises(InputError, match=r"a\.png"):
+        list(Pictures((3, 6, 9)).batches(given))
+    lenient = Pictures((3, 6, 9), skip_unreadable=True)
+    ((seen, _),) = lenient.batches(given)
+    assert [(each.file_name, each.number) for each in seen] == [("b.png", 0)]
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["3 of 4 pictures left out"]
+    with pytest.raises(InputError, match=r"a\.png"):  # there is nothing else
+        list(lenient.batches([tmp_path / "a.png"]))

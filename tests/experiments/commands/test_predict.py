@@ -66,6 +66,16 @@ def test_no_picture_is_written_over(typed, detector, tmp_path):
     assert (tmp_path / "a_3.png").exists()
 
 
+def test_one_unreadable_picture_does_not_take_the_others_with_it(typed, detector, tmp_path):
+    (tmp_path / "sub" / "b.png").write_bytes(b"no picture")
+    code, out, err = typed(detector, "sub", "a.png", "--json")
+    assert (code, len(json.loads(out)), err.count("\n")) == (0, 2, 1)
+    assert "1 of 3 pictures left out: " in err
+    assert "b.png" in err
+    code, _, err = typed(detector, "sub/b.png")
+    assert (code, err.count("\n")) == (2, 1)
+
+
 def test_a_model_by_name(typed):
     code, out, _ = typed("digits", "a.png", "--save", "out", "--top", "1")
     assert code == 0
