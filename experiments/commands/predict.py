@@ -28,10 +28,14 @@ def main() -> None:
     """Runs the command `supernet-predict`."""
     given = _parser().parse_args()
     model = load(given.model)
-    settings: dict[str, Any] = {"conf": given.conf, "skip_unreadable": True}
-    if isinstance(model, Predictor):
-        settings |= {"iou": given.iou, "max_det": given.max_det, "classes": _classes(given.classes)}
-    results = model(list(given.images), **settings)
+    of_objects = {"iou": given.iou, "max_det": given.max_det, "classes": _classes(given.classes)}
+    settings = {name: value for name, value in of_objects.items() if value is not None}
+    if settings and not isinstance(model, Predictor):
+        word = next(iter(settings)).replace("_", "-")
+        raise InputError(
+            f"--{word}: is for objects, and an exported model says how probable each class is; leave it out"
+        )
+    results = model(list(given.images), conf=given.conf, skip_unreadable=True, **settings)
     saved = _save(results, given.save)
     if given.json:
         print(json.dumps([_plain(result, given.top) for result in results], indent=2))
@@ -63,9 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--iou", type=float, metavar="SHARE", help="by how much two boxes may overlap (default: the model's own)"
     )
-    parser.add_argument(
-        "--max-det", type=int, default=300, metavar="N", help="objects of a picture at most (default 300)"
-    )
+    parser.add_argument("--max-det", type=int, metavar="N", help="objects of a picture at most (default 300)")
     parser.add_argument("--classes", metavar="NAME,...", help="look for objects of these classes, by name or number")
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="write the pictures there with what was found")
     parser.add_argument("--json", action="store_true", help="print JSON, one object an image")

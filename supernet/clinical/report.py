@@ -194,7 +194,8 @@ def report(
         _class_report(number, str(classes[number]), (valid, test), calibrated, replicates) for number in test.asked
     )
     precisions = [c.average_precision.value for c in of_classes if c.average_precision is not None]
-    right = None if test.several else int((test.logits.argmax(1) == test.labels).sum())
+    # As the model answers: a bias moves the most likely class, a temperature does not.
+    right = None if test.several else int((calibrated[1].logits.argmax(1) == test.labels).sum())
     return ClinicalReport(
         classes=of_classes,
         several=test.several,

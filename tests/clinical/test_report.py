@@ -132,3 +132,16 @@ def test_a_name_from_a_file_cannot_write_to_the_terminal():
 def test_what_does_not_fit_is_one_line(valid, test, classes, said):
     with pytest.raises(InputError, match=said):
         report(valid, test, classes)
+
+
+def test_the_accuracy_is_of_what_the_calibrated_model_answers():
+    """Logits that a correction has shifted: the bias moves them back, and with it the most likely class."""
+
+    def shifted(scores: Scores) -> Scores:
+        return scores.with_logits(scores.logits + np.array([3.0, 0.0]))
+
+    made = report(shifted(binary(0)), shifted(binary(1)), ("normal", "pneumonia"), bias=True, replicates=50)
+    test = shifted(binary(1))
+    calibrated = made.calibration.applied(test.logits)
+    assert made.accuracy.value == accuracy_score(test.labels, calibrated.argmax(1))
+    assert made.accuracy.value > accuracy_score(test.labels, test.logits.argmax(1)) + 0.1

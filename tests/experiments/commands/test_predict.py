@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from common import typed_words
+from exported import model
 from PIL import Image
 from supernet.experiments.commands import predict
 
@@ -112,3 +113,14 @@ def test_mistakes_about_objects_are_one_line(typed, detector, words, says):
     code, _, err = typed(detector, "a.png", *words)
     assert (code, err.count("\n")) == (2, 1)
     assert says in err
+
+
+@pytest.mark.parametrize("word", [("--iou", "0.5"), ("--max-det", "3"), ("--classes", "ant")])
+def test_an_exported_model_is_not_asked_for_objects(typed, tmp_path, word):
+    supernet.export(model(supernet.NasBench201(4, 1, 1, 2), (3, 8, 8)), tmp_path / "toy.onnx")
+    code, _, said = typed("toy.onnx", "a.png", *word)
+    assert code == 2
+    assert said.strip() == (
+        f"supernet-predict: {word[0]}: is for objects, and an exported model says how probable each class is; leave it "
+        "out"
+    )
