@@ -173,8 +173,8 @@ def box_data(root: Path, found: Found, settings: BoxSettings) -> Data:
     labels = {part: each.labels for part, each in listed.items()}
     if not sum(int((part[..., CLASS] >= 0).sum()) for part in labels.values()):
         raise InputError(f"path={root}: not one box of a pixel or more among {len(headers):,} images")
-    read = read_files(listed, settings.files(shape[1:]))
     copies, doubled = _copies(listed)
+    read = read_files(listed, settings.files(shape[1:]), found.classes, copies)
     told = (*_sizes(headers, shape, settings), *seen.notes(), *_rare(labels, found.classes), *doubled)
     sources = read.sources
     notes = (*found.notes, *read.notes, *told)

@@ -265,15 +265,42 @@ def _check(name: str, parts: Parts) -> tuple[str, ...]:
 
 def _hold_out(name: str, parts: Parts, classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     """The places of the images to train on and to test by; those that belong together are on one side."""
-    labels, key = parts.train.labels, (_TEST_SHARE, _TEST_SEED, classes)
     try:
-        if parts.copies is not None and parts.groups is None and kind_of(labels) == "classes":
-            held, kept = split_with_copies(labels, parts.copies, *key)
-        else:
-            given = [each for each in (parts.groups, parts.copies) if each is not None]
-            held, kept = stratified_split(labels, *key, joined(*given) if len(given) == 2 else next(iter(given), None))
+        return held_out(parts.train.labels, classes, parts.copies, parts.groups)
     except InputError as error:
         raise InputError(f"{name}: a fifth is held out to test: {error}") from None
+
+
+def held_out(
+    labels: Tensor, classes: Sequence[str], copies: Tensor | None = None, groups: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Divides the images of a set that has none to test by, as `assemble` does.
+
+    A reader needs it that measures something on the images to train on before they are read.
+
+    Args:
+        labels: of N images, of any kind (`supernet.data.targets`).
+        classes: their names.
+        copies: as in `Parts`.
+        groups: as in `Parts`.
+
+    Returns:
+        The places of the images to train on, and of those to test by, two sorted int64 tensors.
+
+    Raises:
+        InputError: a class has too few images for both.
+
+    Example:
+        >>> kept, held = held_out(torch.tensor([0, 1] * 5), ("no", "yes"))
+        >>> len(kept), len(held)
+        (8, 2)
+    """
+    key = (_TEST_SHARE, _TEST_SEED, classes)
+    if copies is not None and groups is None and kind_of(labels) == "classes":
+        held, kept = split_with_copies(labels, copies, *key)
+    else:
+        given = [each for each in (groups, copies) if each is not None]
+        held, kept = stratified_split(labels, *key, joined(*given) if len(given) == 2 else next(iter(given), None))
     return kept, held
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from statistics import median_low
 
 import torch
+from torch import Tensor
 
 from supernet.data.batches import Files, Resident, Source
+from supernet.data.dataset import held_out
 from supernet.data.images import Header, Preparation, grey_values, read_header
 from supernet.data.levels import bits_white
 from supernet.data.listing import Listed
@@ -74,12 +76,24 @@ class FileSets:
     notes: tuple[str, ...]
 
 
-def read_files(listed: Mapping[str, Listed], settings: FileSettings) -> FileSets:
+def read_files(
+    listed: Mapping[str, Listed],
+    settings: FileSettings,
+    classes: Sequence[str] = (),
+    copies: Tensor | None = None,
+    groups: Tensor | None = None,
+) -> FileSets:
     """Reads image files as sets of one shape.
+
+    A window is measured on the images to train on alone: where there is no part to test by, not on those that
+    `assemble` will hold out with the same classes, copies and groups.
 
     Args:
         listed: the files of the parts, "train" among them, with labels of any kind.
         settings: how.
+        classes: the names of the classes.
+        copies: of the training files, as in `Parts`.
+        groups: of the training files, as in `Parts`.
 
     Returns:
         The sets, in memory where all of them together are small.
@@ -93,7 +107,11 @@ def read_files(listed: Mapping[str, Listed], settings: FileSettings) -> FileSets
     seen = _Seen.of(headers)
     shape, resize = seen.shape(asked)
     told = seen.notes(shape, asked, plain)
-    preparation, said = windowed(plain, listed["train"].paths, headers, window)
+    train = listed["train"].paths
+    if "test" not in listed and any(header.wide for header in headers.values()):
+        kept, _ = held_out(listed["train"].labels, classes, copies, groups)
+        train = tuple(train[place] for place in kept.tolist())
+    preparation, said = windowed(plain, train, headers, window)
     reading, border = preparation, settings.border
     if settings.scale is not None:  # the crops of training draw on the border, too
         reading, shape = replace(preparation, border=0), (shape[0], shape[1] + 2 * border, shape[2] + 2 * border)

@@ -93,9 +93,9 @@ def image_folder(
     settings = FileSettings(size, fit, border, ground, window, scale, workers, resident_gib)
     root = Path(path)
     found = _find(root)
-    read = read_files(found.parts, settings)
     copies, doubled = copies_in(found.parts, found.classes)
     together, said = _groups(found.parts, root, groups)
+    read = read_files(found.parts, settings, found.classes, copies, together)
     notes = (*found.notes, *read.notes, *doubled, *said)
     sources = read.sources
     parts = Parts(sources["train"], sources.get("val"), sources.get("test"), found.classes, copies, notes, together)

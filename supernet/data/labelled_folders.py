@@ -108,9 +108,9 @@ def labelled_folder(
     column = groups if groups not in (None, _NO_GROUPS) and "(" not in groups else None
     read = read_table(root / table, labels, tuple(classes or ()), column)
     listed, rows, notes = _list(root, read)
-    sets = read_files(listed, settings)
     copies, doubled = copies_in(listed, read.classes)
     together, said = _groups(read, listed, rows, root, groups)
+    sets = read_files(listed, settings, read.classes, copies, together)
     notes = (*read.notes, *notes, *sets.notes, *doubled, *said)
     sources = sets.sources
     parts = DataParts(sources["train"], sources.get("val"), sources.get("test"), read.classes, copies, notes, together)

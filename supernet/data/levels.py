@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +68,12 @@ class Scale:
         return result
 
 
-def scale_of(images: np.ndarray, name: str, window: str | Sequence[float] | None = None) -> Scale:
+def scale_of(
+    images: np.ndarray,
+    name: str,
+    window: str | Sequence[float] | None = None,
+    kept: Callable[[], Sequence[int]] | None = None,
+) -> Scale:
     """Finds the scale of training images.
 
     Args:
@@ -76,6 +81,7 @@ def scale_of(images: np.ndarray, name: str, window: str | Sequence[float] | None
         name: how messages name them.
         window: of whole numbers of more than 8 bits: "auto" measures it, two numbers give it (for floats, too), and
             "none" or None takes the range of the bits.
+        kept: the places of the images on which a window is measured, asked for where it is; None: all.
 
     Returns:
         The scale.
@@ -105,7 +111,10 @@ def scale_of(images: np.ndarray, name: str, window: str | Sequence[float] | None
         raise InputError(f"{told}; {_ALLOWED}: are they normalised already? That is done here")
     if kind == "i":
         white = bits_white(int(high))
-        measured = measured_window(chosen_for_measuring(list(images))) if asked == AUTO and white > 255 else None
+        measured = None
+        if asked == AUTO and white > 255:
+            places = range(len(images)) if kept is None else kept()
+            measured = measured_window(chosen_for_measuring([images[place] for place in places]))
         if measured is not None:
             return Scale(kind, white, f"{told}: {told_window(measured)}", measured)
         return Scale(

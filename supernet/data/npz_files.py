@@ -9,15 +9,17 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from supernet.data.batches import Resident
-from supernet.data.dataset import CommonSettings, Data, assemble
+from supernet.data.dataset import CommonSettings, Data, assemble, held_out
 from supernet.data.dataset import Parts as DataParts
 from supernet.data.groups import group_notes
 from supernet.data.images import PLAIN, Preparation
@@ -95,8 +97,15 @@ def npz(
     """
     where = f"path={path}"
     arrays = open_npz(path, where, (groups or _GROUPS,))
-    read, scale, notes = read_parts(arrays, where, window, labels)
     named = tuple(str(name) for name in classes or ())
+
+    def stay(known: Tensor) -> Sequence[int]:
+        """The places of the images that are not held out to test by."""
+        own = None if groups == NONE else _groups(arrays, groups, where)[0]
+        places: list[int] = held_out(known, named, groups=own)[0].tolist()
+        return places
+
+    read, scale, notes = read_parts(arrays, where, window, labels, stay)
     together, said = (None, []) if groups == NONE else _groups(arrays, groups, where)
     notes += said
     parts = DataParts(read["train"], read.get("val"), read.get("test"), named, notes=tuple(notes), groups=together)
@@ -150,7 +159,11 @@ def open_npz(path: str | Path, where: str, more: Sequence[str] = ()) -> dict[str
 
 
 def read_parts(
-    arrays: dict[str, np.ndarray], where: str, window: str | Sequence[float] | None = AUTO, form: str = "auto"
+    arrays: dict[str, np.ndarray],
+    where: str,
+    window: str | Sequence[float] | None = AUTO,
+    form: str = "auto",
+    stay: Callable[[Tensor], Sequence[int]] | None = None,
 ) -> tuple[dict[str, Resident], Scale, list[str]]:
     """Turns arrays into labelled images. All parts are read in the way that the training images ask for.
 
@@ -159,6 +172,8 @@ def read_parts(
         where: how messages name their file.
         window: as in `npz`.
         form: of the labels, as in `npz`.
+        stay: from labels to the places of the training images that stay where some are held out to test by: on them
+            alone a window is measured. None: all stay.
 
     Returns:
         The parts "train", "val" and "test" that are there, the scale of their levels, and notes on conversions.
@@ -168,10 +183,13 @@ def read_parts(
     """
     notes: list[str] = []
     given = {part: found for part in PARTS if (found := _images_and_labels(arrays, part, where)) is not None}
-    scale = scale_of(given["train"][0], f"{where}: train_images", window)
-    notes += [scale.note.removeprefix(f"{where}: ")] if scale.note else []
     names = {part: f"{where}: {part}_labels" for part in given}
     labels, said = read_labels({names[part]: labels for part, (_, labels) in given.items()}, form)
+    kept = None
+    if stay is not None and "test" not in given:
+        kept = partial(stay, torch.from_numpy(labels[names["train"]]))
+    scale = scale_of(given["train"][0], f"{where}: train_images", window, kept)
+    notes += [scale.note.removeprefix(f"{where}: ")] if scale.note else []
     parts: dict[str, Resident] = {}
     for part, (images, _) in given.items():
         pixels = torch.from_numpy(np.ascontiguousarray(scale.apply(images, f"{where}: {part}_images")))

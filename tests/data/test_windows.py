@@ -1,6 +1,10 @@
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+import supernet
+from supernet.data.dataset import held_out
 from supernet.data.windows import asked_window, chosen_for_measuring, levels, measured_window, told_window
 from supernet.runtime.errors import InputError
 
@@ -35,3 +39,28 @@ def test_other_windows_are_refused(window):
 
 def test_a_window_in_words():
     assert told_window((0, 4095)) == told_window((0.0, 4095.0)) == "0 to 4,095 become 256 levels"
+
+
+def bright_where_held_out(labels: torch.Tensor) -> np.ndarray:
+    """Films of 16 bits below 1,000, but those that are held out to test: far brighter."""
+    pixels = np.random.default_rng(0).integers(0, 1000, (len(labels), 8, 8)).astype(np.uint16)
+    _, held = held_out(labels, ("no", "yes"))
+    pixels[held.numpy()] += 60_000
+    return pixels
+
+
+def test_films_that_are_held_out_have_no_part_in_the_window_of_an_array(tmp_path):
+    labels = torch.arange(20) % 2
+    np.savez(tmp_path / "films.npz", train_images=bright_where_held_out(labels), train_labels=labels.numpy())
+    low, high = supernet.data.npz(tmp_path / "films.npz").augmentation.preparation.window
+    assert 0 <= low < high < 1000
+
+
+def test_films_that_are_held_out_have_no_part_in_the_window_of_a_folder(tmp_path):
+    labels = torch.arange(20) // 10  # a folder has class after class
+    for place, image in enumerate(bright_where_held_out(labels)):
+        path = tmp_path / ("no", "yes")[place // 10] / f"{place:02}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image).save(path)
+    low, high = supernet.data.image_folder(tmp_path).augmentation.preparation.window
+    assert 0 <= low < high < 1000
