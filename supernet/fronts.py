@@ -136,7 +136,7 @@ def subnetwork(restored: Restored, architecture: Architecture, data: Data, *, im
         provenance={
             "data": data.name,
             "weights": "of the supernet, not trained on",
-            "validation accuracy": taken.valid.score,
+            f"validation {restored.problem.task.score}": taken.valid.score,
         },
         answer=restored.problem.task.answer,
     )
