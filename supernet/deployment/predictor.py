@@ -17,6 +17,7 @@ from supernet.deployment.description import Description, settings_of
 from supernet.deployment.explaining import Explanation, explained, on_picture
 from supernet.deployment.pictures import Images, Pictures
 from supernet.deployment.results import Result
+from supernet.execution.engines import engine
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder
 from supernet.space import Space
@@ -28,7 +29,7 @@ class Predictor:
 
     Args:
         network: a module in evaluation mode, from normalised images (N, channels, height, width) to (N, classes), or to
-            what the head of `answer` makes.
+            what the head of `answer` makes. Its cells are set to the fast way to run.
         space: the space that built the network, a frozen dataclass of settings.
         architecture: the network's genotype.
         classes: the names of the classes, in the order of the network's outputs.
@@ -74,7 +75,8 @@ class Predictor:
         report: Mapping[str, Any] | None = None,
         card: Mapping[str, Any] | None = None,
     ) -> None:
-        self.network, self.space, self.architecture = network, space, architecture
+        self.network = engine("fused", next(network.parameters()).device).apply(network)
+        self.space, self.architecture = space, architecture
         self.classes, self.shape = classes, shape
         self.augmentation, self.provenance = augmentation, dict(provenance)
         self.answer, self.report, self.card = answer, dict(report or {}), dict(card or {})
