@@ -19,7 +19,7 @@ import torch
 import yaml
 from common import composed
 from hydra.core.override_parser.types import Glob
-from PIL import Image
+from PIL import Image, ImageDraw
 from supernet.experiments import command_line
 from supernet.experiments.commands import show
 from supernet.experiments.exploration.words import asked
@@ -90,6 +90,15 @@ def test_examples_of_a_module(name, tmp_path, monkeypatch):
 # Examples of pages
 
 
+def _smear() -> Image.Image:
+    """Six red cells, drawn so that the detector of the zoo takes them for such."""
+    drawn = Image.new("RGB", (640, 480), (225, 215, 205))
+    for number in range(6):
+        x, y = 60 + 100 * number, 100 + 60 * (number % 3)
+        ImageDraw.Draw(drawn).ellipse((x, y, x + 90, y + 90), fill=(200, 140, 140))
+    return drawn
+
+
 @pytest.mark.parametrize(
     "page", [p for p in PAGES if any(b.language == "python" for b in blocks(p))], ids=lambda p: p.stem
 )
@@ -99,6 +108,7 @@ def test_python_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save("digit.png")
+    _smear().save("smear.jpg")
     module = type(sys)("__page__")
     monkeypatch.setitem(sys.modules, "__page__", module)  # where dataclasses look for their own module
     with torch.random.fork_rng():
