@@ -59,6 +59,7 @@ def test_a_model_is_made_of_runs(typed, runs, tmp_path):
     assert figure["random cells"] == {"count": 3, "mean": 0.7, "deviation": 0.05}
     low, high = figure["95 % interval of this file"]
     assert (low, high) == pytest.approx((0.8506, 0.9344), abs=1e-3)  # Wilson's for 180 of 200
+    assert "0.9000 (0.0500), mean of 3 seeds (95 % interval 0.7758 to 1.0242), this file 0.9000" in out
     assert entry.card["command"] == "supernet search.epochs=3 seed=0"
     assert (entry.card["commit"], entry.card["seeds"]) == ("abc", [0, 1, 2])
     assert entry.card["licence"] == MODELS["digits"].licence
