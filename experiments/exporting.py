@@ -16,6 +16,7 @@ from torch import Tensor
 
 from supernet.data.dataset import Data
 from supernet.deployment.bundle import NAME
+from supernet.deployment.exporting import check_exportable
 from supernet.deployment.loading import load_network
 from supernet.deployment.predictor import Predictor
 from supernet.estimation.latency.timing import Stopwatch, rounds
@@ -67,7 +68,8 @@ def trained(place: Path, words: Sequence[str], folders: Sequence[Path]) -> Train
         folders: of settings of the user's own.
 
     Raises:
-        InputError: there is no model; or the images that were typed cannot be read. A run's images may be gone.
+        InputError: there is no model, or one that cannot be exported; or the images that were typed cannot be read. A
+            run's images may be gone.
     """
     run = is_folder(place)
     if run and not is_file(place / NAME):
@@ -80,6 +82,7 @@ def trained(place: Path, words: Sequence[str], folders: Sequence[Path]) -> Train
         typed = {word.lstrip("+").partition("=")[0].split(".")[0] for word in words}
         own = _own_parts(settings, operations="operations" in typed, space="space" in typed)
     model = load_network(place, **own)
+    check_exportable(model)  # before images are asked for
     data, without = None, "give its images as data=..., such as data=digits"
     if run or any(word.startswith("data") for word in words):
         try:

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice, tee
 from typing import Protocol
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from supernet.data.augmentation import Augmentation
 from supernet.data.images import PLAIN, Preparation, read_image
 from supernet.data.reading import hashed, sampled
-from supernet.data.sampling import balanced_order, class_groups, uniform_order
+from supernet.data.sampling import Groups, balanced_order, class_groups, uniform_order
 from supernet.data.targets import check_labels
 from supernet.runtime.devices import send
 from supernet.runtime.errors import InputError
@@ -318,9 +318,7 @@ def evaluation_batches(
         yield Batch(augmentation.normalise(images.to(device)), source.labels[indices].to(device))
 
 
-def _plan(
-    count: int, batch_size: int, steps: int, seed: int, start: int, groups: Sequence[Tensor] | None
-) -> Iterator[Tensor]:
+def _plan(count: int, batch_size: int, steps: int, seed: int, start: int, groups: Groups | None) -> Iterator[Tensor]:
     """The indices of batch `start` and of all that follow; `groups` of images are to come alike."""
     number, skipped = divmod(start, steps)
     while True:

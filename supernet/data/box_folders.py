@@ -20,7 +20,7 @@ from supernet.data.dataset import CommonSettings, Data, Parts, assemble
 from supernet.data.file_sets import FileSettings, asked_size, read_files
 from supernet.data.images import Header, Preparation, placement, read_header
 from supernet.data.listing import Listed
-from supernet.data.targets import BOX, CLASS, padded
+from supernet.data.targets import BOX, CLASS, class_names, padded
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder
 
@@ -184,10 +184,11 @@ def box_data(root: Path, found: Found, settings: BoxSettings) -> Data:
     return replace(data, augmentation=replace(data.augmentation, boxes=settings.changes))
 
 
-def _chosen(found: Found, wanted: Sequence[str] | None) -> Found:
+def _chosen(found: Found, asked: Sequence[str] | None) -> Found:
     """The boxes of some of the classes, numbered anew."""
-    if wanted is None:
+    if asked is None:
         return found
+    wanted = class_names(asked)
     if unknown := [name for name in wanted if name not in found.classes]:
         raise InputError(f"classes: {unknown[0]} is not among {', '.join(found.classes)}")
     places = [float(found.classes.index(name)) for name in wanted]
@@ -201,7 +202,7 @@ def _chosen(found: Found, wanted: Sequence[str] | None) -> Found:
             kept[:, 0] = [places.index(number) for number in kept[:, 0]]
             parts[part].append(replace(each, boxes=kept))
     note = (f"left out: {left_out:,} boxes of other classes",) if left_out else ()
-    return Found(parts, tuple(wanted), (*found.notes, *note))
+    return Found(parts, wanted, (*found.notes, *note))
 
 
 def _headers(paths: Iterable[str]) -> dict[str, Header]:

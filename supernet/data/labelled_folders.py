@@ -16,6 +16,7 @@ from supernet.data.folders import copies_in
 from supernet.data.groups import group_notes, named_in, numbered
 from supernet.data.label_tables import Table, read_table
 from supernet.data.listing import PARTS, LeftOut, Listed, all_images
+from supernet.data.targets import class_names
 from supernet.data.windows import AUTO
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder
@@ -106,7 +107,7 @@ def labelled_folder(
     settings = FileSettings(size, fit, border, ground, window, scale, workers, resident_gib)
     root = Path(path)
     column = groups if groups not in (None, _NO_GROUPS) and "(" not in groups else None
-    read = read_table(root / table, labels, tuple(classes or ()), column)
+    read = read_table(root / table, labels, class_names(classes), column)
     listed, rows, notes = _list(root, read)
     copies, doubled = copies_in(listed, read.classes)
     together, said = _groups(read, listed, rows, root, groups)

@@ -26,6 +26,7 @@ from supernet.data.images import PLAIN, Preparation
 from supernet.data.label_arrays import read_labels
 from supernet.data.levels import Scale, scale_of
 from supernet.data.memory import require_memory
+from supernet.data.targets import class_names
 from supernet.data.windows import AUTO, NONE
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import why_no_file
@@ -97,7 +98,7 @@ def npz(
     """
     where = f"path={path}"
     arrays = open_npz(path, where, (groups or _GROUPS,))
-    named = tuple(str(name) for name in classes or ())
+    named = class_names(classes)
 
     def stay(known: Tensor) -> Sequence[int]:
         """The places of the images that are not held out to test by."""

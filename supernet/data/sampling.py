@@ -3,30 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from supernet.data.targets import most_named, presence
+from supernet.data.targets import kind_of, most_named, presence
 
 
-def class_groups(labels: Tensor) -> list[Tensor]:
+@dataclass(frozen=True)
+class Groups:
+    """Which images are to come alike.
+
+    Args:
+        classes: the places of the images of each class that has any. An image that shows several classes is in the
+            groups of all of them.
+        empty: the places of pictures without objects, which are no class: every picture shows a detector background.
+    """
+
+    classes: Sequence[Tensor]
+    empty: Tensor
+
+
+def class_groups(labels: Tensor) -> Groups:
     """Finds the images that show each class.
+
+    Images of which each can have several labels, and that have none, are a class of their own.
 
     Args:
         labels: of N images, of any kind.
 
     Returns:
-        The places of the images of each class that has any, and those of the images that show none, where there are
-        such. An image that shows several classes is in the groups of all of them.
+        The groups.
 
     Example:
-        >>> [places.tolist() for places in class_groups(torch.tensor([[1, 1], [0, -1], [0, 1]]))]
+        >>> groups = class_groups(torch.tensor([[1, 1], [0, -1], [0, 1]]))
+        >>> [places.tolist() for places in groups.classes]
         [[0], [0, 2], [1]]
     """
     shown = presence(labels, most_named(labels))
-    columns = [*shown.T, ~shown.any(1)]
-    return [places for places in (column.nonzero().flatten() for column in columns) if len(places)]
+    classes = [places for places in (column.nonzero().flatten() for column in shown.T) if len(places)]
+    none = (~shown.any(1)).nonzero().flatten()
+    if kind_of(labels) == "boxes" and classes:
+        return Groups(classes, none)
+    return Groups([*classes, none] if len(none) else classes, none[:0])
 
 
 def uniform_order(count: int, stream: torch.Generator) -> Tensor:
@@ -39,10 +59,11 @@ def uniform_order(count: int, stream: torch.Generator) -> Tensor:
     return torch.randperm(count, generator=stream)
 
 
-def balanced_order(groups: Sequence[Tensor], count: int, stream: torch.Generator) -> Tensor:
-    """Draws an order in which each group has the same number of places (class-aware sampling, Shen et al. 2016).
+def balanced_order(groups: Groups, count: int, stream: torch.Generator) -> Tensor:
+    """Draws an order in which each class has the same number of places (class-aware sampling, Shen et al. 2016).
 
-    The images of a group come alike, too: none of them comes a further time before all have come.
+    The images of a class come alike, too: none of them comes a further time before all have come. Pictures without
+    objects come once at most, and have no more places than a class.
 
     Args:
         groups: the images of each class (`class_groups`).
@@ -53,17 +74,20 @@ def balanced_order(groups: Sequence[Tensor], count: int, stream: torch.Generator
         (count,) places of images.
 
     Example:
-        >>> rare, frequent = torch.tensor([7]), torch.arange(6)
-        >>> order = balanced_order([rare, frequent], 8, torch.Generator())
-        >>> (order == 7).sum().item(), len(set(order.tolist()))
-        (4, 5)
+        >>> rare, frequent, empty = torch.tensor([7]), torch.arange(6), torch.tensor([8, 9])
+        >>> order = balanced_order(Groups([rare, frequent], empty), 10, torch.Generator())
+        >>> (order == 7).sum().item(), (order > 7).sum().item(), len(set(order.tolist()))
+        (4, 2, 7)
     """
-    share, left = divmod(count, len(groups))
-    more = set(torch.randperm(len(groups), generator=stream)[:left].tolist())
+    few = min(len(groups.empty), count // (len(groups.classes) + 1))
+    share, left = divmod(count - few, len(groups.classes))
+    more = set(torch.randperm(len(groups.classes), generator=stream)[:left].tolist())
     drawn = []
-    for number, places in enumerate(groups):
+    for number, places in enumerate(groups.classes):
         wanted = share + (number in more)
         rounds = -(-wanted // len(places))
         order = torch.rand(rounds, len(places), generator=stream).argsort(1).flatten()
         drawn.append(places[order[:wanted]])
+    if few:
+        drawn.append(groups.empty[torch.randperm(len(groups.empty), generator=stream)[:few]])
     return torch.cat(drawn)[torch.randperm(count, generator=stream)]

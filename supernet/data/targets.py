@@ -10,6 +10,7 @@ The first side counts images, so that parts, batches and hashes are made alike w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -100,6 +101,31 @@ def most_named(labels: Tensor) -> int:
         return labels.shape[1]
     named = labels if kind == "classes" else labels[..., CLASS]
     return int(named.max()) + 1 if named.numel() else 0
+
+
+def class_names(given: Sequence[object] | None) -> tuple[str, ...]:
+    """Reads names of classes that a person gave, perhaps in YAML, where no is a false and 1.50 a number.
+
+    Args:
+        given: names; a whole number is a name, too. None: none.
+
+    Returns:
+        The names.
+
+    Raises:
+        InputError: what somebody has written as a name cannot be told any more.
+
+    Example:
+        >>> class_names(["no", 7])
+        ('no', '7')
+    """
+    if isinstance(given, str):
+        raise InputError(f"classes={given[:60]}: needs a list of names, such as [{given[:60]}]")
+    for name in given or ():
+        if isinstance(name, bool) or not isinstance(name, str | Integral):
+            shown = str(name)[:60]
+            raise InputError(f"classes: {shown} is no name; YAML takes words such as no and on for others: use quotes")
+    return tuple(str(name) for name in given or ())
 
 
 def padded(boxes: Sequence[Tensor]) -> Tensor:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -20,7 +20,7 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_file, is_folder, read_text
 
 _MOST_BYTES, _MOST_YAML = 2**26, 2**20  # of one text file, such as a list of pictures, and of a .yaml file
-_LARGEST = 2**63  # of a whole number in a .yaml file
+_NOTHING_OR_MERGED = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
 _FARTHEST = 2.0  # shares of a picture's side that a corner may lie outside; more are pixels by mistake
 _EXPECTED = "a data.yaml with names, train and perhaps val and test, or a classes.txt, and labels/ beside images/"
 _NAMES = ("classes.txt", "obj.names")
@@ -88,6 +88,15 @@ def yolo(
     return box_data(root, _find(root), settings)
 
 
+class _AsWritten(yaml.SafeLoader):
+    """Reads plain values as they are written: a class may be called no, on or 007, which YAML 1.1 takes for others."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+        first: [(tag, pattern) for tag, pattern in found if tag in _NOTHING_OR_MERGED]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 @dataclass(frozen=True)
 class _Plan:
     """What a .yaml file says: names by class number, and where the pictures of each part lie."""
@@ -130,7 +139,7 @@ def _find(root: Path) -> Found:
 
 def _names_classes(path: str) -> bool:
     try:
-        said = yaml.safe_load(read_text(path, path, _MOST_YAML))
+        said = yaml.load(read_text(path, path, _MOST_YAML), _AsWritten)
     except (yaml.YAMLError, InputError, RecursionError, ValueError):
         return False
     return isinstance(said, dict) and "names" in said
@@ -139,7 +148,7 @@ def _names_classes(path: str) -> bool:
 def _read(path: Path) -> _Plan:
     """What a .yaml file says, checked."""
     try:
-        said = yaml.safe_load(read_text(path, f"path={path}", _MOST_YAML))
+        said = yaml.load(read_text(path, f"path={path}", _MOST_YAML), _AsWritten)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -148,7 +157,7 @@ def _read(path: Path) -> _Plan:
     if not isinstance(said, dict) or not said.get("names"):
         raise InputError(f"{path}: names no classes; expected {_EXPECTED}")
     names = _names(said["names"], path)
-    if said.get("nc", len(names)) != len(names):
+    if said.get("nc", str(len(names))) != str(len(names)):
         raise InputError(f"{path}: nc={_shown(said['nc'])} and {len(names)} names; correct one of them")
     if not said.get("train"):
         raise InputError(f"{path}: has no train; name the folder of the training images there")
@@ -166,22 +175,21 @@ def _read(path: Path) -> _Plan:
 
 def _shown(value: Any) -> str:
     """A value for a message. A few lines of YAML can hold a list that no memory could write out."""
-    return str(value)[:60] if value is None or _is_plain(value) else f"a {type(value).__name__}"
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether it is a word or a number that Python writes out: it refuses whole numbers of thousands of digits."""
-    return isinstance(value, str | float) or (isinstance(value, int) and abs(value) < _LARGEST)
+    return str(value)[:60] if value is None or isinstance(value, str | float) else f"a {type(value).__name__}"
 
 
 def _names(given: Any, path: Path) -> tuple[str, ...]:
     if isinstance(given, dict):
-        if set(given) != set(range(len(given))):
-            raise InputError(f"{path}: names has the numbers {str(sorted(map(str, given)))[:80]}; needs 0, 1, 2, ...")
-        given = [given[number] for number in range(len(given))]
-    if not isinstance(given, list) or not all(map(_is_plain, given)):
+        if sorted(map(_shown, given)) != sorted(map(str, range(len(given)))):
+            raise InputError(
+                f"{path}: names has the numbers {', '.join(sorted(map(_shown, given)))[:80]}; needs 0, 1, 2, ..."
+            )
+        given = [name for _, name in sorted(given.items(), key=lambda item: int(item[0]))]
+    if not isinstance(given, list) or not all(name is None or isinstance(name, str) for name in given):
         raise InputError(f"{path}: names={_shown(given)}: needs a list of names, or names by number")
-    return tuple(str(name) for name in given)
+    if nameless := [number for number, name in enumerate(given) if name is None]:
+        raise InputError(f"{path}: class {nameless[0]} has no name; write one, in quotes if it is null")
+    return tuple(given)
 
 
 def _by_yaml(plan: _Plan) -> Found:

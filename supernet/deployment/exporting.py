@@ -157,8 +157,7 @@ def _form(int8: bool, activations: str | None, format: str, data: Data | None) -
 def _check(model: Predictor, path: Path, format: str, data: Data | None) -> None:
     if not isinstance(model, Predictor):
         raise InputError(f"model={str(model)[:60]}: needs a model of PyTorch, as supernet.train or supernet.load gives")
-    if isinstance(model.answer, Objects):
-        raise InputError("model: a detector, which cannot be exported yet; use it by supernet.load")
+    check_exportable(model)
     if format not in FORMATS:
         raise InputError(f"format={format}: use {' or '.join(FORMATS)}")
     if path.suffix.lower() != f".{format}":
@@ -173,6 +172,15 @@ def _check(model: Predictor, path: Path, format: str, data: Data | None) -> None
         raise InputError(f"data={str(data)[:60]}: needs images, such as supernet.data.digits()")
     if data is not None and data.shape != model.shape:
         raise InputError(f"data: images {data.shape}, and the model is of images {model.shape}; give data of its own")
+
+
+def check_exportable(model: Predictor) -> None:
+    """Raises InputError where a model is one that no format takes, in one line."""
+    if isinstance(model.answer, Objects):
+        raise InputError(
+            "model: a detector, and an exported file gives probabilities of classes and no boxes; use its "
+            "model.safetensors by supernet-predict, or supernet.load in Python"
+        )
 
 
 def _is_export(path: Path, format: str) -> bool:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from supernet.deployment.answers import Objects
 from supernet.deployment.bundle import CHECKSUM, KEY
 from supernet.deployment.deployable import IMAGES, PROBABILITIES, first_line
 from supernet.deployment.description import Description, check_genotype, understood
@@ -160,6 +161,8 @@ def _check_ends(model: ModelProto, description: Description, path: Path) -> None
         types = [(value.name, value.type.tensor_type) for value in values]
         return [(name, t.elem_type, [side.dim_value for side in t.shape.dim]) for name, t in types]
 
+    if isinstance(description.answer, Objects):
+        raise InputError(f"{path}: says that it is a detector, which no ONNX file is; give its model.safetensors")
     float32 = 1
     inputs = [(IMAGES, float32, [0, *description.shape])]  # 0: a number of images that is open
     outputs = [(PROBABILITIES, float32, [0, len(description.classes)])]

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from supernet.data.images import PADDING, PLAIN, Placement, Preparation, as_tensor, placement, read_sized
-from supernet.deployment.sources import Fetched, spread
+from supernet.deployment.sources import spread
+from supernet.deployment.web import Fetched
 from supernet.runtime.errors import InputError
 
 Images = str | Path | Image.Image | np.ndarray | Tensor

@@ -19,6 +19,9 @@ from supernet.deployment.values import Boxes, Probabilities
 from supernet.runtime.errors import InputError
 from supernet.runtime.text import csv_lines, printable
 
+_NO_LABELS = "no labels"  # what a picture has of which no label reaches its threshold
+_MOST_LINES = 12  # that are written into a picture
+
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -93,9 +96,10 @@ class Result:
         return self._moved("to", *arguments, **settings)
 
     def verbose(self) -> str:
-        """Says in a line what was found, such as "2 persons, 1 car, ", or the likeliest classes."""
+        """Says in a line what was found, such as "2 persons, 1 car, ", the likeliest classes, or the labels."""
         if self.boxes is None:
-            return "".join(f"{printable(name)} {share:.2f}, " for name, share in labelled(self))
+            likely = "".join(f"{printable(name)} {share:.2f}, " for name, share in labelled(self))
+            return likely or f"({_NO_LABELS}), "
         counts = Counter(int(number) for number in self.boxes.cls)
         found = "".join(
             f"{n} {printable(self.names[kind])}{'s' * (n > 1 and not self.names[kind].endswith('s'))}, "
@@ -152,7 +156,7 @@ class Result:
             conf: whether confidences are written.
             labels: whether names are written.
             boxes: whether boxes are drawn.
-            probs: whether a classifier's likeliest classes are written.
+            probs: whether a classifier's likeliest classes are written, or the labels that reach their thresholds.
             line_width: of the boxes, in pixels; None: one that suits the picture.
             font_size: in pixels; None: one that suits the picture.
             img: (H, W, 3) of uint8 to draw into, red first; None: the picture itself.
@@ -165,8 +169,9 @@ class Result:
         if self.boxes is not None and boxes:
             picture = draw_boxes(picture, self._drawn(conf, labels), line_width, font_size)
         if self.probs is not None and probs:
-            lines = [f"{name}: {share:.2f}" if conf else name for name, share in labelled(self)]
-            picture = draw_lines(picture, lines, font_size)
+            lines = [f"{name}: {share:.2f}" if conf else name for name, share in labelled(self)] or [_NO_LABELS]
+            more = [f"and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
+            picture = draw_lines(picture, lines[:_MOST_LINES] + more, font_size)
         return Image.fromarray(picture) if pil else picture
 
     def show(self, **settings: Any) -> None:
@@ -201,7 +206,7 @@ class Result:
             save_conf: whether the confidence follows.
 
         Returns:
-            The name of the file. Of a classifier the lines are probability and name.
+            The name of the file. Of a classifier the lines are probability and name, those of `verbose`.
         """
         if self.boxes is None:
             lines = [f"{share:.2f} {printable(name)}" for name, share in labelled(self)]
@@ -288,12 +293,13 @@ class Result:
         return replace(self, probs=probs, boxes=boxes)
 
 
-def labelled(result: Result, count: int = 5) -> Iterator[tuple[str, float]]:
-    """Yields the names and the probabilities of the most probable classes.
+def labelled(result: Result, count: int | None = None) -> Iterator[tuple[str, float]]:
+    """Yields the names and the probabilities of the classes that a person is shown.
 
     Args:
         result: what a network says of one image.
-        count: how many classes, at most 5.
+        count: how many classes at most; None: five, or where an image can have several labels all that reach their
+            thresholds.
 
     Yields:
         (name, probability), the most probable first.
@@ -303,9 +309,11 @@ def labelled(result: Result, count: int = 5) -> Iterator[tuple[str, float]]:
         >>> names, shares = {0: "cat", 1: "dog"}, torch.tensor([0.25, 0.75])
         >>> list(labelled(Result(names, Probabilities(shares))))
         [('dog', 0.75), ('cat', 0.25)]
+        >>> list(labelled(Result(names, Probabilities(shares, thresholds=(0.2, 0.9)))))
+        [('cat', 0.25)]
     """
     if result.probs is not None:
-        for index in result.probs.top5[:count]:
+        for index in result.probs.shown[:count]:
             yield result.names[index], float(result.probs.data[index])
 
 

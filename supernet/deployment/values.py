@@ -128,8 +128,9 @@ class Probabilities(_Moved):
         >>> probabilities = Probabilities(torch.tensor([0.25, 0.75]))
         >>> probabilities.top1, probabilities.top1conf.item(), probabilities.top5, probabilities.top5conf
         (1, 0.75, [1, 0], tensor([0.7500, 0.2500]))
-        >>> Probabilities(torch.tensor([0.3, 0.6, 0.8]), thresholds=(0.2, 0.7, 0.5)).present
-        [0, 2]
+        >>> several = Probabilities(torch.tensor([0.3, 0.6, 0.8]), thresholds=(0.2, 0.7, 0.5))
+        >>> several.present, several.shown
+        ([0, 2], [2, 0])
     """
 
     data: Tensor
@@ -161,6 +162,16 @@ class Probabilities(_Moved):
         if self.thresholds is None:
             return [self.top1]
         return [i for i, (share, least) in enumerate(zip(self.data, self.thresholds, strict=True)) if share >= least]
+
+    @property
+    def shown(self) -> list[int]:
+        """The numbers of the classes that a person is shown, the most probable first.
+
+        `top5`, or where a picture can have several labels all of `present`.
+        """
+        if self.thresholds is None:
+            return self.top5
+        return sorted(self.present, key=lambda number: -float(self.data[number]))
 
     @property
     def shape(self) -> tuple[int, ...]:

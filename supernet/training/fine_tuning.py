@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,32 +27,44 @@ class FineTuning:
         >>> network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Linear(2, 1))
         >>> names = frozenset(name for name in network.state_dict() if name[0] in "01")
         >>> tuning = FineTuning(frozen=names, slow=frozenset({"2.weight"}), rate=0.1)
-        >>> tuning.hold(network)
         >>> [(len(group["params"]), group["factor"]) for group in tuning.groups(network)]
         [(1, 1.0), (1, 0.1)]
-        >>> [module.training for module in network]
+        >>> with tuning.held(network):
+        ...     [module.training for module in network]
         [True, False, True]
+        >>> network[1].training, network[1].weight.requires_grad
+        (True, True)
     """
 
     frozen: frozenset[str] = frozenset()
     slow: frozenset[str] = frozenset()
     rate: float = 1.0
 
-    def hold(self, network: nn.Module) -> None:
-        """Freezes what is to stay: parameters get no gradient any more, norms keep their statistics."""
-        for name, parameter in network.named_parameters():
-            if name in self.frozen:
+    @contextmanager
+    def held(self, network: nn.Module) -> Iterator[None]:
+        """Within it what is to stay is frozen: parameters get no gradient, norms keep their statistics.
+
+        However it is left, each parameter and each norm then is what it was before.
+        """
+        parameters = [(p, p.requires_grad) for name, p in network.named_parameters() if name in self.frozen]
+        norms = [(norm, norm.training) for norm in self._frozen_norms(network)]
+        try:
+            for parameter, _ in parameters:
                 parameter.requires_grad_(False)
-        for prefix, module in network.named_modules():
+            for norm, _ in norms:
+                norm.eval()
+            yield
+        finally:
+            for parameter, wanted in parameters:
+                parameter.requires_grad_(wanted)
+            for norm, training in norms:
+                norm.train(training)
+
+    def _frozen_norms(self, network: nn.Module) -> Iterator[nn.Module]:
+        for prefix, module in network.named_modules() if self.frozen else ():
             names = [f"{prefix}.{name}" if prefix else name for name in module.state_dict()]
             if isinstance(module, nn.modules.batchnorm._NormBase) and names and self.frozen.issuperset(names):
-                module.eval()
-
-    def release(self, network: nn.Module) -> None:
-        """Lets the frozen parameters have gradients again."""
-        for name, parameter in network.named_parameters():
-            if name in self.frozen:
-                parameter.requires_grad_(True)
+                yield module
 
     def groups(self, network: nn.Module) -> Sequence[dict[str, Any]]:
         """The parameters that learn, in groups for an optimiser: "factor" is what a group's rate is multiplied by.

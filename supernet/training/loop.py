@@ -162,9 +162,10 @@ def train(
 class Training:
     """A training that goes on until any epoch, and later further: `train` takes one to the end of its recipe.
 
-    The schedules span all epochs of the recipe, wherever it rests. Its state is plain data (`state_dict`); with a
-    checkpoint in the run it continues from there when it is made. It draws from the global generators, whose state
-    (`runtime.seeding.random_states`) is not its own, but is in the checkpoint.
+    The schedules span all epochs of the recipe, wherever it rests. What is frozen is so only while it trains, however
+    that ends. Its state is plain data (`state_dict`); with a checkpoint in the run it continues from there when it is
+    made. It draws from the global generators, whose state (`runtime.seeding.random_states`) is not its own, but is in
+    the checkpoint.
 
     Args:
         network: any module for the images; it is trained in place and moved to the run's device.
@@ -207,7 +208,6 @@ class Training:
             raise InputError("keep=best: needs validation images to choose by; use keep=last or hold some out")
         network.to(run.device).train()
         self._tuning = tuning or FineTuning()
-        self._tuning.hold(network)
         self._network, self._recipe, self._run, self._task = network, recipe, run, task
         self._train, self._valid = train.to(run.device), None if valid is None else valid.to(run.device)
         self._augmentation = replace(augmentation, cutout=recipe.cutout)
@@ -242,21 +242,22 @@ class Training:
         place: dict[str, Any] = {"seed": run.seed, "start": epochs.step, "device": run.device}
         size, augmentation = recipe.batch_size, self._augmentation
         batches = training_batches(self._train, size, augmentation, **place, balanced=recipe.balanced)
-        while epochs.epoch < min(epoch, recipe.epochs):
-            set_drop_path(self._network, recipe.drop_path * epochs.epoch / recipe.epochs)
-            self._graph.settle()
-            for _ in epochs.steps():
-                batch = next(batches)
-                with self._accelerated:
-                    self._graph(self._request(batch))
-                epochs.meter.add_count(len(batch))
-                self.images += len(batch)
-            averages = None if self._valid is None else self.evaluate(self._valid)
-            train = epochs.close()
-            weights = self._network.state_dict() if self._average is None else self._average.state
-            self._record.add(Trained(epochs.epoch, train, averages), weights, recipe.keep)
-            _report_epoch(self._record.last, epochs, recipe, self._task, run)
-            epochs.save()
+        with self._tuning.held(self._network):
+            while epochs.epoch < min(epoch, recipe.epochs):
+                set_drop_path(self._network, recipe.drop_path * epochs.epoch / recipe.epochs)
+                self._graph.settle()
+                for _ in epochs.steps():
+                    batch = next(batches)
+                    with self._accelerated:
+                        self._graph(self._request(batch))
+                    epochs.meter.add_count(len(batch))
+                    self.images += len(batch)
+                averages = None if self._valid is None else self.evaluate(self._valid)
+                train = epochs.close()
+                weights = self._network.state_dict() if self._average is None else self._average.state
+                self._record.add(Trained(epochs.epoch, train, averages), weights, recipe.keep)
+                _report_epoch(self._record.last, epochs, recipe, self._task, run)
+                epochs.save()
 
     def _request(self, batch: Batch) -> Request:
         epochs, clip = self._epochs, self._recipe.clip
@@ -275,7 +276,6 @@ class Training:
             self._network.load_state_dict(self._record.weights)
         elif self._average is not None:
             self._network.load_state_dict(self._average.state)
-        self._tuning.release(self._network)
         return self._record.kept
 
     def state_dict(self) -> dict[str, Any]:

@@ -38,6 +38,13 @@ def test_what_only_one_side_has_is_counted(tmp_path):
     assert not any("1 .csv" in note for note in notes)
 
 
+def test_classes_may_be_asked_for_by_names_that_are_numbers(tmp_path):
+    path = folder(tmp_path, ["file,label", *(f"{n:03}.png,{n % 2}" for n in range(20))])
+    assert labelled_folder(path, classes=[1, 0]).classes == ("1", "0")
+    with pytest.raises(InputError, match="1 is not among the classes 0, 2"):
+        labelled_folder(path, classes=[0, 2])
+
+
 def test_parts_and_patients_of_the_table(tmp_path):
     parts = ["train"] * 12 + ["val"] * 4 + ["test"] * 4
     lines = [f"{n:03}.png,{part},{'cat' if n % 2 else 'dog'},p{n // 3}" for n, part in enumerate(parts)]

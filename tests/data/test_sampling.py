@@ -1,5 +1,6 @@
 from collections import Counter
 
+import pytest
 import torch
 
 from supernet.data.augmentation import Augmentation
@@ -62,10 +63,34 @@ def test_each_image_comes_once_where_classes_are_left_as_they_are():
 def test_several_labels_and_boxes_go_by_what_images_show():
     labels = torch.tensor([[1, 0], [0, 1], [-1, -1], [1, 1], [0, 0]])
     expected = [[0, 3], [1, 3], [2, 4]]  # the last group shows nothing, as far as is known
-    assert [places.tolist() for places in class_groups(labels)] == expected
+    assert [places.tolist() for places in class_groups(labels).classes] == expected
     box = torch.tensor([[0.0, 0, 0, 2, 2, 0, 4]])
-    boxes = padded([box, torch.cat([box, box]), box + torch.eye(7)[0], box[:0]])
-    assert [places.tolist() for places in class_groups(boxes)] == [[0, 1], [2], [3]]
+    groups = class_groups(padded([box, torch.cat([box, box]), box + torch.eye(7)[0], box[:0]]))
+    assert [places.tolist() for places in groups.classes] == [[0, 1], [2]]
+    assert groups.empty.tolist() == [3]  # no class: a detector sees background in every picture
+
+
+def boxed(*classes):
+    """Labels of pictures that show an object each, of these classes; None: nothing."""
+    box = torch.tensor([[0.0, 0, 0, 2, 2, 0, 4]])
+    return padded([box[:0] if number is None else box + number * torch.eye(7)[0] for number in classes])
+
+
+@pytest.mark.parametrize(("empty", "shown"), [(0, 0), (2, 2), (10, 10), (200, 20)])
+def test_pictures_without_objects_come_once_at_most_and_are_no_more_than_a_class(empty, shown):
+    """Two among forty are no third of what a detector learns from, and two hundred no more than one."""
+    count, labels = 60, boxed(*[0] * 3, *[1] * 37, *[None] * empty)
+    order = balanced_order(class_groups(labels), count, torch.Generator().manual_seed(0)).tolist()
+    places = Counter(order)
+    assert sum(places[n] for n in range(40, 40 + empty)) == shown
+    assert max((places[n] for n in range(40, 40 + empty)), default=1) == 1
+    assert abs(sum(places[n] for n in range(3)) - (count - shown) / 2) <= 1
+    assert len(order) == count
+
+
+def test_pictures_none_of_which_shows_an_object_come_alike():
+    (drawn,) = passes(numbered(boxed(*[None] * 20)), 1, 2, balanced=True)
+    assert sorted(drawn) == list(range(20))
 
 
 def test_a_class_of_which_no_image_is_there_has_no_place():

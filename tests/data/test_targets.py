@@ -1,12 +1,13 @@
 """One tensor says what is known of each image, whatever it is."""
 
+import numpy as np
 import pytest
 import torch
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Resident, training_batches
 from supernet.data.dataset import CommonSettings, Parts, assemble
-from supernet.data.targets import BOX, check_labels, counted, kind_of, most_named, padded, presence
+from supernet.data.targets import BOX, check_labels, class_names, counted, kind_of, most_named, padded, presence
 from supernet.runtime.errors import InputError
 
 BOXES = padded(
@@ -71,3 +72,22 @@ def test_what_belongs_together_is_on_one_side():
     assert data.groups is not None
     assert not set(data.groups.tolist()) & set(tested.tolist())
     assert len(data.groups) == len(data.train)
+
+
+def test_names_of_classes_are_words_and_whole_numbers():
+    assert class_names(None) == class_names([]) == ()
+    assert class_names(["no", 0, np.int64(7), np.str_("on")]) == ("no", "0", "7", "on")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ([True, False], "classes: True is no name; YAML takes words such as no and on for others: use quotes"),
+        (["a", 1.5], "classes: 1.5 is no name"),
+        (["a", None], "classes: None is no name"),
+        ("cell", r"classes=cell: needs a list of names, such as \[cell\]"),
+    ],
+)
+def test_what_was_no_name_any_more_when_it_came_is_refused(given, says):
+    with pytest.raises(InputError, match=says):
+        class_names(given)

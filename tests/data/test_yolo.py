@@ -120,6 +120,23 @@ def test_damaged_labels_are_one_line(line, says, root):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "text", ["names: [no, 007, 1.50]\nnc: 3", "names: {2: 1.50, 0: no, 1: 007}", "names:\n- no\n- 007\n- '1.50'"]
+)
+def test_names_are_those_that_are_written(text, root):
+    """YAML 1.1 takes them for false, for seven and for 1.5."""
+    data = supernet.data.yolo(described(root, f"{text}\ntrain: images/train\nval:\ntest: ~"), size=32)
+    assert data.classes == ("no", "007", "1.50")
+    assert supernet.data.yolo(root, size=32, classes=["1.50", "no"]).classes == ("1.50", "no")
+
+
+def test_a_class_may_be_asked_for_by_a_name_that_is_a_number(root):
+    described(root, "names: [1, 2, on]\ntrain: images/train")
+    assert supernet.data.yolo(root, size=32, classes=[2]).classes == ("2",)
+    with pytest.raises(InputError, match="classes: True is no name; YAML takes words such as no and on"):
+        supernet.data.yolo(root, size=32, classes=[True])
+
+
 BOMB = "a: &a [x, x]\n" + "".join(f"k{n}: &{n} [*{p}, *{p}]\n" for p, n in pairwise("abcdefghijklmnopqrstuvwxyz"))
 
 
@@ -134,9 +151,13 @@ BOMB = "a: &a [x, x]\n" + "".join(f"k{n}: &{n} [*{p}, *{p}]\n" for p, n in pairw
         (f"{BOMB}names: [*z]\ntrain: images", "names=a list"),
         (f"{BOMB}names: [b]\ntrain: *z", "train=a list: needs a folder"),
         ("names: [a]\nnc: 2\ntrain: images", "nc=2 and 1 names"),
-        (f"names: [a]\nnc: 0x{'f' * 6000}\ntrain: images", "nc=a int and 1 names"),
-        (f"names: [0x{'f' * 6000}]\ntrain: images", "names=a list: needs a list of names"),
-        ("names: [a]\ntrain: 3", "train=3: needs a folder"),
+        (f"names: [a]\nnc: 0x{'f' * 6000}\ntrain: images", "nc=0xf{58} and 1 names"),
+        (f"names: [!!int 0x{'f' * 6000}]\ntrain: images", "names=a list: needs a list of names"),
+        ("names: [a, null]\ntrain: images", "class 1 has no name; write one, in quotes if it is null"),
+        ("names: {1: b, 0: }\ntrain: images", "class 0 has no name"),
+        ("names: {yes: a, no: b}\ntrain: images", "names has the numbers no, yes; needs 0, 1, 2"),
+        ("names: [a]\ntrain: 3", "train=3: not found"),
+        ("names: [a]\ntrain: {3: 4}", "train=a dict: needs a folder"),
         ("names: [a]\ntrain: images\npath: [x]", "path=a list"),
         ("names: [a]\ntrain: labels", "no pictures there"),
         ("names: !!python/object/apply:os.system [x]\ntrain: images", "not readable as YAML"),

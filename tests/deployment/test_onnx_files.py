@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ from exported import model, pictures, rewritten
 from onnx import TensorProto, helper, numpy_helper
 
 from supernet import InputError, export, load, spaces
+from supernet.deployment.answers import Objects
 from supernet.deployment.onnx_files import SizeCheck, described, read_onnx
 
 
@@ -30,6 +32,14 @@ def test_what_is_rewritten_without_a_change_is_read(written, tmp_path):
     again = load(rewritten(written, lambda graph: None, tmp_path / "same.onnx"))
     images = pictures(3, (1, 8, 8)).float()
     assert (again.probabilities(images) == load(written).probabilities(images)).all()
+
+
+def test_no_file_is_a_detector(written, tmp_path):
+    read = read_onnx(written)
+    about = {name: read.about[name] for name in ("input", "output", "precision")}
+    path = tmp_path / "detector.onnx"
+    path.write_bytes(described(onnx.load(written), replace(read.description, answer=Objects()), about))
+    refused(path, "says that it is a detector, which no ONNX file is; give its model.safetensors")
 
 
 def elsewhere(graph, location="../weights.bin"):

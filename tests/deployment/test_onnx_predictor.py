@@ -121,6 +121,11 @@ def test_several_labels_leave_as_they_are(tmp_path):
 def test_a_detector_stays_here(tmp_path):
     original = model(supernet.spaces.micro(), (1, 8, 8))
     original.answer = Objects()
-    with pytest.raises(InputError, match="a detector, which cannot be exported yet"):
-        export(original, tmp_path / "model.onnx")
+    for name, format in (("model.onnx", "onnx"), ("model.pt2", "pt2")):
+        with pytest.raises(InputError) as error:
+            export(original, tmp_path / name, format=format)
+        assert str(error.value) == (
+            "model: a detector, and an exported file gives probabilities of classes and no boxes; use its "
+            "model.safetensors by supernet-predict, or supernet.load in Python"
+        )
     assert list(tmp_path.iterdir()) == []

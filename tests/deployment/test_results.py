@@ -250,3 +250,35 @@ def test_several_labels_have_the_thresholds_of_the_model():
     assert list(labelled(result, 1)) == [("WBC", pytest.approx(0.880797))]
     with pytest.raises(InputError, match="classes: can be chosen of objects"):
         use(image, classes=[0])
+
+
+def several(shares, thresholds, names=("nodule", "mass", "fluid")):
+    picture = found().picture
+    return Result(dict(enumerate(names)), Probabilities(torch.tensor(shares), thresholds), picture=picture)
+
+
+def test_of_several_labels_those_are_said_that_reach_their_thresholds(tmp_path):
+    result = several([0.3, 0.6, 0.8], (0.2, 0.7, 0.5))  # the second is likelier than the first, and is not there
+    assert result.verbose() == result.cpu().numpy().verbose() == "fluid 0.80, nodule 0.30, "
+    assert [row["name"] for row in result.summary()] == ["nodule", "fluid"]
+    assert np.array_equal(result.plot(), draw_lines(result.orig_img, ["fluid: 0.80", "nodule: 0.30"]))
+    assert np.array_equal(result.plot(conf=False), draw_lines(result.orig_img, ["fluid", "nodule"]))
+    assert np.array_equal(result.plot(probs=False), result.orig_img)
+    result.save_txt(tmp_path / "labels.txt")
+    assert (tmp_path / "labels.txt").read_text() == "0.80 fluid\n0.30 nodule\n"
+
+
+def test_where_no_label_reaches_its_threshold_that_is_said(tmp_path):
+    result = several([0.3, 0.6, 0.4], (0.5, 0.7, 0.5))
+    assert (result.verbose(), result.summary(), result.to_csv()) == ("(no labels), ", [], "")
+    assert np.array_equal(result.plot(), draw_lines(result.orig_img, ["no labels"]))
+    result.save_txt(tmp_path / "labels.txt")
+    assert not (tmp_path / "labels.txt").exists()
+
+
+def test_more_labels_than_a_drawing_has_room_for_are_counted():
+    names = [f"finding {n}" for n in range(14)]
+    result = several([0.9 - n / 100 for n in range(14)], (0.5,) * 14, names)
+    assert result.verbose().count("finding") == 14
+    lines = [f"finding {n}: {0.9 - n / 100:.2f}" for n in range(12)]
+    assert np.array_equal(result.plot(), draw_lines(result.orig_img, [*lines, "and 2 more"]))

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from supernet.deployment.pictures import Pictures
-from supernet.deployment.sources import fetched, spread
+from supernet.deployment.sources import spread
+from supernet.deployment.web import fetched
 from supernet.runtime.errors import InputError
 
 

@@ -278,7 +278,6 @@ def ten_training_steps(place: Place) -> Any:
     network = final.build(published("darts_v2")).to(device).train()
     frozen, slow = (frozenset(n for n in network.state_dict() if n.startswith(part)) for part in ("stem", "cells.1"))
     tuning = FineTuning(frozen, slow, rate=0.5)
-    tuning.hold(network)
     groups = tuning.groups(network)
     optimizer = sgd(network, 0.005, 0.9, weight_decay=3e-4, groups=groups)
     passes = Accelerated(network, place.run())
@@ -287,14 +286,16 @@ def ten_training_steps(place: Place) -> Any:
     set_drop_path(network, 0.3)
     found: dict[str, Any] = {}
     torch.manual_seed(0)
-    for number in range(10):
-        for group in optimizer.param_groups:
-            group["lr"] = 0.005 * (1 - number / 20) * group["factor"]
-        images = half(number, 6, side=32)
-        batch = Batch(images.images.float().to(device) / 255, images.labels.to(device))
-        with passes:
-            loss, _ = graph(training_request(network, batch, Classification(0.4), trainee, 5.0, average, number + 1))
-        found[f"{number} loss"] = loss.item()
+    with tuning.held(network):
+        for number in range(10):
+            for group in optimizer.param_groups:
+                group["lr"] = 0.005 * (1 - number / 20) * group["factor"]
+            images = half(number, 6, side=32)
+            batch = Batch(images.images.float().to(device) / 255, images.labels.to(device))
+            request = training_request(network, batch, Classification(0.4), trainee, 5.0, average, number + 1)
+            with passes:
+                loss, _ = graph(request)
+            found[f"{number} loss"] = loss.item()
     tensors = {**sums("network", network.state_dict()), **sums("network's average", average.state)}
     return {**found, **tensors, "recorded": graph.recorded}
 

@@ -99,6 +99,58 @@ def test_stopped_and_resumed_is_bitwise_the_same(tmp_path):
     assert same(tuned(Run(checkpoint=file)), straight)
 
 
+class Broken(nn.Module):
+    """Fails in its second step."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside, self.steps = network(), 0
+
+    def forward(self, images):
+        self.steps += 1
+        if self.steps == 2:
+            raise RuntimeError("broken")
+        return self.inside(images)
+
+
+def marks(module):
+    """What of a network learns: the parameters that want a gradient, and the parts in training mode."""
+    return [p.requires_grad for p in module.parameters()], [part.training for part in module.modules()]
+
+
+def test_a_training_that_is_interrupted_leaves_nothing_frozen(tmp_path):
+    trained, interruption = network().train(), Interruption()
+    free = marks(trained)
+    run = Run(report=Recorder(interruption, 1), checkpoint=tmp_path / "retrain.pt", interruption=interruption)
+    with pytest.raises(Interrupted):
+        train(
+            trained, images(1), None, AUGMENTATION, RECIPE, run=run, tuning=FineTuning(names(trained, "stem", "cells"))
+        )
+    assert marks(trained) == free
+
+
+def test_a_training_that_fails_leaves_nothing_frozen():
+    trained = Broken().train()
+    free = marks(trained)
+    with pytest.raises(RuntimeError, match="broken"):
+        train(
+            trained, images(1), None, AUGMENTATION, RECIPE, run=Run(), tuning=FineTuning(names(trained, "inside.stem"))
+        )
+    assert trained.steps == 2
+    assert marks(trained) == free
+
+
+def test_what_somebody_else_has_frozen_stays_so():
+    trained = network()
+    trained.stem.requires_grad_(False)
+    with FineTuning(names(trained, "stem", "cells")).held(trained):
+        assert not any(p.requires_grad for p in [*trained.stem.parameters(), *trained.cells.parameters()])
+        assert not any(part.training for part in trained.cells.modules() if isinstance(part, nn.BatchNorm2d))
+    assert not any(p.requires_grad for p in trained.stem.parameters())
+    assert all(p.requires_grad for p in trained.cells.parameters())
+    assert all(part.training for part in trained.modules())
+
+
 def test_nothing_left_to_learn_is_refused():
     module = nn.Linear(1, 1)
     with pytest.raises(InputError, match="freeze: nothing of the network is left to learn"):

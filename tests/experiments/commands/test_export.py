@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from supernet.experiments.commands import export as command
 from supernet.experiments.commands import predict
 from supernet.experiments.exporting import Candidate, Row, compared, judgement
 
-from supernet import load, spaces
+from supernet import load, spaces, zoo
 from supernet.deployment.bundle import NAME
 
 
@@ -150,6 +151,15 @@ def test_mistakes_are_one_line_and_write_nothing(words, says, finished, typed, t
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mine.safetensors"]
     assert (tmp_path / "mine.safetensors").read_bytes() == (finished / NAME).read_bytes()
     assert load("mine.safetensors")
+
+
+@pytest.mark.parametrize("words", [[], ["--int8"], ["--format", "pt2"], ["data=npz", "data.path=absent.npz"]])
+def test_a_detector_is_refused_before_its_images_are_asked_for(words, typed, tmp_path):
+    shutil.copy(Path(zoo.__file__).with_name("bccd.safetensors"), tmp_path / "cells.safetensors")
+    code, out, err = typed(command.main, "cells.safetensors", *words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "a detector, and an exported file gives probabilities of classes and no boxes; use its" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["cells.safetensors"]
 
 
 def test_the_words_of_int8_are_those_of_the_command(finished, typed, images):

@@ -12,7 +12,7 @@ from supernet.experiments.commands import predict
 
 import supernet
 from supernet.data.augmentation import Augmentation
-from supernet.deployment.answers import Objects
+from supernet.deployment.answers import Objects, OneLabel, SeveralLabels
 from supernet.deployment.predictor import Predictor
 from supernet.detection.head import AnchorFree
 
@@ -34,9 +34,35 @@ def detector(tmp_path_factory):
     return path
 
 
+def classifier(path, answer, logits, names):
+    """A model that says the same of every picture."""
+    space, cell = supernet.Darts(4, 3), supernet.published("darts_v2")
+    network = space.network(supernet.Decided(cell), (1, 8, 8), len(names)).eval()
+    with torch.no_grad():
+        network.classifier.weight.zero_()
+        network.classifier.bias.copy_(torch.tensor(logits))
+    about = {"space": space, "architecture": cell, "shape": (1, 8, 8), "provenance": {}, "answer": answer}
+    Predictor(network, classes=tuple(names), augmentation=Augmentation((0.5,), (0.3,)), **about).save(path)
+    return path
+
+
+@pytest.fixture
+def films(tmp_path):
+    """Probabilities 0.88, 0.73, 0.5 and 0.27."""
+    answer = SeveralLabels(thresholds=(0.9, 0.7, 0.5, 0.2))
+    return classifier(tmp_path / "films.safetensors", answer, [2.0, 1.0, 0.0, -1.0], ["a", "[b]mass", "c", "d"])
+
+
+def rows(out):
+    """The cells of a table's rows."""
+    lines = [line for line in out.splitlines() if line.startswith("\u2502")]
+    return [tuple(cell.strip() for cell in line.strip("\u2502").split("\u2502")) for line in lines]
+
+
 @pytest.fixture
 def typed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
     rng = np.random.default_rng(0)
     for name in ("a.png", "b.png", "sub/a.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -75,6 +101,59 @@ def test_one_unreadable_picture_does_not_take_the_others_with_it(typed, detector
     assert "b.png" in err
     code, _, err = typed(detector, "sub/b.png")
     assert (code, err.count("\n")) == (2, 1)
+
+
+def test_labels_are_listed_from_their_thresholds_on(typed, films):
+    code, out, _ = typed(films, "a.png", "b.png")
+    assert code == 0
+    labels = [("[b]mass", "73.1%", "70.0%"), ("c", "50.0%", "50.0%"), ("d", "26.9%", "20.0%")]
+    first, *others = labels
+    assert rows(out) == [row for name in ("a.png", "b.png") for row in ((name, *first), *(("", *o) for o in others))]
+    assert rows(typed(films, "a.png", "--conf", "0.6")[1]) == [
+        ("a.png", "a", "88.1%", "60.0%"),
+        ("", "[b]mass", "73.1%", "60.0%"),
+    ]
+    assert rows(typed(films, "a.png", "--conf", "0", "--top", "1")[1]) == [
+        ("a.png", "a", "88.1%", "0.0%"),
+        ("", "and 3 more", "", ""),
+    ]
+
+
+def test_where_no_label_reaches_its_threshold_the_table_says_so(typed, films):
+    (row,) = rows(typed(films, "a.png", "--conf", "0.95")[1])
+    assert row == ("a.png", "none (likeliest: a)", "88.1%", "95.0%")
+    assert json.loads(typed(films, "a.png", "--conf", "0.95", "--json")[1])[0]["labels"] == []
+
+
+def test_json_has_the_labels_beside_the_likeliest_classes(typed, films):
+    (answer,) = json.loads(typed(films, "a.png", "--json")[1])
+    assert [(row["name"], row["class"], row["threshold"]) for row in answer["labels"]] == [
+        ("[b]mass", 1, 0.7),
+        ("c", 2, 0.5),
+        ("d", 3, 0.2),
+    ]
+    assert answer["labels"][0]["confidence"] == answer["classes"]["[b]mass"] == pytest.approx(0.731, abs=1e-3)
+    assert list(answer["classes"]) == ["a", "[b]mass", "c"]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["cell", "dot", "cell"], ["cell (class 0)", "dot", "cell (class 2)"]),
+        (["cell", "cell (class 2)", "cell"], ["cell (class 0)", "cell (class 2) (class 1)", "cell (class 2)"]),
+    ],
+)
+def test_classes_that_share_a_name_are_all_there(typed, tmp_path, names, told):
+    path = classifier(tmp_path / "twins.safetensors", OneLabel(), [2.0, 1.0, 0.0], names)
+    (answer,) = json.loads(typed(path, "a.png", "--json")[1])
+    assert list(answer["classes"]) == told
+    assert sum(answer["classes"].values()) == pytest.approx(1)
+    (row,) = rows(typed(path, "a.png")[1])
+    assert " ".join(row).count("(class") == " ".join(told).count("(class")
+
+
+def test_a_class_that_is_called_by_a_number_is_meant_by_it():
+    assert predict._classes("7,1,cell", {0: "7", 1: "cell"}) == ["7", 1, "cell"]
 
 
 def test_a_model_by_name(typed):
