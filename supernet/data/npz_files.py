@@ -114,8 +114,18 @@ def npz(
         preparation = Preparation(window=scale.window, window_of_file=window == AUTO)
     elif scale.white > 255:
         preparation = Preparation(white=int(scale.white))
-    given = (crop_padding, flip, mean, std, train_limit, test_limit, preparation, None, rotation, zoom, contrast)
-    settings = CommonSettings(*given)
+    settings = CommonSettings(
+        crop_padding=crop_padding,
+        flip=flip,
+        mean=mean,
+        std=std,
+        train_limit=train_limit,
+        test_limit=test_limit,
+        preparation=preparation,
+        rotation=rotation,
+        zoom=zoom,
+        contrast=contrast,
+    )
     return assemble(Path(path).stem, parts, settings)
 
 

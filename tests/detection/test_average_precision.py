@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from supernet.detection.average_precision import RECALLS, average_precision
+from supernet.detection.average_precision import RECALLS, area_scales, average_precision
 from supernet.detection.decoding import Detections
 from supernet.runtime.errors import InputError
 
@@ -145,6 +145,20 @@ def test_areas_are_those_of_the_original_picture():
     assert large.of_range("large") == pytest.approx(0.5)
     assert np.isnan(small.of_range("small"))
     assert np.isnan(large.of_range("medium"))
+
+
+def test_the_scale_of_a_picture_is_the_median_over_its_truths():
+    first, second = truth(*[(0, 0, 0, 8, 8, 0)] * 3), truth((0, 0, 0, 4, 4, 0), (0, 5, 5, 5, 9, 0), (-1, 0, 0, 1, 1, 0))
+    first[:, 6] *= torch.tensor([4.0, 100.0, 9.0])
+    second[0, 6] *= 25
+    assert area_scales([first, second, truth()]) == [9.0, 25.0, 17.0]
+    assert area_scales([truth()]) == [1.0]
+
+
+def test_both_ends_of_a_range_of_areas_belong_to_it():
+    judged = average_precision([found((0, 0, 0, 32, 32, 0.5))], [truth((0, 0, 0, 32, 32, 0))], 1)
+    assert judged.of_range("small") == judged.of_range("medium") == 1.0
+    assert np.isnan(judged.of_range("large"))
 
 
 def test_nothing_found_and_nothing_there():

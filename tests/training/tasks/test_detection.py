@@ -1,5 +1,6 @@
 """The detection task: scores by name, and searches, trainings and models that end in boxes."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import supernet
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Resident
 from supernet.data.dataset import Data, Sealed
-from supernet.data.targets import padded
+from supernet.data.targets import AREA, padded
 from supernet.detection.head import AnchorFree
 from supernet.execution.fused.executor import fused
 from supernet.execution.modes import running
@@ -94,6 +95,20 @@ def right_output(task, labels):
             output[image, inside, 2] = 9
             output[image, inside, 3:7] = row[1:5]
     return output
+
+
+def test_sizes_of_objects_are_those_in_the_original_pictures(data):
+    """All truths are large there. So is what is found, also where nothing is, and no range of areas excuses it."""
+    task, labels = task_of(data), data.valid.labels.clone()
+    labels[..., AREA] *= 1000
+    output = right_output(task, labels)
+    empty = (output[0, :, :2] < 0).all(1).nonzero()[0]
+    x, y, _ = output[0, empty, -3:][0].tolist()
+    output[0, empty, 0], output[0, empty, 2] = 12.0, 12.0
+    output[0, empty, 3:7] = torch.tensor([x - 4, y - 4, x + 4, y + 4])
+    judged = task.judged([task.tally(output, Batch(torch.zeros(6, 3, SIDE, SIDE), labels))])
+    assert 0.5 < judged.of_range("large") == judged.map50_95 < 0.99
+    assert math.isnan(judged.of_range("small"))
 
 
 def test_scores_of_right_and_of_wrong_answers(data):
