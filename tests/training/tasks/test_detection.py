@@ -35,7 +35,7 @@ from supernet.space.survey import decisions_of, random_cell
 from supernet.training.evaluation import evaluate
 from supernet.training.loop import Recipe, train
 from supernet.training.schedules import Cosine
-from supernet.training.tasks import Detection, detection, implied
+from supernet.training.tasks import Detection, Focal, detection, implied
 
 METHODS = sorted(path.stem for path in (Path(__file__).parents[3] / "conf" / "method").glob("*.yaml"))
 NESTED = ("bignas", "once_for_all")  # methods for spaces whose sizes are nested
@@ -78,6 +78,8 @@ def test_data_with_boxes_imply_the_task(data):
     classes = Resident(data.valid.images, torch.zeros(len(data.valid), dtype=torch.int64))
     with pytest.raises(InputError, match="rectangles: images have classes, and detection needs the boxes of objects"):
         detection(replace(data, train=classes))
+    with pytest.raises(InputError, match="imbalance: rectangles has boxes of objects, whose loss takes no correction"):
+        implied(data, imbalance=Focal())
     with pytest.raises(InputError, match="score=accuracy: detectors are compared by map50_95 or map50"):
         detection(data, score="accuracy")
 
@@ -114,6 +116,7 @@ def test_sizes_of_objects_are_those_in_the_original_pictures(data):
 def test_scores_of_right_and_of_wrong_answers(data):
     task = task_of(data)
     halves = [Batch(torch.zeros(3, 3, SIDE, SIDE), data.valid.labels[part]) for part in (slice(0, 3), slice(3, 6))]
+    assert float(task.score_sum(right_output(task, halves[0].labels), halves[0])) == pytest.approx(len(halves[0]))
     right = task.scores([task.tally(right_output(task, batch.labels), batch) for batch in halves])
     assert right["map50"] > 0.95
     assert right["map50_95"] > 0.95
