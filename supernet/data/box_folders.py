@@ -18,8 +18,9 @@ from supernet.data.box_changes import BoxChanges
 from supernet.data.copies import copy_groups
 from supernet.data.dataset import CommonSettings, Data, Parts, assemble
 from supernet.data.file_sets import FileSettings, asked_size, read_files
-from supernet.data.images import Header, Preparation, placement, read_header
+from supernet.data.images import Header, read_header
 from supernet.data.listing import Listed
+from supernet.data.preparation import Preparation, placement
 from supernet.data.targets import BOX, CLASS, padded
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder

@@ -22,10 +22,10 @@ from supernet.data.batches import Resident
 from supernet.data.dataset import CommonSettings, Data, assemble, held_out
 from supernet.data.dataset import Parts as DataParts
 from supernet.data.groups import group_notes
-from supernet.data.images import PLAIN, Preparation
 from supernet.data.label_arrays import read_labels
 from supernet.data.levels import Scale, scale_of
 from supernet.data.memory import require_memory
+from supernet.data.preparation import PLAIN, Preparation
 from supernet.data.windows import AUTO, NONE
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import why_no_file
