@@ -133,6 +133,14 @@ def test_scores_of_right_and_of_wrong_answers(data):
     assert task.chance(moved) is None
 
 
+def test_what_is_hardly_sure_counts_as_far_as_coco_counts_it(data):
+    """Average precision is of a ranking: where all is right, a score of .01 is as good as one of .99."""
+    task, batch = task_of(data), Batch(torch.zeros(6, 3, SIDE, SIDE), data.valid.labels)
+    output = right_output(task, batch.labels)
+    output[..., :3] = torch.where(output[..., :3] > 0, math.log(0.01 / 0.99), -20.0)
+    assert task.scores([task.tally(output, batch)])["map50"] > 0.95
+
+
 def test_scores_without_any_object(data):
     task = task_of(data)
     empty = Batch(torch.zeros(1, 3, SIDE, SIDE), torch.zeros(1, 0, 7))
