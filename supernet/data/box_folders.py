@@ -109,7 +109,18 @@ class BoxSettings:
 
 
 def folder_of(path: str | Path, expected: str) -> Path:
-    """Returns the folder of a data set. Raises InputError, which says what is expected in it, where there is none."""
+    """Checks that the folder of a data set is there.
+
+    Args:
+        path: the folder.
+        expected: what is expected in it, for the message.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: there is no such folder.
+    """
     if not is_folder(path):
         raise InputError(f"path={path}: no such folder; expected {expected}")
     return Path(path)

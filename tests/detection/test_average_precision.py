@@ -122,6 +122,16 @@ def test_a_set_that_is_counted_by_hand():
     assert judged.curves[0, RECALLS <= 0.5].tolist() == [1.0] * 51
 
 
+@pytest.mark.parametrize(("second", "right"), [((0, 5, 0, 13, 8, 0.8), False), ((0, -1, 0, 7, 8, 0.8), True)])
+def test_of_two_truths_that_are_overlapped_alike_the_last_one_is_taken(second, right):
+    """So it is in pycocotools, and so a second detection finds the truth on the left, but not the one on the right."""
+    truths = [truth((0, 0, 0, 8, 8, 0), (0, 4, 0, 12, 8, 0))]
+    detections = [found((0, 2, 0, 10, 8, 0.9), second)]
+    judged = average_precision(detections, truths, 1)
+    assert judged.map50 == pytest.approx(1.0 if right else 51 / 101)
+    np.testing.assert_allclose(judged.map50, of_pycocotools(detections, truths, 1).stats[1], atol=1e-9)
+
+
 def test_a_difficult_truth_is_neither_found_nor_missed():
     truths = [truth((0, 0, 0, 8, 8, 0), (0, 20, 20, 28, 28, 1))]
     assert average_precision([found((0, 0, 0, 8, 8, 0.5))], truths, 1).map50_95 == 1.0
