@@ -10,6 +10,7 @@ Without one they take what the data imply: `implied(data)`.
 from supernet.training.tasks import (
     Classification,
     ClassWeights,
+    Detection,
     Focal,
     Imbalance,
     LogitAdjustment,
@@ -17,6 +18,7 @@ from supernet.training.tasks import (
     Task,
     binary,
     classification,
+    detection,
     implied,
     multilabel,
 )
@@ -24,6 +26,7 @@ from supernet.training.tasks import (
 __all__ = [
     "ClassWeights",
     "Classification",
+    "Detection",
     "Focal",
     "Imbalance",
     "LogitAdjustment",
@@ -31,6 +34,7 @@ __all__ = [
     "Task",
     "binary",
     "classification",
+    "detection",
     "implied",
     "multilabel",
 ]

@@ -11,7 +11,7 @@ import supernet
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Resident
 from supernet.data.dataset import Data, Sealed
-from supernet.data.images import Preparation
+from supernet.data.preparation import Preparation
 from supernet.deployment.onnx_files import described, read_onnx
 from supernet.deployment.predictor import Predictor
 from supernet.space.operations import OPERATIONS

@@ -84,7 +84,15 @@ def brier(probabilities: Floats, positive: NDArray[np.bool_]) -> float | None:
 
 
 def probabilities(scores: Scores, number: int) -> Floats:
-    """The probabilities that these logits give a class, of the images whose answer is known."""
+    """The probabilities that these logits give a class.
+
+    Args:
+        scores: the logits and labels.
+        number: of the class.
+
+    Returns:
+        (images whose answer is known,), in [0, 1].
+    """
     return sigmoid(scores.question(number).log_odds)
 
 

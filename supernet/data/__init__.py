@@ -11,9 +11,9 @@ from supernet.data.box_changes import BoxChanges
 from supernet.data.coco import coco
 from supernet.data.dataset import CommonSettings, Data, Parts, Sealed, assemble
 from supernet.data.folders import image_folder
-from supernet.data.images import Preparation
 from supernet.data.labelled_folders import labelled_folder
 from supernet.data.npz_files import npz
+from supernet.data.preparation import Preparation
 from supernet.data.reading import Reading
 from supernet.data.sklearn_digits import digits
 from supernet.data.torchvision_archives import cifar10, cifar100, fashion_mnist, svhn

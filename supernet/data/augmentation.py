@@ -9,7 +9,7 @@ from torch import Tensor
 
 from supernet.data.box_changes import BoxChanges
 from supernet.data.distortions import contrasted, turned
-from supernet.data.images import PLAIN, Preparation
+from supernet.data.preparation import PLAIN, Preparation
 from supernet.data.targets import kind_of
 from supernet.runtime.devices import send
 from supernet.runtime.errors import InputError

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from supernet.data.augmentation import Augmentation
-from supernet.data.images import PLAIN, Preparation, read_image
+from supernet.data.images import read_image
+from supernet.data.preparation import PLAIN, Preparation
 from supernet.data.reading import hashed, sampled
 from supernet.data.sampling import Groups, balanced_order, class_groups, uniform_order
 from supernet.data.targets import check_labels

@@ -18,8 +18,9 @@ from supernet.data.box_changes import BoxChanges
 from supernet.data.copies import copy_groups
 from supernet.data.dataset import CommonSettings, Data, Parts, assemble
 from supernet.data.file_sets import FileSettings, asked_size, read_files
-from supernet.data.images import Header, Preparation, placement, read_header
+from supernet.data.images import Header, read_header
 from supernet.data.listing import Listed
+from supernet.data.preparation import Preparation, placement
 from supernet.data.targets import BOX, CLASS, class_names, padded
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder
@@ -108,7 +109,18 @@ class BoxSettings:
 
 
 def folder_of(path: str | Path, expected: str) -> Path:
-    """Returns the folder of a data set. Raises InputError, which says what is expected in it, where there is none."""
+    """Checks that the folder of a data set is there.
+
+    Args:
+        path: the folder.
+        expected: what is expected in it, for the message.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: there is no such folder.
+    """
     if not is_folder(path):
         raise InputError(f"path={path}: no such folder; expected {expected}")
     return Path(path)

@@ -15,7 +15,7 @@ from torch import Tensor
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Source
 from supernet.data.groups import joined
-from supernet.data.images import PLAIN, Preparation
+from supernet.data.preparation import PLAIN, Preparation
 from supernet.data.reading import Reading, hashed
 from supernet.data.splits import split_with_copies, stratified_split, stratified_subset
 from supernet.data.targets import Kind, counted, kind_of, most_named

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from supernet.data.batches import Files, Resident, Source
 from supernet.data.dataset import held_out
-from supernet.data.images import Header, Preparation, grey_values, read_header
+from supernet.data.images import Header, grey_values, read_header
 from supernet.data.levels import bits_white
 from supernet.data.listing import Listed
+from supernet.data.preparation import Preparation
 from supernet.data.windows import AUTO, NONE, Window, asked_window, chosen_for_measuring, measured_window, told_window
 from supernet.runtime.errors import InputError
 

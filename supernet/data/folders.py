@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from supernet.data.copies import copy_groups
-from supernet.data.dataset import CommonSettings, Data, Parts, assemble
-from supernet.data.file_sets import FileSettings, read_files
-from supernet.data.groups import group_notes, named_in, numbered
+from supernet.data.dataset import CommonSettings, Data
+from supernet.data.file_sets import FileSettings
+from supernet.data.listed_images import Grouping, data_of_files, groups_by_path
 from supernet.data.listing import LeftOut, Listed, find_classes, find_parts, list_images
 from supernet.data.windows import AUTO
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder
-
-_SEARCHED = 100_000  # images up to which copies between given parts are looked for
 
 
 # Each of the settings is one that a data set may need by itself; all but the path have a value that fits most.
@@ -93,15 +87,18 @@ def image_folder(
     settings = FileSettings(size, fit, border, ground, window, scale, workers, resident_gib)
     root = Path(path)
     found = _find(root)
-    copies, doubled = copies_in(found.parts, found.classes)
-    together, said = _groups(found.parts, root, groups)
-    read = read_files(found.parts, settings, found.classes, copies, together)
-    notes = (*found.notes, *read.notes, *doubled, *said)
-    sources = read.sources
-    parts = Parts(sources["train"], sources.get("val"), sources.get("test"), found.classes, copies, notes, together)
-    given = (crop_padding, flip, mean, std, None, None, read.preparation, scale, rotation, zoom, contrast)
-    common = CommonSettings(*given)
-    return assemble(root.resolve().name, parts, common)
+    common = CommonSettings(
+        crop_padding=crop_padding,
+        flip=flip,
+        mean=mean,
+        std=std,
+        scale=scale,
+        rotation=rotation,
+        zoom=zoom,
+        contrast=contrast,
+    )
+    grouping: Grouping = (None, ()) if groups is None else groups_by_path(found.parts, root, groups)
+    return data_of_files(root, found.parts, found.classes, settings, common, grouping, found.notes)
 
 
 @dataclass(frozen=True)
@@ -119,52 +116,3 @@ def _find(root: Path) -> _Found:
     left_out = LeftOut()
     parts = {part: list_images(folder, classes, left_out) for part, folder in folders.items()}
     return _Found(parts, classes, (*notes, *left_out.notes()))
-
-
-def _groups(listed: Mapping[str, Listed], root: Path, pattern: str | None) -> tuple[Tensor | None, list[str]]:
-    """The groups of training images by the names of their files, and notes about them."""
-    if pattern is None:
-        return None, []
-    below = {part: [Path(path).relative_to(root).as_posix() for path in found.paths] for part, found in listed.items()}
-    names = {part: named_in(files, pattern) for part, files in below.items()}
-    return numbered(names["train"]), group_notes(names, "groups")
-
-
-def copies_in(listed: Mapping[str, Listed], classes: tuple[str, ...]) -> tuple[Tensor | None, list[str]]:
-    """Finds files with the same bytes.
-
-    Args:
-        listed: the files of each part, "train" among them.
-        classes: the names of the classes.
-
-    Returns:
-        One number for all training images with the same bytes (None for a very large set that is divided already), and
-        notes about copies.
-    """
-    judged = [found for part, found in listed.items() if part != "train"]
-    paths = [path for found in (listed["train"], *judged) for path in found.paths]
-    if judged and len(paths) > _SEARCHED:
-        return None, []
-    groups, count = copy_groups(paths), len(listed["train"].paths)
-    labels = torch.cat([found.labels for found in (listed["train"], *judged)])
-    copies, notes = (groups != torch.arange(len(groups))).nonzero().flatten(), []
-    same = (
-        (labels[copies] == labels[groups[copies]]).flatten(1).all(1)
-        if labels.dim() > 1
-        else (labels[copies] == labels[groups[copies]])
-    )
-    both = copies[~same].tolist()
-    if both and labels.dim() > 1:
-        notes.append(f"warning: {len(both):,} images are exact copies of images with other labels")
-    elif both:
-        pair = f"{classes[labels[groups[both[0]]]]} and {classes[labels[both[0]]]}"
-        notes.append(f"warning: {len(both):,} images are exact copies of images of another class ({pair})")
-    leaked = int((groups[count:] < count).sum())
-    if leaked:
-        notes.append(f"warning: {leaked:,} images to validate or test are exact copies of training images")
-    alike = copies[(copies < count) & same]
-    if "test" not in listed and (inside := len(alike)):
-        notes.append(
-            f"{inside:,} images are exact copies of others: held out to test together with them, or not at all"
-        )
-    return groups[:count], notes

@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import torch
-from torch import Tensor
 
-from supernet.data.dataset import CommonSettings, Data, assemble
-from supernet.data.dataset import Parts as DataParts
-from supernet.data.file_sets import FileSettings, read_files
-from supernet.data.folders import copies_in
-from supernet.data.groups import group_notes, named_in, numbered
+from supernet.data.dataset import CommonSettings, Data
+from supernet.data.file_sets import FileSettings
+from supernet.data.groups import group_notes, numbered
 from supernet.data.label_tables import Table, read_table
+from supernet.data.listed_images import Grouping, data_of_files, groups_by_path
 from supernet.data.listing import PARTS, LeftOut, Listed, all_images
 from supernet.data.targets import class_names
 from supernet.data.windows import AUTO
@@ -109,15 +107,18 @@ def labelled_folder(
     column = groups if groups not in (None, _NO_GROUPS) and "(" not in groups else None
     read = read_table(root / table, labels, class_names(classes), column)
     listed, rows, notes = _list(root, read)
-    copies, doubled = copies_in(listed, read.classes)
-    together, said = _groups(read, listed, rows, root, groups)
-    sets = read_files(listed, settings, read.classes, copies, together)
-    notes = (*read.notes, *notes, *sets.notes, *doubled, *said)
-    sources = sets.sources
-    parts = DataParts(sources["train"], sources.get("val"), sources.get("test"), read.classes, copies, notes, together)
-    given = (crop_padding, flip, mean, std, None, None, sets.preparation, scale, rotation, zoom, contrast)
-    common = CommonSettings(*given)
-    return assemble(root.resolve().name, parts, common)
+    common = CommonSettings(
+        crop_padding=crop_padding,
+        flip=flip,
+        mean=mean,
+        std=std,
+        scale=scale,
+        rotation=rotation,
+        zoom=zoom,
+        contrast=contrast,
+    )
+    grouping = _groups(read, listed, rows, root, groups)
+    return data_of_files(root, listed, read.classes, settings, common, grouping, (*read.notes, *notes))
 
 
 def _list(root: Path, table: Table) -> tuple[dict[str, Listed], dict[str, list[int]], tuple[str, ...]]:
@@ -192,15 +193,11 @@ def _refuse_twice(paths: Mapping[int, str], table: Table) -> None:
 
 def _groups(
     table: Table, listed: Mapping[str, Listed], rows: Mapping[str, list[int]], root: Path, asked: str | None
-) -> tuple[Tensor | None, list[str]]:
+) -> Grouping:
     """The groups of training images, by a column of the table or by the names of files, and notes about them."""
     if asked == _NO_GROUPS:
-        return None, []
+        return None, ()
     if table.groups and (asked is None or "(" not in asked):
         names = {part: [table.groups[row] or f"line {table.lines[row]}" for row in rows[part]] for part in listed}
         return numbered(names["train"]), group_notes(names, table.group_name)
-    if asked is None:
-        return None, []
-    below = {part: [Path(path).relative_to(root).as_posix() for path in found.paths] for part, found in listed.items()}
-    names = {part: named_in(files, asked) for part, files in below.items()}
-    return numbered(names["train"]), group_notes(names, "groups")
+    return (None, ()) if asked is None else groups_by_path(listed, root, asked)

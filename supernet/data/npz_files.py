@@ -22,10 +22,10 @@ from supernet.data.batches import Resident
 from supernet.data.dataset import CommonSettings, Data, assemble, held_out
 from supernet.data.dataset import Parts as DataParts
 from supernet.data.groups import group_notes
-from supernet.data.images import PLAIN, Preparation
 from supernet.data.label_arrays import read_labels
 from supernet.data.levels import Scale, scale_of
 from supernet.data.memory import require_memory
+from supernet.data.preparation import PLAIN, Preparation
 from supernet.data.targets import class_names
 from supernet.data.windows import AUTO, NONE
 from supernet.runtime.errors import InputError
@@ -115,8 +115,18 @@ def npz(
         preparation = Preparation(window=scale.window, window_of_file=window == AUTO)
     elif scale.white > 255:
         preparation = Preparation(white=int(scale.white))
-    given = (crop_padding, flip, mean, std, train_limit, test_limit, preparation, None, rotation, zoom, contrast)
-    settings = CommonSettings(*given)
+    settings = CommonSettings(
+        crop_padding=crop_padding,
+        flip=flip,
+        mean=mean,
+        std=std,
+        train_limit=train_limit,
+        test_limit=test_limit,
+        preparation=preparation,
+        rotation=rotation,
+        zoom=zoom,
+        contrast=contrast,
+    )
     return assemble(Path(path).stem, parts, settings)
 
 

@@ -30,6 +30,12 @@ CLASS, CORNERS, IGNORED, AREA = 0, slice(1, 5), 5, 6
 def kind_of(labels: Tensor) -> Kind:
     """Tells by shape and type what labels say of images.
 
+    Args:
+        labels: of N images.
+
+    Returns:
+        "classes", "labels" or "boxes", in the forms that stand at the top of this file.
+
     Raises:
         InputError: they are of no such form.
 
@@ -95,7 +101,14 @@ def counted(labels: Tensor, classes: int) -> tuple[int, ...]:
 
 
 def most_named(labels: Tensor) -> int:
-    """One more than the largest number of a class that labels name; their columns where there are several labels."""
+    """Counts the classes that there are at least.
+
+    Args:
+        labels: of any kind.
+
+    Returns:
+        One more than the largest number of a class that they name; their columns where there are several labels.
+    """
     kind = kind_of(labels)
     if kind == "labels":
         return labels.shape[1]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from supernet.data.augmentation import Augmentation
-from supernet.data.images import Preparation
+from supernet.data.preparation import Preparation
 from supernet.deployment.answers import ONE_LABEL, Answer, answer_of, plain_answer
 from supernet.runtime.errors import InputError
 from supernet.runtime.text import printable

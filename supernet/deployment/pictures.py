@@ -18,7 +18,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from supernet.data.images import PADDING, PLAIN, Placement, Preparation, as_tensor, placement, read_sized
+from supernet.data.images import as_tensor, read_sized
+from supernet.data.preparation import PADDING, PLAIN, Placement, Preparation, placement
 from supernet.deployment.sources import spread
 from supernet.deployment.web import Fetched
 from supernet.runtime.errors import InputError

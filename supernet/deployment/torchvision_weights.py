@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from supernet.data.augmentation import Augmentation
-from supernet.data.images import Preparation
+from supernet.data.preparation import Preparation
 from supernet.deployment.predictor import Predictor
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import file_of, is_file

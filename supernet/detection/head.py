@@ -26,7 +26,10 @@ _GROUP = 8  # channels that a group norm treats together
 
 
 class Map(Protocol):
-    """What a head has to know of a network's map: its channels, and how many pixels of the picture a place is wide."""
+    """What a head has to know of a network's map: its channels, and how many pixels of the picture a place is wide.
+
+    `supernet.space.heads.Feature` is one. The head says only what it needs of it: neither package imports the other.
+    """
 
     @property
     def channels(self) -> int: ...

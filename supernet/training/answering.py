@@ -10,6 +10,7 @@ from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Source, evaluation_batches
 from supernet.execution.modes import evaluating
 from supernet.training.tasks import Task
+from supernet.training.tasks.task import logits_of
 
 
 def answers(
@@ -38,5 +39,5 @@ def answers(
     with evaluating(network), torch.inference_mode():
         for batch in evaluation_batches(source, batch_size, augmentation, device):
             output = network(task.inputs(batch))
-            logits.append((output[0] if isinstance(output, tuple) else output).float())
+            logits.append(logits_of(output).float())
     return Scores(torch.cat(logits).cpu().numpy(), source.labels.numpy())

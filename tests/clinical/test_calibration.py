@@ -72,13 +72,16 @@ def test_labels_that_do_not_exclude_each_other_have_a_temperature_each():
     assert found.bias == pytest.approx((-0.35, 0.0), abs=0.05)
 
 
-@pytest.mark.parametrize("labels", [[0, 0, 1, 1], [[0, 0], [0, 1], [1, 1], [1, 0]]])
+@pytest.mark.parametrize(
+    "labels", [[0, 0, 1, 1], [0, 0, 0, 1], [[0, 0], [0, 1], [1, 1], [1, 0]], [[0, 1], [0, 1], [1, 1], [0, 0]]]
+)
 def test_a_small_set_without_mistakes_does_not_ask_for_certainty(labels):
     wanted = np.asarray(labels) if np.ndim(labels) == 2 else np.eye(2)[labels]
     found = calibrate(Scores(wanted * 2.0 - 1.0, labels), bias=True)
     after = found.applied(wanted * 2.0 - 1.0)
     said = softmax(after, axis=1) if np.ndim(labels) == 1 else expit(after)
-    assert 0.6 < said.max() < 0.8, "(2 + 1)/(2 + 2) of Platt"
+    yes, no = wanted.sum(0), (1 - wanted).sum(0)
+    assert said == pytest.approx(np.where(wanted, (yes + 1) / (yes + 2), 1 / (no + 2)), abs=1e-3), "of Platt"
 
 
 def test_a_set_that_says_nothing_changes_nothing():

@@ -44,6 +44,23 @@ def test_an_area_of_1_is_the_surer_the_more_images_there_are():
     assert 0.0 < unknown.low < 0.8 < unknown.high < 1.0
 
 
+def hanley_mcneil(area: float, positives: int, negatives: int) -> float:
+    """The standard deviation of Hanley and McNeil 1982, with the mean of both numbers in both terms (Newcombe 2006)."""
+    more = (positives + negatives) / 2 - 1
+    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = area * (1 - area) + more * (q1 - area**2) + more * (q2 - area**2)
+    return float(np.sqrt(variance / (positives * negatives)))
+
+
+@pytest.mark.parametrize(("area", "positives", "negatives"), [(1.0, 10, 10), (0.0, 7, 30), (1.0, 5, 200), (0.8, 1, 30)])
+def test_the_estimate_is_as_far_from_an_end_of_newcombe_s_as_the_level_says(area, positives, negatives):
+    found = of_area(area, float("nan"), positives, negatives)
+    ends = [end for end in (found.low, found.high) if end != area]
+    assert len(ends) == (1 if area in (0.0, 1.0) else 2)
+    for end in ends:
+        assert abs(area - end) == pytest.approx(1.959964 * hanley_mcneil(end, positives, negatives), rel=1e-6)
+
+
 def test_quantiles_and_text():
     interval = of_quantiles(0.5, np.linspace(0.0, 1.0, 1001))
     assert (interval.low, interval.high) == pytest.approx((0.025, 0.975))

@@ -32,10 +32,11 @@ def test_the_best_threshold_of_all(seed, target):
 
 
 def test_twenty_images_allow_one_mistake():
-    """19 of 20 are 95 %, although 0.95 * 20 is not 19 in floating point."""
+    """19 of 20 are 95 %; and 55 of 100 are 55 %, although 0.55 * 100 is above 55 in floating point."""
     scores, positive = np.arange(40.0), np.arange(40) >= 20
     assert threshold(scores, positive, "sensitivity", 0.95) == 21.0
     assert threshold(scores[::-1].copy(), positive, "specificity", 0.95) == 39.0
+    assert threshold(np.arange(100.0), np.ones(100, dtype=bool), "sensitivity", 0.55) == 45.0
 
 
 def test_a_threshold_is_fixed_on_validation_and_tried_on_test():

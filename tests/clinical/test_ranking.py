@@ -94,6 +94,14 @@ def test_the_macro_area_is_the_mean_and_knows_that_classes_share_images():
     assert found.high - found.low == pytest.approx(2 * 1.96 * np.std(means), rel=0.15)
 
 
+def test_a_macro_area_of_1_is_as_sure_as_that_of_the_rarest_class():
+    labels = np.repeat([0, 1, 2], [60, 30, 4])
+    scores = Scores(20.0 * np.eye(3)[labels], labels)
+    rarest = scores.question(2)
+    assert macro_auroc(scores, (0, 1, 2)) == delong(rarest.log_odds, rarest.positive)
+    assert macro_auroc(scores, (0, 1)).low > macro_auroc(scores, (0, 1, 2)).low
+
+
 def test_two_networks_are_compared_on_the_same_images():
     """DeLong's covariance, pair by pair; the same scores differ by nothing."""
     labels = drawn(300, 2)[1].astype(int)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from supernet.data.augmentation import Augmentation, Draws
 from supernet.data.box_changes import BoxChanges
-from supernet.data.images import Preparation
+from supernet.data.preparation import Preparation
 from supernet.runtime.errors import InputError
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from supernet.data import dicom, image_folder, labelled_folder
-from supernet.data.images import PLAIN, SUFFIXES, Preparation, grey_values, read_header, read_image
+from supernet.data.images import SUFFIXES, grey_values, read_header, read_image
+from supernet.data.preparation import PLAIN, Preparation
 from supernet.runtime.errors import InputError
 
 pydicom = pytest.importorskip("pydicom")

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from supernet.data import npz
-from supernet.data.images import Preparation, read_image
+from supernet.data.images import read_image
+from supernet.data.preparation import Preparation
 from supernet.runtime.errors import InputError
 
 LABELS = np.arange(30) % 3

@@ -55,6 +55,21 @@ def test_a_label_of_two_images_is_on_both_sides():
         assert 4 <= first.sum() <= 6
 
 
+def test_a_class_comes_to_both_sides_but_takes_no_other_one_away():
+    """Of few images, so that it often has to be brought there, and often would be at another one's cost."""
+
+    def one_sided(shown, first):
+        return {c for c in range(8) if shown[:, c].sum() > 1 and bool(shown[first, c].any() != shown[~first, c].any())}
+
+    brought = 0
+    for seed in range(60):
+        shown = torch.rand(8, 8, generator=torch.Generator().manual_seed(seed)) < 0.25
+        before, after = (one_sided(shown, iterative_split(shown, 0.2, seed, both=both)) for both in (False, True))
+        assert after <= before
+        brought += len(before - after)
+    assert brought > 10
+
+
 def test_a_large_group_does_not_fill_the_small_side():
     groups = torch.tensor([0] * 60 + list(range(1, 41)))
     first = iterative_split(torch.ones(100, 1, dtype=torch.bool), 0.2, 0, groups)

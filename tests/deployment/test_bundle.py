@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from supernet import Darts, Decided, NasBench201, load, published
 from supernet.data.augmentation import Augmentation
-from supernet.data.images import Preparation
+from supernet.data.preparation import Preparation
 from supernet.deployment.answers import Objects, OneLabel, SeveralLabels
 from supernet.deployment.bundle import save_bundle
 from supernet.deployment.predictor import Predictor

@@ -7,7 +7,7 @@ from torch import nn
 
 from supernet import Darts, Decided, published
 from supernet.data.augmentation import Augmentation
-from supernet.data.images import Preparation
+from supernet.data.preparation import Preparation
 from supernet.deployment.answers import Objects
 from supernet.deployment.explaining import explained
 from supernet.deployment.predictor import Predictor

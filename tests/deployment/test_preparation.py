@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from supernet import Darts, Decided, load, published
 from supernet.data.augmentation import Augmentation
-from supernet.data.images import Preparation, read_image
+from supernet.data.images import read_image
+from supernet.data.preparation import Preparation
 from supernet.deployment.bundle import save_bundle
 from supernet.runtime.errors import InputError
 

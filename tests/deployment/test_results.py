@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from supernet.data.augmentation import Augmentation
-from supernet.data.images import Preparation
+from supernet.data.preparation import Preparation
 from supernet.deployment.answers import Objects, SeveralLabels
 from supernet.deployment.drawing import draw_lines
 from supernet.deployment.pictures import Picture, Pictures

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from supernet.detection.average_precision import RECALLS, average_precision
+from supernet.detection.average_precision import RECALLS, area_scales, average_precision
 from supernet.detection.decoding import Detections
 from supernet.runtime.errors import InputError
 
@@ -122,6 +122,16 @@ def test_a_set_that_is_counted_by_hand():
     assert judged.curves[0, RECALLS <= 0.5].tolist() == [1.0] * 51
 
 
+@pytest.mark.parametrize(("second", "right"), [((0, 5, 0, 13, 8, 0.8), False), ((0, -1, 0, 7, 8, 0.8), True)])
+def test_of_two_truths_that_are_overlapped_alike_the_last_one_is_taken(second, right):
+    """So it is in pycocotools, and so a second detection finds the truth on the left, but not the one on the right."""
+    truths = [truth((0, 0, 0, 8, 8, 0), (0, 4, 0, 12, 8, 0))]
+    detections = [found((0, 2, 0, 10, 8, 0.9), second)]
+    judged = average_precision(detections, truths, 1)
+    assert judged.map50 == pytest.approx(1.0 if right else 51 / 101)
+    np.testing.assert_allclose(judged.map50, of_pycocotools(detections, truths, 1).stats[1], atol=1e-9)
+
+
 def test_a_difficult_truth_is_neither_found_nor_missed():
     truths = [truth((0, 0, 0, 8, 8, 0), (0, 20, 20, 28, 28, 1))]
     assert average_precision([found((0, 0, 0, 8, 8, 0.5))], truths, 1).map50_95 == 1.0
@@ -145,6 +155,20 @@ def test_areas_are_those_of_the_original_picture():
     assert large.of_range("large") == pytest.approx(0.5)
     assert np.isnan(small.of_range("small"))
     assert np.isnan(large.of_range("medium"))
+
+
+def test_the_scale_of_a_picture_is_the_median_over_its_truths():
+    first, second = truth(*[(0, 0, 0, 8, 8, 0)] * 3), truth((0, 0, 0, 4, 4, 0), (0, 5, 5, 5, 9, 0), (-1, 0, 0, 1, 1, 0))
+    first[:, 6] *= torch.tensor([4.0, 100.0, 9.0])
+    second[0, 6] *= 25
+    assert area_scales([first, second, truth()]) == [9.0, 25.0, 17.0]
+    assert area_scales([truth()]) == [1.0]
+
+
+def test_both_ends_of_a_range_of_areas_belong_to_it():
+    judged = average_precision([found((0, 0, 0, 32, 32, 0.5))], [truth((0, 0, 0, 32, 32, 0))], 1)
+    assert judged.of_range("small") == judged.of_range("medium") == 1.0
+    assert np.isnan(judged.of_range("large"))
 
 
 def test_nothing_found_and_nothing_there():

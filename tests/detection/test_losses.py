@@ -77,6 +77,17 @@ def test_the_loss_is_the_sum_of_its_parts():
     torch.testing.assert_close(detection_loss(output, LABELS, SIZE, STRIDES), expected)
 
 
+def test_a_single_place_at_the_rim_of_its_box_counts_by_its_centredness():
+    """Weights of less than 1 together are divided by 1, so that a place that is hardly in the box moves it little."""
+    labels = labels_of([(1, 11, 3, 20, 6)])
+    output = outputs(images=1)
+    given = assign(labels, predictions(output).places, level_sizes(*SIZE, STRIDES))
+    weight = centredness(labels[:, :1, 1:5], predictions(output).places)[given.positive].sum()
+    assert 0 < weight < 1
+    expected, _ = by_parts(output, labels)
+    torch.testing.assert_close(detection_loss(output, labels, SIZE, STRIDES), expected)
+
+
 def test_giou_is_that_of_torchvision():
     torch.manual_seed(0)
     corner = torch.rand(2, 200, 2) * 30
@@ -147,6 +158,24 @@ def test_no_device_is_waited_for():
     assert waits(lambda: detection_loss(output, LABELS, SIZE, STRIDES).backward()) == []
     assert waits(lambda: mean_overlap(output, LABELS, SIZE, STRIDES)) == []
     assert waits(lambda: candidates(output, conf=0.001, size=SIZE)) == []
+
+
+def test_imitation_is_the_sum_of_its_parts():
+    """Place by place: Li et al. 2020, equation 4, beta = 2, the teacher's probability as y; GIoU by torchvision."""
+    output, teacher = outputs(seed=1), outputs(seed=0)
+    own, wanted = predictions(output), predictions(teacher)
+    total = scores = torch.zeros(())
+    for image in range(len(output)):
+        for place in range(output.shape[1]):
+            s, y = own.classes[image, place].sigmoid(), wanted.classes[image, place].sigmoid()
+            total = total - ((y - s).abs() ** 2 * ((1 - y) * (1 - s).log() + y * s.log())).sum()
+            s, y_q = own.quality[image, place].sigmoid(), wanted.quality[image, place].sigmoid()
+            entropy = -((1 - y_q) * (1 - s).log() + y_q * s.log())
+            score = (y.max() * y_q) ** 0.5
+            box = generalized_box_iou_loss(own.boxes[image, place], wanted.boxes[image, place])
+            total, scores = total + score * (2 * box + entropy), scores + score
+    assert scores > 1
+    torch.testing.assert_close(imitation_loss(output, teacher), total / scores)
 
 
 def test_who_imitates_comes_nearer_to_the_teacher():

@@ -9,7 +9,7 @@ from torch import nn
 
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Resident
-from supernet.data.images import Preparation
+from supernet.data.preparation import Preparation
 from supernet.runtime.errors import InputError
 from supernet.training.evaluation import evaluate, evaluate_probabilities
 from supernet.training.tasks import Classification

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from supernet.data.batches import Batch
 from supernet.execution.modes import frozen_statistics, holding
+from supernet.training.tasks.task import logits_of
 
 Layer = nn.Conv2d | nn.Linear
 """The layers whose weights proxies look at; biases and norms play no part."""
@@ -163,11 +164,6 @@ def main_modules(network: nn.Module) -> list[nn.Module]:
         The modules, the network itself first.
     """
     return [module for name, module in network.named_modules() if not f"{name}.".startswith(_AUXILIARY)]
-
-
-def logits_of(output: Any) -> Tensor:
-    """The logits (batch, classes) of what a network gave, which may have those of an auxiliary head behind them."""
-    return output[0] if isinstance(output, tuple) else output
 
 
 @contextmanager

@@ -7,7 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from supernet.estimation.zero_cost.probe import Probe, hooked, layers_of, logits_of
+from supernet.estimation.zero_cost.probe import Probe, hooked, layers_of
+from supernet.training.tasks.task import logits_of
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -15,9 +14,10 @@ from supernet.data.batches import Batch
 from supernet.data.dataset import Data
 from supernet.deployment.answers import ONE_LABEL, OneLabel
 from supernet.runtime.errors import InputError
-from supernet.training.tasks.imbalance import Frequencies, Imbalance, check_imbalance, frequencies_of
+from supernet.training.tasks.imbalance import Frequencies, Imbalance, frequencies_of
+from supernet.training.tasks.logits import check_settings, loss_with_auxiliary
 from supernet.training.tasks.ranking import RANKINGS, Answers, chance_of, ranked
-from supernet.training.tasks.task import Output, soft_cross_entropy
+from supernet.training.tasks.task import Output, logits_of, soft_cross_entropy
 
 SCORES = ("accuracy", "balanced_accuracy", *RANKINGS)
 
@@ -56,13 +56,7 @@ class Classification:
     answer: ClassVar[OneLabel] = ONE_LABEL
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.auxiliary_weight < math.inf:
-            raise InputError(f"auxiliary_weight={self.auxiliary_weight}: needs 0 or more, such as 0.4")
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise InputError(f"label_smoothing={self.label_smoothing}: needs to lie in [0, 1), such as 0.1")
-        if self.score not in SCORES:
-            raise InputError(f"score={self.score}: use {', '.join(SCORES)}")
-        check_imbalance(self.imbalance)
+        check_settings(self.auxiliary_weight, self.label_smoothing, self.score, SCORES, self.imbalance)
 
     def outputs(self, classes: Sequence[str]) -> int:
         """A logit for each class."""
@@ -74,11 +68,7 @@ class Classification:
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
         """The mean over the batch, a scalar; the auxiliary logits count only where the network gives some."""
-        logits, auxiliary = output if isinstance(output, tuple) else (output, None)
-        loss = self._loss(logits, batch.labels)
-        if auxiliary is None or self.auxiliary_weight == 0.0:
-            return loss
-        return loss + self.auxiliary_weight * self._loss(auxiliary, batch.labels)
+        return loss_with_auxiliary(output, self.auxiliary_weight, lambda logits: self._loss(logits, batch.labels))
 
     def imitation(self, output: Output, teacher: Output) -> Tensor:
         """The cross entropy with the teacher's probabilities."""
@@ -96,7 +86,7 @@ class Classification:
         return Answers.of(output, batch) if self.score in RANKINGS else self._counts(output, batch)
 
     def _counts(self, output: Output, batch: Batch) -> Tensor:
-        logits = output[0] if isinstance(output, tuple) else output
+        logits = logits_of(output)
         own = batch.labels[:, None] == torch.arange(logits.shape[1], device=logits.device)  # no wait for the device
         return torch.stack(((own & self._right(output, batch)[:, None]).sum(0), own.sum(0)))
 
@@ -139,8 +129,7 @@ class Classification:
 
     def _right(self, output: Output, batch: Batch) -> Tensor:
         """Whether each image's largest logit is its label's, (batch,)."""
-        logits = output[0] if isinstance(output, tuple) else output
-        return logits.detach().argmax(dim=1) == batch.labels
+        return logits_of(output).detach().argmax(dim=1) == batch.labels
 
 
 def classification(data: Data, score: str = "accuracy", imbalance: Imbalance | None = None) -> Classification:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -15,9 +14,10 @@ from supernet.data.batches import Batch
 from supernet.data.dataset import Data
 from supernet.deployment.answers import SeveralLabels
 from supernet.runtime.errors import InputError
-from supernet.training.tasks.imbalance import Frequencies, Imbalance, check_imbalance, frequencies_of
+from supernet.training.tasks.imbalance import Frequencies, Imbalance, frequencies_of
+from supernet.training.tasks.logits import check_settings, loss_with_auxiliary
 from supernet.training.tasks.ranking import RANKINGS, Answers, chance_of, ranked
-from supernet.training.tasks.task import Output
+from supernet.training.tasks.task import Output, logits_of
 
 SCORES = (*RANKINGS, "label_accuracy")
 
@@ -57,13 +57,7 @@ class MultiLabel:
     answer: ClassVar[SeveralLabels] = SeveralLabels()
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.auxiliary_weight < math.inf:
-            raise InputError(f"auxiliary_weight={self.auxiliary_weight}: needs 0 or more, such as 0.4")
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise InputError(f"label_smoothing={self.label_smoothing}: needs to lie in [0, 1), such as 0.1")
-        if self.score not in SCORES:
-            raise InputError(f"score={self.score}: use {', '.join(SCORES)}")
-        check_imbalance(self.imbalance)
+        check_settings(self.auxiliary_weight, self.label_smoothing, self.score, SCORES, self.imbalance)
 
     def outputs(self, classes: Sequence[str]) -> int:
         """A logit for each label."""
@@ -75,20 +69,15 @@ class MultiLabel:
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
         """The mean over the known labels, a scalar; 0 where none is known."""
-        logits, auxiliary = output if isinstance(output, tuple) else (output, None)
-        loss = self._loss(logits, batch.labels)
-        if auxiliary is None or self.auxiliary_weight == 0.0:
-            return loss
-        return loss + self.auxiliary_weight * self._loss(auxiliary, batch.labels)
+        return loss_with_auxiliary(output, self.auxiliary_weight, lambda logits: self._loss(logits, batch.labels))
 
     def imitation(self, output: Output, teacher: Output) -> Tensor:
         """The binary cross entropy with the teacher's probability of each label, the mean over labels and batch."""
-        logits, wanted = (each[0] if isinstance(each, tuple) else each for each in (output, teacher))
-        return binary_cross_entropy_with_logits(logits, wanted.detach().sigmoid())
+        return binary_cross_entropy_with_logits(logits_of(output), logits_of(teacher).detach().sigmoid())
 
     def score_sum(self, output: Output, batch: Batch) -> Tensor:
         """The sum over the images of the shares of their known labels that are answered rightly, 0-dimensional."""
-        logits = (output[0] if isinstance(output, tuple) else output).detach()
+        logits = logits_of(output).detach()
         known = batch.labels >= 0
         right = known & ((logits > 0) == (batch.labels == 1))
         return (right.sum(1) / known.sum(1).clamp_min(1)).sum()

@@ -13,7 +13,7 @@ from supernet.clinical.ranking import auroc, average_precision
 from supernet.clinical.scores import Scores
 from supernet.data.batches import Batch
 from supernet.data.targets import presence
-from supernet.training.tasks.task import Output
+from supernet.training.tasks.task import Output, logits_of
 
 RANKINGS = ("auroc", "average_precision")
 
@@ -33,8 +33,7 @@ class Answers:
     @staticmethod
     def of(output: Output, batch: Batch) -> Answers:
         """Keeps what is needed of a batch, without its graph."""
-        logits = output[0] if isinstance(output, tuple) else output
-        return Answers(logits.detach(), batch.labels)
+        return Answers(logits_of(output).detach(), batch.labels)
 
     @staticmethod
     def together(answers: Sequence[Answers]) -> tuple[Tensor, Tensor]:

@@ -13,11 +13,15 @@ from supernet.deployment.answers import Answer
 from supernet.space.heads import Outputs
 
 Output = Tensor | tuple[Tensor, Tensor]
-"""What a network gives: logits (batch, classes), or those and the logits of its auxiliary head."""
-
+"""What a network gives: logits (batch, classes), those and its auxiliary head's, or what a head of a task makes."""
 
 SoftLoss = Callable[[Output, Output], Tensor]
 """(output of a network, output of its teacher) -> a scalar, the mean over the batch."""
+
+
+def logits_of(output: Output) -> Tensor:
+    """The logits (batch, classes) of what a network gave, without those of its auxiliary head."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 def soft_cross_entropy(output: Output, teacher: Output) -> Tensor:
@@ -39,8 +43,7 @@ def soft_cross_entropy(output: Output, teacher: Output) -> Tensor:
         >>> soft_cross_entropy(unsure, sure)
         tensor(0.6931)
     """
-    logits, wanted = (each[0] if isinstance(each, tuple) else each for each in (output, teacher))
-    return cross_entropy(logits, wanted.detach().softmax(-1))
+    return cross_entropy(logits_of(output), logits_of(teacher).detach().softmax(-1))
 
 
 class Task(Protocol):

@@ -1,5 +1,6 @@
 """The detection task: scores by name, and searches, trainings and models that end in boxes."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import supernet
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Batch, Resident
 from supernet.data.dataset import Data, Sealed
-from supernet.data.targets import padded
+from supernet.data.targets import AREA, padded
 from supernet.detection.head import AnchorFree
 from supernet.execution.fused.executor import fused
 from supernet.execution.modes import running
@@ -34,7 +35,7 @@ from supernet.space.survey import decisions_of, random_cell
 from supernet.training.evaluation import evaluate
 from supernet.training.loop import Recipe, train
 from supernet.training.schedules import Cosine
-from supernet.training.tasks import Detection, detection, implied
+from supernet.training.tasks import Detection, Focal, detection, implied
 
 METHODS = sorted(path.stem for path in (Path(__file__).parents[3] / "conf" / "method").glob("*.yaml"))
 NESTED = ("bignas", "once_for_all")  # methods for spaces whose sizes are nested
@@ -77,6 +78,8 @@ def test_data_with_boxes_imply_the_task(data):
     classes = Resident(data.valid.images, torch.zeros(len(data.valid), dtype=torch.int64))
     with pytest.raises(InputError, match="rectangles: images have classes, and detection needs the boxes of objects"):
         detection(replace(data, train=classes))
+    with pytest.raises(InputError, match="imbalance: rectangles has boxes of objects, whose loss takes no correction"):
+        implied(data, imbalance=Focal())
     with pytest.raises(InputError, match="score=accuracy: detectors are compared by map50_95 or map50"):
         detection(data, score="accuracy")
 
@@ -96,9 +99,24 @@ def right_output(task, labels):
     return output
 
 
+def test_sizes_of_objects_are_those_in_the_original_pictures(data):
+    """All truths are large there. So is what is found, also where nothing is, and no range of areas excuses it."""
+    task, labels = task_of(data), data.valid.labels.clone()
+    labels[..., AREA] *= 1000
+    output = right_output(task, labels)
+    empty = (output[0, :, :2] < 0).all(1).nonzero()[0]
+    x, y, _ = output[0, empty, -3:][0].tolist()
+    output[0, empty, 0], output[0, empty, 2] = 12.0, 12.0
+    output[0, empty, 3:7] = torch.tensor([x - 4, y - 4, x + 4, y + 4])
+    judged = task.judged([task.tally(output, Batch(torch.zeros(6, 3, SIDE, SIDE), labels))])
+    assert 0.5 < judged.of_range("large") == judged.map50_95 < 0.99
+    assert math.isnan(judged.of_range("small"))
+
+
 def test_scores_of_right_and_of_wrong_answers(data):
     task = task_of(data)
     halves = [Batch(torch.zeros(3, 3, SIDE, SIDE), data.valid.labels[part]) for part in (slice(0, 3), slice(3, 6))]
+    assert float(task.score_sum(right_output(task, halves[0].labels), halves[0])) == pytest.approx(len(halves[0]))
     right = task.scores([task.tally(right_output(task, batch.labels), batch) for batch in halves])
     assert right["map50"] > 0.95
     assert right["map50_95"] > 0.95
@@ -113,6 +131,14 @@ def test_scores_of_right_and_of_wrong_answers(data):
     assert wrong["map50_95"] < wrong["map50"] <= right["map50"]
     assert wrong["map75"] < 0.3
     assert task.chance(moved) is None
+
+
+def test_what_is_hardly_sure_counts_as_far_as_coco_counts_it(data):
+    """Average precision is of a ranking: where all is right, a score of .01 is as good as one of .99."""
+    task, batch = task_of(data), Batch(torch.zeros(6, 3, SIDE, SIDE), data.valid.labels)
+    output = right_output(task, batch.labels)
+    output[..., :3] = torch.where(output[..., :3] > 0, math.log(0.01 / 0.99), -20.0)
+    assert task.scores([task.tally(output, batch)])["map50"] > 0.95
 
 
 def test_scores_without_any_object(data):
