@@ -32,6 +32,7 @@ from supernet.runtime.files import replacing, write_whole
 from supernet.runtime.text import printable
 from supernet.training.answering import answers
 
+from .console import complain
 from .job import Job
 from .records.markdown import escaped, markdown_table
 from .records.summary import write_json
@@ -48,6 +49,24 @@ def wanted(job: Job) -> bool:
     if asked is None:
         return kind == "labels" or (kind == "classes" and len(job.data.classes) == 2)
     return bool(asked) and kind != "boxes"
+
+
+def check(job: Job) -> None:
+    """Tells, before anything runs, of a report that was asked for and cannot be made.
+
+    Raises:
+        InputError: it was asked for by name, and the images have boxes of objects.
+    """
+    if job.settings.get("clinical") and job.data.kind == "boxes":
+        raise InputError(
+            f"clinical=true: {job.data.name} has boxes of objects, of which no clinical report is made; leave it out: "
+            "the figures of a detector are in detection.md"
+        )
+    if wanted(job) and job.retrain_recipe is not None and validation(job) is None:
+        complain(
+            "no clinical report: its thresholds need validation images, and there are none; retrain_valid=0.1 holds "
+            "out a tenth of the training images"
+        )
 
 
 def validation(job: Job) -> Source | None:

@@ -37,6 +37,7 @@ AS_THEY_ARE = (
 )
 _FOREIGN = re.compile(r"[^,\[\]{}:'\"()]*[^\x00-\x7f,\[\]{}:'\"()][^,\[\]{}:'\"()]*")  # between brackets and commas
 LAPTOP = "experiment=laptop"
+_NO_SUCH = re.compile(r"Could not override '([^']+)'\.: Key '[^']*' (?:is )?not in ")
 _SETTINGS = {f.name for f in fields(Config)}
 _SEVERAL = ("objective", "experiment")  # groups of which more than one option can be taken
 _FOLLOWED = ("space", "optimizer", "method", "candidates", "protocol")  # those that conf/config.yaml refers to
@@ -133,9 +134,25 @@ def _refuse_sweep(words: Sequence[str]) -> None:
 
 
 def told(error: HydraException | OmegaConfBaseException) -> str:
-    """Makes one line of an error of Hydra or OmegaConf: the first line of the error, and that of its cause."""
+    """Makes one line of an error of Hydra or OmegaConf: the first line of the error, and that of its cause.
+
+    A setting of a group that has none as it is chosen, such as retrain.epochs beside retrain=none, has a line of its
+    own, with the options that do have it.
+    """
     lines = [str(each).strip().partition("\n")[0] for each in (error, error.__cause__) if each is not None]
-    return ": ".join(dict.fromkeys(lines))
+    line = ": ".join(dict.fromkeys(lines))
+    unknown = _NO_SUCH.match(line)
+    return line if unknown is None else _without(unknown[1])
+
+
+def _without(key: str) -> str:
+    group, _, rest = key.partition(".")
+    trees = options(group, ()) if group in GROUPS else {}
+    have = [option for option, tree in trees.items() if option != "none" and has(tree, rest)]
+    if not have:
+        return f"{key}: no such setting; supernet --cfg job shows them"
+    choices = f"{group}=RUN" if group == "init" else f"{group}=" + f" or {group}=".join(have)
+    return f"{key}: there is none, as {group} is chosen; add {choices}, or leave it out"
 
 
 def check_options(words: Sequence[str], folders: Sequence[Path] = ()) -> None:

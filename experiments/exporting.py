@@ -24,17 +24,17 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_file, is_folder
 from supernet.space.operations import OPERATIONS
 from supernet.training.evaluation import evaluate_probabilities
-from supernet.training.tasks import CLASSIFICATION
+from supernet.training.tasks import Task, implied
 
 from . import command_line
 from .exploration.finished_run import recorded_settings
 from .exploration.words import search_path
 from .instantiate import build
-from .job import own_operations
+from .job import make_task, own_operations
 from .schema import plain
 
 ROUNDS = 30
-_ACCURACY_LOST = 0.005  # of which a line speaks
+_SCORE_LOST = 0.005  # of which a line speaks
 _SECONDS = 20.0  # that the rounds may take
 _OWN = ("data", "operations", "space")  # settings that a file without a run may need
 
@@ -46,6 +46,7 @@ class Trained:
     Args:
         model: of PyTorch, on the processor.
         data: its images; None where there are none.
+        task: by whose score it is judged: that of the run, or what the images imply; None where there are none.
         without: why there are none; "" where there are.
         name: of its file without an ending.
         folder: where an export goes, unless the person says otherwise.
@@ -53,6 +54,7 @@ class Trained:
 
     model: Predictor
     data: Data | None
+    task: Task | None
     without: str
     name: str
     folder: Path
@@ -83,15 +85,16 @@ def trained(place: Path, words: Sequence[str], folders: Sequence[Path]) -> Train
         own = _own_parts(settings, operations="operations" in typed, space="space" in typed)
     model = load_network(place, **own)
     check_exportable(model)  # before images are asked for
-    data, without = None, "give its images as data=..., such as data=digits"
+    data, task, without = None, None, "give its images as data=..., such as data=digits"
     if run or any(word.startswith("data") for word in words):
         try:
             data, without = _fitting(build(settings["data"], "data"), model), ""
+            task = make_task(settings, data) if run else implied(data)
         except InputError as error:
             if not run:
                 raise
             without = f"{error}; {place / NAME} with data=... and data.path=... takes them from somewhere else"
-    return Trained(model, data, without, Path(NAME).stem if run else place.stem, place if run else place.parent)
+    return Trained(model, data, task, without, Path(NAME).stem if run else place.stem, place if run else place.parent)
 
 
 def _own_parts(settings: Mapping[str, Any], *, operations: bool, space: bool) -> dict[str, Any]:
@@ -134,19 +137,33 @@ class Row:
         name: of its file, or what it is.
         runtime: what ran it.
         bytes: the size of its file.
-        accuracy: over the test images; None where there are none.
+        score: over the test images; None where there are none.
         milliseconds: for one image, the median over the rounds.
         low: the first quartile.
         high: the third quartile.
+        measure: what the score is, in the words of its task, such as "auroc".
     """
 
     name: str
     runtime: str
     bytes: int
-    accuracy: float | None
+    score: float | None
     milliseconds: float
     low: float
     high: float
+    measure: str = "accuracy"
+
+    @property
+    def told(self) -> str:
+        """The score as a table shows it: shares of right answers in percent, other scores as they are."""
+        if self.score is None:
+            return "-"
+        return f"{self.score:.2%}" if self.is_share else f"{self.score:.4f}"
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the score is a share of right answers, and no area or precision."""
+        return self.measure.endswith("accuracy")
 
 
 @dataclass(frozen=True)
@@ -168,27 +185,31 @@ class Candidate:
     program: Callable[[Tensor], Callable[[], object]]
 
 
-def compared(candidates: Sequence[Candidate], data: Data | None, shape: tuple[int, ...]) -> list[Row]:
+def compared(
+    candidates: Sequence[Candidate], data: Data | None, shape: tuple[int, ...], task: Task | None = None
+) -> list[Row]:
     """Judges all by the test images and times them in turns, each alone on one thread.
 
     Args:
         candidates: the original first.
         data: whose test images are opened.
         shape: of an image.
+        task: by whose score they are judged; None: the one that the data imply.
 
     Returns:
         A row for each.
     """
     images = None if data is None else data.test.open()
     times = _milliseconds(candidates, shape)
+    judged = task if task is not None or data is None else implied(data)
     rows = []
     for candidate, (low, median, high) in zip(candidates, times, strict=True):
-        accuracy = None
-        if images is not None and data is not None:
-            accuracy = evaluate_probabilities(
-                candidate.probabilities, images, data.augmentation, batch_size=64, task=CLASSIFICATION
+        score, measure = None, "accuracy" if judged is None else judged.score
+        if images is not None and data is not None and judged is not None:
+            score = evaluate_probabilities(
+                candidate.probabilities, images, data.augmentation, batch_size=64, task=judged
             ).score
-        rows.append(Row(candidate.name, candidate.runtime, candidate.bytes, accuracy, median, low, high))
+        rows.append(Row(candidate.name, candidate.runtime, candidate.bytes, score, median, low, high, measure))
     return rows
 
 
@@ -225,14 +246,15 @@ def judgement(float32: Row, int8: Row) -> str:
         One line.
     """
     speed, size = float32.milliseconds / int8.milliseconds, int8.bytes / float32.bytes
-    lost = None if float32.accuracy is None or int8.accuracy is None else float32.accuracy - int8.accuracy
+    lost = None if float32.score is None or int8.score is None else float32.score - int8.score
     figures = [f"{speed:.2f} times as fast as float32", f"{size:.2f} of its size"]
     if lost is not None:
-        figures.append(f"{100 * lost:.2f} points of accuracy {'lost' if lost >= 0 else 'won'}".replace("-", ""))
+        amount = f"{100 * abs(lost):.2f} points" if int8.is_share else f"{abs(lost):.4f}"
+        figures.append(f"{amount} of {int8.measure} {'lost' if lost >= 0 else 'won'}")
     faults = [
         *(["slower"] if speed < 1 else []),
         *(["larger"] if size > 1 else []),
-        *(["accuracy lost"] if lost is not None and lost > _ACCURACY_LOST else []),
+        *([f"{int8.measure} lost"] if lost is not None and lost > _SCORE_LOST else []),
     ]
     verdict = f"int8 does not pay here ({', '.join(faults)})" if faults else "int8 pays here"
     return f"{verdict}: {', '.join(figures)}"

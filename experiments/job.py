@@ -149,8 +149,8 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
     chooser = replace(build(settings["chooser"], "chooser"), factories=factories)
     stages, monitor = _stages(settings["stages"]), build(settings["monitor"], "monitor")
     table, init = build(settings["table"], "table"), make_init(settings)
-    data, make_task = normalised(build(settings["data"], "data"), init), _task(settings)
-    task: Task = make_task(data) if callable(make_task) else make_task
+    data = normalised(build(settings["data"], "data"), init)
+    task = make_task(settings, data)
     settings, recipe, retrain_recipe, divided = _recipes(sizes.with_image_size(settings, data.shape), data)
     space = build(settings["space"], "space")  # in the size of the images, where it leaves that to them
     shape, outputs, seed = data.shape, task.outputs(data.classes), settings["seed"]
@@ -244,11 +244,13 @@ def _strategy(settings: dict[str, Any]) -> Callable[..., Any]:
     return strategy
 
 
-def _task(settings: Mapping[str, Any]) -> Any:
-    """The task, or what makes it of the data; its correction for rare classes is made under that group's key."""
+def make_task(settings: Mapping[str, Any], data: Data) -> Task:
+    """The task that the settings make of the data; its correction for rare classes is made under that group's key."""
     node, imbalance = settings["task"], build(settings["imbalance"], "imbalance")
     shared = imbalance is not None and node.get("imbalance") == settings["imbalance"]
-    return build({**node, "imbalance": imbalance} if shared else node, "task")
+    made: Any = build({**node, "imbalance": imbalance} if shared else node, "task")
+    task: Task = made(data) if callable(made) else made
+    return task
 
 
 def _stages(nodes: list[Any]) -> list[Stage]:

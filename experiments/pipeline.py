@@ -183,6 +183,7 @@ def pipeline(
     job = prepare(own, directory, interruption)
     _note_start(job, began)
     check_search(job)
+    clinical_report.check(job)
     say(f"supernet: {job.data.name}, seed {job.seed}, on {job.device}, in {directory}", job.console)
     for line in [*job.data.reading.lines(), *seen_before(job.data, job.init)]:
         say(line, job.console)

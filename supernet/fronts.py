@@ -96,7 +96,7 @@ def pareto(
             evaluations=evaluations,
             decisions=restored.decisions,
             population=population,
-            chance=chance_of(costs.outputs),
+            chance=chance_of(costs.outputs, problem.task.score),
             seed=seed,
             run=run,
             rows=rows,

@@ -104,7 +104,7 @@ def main() -> None:
             rows = measured(name, arguments.side, seed)
             found.setdefault(name, []).append([asdict(row) for row in rows])
             for row in rows:
-                accuracy = "" if row.accuracy is None else f", {row.accuracy:.2%}"
+                accuracy = "" if row.score is None else f", {row.told}"
                 times = f"{row.milliseconds:.3f} ms ({row.low:.3f} to {row.high:.3f})"
                 print(f"{name} seed {seed}: {row.name}: {times}, {row.bytes:,} bytes{accuracy}", flush=True)
     settings = {key: value for key, value in vars(arguments).items() if key != "output"}

@@ -125,7 +125,7 @@ def _rows(known: Trained, written: Exported, original: Path) -> list[Row]:
         else:
             program = load_program(written.path)
             candidates.append(Candidate(written.path.name, "PyTorch", written.bytes, program, _calls(program)))
-        return compared(candidates, known.data, model.shape)
+        return compared(candidates, known.data, model.shape, known.task)
 
 
 def _onnx(path: Path, name: str, size: int) -> Candidate:
@@ -140,15 +140,15 @@ def _calls(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Callable[[], o
 
 def _show(known: Trained, written: Exported, rows: Sequence[Row]) -> None:
     console = Console()
-    table = Table("model", "run by", "bytes", "accuracy", "ms")
+    measure = rows[0].measure
+    table = Table("model", "run by", "bytes", measure, "ms")
     for row in rows:
-        score = "-" if row.accuracy is None else f"{row.accuracy:.2%}"
         time = f"{row.milliseconds:.3f} ({row.low:.3f}-{row.high:.3f})"
-        table.add_row(*map(Text, map(printable, (row.name, row.runtime, f"{row.bytes:,}", score, time))))
+        table.add_row(*map(Text, map(printable, (row.name, row.runtime, f"{row.bytes:,}", row.told, time))))
     console.print(table)
     say("ms: for one image on one thread, the median (and the quartiles) of rounds that run all in turn", console)
     if known.data is not None:
-        say(f"accuracy: of the {len(known.data.test):,} test images", console)
+        say(f"{measure}: of the {len(known.data.test):,} test images", console)
     say(f"Made {written.path}", console)
     agreement = f"a probability differs by {written.difference:.1e} at most, and {written.same:.1%} are the same class"
     say(f"Beside the original's answers to {written.compared} images {agreement}.", console)

@@ -155,7 +155,7 @@ def _front(words: Words, asked: Asked, interruption: Interruption, console: Cons
                 evaluations=words.evaluations,
                 decisions=material.restored.decisions,
                 population=words.population,
-                chance=chance_of(material.outputs),
+                chance=chance_of(material.outputs, problem.task.score),
                 seed=words.seed,
                 run=run,
                 rows=asked.output / "evaluations" / f"{stem}.csv",

@@ -15,6 +15,7 @@ from supernet.runtime.text import printable
 from .runs import Group
 
 _DOT, _MEAN, _RANDOM = "#0072B2", "#D55E00", "#7F7F7F"  # Okabe and Ito's, which the colour-blind can tell apart
+_PERCENT = " in percent"
 _Panel = tuple[str, str, list[tuple[str, str, list[float]]]]  # title, measure, (label, kind, values) of each group
 
 
@@ -31,11 +32,13 @@ def draw(made: Sequence[tuple[str, Sequence[Group]]]) -> Figure:
 
 
 def _panels(title: str, groups: Sequence[Group]) -> list[_Panel]:
-    tests = [(g.label, g.kind, [100 * value for value in g.values("test")]) for g in groups]
+    score = groups[0].members[0].score if groups else ""
+    scale = 100 if score.endswith("accuracy") else 1  # shares of right answers in percent; an area is no share
+    tests = [(g.label, g.kind, [scale * value for value in g.values("test")]) for g in groups]
     column = next((c for g in groups for c in g.members[0].table), "")
     regrets = [(g.label, g.kind, [r for n in g.members if (r := n.regret(column)) is not None]) for g in groups]
     made = []
-    named = f"test {groups[0].members[0].score} in percent" if groups else ""
+    named = f"test {score}{_PERCENT if scale == 100 else ''}"
     for measure, rows in ((named, tests), (f"regret of {column} (0: the table's best)", regrets)):
         known = [row for row in rows if row[2]]
         if known:
@@ -64,7 +67,10 @@ def _draw(axes: Axes, title: str, measure: str, rows: list[tuple[str, str, list[
     axes.set_ylim(len(rows) - 0.4, -0.6)  # best first, at the top
     low, high = axes.get_xlim()
     if measure.startswith("test "):
-        axes.set_xlim(max(low, -1.0), min(high, 101.0))  # a standard deviation may reach where no score can lie
+        scale = 1.0 if measure.endswith(_PERCENT) else 0.01
+        axes.set_xlim(
+            max(low, -scale), min(high, 101.0 * scale)
+        )  # a standard deviation may reach where no score can lie
     else:
         axes.set_xlim(max(low, -0.02 * high), high)
     axes.set_xlabel(printable(measure), parse_math=False)

@@ -167,8 +167,8 @@ def _noise(section: Section, trained: bool) -> list[str]:
 def csv_rows(made: Sequence[Section]) -> list[list[object]]:
     """A head and a line for each group: scores in [0, 1], the table's numbers in its own units."""
     names = columns(network for section in made for network in section.networks)
-    head = ["data", "space", "method", "cells", "network", "runs", "parameters", "valid_mean", "valid_std", "test_mean"]
-    head += ["test_std", "best_run", "best_run_valid", "best_run_test", "hours"]
+    head = ["data", "space", "method", "cells", "network", "runs", "parameters", "score", "valid_mean", "valid_std"]
+    head += ["test_mean", "test_std", "best_run", "best_run_valid", "best_run_test", "hours"]
     lines: list[list[object]] = [[*head, *(f"{c}_{what}" for c in names for what in ("mean", "std", "regret"))]]
     for g in (g for section in made for g in section.groups):
         first, chosen = g.members[0], g.chosen()
@@ -177,7 +177,7 @@ def csv_rows(made: Sequence[Section]) -> list[list[object]]:
         truths = [v for c in names for v in (*_moments(g.truths(c)), _moments(_regrets(g, c))[0])]
         scores = [*_moments(g.values("valid")), *_moments(g.values("test"))]
         parameters = statistics.mean(g.values("parameters"))
-        lines.append([*what, len(g.members), parameters, *scores, *best, round(_hours(g), 4), *truths])
+        lines.append([*what, len(g.members), parameters, first.score, *scores, *best, round(_hours(g), 4), *truths])
     return lines
 
 

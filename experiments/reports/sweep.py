@@ -39,9 +39,10 @@ class SweepTable(Callback):
 
     def _write(self, directory: Path, networks: Sequence[RunRecord]) -> None:
         known = columns(networks)
-        lines: list[list[object]] = [["job", "settings", "seed", "network", "parameters", "valid", "test", *known]]
+        head = ["job", "settings", "seed", "network", "parameters", "score", "valid", "test"]
+        lines: list[list[object]] = [[*head, *known]]
         for n in networks:
-            what = (_job(n, directory), " ".join(n.words), n.seed, n.kind, n.parameters)
+            what = (_job(n, directory), " ".join(n.words), n.seed, n.kind, n.parameters, n.score)
             lines.append([*what, n.valid, n.test, *(n.table.get(column) for column in known)])
         write_whole(directory / "sweep.csv", csv_text(lines))
         text = markdown(networks, directory)
@@ -65,22 +66,34 @@ def markdown(networks: Sequence[RunRecord], directory: Path) -> str:
     """Two tables of the sweep in `directory`: every run, and mean and spread of runs that differ in the seed alone.
 
     The spread is the sample standard deviation. The second table has each random cell once (beside another search it
-    is the same) and is sorted, best first.
+    is the same) and is sorted, best first; networks of another score are no better or worse, and stand by themselves.
     """
     shared, known = common(networks), columns(networks)
+    scores = list(dict.fromkeys(n.score for n in networks))
+    named = scores != ["accuracy"]  # which goes without saying
     runs = [
-        [_job(n, directory), _own(n, shared), str(n.seed), n.kind, f"{n.parameters:,}", number(n.valid), number(n.test)]
-        + [number(n.table.get(column), 2) for column in known]
+        [
+            *(_job(n, directory), _own(n, shared), str(n.seed), n.kind, f"{n.parameters:,}"),
+            *([n.score] if named else []),
+            *(number(n.valid), number(n.test)),
+            *(number(n.table.get(column), 2) for column in known),
+        ]
         for n in networks
     ]
     groups = [
-        [g.label, g.kind, str(len(g.members)), spread(g.values("valid")), spread(g.values("test"))]
-        + [spread(g.truths(column), 2) for column in known]
-        for g in group(networks)
+        [
+            *(g.label, g.kind, str(len(g.members))),
+            *([score] if named else []),
+            *(spread(g.values("valid")), spread(g.values("test"))),
+            *(spread(g.truths(column), 2) for column in known),
+        ]
+        for score in scores
+        for g in group([n for n in networks if n.score == score])
     ]
+    judged = [*(["score"] if named else []), "validation", "test", *known]
     lines = [f"All runs: {code(' '.join(shared))}", ""] if shared else []
-    lines += markdown_table(["job", "settings", "seed", "network", "parameters", "validation", "test", *known], runs)
-    lines += ["", *markdown_table(["settings", "network", "runs", "validation", "test", *known], groups)]
+    lines += markdown_table(["job", "settings", "seed", "network", "parameters", *judged], runs)
+    lines += ["", *markdown_table(["settings", "network", "runs", *judged], groups)]
     return "\n".join(lines) + "\n"
 
 

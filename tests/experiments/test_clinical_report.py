@@ -139,12 +139,27 @@ def test_when_a_report_is_made(kind, classes, setting, made):
     assert clinical_report.wanted(SimpleNamespace(data=data, settings={"clinical": setting})) is made
 
 
-def test_without_images_to_choose_by_there_is_none(images, tmp_path):
+def test_of_boxes_a_report_that_is_asked_for_is_refused():
+    data = SimpleNamespace(name="cells", kind="boxes", classes=["x"])
+    job = SimpleNamespace(data=data, settings={"clinical": True}, retrain_recipe=None)
+    with pytest.raises(InputError, match=r"clinical=true: cells has boxes of objects.*leave it out.*detection\.md"):
+        clinical_report.check(job)
+    for setting in (None, False):
+        clinical_report.check(SimpleNamespace(data=data, settings={"clinical": setting}))
+
+
+def test_without_images_to_choose_by_there_is_none(images, tmp_path, capsys):
     job = job_of(images, tmp_path, "clinical=true", "retrain_valid=0")
+    clinical_report.check(job)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no clinical report: its thresholds need validation images" in line
+    assert "retrain_valid=0.1" in line
     clinical_report.keep_answers(job, {"searched": Bright(3)}, job.data.test.open())
     assert clinical_report.write_reports(job, ["searched"]) == {}
     held = job_of(images, tmp_path, "clinical=true", "retrain_valid=0.2")
     assert len(clinical_report.validation(held)) == 18
+    clinical_report.check(held)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_model_answers_with_calibrated_probabilities(written):

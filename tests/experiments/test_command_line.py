@@ -4,7 +4,9 @@ import re
 from importlib.resources import files
 
 import pytest
-from supernet.experiments.command_line import AS_THEY_ARE, check_options, prepared, readable
+from hydra.errors import ConfigCompositionException
+from omegaconf.errors import OmegaConfBaseException
+from supernet.experiments.command_line import AS_THEY_ARE, check_options, prepared, readable, told
 from supernet.experiments.recorded_words import parse
 
 from supernet.runtime.errors import InputError
@@ -176,3 +178,21 @@ def test_the_version_is_ours(supernet):
     assert (code, printed) == (0, "supernet 0.1.0\n")
     code, printed = supernet("--seed", "1")
     assert (code, printed.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("init.freeze", "init.freeze: there is none, as init is chosen; add init=RUN, or leave it out"),
+        ("table.columns", "; add table=micro or table=micro_mobile"),
+        ("retrain.epochs", "; add retrain=cifar or retrain=detection"),
+        ("resume", "resume: no such setting; supernet --cfg job shows them"),
+    ],
+)
+def test_a_setting_of_a_group_that_is_not_chosen_has_a_way_out(key, says):
+    """Hydra says that a key "is not in struct", which tells nobody what to type."""
+    last = key.rpartition(".")[2]
+    for cause in (f"Key '{last}' is not in struct", f"Key '{last}' not in 'Config'"):
+        error = ConfigCompositionException(f"Could not override '{key}'.")
+        error.__cause__ = OmegaConfBaseException(f"{cause}\n    full_key: {key}")
+        assert says in told(error)

@@ -182,14 +182,25 @@ def front_of(explored: Explored, score: str, cost: str, reference: tuple[float, 
     return Front(tried, score, cost, (reference[0], dearest))
 
 
-def chance_of(outputs: Outputs) -> float:
-    """The accuracy that chance reaches among so many classes; 0 for a head, whose scores begin there.
+def chance_of(outputs: Outputs, score: str = "accuracy") -> float:
+    """What chance reaches of a score; 0 where that depends on the images, and for a head, whose scores begin there.
+
+    Args:
+        outputs: how many classes or labels there are, or the head of a detector.
+        score: the name of a score of the task.
+
+    Returns:
+        The score in [0, 1).
 
     Example:
-        >>> chance_of(10)
-        0.1
+        >>> chance_of(10), chance_of(10, "auroc"), chance_of(10, "average_precision")
+        (0.1, 0.5, 0.0)
     """
-    return 1.0 / outputs if isinstance(outputs, int) else 0.0
+    if not isinstance(outputs, int):
+        return 0.0
+    return {"accuracy": 1.0 / outputs, "balanced_accuracy": 1.0 / outputs, "auroc": 0.5, "label_accuracy": 0.5}.get(
+        score, 0.0
+    )
 
 
 def ask_front(

@@ -17,7 +17,11 @@ from supernet.experiments.commands import predict
 from supernet.experiments.exporting import Candidate, Row, compared, judgement
 
 from supernet import load, spaces, zoo
+from supernet.data.augmentation import Augmentation
+from supernet.data.batches import Resident
+from supernet.data.dataset import Data, Sealed
 from supernet.deployment.bundle import NAME
+from supernet.training.tasks import MultiLabel
 
 
 class Unread:
@@ -66,7 +70,7 @@ def test_a_run_leaves_with_its_accuracy_and_is_asked_from_its_file(finished, typ
     assert (original["name"], written["name"]) == (NAME, "model.onnx")
     assert (original["runtime"], written["runtime"]) == ("PyTorch", "ONNX Runtime")
     (finalist,) = json.loads((finished / "summary.json").read_text())["finalists"]
-    assert original["accuracy"] == written["accuracy"] == pytest.approx(finalist["test_score"])
+    assert original["score"] == written["score"] == pytest.approx(finalist["test_score"])
     assert original["bytes"] == (finished / NAME).stat().st_size
     assert written["bytes"] == (tmp_path / "model.onnx").stat().st_size
     assert 0 < written["low"] <= written["milliseconds"] <= written["high"]
@@ -101,7 +105,7 @@ def test_a_file_alone_leaves_without_accuracy_or_with_the_images_it_is_given(fin
     said = json.loads(out)
     assert (said["path"], said["activations"]) == ("mine.int8.onnx", "int8")
     assert [row["name"] for row in said["models"]] == ["mine.safetensors", "float32, not kept", "mine.int8.onnx"]
-    assert all(row["accuracy"] is not None for row in said["models"])
+    assert all(row["score"] is not None for row in said["models"])
 
 
 def test_a_run_whose_images_are_gone_leaves_and_says_so(images, typed, tmp_path):
@@ -200,15 +204,43 @@ def test_all_are_timed_alike_and_judged_by_the_same_images(monkeypatch):
     threads = torch.get_num_threads()
     right, other = compared(made, data_for(original), (1, 8, 8))
     assert torch.get_num_threads() == threads
-    assert (right.name, right.bytes, right.accuracy) == ("right", 7, 1.0)
+    assert (right.name, right.bytes, right.score) == ("right", 7, 1.0)
     labels = data_for(original).test.labels
-    assert other.accuracy == pytest.approx(float((wrong(images_of(original)).argmax(1) == labels).float().mean()))
+    assert other.score == pytest.approx(float((wrong(images_of(original)).argmax(1) == labels).float().mean()))
     assert {name for name, *_ in ran} == {"right", "wrong"}
     assert {entry[1:] for entry in ran} == {((1, 1, 8, 8), 1)}
     names = "".join(name[0] for name, *_ in ran)
     assert names.count("wr") > 3  # in turns, and not one after the other
     assert names.count("rw") > 3
-    assert compared(made[:1], None, (1, 8, 8))[0].accuracy is None
+    assert compared(made[:1], None, (1, 8, 8))[0].score is None
+
+
+def test_several_labels_are_judged_by_their_own_score():
+    """An answer of several labels has no accuracy: it is the area that is shown, and no percentage of it."""
+    images = pictures(48, (1, 8, 8), 6)
+    labels = (images.flatten(1)[:, [0, 7]] > 127).long()
+    labels[0, 0] = -1  # unknown
+    data = Data(
+        "toy",
+        ("ant", "bee"),
+        Resident(images, labels),
+        None,
+        Sealed(Resident(images, labels)),
+        Augmentation((0.5,), (0.25,)),
+    )
+    right = lambda pixels: pixels.flatten(1)[:, [0, 7]] / 255  # noqa: E731
+    for task, says in ((None, "1.0000"), (MultiLabel(score="label_accuracy"), "100.00%")):
+        once = Data(data.name, data.classes, data.train, None, Sealed(data.train), data.augmentation)
+        (row,) = compared([Candidate("a", "b", 7, right, lambda _: lambda: None)], once, (1, 8, 8), task)
+        assert (row.score, row.told) == (1.0, says)
+        assert row.measure == ("auroc" if task is None else task.score)
+
+
+def test_eight_bits_lose_of_the_score_of_the_task():
+    of_areas = [Row("a", "b", 10, score, 1.0, 1.0, 1.0, "auroc") for score in (0.9, 0.8)]
+    assert judgement(*of_areas).endswith(
+        "does not pay here (auroc lost): 1.00 times as fast as float32, 1.00 of its size, 0.1000 of auroc lost"
+    )
 
 
 def images_of(original):
@@ -235,6 +267,6 @@ def row(milliseconds, size, accuracy):
 def test_the_judgement_has_its_figures(float32, int8, says):
     line = judgement(float32, int8)
     assert says in line
-    assert ("points of accuracy" in line) == (int8.accuracy is not None)
-    if int8.accuracy == 0.96:
+    assert ("points of accuracy" in line) == (int8.score is not None)
+    if int8.score == 0.96:
         assert line.endswith("1.00 points of accuracy won")

@@ -10,7 +10,9 @@ import pytest
 from common import fabricate, finalist, tiny
 from PIL import Image
 from scipy.stats import kendalltau, spearmanr
-from supernet.experiments.reports import report
+from supernet.experiments.reports import report, sweep
+from supernet.experiments.reports.figure import draw
+from supernet.experiments.reports.report import sections
 from supernet.experiments.reports.runs import read_run
 
 from supernet.runtime.errors import InputError
@@ -96,6 +98,7 @@ def test_groups_are_compared_best_first(command, made, tmp_path):
     rows = {row["cells"]: row for row in csv.DictReader((tmp_path / "out" / "report.csv").open())}
     assert float(rows["method=darts"]["test_std"]) == pytest.approx(spread)
     assert float(rows["random cells"]["truth_regret"]) == pytest.approx(24)
+    assert {row["score"] for row in rows.values()} == {"accuracy"}
     assert rows["method=gdas"]["best_run"] == str(made / "gdas" / "2")
     picture = np.asarray(Image.open(tmp_path / "out" / "report.png").convert("RGB"))
     assert (picture == (0xD5, 0x5E, 0x00)).all(-1).any(), "the means"
@@ -226,3 +229,29 @@ def test_summaries_of_version_1_are_read_whose_only_score_was_accuracy(tmp_path)
     (path / "summary.json").write_text(json.dumps({**old, "version": 1, "finalists": finalists}))
     (read,) = read_run(path / "summary.json")
     assert (read.score, read.valid, read.test, read.search_valid) == ("accuracy", 0.9, 0.8, 0.1)
+
+
+def of_scores(folder):
+    """A run that was judged by accuracy, and better numbers of runs that were judged by something else."""
+    for number, (score, valid) in enumerate((("accuracy", 0.7), ("auroc", 0.9), ("accuracy", 0.8))):
+        words = ["space=micro", f"task.score={score}", f"retrain.epochs={number}"]
+        given = {"overrides": words, "settings": f"s{number}", "training": "t", "score": score}
+        fabricate(folder / str(number), "darts", 0, finalist("searched", f"g{number}", valid, valid), **given)
+    return [network for number in range(3) for network in read_run(folder / str(number) / "summary.json")]
+
+
+def test_a_sweep_names_scores_and_ranks_within_each(tmp_path):
+    networks = of_scores(tmp_path)
+    runs, groups = sweep.markdown(networks, tmp_path).strip().split("\n\n")[-2:]
+    assert [line.split(" | ")[5] for line in runs.splitlines()] == ["score", "---", "accuracy", "auroc", "accuracy"]
+    told = [line.strip("| ").split(" | ")[3:5] for line in groups.splitlines()[2:]]
+    assert told == [["accuracy", "0.8000 ± n/a"], ["accuracy", "0.7000 ± n/a"], ["auroc", "0.9000 ± n/a"]]
+    assert "score |" not in sweep.markdown([n for n in networks if n.score == "accuracy"], tmp_path)
+
+
+def test_a_picture_has_shares_in_percent_and_other_scores_as_they_are(tmp_path):
+    made = sections(of_scores(tmp_path))
+    drawn = draw([(section.title, section.groups) for section in made])
+    assert [axes.get_xlabel() for axes in drawn.axes] == ["test accuracy in percent", "test auroc"]
+    assert [max(axes.lines[0].get_xdata()) for axes in drawn.axes] == [80.0, 0.9]
+    assert drawn.axes[1].get_xlim()[1] <= 1.01
