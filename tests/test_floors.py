@@ -16,12 +16,12 @@ FLOORS = {  # the library's parts, from the ground up; a part imports itself and
     "supernet.clinical": 1,
     "supernet.execution": 2,
     "supernet.genotypes": 2,
-    "supernet.deployment": 2,
-    "supernet.training": 3,
-    "supernet.estimation": 4,
-    "supernet.search": 5,
-    "supernet": 6,  # the public API
-    "experiments": 7,
+    "supernet.deployment": 3,
+    "supernet.training": 4,
+    "supernet.estimation": 5,
+    "supernet.search": 6,
+    "supernet": 7,  # the public API
+    "experiments": 8,
 }
 FILES = sorted([*ROOT.glob("supernet/**/*.py"), *ROOT.glob("experiments/**/*.py")])
 
