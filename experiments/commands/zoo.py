@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from supernet import zoo
@@ -80,7 +80,7 @@ def _list(known: Mapping[str, zoo.Entry], as_json: bool) -> None:
     if as_json:
         print(json.dumps({name: dict(entry.card) for name, entry in known.items()}, indent=2, ensure_ascii=False))
         return
-    table = Table("name", "what it does", "test", "random cells", "MB", "licence of the data")
+    table = Table(Column("name", no_wrap=True), "what it does", "test", "random cells", "MB", "licence of the data")
     for name, entry in known.items():
         figures: Mapping[str, Any] = entry.card.get("figures", {})
         score = next(iter(figures), "")

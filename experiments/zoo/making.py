@@ -35,7 +35,7 @@ from .about import MODELS
 LARGEST, LARGEST_ZOO = 5_000_000, 15_000_000  # bytes of a file, and of all together
 _INTERVAL = "95 % interval of this file"
 _ROUNDED = 0.02  # of a probability, by half precision
-_OWN_WORDS = re.compile(r"^(seed|hydra\.|runtime\.|name=|data\.(path|root)=|resume=|-)")  # of one run or machine
+_OWN_WORDS = re.compile(r"^(seed|hydra\.|runtime\.|name=|data\.(path|root|source)=|resume=|-)")  # of one run or machine
 
 
 def make(name: str, runs: Sequence[Path], folder: Path) -> zoo.Entry:

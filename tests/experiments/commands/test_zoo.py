@@ -22,7 +22,13 @@ def runs(tmp_path):
     """Three finished runs that never ran."""
     made = []
     for seed, test in enumerate((0.9, 0.95, 0.85)):
-        words = [f"seed={seed}", "hydra.run.dir=/home/me/run", "data.path=/home/me/x", "search.epochs=3"]
+        words = [
+            f"seed={seed}",
+            "hydra.run.dir=/home/me/run",
+            "data.path=/home/me/x",
+            "data.source=/home/me/y",
+            "search.epochs=3",
+        ]
         found = [finalist("searched", "g", 0.9, test), finalist("random 0", "h", 0.8, test - 0.2)]
         reading = {"images": {"train": 10, "test": 200}}
         run = fabricate(tmp_path / str(seed), "drnas", seed, *found, overrides=words, settings="s", reading=reading)
