@@ -31,6 +31,7 @@ from .exploration.finished_run import recorded_settings
 from .exploration.words import search_path
 from .instantiate import build
 from .job import make_task, own_operations
+from .records.markdown import is_share
 from .schema import plain
 
 ROUNDS = 30
@@ -158,12 +159,7 @@ class Row:
         """The score as a table shows it: shares of right answers in percent, other scores as they are."""
         if self.score is None:
             return "-"
-        return f"{self.score:.2%}" if self.is_share else f"{self.score:.4f}"
-
-    @property
-    def is_share(self) -> bool:
-        """Whether the score is a share of right answers, and no area or precision."""
-        return self.measure.endswith("accuracy")
+        return f"{self.score:.2%}" if is_share(self.measure) else f"{self.score:.4f}"
 
 
 @dataclass(frozen=True)
@@ -249,7 +245,7 @@ def judgement(float32: Row, int8: Row) -> str:
     lost = None if float32.score is None or int8.score is None else float32.score - int8.score
     figures = [f"{speed:.2f} times as fast as float32", f"{size:.2f} of its size"]
     if lost is not None:
-        amount = f"{100 * abs(lost):.2f} points" if int8.is_share else f"{abs(lost):.4f}"
+        amount = f"{100 * abs(lost):.2f} points" if is_share(int8.measure) else f"{abs(lost):.4f}"
         figures.append(f"{amount} of {int8.measure} {'lost' if lost >= 0 else 'won'}")
     faults = [
         *(["slower"] if speed < 1 else []),

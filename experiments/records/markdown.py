@@ -42,3 +42,16 @@ def markdown_table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[s
     lines: list[Sequence[str]] = [head, *body]
     made = ["| " + " | ".join(map(escaped, line)) + " |" for line in lines]
     return [made[0], "| " + " | ".join(["---"] * len(head)) + " |", *made[1:]]
+
+
+def is_share(score: str) -> bool:
+    """Whether a score is a share of right answers, which people read in percent, and no area or precision.
+
+    Args:
+        score: its name.
+
+    Example:
+        >>> is_share("balanced_accuracy"), is_share("auroc")
+        (True, False)
+    """
+    return score.endswith("accuracy")

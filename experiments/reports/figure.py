@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from supernet.runtime.text import printable
 
+from ..records.markdown import is_share
 from .runs import Group
 
 _DOT, _MEAN, _RANDOM = "#0072B2", "#D55E00", "#7F7F7F"  # Okabe and Ito's, which the colour-blind can tell apart
@@ -33,7 +34,7 @@ def draw(made: Sequence[tuple[str, Sequence[Group]]]) -> Figure:
 
 def _panels(title: str, groups: Sequence[Group]) -> list[_Panel]:
     score = groups[0].members[0].score if groups else ""
-    scale = 100 if score.endswith("accuracy") else 1  # shares of right answers in percent; an area is no share
+    scale = 100 if is_share(score) else 1
     tests = [(g.label, g.kind, [scale * value for value in g.values("test")]) for g in groups]
     column = next((c for g in groups for c in g.members[0].table), "")
     regrets = [(g.label, g.kind, [r for n in g.members if (r := n.regret(column)) is not None]) for g in groups]
@@ -68,9 +69,8 @@ def _draw(axes: Axes, title: str, measure: str, rows: list[tuple[str, str, list[
     low, high = axes.get_xlim()
     if measure.startswith("test "):
         scale = 1.0 if measure.endswith(_PERCENT) else 0.01
-        axes.set_xlim(
-            max(low, -scale), min(high, 101.0 * scale)
-        )  # a standard deviation may reach where no score can lie
+        # A standard deviation may reach where no score can lie.
+        axes.set_xlim(max(low, -scale), min(high, 101.0 * scale))
     else:
         axes.set_xlim(max(low, -0.02 * high), high)
     axes.set_xlabel(printable(measure), parse_math=False)

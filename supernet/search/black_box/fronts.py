@@ -198,9 +198,8 @@ def chance_of(outputs: Outputs, score: str = "accuracy") -> float:
     """
     if not isinstance(outputs, int):
         return 0.0
-    return {"accuracy": 1.0 / outputs, "balanced_accuracy": 1.0 / outputs, "auroc": 0.5, "label_accuracy": 0.5}.get(
-        score, 0.0
-    )
+    known = {"accuracy": 1.0 / outputs, "balanced_accuracy": 1.0 / outputs, "auroc": 0.5, "label_accuracy": 0.5}
+    return known.get(score, 0.0)
 
 
 def ask_front(
