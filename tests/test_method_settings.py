@@ -419,7 +419,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         **NO_ALPHAS,
         "strategy._target_": "search.black_box.sandwich.SandwichStrategy",
         "strategy.random": 4 - 2,
-        "strategy.imitation": None,  # as the task has it: of one label an image the cross entropy with soft labels
+        "strategy.distillation": None,  # as the task has it: of one label an image the cross entropy with soft labels
         "strategy.clip_value": 1.0,
         "strategy.zero_residuals": True,
         "strategy.explorer": None,

@@ -77,7 +77,7 @@ def detection_loss(
         return _class_loss(found, wanted, given) / count + box_weight * boxes + (entropy * positive).sum() / count
 
 
-def imitation_loss(output: Tensor, teacher: Tensor, box_weight: float = 2.0) -> Tensor:
+def distillation_loss(output: Tensor, teacher: Tensor, box_weight: float = 2.0) -> Tensor:
     """Computes how far a detector's output is from that of another one, its teacher, place by place.
 
     It is the quality focal loss with the teacher's probabilities (Li et al. 2020, equation 4, beta = 2), and, weighted

@@ -15,8 +15,8 @@ from supernet.detection.head import AnchorFree, level_sizes
 from supernet.detection.losses import (
     centredness,
     detection_loss,
+    distillation_loss,
     giou_loss,
-    imitation_loss,
     mean_overlap,
     predictions,
 )
@@ -160,7 +160,7 @@ def test_no_device_is_waited_for():
     assert waits(lambda: candidates(output, conf=0.001, size=SIZE)) == []
 
 
-def test_imitation_is_the_sum_of_its_parts():
+def test_distillation_is_the_sum_of_its_parts():
     """Place by place: Li et al. 2020, equation 4, beta = 2, the teacher's probability as y; GIoU by torchvision."""
     output, teacher = outputs(seed=1), outputs(seed=0)
     own, wanted = predictions(output), predictions(teacher)
@@ -175,16 +175,16 @@ def test_imitation_is_the_sum_of_its_parts():
             box = generalized_box_iou_loss(own.boxes[image, place], wanted.boxes[image, place])
             total, scores = total + score * (2 * box + entropy), scores + score
     assert scores > 1
-    torch.testing.assert_close(imitation_loss(output, teacher), total / scores)
+    torch.testing.assert_close(distillation_loss(output, teacher), total / scores)
 
 
-def test_who_imitates_comes_nearer_to_the_teacher():
+def test_distillation_leads_nearer_to_the_teacher():
     teacher, output = outputs(seed=0), outputs(seed=1).requires_grad_()
-    before = imitation_loss(output, teacher)
+    before = distillation_loss(output, teacher)
     (gradient,) = torch.autograd.grad(before, output)
     gradient[..., -3:] = 0
-    assert imitation_loss(output - 0.5 * gradient, teacher) < before
+    assert distillation_loss(output - 0.5 * gradient, teacher) < before
     equal = teacher.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(imitation_loss(equal, teacher), equal)
+    (gradient,) = torch.autograd.grad(distillation_loss(equal, teacher), equal)
     assert gradient.abs().max() < 1e-5
-    assert waits(lambda: imitation_loss(output, teacher).backward()) == []
+    assert waits(lambda: distillation_loss(output, teacher).backward()) == []

@@ -1,4 +1,4 @@
-"""The sandwich rule: each step trains the largest network, the smallest one and some between them, which imitate it."""
+"""The sandwich rule: the largest network learns from the labels, smaller ones learn from it, all in one step."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class SandwichStrategy(Wrapper):
 
     A step has the largest network, which learns from the labels, `random` drawn ones and the smallest, which learn from
     the largest one's answers; their gradients are added up. Of a number decision the first option is the smallest and
-    the last one the largest; other decisions are drawn. Dropout acts on the largest network alone. The answers that the
-    others imitate are without dropout: where there is any, they take one pass more. In AttentiveNAS' code the dropout
+    the last one the largest; other decisions are drawn. Dropout acts on the largest network alone. The answers that
+    teach the others are without dropout: where there is any, they take one pass more. In AttentiveNAS' code the dropout
     is in them. It ends as `UniformStrategy` does: many candidates are judged with the trained weights.
 
     Args:
         space: the name of the space, for the architectures that are found.
         decisions: those of the supernet, by name.
         random: how many networks between the largest and the smallest a step has, 0 or more.
-        imitation: (output, the largest network's output) -> the loss of all networks but the largest; None:
-            the task's own (`Task.imitation`).
+        distillation: (output, the largest network's output) -> the loss of all networks but the largest; None:
+            the task's own (`Task.distillation`).
         clip_value: largest absolute value of an element of the weights' gradient (AttentiveNAS); None: any.
         zero_residuals: blocks that add their input begin as the identity.
         explorer: (candidates, *, seed) -> who proposes the candidates; None: they are drawn.
@@ -69,7 +69,7 @@ class SandwichStrategy(Wrapper):
         decisions: Mapping[str, Decision],
         *,
         random: int = 2,
-        imitation: SoftLoss | None = None,
+        distillation: SoftLoss | None = None,
         clip_value: Limit | None = 1.0,
         zero_residuals: bool = True,
         explorer: Callable[..., Explorer] | None = None,
@@ -90,7 +90,7 @@ class SandwichStrategy(Wrapper):
                 f"decisions: space {space!r} has none about a number, so no network is the largest; the sandwich rule "
                 "needs a space whose sizes are nested, such as ofa_mbv3"
             )
-        self._random, self._imitation, self._clip_value, self._seed = random, imitation, clip_value, seed
+        self._random, self._distillation, self._clip_value, self._seed = random, distillation, clip_value, seed
         self._zero_residuals, self._draws = zero_residuals, 0
         self._like = torch.zeros(())
         self._dropouts: tuple[Supernet, Dropouts] | None = None
@@ -134,7 +134,7 @@ class SandwichStrategy(Wrapper):
     def backward(self, step: Step, paths: Sequence[Weights]) -> list[tuple[Tensor, Tensor]]:
         """The largest network learns from the labels, all others from what it answers without dropout."""
         largest, *others = paths
-        imitation = self._imitation or step.task.imitation
+        distillation = self._distillation or step.task.distillation
         images, dropouts = step.task.inputs(step.train), self._dropouts_of(step.supernet)
 
         def learn(output: Output, loss: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,7 +150,7 @@ class SandwichStrategy(Wrapper):
         with dropouts.off():
             for weights in others:
                 output = step.supernet(images, weights)
-                passes.append(learn(output, imitation(output, teacher)))
+                passes.append(learn(output, distillation(output, teacher)))
         if self._clip_value is not None:
             nn.utils.clip_grad_value_(step.supernet.slots.now(), self._clip_value)
         return passes

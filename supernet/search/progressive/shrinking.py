@@ -139,22 +139,24 @@ class Distilled(Wrapper):
     Args:
         strategy: such as `UniformStrategy`.
         teacher: answers each batch once.
-        weight: so many times the loss of the imitation is added to that of the labels.
-        imitation: (output, teacher's output) -> that loss; None: the task's own (`Task.imitation`).
+        weight: so many times the distillation loss is added to that of the labels.
+        distillation: (output, teacher's output) -> that loss; None: the task's own (`Task.distillation`).
     """
 
-    def __init__(self, strategy: Strategy, teacher: Teacher, weight: float, imitation: SoftLoss | None = None) -> None:
+    def __init__(
+        self, strategy: Strategy, teacher: Teacher, weight: float, distillation: SoftLoss | None = None
+    ) -> None:
         super().__init__(strategy)
-        self._teacher, self._weight, self._imitation = teacher, weight, imitation
+        self._teacher, self._weight, self._distillation = teacher, weight, distillation
 
     def backward(self, step: Step, paths: Sequence[Weights]) -> list[tuple[Tensor, Tensor]]:
         """Adds the gradients of both losses, path after path."""
         images, passes = step.task.inputs(step.train), []
-        imitation = self._imitation or step.task.imitation
+        distillation = self._distillation or step.task.distillation
         taught = self._teacher(images)
         for weights in paths:
             output = step.supernet(images, weights)
-            loss = step.task.loss(output, step.train) + self._weight * imitation(output, taught)
+            loss = step.task.loss(output, step.train) + self._weight * distillation(output, taught)
             loss.backward()  # type: ignore[no-untyped-call]
             passes.append((loss.detach(), step.task.score_sum(output, step.train)))
         return passes

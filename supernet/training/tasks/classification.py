@@ -70,7 +70,7 @@ class Classification:
         """The mean over the batch, a scalar; the auxiliary logits count only where the network gives some."""
         return loss_with_auxiliary(output, self.auxiliary_weight, lambda logits: self._loss(logits, batch.labels))
 
-    def imitation(self, output: Output, teacher: Output) -> Tensor:
+    def distillation(self, output: Output, teacher: Output) -> Tensor:
         """The cross entropy with the teacher's probabilities."""
         return soft_cross_entropy(output, teacher)
 

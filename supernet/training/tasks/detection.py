@@ -14,7 +14,7 @@ from supernet.deployment.answers import Objects
 from supernet.detection.average_precision import AveragePrecision, area_scales, average_precision
 from supernet.detection.decoding import Candidates, candidates, suppressed
 from supernet.detection.head import AnchorFree
-from supernet.detection.losses import detection_loss, imitation_loss, mean_overlap
+from supernet.detection.losses import detection_loss, distillation_loss, mean_overlap
 from supernet.runtime.errors import InputError
 from supernet.training.tasks.task import Output
 
@@ -75,9 +75,9 @@ class Detection:
         """The loss of the batch (`detection_loss`), a scalar; sums are divided by what is positive in the batch."""
         return detection_loss(_whole(output), batch.labels, _size(batch), self.head.strides)
 
-    def imitation(self, output: Output, teacher: Output) -> Tensor:
-        """The distance to the teacher's classes, boxes and quality, place by place (`imitation_loss`)."""
-        return imitation_loss(_whole(output), _whole(teacher))
+    def distillation(self, output: Output, teacher: Output) -> Tensor:
+        """The distance to the teacher's classes, boxes and quality, place by place (`distillation_loss`)."""
+        return distillation_loss(_whole(output), _whole(teacher))
 
     def score_sum(self, output: Output, batch: Batch) -> Tensor:
         """The mean overlap of the boxes at positive places with those that they learn, times the number of images."""

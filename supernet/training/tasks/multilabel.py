@@ -71,7 +71,7 @@ class MultiLabel:
         """The mean over the known labels, a scalar; 0 where none is known."""
         return loss_with_auxiliary(output, self.auxiliary_weight, lambda logits: self._loss(logits, batch.labels))
 
-    def imitation(self, output: Output, teacher: Output) -> Tensor:
+    def distillation(self, output: Output, teacher: Output) -> Tensor:
         """The binary cross entropy with the teacher's probability of each label, the mean over labels and batch."""
         return binary_cross_entropy_with_logits(logits_of(output), logits_of(teacher).detach().sigmoid())
 

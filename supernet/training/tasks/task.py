@@ -28,7 +28,7 @@ def soft_cross_entropy(output: Output, teacher: Output) -> Tensor:
     """The cross entropy between a teacher's probabilities and a network's (Hinton et al. 2015, temperature 1).
 
     Its gradient is that of the divergence KL(teacher || network). Auxiliary heads do not count. It is for one label an
-    image: `Task.imitation` says what a task has.
+    image: `Task.distillation` says what a task has.
 
     Args:
         output: logits of the network, (batch, classes).
@@ -76,8 +76,11 @@ class Task(Protocol):
         """The mean loss over the batch, a scalar, of a network in training or in evaluation mode."""
         ...
 
-    def imitation(self, output: Output, teacher: Output) -> Tensor:
-        """How far an output is from that of a teacher, which gets no gradient: the mean over the batch, a scalar."""
+    def distillation(self, output: Output, teacher: Output) -> Tensor:
+        """How far an output is from that of a teacher, which gets no gradient: the mean over the batch, a scalar.
+
+        Networks that learn by distillation (Hinton et al. 2015) minimise it.
+        """
         ...
 
     def score_sum(self, output: Output, batch: Batch) -> Tensor:

@@ -1,4 +1,4 @@
-"""The sandwich rule: the loss of each path, what the smaller ones imitate, and where dropout acts."""
+"""The sandwich rule: the loss of each path, from what the smaller ones learn, and where dropout acts."""
 
 from dataclasses import replace
 from functools import partial
@@ -95,7 +95,7 @@ def test_the_gradient_is_that_of_all_losses_together_with_a_constant_teacher():
         assert right == (logits.argmax(1) == labels).sum()
 
 
-def test_smaller_networks_imitate_each_of_several_labels_by_itself():
+def test_smaller_networks_learn_each_of_several_labels_by_itself():
     """A softmax over labels that do not exclude each other would teach that at most one of them applies."""
     supernet = made()
     strategy, step = strategy_of(supernet, clip_value=None), step_of(supernet)
@@ -132,9 +132,12 @@ class Watched(nn.Module):
 
 def watched(**settings):
     network, taught = Watched(), []
-    strategy = SandwichStrategy(
-        "mine", network.decisions, random=0, imitation=lambda out, teacher: taught.append(teacher) or out.sum(), **ENDS
-    )
+
+    def learnt(output, teacher):
+        taught.append(teacher)
+        return output.sum()
+
+    strategy = SandwichStrategy("mine", network.decisions, random=0, distillation=learnt, **ENDS)
     batch = Batch(torch.zeros(4, 1, 2, 2), torch.tensor([0, 1, 2, 0]))
     step = Step(network, batch, batch, Classification(), torch.optim.SGD(network.parameters(), 0.1), 0.5)
     return network, strategy, step, taught

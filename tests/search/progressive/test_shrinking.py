@@ -127,7 +127,7 @@ def test_the_teacher_is_the_first_stages_network_in_evaluation_mode():
     assert all(parameter.grad is None for parameter in first.supernet.parameters())
 
 
-def test_of_several_labels_the_teachers_probabilities_are_imitated_one_by_one():
+def test_of_several_labels_the_teachers_probabilities_are_learnt_one_by_one():
     search = planned([FIRST, stage(distillation=0.5, paths=1)])
     first = build_stage(search, 0)
     built = build_stage(search, 1, before=first)

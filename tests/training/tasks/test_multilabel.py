@@ -32,12 +32,12 @@ def test_the_loss_is_the_mean_over_what_is_known():
     torch.testing.assert_close(both, MultiLabel().loss(LOGITS, BATCH) + 0.4 * MultiLabel().loss(-LOGITS, BATCH))
 
 
-def test_who_imitates_has_no_gradient_where_it_says_what_its_teacher_says():
+def test_distillation_has_no_gradient_where_a_network_says_what_its_teacher_says():
     own, teacher = LOGITS.clone().requires_grad_(), LOGITS.clone().requires_grad_()
-    MultiLabel().imitation((own, -own), (teacher, -teacher)).backward()
+    MultiLabel().distillation((own, -own), (teacher, -teacher)).backward()
     assert teacher.grad is None
     torch.testing.assert_close(own.grad, torch.zeros_like(own))
-    (shifted,) = torch.autograd.grad(MultiLabel().imitation(own + 1, teacher), own)
+    (shifted,) = torch.autograd.grad(MultiLabel().distillation(own + 1, teacher), own)
     assert (shifted > 0).all(), "a softmax would not see that all labels were said to be likelier"
 
 

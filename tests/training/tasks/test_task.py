@@ -31,7 +31,7 @@ def of_the_page():
 )
 def test_a_task_has_all_that_the_protocol_asks_for(make):
     task = make()
-    assert {"score", "imitation", "chance", "regularised"} <= set(MEMBERS)
+    assert {"score", "distillation", "chance", "regularised"} <= set(MEMBERS)
     for name in MEMBERS:
         asked, own = getattr(Task, name), getattr(task, name)
         if callable(asked):
@@ -41,7 +41,7 @@ def test_a_task_has_all_that_the_protocol_asks_for(make):
 def test_the_task_of_the_page_learns_from_a_teacher_and_is_scored():
     task, batch = of_the_page(), Batch(torch.zeros(4, 1, 2, 2), torch.tensor([0, 1, 2, 0]))
     logits = (4 * torch.eye(3)[torch.tensor([1, 1, 0, 0])]).requires_grad_()  # near, right, far, right
-    (gradient,) = torch.autograd.grad(task.imitation((logits, -logits), logits), logits)
+    (gradient,) = torch.autograd.grad(task.distillation((logits, -logits), logits), logits)
     torch.testing.assert_close(gradient, torch.zeros(4, 3))
     assert task.score_sum(logits, batch) == 3
     assert task.scores([task.tally((logits, -logits), batch)]) == {"within_one": 0.75}
