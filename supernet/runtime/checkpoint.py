@@ -189,8 +189,9 @@ def _require_same(path: Path, there: Mapping[str, object], here: Mapping[str, ob
     for key in [*here, *(key for key in there if key not in here)]:
         if key not in there or key not in here or there[key] != here[key]:
             saved, asked = there.get(key, "(not set)"), here.get(key, "(not set)")
-            way = _PUT_BACK.get(key, f"use {key}={saved}")
-            raise InputError(f"checkpoint {path}: {key} is {saved} there and {asked} in this run; {way}, or {_WAY_OUT}")
+            way = _PUT_BACK.get(key, f"use {key}={saved}" if key in there else "")
+            ways = ", or ".join(filter(None, (way, _WAY_OUT)))
+            raise InputError(f"checkpoint {path}: {key} is {saved} there and {asked} in this run; {ways}")
 
 
 def _require_plain(value: Any, place: str) -> None:

@@ -191,6 +191,8 @@ def test_another_fingerprint_is_refused_with_the_key_and_both_values(tmp_path):
     assert "cells is (not set) there and 8" in the_error(
         path, {"space": "darts", "seed": 1, "cells": 8}, {"counter": counter}
     )
+    renamed = the_error(path, {"space": "darts", "start": 1}, {"counter": counter})  # as a run of older words has it
+    assert "start is (not set) there and 1 in this run; delete the file or use another run directory" in renamed
     assert counter.value == 0
     assert Checkpoint(path, {"seed": 1, "space": "darts"}, {"counter": counter}).load()
     assert counter.value == 5
