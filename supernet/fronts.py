@@ -15,7 +15,7 @@ from supernet.estimation.supernet_accuracy import SupernetScore
 from supernet.exploration import costs_in_short, keeping, kept_run
 from supernet.runtime.checkpoint import COSTS
 from supernet.runtime.errors import InputError
-from supernet.search.black_box.fronts import Front, ask_front, chance_of
+from supernet.search.black_box.fronts import Front, ask_front
 from supernet.search.progressive.restoring import Restored
 from supernet.search.progressive.subnetworks import subnetwork as take_subnetwork
 from supernet.space.architecture import Architecture
@@ -96,7 +96,7 @@ def pareto(
             evaluations=evaluations,
             decisions=restored.decisions,
             population=population,
-            chance=chance_of(costs.outputs, problem.task.score),
+            chance=problem.task.chance_without_labels(costs.outputs),
             seed=seed,
             run=run,
             rows=rows,

@@ -1,13 +1,17 @@
 """`supernet.pareto` and `supernet.subnetwork`: a person's calls, what they keep, and what they say to mistakes."""
 
 import csv
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import pytest
 
 import supernet
+from supernet.estimation.scores import Measured
 from supernet.runtime.interrupt import Interrupted
 from supernet.space.mobile_stages import Stage
+from supernet.training.tasks import Classification
 
 SPACE = supernet.Mobile(
     (Stage((8,), depths=(1, 2), kernels=(3, 5), expansions=(2, 4)),), stem=8, stem_stride=2, head=16
@@ -41,6 +45,26 @@ def test_of_a_small_space_the_whole_front(restored, costs):
         best = front.at_most(point.cost)
         assert best.score == max(p.score for p in front.tried if p.cost <= point.cost)
     assert front.reference == (0.1, max(point.cost for point in front.tried))
+
+
+@dataclass(frozen=True)
+class Graded(Classification):
+    """A task of one's own, with a score that nothing else knows."""
+
+    score: ClassVar[str] = "within_one"
+
+    def __post_init__(self):
+        """Classification knows no such score."""
+
+    def chance_without_labels(self, outputs):
+        return (3 * outputs - 2) / outputs**2
+
+
+def test_a_front_begins_where_the_task_says_that_chance_is(restored, costs):
+    own = replace(restored, problem=replace(restored.problem, task=Graded()))
+    front = supernet.pareto(own, costs, score=lambda one: Measured({"within_one": 0.5}), evaluations=3)
+    assert front.reference[0] == 0.28
+    assert front.score == "within_one"
 
 
 def test_a_folder_keeps_it_and_the_same_call_goes_on(restored, costs, tmp_path):

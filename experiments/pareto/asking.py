@@ -17,7 +17,7 @@ from supernet.runtime.files import check_directory, locked
 from supernet.runtime.interrupt import Interruption
 from supernet.runtime.report import RunReport
 from supernet.runtime.run import Run
-from supernet.search.black_box.fronts import Front, ask_front, chance_of
+from supernet.search.black_box.fronts import Front, ask_front
 
 from ..console import say
 from ..exploration.finished_run import Times, material_of
@@ -155,7 +155,7 @@ def _front(words: Words, asked: Asked, interruption: Interruption, console: Cons
                 evaluations=words.evaluations,
                 decisions=material.restored.decisions,
                 population=words.population,
-                chance=chance_of(material.outputs, problem.task.score),
+                chance=problem.task.chance_without_labels(material.outputs),
                 seed=words.seed,
                 run=run,
                 rows=asked.output / "evaluations" / f"{stem}.csv",

@@ -18,7 +18,6 @@ from supernet.search.black_box.exploring import Budget, Explored, explore
 from supernet.search.black_box.pareto import Nsga2, hypervolume
 from supernet.space.architecture import Architecture, Decision
 from supernet.space.genes import Candidates
-from supernet.space.heads import Outputs
 
 
 @dataclass(frozen=True)
@@ -182,26 +181,6 @@ def front_of(explored: Explored, score: str, cost: str, reference: tuple[float, 
     return Front(tried, score, cost, (reference[0], dearest))
 
 
-def chance_of(outputs: Outputs, score: str = "accuracy") -> float:
-    """What chance reaches of a score; 0 where that depends on the images, and for a head, whose scores begin there.
-
-    Args:
-        outputs: how many classes or labels there are, or the head of a detector.
-        score: the name of a score of the task.
-
-    Returns:
-        The score in [0, 1).
-
-    Example:
-        >>> chance_of(10), chance_of(10, "auroc"), chance_of(10, "average_precision")
-        (0.1, 0.5, 0.0)
-    """
-    if not isinstance(outputs, int):
-        return 0.0
-    known = {"accuracy": 1.0 / outputs, "balanced_accuracy": 1.0 / outputs, "auroc": 0.5, "label_accuracy": 0.5}
-    return known.get(score, 0.0)
-
-
 def ask_front(
     candidates: Candidates,
     judge: Score,
@@ -228,7 +207,7 @@ def ask_front(
         evaluations: how many architectures are judged at most.
         decisions: of the supernet, which may have fewer options than the space; None: the space's.
         population: of NSGA-II.
-        chance: the score of the hypervolume's reference.
+        chance: the score of the hypervolume's reference, such as `Task.chance_without_labels`.
         seed: of all draws.
         run: where it reports and saves; None: nowhere.
         rows: a CSV file with a row for each evaluation; None: none.

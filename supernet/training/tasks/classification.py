@@ -14,6 +14,7 @@ from supernet.data.batches import Batch
 from supernet.data.dataset import Data
 from supernet.deployment.answers import ONE_LABEL, OneLabel
 from supernet.runtime.errors import InputError
+from supernet.space.heads import Outputs
 from supernet.training.tasks.imbalance import Frequencies, Imbalance, frequencies_of
 from supernet.training.tasks.logits import check_settings, loss_with_auxiliary
 from supernet.training.tasks.ranking import RANKINGS, Answers, chance_of, ranked
@@ -108,6 +109,10 @@ class Classification:
         if self.score == "balanced_accuracy":
             return 1 / max(sum(count > 0 for count in images), 1)
         return max(images) / max(sum(images), 1)
+
+    def chance_without_labels(self, outputs: Outputs) -> float:
+        """An accuracy of one class among all, 0 of a head, of which this task has none; of rankings what is theirs."""
+        return RANKINGS.get(self.score, 1 / outputs if isinstance(outputs, int) else 0.0)
 
     def regularised(self, auxiliary_weight: float, label_smoothing: float) -> Classification:
         """The same task with an auxiliary loss and smoothed labels."""

@@ -16,6 +16,7 @@ from supernet.detection.decoding import Candidates, candidates, suppressed
 from supernet.detection.head import AnchorFree
 from supernet.detection.losses import detection_loss, distillation_loss, mean_overlap
 from supernet.runtime.errors import InputError
+from supernet.space.heads import Outputs
 from supernet.training.tasks.task import Output
 
 SCORES = ("map50_95", "map50")
@@ -121,6 +122,10 @@ class Detection:
     def chance(self, tallies: Sequence[tuple[Candidates, Tensor]]) -> None:
         """Nobody knows the best boxes of an answer that does not look."""
         return
+
+    def chance_without_labels(self, outputs: Outputs) -> float:
+        """Boxes that lie anywhere find next to nothing."""
+        return 0.0
 
     def regularised(self, auxiliary_weight: float, label_smoothing: float) -> Detection:
         """The task as it is: a network with a head has no auxiliary classifier, and nearly all places show nothing, of

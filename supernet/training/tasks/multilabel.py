@@ -14,6 +14,7 @@ from supernet.data.batches import Batch
 from supernet.data.dataset import Data
 from supernet.deployment.answers import SeveralLabels
 from supernet.runtime.errors import InputError
+from supernet.space.heads import Outputs
 from supernet.training.tasks.imbalance import Frequencies, Imbalance, frequencies_of
 from supernet.training.tasks.logits import check_settings, loss_with_auxiliary
 from supernet.training.tasks.ranking import RANKINGS, Answers, chance_of, ranked
@@ -100,6 +101,10 @@ class MultiLabel:
             return chance_of(self.score, labels, labels.shape[1])
         yes, known = (labels == 1).sum(0), (labels >= 0).sum(0)
         return float(torch.maximum(yes, known - yes).sum() / known.sum().clamp_min(1))
+
+    def chance_without_labels(self, outputs: Outputs) -> float:
+        """Half of the labels, as each is yes or no; of rankings what is theirs."""
+        return RANKINGS.get(self.score, 0.5)
 
     def regularised(self, auxiliary_weight: float, label_smoothing: float) -> MultiLabel:
         """The same task with an auxiliary loss and smoothed labels."""

@@ -15,7 +15,8 @@ from supernet.data.batches import Batch
 from supernet.data.targets import presence
 from supernet.training.tasks.task import Output, logits_of
 
-RANKINGS = ("auroc", "average_precision")
+RANKINGS = {"auroc": 0.5, "average_precision": 0.0}
+"""The scores, and what chance reaches of each whatever the labels are; 0 where it is how frequent a class is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +78,7 @@ def chance_of(score: str, labels: Tensor, outputs: int) -> float:
         The score.
     """
     if score == "auroc":
-        return 0.5
+        return RANKINGS[score]
     several = labels.dim() == 2
     yes = presence(labels, outputs).sum(0)
     known = (labels >= 0).sum(0) if several else torch.full_like(yes, len(labels))

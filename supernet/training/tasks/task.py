@@ -99,6 +99,17 @@ class Task(Protocol):
         """The score of the best answer that does not look at the image; None where that is not known."""
         ...
 
+    def chance_without_labels(self, outputs: Outputs) -> float:
+        """What chance reaches of `score` where no label is known, in [0, 1): a front's hypervolume begins there.
+
+        Args:
+            outputs: what a network ends in.
+
+        Returns:
+            The score; 0 where it depends on the labels.
+        """
+        ...
+
     def regularised(self, auxiliary_weight: float, label_smoothing: float) -> Task:
         """The same task with the loss that a training from scratch minimises."""
         ...

@@ -4,12 +4,11 @@ import itertools
 
 import pytest
 
-from supernet.detection.head import AnchorFree
 from supernet.estimation.benchmark_tables import micro
 from supernet.estimation.scores import Measured
 from supernet.estimation.space_costs import SpaceCosts
 from supernet.runtime.errors import InputError
-from supernet.search.black_box.fronts import Front, Point, ask_front, chance_of, ends
+from supernet.search.black_box.fronts import Front, Point, ask_front, ends
 from supernet.search.black_box.pareto import Nsga2
 from supernet.space import spaces
 from supernet.space.architecture import Architecture
@@ -124,11 +123,3 @@ def test_mistakes():
         ask_front(candidates_of(MICRO), micro(["digits_valid"]), "digits_valid", costs, "latency", evaluations=3)
     with pytest.raises(InputError, match="evaluations=0"):
         ask_front(candidates_of(MICRO), micro(["digits_valid"]), "digits_valid", costs, "macs", evaluations=0)
-
-
-def test_the_corner_of_a_score_is_what_chance_reaches_of_it():
-    """Three labels do not make an area of a third: an area begins at one half, however many classes there are."""
-    assert chance_of(3) == chance_of(3, "balanced_accuracy") == 1 / 3
-    assert chance_of(3, "auroc") == chance_of(3, "label_accuracy") == 0.5
-    assert chance_of(3, "average_precision") == 0.0  # how frequent a class is, which differs
-    assert chance_of(AnchorFree(3), "map50_95") == 0.0

@@ -8,6 +8,7 @@ import supernet
 from supernet.data.batches import Batch
 from supernet.runtime.errors import InputError
 from supernet.training.tasks import Classification, LogitAdjustment, binary, classification
+from supernet.training.tasks.classification import SCORES
 
 DRAWS = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(60, 3, generator=DRAWS)
@@ -43,6 +44,12 @@ def test_chances():
     for score, chance in (("auroc", 0.5), ("balanced_accuracy", 1 / 3)):
         task = Classification(score=score)
         assert task.chance(told(task, LOGITS, LABELS)) == pytest.approx(chance)
+
+
+def test_chance_without_labels():
+    """Three classes do not make an area of a third: an area begins at one half, however many classes there are."""
+    wanted = {"accuracy": 1 / 3, "balanced_accuracy": 1 / 3, "auroc": 0.5, "average_precision": 0.0}
+    assert {score: Classification(score=score).chance_without_labels(3) for score in SCORES} == wanted
 
 
 def test_a_diverged_network_scores_as_something():

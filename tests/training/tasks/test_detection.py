@@ -131,6 +131,7 @@ def test_scores_of_right_and_of_wrong_answers(data):
     assert wrong["map50_95"] < wrong["map50"] <= right["map50"]
     assert wrong["map75"] < 0.3
     assert task.chance(moved) is None
+    assert task.chance_without_labels(task.outputs(data.classes)) == 0.0
 
 
 def test_what_is_hardly_sure_counts_as_far_as_coco_counts_it(data):

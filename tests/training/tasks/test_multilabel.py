@@ -9,6 +9,7 @@ from supernet.data.batches import Batch, Resident
 from supernet.data.dataset import CommonSettings, Parts, assemble
 from supernet.runtime.errors import InputError
 from supernet.training.tasks import Focal, MultiLabel, classification, implied, multilabel
+from supernet.training.tasks.multilabel import SCORES
 
 DRAWS = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(30, 3, generator=DRAWS)
@@ -63,6 +64,11 @@ def test_scores_as_scikit_learn_over_several_batches():
     assert MultiLabel(score="average_precision").chance(tallies) == pytest.approx(sum(shares) / 3)
     most = sum(max((LABELS[k, n] == 1).sum(), (LABELS[k, n] == 0).sum()) for n, k in enumerate(known)) / KNOWN.sum()
     assert MultiLabel(score="label_accuracy").chance(tallies) == pytest.approx(float(most))
+
+
+def test_chance_without_labels():
+    wanted = {"auroc": 0.5, "average_precision": 0.0, "label_accuracy": 0.5}
+    assert {score: MultiLabel(score=score).chance_without_labels(14) for score in SCORES} == wanted
 
 
 def test_the_running_score_is_the_share_of_known_labels_of_each_image():

@@ -31,7 +31,7 @@ def of_the_page():
 )
 def test_a_task_has_all_that_the_protocol_asks_for(make):
     task = make()
-    assert {"score", "distillation", "chance", "regularised"} <= set(MEMBERS)
+    assert {"score", "distillation", "chance", "chance_without_labels", "regularised"} <= set(MEMBERS)
     for name in MEMBERS:
         asked, own = getattr(Task, name), getattr(task, name)
         if callable(asked):
@@ -46,6 +46,8 @@ def test_the_task_of_the_page_learns_from_a_teacher_and_is_scored():
     assert task.score_sum(logits, batch) == 3
     assert task.scores([task.tally((logits, -logits), batch)]) == {"within_one": 0.75}
     assert task.chance([task.tally(logits, batch)]) == 1.0
+    near = [abs(grade - drawn) <= 1 for grade in range(5) for drawn in range(5)]
+    assert task.chance_without_labels(5) == sum(near) / 25
 
 
 def test_every_task_is_offered():
