@@ -225,6 +225,22 @@ def test_links_lead_somewhere(page):
             assert anchor in map(slug, headings), f"{page.name}: {target}#{anchor} is no heading"
 
 
+def test_every_page_names_all_others_in_one_order():
+    pages, orders = sorted((ROOT / "docs").glob("*.md")), set()
+    for page in pages:
+        head = page.read_text(encoding="utf-8").split("\n\n")[1]
+        entries = re.findall(r"\[([\w\s]+)\]\(([\w./]+)\)|\*\*([\w\s]+)\*\*", head)
+        orders.add(tuple(name or own for name, _, own in entries))
+        assert sorted(link or page.name for _, link, _ in entries) == sorted(["../README.md", *(p.name for p in pages)])
+    assert len(orders) == 1
+
+
+def test_recorded_runs_are_all_in_their_table():
+    table = (ROOT / "docs" / "reproducing.md").read_text(encoding="utf-8")
+    for page in (ROOT / "experiments" / "results").glob("*.md"):
+        assert f"(../experiments/results/{page.name})" in table
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if p.name != "CHANGELOG.md"], ids=lambda page: page.stem)
 def test_paths_and_settings_between_backticks_are_there(page):
     groups = {folder.name: folder for folder in (ROOT / "conf").iterdir() if folder.is_dir()}
