@@ -175,6 +175,35 @@ def read_sized(
         return as_tensor(turned, shape, path, preparation), (turned.height, turned.width)
 
 
+def read_opened(
+    image: Image.Image, shape: tuple[int, int, int], preparation: Preparation = PLAIN
+) -> tuple[Tensor, tuple[int, int]]:
+    """Reads a picture that Pillow has opened, perhaps without having read its pixels yet, as `read_sized` does a file.
+
+    Args:
+        image: the picture.
+        shape: the (channels, height, width) of the result; channels are 1 or 3.
+        preparation: as in `read_image`.
+
+    Returns:
+        The image as uint8 of `shape`, and the (height, width) of the picture as it is shown.
+
+    Raises:
+        InputError: its file is damaged or closed, or it has no pixels.
+    """
+    if not image.width or not image.height:
+        raise InputError(f"image: {image.width} x {image.height}, which holds no pixels")
+    try:
+        turned = ImageOps.exif_transpose(image)
+        return as_tensor(turned, shape, "image", preparation), (turned.height, turned.width)
+    except InputError:
+        raise
+    except _BROKEN as error:
+        named = getattr(image, "filename", "") or "image"
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{named}: not a readable image ({reason}); open it again, or leave it out") from error
+
+
 def as_tensor(
     image: Image.Image, shape: tuple[int, int, int], origin: str | Path, preparation: Preparation = PLAIN
 ) -> Tensor:
