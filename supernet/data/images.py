@@ -175,18 +175,14 @@ def read_sized(
         return as_tensor(turned, shape, path, preparation), (turned.height, turned.width)
 
 
-def read_opened(
-    image: Image.Image, shape: tuple[int, int, int], preparation: Preparation = PLAIN
-) -> tuple[Tensor, tuple[int, int]]:
-    """Reads a picture that Pillow has opened, perhaps without having read its pixels yet, as `read_sized` does a file.
+def kept(image: Image.Image) -> Image.Image:
+    """Copies a picture that somebody else has opened, so that it stays as it is when they close or change theirs.
 
     Args:
-        image: the picture.
-        shape: the (channels, height, width) of the result; channels are 1 or 3.
-        preparation: as in `read_image`.
+        image: the picture, of which perhaps no pixel has been read yet.
 
     Returns:
-        The image as uint8 of `shape`, and the (height, width) of the picture as it is shown.
+        The copy, turned as its orientation says.
 
     Raises:
         InputError: its file is damaged or closed, or it has no pixels.
@@ -194,13 +190,10 @@ def read_opened(
     if not image.width or not image.height:
         raise InputError(f"image: {image.width} x {image.height}, which holds no pixels")
     try:
-        turned = ImageOps.exif_transpose(image)
-        return as_tensor(turned, shape, "image", preparation), (turned.height, turned.width)
-    except InputError:
-        raise
+        return ImageOps.exif_transpose(image)
     except _BROKEN as error:
-        named = getattr(image, "filename", "") or "image"
         reason = " ".join(str(error).split()) or type(error).__name__
+        named = getattr(image, "filename", "") or "image"
         raise InputError(f"{named}: not a readable image ({reason}); open it again, or leave it out") from error
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from supernet.data.images import read_opened, read_sized
+from supernet.data.images import as_tensor, kept, read_sized
 from supernet.data.preparation import PADDING, PLAIN, Placement, Preparation, placement
 from supernet.deployment.sources import is_several, spread
 from supernet.deployment.web import Fetched
@@ -35,7 +35,7 @@ class Picture:
     """One picture as it was given, from which its pixels can be had again.
 
     Args:
-        content: a file, the bytes of one, a picture of Pillow, or a tensor (C, H, W) of levels from 0 to 255.
+        content: a file, the bytes of one, a copy of a picture of Pillow, or a tensor (C, H, W) of levels from 0 to 255.
         shape: its (height, width) as it is shown, in pixels.
         reader: how it becomes pixels of a model.
         number: which one of the source it is, from 0.
@@ -146,6 +146,7 @@ class Pictures:
         for item in self._spread(source, left_out):
             for content in self._contents(item):
                 try:
+                    content = kept(content) if isinstance(content, Image.Image) else content
                     pixels, size = self.pixels(content)
                 except InputError as error:
                     self._leave_out(error, left_out)
@@ -220,7 +221,7 @@ def _read(content: Any, shape: tuple[int, int, int], preparation: Preparation) -
     if isinstance(content, Fetched):
         return _read_fetched(content, shape, preparation)
     if isinstance(content, Image.Image):
-        return read_opened(content, shape, preparation)
+        return as_tensor(content, shape, "image", preparation), (content.height, content.width)
     return read_sized(content, shape, preparation=preparation)
 
 
@@ -277,7 +278,7 @@ def _of_tensor(images: Tensor) -> Iterator[Tensor]:
 def _levels(pixels: Tensor) -> Tensor:
     """The pixels as levels from 0 to 255."""
     if pixels.dtype == torch.uint8:
-        return pixels
+        return pixels.clone()  # who gives frames one by one may use the memory again
     if not pixels.is_floating_point():
         raise InputError(f"an image tensor is uint8 or of floats in [0, 1], not {pixels.dtype}")
     low, high = pixels.aminmax()

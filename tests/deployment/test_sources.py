@@ -1,11 +1,13 @@
 """Where pictures come from: folders, patterns, and a server on this machine that behaves in all the ways one can."""
 
+import contextlib
 import http.server
 import io
 import threading
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from supernet.deployment.pictures import Pictures
@@ -199,10 +201,10 @@ def opened(tmp_path, kind):
     ],
 )
 def test_a_picture_of_pillow_that_cannot_be_read_is_as_such_a_file(kind, says, tmp_path, caplog):
-    with pytest.raises(InputError, match=says):
-        list(Pictures((3, 6, 9)).batches(opened(tmp_path, kind)))
-    skipping = Pictures((3, 6, 9), skip_unreadable=True)
-    ((few, _),) = skipping.batches([opened(tmp_path, kind), picture()])
+    with contextlib.closing(opened(tmp_path, kind)) as image:
+        with pytest.raises(InputError, match=says):
+            list(Pictures((3, 6, 9)).batches(image))
+        ((few, _),) = Pictures((3, 6, 9), skip_unreadable=True).batches([image, picture()])
     assert len(few) == 1
     assert "1 of 2 pictures left out" in caplog.text
 
@@ -212,3 +214,21 @@ def test_arrays_of_another_order_are_told_the_right_one():
         list(Pictures((3, 6, 9)).batches(picture().transpose(2, 0, 1)))
     with pytest.raises(InputError, match=r"not int64; .* array\.astype\('uint8'\) where its levels go from 0 to 255"):
         list(Pictures((3, 6, 9)).batches(picture().astype(int)))
+
+
+def test_what_is_given_may_be_closed_or_used_again(tmp_path):
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    reader, buffer = Pictures((3, 6, 9)), torch.zeros(3, 6, 9, dtype=torch.uint8)
+
+    def frames():
+        for level in (7, 8):
+            yield buffer.fill_(level)
+
+    ((few, pixels),) = reader.batches(frames())
+    buffer.fill_(9)
+    assert pixels.amax((1, 2, 3)).tolist() == [7, 8]
+    assert [int(each.original().max()) for each in few] == [7, 8]
+    with Image.open(tmp_path / "a.png") as image:
+        ((few, pixels),) = reader.batches(image)
+    assert np.array_equal(few[0].original(), picture())
+    assert torch.equal(few[0].prepared(), pixels[0])
