@@ -30,6 +30,7 @@ _STEP = 32  # a side is a whole number of these then: the largest stride of a de
 _LEAST_SIDE = 1.0  # pixels; what is smaller is no object
 _SLACK = 1.0  # pixels that a box may reach beyond its image without being counted as clipped: a matter of rounding
 _THREADS = 4
+_YES, _NO = ("1", "1.0", "true", "yes"), ("", "0", "0.0", "false", "no", "unspecified")
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,30 @@ def finite(value: object, what: str, where: str) -> float:
     return number
 
 
+def said_so(value: object, what: str, where: str) -> bool:
+    """Reads a yes or no of a label file, as tools write it: 1, "1", true, "Yes", or nothing at all for no.
+
+    Args:
+        value: text, a number, true or false, or None where the file says nothing.
+        what: it is, for the message.
+        where: it stands, for the message.
+
+    Returns:
+        Whether it is a yes.
+
+    Raises:
+        InputError: it is neither.
+
+    Example:
+        >>> said_so("False", "difficult", "a.xml"), said_so(1, "iscrowd", "a.json")
+        (False, True)
+    """
+    word = "" if value is None else str(value).strip().casefold()
+    if word in _YES or word in _NO:
+        return word in _YES
+    raise InputError(f"{where}: {what}={str(value)[:40]}: needs 1 or 0; correct it there")
+
+
 def rows(boxes: Sequence[Sequence[float]]) -> np.ndarray:
     """Returns the boxes of an image as an array (count, 7), also where there are none."""
     return np.array(boxes, dtype=np.float64).reshape(-1, len(BOX))
@@ -201,6 +226,8 @@ def _chosen(found: Found, asked: Sequence[str] | None) -> Found:
     if asked is None:
         return found
     wanted = class_names(asked)
+    if not wanted:
+        raise InputError(f"classes=[]: names none; choose among {', '.join(found.classes)}, or null for all")
     if unknown := [name for name in wanted if name not in found.classes]:
         raise InputError(f"classes: {unknown[0]} is not among {', '.join(found.classes)}")
     places = [float(found.classes.index(name)) for name in wanted]

@@ -11,7 +11,7 @@ from typing import Any
 
 from supernet.data.box_changes import BoxChanges
 from supernet.data.box_files import Pictures, other_formats, part_in_name, part_of
-from supernet.data.box_folders import BoxSettings, Found, Labelled, box_data, finite, folder_of, rows
+from supernet.data.box_folders import BoxSettings, Found, Labelled, box_data, finite, folder_of, rows, said_so
 from supernet.data.dataset import Data
 from supernet.data.listing import files_below
 from supernet.runtime.errors import InputError
@@ -111,14 +111,18 @@ def _find(root: Path) -> Found:
     if not files:
         raise InputError(f"path={root}: no .json file in it; expected {_EXPECTED}{other_formats(root, 'coco')}")
     instances = [path for path in files if Path(path).name.startswith("instances")]
-    documents = [said for path in (instances or files) if (said := _read(path, required=len(files) == 1)) is not None]
+    if instances:  # their names say what they are
+        return _found(root, [_read(path) for path in instances])
+    documents = [said for path in files if (said := _read(path, required=len(files) == 1)) is not None]
+    others = sorted(set(files) - {document.path for document in documents})
     if not documents:
         names = ", ".join(os.path.relpath(path, root) for path in files[:3])
         raise InputError(f"path={root}: no COCO annotations in {names}; expected {_EXPECTED}")
-    return _found(root, documents)
+    first = f" (first: {os.path.relpath(others[0], root)})" if others else ""
+    return _found(root, documents, [f"left out: {len(others):,} .json files of other kinds{first}"] if others else [])
 
 
-def _found(root: Path, documents: Sequence[_Document | None]) -> Found:
+def _found(root: Path, documents: Sequence[_Document | None], passed_over: Sequence[str] = ()) -> Found:
     said = [document for document in documents if document is not None]
     categories: dict[int, str] = {}
     for document in said:
@@ -133,12 +137,12 @@ def _found(root: Path, documents: Sequence[_Document | None]) -> Found:
     if len(set(classes)) < len(classes):
         twice = next(name for name in classes if classes.count(name) > 1)
         raise InputError(f"{said[0].path}: two categories have the name {twice!r}; rename one of them")
-    notes = [note for document in said for note in document.notes]
+    notes = [*passed_over, *(note for document in said for note in document.notes)]
     if order != list(range(len(order))):
         notes.append(f"category ids {order[0]} to {order[-1]} become classes 0 to {len(order) - 1} in their order")
     pictures, parts, used = Pictures.below(root), {}, set[str]()
     places = {number: float(place) for place, number in enumerate(order)}
-    for part, document in _parts(root, said).items():
+    for part, document in _parts(root, said, passed_over).items():
         parts[part], lost = _labelled(document, pictures, places)
         used |= {each.path for each in parts[part]}
         if lost and not parts[part]:
@@ -153,7 +157,7 @@ def _found(root: Path, documents: Sequence[_Document | None]) -> Found:
     return Found({part: found for part, found in parts.items() if found}, classes, tuple(notes))
 
 
-def _parts(root: Path, documents: Sequence[_Document]) -> dict[str, _Document]:
+def _parts(root: Path, documents: Sequence[_Document], passed_over: Sequence[str]) -> dict[str, _Document]:
     """The document of each part, by its name or else its folder; a single one is the training part."""
     if len(documents) == 1:
         return {"train": documents[0]}
@@ -168,7 +172,8 @@ def _parts(root: Path, documents: Sequence[_Document]) -> dict[str, _Document]:
             raise InputError(f"path={root}: {other} and {name} are both {part} by their names; keep one of them")
         parts[part] = document
     if "train" not in parts:
-        raise InputError(f"path={root}: parts {', '.join(parts)} and no train; put train into the name of one")
+        more = "".join(f"; {note}" for note in passed_over)
+        raise InputError(f"path={root}: parts {', '.join(parts)} and no train; put train into the name of one{more}")
     return parts
 
 
@@ -264,7 +269,7 @@ def _boxes(
             raise InputError(f"{where}: bbox={str(box)[:60]}: needs [x, y, width, height]")
         x, y, width, height = (finite(side, "bbox", where) for side in box)
         area = finite(entry.get("area") or 0, "area", where)
-        crowd = float(entry.get("iscrowd") in (1, True))
+        crowd = float(said_so(entry.get("iscrowd"), "iscrowd", where))
         boxes.setdefault(number, []).append((category, x, y, x + width, y + height, crowd, area))
     notes = []
     if strangers:

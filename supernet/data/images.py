@@ -175,6 +175,28 @@ def read_sized(
         return as_tensor(turned, shape, path, preparation), (turned.height, turned.width)
 
 
+def kept(image: Image.Image) -> Image.Image:
+    """Copies a picture that somebody else has opened, so that it stays as it is when they close or change theirs.
+
+    Args:
+        image: the picture, of which perhaps no pixel has been read yet.
+
+    Returns:
+        The copy, turned as its orientation says.
+
+    Raises:
+        InputError: its file is damaged or closed, or it has no pixels.
+    """
+    if not image.width or not image.height:
+        raise InputError(f"image: {image.width} x {image.height}, which holds no pixels")
+    try:
+        return ImageOps.exif_transpose(image)
+    except _BROKEN as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        named = getattr(image, "filename", "") or "image"
+        raise InputError(f"{named}: not a readable image ({reason}); open it again, or leave it out") from error
+
+
 def as_tensor(
     image: Image.Image, shape: tuple[int, int, int], origin: str | Path, preparation: Preparation = PLAIN
 ) -> Tensor:

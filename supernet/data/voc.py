@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 from supernet.data.box_changes import BoxChanges
 from supernet.data.box_files import Pictures, other_formats, part_of, refuse_mixture
-from supernet.data.box_folders import BoxSettings, Found, Labelled, box_data, finite, folder_of, rows
+from supernet.data.box_folders import BoxSettings, Found, Labelled, box_data, finite, folder_of, rows, said_so
 from supernet.data.dataset import Data
 from supernet.data.listing import files_below
 from supernet.runtime.errors import InputError
@@ -186,7 +186,7 @@ def _object(node: ElementTree.Element, path: str) -> tuple[str, tuple[float, ...
     if box is None:
         raise InputError(f"{path}: an object ({name}) without <bndbox>; give it a box or remove it")
     corners = tuple(finite(box.findtext(side, "").strip(), side, path) for side in ("xmin", "ymin", "xmax", "ymax"))
-    return name, corners, node.findtext("difficult", "").strip() not in ("", "0")
+    return name, corners, said_so(node.findtext("difficult"), "difficult", path)
 
 
 def _parts(root: Path, labelled: Mapping[str, Labelled]) -> tuple[dict[str, list[Labelled]], list[str]]:
@@ -215,7 +215,8 @@ def _by_lists(
     parts: dict[str, list[Labelled]] = {}
     notes, taken = [], set[str]()
     for part, path in lists.items():
-        names = [line.split()[0] for line in read_text(path, str(path), _MOST_BYTES).splitlines() if line.strip()]
+        lines = read_text(path, str(path), _MOST_BYTES).splitlines()
+        names = [_named(line.strip(), by_stem) for line in lines if line.strip()]
         stems = list(dict.fromkeys(name if name in by_stem else Path(name).stem for name in names))
         parts[part] = [by_stem[stem] for stem in stems if stem in by_stem]
         taken |= set(stems)
@@ -227,3 +228,10 @@ def _by_lists(
     if others := len(set(by_stem) - taken):
         notes.append(f"left out: {others:,} labelled images that no list names")
     return {part: found for part, found in parts.items() if found}, notes
+
+
+def _named(line: str, known: Container[str]) -> str:
+    """The name in a line of a list: all of it, as a name may have spaces, or what stands before a column such as -1."""
+    first = line.split()[0]
+    names = (line, line.rsplit(maxsplit=1)[0], first)
+    return next((name for name in names if name in known or Path(name).stem in known), first)

@@ -124,6 +124,8 @@ def _find(root: Path) -> Found:
         )
     lines = read_text(named[0], named[0], _MOST_BYTES).splitlines()
     classes = tuple(line.strip() for line in lines if line.strip())
+    if not classes:
+        raise InputError(f"{named[0]}: names no classes; write the name of each on a line of its own")
     parts: dict[str | None, list[str]] = {}
     pictures = Pictures.below(root).paths
     for path in pictures:
@@ -209,6 +211,8 @@ def _place(plan: _Plan, place: str, part: str) -> Path:
     Sets that were packed on another machine name folders that are not here (path), or one level up (../train/images).
     """
     folder = plan.path.parent
+    if "\\" in place and not is_folder(folder / place) and not is_file(folder / place):
+        place = place.replace("\\", "/")  # written on Windows
     shortened = os.path.join(*[word for word in Path(place).parts if word != ".."] or ["."])
     bases = [folder / plan.base] * bool(plan.base) + [folder, folder.parent]
     tried = [Path(os.path.normpath(base / name)) for name in (place, shortened) for base in bases]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from supernet.deployment.results import Result
-from supernet.deployment.values import Boxes, Probabilities, check_probabilities
+from supernet.deployment.values import Boxes, Probabilities, check_probabilities, plain_number
 from supernet.detection.decoding import decode
 from supernet.detection.head import AnchorFree
 from supernet.runtime.errors import InputError
@@ -47,6 +47,8 @@ class Asked:
     classes: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("conf", "iou", "max_det"):
+            object.__setattr__(self, name, plain_number(getattr(self, name)))
         for name in ("conf", "iou"):
             share = getattr(self, name)
             if share is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from supernet.deployment.answers import Answer, Asked, OneLabel
 from supernet.deployment.pictures import Pictures
 from supernet.deployment.results import Result, number_of
+from supernet.deployment.values import plain_number
 from supernet.detection.boxes import overlaps
 from supernet.runtime.errors import InputError
 
@@ -51,8 +52,9 @@ def asked_of(
         return Asked(conf, iou, max_det)
     if answer.name != "objects":
         raise InputError("classes: can be chosen of objects; this model says how probable each class is, see .probs")
-    given = [classes] if isinstance(classes, int | str) else list(classes)
-    numbers = tuple(number_of(one, dict(names)) if isinstance(one, str) else one for one in given)
+    one = plain_number(classes)
+    given = [plain_number(each) for each in one] if isinstance(one, Iterable) and not isinstance(one, str) else [one]
+    numbers = tuple(number_of(each, dict(names)) if isinstance(each, str) else each for each in given)
     for number in numbers:
         if type(number) is not int or number not in names:
             raise InputError(

@@ -38,8 +38,26 @@ class Drawn:
     number: int
 
 
+def canvas(picture: np.ndarray | Image.Image) -> np.ndarray:
+    """Checks a picture that a person wants to have something drawn into.
+
+    Args:
+        picture: (H, W, 3) of uint8, red first, or a picture of Pillow.
+
+    Returns:
+        The array.
+
+    Raises:
+        InputError: it is no such picture.
+    """
+    array = np.asarray(picture.convert("RGB") if isinstance(picture, Image.Image) else picture)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise InputError(f"img: needs an array (H, W, 3) of uint8, red first, not {array.dtype} of shape {array.shape}")
+    return np.ascontiguousarray(array)
+
+
 def draw_boxes(
-    picture: np.ndarray, boxes: Sequence[Drawn], line_width: int | None = None, font_size: float | None = None
+    picture: np.ndarray, boxes: Sequence[Drawn], line_width: float | None = None, font_size: float | None = None
 ) -> np.ndarray:
     """Draws boxes into a copy of a picture.
 
@@ -59,7 +77,7 @@ def draw_boxes(
     """
     image = Image.fromarray(picture)
     draw, font = ImageDraw.Draw(image), _font(image, font_size)
-    width = line_width or max(1, round(sum(image.size) / 600))
+    width = max(1, round(line_width or sum(image.size) / 600))
     for one in boxes:
         colour = _COLOURS[one.number % len(_COLOURS)]
         left, top, right, bottom = one.box
@@ -127,8 +145,8 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     try:
         with replacing(path) as file:
             Image.fromarray(picture).save(file, form, **({"quality": _QUALITY} if form in ("JPEG", "WEBP") else {}))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
+    except (OSError, ValueError) as error:  # forms have limits: a WebP has at most 16,383 pixels a side
+        raise InputError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})") from None
 
 
 def _font(image: Image.Image, size: float | None) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -14,13 +14,13 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from supernet.data.images import as_tensor, read_sized
+from supernet.data.images import as_tensor, kept, read_sized
 from supernet.data.preparation import PADDING, PLAIN, Placement, Preparation, placement
-from supernet.deployment.sources import spread
+from supernet.deployment.sources import is_several, spread
 from supernet.deployment.web import Fetched
 from supernet.runtime.errors import InputError
 
@@ -35,7 +35,7 @@ class Picture:
     """One picture as it was given, from which its pixels can be had again.
 
     Args:
-        content: a file, the bytes of one, a picture of Pillow, or a tensor (C, H, W) of levels from 0 to 255.
+        content: a file, the bytes of one, a copy of a picture of Pillow, or a tensor (C, H, W) of levels from 0 to 255.
         shape: its (height, width) as it is shown, in pixels.
         reader: how it becomes pixels of a model.
         number: which one of the source it is, from 0.
@@ -146,6 +146,7 @@ class Pictures:
         for item in self._spread(source, left_out):
             for content in self._contents(item):
                 try:
+                    content = kept(content) if isinstance(content, Image.Image) else content
                     pixels, size = self.pixels(content)
                 except InputError as error:
                     self._leave_out(error, left_out)
@@ -159,7 +160,7 @@ class Pictures:
 
     def _spread(self, source: Any, left_out: list[InputError]) -> Iterator[Any]:
         """What a source holds; of a list, what is not there or cannot be fetched may be left out."""
-        if isinstance(source, list | tuple):
+        if is_several(source):
             for item in source:
                 yield from self._spread(item, left_out)
             return
@@ -183,7 +184,8 @@ class Pictures:
             yield item
         else:
             raise InputError(
-                f"an image is a path, an address, a PIL image, an array or a tensor, not {type(item).__name__}"
+                "an image is a path, an address, a PIL image, an array or a tensor (several are a list), "
+                f"not {type(item).__name__}"
             )
 
     def _fit(self, pixels: Tensor) -> Tensor:
@@ -195,7 +197,10 @@ class Pictures:
                 weights = torch.tensor(_GREY, device=pixels.device).view(1, 3, 1, 1)
                 pixels = (pixels.float() * weights).sum(1, keepdim=True)
             else:
-                raise InputError(f"the image has {pixels.shape[1]} channels, the network wants {channels}")
+                raise InputError(
+                    f"the image has {pixels.shape[1]} channels, the network wants {channels}; arrays are (H, W, C), "
+                    "tensors (C, H, W)"
+                )
         if pixels.shape[2:] == (height, width):
             return pixels.contiguous()
         if self.preparation.fit != "pad":
@@ -216,8 +221,7 @@ def _read(content: Any, shape: tuple[int, int, int], preparation: Preparation) -
     if isinstance(content, Fetched):
         return _read_fetched(content, shape, preparation)
     if isinstance(content, Image.Image):
-        turned = ImageOps.exif_transpose(content)
-        return as_tensor(turned, shape, "image", preparation), (turned.height, turned.width)
+        return as_tensor(content, shape, "image", preparation), (content.height, content.width)
     return read_sized(content, shape, preparation=preparation)
 
 
@@ -240,7 +244,8 @@ def _of_array(array: np.ndarray, bgr: bool, as_files: bool) -> Iterator[Any]:
     deep = array.dtype == np.uint16 and array.ndim == 2
     if array.dtype != np.uint8 and not deep:
         raise InputError(
-            f"an image array is uint8, or (H, W) of uint16, not {array.dtype}; pass floats in [0, 1] as a tensor"
+            f"an image array is uint8, or (H, W) of uint16, not {array.dtype}; pass floats in [0, 1] as a tensor, "
+            "or give array.astype('uint8') where its levels go from 0 to 255"
         )
     if array.ndim == 2:
         array = array[None, :, :, None]
@@ -273,7 +278,7 @@ def _of_tensor(images: Tensor) -> Iterator[Tensor]:
 def _levels(pixels: Tensor) -> Tensor:
     """The pixels as levels from 0 to 255."""
     if pixels.dtype == torch.uint8:
-        return pixels
+        return pixels.clone()  # who gives frames one by one may use the memory again
     if not pixels.is_floating_point():
         raise InputError(f"an image tensor is uint8 or of floats in [0, 1], not {pixels.dtype}")
     low, high = pixels.aminmax()

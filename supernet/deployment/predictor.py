@@ -188,8 +188,8 @@ class Predictor:
         Args:
             source: the path of a file or of a folder (all images in it, see `image_files`), a pattern such as
                 "photos/*.jpg", an address of http or https, a PIL image, an array (H, W), (H, W, C) or (N, H, W, C) of
-                uint8 with red first, a tensor (C, H, W) or (N, C, H, W) of uint8 or of floats in [0, 1], or a list of
-                such, mixed and of any sizes.
+                uint8 with red first, a tensor (C, H, W) or (N, C, H, W) of uint8 or of floats in [0, 1]; or a list of
+                such, mixed and of any sizes, or a generator, of which no more is asked for than a batch takes.
             conf: the least confidence of an object, in [0, 1]; None: the model's own, which for each class had the best
                 F1 on the validation images. Where a picture can have several labels, the least probability of each in
                 place of the model's thresholds.

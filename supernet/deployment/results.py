@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -10,17 +11,19 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageShow
 
-from supernet.deployment.drawing import SAVED, Drawn, draw_boxes, draw_lines, write_picture
+from supernet.deployment.drawing import SAVED, Drawn, canvas, draw_boxes, draw_lines, write_picture
 from supernet.deployment.explaining import Explanation
 from supernet.deployment.pictures import Picture
-from supernet.deployment.values import Boxes, Probabilities
+from supernet.deployment.values import Boxes, Probabilities, plain_number
 from supernet.runtime.errors import InputError
 from supernet.runtime.text import csv_lines, printable
 
 _NO_LABELS = "no labels"  # what a picture has of which no label reaches its threshold
 _MOST_LINES = 12  # that are written into a picture
+_LARGEST = 1000  # pixels of a line or a letter
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,9 +148,9 @@ class Result:
         labels: bool = True,
         boxes: bool = True,
         probs: bool = True,
-        line_width: int | None = None,
+        line_width: float | None = None,
         font_size: float | None = None,
-        img: np.ndarray | None = None,
+        img: np.ndarray | Image.Image | None = None,
         pil: bool = False,
     ) -> Any:
         """Draws what was found into a copy of the picture.
@@ -159,13 +162,17 @@ class Result:
             probs: whether a classifier's likeliest classes are written, or the labels that reach their thresholds.
             line_width: of the boxes, in pixels; None: one that suits the picture.
             font_size: in pixels; None: one that suits the picture.
-            img: (H, W, 3) of uint8 to draw into, red first; None: the picture itself.
+            img: (H, W, 3) of uint8 to draw into, red first, or a picture of Pillow; None: the picture itself.
             pil: whether a picture of Pillow is wanted.
 
         Returns:
             An array (H, W, 3) of uint8, red first (`[..., ::-1]` is what OpenCV takes), or a picture of Pillow.
+
+        Raises:
+            InputError: a width or a size is out of its range, or `img` is no such picture.
         """
-        picture = self.orig_img if img is None else np.ascontiguousarray(img)
+        line_width, font_size = _pixels("line_width", line_width), _pixels("font_size", font_size)
+        picture = self.orig_img if img is None else canvas(img)
         if self.boxes is not None and boxes:
             picture = draw_boxes(picture, self._drawn(conf, labels), line_width, font_size)
         if self.probs is not None and probs:
@@ -175,8 +182,9 @@ class Result:
         return Image.fromarray(picture) if pil else picture
 
     def show(self, **settings: Any) -> None:
-        """Opens the drawing in the viewer of this machine; it takes what `plot` takes."""
-        Image.fromarray(self.plot(**settings)).show()
+        """Opens the drawing in the viewer of this machine, or warns where it has none; it takes what `plot` takes."""
+        if not ImageShow.show(Image.fromarray(self.plot(**settings))):
+            _LOG.warning("show: this machine has no viewer of pictures; write them with save")
 
     def save(self, filename: str | Path | None = None, **settings: Any) -> str:
         """Writes the drawing to a file.
@@ -202,11 +210,15 @@ class Result:
         """Appends a line to a file for each object, in YOLO's form: class, centre x, centre y, width, height in shares.
 
         Args:
-            txt_file: the file; its folder must exist.
+            txt_file: the file; its folder is made where there is none.
             save_conf: whether the confidence follows.
 
         Returns:
-            The name of the file. Of a classifier the lines are probability and name, those of `verbose`.
+            The name of the file. Of a classifier the lines are probability and name, those of `verbose`. Where nothing
+            was found nothing is written.
+
+        Raises:
+            InputError: it cannot be written there.
         """
         if self.boxes is None:
             lines = [f"{share:.2f} {printable(name)}" for name, share in labelled(self)]
@@ -217,8 +229,13 @@ class Result:
                 for k, box, c in rows
             ]
         if lines:
-            with Path(txt_file).open("a", encoding="utf-8") as file:
-                file.write("".join(f"{line}\n" for line in lines))
+            path = Path(txt_file)
+            _make(path.parent)
+            try:
+                with path.open("a", encoding="utf-8") as file:
+                    file.write("".join(f"{line}\n" for line in lines))
+            except OSError as error:
+                raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
         return str(txt_file)
 
     def save_crop(self, save_dir: str | Path, file_name: str | Path = "im.jpg") -> list[str]:
@@ -226,20 +243,25 @@ class Result:
 
         Args:
             save_dir: the folder, in which one is made for each class.
-            file_name: of the files; those behind the first of a class get a number.
+            file_name: of the files; those behind the first of a class get a number. Where its ending is none in which
+                pictures are saved, .jpg follows.
 
         Returns:
             The names of the files. None that is there already is replaced.
+
+        Raises:
+            InputError: they cannot be written there.
         """
         if self.boxes is None:
             raise InputError("a classifier's result has no objects that could be cut out")
-        picture, written = Image.fromarray(self.orig_img), []
+        picture, written, name = Image.fromarray(self.orig_img), [], Path(file_name).name
+        name = name if Path(name).suffix.lower() in SAVED else f"{name or 'im'}.jpg"
         for box, kind in zip(self.boxes.xyxy.tolist(), self.boxes.cls, strict=True):
             folder = Path(save_dir) / _as_file_name(self.names[int(kind)], f"class{int(kind)}")
-            folder.mkdir(parents=True, exist_ok=True)
+            _make(folder)
             left, top = (max(0, int(v)) for v in box[:2])
             right, bottom = max(left + 1, round(box[2])), max(top + 1, round(box[3]))
-            path = _free(folder / Path(file_name).name)
+            path = _free(folder / name)
             write_picture(path, np.asarray(picture.crop((left, top, right, bottom))))
             written.append(str(path))
         return written
@@ -262,7 +284,7 @@ class Result:
             raise InputError("explain: needs a model of PyTorch, as supernet.load gives of a .safetensors file")
         if isinstance(target, str):
             target = number_of(target, self.names)
-        return self.explainer(self, target)
+        return self.explainer(self, plain_number(target))
 
     def _seen(self) -> Picture:
         if self.picture is None:
@@ -323,6 +345,22 @@ def number_of(name: str, names: dict[int, str]) -> int:
         if known == name:
             return number
     raise InputError(f"class {name[:60]!r}: not among {', '.join(names.values())[:200]}")
+
+
+def _pixels(name: str, value: float | None) -> float | None:
+    """A width or a size that a person asks for, if any. Raises InputError where it is none."""
+    number = plain_number(value)
+    if number is None or (type(number) in (int, float) and 0 < number <= _LARGEST):
+        return number  # type: ignore[no-any-return]
+    raise InputError(f"{name}={str(value)[:40]}: needs a number of pixels above 0 and up to {_LARGEST}, or None")
+
+
+def _make(folder: Path) -> None:
+    """Makes a folder and those above it where they are not there. Raises InputError where that is impossible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made a folder ({error.strerror or error})") from None
 
 
 def _as_file_name(name: str, otherwise: str) -> str:

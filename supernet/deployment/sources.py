@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ def spread(source: Any) -> Iterator[Any]:
 
     Args:
         source: the path of a file or of a folder (all images in it and below it), a pattern such as "photos/*.jpg", an
-            address that begins with http:// or https://, anything else as it is; or a list of such.
+            address that begins with http:// or https://, anything else as it is; or several of such (`is_several`).
 
     Yields:
         Paths, fetched pictures (`Fetched`), and what else was given. An address is fetched when its turn comes.
@@ -33,7 +34,7 @@ def spread(source: Any) -> Iterator[Any]:
         >>> list(spread([1, [2, 3]]))
         [1, 2, 3]
     """
-    if isinstance(source, list | tuple):
+    if is_several(source):
         for item in source:
             yield from spread(item)
     elif isinstance(source, str | Path) and is_folder(source):
@@ -42,10 +43,20 @@ def spread(source: Any) -> Iterator[Any]:
         if scheme not in SCHEMES:
             raise InputError(f"{source[:200]}: {scheme} is not read; give a file, or an address of http or https")
         yield fetched(source)
-    elif isinstance(source, str) and _PATTERN & set(source) and why_no_file(source) == "no such file":
-        yield from _matching(source)
+    elif isinstance(source, str | Path) and _PATTERN & set(str(source)) and why_no_file(source) == "no such file":
+        yield from _matching(str(source))
     else:
         yield source
+
+
+def is_several(source: Any) -> bool:
+    """Says whether a source holds others: a list, a tuple, or what yields them one by one, such as a generator.
+
+    Example:
+        >>> is_several(iter(["a.jpg"])), is_several("a.jpg")
+        (True, False)
+    """
+    return isinstance(source, list | tuple) or (isinstance(source, Iterator) and not isinstance(source, io.IOBase))
 
 
 def image_files(folder: str | Path) -> list[Path]:

@@ -185,6 +185,23 @@ class Probabilities(_Moved):
         return Probabilities(data, self.thresholds)
 
 
+def plain_number(value: Any) -> Any:
+    """Makes a number of NumPy or PyTorch one of Python, as it stands in arrays and tensors that people pass on.
+
+    Args:
+        value: anything.
+
+    Returns:
+        The number; what is none, as it is.
+
+    Example:
+        >>> plain_number(np.int64(3)), plain_number(torch.tensor(0.5)), plain_number("3")
+        (3, 0.5, '3')
+    """
+    single = isinstance(value, np.generic) or (isinstance(value, Tensor | np.ndarray) and value.ndim == 0)
+    return value.item() if single else value
+
+
 def check_probabilities(answers: Tensor, origin: str, *, several: bool = False) -> None:
     """Refuses answers that are no probabilities, such as those of a file with weights of anybody.
 

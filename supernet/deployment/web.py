@@ -7,6 +7,7 @@ import io
 import socket
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ SCHEMES = ("http", "https")
 _MOST_BYTES = 64 << 20  # of a picture
 _WAIT, _DEADLINE = 10.0, 60.0  # seconds for each part of an answer, and for the whole picture
 _PIECE = 1 << 16
+_AS_THEY_ARE = "%/:?#[]@!$&'()*+,;=~"  # in an address: what has a meaning there, and what is quoted already
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def fetched(address: str, *, most: int = _MOST_BYTES, wait: float = _WAIT, deadl
     """
     limit, pieces, size = _Deadline(time.monotonic() + deadline, wait), list[bytes](), 0
     try:
-        request = urllib.request.Request(address, headers={"User-Agent": "supernet"})
+        request = urllib.request.Request(_quoted(address), headers={"User-Agent": "supernet"})
         with _opener(limit).open(request, timeout=wait) as answer:
             while piece := answer.read1(_PIECE):
                 pieces.append(piece)
@@ -83,6 +85,13 @@ def fetched(address: str, *, most: int = _MOST_BYTES, wait: float = _WAIT, deadl
             f"{address[:200]}: cannot be fetched ({reason}); is there a network? Else give a file"
         ) from None
     return Fetched(address, b"".join(pieces))
+
+
+def _quoted(address: str) -> str:
+    """An address as a server takes it: what a browser shows as a space or as a letter is written in ASCII."""
+    parts = urllib.parse.urlsplit(address)
+    path, query = (urllib.parse.quote(part, safe=_AS_THEY_ARE) for part in (parts.path, parts.query))
+    return urllib.parse.urlunsplit(parts._replace(path=path, query=query, fragment=""))
 
 
 @dataclass(frozen=True)

@@ -113,4 +113,5 @@ def read_text(path: str | Path, where: str, most: int) -> str:
             raise InputError(f"{where}: more than {most >> 20} MiB of text; is it the right file?")
         return raw.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(f"{where}: cannot be read as text ({type(error).__name__})") from None
+        way_out = "; save it as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
+        raise InputError(f"{where}: cannot be read as text ({type(error).__name__}){way_out}") from None

@@ -122,6 +122,8 @@ def test_classes_are_chosen_and_ordered(format_name, tmp_path):
     assert any("boxes of other classes" in note for note in some.notes)
     with pytest.raises(InputError, match="classes: egg is not among cell, dot, rod"):
         READERS[format_name](root, classes=["egg"])
+    with pytest.raises(InputError, match=r"classes=\[\]: names none; choose among cell, dot, rod, or null for all"):
+        READERS[format_name](root, classes=[])
 
 
 @each_format

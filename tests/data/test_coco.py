@@ -57,7 +57,9 @@ def test_captions_and_files_of_other_kinds_are_passed_over(root):
         (root / name).write_text(json.dumps(said))
     for path in (root / "annotations").glob("*"):
         path.rename(path.parent / path.name.replace("instances_", ""))
-    assert len(supernet.data.coco(root, size=32).test) == 3
+    data = supernet.data.coco(root, size=32)
+    assert len(data.test) == 3
+    assert "left out: 3 .json files of other kinds (first: a_train.json)" in data.notes
 
 
 def test_names_with_folders_that_are_not_here(root):
@@ -88,6 +90,7 @@ def test_what_is_missing_is_left_out_and_counted(root):
         ("annotations", 0, {"bbox": [1, 2, float("nan"), 4]}, "needs a finite number"),
         ("annotations", 0, {"bbox": [1, 2, 10**400, 4]}, "needs a finite number"),
         ("annotations", 0, {"bbox": [1, 2, 3]}, r"bbox=\[1, 2, 3\]: needs \[x, y, width, height\]"),
+        ("annotations", 0, {"iscrowd": 2}, "iscrowd=2: needs 1 or 0"),
         ("annotations", 0, {"category_id": 99}, "category_id=99 is none of the categories"),
         ("annotations", 0, 5, r"annotations\[0\] is no mapping"),
         ("images", 1, {"id": 100}, "two images have the id 100"),
@@ -105,6 +108,28 @@ def test_damage_is_one_line(key, place, change, says, root):
     with pytest.raises(InputError, match=says) as error:
         supernet.data.coco(changed(root, damaged), size=32)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "crowd"), [(1, 1), (True, 1), ("1", 1), (1.0, 1), (0, 0), (False, 0), ("0", 0), ("false", 0), (None, 0)]
+)
+def test_crowds_in_the_words_of_other_tools(said, crowd, root):
+    labels = supernet.data.coco(changed(root, lambda all_: all_["annotations"][0].update(iscrowd=said))).train.labels
+    assert labels[..., 5].sum().item() == crowd
+
+
+def test_a_part_that_is_no_coco_is_named(root):
+    path = root / "annotations" / "instances_train2017.json"
+    path.write_text(json.dumps([json.loads(path.read_text())]))
+    with pytest.raises(InputError, match=r"instances_train2017\.json: no COCO annotations, .* it is no mapping"):
+        supernet.data.coco(root)
+    path.rename(root / "train.json")
+    for part in ("test", "val"):
+        write_coco(root / part, {part: drawn(2)})
+        (root / part / "annotations" / f"instances_{part}2017.json").rename(root / f"{part}.json")
+    (root / "annotations" / "instances_test2017.json").unlink()
+    with pytest.raises(InputError, match=r"no train; put train into .* other kinds \(first: train\.json\)"):
+        supernet.data.coco(root)
 
 
 def test_json_that_is_no_coco_is_one_line(tmp_path):

@@ -83,6 +83,36 @@ def test_floats_difficult_objects_and_names_by_another_file(tmp_path):
     assert rows[rows[:, 5] > 0].tolist() == [[0, 10.5, 10, 20, 30, 1, 190]]
 
 
+@pytest.mark.parametrize(
+    ("said", "difficult"),
+    [
+        ("1", True),
+        (" True ", True),
+        ("yes", True),
+        ("0", False),
+        ("false", False),
+        ("No", False),
+        ("Unspecified", False),
+    ],
+)
+def test_difficult_in_the_words_of_other_tools(said, difficult, tmp_path):
+    beside(tmp_path, [(pixels, [(0, 10, 10, 20, 30)]) for pixels, _ in drawn(2)])
+    rewritten(tmp_path, "</name>", f"</name><difficult>{said}</difficult>")
+    data = supernet.data.voc(tmp_path, size=[64, 96])
+    assert sum(part.labels[..., 5].sum().item() for part in (data.train, data.test.open())) == difficult
+
+
+def test_names_in_lists_may_have_spaces_endings_and_columns(tmp_path):
+    root = write_voc(tmp_path, {"train": drawn(4)})
+    for number, name in enumerate(("a b", "c 1", "d.2", "e")):
+        (root / "JPEGImages" / f"train_{number}.png").rename(root / "JPEGImages" / f"{name}.png")
+        (root / "Annotations" / f"train_{number}.xml").rename(root / "Annotations" / f"{name}.xml")
+    (root / "ImageSets" / "Main" / "train.txt").write_bytes(b"\xef\xbb\xbfa b\r\nc 1.png  -1\r\n\r\nd.2 1\r\ne.png\r\n")
+    data = supernet.data.voc(root, size=32)
+    assert len(data.train) + len(data.test) == 4
+    assert not [note for note in data.notes if "train.txt" in note]
+
+
 def test_strays_are_left_out_and_counted(tmp_path):
     beside(tmp_path, drawn(6))
     (tmp_path / "settings.xml").write_text("<dataset/>")
@@ -99,6 +129,7 @@ def test_strays_are_left_out_and_counted(tmp_path):
     [
         ("<xmin>", "<xmin>nan", "needs a finite number; correct or remove the box"),
         ("<xmax>", "<xmax>1e999", "needs a finite number"),
+        ("</name>", "</name><difficult>perhaps</difficult>", "difficult=perhaps: needs 1 or 0"),
         ("<xmin>", "<left>", "not readable as XML"),
         ("<name>", "<name></name><alias>", "not readable as XML"),
         ("</name>", " </name><polygon/>", None),

@@ -33,6 +33,7 @@ def sizes(data):
         "train: images/train\nval: images/val\ntest: images/test\nnames: {0: cell, 1: dot, 2: rod}",
         "train: ../images/train\nvalid: ../images/val\ntest: ../images/test\nnames: [cell, dot, rod]",
         "train: ../set/images/train\nval: ./images/val\ntest: set/images/test\nnames: [cell, dot, rod]",
+        "train: ..\\set\\images\\train\nval: images\\val\ntest: .\\images\\test\nnames: [cell, dot, rod]",
         "path: ../set\ntrain: [images/train]\nval: images/val\ntest: test.txt\nnames: [cell, dot, rod]\nnc: 3",
     ],
 )
@@ -97,6 +98,9 @@ def test_names_in_classes_txt(tmp_path):
     assert data.classes == ("cell", "dot")
     assert "warning: no training boxes of 1 of 2 classes: cell" in data.notes
     assert not [note for note in data.notes if "without a picture" in note]
+    (tmp_path / "classes.txt").write_text("\n \n")
+    with pytest.raises(InputError, match=r"classes\.txt: names no classes; write the name of each on a line"):
+        supernet.data.yolo(tmp_path)
 
 
 @pytest.mark.parametrize(

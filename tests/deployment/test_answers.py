@@ -1,5 +1,6 @@
 """What a file knows of its task: calibrated answers, and settings that a stranger has changed."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -74,7 +75,19 @@ def test_settings_of_other_classes_are_refused(answer, classes, says):
         answer.check_classes(classes)
 
 
-@pytest.mark.parametrize("wrong", [{"conf": 1.5}, {"conf": True}, {"iou": -0.1}, {"max_det": 0}, {"max_det": 2.5}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"conf": 1.5},
+        {"conf": True},
+        {"iou": -0.1},
+        {"max_det": 0},
+        {"max_det": 2.5},
+        {"conf": "0.3"},
+        {"conf": np.bool_(True)},
+        {"iou": torch.ones(2)},
+    ],
+)
 def test_what_cannot_be_asked(wrong):
     (name,) = wrong
     with pytest.raises(InputError, match=f"{name}="):

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,6 +103,69 @@ def test_drawings_are_saved_and_others_stay(tmp_path, monkeypatch):
     assert (lines[0], lines[3]) == ("1 0.2 0.5 0.2 0.5", "1 0.2 0.5 0.2 0.5 0.9")
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"line_width": -2}, "line_width=-2: needs a number of pixels above 0"),
+        ({"line_width": "thick"}, "line_width=thick"),
+        ({"line_width": True}, "line_width=True"),
+        ({"font_size": 0}, "font_size=0"),
+        ({"font_size": 1e9}, "font_size=1000000000.0: .* up to 1000"),
+        ({"font_size": float("nan")}, "font_size=nan"),
+        ({"img": np.zeros((8, 8), np.uint8)}, r"img: needs an array \(H, W, 3\) of uint8, .* of shape \(8, 8\)"),
+        ({"img": np.zeros((8, 8, 3))}, "img: .* not float64"),
+        ({"img": np.zeros((0, 8, 3), np.uint8)}, r"img: .* of shape \(0, 8, 3\)"),
+        ({"img": "a.jpg"}, "img: needs an array"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line(settings, says):
+    with pytest.raises(InputError, match=says):
+        found().plot(**settings)
+
+
+def test_widths_may_be_fractions_and_pictures_of_pillow():
+    result, image = found(), Image.new("RGB", (100, 80), "white")
+    assert np.array_equal(
+        result.plot(line_width=2.6, font_size=np.float32(11)), result.plot(line_width=3, font_size=11)
+    )
+    assert np.array_equal(result.plot(img=image), result.plot())
+    assert image.getextrema() == ((255, 255),) * 3
+
+
+def test_lines_and_cuttings_go_where_people_say(tmp_path):
+    result = found()
+    assert result.save_txt(tmp_path / "new" / "labels" / "a.txt") == str(tmp_path / "new" / "labels" / "a.txt")
+    assert len((tmp_path / "new" / "labels" / "a.txt").read_text().splitlines()) == 3
+    found(torch.zeros(0, 6)).save_txt(tmp_path / "none" / "b.txt")
+    assert not (tmp_path / "none").exists()  # nothing was found
+    names = ["cut.jpg", "smear.v2.jpg", "a.png", "im.jpg"]
+    for given, name in zip(("cut", "smear.v2", "x/a.png", ""), names, strict=True):
+        assert [path.name for path in map(Path, result[0].save_crop(tmp_path / "crops", given))] == [name]
+    (tmp_path / "file").touch()
+    for write in (result.save_txt, result.save_crop):
+        with pytest.raises(InputError, match=r"file.*: cannot be made a folder"):
+            write(tmp_path / "file" / "below")
+    with pytest.raises(InputError, match="cannot be written"):
+        result.save_txt(tmp_path)
+
+
+def test_a_picture_that_its_form_cannot_hold_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"wide\.webp: cannot be written"):
+        found(height=2, width=20_000).save(tmp_path / "wide.webp")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_viewer_that_is_said(monkeypatch, caplog):
+    shown = []
+    monkeypatch.setattr("PIL.ImageShow._viewers", [])
+    found().show()
+    assert "this machine has no viewer of pictures; write them with save" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr("PIL.ImageShow.show", lambda image, *_: not shown.append(image))
+    found().show(line_width=1)
+    assert ([image.size for image in shown], caplog.text) == ([(100, 80)], "")
+
+
 def test_a_name_of_a_stranger_chooses_no_folder(tmp_path):
     result = found()
     evil = Result({0: "../../x", 1: ".."}, boxes=result.boxes, picture=result.picture)
@@ -173,15 +237,23 @@ def test_what_is_asked_of_a_detector():
     assert len(use(image, iou=0.99)[0]) == 3
     assert len(use(image, conf=0.9)[0]) == 1
     assert len(use(image, max_det=1, iou=1.0)[0]) == 1
-    for classes in ("RBC", 0, [0], ["RBC"]):
+    for conf in (np.float32(0.9), np.float64(0.9), torch.tensor(0.9), np.array(0.9)):
+        assert len(use(image, conf=conf)[0]) == 1
+    for most in (np.int64(1), np.uint8(1), torch.tensor(1)):
+        assert len(use(image, max_det=most, iou=np.float32(1.0))[0]) == 1
+    numbers = (np.int64(0), torch.tensor(0), np.array([0]), torch.tensor([0]), [np.int32(0)], {0}, range(1))
+    for classes in ("RBC", 0, [0], ["RBC"], *numbers):
         assert use(image, classes=classes)[0].boxes.cls.tolist() == [0.0]
     stream = use([image] * 3, stream=True)
     assert next(stream).orig_shape == (60, 80)
     assert len(list(stream)) == 2
     assert use.predict(image)[0].verbose() == "1 RBC, 1 WBC, "
-    for wrong, says in (({"classes": "cell"}, "'cell': not among RBC, WBC"), ({"classes": [2]}, "there is no class 2")):
-        with pytest.raises(InputError, match=says):
-            use(image, **wrong)
+    unknown = ([2], 1.5, np.int64(7), torch.tensor([0.0]), [True], [np.bool_(True)], object(), [[0]])
+    for wrong in unknown:
+        with pytest.raises(InputError, match=r"there is no class .*; use 0 to 1"):
+            use(image, classes=wrong)
+    with pytest.raises(InputError, match="'cell': not among RBC, WBC"):
+        use(image, classes="cell")
     with pytest.raises(InputError, match="channels=brg"):
         use(image, channels="brg")
     with pytest.raises(InputError, match="a detector, which has boxes"):

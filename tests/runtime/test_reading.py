@@ -36,3 +36,5 @@ def test_text_is_read_up_to_its_limit_and_unpacked(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match="thing: cannot be read as text"):
             read_text(tmp_path / name, "thing", 100)
+    with pytest.raises(InputError, match=r"\(UnicodeDecodeError\); save it as UTF-8"):
+        read_text(tmp_path / "d", "thing", 100)
