@@ -58,6 +58,9 @@ class OnnxPredictor:
         source: Images | Sequence[Any],
         *,
         conf: float | None = None,
+        iou: float | None = None,
+        max_det: int | None = None,
+        classes: Sequence[int | str] | int | str | None = None,
         channels: str = "rgb",
         skip_unreadable: bool = False,
     ) -> list[Result]:
@@ -66,6 +69,9 @@ class OnnxPredictor:
         Args:
             source: in all the forms that `Predictor` takes.
             conf: as for `Predictor`.
+            iou: is for objects, which no exported model finds; None.
+            max_det: as `iou`.
+            classes: as `iou`.
             channels: as for `Predictor`.
             skip_unreadable: as for `Predictor`.
 
@@ -73,9 +79,9 @@ class OnnxPredictor:
             One result for each image, in their order.
 
         Raises:
-            InputError: an image is not understood, in one line.
+            InputError: an image is not understood, or a setting is given that this model has no use for, in one line.
         """
-        asked = asked_of(self.names, self.answer, conf=conf, iou=None, max_det=300, classes=None)
+        asked = asked_of(self.names, self.answer, conf=conf, iou=iou, max_det=max_det, classes=classes)
         pictures = Pictures(self.shape, self.augmentation.preparation, bgr_of(channels), skip_unreadable)
         return list(answered(pictures, source, self.probabilities, self.answer, self.names, asked))
 
