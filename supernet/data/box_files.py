@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from supernet.data.images import SUFFIXES
 from supernet.data.listing import PARTS, files_below
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 
 _PICTURE_FOLDERS = frozenset({"images", "jpegimages", "image", "imgs", "img"})
 _MASK_FOLDERS = frozenset({"segmentationclass", "segmentationobject"})  # of VOC: pictures with the names of others
@@ -164,6 +165,6 @@ def refuse_mixture(root: Path, unlabelled: Iterable[str], labels: Mapping[str, S
         there = set(known)
         if both := [path for path, stem in stems if stem in there]:
             raise InputError(
-                f"path={root}: {len(both):,} images have {format_name.upper()} labels and no {own.upper()} ones "
-                f"(first: {both[0]}): a folder of two formats; move one of them out, or convert it"
+                f"path={root}: {quantity(len(both), 'image has', 'images have')} {format_name.upper()} labels and no "
+                f"{own.upper()} ones (first: {both[0]}): a folder of two formats; move one of them out, or convert it"
             )

@@ -15,6 +15,7 @@ from supernet.data.dataset import Data
 from supernet.data.listing import files_below
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import read_text
+from supernet.runtime.text import quantity
 
 _MOST_BYTES = 2**24  # of one .xml file
 _EXPECTED = "an .xml file for each picture, beside it or in Annotations"
@@ -112,7 +113,8 @@ def _find(root: Path, one_based: bool) -> Found:
         raise InputError(f"path={root}: no .xml file in it; expected {_EXPECTED}{other_formats(root, 'voc')}")
     annotations = [found for path in files if (found := _read(path)) is not None]
     if not annotations:
-        raise InputError(f"path={root}: none of its {len(files)} .xml files is an annotation; expected {_EXPECTED}")
+        said = quantity(len(files), ".xml file")
+        raise InputError(f"path={root}: of its {said} none is an annotation; expected {_EXPECTED}")
     classes = tuple(sorted({name for each in annotations for name, _, _ in each.objects}))
     numbers = {name: float(number) for number, name in enumerate(classes)}
     pictures = Pictures.below(root)
@@ -128,7 +130,7 @@ def _find(root: Path, one_based: bool) -> Found:
         else:
             labelled[picture] = _labelled(picture, each, numbers, one_based)
     if not labelled:
-        raise InputError(f"path={root}: no picture for any of {len(lost):,} .xml files (first: {lost[0]})")
+        raise InputError(f"path={root}: no picture for any of {quantity(len(lost), '.xml file')} (first: {lost[0]})")
     unlabelled = [path for path in pictures.paths if path not in labelled]
     if unlabelled:
         refuse_mixture(root, unlabelled, {"yolo": [Path(p).stem for p in files_below(root, {".txt"})]}, "voc")
@@ -141,13 +143,16 @@ def _notes(one_based: bool, lost: Sequence[str], unlabelled: Sequence[str], stra
     first = "1, as in the VOC challenges (one_based=true)" if one_based else "0, as labelImg has it (one_based=false)"
     notes = [f"the first pixel of a row is number {first}"]
     if lost:
-        notes.append(f"warning: {len(lost):,} .xml files without a picture: left out (first: {Path(lost[0]).name})")
-    if unlabelled:
         notes.append(
-            f"warning: {len(unlabelled):,} images without an .xml file: left out (first: {Path(unlabelled[0]).name})"
+            f"warning: {quantity(len(lost), '.xml file')} without a picture: left out (first: {Path(lost[0]).name})"
         )
+    if unlabelled:
+        images = quantity(len(unlabelled), "image")
+        notes.append(f"warning: {images} without an .xml file: left out (first: {Path(unlabelled[0]).name})")
     if stray:
-        notes.append(f"left out: {stray:,} .xml files that are no annotations")
+        notes.append(
+            f"left out: {quantity(stray, '.xml file that is no annotation', '.xml files that are no annotations')}"
+        )
     return notes
 
 
@@ -204,7 +209,7 @@ def _parts(root: Path, labelled: Mapping[str, Labelled]) -> tuple[dict[str, list
     if set(parts) == {None}:
         return {"train": parts[None]}, []
     loose = parts.pop(None, [])
-    note = f"left out: {len(loose):,} images outside the parts {', '.join(map(str, parts))}" if loose else ""
+    note = f"left out: {quantity(len(loose), 'image')} outside the parts {', '.join(map(str, parts))}" if loose else ""
     return {str(part): found for part, found in parts.items()}, [note] if note else []
 
 
@@ -220,10 +225,8 @@ def _by_lists(
         parts[part] = [by_stem[stem] for stem in stems if stem in by_stem]
         taken |= set(stems)
         if missing := [stem for stem in stems if stem not in by_stem]:
-            notes.append(
-                f"warning: {len(missing):,} of {len(stems):,} names in {path.name} have no labelled picture: left out "
-                f"(first: {missing[0]})"
-            )
+            lost = f"{len(missing):,} of {quantity(len(stems), 'name')} in {path.name}"
+            notes.append(f"warning: no labelled picture for {lost}: left out (first: {missing[0]})")
     if others := len(set(by_stem) - taken):
-        notes.append(f"left out: {others:,} labelled images that no list names")
+        notes.append(f"left out: {quantity(others, 'labelled image')} that no list names")
     return {part: found for part, found in parts.items() if found}, notes

@@ -15,6 +15,7 @@ from supernet.deployment.values import Boxes, Probabilities, check_probabilities
 from supernet.detection.decoding import decode
 from supernet.detection.head import AnchorFree
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 from supernet.space.heads import Outputs
 
 _CANDIDATES = 1000  # boxes of a picture at least before those that overlap are left out
@@ -400,7 +401,9 @@ def _check_numbers(name: str, values: Sequence[Any], low: float, high: float) ->
 
 def _check_length(name: str, values: Sequence[float], classes: Sequence[str]) -> None:
     if len(values) not in (0, len(classes)):
-        raise InputError(f"{name}: {len(values)} numbers for {len(classes)} classes; needs one for each")
+        raise InputError(
+            f"{name}: {quantity(len(values), 'number')} for {quantity(len(classes), 'class')}; needs one for each"
+        )
 
 
 ONE_LABEL = OneLabel()

@@ -18,6 +18,7 @@ from supernet.deployment.onnx_graphs import session
 from supernet.deployment.pictures import Images, Pictures
 from supernet.deployment.results import Result
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 
 
 class OnnxPredictor:
@@ -51,7 +52,8 @@ class OnnxPredictor:
 
     def __repr__(self) -> str:
         precision = self.about.get("precision")
-        return f"OnnxPredictor({precision}, {len(self.classes)} classes, images {self.shape}, {self.provenance})"
+        classes = quantity(len(self.classes), "class")
+        return f"OnnxPredictor({precision}, {classes}, images {self.shape}, {self.provenance})"
 
     def __call__(
         self,

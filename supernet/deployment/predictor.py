@@ -20,6 +20,7 @@ from supernet.deployment.results import Result
 from supernet.execution.engines import engine
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder
+from supernet.runtime.text import quantity
 from supernet.space import Space
 from supernet.space.architecture import Architecture
 
@@ -103,7 +104,8 @@ class Predictor:
         )
 
     def __repr__(self) -> str:
-        return f"Predictor({self.space.name}, {len(self.classes)} classes, images {self.shape}, {self.provenance})"
+        classes = quantity(len(self.classes), "class")
+        return f"Predictor({self.space.name}, {classes}, images {self.shape}, {self.provenance})"
 
     def to(self, device: str | torch.device) -> Predictor:
         """Moves the network to a device, where images will follow it; returns the predictor itself."""

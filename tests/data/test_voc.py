@@ -65,8 +65,8 @@ def test_lists_of_trainval_and_pictures_without_annotations(tmp_path):
     shutil.copy(root / "JPEGImages" / "train_0.png", root / "SegmentationClass" / "train_0.png")
     data = supernet.data.voc(tmp_path / "VOCdevkit", size=32)
     assert (len(data.train), data.valid, len(data.test)) == (10, None, 1)
-    assert any("1 of 2 names in test.txt have no labelled picture" in note for note in data.notes)
-    assert any("1 images without an .xml file: left out (first: test_0.png)" in note for note in data.notes)
+    assert any("no labelled picture for 1 of 2 names in test.txt" in note for note in data.notes)
+    assert any("1 image without an .xml file: left out (first: test_0.png)" in note for note in data.notes)
     write_voc(tmp_path / "VOCdevkit" / "VOC2012", {"train": drawn(2)})
     with pytest.raises(InputError, match=r"several data sets in it \(VOC2007, VOC2012\)"):
         supernet.data.voc(tmp_path / "VOCdevkit")
@@ -89,9 +89,9 @@ def test_strays_are_left_out_and_counted(tmp_path):
     (tmp_path / "lost.xml").write_text(annotation("lost.png", (96, 64), [(0, 1, 1, 9, 9)]))
     save(tmp_path / "plain.png", drawn(1, seed=9)[0][0])
     notes = supernet.data.voc(tmp_path, size=32).notes
-    assert "warning: 1 .xml files without a picture: left out (first: lost.xml)" in notes
-    assert "warning: 1 images without an .xml file: left out (first: plain.png)" in notes
-    assert "left out: 1 .xml files that are no annotations" in notes
+    assert "warning: 1 .xml file without a picture: left out (first: lost.xml)" in notes
+    assert "warning: 1 image without an .xml file: left out (first: plain.png)" in notes
+    assert "left out: 1 .xml file that is no annotation" in notes
 
 
 @pytest.mark.parametrize(
