@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 from supernet.data.box_changes import BoxChanges
-from supernet.data.box_files import Pictures, other_formats, part_of, refuse_mixture
+from supernet.data.box_files import Pictures, alike_folders, other_formats, part_of, refuse_mixture
 from supernet.data.box_folders import BoxSettings, Found, Labelled, box_data, finite, folder_of, rows
 from supernet.data.dataset import Data
 from supernet.data.listing import files_below
@@ -39,7 +39,8 @@ def voc(
     """Reads pictures and boxes as Pascal VOC and labelImg write them.
 
     Parts come from ImageSets/Main, or from folders train, val and test; without a test part a fifth of the training
-    images is held out to test. An .xml file belongs to the picture of its own name; the path in it is not used.
+    images is held out to test. An .xml file belongs to the picture of its own name; the path in it is not used. Where
+    pictures in several folders have one name, the lists of ImageSets/Main name them with their folders.
 
     Args:
         path: the folder: that of the devkit (JPEGImages, Annotations), or one with .xml files beside the pictures.
@@ -216,17 +217,35 @@ def _parts(root: Path, labelled: Mapping[str, Labelled]) -> tuple[dict[str, list
 def _by_lists(
     lists: Mapping[str, Path], labelled: Mapping[str, Labelled]
 ) -> tuple[dict[str, list[Labelled]], list[str]]:
-    by_stem = {Path(path).stem: each for path, each in labelled.items()}
+    by_stem: dict[str, list[str]] = {}
+    for path in labelled:
+        by_stem.setdefault(Path(path).stem, []).append(path)
     parts: dict[str, list[Labelled]] = {}
     notes, taken = [], set[str]()
     for part, path in lists.items():
-        names = [line.split()[0] for line in read_text(path, str(path), _MOST_BYTES).splitlines() if line.strip()]
-        stems = list(dict.fromkeys(name if name in by_stem else Path(name).stem for name in names))
-        parts[part] = [by_stem[stem] for stem in stems if stem in by_stem]
-        taken |= set(stems)
-        if missing := [stem for stem in stems if stem not in by_stem]:
-            lost = f"{len(missing):,} of {quantity(len(stems), 'name')} in {path.name}"
+        lines = read_text(path, str(path), _MOST_BYTES).splitlines()
+        names = list(dict.fromkeys(line.split()[0] for line in lines if line.strip()))
+        found = {name: _meant(name, by_stem, path) for name in names}
+        pictures = dict.fromkeys(picture for picture in found.values() if picture is not None)
+        parts[part] = [labelled[picture] for picture in pictures]
+        taken |= set(pictures)
+        if missing := [name for name, picture in found.items() if picture is None]:
+            lost = f"{len(missing):,} of {quantity(len(names), 'name')} in {path.name}"
             notes.append(f"warning: no labelled picture for {lost}: left out (first: {missing[0]})")
-    if others := len(set(by_stem) - taken):
+    if others := len(set(labelled) - taken):
         notes.append(f"left out: {quantity(others, 'labelled image')} that no list names")
     return {part: found for part, found in parts.items() if found}, notes
+
+
+def _meant(name: str, by_stem: Mapping[str, Sequence[str]], where: Path) -> str | None:
+    """The picture that a list names, perhaps with folders and an ending; None where no labelled one has this name."""
+    wanted = PurePosixPath(name.replace("\\", "/"))
+    pictures = by_stem.get(wanted.name) or by_stem.get(wanted.stem, ())
+    if len(pictures) <= 1:
+        return pictures[0] if pictures else None
+    (most, first), (next_to, second), *_ = sorted(
+        ((alike_folders(path, str(wanted)), path) for path in pictures), key=lambda pair: (-pair[0], pair[1])
+    )
+    if most == next_to:
+        raise InputError(f"{where}: {name} means {first} or {second}? Write it with its folders there, or rename one")
+    return first

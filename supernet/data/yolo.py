@@ -243,6 +243,7 @@ def _found(
 ) -> Found:
     labelled: dict[str, list[Labelled]] = {}
     missing: list[str] = []
+    owner: dict[str, str] = {}  # the picture of each .txt file
     for part, pictures in parts.items():
         labelled[part] = []
         for picture in pictures:
@@ -250,6 +251,8 @@ def _found(
             if not is_file(label):
                 label = Path(picture).with_suffix(".txt")  # beside the picture, though its folder is called images
             if is_file(label):
+                if (other := owner.setdefault(str(label), picture)) != picture:
+                    raise InputError(f"{label}: means {other} or {picture}? Remove or rename one of them")
                 labelled[part].append(Labelled(picture, _boxes(label, names, posed), str(label), shares=True))
             else:
                 missing.append(picture)

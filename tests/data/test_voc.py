@@ -53,6 +53,45 @@ def test_pictures_with_one_name_in_two_parts_are_told_apart(tmp_path):
     assert torch.equal(data.train.raw(torch.tensor([0]))[0], torch.from_numpy(pictures[0][0]).permute(2, 0, 1))
 
 
+def twins(root, train, test):
+    """Pictures of one name in two folders, each with its own colour, and lists of them."""
+    for place, (pixels, boxes) in zip(("a", "b", "c"), drawn(3), strict=True):
+        save(root / "JPEGImages" / place / "1.png", pixels)
+        (root / "Annotations" / place).mkdir(parents=True)
+        (root / "Annotations" / place / "1.xml").write_text(annotation("1.png", (96, 64), boxes))
+    lists = root / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("".join(f"{name}\n" for name in train))
+    (lists / "test.txt").write_text("".join(f"{name}\n" for name in test))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [(["a/1", "c/1"], ["b/1"]), (["JPEGImages/a/1.png", "a/1", r"c\1"], ["b/1.png"])],
+)
+def test_pictures_with_one_name_in_two_folders_are_told_apart(tmp_path, train, test):
+    data = supernet.data.voc(twins(tmp_path, train, test), size=[64, 96])
+    assert (len(data.train), len(data.test)) == (2, 1)
+    of_folder = [torch.from_numpy(pixels).permute(2, 0, 1) for pixels, _ in drawn(3)]
+    boxes = [torch.tensor(boxes, dtype=torch.float)[:, :5] for _, boxes in drawn(3)]
+    for source, places in ((data.train, (0, 2)), (data.test.open(), (1,))):
+        for row, place in enumerate(places):
+            assert torch.equal(source.raw(torch.tensor([row]))[0], of_folder[place])
+            real = source.labels[row][source.labels[row, :, 0] >= 0]
+            assert torch.equal(real[:, 1:5], boxes[place][:, 1:])
+
+
+def test_a_name_of_two_pictures_in_a_list_is_refused(tmp_path):
+    with pytest.raises(InputError) as error:
+        supernet.data.voc(twins(tmp_path, ["a/1", "1"], ["b/1"]))
+    first, second = (tmp_path / "JPEGImages" / place / "1.png" for place in ("a", "b"))
+    assert str(error.value) == (
+        f"{tmp_path}/ImageSets/Main/train.txt: 1 means {first} or {second}? Write it with its folders there, or "
+        "rename one"
+    )
+
+
 def test_lists_of_trainval_and_pictures_without_annotations(tmp_path):
     root = write_voc(tmp_path / "VOCdevkit" / "VOC2007", parts_of(drawn()))
     lists = root / "ImageSets" / "Main"

@@ -50,6 +50,16 @@ def test_a_place_that_is_not_found_names_all_that_were_tried(root):
         assert place in str(error.value)
 
 
+def test_two_pictures_of_one_label_file_are_refused(root):
+    label = first_label(root)
+    picture = root / "images" / "train" / f"{label.stem}.png"
+    other = picture.with_suffix(".bmp")
+    save(other, drawn(1, seed=9)[0][0])
+    with pytest.raises(InputError) as error:
+        supernet.data.yolo(root)
+    assert str(error.value) == f"{label}: means {other} or {picture}? Remove or rename one of them"
+
+
 def test_parts_as_folders_with_images_and_labels_in_each(root, tmp_path):
     for part in ("train", "val", "test"):
         for kind in ("images", "labels"):
