@@ -218,18 +218,18 @@ def _by_lists(
     lists: Mapping[str, Path], labelled: Mapping[str, Labelled]
 ) -> tuple[dict[str, list[Labelled]], list[str]]:
     by_stem: dict[str, list[str]] = {}
-    for path in labelled:
-        by_stem.setdefault(Path(path).stem, []).append(path)
+    for picture in labelled:
+        by_stem.setdefault(Path(picture).stem, []).append(picture)
     parts: dict[str, list[Labelled]] = {}
     notes, taken = [], set[str]()
     for part, path in lists.items():
         lines = read_text(path, str(path), _MOST_BYTES).splitlines()
         names = list(dict.fromkeys(line.split()[0] for line in lines if line.strip()))
         found = {name: _meant(name, by_stem, path) for name in names}
-        pictures = dict.fromkeys(picture for picture in found.values() if picture is not None)
+        pictures = dict.fromkeys(each for each in found.values() if each is not None)
         parts[part] = [labelled[picture] for picture in pictures]
         taken |= set(pictures)
-        if missing := [name for name, picture in found.items() if picture is None]:
+        if missing := [name for name, each in found.items() if each is None]:
             lost = f"{len(missing):,} of {quantity(len(names), 'name')} in {path.name}"
             notes.append(f"warning: no labelled picture for {lost}: left out (first: {missing[0]})")
     if others := len(set(labelled) - taken):
