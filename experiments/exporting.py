@@ -22,6 +22,7 @@ from supernet.deployment.predictor import Predictor
 from supernet.estimation.latency.timing import Stopwatch, rounds
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_file, is_folder
+from supernet.runtime.text import quantity
 from supernet.space.operations import OPERATIONS
 from supernet.training.evaluation import evaluate_probabilities
 from supernet.training.tasks import Task, implied
@@ -124,8 +125,10 @@ def _composed(words: Sequence[str], folders: Sequence[Path]) -> dict[str, Any]:
 
 def _fitting(data: Any, model: Predictor) -> Data:
     if data.shape != model.shape or data.classes != model.classes:
-        of = f"{len(model.classes)} classes and images {model.shape}"
-        raise InputError(f"data={data.name}: {len(data.classes)} classes and images {data.shape}; the model is of {of}")
+        of = f"{quantity(len(model.classes), 'class')} and images {model.shape}"
+        raise InputError(
+            f"data={data.name}: {quantity(len(data.classes), 'class')} and images {data.shape}; the model is of {of}"
+        )
     made: Data = data
     return made
 

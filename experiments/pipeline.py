@@ -55,6 +55,7 @@ from .records.provenance import Invocation, timed
 from .records.summary import ENVIRONMENT, SCRATCH, SUMMARY, Finalist, show_next, show_table, summarise, write_json
 from .resume import Start
 from .retraining import beside, keep_model, retrain, test_once
+from .run_folder import take_back
 from .schema import plain
 from .searching import check_search, search_cell, search_name
 
@@ -123,6 +124,9 @@ def _hydra_main(began: Start, locks: ExitStack) -> None:
             sys.exit(error.exit_code)
         except Exception as error:
             code = _explain(error, whole, resume.command(whole, sys.argv[1:]))
+            own = began.directory is None and not sweeping and whole.resolve() in held  # begun here, and locked
+            if own and isinstance(error, InputError | HydraException | OmegaConfBaseException):
+                take_back(directory)
             if code is None and not sweeping:
                 raise
             if code is None:
@@ -236,8 +240,8 @@ def _note_start(job: Job, began: Start) -> None:
             check_cost_files(job.settings["costs"], job.directory, tables)
             if before != now["threads"]:
                 say(
-                    f"supernet: begun with {before} threads, now {now['threads']}: figures will differ in their last "
-                    f"digits from those of one piece; runtime.threads={before} keeps them the same",
+                    f"supernet: begun with runtime.threads={before}, now {now['threads']}: figures will differ in "
+                    f"their last digits from those of one piece; runtime.threads={before} keeps them the same",
                     job.console,
                 )
     write_json(path, now)

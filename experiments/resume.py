@@ -19,6 +19,7 @@ import yaml
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import check_directory
 from supernet.runtime.reading import is_file
+from supernet.runtime.text import quantity
 
 from .recorded_words import check_words, parse, texts, values_of, write
 from .records.summary import ENVIRONMENT, SUMMARY
@@ -272,6 +273,7 @@ def _refuse_directory(given: list[str]) -> None:
         if not above.is_dir() or not os.access(above, os.W_OK):
             raise InputError(f"{key}={directory}: {above} is no folder that can be written to")
         if (free := shutil.disk_usage(above).free) < _ROOM:
-            raise InputError(f"{key}={directory}: {free:,} bytes are free there; a run needs {_ROOM:,} to start")
+            room = quantity(free, "byte is free", "bytes are free")
+            raise InputError(f"{key}={directory}: {room} there; a run needs {_ROOM:,} to start")
         if typed and ((directory / ".hydra").exists() or (directory / _SWEPT).exists()):
             raise InputError(f"{key}={directory}: holds a run already; use resume={directory} or another directory")

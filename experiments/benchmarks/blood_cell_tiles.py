@@ -24,6 +24,7 @@ from torch.nn.functional import interpolate
 from supernet.data import voc
 from supernet.data.batches import Source
 from supernet.data.targets import CLASS, CORNERS
+from supernet.runtime.text import quantity
 
 _HEIGHT, _WIDTH = 480, 640  # of every smear, in pixels
 _APPLIES, _UNKNOWN = 0.5, 0.1  # overlaps, as shares of the smaller of box and tile
@@ -102,7 +103,7 @@ def main() -> None:
             f"{name} {int((column == 1).sum()):,} (unknown {int((column < 0).sum()):,})"
             for name, column in zip(data.classes, made["labels"].T, strict=True)
         )
-        print(f"{part}: {len(made['labels']):,} tiles of {len(source)} smears; {known}")
+        print(f"{part}: {quantity(len(made['labels']), 'tile')} of {quantity(len(source), 'smear')}; {known}")
     np.savez_compressed(asked.file, **arrays)  # type: ignore[arg-type]
     print(f"{asked.file}: {asked.file.stat().st_size / 2**20:.1f} MiB")
 

@@ -20,6 +20,7 @@ from torchvision import transforms
 from experiments.benchmarks.setting import alternate, machine, rows, write
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Resident, training_batches
+from supernet.runtime.text import quantity
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 
@@ -84,7 +85,7 @@ def main() -> None:
     times = alternate(variants, device, warm_up=1, rounds=arguments.rounds)
     settings = {key: value for key, value in vars(arguments).items() if key != "output"}
     write(arguments.output, {"settings": settings, "machine": machine(device), "seconds": times})
-    print(f"| {len(pixels)} images | median s | range | n | times faster |\n|---|---|---|---|---|")
+    print(f"| {quantity(len(pixels), 'image')} | median s | range | n | times faster |\n|---|---|---|---|---|")
     print("\n".join(rows(times, next(iter(times)))))
     for name, t in times.items():
         print(f"{name}: {len(pixels) / t['median']:,.0f} images a second")

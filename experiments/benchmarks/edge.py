@@ -32,6 +32,7 @@ from supernet.data.dataset import Data
 from supernet.estimation.costs import macs, parameters
 from supernet.estimation.rank_statistics import rho
 from supernet.explorers import SposEvolution
+from supernet.runtime.text import quantity
 from supernet.scores import RecalibratedScore
 from supernet.search.recipe import SearchRecipe
 from supernet.space.architecture import Architecture
@@ -261,14 +262,15 @@ def report(file: Path) -> Iterator[str]:
         known = [table(one).values for one in table]
         tests = sorted(row["digits_test"] for row in known if row["macs"] <= limit)
         near = [row["digits_test"] for row in known if NEAR * limit <= row["macs"] <= limit]
-        yield f"\nDigits, at most {limit:,} multiply-adds: {len(tests)} networks, best {tests[-1]:.2f}\n"
+        yield f"\nDigits, at most {limit:,} multiply-adds: {quantity(len(tests), 'network')}, best {tests[-1]:.2f}\n"
         yield "| | test | s.d. | regret | better than |\n|-|-|-|-|-|"
         for what in ("evolution", "darts", "mobilenet_v3"):
             yield _line(what, _values(made, "digits", limit, what), tests)
         yield _line(f"random, {len(tests)}", tests, tests)
         yield _line(f"random of {NEAR:.0%} of the limit or more, {len(near)}", near, tests)
     if ranks := _values(made, "digits", 0, "rank"):
-        yield f"\nSpearman of the supernet's accuracies with the table: {_spread(ranks)}, {len(ranks)} seeds"
+        seeds = quantity(len(ranks), "seed")
+        yield f"\nSpearman of the supernet's accuracies with the table: {_spread(ranks)}, {seeds}"
     yield "\n| CIFAR-10 at 16 x 16 | multiply-adds | parameters | test | s.d. |\n|-|-|-|-|-|"
     names = dict.fromkeys(row["what"] for row in made if row["part"] == "cifar" and row["what"] != "search")
     for what in names:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from supernet.data.batches import Batch
 from supernet.execution.modes import frozen_statistics
+from supernet.runtime.text import quantity
 from supernet.search.differentiable.architects import Bilevel, unrolled, unrolled_exact
 from supernet.search.strategy import Step
 from supernet.space.architecture import Weights
@@ -59,7 +60,9 @@ def batches(seed: int, count: int, size: int) -> list[Batch]:
     images = (images - images.mean()) / images.std()
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[: count * size]
     if len(order) < count * size:
-        raise SystemExit(f"{count} batches of {size} are more than the {len(images)} digits; take fewer steps")
+        raise SystemExit(
+            f"{quantity(count, 'batch')} of {size}: more than the {quantity(len(images), 'digit')}; take fewer steps"
+        )
     return [Batch(images[i], torch.tensor(digits.target)[i]) for i in order.split(size)]
 
 
@@ -138,7 +141,8 @@ def main() -> None:
     for network in ("relu", "smooth"):
         runs = [measure(network == "smooth", seed, arguments) for seed in range(arguments.seeds)]
         results[network] = runs
-        print(f"{network}: medians over {arguments.seeds} seeds (of the second term; of the whole hypergradient)")
+        seeds = quantity(arguments.seeds, "seed")
+        print(f"{network}: medians over {seeds} (of the second term; of the whole hypergradient)")
         print("  epsilon   distance   cosine    distance   cosine")
         for rows in zip(*runs, strict=True):
             epsilon, *values = (median(row[key] for row in rows) for key in rows[0])

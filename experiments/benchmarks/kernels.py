@@ -32,6 +32,7 @@ from experiments.benchmarks.setting import (
 )
 from supernet.data.batches import Batch
 from supernet.execution.modes import running
+from supernet.runtime.text import quantity
 from supernet.space.architecture import Weights
 from supernet.space.cells import Cell, Executor
 from supernet.space.choosers import Undecided
@@ -125,7 +126,8 @@ def main() -> None:
     batch = random_batch(arguments.batch, device, side=arguments.side, channels_last=arguments.channels_last)
     cells = sum(isinstance(module, Cell) for module in supernet.modules())
     counts = {name: count(supernet, executor, batch, weights) for name, executor in EXECUTORS.items()}
-    print(f"{cells} cells; operations (of them without a kernel; kernels, estimated) of a pass with gradients of")
+    of = "of them without a kernel; kernels, estimated"
+    print(f"{quantity(cells, 'cell')}; operations ({of}) of a pass with gradients of")
     for name, found in counts.items():
         for gradients in ("weights and alphas", "weights", "alphas"):
             n = found[gradients]

@@ -22,6 +22,7 @@ from experiments.benchmarks.setting import machine, random_batch, write
 from supernet.data.batches import Batch
 from supernet.execution.engines import engine
 from supernet.runtime.seeding import generator
+from supernet.runtime.text import quantity
 from supernet.search.black_box.random_search import UniformStrategy
 from supernet.search.loop import search_step
 from supernet.search.progressive.weight_inheritance import weights_of
@@ -94,7 +95,8 @@ def main() -> None:
     ratios = sorted(pair["step"] / pair["plain"] for pair in times)
     step, plain = (statistics.median(pair[name] for pair in times) for name in ("step", "plain"))
     print(
-        f"search step {step:.3f} s, plain forward and backward {plain:.3f} s (medians of {len(times)} architectures); "
+        f"search step {step:.3f} s, plain forward and backward {plain:.3f} s "
+        f"(medians of {quantity(len(times), 'architecture')}); "
         f"ratio {statistics.median(ratios):.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}"
     )
     settings = {key: value for key, value in vars(arguments).items() if key != "output"}

@@ -28,6 +28,7 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
 from supernet.runtime.reading import read_text
 from supernet.runtime.run import Run
+from supernet.runtime.text import quantity
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
 from supernet.space.genes import Candidates
@@ -62,7 +63,7 @@ def main() -> None:
         runs = Path(f"{given.output}.runs")
         images = jobs[0].data.test.open()  # the same for all seeds
         if left := train_all(jobs, images, runs, given.seconds):
-            print(f"{left} trainings are left; the same command goes on")
+            print(f"{quantity(left, 'training is left', 'trainings are left')}; the same command goes on")
             return
         lines = table_lines(jobs[0], len(images), runs, given.seeds, given.space)
         given.output.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -21,7 +21,7 @@ from supernet.deployment.exporting import FORMATS, Exported, export, load_progra
 from supernet.deployment.onnx_predictor import OnnxPredictor
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder
-from supernet.runtime.text import printable
+from supernet.runtime.text import printable, quantity
 
 from ..console import Parser, command, say
 from ..exporting import Candidate, Row, Trained, compared, judgement, trained
@@ -148,10 +148,10 @@ def _show(known: Trained, written: Exported, rows: Sequence[Row]) -> None:
     console.print(table)
     say("ms: for one image on one thread, the median (and the quartiles) of rounds that run all in turn", console)
     if known.data is not None:
-        say(f"{measure}: of the {len(known.data.test):,} test images", console)
+        say(f"{measure}: of the {quantity(len(known.data.test), 'test image')}", console)
     say(f"Made {written.path}", console)
     agreement = f"a probability differs by {written.difference:.1e} at most, and {written.same:.1%} are the same class"
-    say(f"Beside the original's answers to {written.compared} images {agreement}.", console)
+    say(f"Beside the original's answers to {quantity(written.compared, 'image')} {agreement}.", console)
     if known.data is None:
         say(f"No accuracy: {_in_words_of_the_command(known.without)}", console)
     if written.precision == "int8":

@@ -38,6 +38,7 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.files import disk_fault
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.reading import is_folder
+from supernet.runtime.text import quantity
 
 from .. import command_line as words
 from ..console import command, say
@@ -207,8 +208,9 @@ def _show(built: Built, output: Path, console: Console) -> None:
     head = built.table.head
     measured = head.measurement
     say(
-        f"{len(built.table.rows)} parts and {len(built.networks)} networks, {measured['rounds']} rounds; the sentinel "
-        f"took {measured['sentinel']:.3f} ms and drifted by {100 * measured['drift']:.1f} %",
+        f"{quantity(len(built.table.rows), 'part')} and {quantity(len(built.networks), 'network')}, "
+        f"{quantity(measured['rounds'], 'round')}; the sentinel took "
+        f"{measured['sentinel']:.3f} ms and drifted by {100 * measured['drift']:.1f} %",
         console,
     )
     if measured["drift"] > STEADY:

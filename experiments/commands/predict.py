@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from supernet.deployment.answers import Objects
 from supernet.deployment.loading import load
-from supernet.deployment.predictor import Predictor
 from supernet.deployment.results import Result
 from supernet.deployment.values import Probabilities
 from supernet.runtime.errors import InputError
@@ -31,14 +31,16 @@ def main() -> None:
     """Runs the command `supernet-predict`."""
     given = _parser().parse_args()
     model = load(given.model)
-    of_objects = {"iou": given.iou, "max_det": given.max_det, "classes": _classes(given.classes, model.names)}
-    settings = {name: value for name, value in of_objects.items() if value is not None}
-    if settings and not isinstance(model, Predictor):
-        word = next(iter(settings)).replace("_", "-")
-        raise InputError(
-            f"--{word}: is for objects, and an exported model says how probable each class is; leave it out"
-        )
-    results = model(list(given.images), conf=given.conf, skip_unreadable=True, **settings)
+    if given.top is not None and isinstance(model.answer, Objects):
+        raise InputError(f"--top {given.top}: is for classes, and this model finds objects; use --max-det {given.top}")
+    results = model(
+        list(given.images),
+        conf=given.conf,
+        iou=given.iou,
+        max_det=given.max_det,
+        classes=_classes(given.classes, model.names),
+        skip_unreadable=True,
+    )
     saved = _save(results, given.save)
     if given.json:
         print(json.dumps([_plain(result, given.top) for result in results], indent=2))
@@ -65,17 +67,21 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         choices=range(1, 6),
         metavar="N",
-        help="how many classes: 1 to 5 (default 3; of several labels all that reach their thresholds)",
+        help="how many classes: 1 to 5 (default 3; of several labels all that reach their thresholds); objects have "
+        "--max-det",
     )
     parser.add_argument(
         "--conf",
         type=float,
         metavar="SHARE",
         help="the least confidence of an object, or the least probability of each of several labels (default: the "
-        "model's own)",
+        "model's own); not for a model that says one class",
     )
     parser.add_argument(
-        "--iou", type=float, metavar="SHARE", help="by how much two boxes may overlap (default: the model's own)"
+        "--iou",
+        type=float,
+        metavar="SHARE",
+        help="by how much two boxes may overlap, of objects (default: the model's own)",
     )
     parser.add_argument("--max-det", type=int, metavar="N", help="objects of a picture at most (default 300)")
     parser.add_argument("--classes", metavar="NAME,...", help="look for objects of these classes, by name, else number")

@@ -21,7 +21,7 @@ from supernet.genotypes.literature import NAMES
 from supernet.genotypes.lookup import find_genotype
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_file, is_folder
-from supernet.runtime.text import printable
+from supernet.runtime.text import printable, quantity
 from supernet.space import Space
 from supernet.space.architecture import Architecture, edge_name
 from supernet.space.choosers import Decided
@@ -148,7 +148,7 @@ def _build(given: argparse.Namespace, architecture: Architecture) -> tuple[torch
     space, what = _SIZED[architecture.space](given, nodes)
     classes, shape = given.classes or (1000 if large else 10), (3, 224, 224) if large else (3, 32, 32)
     network = space.network(Decided(architecture), shape, classes)
-    return network, shape, f"{what}, {classes} classes"
+    return network, shape, f"{what}, {quantity(classes, 'class')}"
 
 
 def _mobile(given: argparse.Namespace, architecture: Architecture) -> tuple[torch.nn.Module, tuple[int, int, int], str]:
@@ -163,20 +163,22 @@ def _mobile(given: argparse.Namespace, architecture: Architecture) -> tuple[torc
     width = 1.0 if given.width is None else given.width
     space = known.space(width=width, image_size=side)
     network = space.network(Decided(known.architecture(width=width)), (3, side, side), classes)
-    return network, (3, side, side), f"width {width:g}, {classes} classes"
+    return network, (3, side, side), f"width {width:g}, {quantity(classes, 'class')}"
 
 
 def _darts(given: argparse.Namespace, nodes: int) -> tuple[Space, str]:
     large = given.stem == "imagenet"
     channels, cells = given.channels or (48 if large else 36), given.cells or (14 if large else 20)
-    return Darts(channels, cells, nodes, stem=given.stem), f"{cells} cells, {channels} channels, {given.stem} stem"
+    what = f"{quantity(cells, 'cell')}, {quantity(channels, 'channel')}, {given.stem} stem"
+    return Darts(channels, cells, nodes, stem=given.stem), what
 
 
 def _nasbench201(given: argparse.Namespace, nodes: int) -> tuple[Space, str]:
     if given.stem != "cifar":
         raise InputError(f"--stem {given.stem}: NAS-Bench-201 has no other stem than cifar")
     space = NasBench201(given.channels or 16, given.cells or 5, nodes=nodes)
-    return space, f"{space.stages} stages of {space.cells} cells, {space.channels} channels"
+    stages, cells = quantity(space.stages, "stage"), quantity(space.cells, "cell")
+    return space, f"{stages} of {cells}, {quantity(space.channels, 'channel')}"
 
 
 _SIZED: dict[str, Callable[[argparse.Namespace, int], tuple[Space, str]]] = {

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from supernet import zoo
 from supernet.runtime.errors import InputError
-from supernet.runtime.text import printable
+from supernet.runtime.text import printable, quantity
 
 from ..console import Parser, command, say
 from ..zoo.making import make
@@ -120,11 +120,11 @@ def _figure(figure: Mapping[str, Any]) -> str:
     words = [_mean(figure)]
     if len(figure.get("seeds", ())) > 1:
         low, high = interval_of_mean(figure["seeds"])
-        words.append(f"mean of {len(figure['seeds'])} seeds (95 % interval {low:.4f} to {high:.4f})")
+        words.append(f"mean of {quantity(len(figure['seeds']), 'seed')} (95 % interval {low:.4f} to {high:.4f})")
     if interval := figure.get("95 % interval of this file"):
         words.append(f"this file {figure['seeds'][0]:.4f} ({interval[0]:.4f} to {interval[1]:.4f})")
     if random := figure.get("random cells"):
-        words.append(f"{random['count']} random cell{'s' * (random['count'] != 1)} {_mean(random)}")
+        words.append(f"{quantity(random['count'], 'random cell')} {_mean(random)}")
     return ", ".join(words)
 
 

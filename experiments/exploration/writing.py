@@ -10,8 +10,9 @@ from rich.console import Console
 
 from supernet.estimation.benchmark_tables import Table
 from supernet.runtime.files import replacing, write_whole
+from supernet.runtime.text import quantity
 from supernet.search.black_box.comparison import Comparison, Judge, MakeExplorer, Truth
-from supernet.search.black_box.exploring import Budget
+from supernet.search.black_box.exploring import Budget, limit_in_words
 from supernet.space.architecture import Architecture
 
 from ..console import say
@@ -63,9 +64,9 @@ def _known(plan: Plan, compared: Comparison) -> Known | None:
     if isinstance(table, Table):
         place = table.columns.index(plan.truth.value)
         values = [row[place] for row in table.rows.values() if row[place] == row[place]]
-        return Known(plan.truth, sorted(values), f"the table's {len(values):,} cells")
+        return Known(plan.truth, sorted(values), f"the table's {quantity(len(values), 'cell')}")
     values = [value for value in compared.sample.truths if value is not None]
-    return Known(plan.truth, sorted(values), f"the {len(values):,} drawn ones")
+    return Known(plan.truth, sorted(values), f"the {quantity(len(values), 'drawn one')}")
 
 
 def _costs(material: Material) -> Callable[[Architecture], Mapping[str, float]]:
@@ -94,12 +95,10 @@ def _markdown(
 ) -> Iterator[str]:
     asked, material = plan.asked, plan.material
     what = "the tabular benchmark" if asked.run is None else f"the run {code(asked.run)}"
-    seeds = f"seed {asked.seeds[0]}" if len(asked.seeds) == 1 else f"{len(asked.seeds)} seeds"
-    limits = [
-        f"{getattr(plan.budget, n):,.12g} {n.replace('_', ' ')}" for n in vars(plan.budget) if getattr(plan.budget, n)
-    ]
+    seeds = f"seed {asked.seeds[0]}" if len(asked.seeds) == 1 else quantity(len(asked.seeds), "seed")
+    limits = [limit_in_words(n, limit) for n, limit in vars(plan.budget).items() if limit]
     count = material.candidates.count
-    space = f"space {code(material.space.name)}" + ("" if count is None else f" ({count:,} architectures)")
+    space = f"space {code(material.space.name)}" + ("" if count is None else f" ({quantity(count, 'architecture')})")
     yield from ("# Exploration", "", f"{what[0].upper()}{what[1:]}, {space}; budget {', '.join(limits)}; {seeds}.", "")
     yield from ("## What was picked", "")
     yield from picks_table(made, known, costs)
@@ -110,10 +109,11 @@ def _markdown(
         n = len(compared.sample.architectures)
         yield from ("", "## How well each score ranks", "", *ranks, "")
         yield (
-            f"Over the same {n:,} architectures, drawn at random, each computing something else. In brackets: 95 % "
-            "bootstrap intervals. A score that ranks well over all may still rank the best ones badly: for a search "
-            "the columns about the top decile count. Precision at 10 %: which share of the best tenth by the score is "
-            "in the best tenth by the truth; chance is 0.1. Parameters are what every score has to beat."
+            f"Over the same {quantity(n, 'architecture')}, drawn at random, each computing something else. In "
+            "brackets: 95 % bootstrap intervals. A score that ranks well over all may still rank the best ones badly:"
+            " for a search the columns about the top decile count. Precision at 10 %: which share of the best tenth "
+            "by the score is in the best tenth by the truth; chance is 0.1. Parameters are what every score has to "
+            "beat."
         )
 
 

@@ -16,6 +16,7 @@ from supernet.genotypes.drawing import save_drawings
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import check_directory
 from supernet.runtime.reading import is_file
+from supernet.runtime.text import quantity
 from supernet.search.black_box.fronts import Front, Point
 from supernet.search.measured_winner import Trial, in_order, measured_winner
 from supernet.search.progressive.subnetworks import subnetwork
@@ -153,9 +154,9 @@ def _take_weights(asked: Asked, architecture: Architecture, folder: Path, consol
         answer=job.task.answer,
     )
     say(
-        f"With the supernet's weights, and norms measured on {taken.images:,} training images: {score} "
-        f"{taken.valid.score:.4f} on the {len(material.restored.problem.valid):,} images by which it was chosen, "
-        f"{test.score:.4f} on the {len(data.test):,} test images",
+        f"With the supernet's weights, and norms measured on {quantity(taken.images, 'training image')}: {score} "
+        f"{taken.valid.score:.4f} on the {quantity(len(material.restored.problem.valid), 'image')} by which it was "
+        f"chosen, {test.score:.4f} on the {quantity(len(data.test), 'test image')}",
         console,
     )
     return known

@@ -16,7 +16,7 @@ from rich.text import Text
 from supernet.estimation.space_costs import COUNTED, SpaceCosts
 from supernet.runtime.files import replacing, write_whole
 from supernet.runtime.report import RunReport
-from supernet.runtime.text import printable
+from supernet.runtime.text import printable, quantity
 from supernet.search.black_box.fronts import Front
 from supernet.space.architecture import Architecture
 
@@ -124,7 +124,8 @@ def _report(asked: Asked, front: Front, title: str, limit: float | None, console
 
 def _show(front: Front, rows: list[tuple[float, Mapping[str, float]]], console: Console) -> None:
     """Prints the front; of a long one some points from end to end."""
-    table = Table(title=f"The front: {len(rows)} of {len(front.tried):,} architectures that were judged")
+    judged = quantity(len(front.tried), "architecture that was judged", "architectures that were judged")
+    table = Table(title=f"The front: {len(rows)} of {judged}")
     table.add_column(Text(printable(front.score)), justify="right")
     units = {name: scale(name, max(costs[name] for _, costs in rows)) for name in rows[0][1]}
     for name, (_, unit) in units.items():
@@ -134,4 +135,5 @@ def _show(front: Front, rows: list[tuple[float, Mapping[str, float]]], console: 
         table.add_row(f"{score:.4f}", *(f"{value / units[name][0]:.4g}" for name, value in costs.items()))
     console.print(table)
     if len(rows) > _SHOWN:
-        say(f"{len(rows) - len(places)} points between them are in front.csv", console)
+        more = quantity(len(rows) - len(places), "point between them is", "points between them are")
+        say(f"{more} in front.csv", console)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import replacing, write_whole
+from supernet.runtime.text import quantity
 
 from ..console import Parser, command
 from ..records.markdown import code, escaped, markdown_table, number, spread
@@ -82,7 +83,7 @@ def sections(networks: Sequence[RunRecord]) -> list[Section]:
 
 def markdown(made: Sequence[Section], runs: int, left_out: int, unread: int = 0) -> str:
     """Returns the report as text; `runs`, `left_out` (unfinished) and `unread` (damaged) are numbers of runs."""
-    count = f"{runs} finished run{'s' * (runs != 1)}"
+    count = quantity(runs, "finished run")
     left = f"; {left_out} unfinished left out" if left_out else ""
     left += f"; {unread} that could not be read left out" if unread else ""
     lines = ["# Report", "", f"{count}{left}. ± is the sample standard deviation over runs, which differ in the seed."]
@@ -157,9 +158,10 @@ def _noise(section: Section, trained: bool) -> list[str]:
         return ["Noise: no cell was trained with several seeds (genotype=CELL 'seed=range(5)'); it is not known."]
     what = " and ".join(f"{value:.4f} of {name} {score}" for name, value in measured)
     least = " and ".join(f"{2 * value:.4f} ({name})" for name, value in measured)
-    cells = f"{floor.cells} cell{'s' * (floor.cells != 1)}"
+    cells = quantity(floor.cells, "cell")
     return [
-        f"Noise: {cells} trained with several seeds ({floor.trainings} trainings) have a standard deviation of {what}. "
+        f"Noise: {cells} trained with several seeds ({quantity(floor.trainings, 'training')}), of which the standard "
+        f"deviation is {what}. "
         f"Differences between two runs below about {least} say nothing."
     ]
 

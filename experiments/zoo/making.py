@@ -27,6 +27,7 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.files import replacing, write_whole
 from supernet.runtime.reading import is_file, is_folder
 from supernet.runtime.seeding import generator
+from supernet.runtime.text import quantity
 
 from .. import detection_report
 from ..records.summary import ENVIRONMENT, SUMMARY
@@ -69,7 +70,8 @@ def make(name: str, runs: Sequence[Path], folder: Path) -> zoo.Entry:
     known = {n: e for n, e in zoo.entries(folder).items() if n != name}
     if len(raw) > LARGEST or len(raw) + sum(e.bytes for e in known.values()) > LARGEST_ZOO:
         raise InputError(
-            f"{name}: {len(raw):,} bytes; a model of the zoo has {LARGEST:,} at most, and all together {LARGEST_ZOO:,}"
+            f"{name}: {quantity(len(raw), 'byte')}; a model of the zoo has {LARGEST:,} at most, and all "
+            f"together {LARGEST_ZOO:,}"
         )
     entry = zoo.Entry(name, f"{name}.safetensors", hashlib.sha256(raw).hexdigest(), len(raw), model.card)
     with replacing(folder / entry.file) as file:

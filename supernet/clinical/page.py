@@ -12,7 +12,7 @@ from supernet.clinical.curves import Curve, Reliability, precision_recall, relia
 from supernet.clinical.intervals import short
 from supernet.clinical.report import ClassReport, ClinicalReport
 from supernet.clinical.scores import Scores
-from supernet.runtime.text import printable
+from supernet.runtime.text import printable, quantity
 
 NOTICE = "Figures of an experiment. Not a medical device, not for clinical use."
 _SIDE, _LEFT, _TOP = 260, 44, 14  # of a plot, in pixels
@@ -133,7 +133,7 @@ def _reliable(binned: Reliability, colour: str) -> Iterator[str]:
     most = max(binned.images.tolist(), default=1)
     for said, true, images in zip(binned.said, binned.true, binned.images.tolist(), strict=True):
         radius = 2.0 + 5.0 * (images / most) ** 0.5
-        title = f"<title>{images} images: said {short(said)}, true {short(true)}</title>"
+        title = f"<title>{quantity(images, 'image')}: said {short(said)}, true {short(true)}</title>"
         place = f'cx="{_x(said)}" cy="{_y(true)}" r="{radius:.1f}"'
         yield f'<circle {place} fill="{colour}" fill-opacity=".6">{title}</circle>'
 

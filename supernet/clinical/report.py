@@ -19,7 +19,7 @@ from supernet.clinical.operating_points import ASKED, Aim, Counts, OperatingPoin
 from supernet.clinical.ranking import REPLICATES, bootstrap, delong, macro_auroc
 from supernet.clinical.scores import Scores
 from supernet.runtime.errors import InputError
-from supernet.runtime.text import printable
+from supernet.runtime.text import printable, quantity
 
 VERSION = 1
 _MOST = 10_000  # classes of a report that is read from a file
@@ -185,7 +185,9 @@ def report(
         if not len(scores):
             raise InputError(f"{name}: has no images; the clinical report needs validation and test images")
         if scores.logits.shape[1] != len(classes):
-            raise InputError(f"{name}: has {scores.logits.shape[1]} outputs for {len(classes)} classes")
+            raise InputError(
+                f"{name}: has {quantity(scores.logits.shape[1], 'output')} for {quantity(len(classes), 'class')}"
+            )
     if valid.several != test.several:
         raise InputError("valid and test: one has a label and the other several labels an image")
     calibration = calibrate(valid, bias=bias)

@@ -20,6 +20,7 @@ from supernet.data.targets import check_labels
 from supernet.runtime.devices import send
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
+from supernet.runtime.text import quantity
 
 _ORDER_STREAM, _AUGMENTATION_STREAM = 0x0BDE, 0xA06
 _WHOLLY_HASHED = 2**26  # bytes of pixels up to which a digest reads them all
@@ -105,7 +106,7 @@ class Resident:
         check_labels(self.labels)
         if len(self.labels) != len(self.images):
             raise InputError(
-                f"labels: of {len(self.labels)} images, and there are {len(self.images)}; give one of each"
+                f"labels: of {quantity(len(self.labels), 'image')}, and there are {len(self.images)}; give one of each"
             )
 
     def __len__(self) -> int:

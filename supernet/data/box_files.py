@@ -7,11 +7,13 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from supernet.data.images import SUFFIXES
 from supernet.data.listing import PARTS, files_below
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 
 _PICTURE_FOLDERS = frozenset({"images", "jpegimages", "image", "imgs", "img"})
 _MASK_FOLDERS = frozenset({"segmentationclass", "segmentationobject"})  # of VOC: pictures with the names of others
@@ -103,15 +105,24 @@ class Pictures:
             raise InputError(f"{label}: means {ranked[0][1]} or {ranked[1][1]}? Remove or rename one of them")
         return ranked[0][1]
 
-    def _nearness(self, path: str, label: str, wanted: PurePosixPath) -> tuple[int, bool, int, bool]:
+    def _nearness(self, path: str, label: str, wanted: PurePosixPath) -> tuple[int, bool, int, int, bool]:
         """How well a place fits: by folders of the name, the part, folders of the label, and a usual name."""
-        parts, named = Path(path).parts[:-1], wanted.parts[:-1]
-        ends = 0
-        while ends < min(len(parts), len(named)) and parts[-1 - ends] == named[-1 - ends]:
-            ends += 1
         shared = os.path.commonpath([os.path.dirname(path), os.path.dirname(label)])
         alike = part_of(path, self.root) == (part_of(label, self.root) or part_in_name(Path(label).stem))
-        return ends, alike, len(Path(shared).parts), parts[-1].casefold() in _PICTURE_FOLDERS
+        mirrored = alike_folders(path, label)  # as Annotations/a/1.xml is for JPEGImages/a/1.jpg
+        usual = Path(path).parent.name.casefold() in _PICTURE_FOLDERS
+        return alike_folders(path, str(wanted)), alike, len(Path(shared).parts), mirrored, usual
+
+
+def alike_folders(path: str, other: str) -> int:
+    """How many folders of two files are called alike, counted from the files upwards.
+
+    Example:
+        >>> alike_folders("set/images/a/1.jpg", "a/1.jpg"), alike_folders("set/b/1.jpg", "a/1.jpg")
+        (1, 0)
+    """
+    pairs = zip(reversed(Path(path).parts[:-1]), reversed(Path(other).parts[:-1]), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def yolo_label(picture: str | Path) -> Path:
@@ -164,6 +175,6 @@ def refuse_mixture(root: Path, unlabelled: Iterable[str], labels: Mapping[str, S
         there = set(known)
         if both := [path for path, stem in stems if stem in there]:
             raise InputError(
-                f"path={root}: {len(both):,} images have {format_name.upper()} labels and no {own.upper()} ones "
-                f"(first: {both[0]}): a folder of two formats; move one of them out, or convert it"
+                f"path={root}: {quantity(len(both), 'image has', 'images have')} {format_name.upper()} labels and no "
+                f"{own.upper()} ones (first: {both[0]}): a folder of two formats; move one of them out, or convert it"
             )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from supernet.data.box_changes import BoxChanges
-from supernet.data.copies import copy_groups
+from supernet.data.copies import copy_groups, copy_notes
 from supernet.data.dataset import CommonSettings, Data, Parts, assemble
 from supernet.data.file_sets import FileSettings, asked_size, read_files
 from supernet.data.images import Header, read_header
@@ -24,6 +24,7 @@ from supernet.data.preparation import Preparation, placement
 from supernet.data.targets import BOX, CLASS, class_names, padded
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder
+from supernet.runtime.text import quantity
 
 _LONGEST = 384  # pixels of the longer side, unless a size is asked for
 _STEP = 32  # a side is a whole number of these then: the largest stride of a detector
@@ -209,7 +210,7 @@ def box_data(root: Path, found: Found, settings: BoxSettings) -> Data:
     }
     labels = {part: each.labels for part, each in listed.items()}
     if not sum(int((part[..., CLASS] >= 0).sum()) for part in labels.values()):
-        raise InputError(f"path={root}: not one box of a pixel or more among {len(headers):,} images")
+        raise InputError(f"path={root}: not one box of a pixel or more among {quantity(len(headers), 'image')}")
     copies, doubled = _copies(listed)
     read = read_files(listed, settings.files(shape[1:]), found.classes, copies)
     told = (*_sizes(headers, shape, settings), *seen.notes(), *_rare(labels, found.classes), *doubled)
@@ -240,7 +241,7 @@ def _chosen(found: Found, asked: Sequence[str] | None) -> Found:
             left_out += len(each.boxes) - len(kept)
             kept[:, 0] = [places.index(number) for number in kept[:, 0]]
             parts[part].append(replace(each, boxes=kept))
-    note = (f"left out: {left_out:,} boxes of other classes",) if left_out else ()
+    note = (f"left out: {quantity(left_out, 'box of other classes', 'boxes of other classes')}",) if left_out else ()
     return Found(parts, wanted, (*found.notes, *note))
 
 
@@ -313,14 +314,14 @@ class _Seen:
     def notes(self) -> list[str]:
         """A line for each kind of change."""
         texts = {
-            "sized": "warning: {} images have another size than their labels state; boxes are taken as they are",
-            "turned": "{} images are shown turned (EXIF) and labelled as stored: their boxes are turned, too",
-            "clipped": "{} boxes reach out of their images: clipped",
-            "dropped": "left out: {} boxes of less than a pixel or outside their images",
+            "sized": ("warning: {} of another size than the labels state; boxes are taken as they are", "image", ""),
+            "turned": ("{} shown turned (EXIF) and labelled as stored: the boxes are turned, too", "image", ""),
+            "clipped": ("{} out of the image: clipped", "box reaches", "boxes reach"),
+            "dropped": ("left out: {} of less than a pixel or outside the image", "box", ""),
         }
         return [
-            f"{text.format(f'{self.counts[what]:,}')} (first: {self.first[what]})"
-            for what, text in texts.items()
+            f"{text.format(quantity(self.counts[what], one, several))} (first: {self.first[what]})"
+            for what, (text, one, several) in texts.items()
             if what in self.counts
         ]
 
@@ -362,11 +363,12 @@ def _rare(labels: Mapping[str, Tensor], classes: Sequence[str]) -> list[str]:
     notes = []
     empty = sum(int((part[..., CLASS] < 0).all(1).sum()) for part in labels.values())
     if empty:
-        notes.append(f"{empty:,} images without objects: kept, they teach what is none")
+        images = quantity(empty, "image without objects", "images without objects")
+        notes.append(f"{images}: kept, to teach what is none")
     there = set(labels["train"][..., CLASS].unique().tolist())
     if missing := [name for number, name in enumerate(classes) if number not in there]:
         shown = ", ".join(missing[:5]) + f" and {len(missing) - 5} more" * (len(missing) > 5)
-        notes.append(f"warning: no training boxes of {len(missing)} of {len(classes)} classes: {shown}")
+        notes.append(f"warning: no training boxes of {len(missing)} of {quantity(len(classes), 'class')}: {shown}")
     return notes
 
 
@@ -376,9 +378,4 @@ def _copies(files: Mapping[str, Listed]) -> tuple[Tensor, list[str]]:
     groups = copy_groups([*train, *(path for part, each in files.items() if part != "train" for path in each.paths)])
     leaked = int((groups[len(train) :] < len(train)).sum())
     inside = int((groups[: len(train)] != torch.arange(len(train))).sum())
-    notes = []
-    if leaked:
-        notes.append(f"warning: {leaked:,} images to validate or test are exact copies of training images")
-    if inside and "test" not in files:
-        notes.append(f"{inside:,} images are exact copies of others: held out to test together, or not at all")
-    return groups[: len(train)], notes
+    return groups[: len(train)], copy_notes(leaked, 0 if "test" in files else inside)

@@ -16,6 +16,7 @@ from supernet.data.dataset import Data
 from supernet.data.listing import files_below
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_file, read_text
+from supernet.runtime.text import quantity
 
 _MOST_BYTES = 2**30  # of one .json file; that of COCO's 118,287 training images has 450 MB
 _EXPECTED = "a .json file with images, annotations and categories, or one for each part, and the pictures"
@@ -146,14 +147,15 @@ def _found(root: Path, documents: Sequence[_Document | None], passed_over: Seque
         parts[part], lost = _labelled(document, pictures, places)
         used |= {each.path for each in parts[part]}
         if lost and not parts[part]:
-            raise InputError(f"{document.path}: none of its {len(lost):,} pictures is below {root} (first: {lost[0]})")
+            pictures_of_it = quantity(len(lost), "picture")
+            raise InputError(f"{document.path}: of its {pictures_of_it} none is below {root} (first: {lost[0]})")
         if lost:
             notes.append(
-                f"warning: {len(lost):,} pictures of {Path(document.path).name} do not exist: left out "
+                f"warning: not there, so left out: {quantity(len(lost), 'picture')} of {Path(document.path).name} "
                 f"(first: {lost[0]})"
             )
     if others := len(set(pictures.paths) - used):
-        notes.append(f"left out: {others:,} images that no .json file names")
+        notes.append(f"left out: {quantity(others, 'image')} that no .json file names")
     return Found({part: found for part, found in parts.items() if found}, classes, tuple(notes))
 
 
@@ -273,9 +275,11 @@ def _boxes(
         boxes.setdefault(number, []).append((category, x, y, x + width, y + height, crowd, area))
     notes = []
     if strangers:
-        notes.append(f"warning: {strangers:,} annotations of images that {Path(path).name} does not list: left out")
+        notes.append(
+            f"warning: {quantity(strangers, 'annotation')} of images that {Path(path).name} does not list: left out"
+        )
     if without:
-        notes.append(f"warning: {without:,} annotations of {Path(path).name} without a bbox: left out")
+        notes.append(f"warning: {quantity(without, 'annotation')} of {Path(path).name} without a bbox: left out")
     return boxes, notes
 
 

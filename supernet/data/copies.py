@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 
 _BEGINNING = 4096  # bytes; enough to tell most files of one size apart
 
@@ -35,6 +36,33 @@ def copy_groups(paths: Sequence[str]) -> Tensor:
             for same in _alike(same_start, lambda i: _digest(paths[i], -1), paths):
                 groups[same] = same[0]
     return groups
+
+
+def copy_notes(leaked: int, inside: int) -> list[str]:
+    """Lines about images that are exact copies of others.
+
+    Args:
+        leaked: how many of those to validate or test are copies of training images.
+        inside: how many training images are copies of others, where the test images are held out from them.
+
+    Returns:
+        A line for each kind of which there are some.
+
+    Example:
+        >>> copy_notes(leaked=1, inside=0)
+        ['warning: 1 image to validate or test is an exact copy of a training image']
+    """
+    notes = []
+    if leaked:
+        one, several = (
+            "image to validate or test is an exact copy of a training image",
+            "images to validate or test are exact copies of training images",
+        )
+        notes.append(f"warning: {quantity(leaked, one, several)}")
+    if inside:
+        copies = quantity(inside, "image is an exact copy of another", "images are exact copies of others")
+        notes.append(f"{copies}: held out to test together, or not at all")
+    return notes
 
 
 def _alike(places: Iterable[int], key: Callable[[int], Hashable], paths: Sequence[str]) -> list[list[int]]:

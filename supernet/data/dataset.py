@@ -20,6 +20,7 @@ from supernet.data.reading import Reading, hashed
 from supernet.data.splits import split_with_copies, stratified_split, stratified_subset
 from supernet.data.targets import Kind, counted, kind_of, most_named
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 
 _TEST_SHARE, _TEST_SEED = 0.2, 20_180_624  # the test images never depend on a run's seed
 _FLAT = 1e-4  # the measured deviation of pixels that are all alike
@@ -207,7 +208,9 @@ def assemble(name: str, parts: Parts, settings: CommonSettings) -> Data:
     measured = _statistics(train) if mean is None or std is None else ((), ())
     means, deviations = tuple(measured[0] if mean is None else mean), tuple(measured[1] if std is None else std)
     if len(means) != train.shape[0]:
-        raise InputError(f"mean={list(means)}: the images have {train.shape[0]} channels; give one number for each")
+        raise InputError(
+            f"mean={list(means)}: the images have {quantity(train.shape[0], 'channel')}; give one number for each"
+        )
     flat = ("all pixels of the training images have one value",) if max(measured[1], default=1) <= _FLAT else ()
     scale = None if settings.scale is None else tuple(settings.scale)
     augmentation = Augmentation(
@@ -309,7 +312,7 @@ def _count_classes(name: str, classes: Sequence[str], labels: Sequence[Tensor]) 
     count, least = max(most_named(each) for each in labels), 2 if kind_of(labels[0]) == "classes" else 1
     if count < least or (classes and len(classes) < count):
         wanted = f"{len(classes)} named" if classes else f"at least {least} expected"
-        raise InputError(f"{name}: {count} classes by the labels, {wanted}")
+        raise InputError(f"{name}: {quantity(count, 'class')} by the labels, {wanted}")
     present = set(labels[0].unique().tolist())  # a label or an object that never occurs in training costs nothing
     if kind_of(labels[0]) == "classes" and len(present) < max(count, len(classes)):
         first = next(label for label in range(count + 1) if label not in present)

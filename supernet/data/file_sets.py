@@ -20,6 +20,7 @@ from supernet.data.listing import Listed
 from supernet.data.preparation import Preparation
 from supernet.data.windows import AUTO, NONE, Window, asked_window, chosen_for_measuring, measured_window, told_window
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 
 _AS_THEY_ARE = 96 * 96  # pixels up to which images keep their size unless one is asked for
 _USUAL = (64, 64)  # what larger ones become
@@ -182,17 +183,19 @@ class _Seen:
         if asked is None and sizes != [shape[1:]]:
             (low, high), several = (sizes[0], sizes[-1]), len(sizes) > 1
             span = (
-                f"{len(sizes)} sizes, {low[0]} x {low[1]} to {high[0]} x {high[1]}"
+                f"{quantity(len(sizes), 'size')}, {low[0]} x {low[1]} to {high[0]} x {high[1]}"
                 if several
                 else f"{low[0]} x {low[1]}"
             )
             told.append(f"images of {span}: resized to {shape[1]} x {shape[2]}; size=[H,W] for another size")
         if self.colour and self.grey:
-            told.append(f"{self.grey:,} of {len(self.sizes):,} images are grey: read as colour")
+            told.append(f"grey, and read as colour: {self.grey:,} of {quantity(len(self.sizes), 'image')}")
         if self.transparent:
-            told.append(f"{self.transparent:,} images with transparency: laid on level {preparation.ground} (ground)")
+            images = quantity(self.transparent, "image with transparency", "images with transparency")
+            told.append(f"{images}: laid on level {preparation.ground} (ground)")
         if self.cut:
-            told.append(f"{self.cut:,} colour images of 16 bits: their upper 8 bits are read")
+            images = quantity(self.cut, "colour image of 16 bits", "colour images of 16 bits")
+            told.append(f"{images}: the upper 8 bits are read")
         return told
 
 
@@ -241,9 +244,10 @@ def windowed(
     notes = []
     if rest := len(wide - own):
         range_of = told_window(chosen.window or (0, chosen.white or _MOST_WHITE))
-        notes.append(f"{rest:,} images of grey of more than 8 bits: {range_of}")
+        notes.append(f"{quantity(rest, 'image of grey', 'images of grey')} of more than 8 bits: {range_of}")
     if own:
-        notes.append(f"{len(own):,} images name the window of their grey values themselves: used")
+        one, several = "image with a window of its grey values", "images with windows of their grey values"
+        notes.append(f"{quantity(len(own), one, several)} in the file: used")
     return chosen, notes
 
 

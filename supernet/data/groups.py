@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 
 
 def numbered(names: Sequence[object]) -> Tensor:
@@ -76,13 +77,14 @@ def named_in(files: Sequence[str], pattern: str) -> list[str]:
         raise InputError(f"groups={pattern}: no regular expression ({error}); such as (patient[0-9]+)_") from None
     if expression.groups != 1:
         raise InputError(
-            f"groups={pattern}: {expression.groups} groups in parentheses; needs one, such as (patient[0-9]+)_"
+            f"groups={pattern}: needs one group in parentheses, such as (patient[0-9]+)_, and has {expression.groups}"
         )
     found = [expression.search(file) for file in files]
     lost = [file for file, match in zip(files, found, strict=True) if match is None or match[1] is None]
     if lost:
         raise InputError(
-            f"groups={pattern}: {len(lost):,} of {len(files):,} files do not fit it, such as {lost[0]}; it must fit all"
+            f"groups={pattern}: does not fit {len(lost):,} of {quantity(len(files), 'file')}, such as {lost[0]}; it "
+            "must fit all"
         )
     return [match[1] for match in found if match is not None]
 
@@ -100,9 +102,10 @@ def group_notes(parts: Mapping[str, Iterable[object]], name: str) -> list[str]:
         warning: 1 of them has images in test, too
     """
     train = {str(group) for group in parts["train"]}
-    notes = [f"{name}: {len(train):,} groups of training images, each on one side of a split"]
+    found = quantity(len(train), "group of training images", "groups of training images")
+    notes = [f"{name}: {found}, each on one side of a split"]
     for part, groups in parts.items():
         both = train & {str(group) for group in groups} if part != "train" else set()
         if both:
-            notes.append(f"warning: {len(both):,} of them {'has' if len(both) == 1 else 'have'} images in {part}, too")
+            notes.append(f"warning: {quantity(len(both), 'of them has', 'of them have')} images in {part}, too")
     return notes

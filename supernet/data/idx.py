@@ -15,6 +15,7 @@ from supernet.data.batches import Resident
 from supernet.data.memory import require_memory
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import why_no_file
+from supernet.runtime.text import quantity
 
 
 def read_idx(folder: Path, prefix: str) -> Resident:
@@ -33,7 +34,8 @@ def read_idx(folder: Path, prefix: str) -> Resident:
     images = _array(folder / f"{prefix}-images-idx3-ubyte.gz", 3)
     labels = _array(folder / f"{prefix}-labels-idx1-ubyte.gz", 1).long()
     if len(images) != len(labels):
-        raise InputError(f"source={folder}: {len(images)} images and {len(labels)} labels of {prefix}; fetch again")
+        counts = f"{quantity(len(images), 'image')} and {quantity(len(labels), 'label')}"
+        raise InputError(f"source={folder}: {counts} of {prefix}; fetch again")
     return Resident(images.unsqueeze(1), labels)
 
 
@@ -47,13 +49,13 @@ def _array(path: Path, dimensions: int) -> Tensor:
         with gzip.open(path) as file:
             header = file.read(start)
             if header[:4] != bytes((0, 0, 8, dimensions)) or len(header) < start:
-                raise InputError(f"{where} is not an IDX file of bytes with {dimensions} dimension(s)")
+                raise InputError(f"{where} is not an IDX file of bytes with {quantity(dimensions, 'dimension')}")
             shape = [int(side) for side in np.frombuffer(header, ">u4", dimensions, offset=4)]
             require_memory(math.prod(shape), where)
             values = bytearray(file.read(math.prod(shape) + 1))  # one more, to see whether there are more
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{where} cannot be read ({type(error).__name__})") from None
     if len(values) != math.prod(shape):
-        more = "more" if len(values) > math.prod(shape) else len(values)
-        raise InputError(f"{where} holds {more} values where its header says {shape}; fetch it again")
+        held = "more values" if len(values) > math.prod(shape) else quantity(len(values), "value")
+        raise InputError(f"{where} holds {held} where its header says {shape}; fetch it again")
     return torch.from_numpy(np.frombuffer(values, np.uint8).reshape(shape))

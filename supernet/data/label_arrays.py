@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 
 FORMS = ("auto", "one", "several")
 
@@ -61,8 +62,10 @@ def read_labels(arrays: Mapping[str, np.ndarray], form: str) -> tuple[dict[str, 
         raise InputError(f"{_told(name, arrays[name])}, {_shape(first, given)}; use the same form for all parts")
     for name, other in others:
         if other.shape[1] != given.shape[1]:
-            raise InputError(f"{name} has {other.shape[1]} columns, {_shape(first, given)}; use the same for all parts")
-    note = f"{_shape(first, given)}: {given.shape[1]} labels, of which an image may have several or none"
+            raise InputError(
+                f"{name} has {quantity(other.shape[1], 'column')}, {_shape(first, given)}; use the same for all parts"
+            )
+    note = f"{_shape(first, given)}: {quantity(given.shape[1], 'label')}, of which an image may have several or none"
     return columns, [note, *unknown_note(columns)]
 
 
@@ -75,7 +78,7 @@ def unknown_note(columns: Mapping[str, np.ndarray]) -> list[str]:
     unknown, every = (sum(int(f(each)) for each in columns.values()) for f in (lambda a: (a < 0).sum(), np.size))
     if not unknown:
         return []
-    return [f"{unknown:,} of {every:,} labels are unknown: not learnt from and not judged by"]
+    return [f"unknown, so not learnt from and not judged by: {unknown:,} of {quantity(every, 'label')}"]
 
 
 def _told(name: str, labels: np.ndarray) -> str:
@@ -105,8 +108,8 @@ def _columns(labels: np.ndarray, name: str) -> np.ndarray:
     wrong = ~np.isin(known, (-1, 0, 1))
     if wrong.any():
         raise InputError(
-            f"{_told(name, labels)}: {labels.shape[1]} columns of other numbers than 0, 1 and -1 (unknown), such as "
-            f"{known[wrong][0]:g}; use labels.argmax(1) where they are probabilities"
+            f"{_told(name, labels)}: {quantity(labels.shape[1], 'column')} of other numbers than 0, 1 and -1 "
+            f"(unknown), such as {known[wrong][0]:g}; use labels.argmax(1) where they are probabilities"
         )
     return known.astype(np.int64)
 

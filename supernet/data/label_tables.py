@@ -16,6 +16,7 @@ from supernet.data.label_arrays import check_form, read_labels
 from supernet.data.listing import PARTS
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import read_text
+from supernet.runtime.text import quantity
 
 _FILE = ("file", "filename", "file_name", "image", "path")
 _LABEL, _SPLIT = ("label", "labels", "class"), ("split",)
@@ -139,7 +140,9 @@ class _Sheet:
             raise InputError(f"{name}: needs a line with the names of its columns, and a line for each image")
         for cells, line in zip(rows, lines, strict=True):
             if len(cells) != len(rows[0]):
-                raise InputError(f"{name}: line {line} has {len(cells)} cells, the first line {len(rows[0])}")
+                raise InputError(
+                    f"{name}: line {line} has {quantity(len(cells), 'cell')}, the first line {len(rows[0])}"
+                )
         if len({column.casefold() for column in rows[0]}) < len(rows[0]):
             raise InputError(f"{name}: two columns have one name among {', '.join(rows[0][:20])}")
         return cls(name, rows[0], tuple(rows[1:]), tuple(lines[1:]))
@@ -174,7 +177,8 @@ class _Sheet:
                 lines = f"lines {self.lines[before]} and {self.lines[place]}"
                 raise InputError(f"{self.name}: {lines} say different things of {row[file]}; keep one of them")
         copies = len(keep) - sum(keep)
-        return self.kept(keep), [f"{self.name}: {copies:,} lines stand there twice: read once"] if copies else []
+        said = quantity(copies, "line stands there twice", "lines stand there twice")
+        return self.kept(keep), [f"{self.name}: {said}: read once"] if copies else []
 
 
 def _part(value: str, line: int, sheet: _Sheet) -> str:
@@ -199,10 +203,11 @@ def _of_names(
         labels = torch.zeros(len(cells), len(names), dtype=torch.int64)
         for row, (given, _) in zip(labels, cells, strict=True):
             row[[places[name] for name in given]] = 1
-        return names, labels, [f"{sheet.name}: {len(names)} labels, of which an image may have several or none"]
+        count = quantity(len(names), "label")
+        return names, labels, [f"{sheet.name}: {count}, of which an image may have several or none"]
     for given, line in cells:
         if len(given) != 1:
-            said = f"{len(given)} classes" if given else "no class"
+            said = quantity(len(given), "class") if given else "no class"
             raise InputError(f"{sheet.name}: line {line} has {said}; give one, or read several labels an image")
     return names, torch.tensor([places[given[0]] for given, _ in cells]), []
 
@@ -232,7 +237,7 @@ def _of_columns(
         return names, torch.from_numpy(read[sheet.name]), sheet, notes
     known = values[:, 0] >= 0
     unknown = len(known) - int(known.sum())
-    notes = [f"left out: {unknown:,} images of which {names[0]} is unknown"] if unknown else []
+    notes = [f"left out: {quantity(unknown, 'image')} of which {names[0]} is unknown"] if unknown else []
     return (f"no {names[0]}", names[0]), torch.from_numpy(values[known, 0]), sheet.kept(known.tolist()), notes
 
 

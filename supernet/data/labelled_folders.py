@@ -18,6 +18,7 @@ from supernet.data.targets import class_names
 from supernet.data.windows import AUTO
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder
+from supernet.runtime.text import quantity
 
 _NO_GROUPS = "none"
 
@@ -143,10 +144,10 @@ def _list(root: Path, table: Table) -> tuple[dict[str, Listed], dict[str, list[i
         raise InputError(f"path={root}: no image of the table's split is train")
     notes = left_out.notes()
     if lost:
-        count = f"{len(lost):,} of {len(table.files):,}"
-        notes.append(f"warning: left out: {count} files of the table are not there, such as {lost[0]}")
+        count = f"{len(lost):,} of {quantity(len(table.files), 'file')}"
+        notes.append(f"warning: not there, so left out: {count} of the table, such as {lost[0]}")
     if unnamed := found.count - len(paths):
-        notes.append(f"left out: {unnamed:,} images that the table does not name")
+        notes.append(f"left out: {quantity(unnamed, 'image')} that the table does not name")
     parts = [part for part in PARTS if rows[part]]
     labels = {part: table.labels[torch.tensor(rows[part])] for part in parts}
     listed = {part: Listed(tuple(paths[row] for row in rows[part]), labels[part]) for part in parts}

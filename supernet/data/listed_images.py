@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from supernet.data.copies import copy_groups
+from supernet.data.copies import copy_groups, copy_notes
 from supernet.data.dataset import CommonSettings, Data, Parts, assemble
 from supernet.data.file_sets import FileSettings, read_files
 from supernet.data.groups import group_notes, named_in, numbered
 from supernet.data.listing import Listed
+from supernet.runtime.text import quantity
 
 _SEARCHED = 100_000  # images up to which copies between given parts are looked for
 
@@ -98,16 +99,15 @@ def copies_in(listed: Mapping[str, Listed], classes: tuple[str, ...]) -> tuple[T
     same = same.all(1) if several else same
     both = copies[~same].tolist()
     if both and several:
-        notes.append(f"warning: {len(both):,} images are exact copies of images with other labels")
+        one, many = (
+            "image is an exact copy of one with other labels",
+            "images are exact copies of some with other labels",
+        )
+        notes.append(f"warning: {quantity(len(both), one, many)}")
     elif both:
         pair = f"{classes[labels[groups[both[0]]]]} and {classes[labels[both[0]]]}"
-        notes.append(f"warning: {len(both):,} images are exact copies of images of another class ({pair})")
+        one, many = "image is an exact copy of one of another class", "images are exact copies of some of another class"
+        notes.append(f"warning: {quantity(len(both), one, many)} ({pair})")
     leaked = int((groups[count:] < count).sum())
-    if leaked:
-        notes.append(f"warning: {leaked:,} images to validate or test are exact copies of training images")
     alike = copies[(copies < count) & same]
-    if "test" not in listed and (inside := len(alike)):
-        notes.append(
-            f"{inside:,} images are exact copies of others: held out to test together with them, or not at all"
-        )
-    return groups[:count], notes
+    return groups[:count], [*notes, *copy_notes(leaked, 0 if "test" in listed else len(alike))]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from supernet.data.images import SUFFIXES
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 
 PARTS = {
     "train": ("train", "training"),
@@ -53,13 +54,11 @@ class LeftOut:
         if others := sum(n for _, n in self.endings.most_common()[5:]):
             counts.append(f"{others} with other endings")
         if self.folders:
-            counts.append(f"{self.folders} hidden or system folder{'s' * (self.folders > 1)}")
+            counts.append(quantity(self.folders, "hidden or system folder"))
         if self.special:
-            counts.append(
-                f"{self.special} broken link{'s' * (self.special > 1)} or special file{'s' * (self.special > 1)}"
-            )
+            counts.append(quantity(self.special, "broken link or special file", "broken links or special files"))
         if self.loose:
-            counts.append(f"{self.loose} image{'s' * (self.loose > 1)} outside the class folders")
+            counts.append(f"{quantity(self.loose, 'image')} outside the class folders")
         return [f"left out: {', '.join(counts)}"] if counts else []
 
 
@@ -129,7 +128,7 @@ def find_classes(folder: Path, path: str) -> dict[str, list[Path]]:
     classes = _by_class(folder)
     if not classes:
         loose = sum(1 for _ in _images(folder))
-        there = f"{loose} images and no folder" if loose else "no folder"
+        there = f"{quantity(loose, 'image')} and no folder" if loose else "no folder"
         raise InputError(f"path={path}: {there} for a class in it; expected train/<class>/<image>")
     if len(classes) == 1:
         (name, (only, *_)) = next(iter(classes.items()))
@@ -161,7 +160,7 @@ def list_images(folder: Path, classes: Sequence[str], left_out: LeftOut) -> List
     loose = sum(1 for _ in _images(folder, deep=False, left_out=left_out))
     if loose and not found:
         raise InputError(
-            f"path: {loose} images in {folder} without class folders, so unlabelled; sort them into "
+            f"path: {quantity(loose, 'image')} in {folder} without class folders, so unlabelled; sort them into "
             f"{folder.name}/<class>, or move the folder away: a fifth of the training images is held out then"
         )
     left_out.loose += loose

@@ -30,6 +30,7 @@ from supernet.data.targets import class_names
 from supernet.data.windows import AUTO, NONE
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import why_no_file
+from supernet.runtime.text import quantity
 
 PARTS = ("train", "val", "test")
 _WANTED, _GROUPS = ("images", "labels"), "groups"
@@ -232,7 +233,7 @@ def _images_and_labels(arrays: dict[str, np.ndarray], part: str, where: str) -> 
     if labels.ndim == 0 or len(labels) != len(images) or (labels.ndim == 1 and labels.size != len(images)):
         raise InputError(
             f"{where}: {part}_labels is {labels.dtype} of shape {labels.shape}; use one whole number for each of "
-            f"{len(images)} images"
+            f"{quantity(len(images), 'image')}"
         )
     return images, labels
 
@@ -260,7 +261,7 @@ def _groups(arrays: dict[str, np.ndarray], key: str | None, where: str) -> tuple
     if groups.dtype.kind not in "iuUSb" or groups.size != count:
         raise InputError(
             f"{where}: {name} is {groups.dtype} of shape {groups.shape}; use a whole number or a word for each of "
-            f"{count} images"
+            f"{quantity(count, 'image')}"
         )
     keys = {part: f"{part}_{key or _GROUPS}" for part in PARTS[1:]}
     others = {part: arrays[key].reshape(-1) for part, key in keys.items() if key in arrays}
@@ -278,7 +279,9 @@ def _declared_sizes(path: str | Path, wanted: Set[str]) -> dict[str, int]:
                 with archive.open(member) as file:
                     header, size = _declared(file)
                 if size is not None and header + size != member.file_size:
-                    raise ValueError(f"{key} has {member.file_size - header} bytes where its header says {size}")
+                    raise ValueError(
+                        f"{key} has {quantity(member.file_size - header, 'byte')} where its header says {size}"
+                    )
                 sizes[key] = size or 0
     return sizes
 

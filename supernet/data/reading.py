@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from supernet.data.targets import Kind
-from supernet.runtime.text import printable
+from supernet.runtime.text import printable, quantity
 
 _SHOWN = 8  # classes in a line
-_CALLED: dict[Kind, str] = {
-    "classes": "{} classes (images)",
-    "labels": "{} labels (images)",
-    "boxes": "{} classes (boxes)",
+_CALLED: dict[Kind, tuple[str, str]] = {  # one of them, and what is counted
+    "classes": ("class", "images"),
+    "labels": ("label", "images"),
+    "boxes": ("class", "boxes"),
 }
 _SAMPLED = 64  # images of each part whose pixels are in the fingerprint
 
@@ -51,11 +51,10 @@ class Reading:
         shown = [f"{part} {parts[part]:,}" if part in parts else f"{part} -" for part in ("train", "valid", "test")]
         held = " (held out)" if self.held_out else ""
         size = " x ".join(map(str, self.shape))
-        images = f"{sum(parts.values()):,} images of {size} (channels, height, width): {', '.join(shown)}{held}"
-        return [
-            printable(line)
-            for line in (images, f"{_CALLED[self.kind].format(len(self.classes))}: {self._classes()}", *self.notes)
-        ]
+        count, (called, what) = quantity(sum(parts.values()), "image"), _CALLED[self.kind]
+        images = f"{count} of {size} (channels, height, width): {', '.join(shown)}{held}"
+        classes = f"{quantity(len(self.classes), called)} ({what}): {self._classes()}"
+        return [printable(line) for line in (images, classes, *self.notes)]
 
     def to_json(self) -> dict[str, Any]:
         """Returns the same as plain values, with the images of each part and class."""

@@ -9,6 +9,7 @@ from supernet.data.stratification import iterative_split
 from supernet.data.targets import kind_of, most_named, presence
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
+from supernet.runtime.text import quantity
 
 _SPLIT_STREAM, _SEARCH_STREAM, _CHOICE_STREAM = 0x5711, 0x4A1F, 0xC401
 
@@ -171,7 +172,7 @@ def stratified_subset(labels: Tensor, size: int, seed: int, classes: Sequence[st
         InputError: a class would have no image, or `size` is below 1.
     """
     if size < 1:
-        raise InputError(f"a subset of {size} images: need at least 1")
+        raise InputError(f"a subset of {quantity(size, 'image')}: need at least 1")
     if size >= len(labels):
         return torch.arange(len(labels))
     if kind_of(labels) != "classes":
@@ -183,7 +184,9 @@ def stratified_subset(labels: Tensor, size: int, seed: int, classes: Sequence[st
     if len(lost):
         enough = -(-len(labels) // int(counts[counts > 0].min()))
         name = _named(int(lost[0]), classes)
-        raise InputError(f"a subset of {size} images leaves class {name} without any; take at least {enough}")
+        raise InputError(
+            f"a subset of {quantity(size, 'image')} leaves class {name} without any; take at least {enough}"
+        )
     return _draw(labels, counts, shares, seed)
 
 
@@ -192,11 +195,7 @@ def _by_presence(
 ) -> tuple[Tensor, Tensor]:
     """A split of images of which each may show several classes, or that belong together."""
     if len(labels) < 2 or (groups is not None and len(groups.unique()) < 2):
-        many = (
-            f"{len(labels)} images belong to one group or are copies of one"
-            if len(labels) > 1
-            else "there is one image"
-        )
+        many = f"{quantity(len(labels), 'image')} of one group, or copies of one" if len(labels) > 1 else "one image"
         raise InputError(f"{many}, and a split needs two that may be parted; give more images")
     shown = presence(labels, max(most_named(labels), len(classes)))
     first = iterative_split(shown, fraction, seed, groups)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 from supernet.data.box_changes import BoxChanges
-from supernet.data.box_files import Pictures, other_formats, part_of, refuse_mixture
+from supernet.data.box_files import Pictures, alike_folders, other_formats, part_of, refuse_mixture
 from supernet.data.box_folders import BoxSettings, Found, Labelled, box_data, finite, folder_of, rows, said_so
 from supernet.data.dataset import Data
 from supernet.data.listing import files_below
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import read_text
+from supernet.runtime.text import quantity
 
 _MOST_BYTES = 2**24  # of one .xml file
 _EXPECTED = "an .xml file for each picture, beside it or in Annotations"
@@ -38,7 +39,8 @@ def voc(
     """Reads pictures and boxes as Pascal VOC and labelImg write them.
 
     Parts come from ImageSets/Main, or from folders train, val and test; without a test part a fifth of the training
-    images is held out to test. An .xml file belongs to the picture of its own name; the path in it is not used.
+    images is held out to test. An .xml file belongs to the picture of its own name; the path in it is not used. Where
+    pictures in several folders have one name, the lists of ImageSets/Main name them with their folders.
 
     Args:
         path: the folder: that of the devkit (JPEGImages, Annotations), or one with .xml files beside the pictures.
@@ -112,7 +114,8 @@ def _find(root: Path, one_based: bool) -> Found:
         raise InputError(f"path={root}: no .xml file in it; expected {_EXPECTED}{other_formats(root, 'voc')}")
     annotations = [found for path in files if (found := _read(path)) is not None]
     if not annotations:
-        raise InputError(f"path={root}: none of its {len(files)} .xml files is an annotation; expected {_EXPECTED}")
+        said = quantity(len(files), ".xml file")
+        raise InputError(f"path={root}: of its {said} none is an annotation; expected {_EXPECTED}")
     classes = tuple(sorted({name for each in annotations for name, _, _ in each.objects}))
     numbers = {name: float(number) for number, name in enumerate(classes)}
     pictures = Pictures.below(root)
@@ -128,7 +131,7 @@ def _find(root: Path, one_based: bool) -> Found:
         else:
             labelled[picture] = _labelled(picture, each, numbers, one_based)
     if not labelled:
-        raise InputError(f"path={root}: no picture for any of {len(lost):,} .xml files (first: {lost[0]})")
+        raise InputError(f"path={root}: no picture for any of {quantity(len(lost), '.xml file')} (first: {lost[0]})")
     unlabelled = [path for path in pictures.paths if path not in labelled]
     if unlabelled:
         refuse_mixture(root, unlabelled, {"yolo": [Path(p).stem for p in files_below(root, {".txt"})]}, "voc")
@@ -141,13 +144,16 @@ def _notes(one_based: bool, lost: Sequence[str], unlabelled: Sequence[str], stra
     first = "1, as in the VOC challenges (one_based=true)" if one_based else "0, as labelImg has it (one_based=false)"
     notes = [f"the first pixel of a row is number {first}"]
     if lost:
-        notes.append(f"warning: {len(lost):,} .xml files without a picture: left out (first: {Path(lost[0]).name})")
-    if unlabelled:
         notes.append(
-            f"warning: {len(unlabelled):,} images without an .xml file: left out (first: {Path(unlabelled[0]).name})"
+            f"warning: {quantity(len(lost), '.xml file')} without a picture: left out (first: {Path(lost[0]).name})"
         )
+    if unlabelled:
+        images = quantity(len(unlabelled), "image")
+        notes.append(f"warning: {images} without an .xml file: left out (first: {Path(unlabelled[0]).name})")
     if stray:
-        notes.append(f"left out: {stray:,} .xml files that are no annotations")
+        notes.append(
+            f"left out: {quantity(stray, '.xml file that is no annotation', '.xml files that are no annotations')}"
+        )
     return notes
 
 
@@ -204,29 +210,30 @@ def _parts(root: Path, labelled: Mapping[str, Labelled]) -> tuple[dict[str, list
     if set(parts) == {None}:
         return {"train": parts[None]}, []
     loose = parts.pop(None, [])
-    note = f"left out: {len(loose):,} images outside the parts {', '.join(map(str, parts))}" if loose else ""
+    note = f"left out: {quantity(len(loose), 'image')} outside the parts {', '.join(map(str, parts))}" if loose else ""
     return {str(part): found for part, found in parts.items()}, [note] if note else []
 
 
 def _by_lists(
     lists: Mapping[str, Path], labelled: Mapping[str, Labelled]
 ) -> tuple[dict[str, list[Labelled]], list[str]]:
-    by_stem = {Path(path).stem: each for path, each in labelled.items()}
+    by_stem: dict[str, list[str]] = {}
+    for picture in labelled:
+        by_stem.setdefault(Path(picture).stem, []).append(picture)
     parts: dict[str, list[Labelled]] = {}
     notes, taken = [], set[str]()
     for part, path in lists.items():
         lines = read_text(path, str(path), _MOST_BYTES).splitlines()
-        names = [_named(line.strip(), by_stem) for line in lines if line.strip()]
-        stems = list(dict.fromkeys(name if name in by_stem else Path(name).stem for name in names))
-        parts[part] = [by_stem[stem] for stem in stems if stem in by_stem]
-        taken |= set(stems)
-        if missing := [stem for stem in stems if stem not in by_stem]:
-            notes.append(
-                f"warning: {len(missing):,} of {len(stems):,} names in {path.name} have no labelled picture: left out "
-                f"(first: {missing[0]})"
-            )
-    if others := len(set(by_stem) - taken):
-        notes.append(f"left out: {others:,} labelled images that no list names")
+        names = list(dict.fromkeys(_named(line.strip(), by_stem) for line in lines if line.strip()))
+        found = {name: _meant(name, by_stem, path) for name in names}
+        pictures = dict.fromkeys(each for each in found.values() if each is not None)
+        parts[part] = [labelled[picture] for picture in pictures]
+        taken |= set(pictures)
+        if missing := [name for name, each in found.items() if each is None]:
+            lost = f"{len(missing):,} of {quantity(len(names), 'name')} in {path.name}"
+            notes.append(f"warning: no labelled picture for {lost}: left out (first: {missing[0]})")
+    if others := len(set(labelled) - taken):
+        notes.append(f"left out: {quantity(others, 'labelled image')} that no list names")
     return {part: found for part, found in parts.items() if found}, notes
 
 
@@ -234,4 +241,23 @@ def _named(line: str, known: Container[str]) -> str:
     """The name in a line of a list: all of it, as a name may have spaces, or what stands before a column such as -1."""
     first = line.split()[0]
     names = (line, line.rsplit(maxsplit=1)[0], first)
-    return next((name for name in names if name in known or Path(name).stem in known), first)
+    return next((name for name in names if any(key in known for key in _keys(name))), first)
+
+
+def _keys(name: str) -> tuple[str, str]:
+    """What a picture of this name is looked up by: the name without folders, as it is and without its ending."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.name, path.stem
+
+
+def _meant(name: str, by_stem: Mapping[str, Sequence[str]], where: Path) -> str | None:
+    """The picture that a list names, perhaps with folders and an ending; None where no labelled one has this name."""
+    pictures = next((by_stem[key] for key in _keys(name) if key in by_stem), ())
+    if len(pictures) <= 1:
+        return pictures[0] if pictures else None
+    (most, first), (next_to, second), *_ = sorted(
+        ((alike_folders(path, name.replace("\\", "/")), path) for path in pictures), key=lambda pair: (-pair[0], pair[1])
+    )
+    if most == next_to:
+        raise InputError(f"{where}: {name} means {first} or {second}? Write it with its folders there, or rename one")
+    return first

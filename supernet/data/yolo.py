@@ -18,6 +18,7 @@ from supernet.data.images import SUFFIXES
 from supernet.data.listing import files_below
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_file, is_folder, read_text
+from supernet.runtime.text import quantity
 
 _MOST_BYTES, _MOST_YAML = 2**26, 2**20  # of one text file, such as a list of pictures, and of a .yaml file
 _NOTHING_OR_MERGED = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
@@ -131,9 +132,8 @@ def _find(root: Path) -> Found:
     for path in pictures:
         parts.setdefault(part_of(path, root), []).append(path)
     loose = parts.pop(None, [])
-    notes = (
-        [f"left out: {len(loose):,} images outside the parts {', '.join(map(str, parts))}"] if parts and loose else []
-    )
+    images = quantity(len(loose), "image")
+    notes = [f"left out: {images} outside the parts {', '.join(map(str, parts))}"] if parts and loose else []
     if not parts:
         return _found(root, {"train": loose}, classes)
     return _found(root, {str(part): paths for part, paths in parts.items()}, classes, notes=notes)
@@ -160,7 +160,7 @@ def _read(path: Path) -> _Plan:
         raise InputError(f"{path}: names no classes; expected {_EXPECTED}")
     names = _names(said["names"], path)
     if said.get("nc", str(len(names))) != str(len(names)):
-        raise InputError(f"{path}: nc={_shown(said['nc'])} and {len(names)} names; correct one of them")
+        raise InputError(f"{path}: nc={_shown(said['nc'])} and {quantity(len(names), 'name')}; correct one of them")
     if not said.get("train"):
         raise InputError(f"{path}: has no train; name the folder of the training images there")
     parts: dict[str, list[str]] = {}
@@ -247,6 +247,7 @@ def _found(
 ) -> Found:
     labelled: dict[str, list[Labelled]] = {}
     missing: list[str] = []
+    owner: dict[str, str] = {}  # the picture of each .txt file
     for part, pictures in parts.items():
         labelled[part] = []
         for picture in pictures:
@@ -254,6 +255,8 @@ def _found(
             if not is_file(label):
                 label = Path(picture).with_suffix(".txt")  # beside the picture, though its folder is called images
             if is_file(label):
+                if (other := owner.setdefault(str(label), picture)) != picture:
+                    raise InputError(f"{label}: means {other} or {picture}? Remove or rename one of them")
                 labelled[part].append(Labelled(picture, _boxes(label, names, posed), str(label), shares=True))
             else:
                 missing.append(picture)
@@ -262,11 +265,16 @@ def _found(
     if missing:
         refuse_mixture(root, missing, {"voc": [Path(p).stem for p in files_below(root, {".xml"})]}, "yolo")
     if count and len(missing) == count:
-        raise InputError(f"path={root}: no .txt file for any of {count:,} images (looked for {yolo_label(missing[0])})")
-    told = [f"{len(missing):,} images have no .txt file: taken to show no objects"] if missing else []
+        raise InputError(
+            f"path={root}: no .txt file for any of {quantity(count, 'image')} (looked for {yolo_label(missing[0])})"
+        )
+    images = quantity(len(missing), "image without a .txt file", "images without a .txt file")
+    told = [f"{images}: taken to show no objects"] if missing else []
     stray = _label_files(labelled.values())
     if stray:
-        told.append(f"warning: {len(stray):,} .txt files without a picture: left out (first: {Path(stray[0]).name})")
+        told.append(
+            f"warning: {quantity(len(stray), '.txt file')} without a picture: left out (first: {Path(stray[0]).name})"
+        )
     return Found(labelled, names, (*notes, *told))
 
 
@@ -305,7 +313,8 @@ def _corners(values: Sequence[float], where: str) -> tuple[float, float, float, 
         return x - width / 2, y - height / 2, x + width / 2, y + height / 2
     if len(values) < 6 or len(values) % 2:
         raise InputError(
-            f"{where}: {len(values) + 1} numbers; needs a class and 4 of a box, or a class and the corners of a polygon"
+            f"{where}: {quantity(len(values) + 1, 'number')}; needs a class and 4 of a box, or a class and the "
+            "corners of a polygon"
         )
     across, down = values[0::2], values[1::2]
     return min(across), min(down), max(across), max(down)

@@ -15,9 +15,11 @@ from supernet.deployment.values import Boxes, Probabilities, check_probabilities
 from supernet.detection.decoding import decode
 from supernet.detection.head import AnchorFree
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 from supernet.space.heads import Outputs
 
 _CANDIDATES = 1000  # boxes of a picture at least before those that overlap are left out
+_MOST_OBJECTS = 300  # of a picture, where nobody asks for another number
 _LARGEST = 1e6  # of a temperature or a bias: beyond it a probability is 0 or 1
 
 
@@ -30,20 +32,20 @@ class Asked:
             model.
         iou: by how much two boxes of a class may overlap, as intersection over union, in [0, 1]; None: as the model
             says.
-        max_det: objects of a picture at most.
+        max_det: objects of a picture at most; None: 300.
         classes: the numbers of the classes of the objects that are looked for; None: all.
 
     Raises:
         InputError: a value is out of its range.
 
     Example:
-        >>> Asked(conf=0.5).max_det
-        300
+        >>> Asked(conf=0.5, max_det=20)
+        Asked(conf=0.5, iou=None, max_det=20, classes=None)
     """
 
     conf: float | None = None
     iou: float | None = None
-    max_det: int = 300
+    max_det: int | None = None
     classes: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -55,7 +57,7 @@ class Asked:
                 continue
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
                 raise InputError(f"{name}={str(share)[:40]}: needs a number from 0 to 1, such as 0.25")
-        if type(self.max_det) is not int or self.max_det < 1:
+        if self.max_det is not None and (type(self.max_det) is not int or self.max_det < 1):
             raise InputError(f"max_det={str(self.max_det)[:40]}: needs 1 object or more, such as 300")
 
 
@@ -63,6 +65,8 @@ class Answer(Protocol):
     """What a network's output says, a frozen dataclass. `ANSWERS` has those that a file can name."""
 
     name: ClassVar[str]
+    uses: ClassVar[tuple[str, ...]]
+    """The fields of `Asked` that have a meaning for it."""
 
     def settings(self) -> dict[str, Any]:
         """The plain settings that a file keeps, from which `answer_of` makes it again."""
@@ -123,6 +127,7 @@ class OneLabel:
     bias: tuple[float, ...] = ()
 
     name: ClassVar[str] = "one_label"
+    uses: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bias", tuple(self.bias))
@@ -184,6 +189,7 @@ class SeveralLabels:
     thresholds: tuple[float, ...] = ()
 
     name: ClassVar[str] = "several_labels"
+    uses: ClassVar[tuple[str, ...]] = ("conf",)
 
     def __post_init__(self) -> None:
         given = self.temperature
@@ -256,6 +262,7 @@ class Objects:
     iou: float = 0.6
 
     name: ClassVar[str] = "objects"
+    uses: ClassVar[tuple[str, ...]] = ("conf", "iou", "max_det", "classes")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "head", replace(self.head, classes=1))
@@ -298,7 +305,8 @@ class Objects:
         """The boxes of each picture, in its own pixels."""
         least = self.conf if asked.conf is None else asked.conf
         of_class = torch.tensor(least if isinstance(least, tuple) else [least] * len(names))
-        most = max(_CANDIDATES, 4 * asked.max_det)
+        count = _MOST_OBJECTS if asked.max_det is None else asked.max_det
+        most = max(_CANDIDATES, 4 * count)
         found = decode(
             values,
             conf=float(of_class.min()),
@@ -312,7 +320,7 @@ class Objects:
             boxes = picture.placed.back(one.boxes)
             data = torch.cat((boxes, one.scores[:, None], one.classes[:, None].to(boxes.dtype)), 1)
             within = (data[:, 2] > data[:, 0]) & (data[:, 3] > data[:, 1])  # not beside the picture
-            data = data[within & (one.scores >= of_class[one.classes])][: asked.max_det]
+            data = data[within & (one.scores >= of_class[one.classes])][:count]
             results.append(Result(own, boxes=Boxes(data, picture.shape), picture=picture))
         return results
 
@@ -395,7 +403,9 @@ def _check_numbers(name: str, values: Sequence[Any], low: float, high: float) ->
 
 def _check_length(name: str, values: Sequence[float], classes: Sequence[str]) -> None:
     if len(values) not in (0, len(classes)):
-        raise InputError(f"{name}: {len(values)} numbers for {len(classes)} classes; needs one for each")
+        raise InputError(
+            f"{name}: {quantity(len(values), 'number')} for {quantity(len(classes), 'class')}; needs one for each"
+        )
 
 
 ONE_LABEL = OneLabel()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from supernet.deployment.answers import Answer, Asked, OneLabel
+from supernet.deployment.answers import Answer, Asked
 from supernet.deployment.pictures import Pictures
 from supernet.deployment.results import Result, number_of
 from supernet.deployment.values import plain_number
@@ -18,6 +18,8 @@ from supernet.detection.boxes import overlaps
 from supernet.runtime.errors import InputError
 
 _BESIDE_CLASSES = 8  # columns of a detector's output: the quality, four sides, three constants
+_ONE_CLASS = "this model says one class of each image, however sure; see .probs.top1conf, and leave it out"
+_NO_OBJECTS = "is for objects, and this model says how probable each class is; see .probs, and leave it out"
 Explainer = Callable[[Result, int | None], Any]
 
 
@@ -27,7 +29,7 @@ def asked_of(
     *,
     conf: float | None,
     iou: float | None,
-    max_det: int,
+    max_det: int | None,
     classes: Sequence[int | str] | int | str | None,
 ) -> Asked:
     """Checks what a person asks for.
@@ -44,14 +46,13 @@ def asked_of(
         It, with the numbers of the classes.
 
     Raises:
-        InputError: a value is out of its range, a class unknown, or the model cannot be asked that.
+        InputError: a value is out of its range, a class unknown, or the model has no use for a value.
     """
-    if isinstance(answer, OneLabel) and conf is not None:
-        raise InputError(f"conf={conf}: this model says one class of each image, however sure; see .probs.top1conf")
+    for name, value in {"conf": conf, "iou": iou, "max_det": max_det, "classes": classes}.items():
+        if value is not None and name not in answer.uses:
+            raise InputError(f"{name}={str(value)[:60]}: {_ONE_CLASS if name == 'conf' else _NO_OBJECTS}")
     if classes is None:
         return Asked(conf, iou, max_det)
-    if answer.name != "objects":
-        raise InputError("classes: can be chosen of objects; this model says how probable each class is, see .probs")
     one = plain_number(classes)
     given = [plain_number(each) for each in one] if isinstance(one, Iterable) and not isinstance(one, str) else [one]
     numbers = tuple(number_of(each, dict(names)) if isinstance(each, str) else each for each in given)

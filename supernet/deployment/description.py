@@ -13,7 +13,7 @@ from supernet.data.augmentation import Augmentation
 from supernet.data.preparation import Preparation
 from supernet.deployment.answers import ONE_LABEL, Answer, answer_of, plain_answer
 from supernet.runtime.errors import InputError
-from supernet.runtime.text import printable
+from supernet.runtime.text import printable, quantity
 from supernet.space.architecture import Architecture
 
 _MOST_PIXELS = 1 << 26  # of an image: a file that names more would only take all memory
@@ -99,7 +99,9 @@ def understood(described: Mapping[str, Any], path: Path) -> Description:
         raise incomplete(error, path) from None
     shape = (channels, height, width)
     if not _go_together(described["classes"], shape, augmentation):
-        raise InputError(f"{path}: {len(classes)} classes, shape {shape} and normalisation do not go together")
+        raise InputError(
+            f"{path}: {quantity(len(classes), 'class')}, shape {shape} and normalisation do not go together"
+        )
     try:
         answer.check_classes(classes)
     except InputError as error:

@@ -16,6 +16,7 @@ from supernet.deployment.onnx_predictor import OnnxPredictor
 from supernet.deployment.predictor import Predictor
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import file_of, is_folder, why_no_file
+from supernet.runtime.text import quantity
 from supernet.space import SPACES, Space
 from supernet.space.architecture import Decision
 from supernet.space.choices import NumberChoice
@@ -193,7 +194,8 @@ def _require_fit(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], path
     ]
     if problems:
         shown = ", ".join(name[:80] for name in problems[:4])
-        raise InputError(f"{path}: {len(problems)} tensors do not fit its genotype: {shown}")
+        count = quantity(len(problems), "tensor does not fit its genotype", "tensors do not fit its genotype")
+        raise InputError(f"{path}: {count}: {shown}")
     for name, value in state.items():
         if value.dtype != wanted[name].dtype:
             raise InputError(f"{path}: {name} is of {value.dtype}, its network has {wanted[name].dtype}")

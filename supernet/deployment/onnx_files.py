@@ -25,6 +25,7 @@ from supernet.deployment.description import Description, check_genotype, underst
 from supernet.deployment.extras import extra
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_file
+from supernet.runtime.text import quantity
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -138,7 +139,7 @@ def _check_graph(model: ModelProto, path: Path) -> None:
 
     graph: Any = model.graph
     if len(graph.node) > _MOST_NODES:
-        refuse(f"{len(graph.node):,} operations")
+        refuse(quantity(len(graph.node), "operation"))
     if model.functions or model.training_info or graph.sparse_initializer or graph.quantization_annotation:
         refuse("functions, a training or sparse weights")
     for domain in (*(each.domain for each in model.opset_import), *(node.domain for node in graph.node)):

@@ -18,6 +18,7 @@ from supernet.deployment.onnx_graphs import session
 from supernet.deployment.pictures import Images, Pictures
 from supernet.deployment.results import Result
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 
 
 class OnnxPredictor:
@@ -51,13 +52,17 @@ class OnnxPredictor:
 
     def __repr__(self) -> str:
         precision = self.about.get("precision")
-        return f"OnnxPredictor({precision}, {len(self.classes)} classes, images {self.shape}, {self.provenance})"
+        classes = quantity(len(self.classes), "class")
+        return f"OnnxPredictor({precision}, {classes}, images {self.shape}, {self.provenance})"
 
     def __call__(
         self,
         source: Images | Sequence[Any],
         *,
         conf: float | None = None,
+        iou: float | None = None,
+        max_det: int | None = None,
+        classes: Sequence[int | str] | int | str | None = None,
         channels: str = "rgb",
         skip_unreadable: bool = False,
     ) -> list[Result]:
@@ -66,6 +71,9 @@ class OnnxPredictor:
         Args:
             source: in all the forms that `Predictor` takes.
             conf: as for `Predictor`.
+            iou: is for objects, which no exported model finds; None.
+            max_det: as `iou`.
+            classes: as `iou`.
             channels: as for `Predictor`.
             skip_unreadable: as for `Predictor`.
 
@@ -73,9 +81,9 @@ class OnnxPredictor:
             One result for each image, in their order.
 
         Raises:
-            InputError: an image is not understood, in one line.
+            InputError: an image is not understood, or a setting is given that this model has no use for, in one line.
         """
-        asked = asked_of(self.names, self.answer, conf=conf, iou=None, max_det=300, classes=None)
+        asked = asked_of(self.names, self.answer, conf=conf, iou=iou, max_det=max_det, classes=classes)
         pictures = Pictures(self.shape, self.augmentation.preparation, bgr_of(channels), skip_unreadable)
         return list(answered(pictures, source, self.probabilities, self.answer, self.names, asked))
 

@@ -23,6 +23,7 @@ from supernet.data.preparation import PADDING, PLAIN, Placement, Preparation, pl
 from supernet.deployment.sources import is_several, spread
 from supernet.deployment.web import Fetched
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 
 Images = str | Path | Image.Image | np.ndarray | Tensor
 _MOST_IMAGES, _MOST_PIXELS = 256, 1 << 21  # of a batch
@@ -156,7 +157,8 @@ class Pictures:
         if left_out and not number:
             raise left_out[0]
         if left_out:
-            _LOG.warning("%d of %d pictures left out: %s", len(left_out), number + len(left_out), left_out[0])
+            every = quantity(number + len(left_out), "picture")
+            _LOG.warning("%d of %s left out: %s", len(left_out), every, left_out[0])
 
     def _spread(self, source: Any, left_out: list[InputError]) -> Iterator[Any]:
         """What a source holds; of a list, what is not there or cannot be fetched may be left out."""
@@ -198,8 +200,8 @@ class Pictures:
                 pixels = (pixels.float() * weights).sum(1, keepdim=True)
             else:
                 raise InputError(
-                    f"the image has {pixels.shape[1]} channels, the network wants {channels}; arrays are (H, W, C), "
-                    "tensors (C, H, W)"
+                    f"the image has {quantity(pixels.shape[1], 'channel')}, the network wants {channels}; arrays are "
+                    "(H, W, C), tensors (C, H, W)"
                 )
         if pixels.shape[2:] == (height, width):
             return pixels.contiguous()

@@ -20,6 +20,7 @@ from supernet.deployment.results import Result
 from supernet.execution.engines import engine
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder
+from supernet.runtime.text import quantity
 from supernet.space import Space
 from supernet.space.architecture import Architecture
 
@@ -103,7 +104,8 @@ class Predictor:
         )
 
     def __repr__(self) -> str:
-        return f"Predictor({self.space.name}, {len(self.classes)} classes, images {self.shape}, {self.provenance})"
+        classes = quantity(len(self.classes), "class")
+        return f"Predictor({self.space.name}, {classes}, images {self.shape}, {self.provenance})"
 
     def to(self, device: str | torch.device) -> Predictor:
         """Moves the network to a device, where images will follow it; returns the predictor itself."""
@@ -149,7 +151,7 @@ class Predictor:
         *,
         conf: float | None = ...,
         iou: float | None = ...,
-        max_det: int = ...,
+        max_det: int | None = ...,
         classes: Sequence[int | str] | int | str | None = ...,
         channels: str = ...,
         skip_unreadable: bool = ...,
@@ -162,7 +164,7 @@ class Predictor:
         *,
         conf: float | None = ...,
         iou: float | None = ...,
-        max_det: int = ...,
+        max_det: int | None = ...,
         classes: Sequence[int | str] | int | str | None = ...,
         channels: str = ...,
         skip_unreadable: bool = ...,
@@ -174,7 +176,7 @@ class Predictor:
         *,
         conf: float | None = None,
         iou: float | None = None,
-        max_det: int = 300,
+        max_det: int | None = None,
         classes: Sequence[int | str] | int | str | None = None,
         channels: str = "rgb",
         skip_unreadable: bool = False,
@@ -195,7 +197,7 @@ class Predictor:
                 place of the model's thresholds.
             iou: by how much two boxes of a class may overlap, as intersection over union, in [0, 1]; None: the model's
                 own, mostly 0.6.
-            max_det: objects of a picture at most.
+            max_det: objects of a picture at most; None: 300.
             classes: of the objects that are looked for, by name or number; None: all.
             channels: "bgr" where arrays have blue first, as those of OpenCV.
             skip_unreadable: whether pictures that cannot be read are left out, with one warning that counts them, as
@@ -206,7 +208,8 @@ class Predictor:
             One result for each picture that was read, in their order: a list, or with `stream` an iterator.
 
         Raises:
-            InputError: a picture is not understood, or a setting is out of its range, in one line.
+            InputError: a picture is not understood, a setting is out of its range, or one is given that this model has
+                no use for, in one line.
         """
         asked = asked_of(self.names, self.answer, conf=conf, iou=iou, max_det=max_det, classes=classes)
         pictures = Pictures(self.shape, self.augmentation.preparation, bgr_of(channels), skip_unreadable)

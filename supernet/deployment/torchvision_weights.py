@@ -15,7 +15,7 @@ from supernet.data.preparation import Preparation
 from supernet.deployment.predictor import Predictor
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import file_of, is_file
-from supernet.runtime.text import printable
+from supernet.runtime.text import printable, quantity
 from supernet.space.choosers import Decided
 from supernet.space.published_mobile import MOBILE
 
@@ -72,7 +72,7 @@ def load_torchvision(
     if isinstance(named, str) or not all(isinstance(each, str) for each in named):
         raise InputError(f"classes={str(classes)[:60]}: needs names, such as ('cat', 'dog')")
     if len(named) != count:
-        raise InputError(f"classes={len(named)}: the network has {count} outputs")
+        raise InputError(f"classes={len(named)}: the network has {quantity(count, 'output')}")
     genotype, shape = MOBILE[NETWORKS[name]], (3, _SIDE, _SIDE)
     space, architecture = genotype.space(width=_WIDTHS.get(name, 1.0)), genotype.architecture()
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn, only to be replaced
@@ -108,7 +108,9 @@ def copy_by_position(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     own = {name: value for name, value in network.state_dict().items() if not name.endswith(_COUNTER)}
     given = {name: value for name, value in weights.items() if not name.endswith(_COUNTER)}
     if len(own) != len(given):
-        raise InputError(f"weights: {len(given)} tensors, and the network has {len(own)}; they are of another network")
+        raise InputError(
+            f"weights: {quantity(len(given), 'tensor')}, and the network has {len(own)}; they are of another network"
+        )
     for (ours, wanted), (theirs, value) in zip(own.items(), given.items(), strict=True):
         if ours.rpartition(".")[2] != theirs.rpartition(".")[2] or wanted.shape != value.shape:
             raise InputError(

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from supernet.detection.decoding import Detections
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -115,7 +116,9 @@ def average_precision(
         (1.0, 0.6)
     """
     if len(detections) != len(truths):
-        raise InputError(f"detections of {len(detections)} pictures and truths of {len(truths)}: need the same number")
+        raise InputError(
+            f"detections of {quantity(len(detections), 'picture')} and truths of {len(truths)}: need the same number"
+        )
     found, there = _found(detections, classes, scales), _there(truths, classes)
     matched, ignored = _matched(found, there)
     parts = [_of_class(found, there, matched, ignored, number) for number in range(classes)]

@@ -30,6 +30,7 @@ from pathlib import Path
 from supernet.estimation.scores import Measured
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import read_text
+from supernet.runtime.text import quantity
 from supernet.space.architecture import Architecture
 from supernet.space.nasbench201 import NasBench201
 from supernet.space.texts import from_text, to_text
@@ -296,7 +297,9 @@ def _parse(lines: Sequence[str], columns: tuple[str, ...], where: str, cells: Ta
         rows: dict[str, tuple[float, ...]] = {}
         for fields in reader:
             if len(fields) != len(head):
-                raise InputError(f"{where}: row {len(rows)} has {len(fields)} fields, its columns are {len(head)}")
+                raise InputError(
+                    f"{where}: row {len(rows)} has {quantity(len(fields), 'field')}, its columns are {len(head)}"
+                )
             row = f"{where}: row {len(rows)}"
             text = fields[cell_at]
             cell = _cell(text, space, row) if names is None else _counted(text, names, row)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from supernet.estimation.forms import Form, Term, conditions_of
 from supernet.estimation.parts import Recorded
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 from supernet.space.architecture import Architecture, Decision
 
 
@@ -65,7 +66,8 @@ def fitted(
     needed = 1 + sum(size - 1 for size in sizes.values())
     if len(matrix) < needed:
         raise InputError(
-            f"architectures: {len(matrix)} were measured, and {needed} numbers are to be found; measure more"
+            f"architectures: measured were {len(matrix)}, and {quantity(needed, 'number is', 'numbers are')} to be "
+            "found; measure more"
         )
     scale = np.abs(matrix[:, 1:]).mean() or 1.0  # the base carries what it can
     matrix[:, 1:] /= scale
@@ -144,7 +146,7 @@ def calibrated(form: Form, predicted: Sequence[float], measured: Sequence[float]
     """
     truth = _positive(measured, len(predicted), "measured")
     if len(predicted) < 2 or min(predicted) == max(predicted):
-        raise InputError(f"predicted: {len(set(predicted))} different predictions; two or more are needed")
+        raise InputError(f"predicted: {quantity(len(set(predicted)), 'different prediction')}; two or more are needed")
     matrix = np.stack([np.ones(len(truth)), np.asarray(predicted, dtype=np.float64)], axis=1)
     constant, factor = np.linalg.lstsq(matrix / truth[:, None], np.ones(len(truth)), rcond=None)[0].tolist()
     return form.changed(constant, factor)
@@ -153,7 +155,9 @@ def calibrated(form: Form, predicted: Sequence[float], measured: Sequence[float]
 def _positive(values: Sequence[float], count: int, name: str) -> NDArray[np.float64]:
     measured = np.asarray(values, dtype=np.float64)
     if len(measured) != count:
-        raise InputError(f"{name}: {len(measured)} numbers for {count} networks; each needs one")
+        raise InputError(
+            f"{name}: {quantity(len(measured), 'number')} for {quantity(count, 'network')}; each needs one"
+        )
     if wrong := [value for value in measured.tolist() if not 0.0 < value < math.inf]:
         raise InputError(f"{name}={wrong[0]}: costs are numbers above 0")
     return measured

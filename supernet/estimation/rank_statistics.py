@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau, rankdata
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 
 LEAST = 5
 """Architectures below which an order says nothing: three are in perfect order by chance once in six times."""
@@ -92,7 +93,7 @@ def agreement(scores: Sequence[float], truths: Sequence[float], *, resamples: in
         ('+0.90', '+0.96', 'too few')
     """
     if len(scores) != len(truths):
-        raise InputError(f"truths: has {len(truths)} numbers, scores has {len(scores)}; needs as many")
+        raise InputError(f"truths: has {quantity(len(truths), 'number')}, scores has {len(scores)}; needs as many")
     x, y = np.asarray(scores, dtype=np.float64), np.asarray(truths, dtype=np.float64)
     if np.isnan(x).any() or np.isnan(y).any():
         raise InputError("scores, truths: a number is NaN; leave that architecture out")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from supernet.genotypes.literature import OriginalGenotype
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 from supernet.space.architecture import Decision, Role
 from supernet.space.cells import Cell
 from supernet.space.choices import OperationChoice, PartialChannels, Together
@@ -86,10 +87,12 @@ def original_alphas(
     for kind, alphas in (("normal", alphas_normal), ("reduce", alphas_reduce)):
         edges = _in_order(decisions, kind, role="operation")
         if alphas.shape[0] != len(edges):
-            raise InputError(f"alphas_{kind}: {alphas.shape[0]} edges, the space has {len(edges)}")
+            raise InputError(f"alphas_{kind}: {quantity(alphas.shape[0], 'edge')}, the space has {len(edges)}")
         for decision, row in zip(edges, alphas, strict=True):
             if len(row) != len(decision.options):
-                raise InputError(f"alphas_{kind}: {len(row)} operations, {decision.name} has {len(decision.options)}")
+                raise InputError(
+                    f"alphas_{kind}: {quantity(len(row), 'operation')}, {decision.name} has {len(decision.options)}"
+                )
             logits[decision.name] = row
     return logits
 
@@ -113,7 +116,7 @@ def original_betas(decisions: Mapping[str, Decision], betas_normal: Tensor, beta
         nodes = _in_order(decisions, kind, role="inputs")
         sizes = [len(node.options) for node in nodes]
         if len(betas) != sum(sizes):
-            raise InputError(f"betas_{kind}: {len(betas)} edges, the space has {sum(sizes)}")
+            raise InputError(f"betas_{kind}: {quantity(len(betas), 'edge')}, the space has {sum(sizes)}")
         logits.update(zip((node.name for node in nodes), betas.split(sizes), strict=True))
     return logits
 
@@ -230,5 +233,7 @@ def _load(network: nn.Module, state: Mapping[str, Tensor], prefixes: Mapping[str
     ]
     if problems:
         shown = "; ".join(problems[:10]) + ("; ..." if len(problems) > 10 else "")
-        raise InputError(f"original checkpoint: {len(problems)} names do not fit: {shown}")
+        raise InputError(
+            f"original checkpoint: {quantity(len(problems), 'name does not fit', 'names do not fit')}: {shown}"
+        )
     network.load_state_dict({new: value for new, (_, value) in given.items()}, strict=False)

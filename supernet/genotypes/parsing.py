@@ -16,6 +16,7 @@ from typing import Any
 from supernet.genotypes.literals import EXPECTED, read_call
 from supernet.genotypes.literature import OriginalGenotype, Pairs
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 from supernet.space.operations import OPERATIONS
 
 _START = re.compile(r"(?<!\w)Genotype\s*\(")
@@ -93,7 +94,9 @@ def find_place(text: str, name: str | None = None) -> Place:
     if name is None:
         if len(names) > 1:
             shown = ", ".join(names[:40]) + (", ..." if len(names) > 40 else "")
-            raise InputError(f"genotype text: holds {len(names)} genotypes; name one as FILE:NAME; names: {shown}")
+            raise InputError(
+                f"genotype text: holds {quantity(len(names), 'genotype')}; name one as FILE:NAME; names: {shown}"
+            )
         return places[-1]
     aliases = dict(_ALIAS.findall(text))
     wanted, seen = name, {name}
@@ -155,7 +158,7 @@ def read_at(text: str, place: Place) -> OriginalGenotype:
     call = read_call(text[place.at : place.at + _LONGEST])
     fields: dict[str, Any] = {}
     if len(call.positional) > len(_FIELDS):
-        raise InputError(f"genotype text: {len(call.positional)} fields; {EXPECTED}")
+        raise InputError(f"genotype text: {quantity(len(call.positional), 'field')}; {EXPECTED}")
     for key, value in (*zip(_FIELDS, call.positional, strict=False), *call.named):
         if key in fields:
             raise InputError(f"genotype text: {key} is there twice")
@@ -169,7 +172,9 @@ def read_at(text: str, place: Place) -> OriginalGenotype:
     concats = {kind: _concat(f"{kind}_concat", fields.get(f"{kind}_concat")) for kind in ("normal", "reduce")}
     normal, reduce = (_nodes(kind, fields[kind], concats[kind]) for kind in ("normal", "reduce"))
     if len(normal) != len(reduce):
-        raise InputError(f"genotype text: normal has {len(normal)} nodes, reduce {len(reduce)}; they need as many")
+        raise InputError(
+            f"genotype text: normal has {quantity(len(normal), 'node')}, reduce {len(reduce)}; they need as many"
+        )
     every = tuple(range(2, 2 + len(normal)))
     return OriginalGenotype(normal, reduce, concats["normal"] or every, concats["reduce"] or every)
 
@@ -198,11 +203,11 @@ def _nodes(kind: str, value: Any, concat: Sequence[int] | None) -> tuple[Pairs, 
     else:
         raise wrong
     if len(nodes) > _MOST_NODES:
-        raise InputError(f"genotype text: {kind} has {len(nodes)} nodes; at most {_MOST_NODES} are read")
+        raise InputError(f"genotype text: {kind} has {quantity(len(nodes), 'node')}; at most {_MOST_NODES} are read")
     if concat is not None and max(concat) != len(nodes) + 1:
         raise InputError(
-            f"genotype text: {kind} has {len(nodes)} nodes (2 to {len(nodes) + 1}), but {kind}_concat ends with node "
-            f"{max(concat)}; is an operation or a node lost?"
+            f"genotype text: {kind} has {quantity(len(nodes), 'node')} (2 to {len(nodes) + 1}), but {kind}_concat ends "
+            f"with node {max(concat)}; is an operation or a node lost?"
         )
     for number, node in enumerate(nodes, start=2):
         _check_node(kind, number, node)
@@ -254,7 +259,7 @@ def _by_twos(kind: str, pairs: Pairs, concat: Sequence[int] | None) -> list[Pair
     if len(pairs) != 2 * count:
         said = "two for each node are needed" if concat is None else f"{kind}_concat names nodes up to {max(concat)}"
         raise InputError(
-            f"genotype text: {kind} has {len(pairs)} (operation, source) pairs, but {said}: {2 * count} pairs, two for "
-            "each of its nodes from 2; is one lost or doubled?"
+            f"genotype text: {kind} has {quantity(len(pairs), '(operation, source) pair')}, but {said}: {2 * count} "
+            "pairs, two for each of its nodes from 2; is one lost or doubled?"
         )
     return [pairs[at : at + 2] for at in range(0, len(pairs), 2)]

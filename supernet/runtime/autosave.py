@@ -10,6 +10,7 @@ from supernet.runtime.checkpoint import Checkpoint, Stateful
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted
 from supernet.runtime.run import Run
+from supernet.runtime.text import quantity
 
 
 def check_progress(step: Any, epoch: Any, per_epoch: int, epochs: int) -> None:
@@ -32,7 +33,8 @@ def check_progress(step: Any, epoch: Any, per_epoch: int, epochs: int) -> None:
     """
     counts = type(step) is int and type(epoch) is int
     if not (counts and 0 <= epoch <= epochs and epoch * per_epoch <= step <= min(epochs, epoch + 1) * per_epoch):
-        raise InputError(f"it says step {step}, epoch {epoch}; this run has {epochs} epochs of {per_epoch} steps")
+        length = f"{quantity(epochs, 'epoch')} of {quantity(per_epoch, 'step')}"
+        raise InputError(f"it says step {step}, epoch {epoch}; this run has {length}")
 
 
 class Autosave:

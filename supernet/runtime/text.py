@@ -1,4 +1,4 @@
-"""Text: what came from somewhere else made safe to show, and rows written as CSV."""
+"""Text: what came from somewhere else made safe to show, counts in words, and rows written as CSV."""
 
 from __future__ import annotations
 
@@ -24,6 +24,32 @@ def printable(text: object) -> str:
         cat\\x1b[31m
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in str(text))
+
+
+def quantity(count: float, one: str, several: str = "") -> str:
+    """Says how many there are of something, in a line for people.
+
+    Args:
+        count: how many; from 1,000 on its digits are written in groups.
+        one: what follows the number 1: a noun, alone or with the words that depend on it.
+        several: what follows all other numbers; "": `one` with the ending of a plural.
+
+    Returns:
+        The number and the words.
+
+    Example:
+        >>> quantity(1, "image"), quantity(1200, "box"), quantity(0, "copy")
+        ('1 image', '1,200 boxes', '0 copies')
+        >>> quantity(1, "image is grey", "images are grey")
+        '1 image is grey'
+    """
+    return f"{count:,} {one if count == 1 else several or _plural(one)}"
+
+
+def _plural(noun: str) -> str:
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if noun.endswith(("s", "x", "sh", "tch")) else f"{noun}s"
 
 
 def csv_lines(rows: Iterable[Iterable[object]]) -> str:

@@ -9,6 +9,7 @@ from typing import Protocol
 from torch import nn
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 from supernet.space.architecture import Decision, matters
 from supernet.space.choices import (
     AUXILIARY,
@@ -149,12 +150,12 @@ class Undecided:
         channels, divisor = site.channels_in, self.channel_divisor
         if channels % divisor or channels // divisor < 2:
             raise InputError(
-                f"channel_divisor={divisor}: {channels} channels at {name} cannot be divided by it into parts "
-                "of two or more; choose the channels of the space accordingly"
+                f"channel_divisor={divisor}: {quantity(channels, 'channel')} at {name} cannot be divided by it into "
+                "parts of two or more; choose the channels of the space accordingly"
             )
         if channels != site.channels_out:
             raise InputError(
-                f"channel_divisor={divisor}: what passes by {name} keeps its {channels} channels, and "
+                f"channel_divisor={divisor}: what passes by {name} keeps its {quantity(channels, 'channel')}, and "
                 f"{site.channels_out} are to come out; use 1"
             )
         return replace(site, channels_in=channels // divisor, channels_out=channels // divisor)

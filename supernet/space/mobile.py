@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal, cast
 from torch import Tensor, nn
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 from supernet.space.architecture import Architecture, Condition, Decision
 from supernet.space.choices import SKIP
 from supernet.space.choosers import Chooser
@@ -176,7 +177,9 @@ class Mobile:
             {'stage1/depth': ('1',), 'stage1/1/kernel': ('5',)}
         """
         if len(stages) != len(self.stages) or len(widths) not in (0, len(stages)):
-            raise InputError(f"stages={len(stages)}, widths={len(widths)}: the space has {len(self.stages)} stages")
+            raise InputError(
+                f"stages={len(stages)}, widths={len(widths)}: the space has {quantity(len(self.stages), 'stage')}"
+            )
         choices: dict[str, tuple[str, ...]] = {}
 
         def answer(name: str, values: Sequence[Any], value: Any, text: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 from supernet.space.architecture import Architecture, edge_name
 from supernet.space.cells import Cell
 from supernet.space.choosers import Chooser
@@ -287,7 +288,7 @@ def from_string(text: str) -> Architecture:
     inner = _STRUCTURE.fullmatch(given)
     parts = "".join((inner[1] if inner else given).split()).split("+")
     if len(parts) > _MOST_NODES:
-        raise InputError(f"genotype {given[:80]!r}: {len(parts)} nodes; at most {_MOST_NODES} are read")
+        raise InputError(f"genotype {given[:80]!r}: {quantity(len(parts), 'node')}; at most {_MOST_NODES} are read")
     operations: dict[tuple[int, int], str] = {}
     for node, part in enumerate(parts, start=1):
         whole = len(part) > 2 and part[0] == part[-1] == "|"

@@ -15,6 +15,7 @@ from supernet.execution.engines import Engine, engine
 from supernet.runtime.checkpoint import CELL
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import seed_initial_weights
+from supernet.runtime.text import quantity
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
 from supernet.space.heads import Outputs
@@ -111,7 +112,7 @@ def train_from_scratch(
     network = final.build(architecture)
     run = replace(run, fingerprint={**run.fingerprint, CELL: hashed((architecture.to_json(),))[:12]})
     learnt = sum(p.numel() for key, p in network.named_parameters() if not key.startswith("auxiliary."))
-    run.report.line(f"{name}: {learnt:,} parameters")
+    run.report.line(f"{name}: {quantity(learnt, 'parameter')}")
     if length := length_in_words(recipe, train_images):
         run.report.line(
             f"{name}: {length}" + ("" if valid_images is None else f", {len(valid_images)} more to choose by")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from supernet.data.batches import Source, steps_per_epoch
+from supernet.runtime.text import quantity
 from supernet.training.epochs import LoopRecipe
 
 _LARGEST, _SMALLEST = 64, 8  # images in a batch; fewer than 8 make the norms' statistics noise
@@ -41,10 +42,6 @@ def length_in_words(recipe: LoopRecipe, source: Source) -> str:
     if steps == once and recipe.batch_size >= _LARGEST:
         return ""
     size = min(recipe.batch_size, len(source))
-    passes = f" ({steps // once} passes)" if steps > once else ""
-    length = f"{_count(recipe.epochs, 'epoch')} of {_count(steps, 'step')}{passes}"
-    return f"{len(source):,} images: {length} in batches of {size}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" + "s" * (number != 1)
+    passes = f" ({quantity(steps // once, 'pass')})" if steps > once else ""
+    length = f"{quantity(recipe.epochs, 'epoch')} of {quantity(steps, 'step')}{passes}"
+    return f"{quantity(len(source), 'image')}: {length} in batches of {size}"

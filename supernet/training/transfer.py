@@ -22,6 +22,7 @@ from supernet.data.reading import hashed
 from supernet.deployment.loading import load
 from supernet.deployment.predictor import Predictor
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 from supernet.space.heads import Outputs
 from supernet.training.fine_tuning import FineTuning
 
@@ -84,7 +85,8 @@ class Transfer:
         theirs, count = self.donor.augmentation, len(augmentation.mean)
         if len(theirs.mean) != count and 1 not in (len(theirs.mean), count):
             raise InputError(
-                f"normalisation=donor: the donor's images have {len(theirs.mean)} channels and these {count}; use own"
+                f"normalisation=donor: the donor's images have {quantity(len(theirs.mean), 'channel')} and these "
+                f"{count}; use own"
             )
         mean, std = (_spread(numbers, count) for numbers in (theirs.mean, theirs.std))
         return replace(augmentation, mean=mean, std=std)
@@ -166,13 +168,13 @@ class Taken:
         count = sum(size for name, size in self.sizes.items() if name not in self.new)
         parts = list(dict.fromkeys(map(_part, self.sizes)))
         width = max(len("part"), *map(len, parts))
-        made = [f"taken or adapted: {count:,} of {sum(self.sizes.values()):,} numbers"]
+        made = [f"taken or adapted: {count:,} of {quantity(sum(self.sizes.values()), 'number')}"]
         made.append(f"  {'part':<{width}}  taken  adapted  new")
         for part in parts:
             own = [[n for n in names if _part(n) == part] for names in (self.taken, self.adapted, self.new)]
             reasons = Counter([self.adapted[name] for name in own[1]] + [self.new[name] for name in own[2]])
             shown = [reason for reason, _ in reasons.most_common(2)]
-            more = [f"and {len(reasons) - 2} other reasons"] if len(reasons) > 2 else []
+            more = [f"and {quantity(len(reasons) - 2, 'other reason')}"] if len(reasons) > 2 else []
             numbers = f"  {part:<{width}}  {len(own[0]):>5}  {len(own[1]):>7}  {len(own[2]):>3}  "
             made.append((numbers + "; ".join([*shown, *more])).rstrip())
         return made
@@ -224,7 +226,7 @@ def take_over(
             new[name] = _NOT_THERE
         elif name in rows and tuple(classes[0]) != tuple(classes[1]):
             if found := _take_rows(value, there, classes):
-                adapted[name] = f"{found} of {len(classes[1])} classes"
+                adapted[name] = f"{found} of {quantity(len(classes[1]), 'class')}"
             else:
                 new[name] = "no class in common"
         elif there.shape == value.shape:

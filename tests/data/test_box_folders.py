@@ -46,7 +46,7 @@ def test_boxes_are_those_that_were_drawn(format_name, tmp_path):
             )
         pixels = torch.stack([torch.from_numpy(picture).permute(2, 0, 1) for picture, _ in pictures])
         assert torch.equal(source.raw(torch.arange(len(source))), pixels)
-    assert any("1 images without objects" in note for note in data.notes)
+    assert any("1 image without objects" in note for note in data.notes)
 
 
 def test_real_data_in_three_formats_are_the_same_boxes(tmp_path):
@@ -142,7 +142,7 @@ def test_boxes_are_clipped_and_what_is_no_object_is_dropped_and_counted(format_n
         atol=1e-3,
         rtol=0,
     )
-    assert any(note.startswith("2 boxes reach out of their images: clipped (first: ") for note in data.notes)
+    assert any(note.startswith("2 boxes reach out of the image: clipped (first: ") for note in data.notes)
     assert any(note.startswith("left out: 2 boxes of less than a pixel") for note in data.notes)
 
 
@@ -151,7 +151,7 @@ def test_a_copy_between_parts_is_told(format_name, tmp_path):
     pictures = drawn(8)
     root = written(tmp_path, format_name, {"train": pictures[:6], "test": [*pictures[6:], pictures[0]]})
     assert any(
-        "1 images to validate or test are exact copies of training images" in n
+        "1 image to validate or test is an exact copy of a training image" in n
         for n in READERS[format_name](root, size=32).notes
     )
 
@@ -229,7 +229,7 @@ def test_boxes_of_photos_that_are_shown_turned(orientation, as_stored, tmp_path)
         row for source in parts_in(data).values() if source for rows in source.labels for row in rows if row[0] == 0
     ]
     assert [row[CORNERS].tolist() for row in found] == [list(map(float, seen[1:]))]
-    assert any("their boxes are turned, too" in note for note in data.notes) == turned
+    assert any("labelled as stored: the boxes are turned, too" in note for note in data.notes) == turned
 
 
 def test_another_size_than_stated_is_a_warning(tmp_path):
@@ -238,7 +238,7 @@ def test_another_size_than_stated_is_a_warning(tmp_path):
     path.write_text(path.read_text().replace("<width>96", "<width>640"))
     notes = supernet.data.voc(root).notes
     assert [n for n in notes if "another size" in n] == [
-        "warning: 1 images have another size than their labels state; boxes are taken as they are (first: train_0.xml)"
+        "warning: 1 image of another size than the labels state; boxes are taken as they are (first: train_0.xml)"
     ]
 
 

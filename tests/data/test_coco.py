@@ -78,10 +78,10 @@ def test_what_is_missing_is_left_out_and_counted(root):
         del said["images"][0]["width"]
 
     notes = supernet.data.coco(changed(root, change), size=32).notes
-    assert "warning: 1 annotations of images that instances_train2017.json does not list: left out" in notes
-    assert "warning: 1 annotations of instances_train2017.json without a bbox: left out" in notes
-    assert "warning: 1 pictures of instances_train2017.json do not exist: left out (first: gone.png)" in notes
-    assert "left out: 1 images that no .json file names" in notes
+    assert "warning: 1 annotation of images that instances_train2017.json does not list: left out" in notes
+    assert "warning: 1 annotation of instances_train2017.json without a bbox: left out" in notes
+    assert "warning: not there, so left out: 1 picture of instances_train2017.json (first: gone.png)" in notes
+    assert "left out: 1 image that no .json file names" in notes
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_json_that_is_no_coco_is_one_line(tmp_path):
             with pytest.raises(InputError, match=says):
                 supernet.data.coco(given)
     path.write_text(json.dumps(document("train", drawn(8))))
-    with pytest.raises(InputError, match="none of its 8 pictures is below"):
+    with pytest.raises(InputError, match="of its 8 pictures none is below"):
         supernet.data.coco(path)
 
 

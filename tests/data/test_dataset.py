@@ -120,7 +120,7 @@ def test_npz_refuses_other_files(tmp_path):
         npz(str(tmp_path / "bad.npz"))
     with pytest.raises(InputError, match="3 classes by the labels, 2 named"):
         npz(save(tmp_path), classes=["a", "b"])
-    with pytest.raises(InputError, match=r"^mean=\[0.1, 0.2\]: the images have 1 channels"):
+    with pytest.raises(InputError, match=r"^mean=\[0.1, 0.2\]: the images have 1 channel"):
         npz(save(tmp_path), mean=[0.1, 0.2], std=[1.0, 1.0])
 
 

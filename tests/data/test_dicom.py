@@ -208,7 +208,7 @@ def test_folders_and_tables_of_dicom_files(tmp_path):
     data = image_folder(tmp_path / "films", size=64)
     window = data.augmentation.preparation.window
     assert window == pytest.approx((20.5, 4075), abs=1)
-    assert "4 images name the window of their grey values themselves: used" in data.notes
+    assert "4 images with windows of their grey values in the file: used" in data.notes
     assert any(note.startswith("16 images of grey of more than 8 bits") for note in data.notes)
     read = read_image(tmp_path / "films" / "a" / "8.dcm", (1, 64, 64), preparation=data.augmentation.preparation)
     assert any(torch.equal(read, image) for image in (*data.train.images, *data.test.open().images))

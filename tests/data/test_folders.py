@@ -71,7 +71,7 @@ def test_colour_in_one_of_many_files(tmp_path):
     save(tmp_path / "a" / "77777.png", RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8))
     data = image_folder(str(tmp_path))
     assert data.shape == (3, 8, 8)
-    assert "120 of 121 images are grey: read as colour" in data.notes
+    assert "grey, and read as colour: 120 of 121 images" in data.notes
 
 
 def test_twelve_bits_are_one_range_for_all(tmp_path):
@@ -128,7 +128,7 @@ def test_the_images_of_a_patient_stay_on_one_side(tmp_path):
     assert "groups: 10 groups of training images, each on one side of a split" in data.notes
     weights, architectures = search_halves(data.train.labels, 0.5, seed=0, groups=data.groups)
     assert not set(data.groups[weights].tolist()) & set(data.groups[architectures].tolist())
-    with pytest.raises(InputError, match=r"40 of 40 files do not fit it, such as a/patient0_0.png"):
+    with pytest.raises(InputError, match=r"does not fit 40 of 40 files, such as a/patient0_0.png"):
         image_folder(str(tmp_path), groups=r"(case\d+)_")
 
 
@@ -152,8 +152,8 @@ def test_copies_between_classes_and_parts_are_said(tmp_path):
     shutil.copy(tmp_path / "train" / "cat" / "0.png", tmp_path / "train" / "dog" / "x.png")
     shutil.copy(tmp_path / "train" / "cat" / "1.png", tmp_path / "test" / "cat" / "y.png")
     notes = image_folder(str(tmp_path)).notes
-    assert "warning: 1 images are exact copies of images of another class (cat and dog)" in notes
-    assert "warning: 1 images to validate or test are exact copies of training images" in notes
+    assert "warning: 1 image is an exact copy of one of another class (cat and dog)" in notes
+    assert "warning: 1 image to validate or test is an exact copy of a training image" in notes
 
 
 def test_nothing_but_copies_cannot_be_split(tmp_path):

@@ -29,9 +29,9 @@ def test_joined_is_the_connected_components():
     ("pattern", "says"),
     [
         ("(", "no regular expression"),
-        ("a", "0 groups in parentheses; needs one"),
-        ("(a)(b)", "2 groups in parentheses"),
-        ("(p[0-9])", "1 of 2 files do not fit it, such as x.png"),
+        ("a", "needs one group in parentheses, such as .*, and has 0"),
+        ("(a)(b)", "and has 2"),
+        ("(p[0-9])", "does not fit 1 of 2 files, such as x.png"),
         ("(q)|x|p", "2 of 2 files"),
     ],
 )

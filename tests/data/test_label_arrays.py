@@ -20,7 +20,7 @@ def test_unknown_is_minus_one_or_no_number():
     given = np.array([[1, np.nan], [0, -1]])
     read, notes = read_labels({"train": given}, "auto")
     assert read["train"].tolist() == [[1, -1], [0, -1]]
-    assert notes[1] == "2 of 4 labels are unknown: not learnt from and not judged by"
+    assert notes[1] == "unknown, so not learnt from and not judged by: 2 of 4 labels"
     assert read_labels({"train": COLUMNS > 0}, "auto")[0]["train"].dtype == np.int64
 
 

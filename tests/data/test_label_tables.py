@@ -22,7 +22,7 @@ def test_columns_are_labels_but_for_those_with_a_meaning(table):
     assert read.labels.tolist() == [[1, 0], [-1, -1], [1, 0]]
     assert read.parts == ("train", "val", "test")
     assert (read.groups, read.group_name) == (("7", "7", "x"), "Patient")
-    assert "2 of 6 labels are unknown: not learnt from and not judged by" in read.notes
+    assert "unknown, so not learnt from and not judged by: 2 of 6 labels" in read.notes
     assert read.lines == (2, 4, 5)
 
 
@@ -40,7 +40,7 @@ def test_one_column_of_zeros_and_ones_is_two_classes(table):
     read = table("file\tpneumonia\na.png\t1\nb.png\t0\nc.png\t\n")
     assert (read.classes, read.labels.tolist()) == (("no pneumonia", "pneumonia"), [1, 0])
     assert read.files == ("a.png", "b.png")
-    assert read.notes == ("left out: 1 images of which pneumonia is unknown",)
+    assert read.notes == ("left out: 1 image of which pneumonia is unknown",)
     assert table("file,x\na.png,1\nb.png,0\n", "several").labels.tolist() == [[1], [0]]
 
 
@@ -55,7 +55,7 @@ def test_one_hot_columns_are_classes_and_chosen_columns_are_labels(table):
 def test_lines_that_stand_there_twice_are_counted(table):
     read = table("file,x,y\na.png,1,1\na.png,1,1\nb.png,0,1\n")
     assert read.files == ("a.png", "b.png")
-    assert read.notes[0] == "labels.csv: 1 lines stand there twice: read once"
+    assert read.notes[0] == "labels.csv: 1 line stands there twice: read once"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_lines_that_stand_there_twice_are_counted(table):
         ("name,x\na.png,1\n", {}, "no column file among name, x"),
         ("file,x\n", {}, "a line for each image"),
         ("", {}, "a line for each image"),
-        ("file,x\na.png\n", {}, "line 2 has 1 cells, the first line 2"),
+        ("file,x\na.png\n", {}, "line 2 has 1 cell, the first line 2"),
         ("file,x\na.png,2\n", {}, "line 2: column x: use 1, 0, or -1 or nothing for unknown"),
         ("file,x,age\na.png,1,old\n", {}, "line 2: column age: use 1, 0"),
         ("file,x,X\na.png,1,1\n", {}, "two columns have one name"),

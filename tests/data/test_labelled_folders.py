@@ -33,7 +33,7 @@ def test_files_are_found_by_path_name_or_stem(tmp_path):
 def test_what_only_one_side_has_is_counted(tmp_path):
     path = folder(tmp_path, ["file,a,b", *(f"{n:03}.png,{n % 2},1" for n in range(18)), "gone.png,1,1"])
     notes = labelled_folder(path).notes
-    assert "warning: left out: 1 of 19 files of the table are not there, such as gone.png" in notes
+    assert "warning: not there, so left out: 1 of 19 files of the table, such as gone.png" in notes
     assert "left out: 2 images that the table does not name" in notes
     assert not any("1 .csv" in note for note in notes)
 

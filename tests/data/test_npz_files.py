@@ -119,7 +119,7 @@ def test_columns_are_several_labels(tmp_path):
     together = torch.cat([data.train.labels, data.test.open().labels])
     assert sorted(map(tuple, together.tolist())) == sorted(map(tuple, labels.tolist()))
     assert "train_labels of shape 30 x 14: 14 labels, of which an image may have several or none" in data.notes
-    assert "3 of 420 labels are unknown: not learnt from and not judged by" in data.notes
+    assert "unknown, so not learnt from and not judged by: 3 of 420 labels" in data.notes
     one_hot = npz(saved(tmp_path, pixels(6, 5), np.eye(3)[LABELS]), labels="several")
     assert one_hot.train.labels.shape == (24, 3)
     column = npz(saved(tmp_path, pixels(6, 5), LABELS[:, None] % 2), labels="several")
@@ -147,7 +147,7 @@ def test_groups_in_the_file_are_kept_together(tmp_path):
     assert "warning: 2 of them have images in test, too" in notes
     with pytest.raises(InputError, match="train_groups is float64"):
         npz(saved(tmp_path, images, train_groups=np.zeros(30)))
-    with pytest.raises(InputError, match="30 images belong to one group or are copies of one"):
+    with pytest.raises(InputError, match="30 images of one group, or copies of one"):
         npz(saved(tmp_path, images, train_groups=np.zeros(30, int)))
 
 

@@ -23,7 +23,7 @@ def test_many_classes_and_strange_names_are_short_and_printable():
     many = Reading(tuple(f"c{n}" for n in range(1000)), {"train": tuple(range(1, 1001))}, (3, 8, 8))
     assert (
         many.lines()[1]
-        == "1000 classes (images): c0 (1), c1 (2), c2 (3), c3 (4), c4 (5), c5 (6), c6 (7), ... (1 to 1,000)"
+        == "1,000 classes (images): c0 (1), c1 (2), c2 (3), c3 (4), c4 (5), c5 (6), c6 (7), ... (1 to 1,000)"
     )
     strange = Reading(("a\x1b[31m", "b\n"), {"train": (1, 1)}, (1, 2, 2), notes=("x\ry",))
     assert all(line.isprintable() for line in strange.lines())

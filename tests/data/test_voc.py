@@ -53,6 +53,45 @@ def test_pictures_with_one_name_in_two_parts_are_told_apart(tmp_path):
     assert torch.equal(data.train.raw(torch.tensor([0]))[0], torch.from_numpy(pictures[0][0]).permute(2, 0, 1))
 
 
+def twins(root, train, test):
+    """Pictures of one name in two folders, each with its own colour, and lists of them."""
+    for place, (pixels, boxes) in zip(("a", "b", "c"), drawn(3), strict=True):
+        save(root / "JPEGImages" / place / "1.png", pixels)
+        (root / "Annotations" / place).mkdir(parents=True)
+        (root / "Annotations" / place / "1.xml").write_text(annotation("1.png", (96, 64), boxes))
+    lists = root / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("".join(f"{name}\n" for name in train))
+    (lists / "test.txt").write_text("".join(f"{name}\n" for name in test))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [(["a/1", "c/1"], ["b/1"]), (["JPEGImages/a/1.png", "a/1", r"c\1"], ["b/1.png"])],
+)
+def test_pictures_with_one_name_in_two_folders_are_told_apart(tmp_path, train, test):
+    data = supernet.data.voc(twins(tmp_path, train, test), size=[64, 96])
+    assert (len(data.train), len(data.test)) == (2, 1)
+    of_folder = [torch.from_numpy(pixels).permute(2, 0, 1) for pixels, _ in drawn(3)]
+    boxes = [torch.tensor(boxes, dtype=torch.float)[:, :5] for _, boxes in drawn(3)]
+    for source, places in ((data.train, (0, 2)), (data.test.open(), (1,))):
+        for row, place in enumerate(places):
+            assert torch.equal(source.raw(torch.tensor([row]))[0], of_folder[place])
+            real = source.labels[row][source.labels[row, :, 0] >= 0]
+            assert torch.equal(real[:, 1:5], boxes[place][:, 1:])
+
+
+def test_a_name_of_two_pictures_in_a_list_is_refused(tmp_path):
+    with pytest.raises(InputError) as error:
+        supernet.data.voc(twins(tmp_path, ["a/1", "1"], ["b/1"]))
+    first, second = (tmp_path / "JPEGImages" / place / "1.png" for place in ("a", "b"))
+    assert str(error.value) == (
+        f"{tmp_path}/ImageSets/Main/train.txt: 1 means {first} or {second}? Write it with its folders there, or "
+        "rename one"
+    )
+
+
 def test_lists_of_trainval_and_pictures_without_annotations(tmp_path):
     root = write_voc(tmp_path / "VOCdevkit" / "VOC2007", parts_of(drawn()))
     lists = root / "ImageSets" / "Main"
@@ -65,8 +104,8 @@ def test_lists_of_trainval_and_pictures_without_annotations(tmp_path):
     shutil.copy(root / "JPEGImages" / "train_0.png", root / "SegmentationClass" / "train_0.png")
     data = supernet.data.voc(tmp_path / "VOCdevkit", size=32)
     assert (len(data.train), data.valid, len(data.test)) == (10, None, 1)
-    assert any("1 of 2 names in test.txt have no labelled picture" in note for note in data.notes)
-    assert any("1 images without an .xml file: left out (first: test_0.png)" in note for note in data.notes)
+    assert any("no labelled picture for 1 of 2 names in test.txt" in note for note in data.notes)
+    assert any("1 image without an .xml file: left out (first: test_0.png)" in note for note in data.notes)
     write_voc(tmp_path / "VOCdevkit" / "VOC2012", {"train": drawn(2)})
     with pytest.raises(InputError, match=r"several data sets in it \(VOC2007, VOC2012\)"):
         supernet.data.voc(tmp_path / "VOCdevkit")
@@ -119,9 +158,9 @@ def test_strays_are_left_out_and_counted(tmp_path):
     (tmp_path / "lost.xml").write_text(annotation("lost.png", (96, 64), [(0, 1, 1, 9, 9)]))
     save(tmp_path / "plain.png", drawn(1, seed=9)[0][0])
     notes = supernet.data.voc(tmp_path, size=32).notes
-    assert "warning: 1 .xml files without a picture: left out (first: lost.xml)" in notes
-    assert "warning: 1 images without an .xml file: left out (first: plain.png)" in notes
-    assert "left out: 1 .xml files that are no annotations" in notes
+    assert "warning: 1 .xml file without a picture: left out (first: lost.xml)" in notes
+    assert "warning: 1 image without an .xml file: left out (first: plain.png)" in notes
+    assert "left out: 1 .xml file that is no annotation" in notes
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,16 @@ def test_a_place_that_is_not_found_names_all_that_were_tried(root):
         assert place in str(error.value)
 
 
+def test_two_pictures_of_one_label_file_are_refused(root):
+    label = first_label(root)
+    picture = root / "images" / "train" / f"{label.stem}.png"
+    other = picture.with_suffix(".bmp")
+    save(other, drawn(1, seed=9)[0][0])
+    with pytest.raises(InputError) as error:
+        supernet.data.yolo(root)
+    assert str(error.value) == f"{label}: means {other} or {picture}? Remove or rename one of them"
+
+
 def test_parts_as_folders_with_images_and_labels_in_each(root, tmp_path):
     for part in ("train", "val", "test"):
         for kind in ("images", "labels"):
@@ -81,9 +91,9 @@ def test_pictures_without_labels_have_no_objects_and_labels_without_pictures_are
     (root / "labels" / "train" / "nothing.txt").write_text("0 .5 .5 .5 .5")
     (root / "labels" / "classes.txt").write_text("cell")
     data = supernet.data.yolo(root, size=32)
-    assert "1 images have no .txt file: taken to show no objects" in data.notes
+    assert "1 image without a .txt file: taken to show no objects" in data.notes
     assert (data.train.labels[3, :, 0] == -1).all()
-    assert "warning: 1 .txt files without a picture: left out (first: nothing.txt)" in data.notes
+    assert "warning: 1 .txt file without a picture: left out (first: nothing.txt)" in data.notes
     shutil.rmtree(root / "labels")
     with pytest.raises(InputError, match=r"no \.txt file for any of 12 images \(looked for .*train_0\.txt\)"):
         supernet.data.yolo(root)
@@ -154,8 +164,8 @@ BOMB = "a: &a [x, x]\n" + "".join(f"k{n}: &{n} [*{p}, *{p}]\n" for p, n in pairw
         ("names: [[a]]\ntrain: images", "names=a list: needs a list of names"),
         (f"{BOMB}names: [*z]\ntrain: images", "names=a list"),
         (f"{BOMB}names: [b]\ntrain: *z", "train=a list: needs a folder"),
-        ("names: [a]\nnc: 2\ntrain: images", "nc=2 and 1 names"),
-        (f"names: [a]\nnc: 0x{'f' * 6000}\ntrain: images", "nc=0xf{58} and 1 names"),
+        ("names: [a]\nnc: 2\ntrain: images", "nc=2 and 1 name"),
+        (f"names: [a]\nnc: 0x{'f' * 6000}\ntrain: images", "nc=0xf{58} and 1 name"),
         (f"names: [!!int 0x{'f' * 6000}]\ntrain: images", "names=a list: needs a list of names"),
         ("names: [a, null]\ntrain: images", "class 1 has no name; write one, in quotes if it is null"),
         ("names: {1: b, 0: }\ntrain: images", "class 0 has no name"),

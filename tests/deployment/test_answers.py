@@ -63,7 +63,7 @@ def test_settings_of_a_stranger_are_refused(plain, says):
     ("answer", "classes", "says"),
     [
         (OneLabel(), ("a",), "2 classes or more"),
-        (OneLabel(bias=(1.0,)), ("a", "b"), "bias: 1 numbers for 2 classes"),
+        (OneLabel(bias=(1.0,)), ("a", "b"), "bias: 1 number for 2 classes"),
         (SeveralLabels(thresholds=(0.5, 0.5)), ("a",), "thresholds: 2 numbers for 1"),
         (SeveralLabels((1.0, 2.0)), ("a", "b", "c"), "temperature: 2 numbers for 3"),
         (Objects(), (), "1 class or more"),

@@ -340,7 +340,7 @@ def test_half_precision_halves_the_file_and_hardly_changes_answers(model):
     ("task", "says"),
     [
         ({"name": "os.system", "settings": {}}, "task 'os.system' is unknown"),
-        ({"name": "one_label", "settings": {"bias": [1.0]}}, "bias: 1 numbers for 6 classes"),
+        ({"name": "one_label", "settings": {"bias": [1.0]}}, "bias: 1 number for 6 classes"),
         ({"name": "objects", "settings": {"width": 10**9}}, "width"),
         ({"name": "objects", "settings": {"width": 4096, "towers": 16}}, "no map of stride 8"),
         ({"name": "several_labels"}, "incomplete or damaged"),
@@ -400,7 +400,7 @@ def test_a_checksum_of_something_else_is_refused(model):
         (lambda v: v.bool(), "is of torch.bool"),
         (lambda v: v * float("nan"), "holds infinite values or none"),
         (lambda v: v / 0, "holds infinite values or none"),
-        (lambda v: v[:1].clone(), "1 tensors do not fit its genotype: stem.0.weight"),
+        (lambda v: v[:1].clone(), "1 tensor does not fit its genotype: stem.0.weight"),
     ],
 )
 def test_tensors_that_are_no_weights_are_refused(model, value, says):

@@ -320,7 +320,7 @@ def test_several_labels_have_the_thresholds_of_the_model():
     assert result.probs.present == [1]
     assert use(image, conf=0.4)[0].probs.present == [0, 1]
     assert list(labelled(result, 1)) == [("WBC", pytest.approx(0.880797))]
-    with pytest.raises(InputError, match="classes: can be chosen of objects"):
+    with pytest.raises(InputError, match=r"classes=\[0\]: is for objects"):
         use(image, classes=[0])
 
 

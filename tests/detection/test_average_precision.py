@@ -188,7 +188,7 @@ def test_rows_of_padding_are_no_truths():
 
 
 def test_what_does_not_go_together_is_refused():
-    with pytest.raises(InputError, match="detections of 1 pictures and truths of 2"):
+    with pytest.raises(InputError, match="detections of 1 picture and truths of 2"):
         average_precision([found()], [truth(), truth()], 1)
     with pytest.raises(InputError, match="class 3: there are 2"):
         average_precision([found((3, 0, 0, 8, 8, 0.5))], [truth()], 2)

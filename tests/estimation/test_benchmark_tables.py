@@ -63,7 +63,7 @@ def test_an_empty_field_is_not_known(tmp_path):
         (bytes(range(128)) * 10, "has no column"),
         (b'arch,top\n"(4, 0, 3, 1, 4, 3)",1\n', "numbers alone do not say"),
         (b"arch,top\n|none~0|,high\n", "top='high' of .none~0. is not a number"),
-        (b"arch,top\n|none~0|\n", "row 0 has 1 fields"),
+        (b"arch,top\n|none~0|\n", "row 0 has 1 field"),
         (b"arch,top\nnone,1\n", "node 1 needs an operation"),
         (b"\xff\xfe\x00", "cannot be read as text"),
         (b'arch,top\n"' + b"x" * 200_000 + b'",1\n', "not a CSV file"),

@@ -57,12 +57,12 @@ def test_calibration():
 def test_bad_input():
     space = NasBench201(channels=4, cells=1)
     decisions, drawn = cells(space, 24)
-    with pytest.raises(InputError, match="architectures: 24 were measured, and 25 numbers are to be found"):
+    with pytest.raises(InputError, match="architectures: measured were 24, and 25 numbers are to be found"):
         fitted(decisions, drawn, [1.0] * 24)
     with pytest.raises(InputError, match=r"values=-1.0: costs are numbers above 0"):
         fitted(decisions, drawn, [-1.0] * 24)
     with pytest.raises(InputError, match="values: 2 numbers for 24 networks"):
         fitted(decisions, drawn, [1.0, 2.0])
     form = SpaceCosts(space, (3, 8, 8), 10).form("macs")
-    with pytest.raises(InputError, match="predicted: 1 different predictions"):
+    with pytest.raises(InputError, match="predicted: 1 different prediction;"):
         calibrated(form, [2.0, 2.0], [1.0, 3.0])

@@ -41,7 +41,7 @@ def test_six_cells_are_enough_for_five_operations(recorded):
     values = [10.0 + sum(COSTS[o] for o in operations(cell)) for cell in cells]
     form = fitted(recorded.decisions, cells[:6], values[:6], alike(recorded))
     assert [form.of(cell) for cell in cells] == pytest.approx(values)
-    with pytest.raises(InputError, match="6 were measured, and 25 numbers"):
+    with pytest.raises(InputError, match="measured were 6, and 25 numbers"):
         fitted(recorded.decisions, cells[:6], values[:6])
 
 

@@ -91,7 +91,7 @@ def test_intervals_cover_the_truth_in_nineteen_of_twenty_samples():
 
 
 def test_bad_input():
-    with pytest.raises(InputError, match="truths: has 1 numbers, scores has 2"):
+    with pytest.raises(InputError, match="truths: has 1 number, scores has 2"):
         agreement([1.0, 2.0], [1.0])
     with pytest.raises(InputError, match="NaN"):
         agreement([1.0, math.nan], [1.0, 2.0])

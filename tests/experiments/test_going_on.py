@@ -117,7 +117,7 @@ def test_a_checkpoint_whose_progress_cannot_be_is_refused(supernet, late, stage,
     content = torch.load(path, weights_only=True)
     content["parts"]["epochs"] |= {"step": step, "epoch": epoch}
     torch.save(content, path)
-    refused(supernet, late / "run", f"it says step {step}, epoch {epoch}; this run has 1 epochs of")
+    refused(supernet, late / "run", f"it says step {step}, epoch {epoch}; this run has 1 epoch of")
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[1]", bytes(range(256))], ids=["empty", "half", "other", "binary"])
@@ -162,7 +162,7 @@ def test_another_number_of_threads_is_said(supernet, late, monkeypatch):
     (late / "run" / "env.json").write_text(json.dumps({**known, "threads": 7}))
     code, printed = supernet(f"resume={late / 'run'}")
     assert code == 0, printed
-    assert "begun with 7 threads" in printed
+    assert "begun with runtime.threads=7" in printed
 
 
 def test_a_sweep_goes_on(supernet, images, tmp_path):

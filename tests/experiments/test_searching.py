@@ -260,5 +260,5 @@ def test_a_job_in_two_stages(supernet, images, tmp_path):
     (run,) = tmp_path.glob("runs/quick/*")
     assert sorted(path.stem for path in (run / "metrics").glob("*.csv")) == ["retrain", "search1", "search2"]
     assert {path.name for path in (run / "tb").iterdir()} == {"search1", "search2", "retrain"}
-    assert "search2: 4 channels, 3 cells, 3 operations an edge, 1 epochs" in printed
+    assert "search2: 4 channels, 3 cells, 3 operations an edge, 1 epoch" in printed
     assert load(run).architecture == Architecture.load(run / "genotype.json")

@@ -184,7 +184,7 @@ def test_a_detector_begins_with_a_classifier_and_with_another_detector():
     detector = final_of(("b", "a")).build(cell)
     nn.init.normal_(detector.prediction.classes.weight)
     begun, taken, tuning = taken_by(("a",), donor_of(detector, ("b", "a")))
-    assert set(taken.adapted.values()) == {"1 of 1 classes"}
+    assert set(taken.adapted.values()) == {"1 of 1 class"}
     assert torch.equal(begun["prediction.classes.weight"][0], detector.prediction.classes.weight[1])
     assert taken.new == {}
     assert not any(name.startswith("prediction") for name in tuning.frozen)
@@ -193,7 +193,7 @@ def test_a_detector_begins_with_a_classifier_and_with_another_detector():
 def test_a_table_says_the_most_frequent_reasons():
     new = {"cells.0": "a", "cells.1": "a", "cells.2": "b", "cells.3": "c"}
     (*_, line) = Taken((), {}, new, dict.fromkeys(new, 1)).lines()
-    assert line.split(maxsplit=4) == ["cells", "0", "0", "4", "a; b; and 1 other reasons"]
+    assert line.split(maxsplit=4) == ["cells", "0", "0", "4", "a; b; and 1 other reason"]
 
 
 def test_a_checkpoint_of_another_beginning_is_refused(tmp_path):

@@ -25,6 +25,7 @@ from supernet.estimation.latency.timing import Latency, Stopwatch, Timings, Visi
 from supernet.estimation.parts import Recorded, Shape, record
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
+from supernet.runtime.text import quantity
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
 from supernet.space.operations import OPERATIONS, Operation
@@ -164,8 +165,8 @@ class Builder:
         fitted = min(wanted, len(drawn))
         if len(drawn) < wanted + held_out:
             _LOG.warning(
-                f"networks={wanted}, held_out={held_out}: only {len(drawn)} different networks of {recorded.space} "
-                f"were found; {fitted} calibrate the table and {len(drawn) - fitted} check it"
+                f"networks={wanted}, held_out={held_out}: found only {quantity(len(drawn), 'different network')} of "
+                f"{recorded.space}: {fitted} to calibrate the table and {len(drawn) - fitted} to check it"
                 + ("" if fitted >= LEAST or not wanted else f" (below {LEAST} milliseconds are plain sums)")
             )
         return drawn, fitted

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 
 LEAST = 4
 """Networks that a line can be fitted to, at least."""
@@ -82,7 +83,7 @@ def fit(sums: Sequence[float], megabytes: Sequence[float], measured: Sequence[fl
     """
     truth = np.asarray(measured, dtype=np.float64)
     if len(truth) < LEAST:
-        raise InputError(f"measured: {len(truth)} networks; a line needs {LEAST} or more")
+        raise InputError(f"measured: {quantity(len(truth), 'network')}; a line needs {LEAST} or more")
     if min(sums) == max(sums):
         raise InputError("sums: all networks have the same; a line needs different ones")
     short = np.stack([np.ones(len(truth)), np.asarray(sums)], axis=1)
@@ -148,7 +149,7 @@ class Accuracy:
         rank = "not known" if self.spearman is None else f"{self.spearman:.3f}"
         return (
             f"error {self.mape:.1f} % ({self.bias:+.1f} %), within 10 %: {self.within:.0f} %, Spearman {rank} "
-            f"({self.networks} networks)"
+            f"({quantity(self.networks, 'network')})"
         )
 
 

@@ -16,6 +16,7 @@ from supernet.estimation.latency.sentinel import sentinel
 from supernet.estimation.latency.table import LatencyTable
 from supernet.estimation.latency.timing import Latency, Stopwatch, Timings, rounds
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 
 
 def measure(
@@ -125,7 +126,7 @@ def _runtime(table: LatencyTable) -> Runtime:
     if threads < 1:
         raise InputError(f"{table.origin} says threads {word[:40]!r}; needs a number from 1 to 999")
     if threads > (most := processors()):
-        raise InputError(f"{table.origin} was measured with {threads} threads, and {most} can be used here")
+        raise InputError(f"{table.origin} was measured with {quantity(threads, 'thread')}, and {most} can be used here")
     if name == OnnxRuntime.name:
         return OnnxRuntime(threads)
     if name == EagerTorch.name:

@@ -18,7 +18,7 @@ from supernet.estimation.latency.table import COLUMNS, FORMAT, VERSION, Head, Kn
 from supernet.estimation.latency.timing import Latency
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import file_of, read_text
-from supernet.runtime.text import printable
+from supernet.runtime.text import printable, quantity
 from supernet.space.architecture import Architecture
 from supernet.space.mobile import Mobile
 from supernet.space.nasbench201 import from_string
@@ -74,7 +74,9 @@ def read_latencies(path: str | Path, *, here: Mapping[str, str] | None = None) -
     head = _head([line for line in lines if line.startswith("#")], len(rows), where)
     table = LatencyTable(where, _parts(rows, medians[0], where), head)
     if not any(row.latency.median > 0 for row in table.rows.values()):
-        raise InputError(f"{where}: all of its {len(rows)} parts take 0 milliseconds; measure them")
+        raise InputError(
+            f"{where}: all of its {quantity(len(rows), 'part takes', 'parts take')} 0 milliseconds; measure them"
+        )
     if odd := oddities(table, fingerprint() if here is None else here):
         _LOG.warning(odd)
     return table
@@ -140,7 +142,9 @@ def _rows(lines: Sequence[str], where: str) -> tuple[list[str], list[dict[str, s
         rows = []
         for number, each in enumerate(reader, start=1):
             if len(each) != len(columns):
-                raise InputError(f"{where}: row {number} has {len(each)} fields, its columns are {len(columns)}")
+                raise InputError(
+                    f"{where}: row {number} has {quantity(len(each), 'field')}, its columns are {len(columns)}"
+                )
             if number > _MOST_ROWS or max(map(len, each)) > _LONGEST:
                 raise InputError(f"{where}: row {number} is more than a latency table has; is it the right file?")
             rows.append(dict(zip(columns, each, strict=True)))
@@ -226,8 +230,8 @@ def _head(comments: Sequence[str], rows: int, where: str) -> Head:
         )
     if known.get("rows") != rows:
         raise InputError(
-            f"{where}: has {rows} rows and its head says {str(known.get('rows'))[:40]}; it is cut off, or correct the "
-            "head where rows were added on purpose"
+            f"{where}: has {quantity(rows, 'row')} and its head says {str(known.get('rows'))[:40]}; it is cut off, or "
+            "correct the head where rows were added on purpose"
         )
     sections = {name: known.get(name, {}) for name in _SECTIONS}
     for name, section in sections.items():

@@ -32,7 +32,7 @@ from supernet.estimation.parts import Recorded, Variant
 from supernet.estimation.programmes import Programme
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import write_whole
-from supernet.runtime.text import csv_lines, printable
+from supernet.runtime.text import csv_lines, printable, quantity
 from supernet.space.architecture import Architecture
 
 FORMAT, VERSION = "supernet.latency", 1
@@ -144,8 +144,8 @@ class LatencyTable:
                 else "is of other sizes or of another space"
             )
             raise InputError(
-                f"{self.origin}: {of} and knows none of the {len(missing)} parts of {recorded.space} for images of "
-                f"{'x'.join(map(str, recorded.shape))}; make one with supernet-latency"
+                f"{self.origin}: {of} and knows none of the {quantity(len(missing), 'part')} of {recorded.space} for "
+                f"images of {'x'.join(map(str, recorded.shape))}; make one with supernet-latency"
             )
         raise InputError(
             f"{self.origin}: has no row {missing[0][:200]!r} and lacks {len(missing)} of {len(recorded.variants)}; add "

@@ -19,6 +19,7 @@ from supernet.runtime.autosave import Autosave
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted
 from supernet.runtime.run import Run
+from supernet.runtime.text import quantity
 from supernet.search.black_box.evaluations_file import EvaluationsFile
 from supernet.search.black_box.explorers import Explorer, Fitness
 from supernet.search.black_box.pareto import nondominated
@@ -77,8 +78,19 @@ class Budget:
         for name, value in so_far.items():
             limit = getattr(self, name)
             if limit is not None and value >= limit:
-                return f"the budget of {limit:,} {name.replace('_', ' ')} is spent"
+                return f"the budget of {limit_in_words(name, limit)} is spent"
         return None
+
+
+def limit_in_words(name: str, limit: float) -> str:
+    """A limit of a budget in words.
+
+    Example:
+        >>> limit_in_words("evaluations", 1), limit_in_words("simulated_seconds", 3600.0)
+        ('1 evaluation', '3,600 simulated seconds')
+    """
+    count = int(limit) if float(limit).is_integer() else limit
+    return quantity(count, name.replace("_", " ").removesuffix("s"))
 
 
 @dataclass(frozen=True)
@@ -249,7 +261,7 @@ class _Record:
         if not tried:
             return "candidates: none that was drawn keeps the limits; allow more"
         whole = "" if count is None else f" of {count:,} in the space (equal ones counted apart)"
-        return f"nothing new is left to try after {tried:,} evaluations{whole}"
+        return f"nothing new is left to try after {quantity(tried, 'evaluation')}{whole}"
 
     def state_dict(self) -> dict[str, Any]:
         genes = self._candidates.genes
@@ -301,4 +313,4 @@ def _report(record: _Record, run: Run, name: str, budget: Budget, truth: Score |
         scalars |= {f"{name}/truth/{value}": number for value, number in truth(last.architecture).values.items()}
         scalars |= {f"{name}/truth_of_best/{n}": number for n, number in truth(best.architecture).values.items()}
     run.report.scalars(scalars, step)
-    run.report.progress(step, budget.evaluations or step, f"{name}: {step:,} architectures")
+    run.report.progress(step, budget.evaluations or step, f"{name}: {quantity(step, 'architecture')}")

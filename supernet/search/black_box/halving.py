@@ -18,6 +18,7 @@ from typing import Any
 from supernet.estimation.scores import Score
 from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
+from supernet.runtime.text import quantity
 from supernet.search.black_box.explorers import Explorer, RandomExplorer, check_counts
 from supernet.search.black_box.exploring import Budget, Explored, explore
 from supernet.search.black_box.rungs import AtRung, Bracket, Job, Ladder, ResourceScore, RungExplorer, kept, words
@@ -59,13 +60,14 @@ class BracketExplorer(RungExplorer):
 
     def plan(self, continues: bool) -> str:
         units = sum(bracket.units(continues) for bracket in self.brackets)
-        return f"{'; then '.join(words(self.brackets))}: {units:,} units in all"
+        return f"{'; then '.join(words(self.brackets))}: {quantity(units, 'unit')} in all"
 
     def why(self) -> str | None:
         begun, planned = len(self.told), sum(bracket.architectures for bracket in self.brackets)
         if self._exhausted and begun:
-            return f"the space is exhausted after {begun:,} of {planned:,} architectures; all their rungs are complete"
-        return f"all rungs are complete, of {begun:,} architectures" if begun else None
+            whole = quantity(planned, "architecture")
+            return f"the space is exhausted after {begun:,} of {whole}; all their rungs are complete"
+        return f"all rungs are complete, of {quantity(begun, 'architecture')}" if begun else None
 
     def next_job(self) -> tuple[Architecture, Job] | None:
         while self._bracket < len(self.brackets):
@@ -232,7 +234,8 @@ class Asha(RungExplorer):
             check_counts(architectures=architectures)
         if not 0 <= skipped <= self.ladder.top:
             raise InputError(
-                f"skipped={skipped}: there are {self.ladder.top + 1} rungs; leave out 0 to {self.ladder.top}"
+                f"skipped={skipped}: the ladder has {quantity(self.ladder.top + 1, 'rung')}; leave out 0 to "
+                f"{self.ladder.top}"
             )
         self._most = architectures
         self._begun: list[Architecture] = []
@@ -242,7 +245,7 @@ class Asha(RungExplorer):
         self._promoted: list[set[int]] = [set() for _ in self._resources]
 
     def plan(self, continues: bool) -> str:
-        begun = "new architectures" if self._most is None else f"{self._most:,} architectures"
+        begun = "new architectures" if self._most is None else quantity(self._most, "architecture")
         costs = "the difference" if continues else "its resource again"
         rungs = ", ".join(map(str, self._resources))
         ends = "; the budget ends it" if self._most is None else ""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 from supernet.search.black_box.explorers import Explorer, Fitness, check_counts
 from supernet.space.architecture import Architecture
 from supernet.space.genes import Candidates
@@ -121,7 +122,9 @@ def hypervolume(points: Sequence[Fitness], reference: Fitness) -> float:
     """
     for point in points:
         if len(point) != len(reference):
-            raise InputError(f"reference={reference}: has {len(reference)} objectives, a point has {len(point)}")
+            raise InputError(
+                f"reference={reference}: has {quantity(len(reference), 'objective')}, a point has {len(point)}"
+            )
     above = [point for point in points if all(a > b for a, b in zip(point, reference, strict=True))]
     return _swept(sorted(above, key=lambda point: -point[-1]), reference)
 

@@ -22,6 +22,7 @@ from supernet.execution.engines import Engine, engine
 from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator, seed_initial_weights
+from supernet.runtime.text import quantity
 from supernet.search.collapse.settings import MonitorSettings
 from supernet.search.loop import NO_MONITOR, Searched, search
 from supernet.search.method import Method
@@ -321,10 +322,10 @@ def size_in_words(stage: ResolvedStage, supernet: Supernet) -> str:
     edges = [len(d.options) for d in supernet.decisions.values() if d.role == "operation"]
     numbers = [len(d.options) > 1 for d in supernet.decisions.values() if d.role == "number"]
     sizes = {f.name: getattr(stage.space, f.name) for f in fields(stage.space) if f.name in ("cells", "channels")}
-    words = [f"{size} {name}" for name, size in sizes.items()]
-    words += [f"{max(edges)} operations an edge"] if edges else []
-    words += [f"{sum(numbers)} of {len(numbers)} sizes open"] if numbers else []
-    words.append(f"{stage.recipe.epochs} epochs")
+    words = [quantity(size, name.removesuffix("s")) for name, size in sizes.items()]
+    words += [quantity(max(edges), "operation an edge", "operations an edge")] if edges else []
+    words += [f"{sum(numbers)} of {quantity(len(numbers), 'size open', 'sizes open')}"] if numbers else []
+    words.append(quantity(stage.recipe.epochs, "epoch"))
     if stage.channel_divisor is not None:
         words.append(f"one channel in {stage.channel_divisor}")
         if stage.channel_divisor != stage.stage.channel_divisor:

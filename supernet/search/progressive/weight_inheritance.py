@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 from supernet.space.architecture import Architecture, met
 from supernet.space.cells import Cell
 from supernet.space.choices import OperationChoice, PartialChannels
@@ -204,8 +205,8 @@ def _index(old: nn.Module, new: nn.Module) -> Tensor | None:
     before, after = (edge.operated if isinstance(edge, PartialChannels) else whole[0] for edge in (old, new))
     if after < before:
         raise InputError(
-            f"{after} channels of an edge are operated on, {before} in the stage before; use the same channel_divisor "
-            "or a smaller one, or do not inherit weights"
+            f"{quantity(after, 'channel')} of an edge to operate on, {before} in the stage before; use the same "
+            "channel_divisor or a smaller one, or do not inherit weights"
         )
     return None if before == after else widening(before, after)
 

@@ -14,6 +14,7 @@ from supernet.data.batches import Batch
 from supernet.data.dataset import Data
 from supernet.deployment.answers import ONE_LABEL, OneLabel
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import quantity
 from supernet.space.heads import Outputs
 from supernet.training.tasks.imbalance import Frequencies, Imbalance, frequencies_of
 from supernet.training.tasks.logits import check_settings, loss_with_auxiliary
@@ -177,7 +178,7 @@ def binary(data: Data, score: str = "auroc", imbalance: Imbalance | None = None)
         InputError: the data have another number of classes, or say something else of an image.
     """
     if len(data.classes) != 2:
-        raise InputError(f"{data.name}: has {len(data.classes)} classes, and a binary task needs 2")
+        raise InputError(f"{data.name}: has {quantity(len(data.classes), 'class')}, and a binary task needs 2")
     return classification(data, score, imbalance)
 
 

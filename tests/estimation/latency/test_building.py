@@ -122,7 +122,7 @@ def test_a_small_space_gives_the_networks_that_it_has_and_says_so(caplog):
     assert built.table.head.calibration["fitted on"] == 5
     [line] = [entry.getMessage() for entry in caplog.records]
     assert line == (
-        "networks=8, held_out=5: only 5 different networks of nasbench201 were found; 5 calibrate the table and 0 "
+        "networks=8, held_out=5: found only 5 different networks of nasbench201: 5 to calibrate the table and 0 to "
         "check it"
     )
 

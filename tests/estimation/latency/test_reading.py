@@ -196,7 +196,7 @@ GOOD = TABLE.text()
         ("\x00\x00", "has no rows|not a CSV file"),
         ("cell,ms\na,1\n", "has no column 'key' or 'architecture'; its columns: cell, ms"),
         ("key,ms\na,1\n", "has no column 'median' or 'milliseconds'"),
-        ("key,median\na,1\nb\n", "row 2 has 1 fields"),
+        ("key,median\na,1\nb\n", "row 2 has 1 field"),
         ("key,median\na,1\na ,2\n", r"row 2 \('a'\) is there twice"),
         ("key,median\nb,1\na,-1\n", r"row 2 \('a'\): median='-1' is no number of 0 or more"),
         ("key,median\na,nan\n", r"row 1 \('a'\): median='nan' is no number of 0 or more"),

@@ -167,7 +167,7 @@ def test_a_model_by_name(typed):
     [
         (["dgits", "a.png"], "dgits: no such model; did you mean digits"),
         (["digits", "a.png", "--conf", "0.3"], "conf=0.3: this model says one class"),
-        (["digits", "a.png", "--classes", "7"], "classes: can be chosen of objects"),
+        (["digits", "a.png", "--classes", "7"], "classes=['7']: is for objects"),
         (["digits", "*.jpg"], "no image matches this pattern"),
         (["digits", "a.png", "--save", "a.png/x"], "--save a.png/x: cannot be written to"),
     ],
@@ -195,11 +195,22 @@ def test_mistakes_about_objects_are_one_line(typed, detector, words, says):
 
 
 @pytest.mark.parametrize("word", [("--iou", "0.5"), ("--max-det", "3"), ("--classes", "ant")])
-def test_an_exported_model_is_not_asked_for_objects(typed, tmp_path, word):
-    supernet.export(model(supernet.NasBench201(4, 1, 1, 2), (3, 8, 8)), tmp_path / "toy.onnx")
-    code, _, said = typed("toy.onnx", "a.png", *word)
-    assert code == 2
-    assert said.strip() == (
-        f"supernet-predict: {word[0]}: is for objects, and an exported model says how probable each class is; leave it "
-        "out"
-    )
+@pytest.mark.parametrize("of", ["one label", "several labels", "an exported model"])
+def test_only_a_detector_is_asked_for_objects(typed, films, tmp_path, of, word):
+    path = films
+    if of == "one label":
+        path = classifier(tmp_path / "one.safetensors", OneLabel(), [1.0, 0.0], ["ant", "bee"])
+    if of == "an exported model":
+        path = tmp_path / "toy.onnx"
+        supernet.export(model(supernet.NasBench201(4, 1, 1, 2), (3, 8, 8)), path)
+    code, out, said = typed(path, "a.png", *word)
+    assert (code, out, said.count("\n")) == (2, "", 1)
+    assert said.startswith(f"supernet-predict: {word[0][2:].replace('-', '_')}=")
+    assert "is for objects, and this model says how probable each class is" in said
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_a_detector_is_not_asked_for_classes_by_their_rank(typed, detector, tmp_path, more):
+    code, out, said = typed(detector, "a.png", "--top", "2", "--save", "out", *more)
+    assert (code, out, (tmp_path / "out").exists()) == (2, "", False)
+    assert said == "supernet-predict: --top 2: is for classes, and this model finds objects; use --max-det 2\n"

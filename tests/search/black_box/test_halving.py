@@ -442,7 +442,7 @@ def test_a_killed_halving_of_short_trainings_has_the_same_values(tmp_path, folde
         (lambda: SuccessiveHalving(letters(), architectures=0), "^architectures=0"),
         (lambda: Hyperband(letters(), passes=0), "^passes=0"),
         (lambda: Asha(letters(), architectures=0), "^architectures=0"),
-        (lambda: Asha(letters(), skipped=5), "^skipped=5: there are 5 rungs; leave out 0 to 4"),
+        (lambda: Asha(letters(), skipped=5), "^skipped=5: the ladder has 5 rungs; leave out 0 to 4"),
         (lambda: Budget(units=0), "^units=0: needs a number above 0"),
         (lambda: halving(Hyperband(letters()), Counted(most=80)), "^most=81: the score gives 80 at most"),
         (lambda: halving(Hyperband(letters()), Counted(), objectives=("a", "b")), "^objectives="),

@@ -78,7 +78,7 @@ def test_each_stage_has_a_name_a_seed_and_a_report():
     assert list(runs) == ["search1", "search2"]
     assert all(run.report.closed for run in runs.values())
     assert runs["search2"].report.lines[:2] == [
-        "search2: 4 channels, 1 cells, 3 operations an edge, 1 epochs",
+        "search2: 4 channels, 1 cell, 3 operations an edge, 1 epoch",
         "search2: 12 images: 1 epoch of 2 steps in batches of 6",
     ]
     seeds = {planned(seed=5).stage_seed(number) for number in range(3)}
