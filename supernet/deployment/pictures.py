@@ -14,12 +14,13 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from supernet.data.images import as_tensor, read_sized
 from supernet.data.preparation import PADDING, PLAIN, Placement, Preparation, placement
+from supernet.data.upright import upright
 from supernet.deployment.sources import spread
 from supernet.deployment.web import Fetched
 from supernet.runtime.errors import InputError
@@ -216,7 +217,7 @@ def _read(content: Any, shape: tuple[int, int, int], preparation: Preparation) -
     if isinstance(content, Fetched):
         return _read_fetched(content, shape, preparation)
     if isinstance(content, Image.Image):
-        turned = ImageOps.exif_transpose(content)
+        turned = upright(content)
         return as_tensor(turned, shape, "image", preparation), (turned.height, turned.width)
     return read_sized(content, shape, preparation=preparation)
 
