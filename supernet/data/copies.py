@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from supernet.data.batches import Source
 from supernet.runtime.errors import InputError
 
+_SEARCHED = 100_000  # images up to which copies are looked for
 _BEGINNING = 4096  # bytes; enough to tell most files of one size apart
 
 
@@ -35,6 +37,27 @@ def copy_groups(paths: Sequence[str]) -> Tensor:
             for same in _alike(same_start, lambda i: _digest(paths[i], -1), paths):
                 groups[same] = same[0]
     return groups
+
+
+def leak_notes(parts: Mapping[str, Source]) -> list[str]:
+    """A line on images in memory to validate or test that have the same pixels as training images.
+
+    Args:
+        parts: "train" and the others.
+
+    Returns:
+        The line, or none; none for a very large set, either.
+    """
+    if sum(map(len, parts.values())) > _SEARCHED:
+        return []
+    train = set(_of_pixels(parts["train"]))
+    leaked = sum(each in train for part, source in parts.items() if part != "train" for each in _of_pixels(source))
+    return [f"warning: {leaked:,} images to validate or test are exact copies of training images"] if leaked else []
+
+
+def _of_pixels(source: Source) -> Iterator[bytes]:
+    for place in range(len(source)):
+        yield hashlib.blake2b(source.raw(torch.tensor([place])).numpy().tobytes(), digest_size=16).digest()
 
 
 def _alike(places: Iterable[int], key: Callable[[int], Hashable], paths: Sequence[str]) -> list[list[int]]:
