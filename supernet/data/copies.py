@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from supernet.data.batches import Source
 from supernet.runtime.errors import InputError
 from supernet.runtime.text import quantity
 
+_SEARCHED = 100_000  # images up to which copies are looked for
 _BEGINNING = 4096  # bytes; enough to tell most files of one size apart
 
 
@@ -63,6 +65,27 @@ def copy_notes(leaked: int, inside: int) -> list[str]:
         copies = quantity(inside, "image is an exact copy of another", "images are exact copies of others")
         notes.append(f"{copies}: held out to test together, or not at all")
     return notes
+
+
+def leak_notes(parts: Mapping[str, Source]) -> list[str]:
+    """A line on images in memory to validate or test that have the same pixels as training images.
+
+    Args:
+        parts: "train" and the others.
+
+    Returns:
+        The line, or none; none for a very large set, either.
+    """
+    if sum(map(len, parts.values())) > _SEARCHED:
+        return []
+    train = set(_of_pixels(parts["train"]))
+    leaked = sum(each in train for part, source in parts.items() if part != "train" for each in _of_pixels(source))
+    return copy_notes(leaked, inside=0)
+
+
+def _of_pixels(source: Source) -> Iterator[bytes]:
+    for place in range(len(source)):
+        yield hashlib.blake2b(source.raw(torch.tensor([place])).numpy().tobytes(), digest_size=16).digest()
 
 
 def _alike(places: Iterable[int], key: Callable[[int], Hashable], paths: Sequence[str]) -> list[list[int]]:

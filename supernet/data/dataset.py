@@ -225,7 +225,7 @@ def assemble(name: str, parts: Parts, settings: CommonSettings) -> Data:
         contrast=settings.contrast,
     )
     held_out = parts.test is None
-    notes = (*parts.notes, *flat)
+    notes = (*parts.notes, *flat, *_never_seen(train.labels, classes))
     return Data(name, classes, train, parts.valid, Sealed(test), augmentation, held_out, notes, groups)
 
 
@@ -257,6 +257,8 @@ def _check(name: str, parts: Parts) -> tuple[str, ...]:
         raise InputError(f"{name}: its parts have labels of different kinds: {' and '.join(sorted(kinds))}")
     if kinds == {"classes"} and min(int(each.min()) for each in labels) < 0:
         raise InputError(f"{name}: needs images in every part and labels from 0 on")
+    if kinds == {"labels"} and not (parts.train.labels >= 0).any():
+        raise InputError(f"{name}: all labels of the training images are unknown; needs some that are 0 or 1")
     count = _count_classes(name, parts.classes, labels)
     shapes = {s.shape for s in given}
     if len(shapes) > 1:
@@ -264,6 +266,13 @@ def _check(name: str, parts: Parts) -> tuple[str, ...]:
     if min(parts.train.shape) < 1:
         raise InputError(f"{name}: images of shape {parts.train.shape} hold no pixels")
     return parts.classes or tuple(str(label) for label in range(count))
+
+
+def _never_seen(labels: Tensor, classes: Sequence[str]) -> list[str]:
+    """A line on labels that no training image has, so that nothing can be learnt of them."""
+    lost = [] if kind_of(labels) != "labels" else (~(labels == 1).any(0)).nonzero().flatten().tolist()
+    shown = ", ".join(classes[place] for place in lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
+    return [f"warning: no training image has the label {shown}"] if lost else []
 
 
 def _hold_out(name: str, parts: Parts, classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:

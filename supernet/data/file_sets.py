@@ -145,9 +145,10 @@ class _Seen:
     Args:
         colour: whether any image has colours.
         sizes: (height, width) of each image that was looked at.
-        cut: how many are colour images of 16 bits.
+        cut: how many are images of 16 bits with colour or transparency.
         transparent: how many have transparency.
         grey: how many are grey.
+        pages: how many files hold several pictures.
     """
 
     colour: bool
@@ -155,6 +156,7 @@ class _Seen:
     cut: int
     transparent: int
     grey: int
+    pages: int
 
     @classmethod
     def of(cls, headers: Mapping[str, Header]) -> _Seen:
@@ -164,6 +166,7 @@ class _Seen:
             cut=sum(header.cut for header in headers.values()),
             transparent=sum(header.transparent for header in headers.values()),
             grey=sum(header.channels == 1 for header in headers.values()),
+            pages=sum(header.pages for header in headers.values()),
         )
 
     def shape(self, asked: tuple[int, int] | None) -> tuple[tuple[int, int, int], bool]:
@@ -194,8 +197,11 @@ class _Seen:
             images = quantity(self.transparent, "image with transparency", "images with transparency")
             told.append(f"{images}: laid on level {preparation.ground} (ground)")
         if self.cut:
-            images = quantity(self.cut, "colour image of 16 bits", "colour images of 16 bits")
-            told.append(f"{images}: the upper 8 bits are read")
+            images = quantity(self.cut, "image of 16 bits", "images of 16 bits")
+            told.append(f"{images} with colour or transparency: the upper 8 bits are read")
+        if self.pages:
+            files = quantity(self.pages, "file holds", "files hold")
+            told.append(f"{files} several pictures: the first one is read")
         return told
 
 
@@ -230,19 +236,20 @@ def windowed(
     """
     wide = {path for path, header in headers.items() if header.wide}
     own = {path for path, header in headers.items() if header.windowed} if window == AUTO else set()
+    others = wide - own
     if isinstance(window, tuple):
         if not wide:
             raise InputError(f"window={list(window)}: no image has grey of more than 8 bits; leave it out")
         chosen = replace(plain, window=window, window_of_file=False)
     else:
-        files = chosen_for_measuring([path for path in train if path in wide - own])
+        files = chosen_for_measuring([path for path in train if path in others])
         measured = measured_window(map(grey_values, files)) if window == AUTO else None
         white = None
         if files and measured is None:  # one for all images, as each by its own bits would be another scale
             white = min(bits_white(max(0, *(int(grey_values(path).max(initial=0)) for path in files))), _MOST_WHITE)
         chosen = replace(plain, white=white, window=measured, window_of_file=window != NONE)
     notes = []
-    if rest := len(wide - own):
+    if rest := len(others):
         range_of = told_window(chosen.window or (0, chosen.white or _MOST_WHITE))
         notes.append(f"{quantity(rest, 'image of grey', 'images of grey')} of more than 8 bits: {range_of}")
     if own:

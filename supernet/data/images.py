@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 from torch import Tensor
 
 from supernet.data import dicom
 from supernet.data.levels import bits_white
 from supernet.data.preparation import PADDING, PLAIN, Preparation, kept_part, padded_place
+from supernet.data.upright import WHITE, WIDE_MODES, upright
 from supernet.data.windows import levels
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import why_no_file
@@ -27,8 +30,8 @@ _ENDINGS = Image.registered_extensions()  # loads Pillow's readers; Image.ID is 
 FORMATS = tuple(name for name in Image.ID if name not in _UNREADABLE)
 SUFFIXES = frozenset(ending for ending, name in _ENDINGS.items() if name in FORMATS) | dicom.SUFFIXES
 
-_GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L"})
-_WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})
+_GREY_MODES = frozenset({"1", "L", "LA", "La"}) | WIDE_MODES
+_SIXTEEN = re.compile(";16[BLN]")  # of a channel, in Pillow's words for how a file stores pixels
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 _SEARCHED_SIDE = 512  # pixels; the orientation of a larger PNG is left for the reading, see `read_header`
 # What Pillow's readers raise where a file is damaged; InputError is a ValueError and goes through as it is.
@@ -46,12 +49,13 @@ class Header:
         channels: 1 (grey) or 3 (colour).
         height: in pixels, as the picture is shown.
         width: in pixels, as the picture is shown.
-        wide: whether it is grey of more than 8 bits.
-        cut: whether it is colour of 16 bits, of which the upper 8 are read.
+        wide: whether it is grey of more than 8 bits, or of floating-point numbers.
+        cut: whether it is of 16 bits with colour or transparency, of which the upper 8 are read.
         transparent: whether it has an alpha channel or a transparent colour.
         windowed: whether it names a window of its grey values itself, as DICOM can.
         orientation: from 1 to 8, as EXIF has it: how what is stored is turned before it is shown. Height and width
             are those after that.
+        pages: whether the file holds several pictures, of which the first is read.
     """
 
     channels: int
@@ -62,6 +66,7 @@ class Header:
     transparent: bool
     windowed: bool = False
     orientation: int = 1
+    pages: bool = False
 
 
 def read_header(path: str | Path) -> Header:
@@ -87,10 +92,12 @@ def read_header(path: str | Path) -> Header:
         orientation = _orientation(image)
         if orientation in _SIDEWAYS:
             width, height = height, width
-        cut = image.mode not in _WIDE_MODES and any("16" in str(tile[3]) for tile in image.tile[:1])
+        cut = image.mode not in WIDE_MODES and any(_SIXTEEN.search(_stored_as(tile)) for tile in image.tile[:1])
+        pages = image.format != "MPO" and bool(getattr(image, "is_animated", False))  # cameras add a small copy in MPO
         channels = 1 if image.mode in _GREY_MODES else 3
-        wide = image.mode in _WIDE_MODES
-        return Header(channels, height, width, wide, cut, image.has_transparency_data, orientation=orientation)
+        wide = image.mode in WIDE_MODES
+        transparent = image.has_transparency_data
+        return Header(channels, height, width, wide, cut, transparent, orientation=orientation, pages=pages)
 
 
 def grey_values(path: str | Path) -> np.ndarray:
@@ -103,7 +110,7 @@ def grey_values(path: str | Path) -> np.ndarray:
         The values, of any shape; those of a DICOM file after its own scale, such as Hounsfield units.
 
     Raises:
-        InputError: the file cannot be read, or a value is out of the range from 0 to 65535; the message names it.
+        InputError: the file cannot be read, or a value is infinite or none (NaN); the message names it.
 
     Example:
         >>> import tempfile
@@ -115,7 +122,7 @@ def grey_values(path: str | Path) -> np.ndarray:
     if dicom.is_dicom(path):
         return dicom.grey_values(path)
     with _opened(path) as image:
-        return _grey_values(image, path)
+        return _grey_values(upright(image), path)
 
 
 def read_image(
@@ -145,7 +152,7 @@ def read_image(
     """
     _, height, width = shape
     with _picture(path, preparation) as image:
-        turned = ImageOps.exif_transpose(image)
+        turned = upright(image)
         if not resize and (turned.height, turned.width) != (height, width):
             raise InputError(
                 f"{path}: {turned.height} x {turned.width} pixels where others have {height} x {width}; "
@@ -171,7 +178,7 @@ def read_sized(
         InputError: the file cannot be read; the message names it.
     """
     with _picture(path, preparation) as image:
-        turned = ImageOps.exif_transpose(image)
+        turned = upright(image)
         return as_tensor(turned, shape, path, preparation), (turned.height, turned.width)
 
 
@@ -190,7 +197,7 @@ def kept(image: Image.Image) -> Image.Image:
     if not image.width or not image.height:
         raise InputError(f"image: {image.width} x {image.height}, which holds no pixels")
     try:
-        return ImageOps.exif_transpose(image)
+        return upright(image)
     except _BROKEN as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         named = getattr(image, "filename", "") or "image"
@@ -215,11 +222,17 @@ def as_tensor(
         InputError: its pixels are of a kind that is not read.
     """
     channels, height, width = shape
-    image = ImageOps.exif_transpose(image)
+    image = upright(image)
     converted = _opaque_eight_bits(image, origin, preparation).convert("L" if channels == 1 else "RGB")
     resized = _resized(converted, height, width, preparation)
     pixels = np.array(resized, dtype=np.uint8).reshape(height, width, channels)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _stored_as(tile: Sequence[Any]) -> str:
+    """Pillow's word for how the pixels of a part of a file are stored, such as "RGB;16B"."""
+    said = tile[3][0] if isinstance(tile[3], tuple) and tile[3] else tile[3]
+    return said if isinstance(said, str) else ""
 
 
 @contextmanager
@@ -264,9 +277,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _opaque_eight_bits(image: Image.Image, path: str | Path, preparation: Preparation) -> Image.Image:
     """The image without transparency and with 8 bits a channel, grey where it was grey."""
-    if image.mode == "F":
-        raise InputError(f"{path}: floating-point pixels; save it with 8 or 16 bits per channel")
-    if image.mode in _WIDE_MODES:
+    if image.mode in WIDE_MODES:
         return _narrowed(image, path, preparation)
     if not image.has_transparency_data:
         return image
@@ -278,6 +289,15 @@ def _opaque_eight_bits(image: Image.Image, path: str | Path, preparation: Prepar
 
 def _narrowed(image: Image.Image, path: str | Path, preparation: Preparation) -> Image.Image:
     values = _grey_values(image, path)
+    if preparation.window is None and (image.mode == "F" or values.min() < 0 or values.max() > 65535):
+        kind = "floating-point pixels" if image.mode == "F" else "grey values"
+        raise InputError(
+            f"{path}: {kind} from {values.min():g} to {values.max():g} without a window that says which are black and "
+            "white; save it with 8 or 16 bits per channel"
+        )
+    if preparation.window is None and preparation.white is None and WHITE in image.info:
+        darkest = image.info[WHITE] - values.min()  # as it was stored; it has as many bits as the picture uses
+        values = np.maximum(values - image.info[WHITE] + bits_white(int(darkest)), 0)
     white = preparation.white or bits_white(int(values.max()))
     if preparation.window is None:
         narrow = ((np.minimum(values, white) * 255 + white // 2) // white).astype(np.uint8)
@@ -290,10 +310,12 @@ def _narrowed(image: Image.Image, path: str | Path, preparation: Preparation) ->
 
 
 def _grey_values(image: Image.Image, path: str | Path) -> np.ndarray:
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise InputError(f"{path}: grey values {values.min()}..{values.max()}; save it with 8 or 16 bits per channel")
-    return values
+    values = np.asarray(image)
+    if image.mode != "F":
+        return values.astype(np.int64)
+    if not np.isfinite(values).all():
+        raise InputError(f"{path}: some of its values are infinite or none (NaN); correct or remove the file")
+    return values.astype(np.float64)
 
 
 def _resized(image: Image.Image, height: int, width: int, preparation: Preparation) -> Image.Image:

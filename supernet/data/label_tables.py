@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +30,13 @@ _GROUP = (
     "patientid",
 )  # as sets of radiographs that people know have it
 _VALUES = {0.0: 0, 1.0: 1, -1.0: -1}
-_UNKNOWN = ("", "nan", "na", "n/a")
+_WORDS = {"false": 0, "true": 1}  # as pandas writes them
+UNKNOWN = ("", "nan", "na", "n/a")
+"""What stands in a cell of which nothing is known, in lower case."""
+
+_UNNAMED = re.compile(
+    r"(unnamed: \d+)?", re.IGNORECASE
+)  # what pandas calls its index, and what an editor leaves behind
 _BETWEEN = "|"  # stands between the names of several labels in one cell
 _MOST = 2**28  # bytes of text
 
@@ -45,6 +53,7 @@ class Table:
         parts: "train", "val" or "test" of each file; empty where the table does not say.
         groups: the name of the group of each file; empty where the table does not say.
         group_name: of the column of groups.
+        unlabelled: files that were left out, because nothing is known of them.
         notes: what was left out or converted, a short line each.
     """
 
@@ -55,6 +64,7 @@ class Table:
     parts: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     group_name: str = ""
+    unlabelled: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
 
@@ -62,8 +72,9 @@ def read_table(path: str | Path, form: str = "auto", classes: Sequence[str] = ()
     """Reads a table with a column `file`, and either a column `label` with names or a column for each label.
 
     A column for each label has 1 where it applies, 0 where not, -1 or nothing where that is unknown. A cell of `label`
-    has the name of a class, or names with | between them. A column `split` says train, val or test. A column `group`,
-    `patient` or `patient_id` says which images belong together.
+    has the name of a class, or names with | between them; where all names are numbers, -1 is unknown. A column `split`
+    says train, val or test. A column `group`, `patient` or `patient_id` says which images belong together. Columns
+    without a name, such as the index that pandas writes, are left alone.
 
     Args:
         path: the file; commas, semicolons or tabs separate its columns.
@@ -97,9 +108,10 @@ def read_table(path: str | Path, form: str = "auto", classes: Sequence[str] = ()
     if group is not None and grouped is None:
         raise InputError(f"{sheet.name}: no column {group} among {sheet.shown()}")
     taken = {file, split, grouped}
-    sheet, notes = sheet.without_copies(file, taken)
+    sheet, notes = sheet.without_copies(file)
+    everything = [value for value, _ in sheet.values(file)]
     if named is not None and named not in taken:
-        names, labels, said = _of_names(sheet, named, form, tuple(classes))
+        names, labels, sheet, said = _of_names(sheet, named, form, tuple(classes))
     else:
         names, labels, sheet, said = _of_columns(sheet, taken, form, tuple(classes))
     parts = () if split is None else tuple(_part(value, line, sheet) for value, line in sheet.values(split))
@@ -108,6 +120,7 @@ def read_table(path: str | Path, form: str = "auto", classes: Sequence[str] = ()
         *(files, sheet.lines, names, labels, parts),
         groups=() if grouped is None else tuple(value for value, _ in sheet.values(grouped)),
         group_name="" if grouped is None else sheet.header[grouped],
+        unlabelled=tuple(sorted(set(everything) - set(files))),
         notes=(*notes, *said),
     )
 
@@ -125,7 +138,7 @@ class _Sheet:
     def read(cls, path: str | Path) -> _Sheet:
         name = Path(path).name
         text = read_text(path, str(path), _MOST)
-        first = text.split("\n", 1)[0]
+        first = re.sub(r'"[^"]*"', "", text.split("\n", 1)[0])  # a name in quotes may hold any of them
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
         rows: list[tuple[str, ...]] = []
         lines: list[int] = []
@@ -143,7 +156,8 @@ class _Sheet:
                 raise InputError(
                     f"{name}: line {line} has {quantity(len(cells), 'cell')}, the first line {len(rows[0])}"
                 )
-        if len({column.casefold() for column in rows[0]}) < len(rows[0]):
+        named = [column.casefold() for column in rows[0] if not _UNNAMED.fullmatch(column)]
+        if len(set(named)) < len(named):
             raise InputError(f"{name}: two columns have one name among {', '.join(rows[0][:20])}")
         return cls(name, rows[0], tuple(rows[1:]), tuple(lines[1:]))
 
@@ -164,8 +178,9 @@ class _Sheet:
         rows = tuple(row for row, k in zip(self.rows, keep, strict=True) if k)
         return _Sheet(self.name, self.header, rows, tuple(n for n, k in zip(self.lines, keep, strict=True) if k))
 
-    def without_copies(self, file: int, taken: set[int | None]) -> tuple[_Sheet, list[str]]:
+    def without_copies(self, file: int) -> tuple[_Sheet, list[str]]:
         """The sheet with one row for each file. Raises InputError where two rows say different things of one."""
+        told = [place for place, column in enumerate(self.header) if not _UNNAMED.fullmatch(column)]
         first: dict[str, int] = {}
         keep = []
         for place, row in enumerate(self.rows):
@@ -173,7 +188,7 @@ class _Sheet:
                 raise InputError(f"{self.name}: line {self.lines[place]} names no file")
             before = first.setdefault(row[file], place)
             keep.append(before == place)
-            if self.rows[before] != row:
+            if any(self.rows[before][place] != row[place] for place in told):
                 lines = f"lines {self.lines[before]} and {self.lines[place]}"
                 raise InputError(f"{self.name}: {lines} say different things of {row[file]}; keep one of them")
         copies = len(keep) - sum(keep)
@@ -190,11 +205,16 @@ def _part(value: str, line: int, sheet: _Sheet) -> str:
 
 def _of_names(
     sheet: _Sheet, column: int, form: str, classes: tuple[str, ...]
-) -> tuple[tuple[str, ...], Tensor, list[str]]:
-    """Classes and labels of one column with names."""
+) -> tuple[tuple[str, ...], Tensor, _Sheet, list[str]]:
+    """Classes and labels of one column with names; the sheet without the rows whose class is unknown."""
     cells = [([n.strip() for n in value.split(_BETWEEN) if n.strip()], line) for value, line in sheet.values(column)]
     several = form == "several" or (form == "auto" and any(len(names) > 1 for names, _ in cells))
-    found = _in_order({name for names, _ in cells for name in names})
+    found, notes = _in_order({name for names, _ in cells for name in names}), list[str]()
+    if not several and (unknown := _unknown_numbers(found) - set(classes)):
+        known = [not unknown.issuperset(names) or not names for names, _ in cells]
+        notes = [f"left out: {quantity(known.count(False), 'image')} of which {sheet.header[column]} is unknown"]
+        sheet, cells = sheet.kept(known), [cell for cell, k in zip(cells, known, strict=True) if k]
+        found = [name for name in found if name not in unknown]
     if extra := sorted(set(found) - set(classes)) if classes else []:
         raise InputError(f"{sheet.name}: {extra[0]} is not among the classes {', '.join(classes[:20])}; add it")
     names = classes or tuple(found)
@@ -204,24 +224,43 @@ def _of_names(
         for row, (given, _) in zip(labels, cells, strict=True):
             row[[places[name] for name in given]] = 1
         count = quantity(len(names), "label")
-        return names, labels, [f"{sheet.name}: {count}, of which an image may have several or none"]
+        return names, labels, sheet, [f"{sheet.name}: {count}, of which an image may have several or none"]
     for given, line in cells:
         if len(given) != 1:
             said = quantity(len(given), "class") if given else "no class"
             raise InputError(f"{sheet.name}: line {line} has {said}; give one, or read several labels an image")
-    return names, torch.tensor([places[given[0]] for given, _ in cells]), []
+    return names, torch.tensor([places[given[0]] for given, _ in cells]), sheet, notes
 
 
 def _in_order(names: set[str]) -> list[str]:
-    """Sorted by number where all names are numbers, otherwise by letters."""
-    return sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names)
+    """Sorted by number where all names are numbers, or for what is unknown; otherwise by letters."""
+    numbers = {name: _number(name) for name in names}
+    if all(number is not None for name, number in numbers.items() if name.casefold() not in UNKNOWN):
+        return sorted(names, key=lambda name: (numbers[name] is None, numbers[name] or 0.0, name))
+    return sorted(names)
+
+
+def _unknown_numbers(names: Sequence[str]) -> set[str]:
+    """Those names of classes that say that the class is unknown, where all others are numbers from 0 on."""
+    unknown = {name for name in names if name.casefold() in UNKNOWN or _number(name) == -1}
+    others = [_number(name) for name in names if name not in unknown]
+    return unknown if others and 0 in others and all(n is not None and n >= 0 for n in others) else set()
+
+
+def _number(name: str) -> float | None:
+    """The number that a name is, or None."""
+    try:
+        number = float(name)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _of_columns(
     sheet: _Sheet, taken: set[int | None], form: str, classes: tuple[str, ...]
 ) -> tuple[tuple[str, ...], Tensor, _Sheet, list[str]]:
     """Classes and labels of a column for each label; the sheet without the rows that say nothing of a single label."""
-    columns = [place for place in range(len(sheet.header)) if place not in taken]
+    columns = [p for p, name in enumerate(sheet.header) if p not in taken and not _UNNAMED.fullmatch(name)]
     if classes:
         places = {name: sheet.column((name,)) for name in classes}
         if lost := [name for name, place in places.items() if place is None]:
@@ -243,8 +282,10 @@ def _of_columns(
 
 def _value(sheet: _Sheet, row: tuple[str, ...], line: int, column: int) -> int:
     text = row[column]
-    if text.casefold() in _UNKNOWN:
+    if text.casefold() in UNKNOWN:
         return -1
+    if text.casefold() in _WORDS:
+        return _WORDS[text.casefold()]
     try:
         return _VALUES[float(text)]
     except (ValueError, KeyError):  # what stands there is not quoted: it may be a patient's name

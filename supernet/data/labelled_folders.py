@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -11,7 +11,7 @@ import torch
 from supernet.data.dataset import CommonSettings, Data
 from supernet.data.file_sets import FileSettings
 from supernet.data.groups import group_notes, numbered
-from supernet.data.label_tables import Table, read_table
+from supernet.data.label_tables import UNKNOWN, Table, read_table
 from supernet.data.listed_images import Grouping, data_of_files, groups_by_path
 from supernet.data.listing import PARTS, LeftOut, Listed, all_images
 from supernet.data.targets import class_names
@@ -125,7 +125,7 @@ def labelled_folder(
 def _list(root: Path, table: Table) -> tuple[dict[str, Listed], dict[str, list[int]], tuple[str, ...]]:
     """The files of each part and their rows in the table, and notes on what only the table or only the folder has."""
     left_out = LeftOut()
-    found = _Found(root, all_images(root, left_out))
+    found = _Found(root, all_images(root, left_out), (*table.files, *table.unlabelled))
     left_out.endings.pop(".csv", None)  # the table itself
     rows: dict[str, list[int]] = defaultdict(list)
     paths: dict[int, str] = {}
@@ -146,7 +146,8 @@ def _list(root: Path, table: Table) -> tuple[dict[str, Listed], dict[str, list[i
     if lost:
         count = f"{len(lost):,} of {quantity(len(table.files), 'file')}"
         notes.append(f"warning: not there, so left out: {count} of the table, such as {lost[0]}")
-    if unnamed := found.count - len(paths):
+    unlabelled = {path for name in table.unlabelled if (path := found.path(name, 0)) is not None}
+    if unnamed := found.count - len(unlabelled.union(paths.values())):
         notes.append(f"left out: {quantity(unnamed, 'image')} that the table does not name")
     parts = [part for part in PARTS if rows[part]]
     labels = {part: table.labels[torch.tensor(rows[part])] for part in parts}
@@ -155,31 +156,52 @@ def _list(root: Path, table: Table) -> tuple[dict[str, Listed], dict[str, list[i
 
 
 class _Found:
-    """The image files of a folder by their path from it, by their name, and by their name without its ending.
+    """The image files of a folder, by the names that a table may call them.
 
     Args:
         root: the folder.
         paths: the files.
+        names: all that the table names.
     """
 
-    def __init__(self, root: Path, paths: Sequence[str]) -> None:
+    def __init__(self, root: Path, paths: Sequence[str], names: Sequence[str]) -> None:
         self._by_path = {Path(path).relative_to(root).as_posix(): path for path in paths}
         self._by_name: defaultdict[str, list[str]] = defaultdict(list)
         self._by_stem: defaultdict[str, list[str]] = defaultdict(list)
         self.count = len(paths)
-        for below, path in self._by_path.items():
-            self._by_name[PurePosixPath(below).name].append(path)
-            self._by_stem[PurePosixPath(below).stem].append(path)
+        self._named = Counter(_parts(name)[-1] for name in names)
+        for below in self._by_path:
+            self._by_name[PurePosixPath(below).name.casefold()].append(below)
+            self._by_stem[PurePosixPath(below).stem.casefold()].append(below)
 
     def path(self, name: str, line: int) -> str | None:
-        """The file that a table calls by this name; None where there is none."""
-        below = PurePosixPath(name.replace("\\", "/"))
-        if path := self._by_path.get(str(below)):
+        """The file that a table calls by this name; None where there is none.
+
+        Tables write paths from a folder above or below, endings in capitals, or none. Where the folders of a name and
+        those of a file contradict each other, it is that file only if no other line and no other file has its name.
+        """
+        if path := self._by_path.get(str(PurePosixPath(name.replace("\\", "/")))):
             return path
-        same = self._by_name.get(below.name) or self._by_stem.get(below.name) or []
-        if len(same) > 1:
-            raise InputError(f"line {line}: {name} could be {same[0]} or {same[1]}; write its path from the folder on")
-        return same[0] if same else None
+        parts = _parts(name)
+        same = self._by_name.get(parts[-1]) or self._by_stem.get(parts[-1]) or []
+        fitting = [below for below in same if _agree(parts[:-1], _parts(below)[:-1])]
+        if len(fitting) > 1:
+            first, other = (self._by_path[below] for below in fitting[:2])
+            raise InputError(f"line {line}: {name} could be {first} or {other}; write its path from the folder on")
+        if not fitting and len(same) == 1 and self._named[parts[-1]] == 1:
+            fitting = same
+        return self._by_path[fitting[0]] if fitting else None
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """The folders and the file of a path, in lower case."""
+    return PurePosixPath(name.replace("\\", "/").casefold()).parts or ("",)
+
+
+def _agree(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether the longer path of folders ends in the other one."""
+    short, long = sorted((tuple(one), tuple(other)), key=len)
+    return long[len(long) - len(short) :] == short
 
 
 def _refuse_twice(paths: Mapping[int, str], table: Table) -> None:
@@ -192,6 +214,12 @@ def _refuse_twice(paths: Mapping[int, str], table: Table) -> None:
             raise InputError(f"{lines} of the table are about one image, {path}; keep one of them")
 
 
+def _group(table: Table, row: int) -> str:
+    """The name of a row's group; a row of which none is known stands for itself."""
+    name = table.groups[row]
+    return f"line {table.lines[row]}" if name.casefold() in UNKNOWN else name
+
+
 def _groups(
     table: Table, listed: Mapping[str, Listed], rows: Mapping[str, list[int]], root: Path, asked: str | None
 ) -> Grouping:
@@ -199,6 +227,6 @@ def _groups(
     if asked == _NO_GROUPS:
         return None, ()
     if table.groups and (asked is None or "(" not in asked):
-        names = {part: [table.groups[row] or f"line {table.lines[row]}" for row in rows[part]] for part in listed}
+        names = {part: [_group(table, row) for row in rows[part]] for part in listed}
         return numbered(names["train"]), group_notes(names, table.group_name)
     return (None, ()) if asked is None else groups_by_path(listed, root, asked)

@@ -9,7 +9,8 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -18,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supernet.data.batches import Resident
+from supernet.data.batches import Resident, Source
+from supernet.data.copies import leak_notes
 from supernet.data.dataset import CommonSettings, Data, assemble, held_out
 from supernet.data.dataset import Parts as DataParts
 from supernet.data.groups import group_notes
@@ -57,6 +59,8 @@ def npz(
     contrast: float = 0.0,
 ) -> Data:
     """Reads an .npz file with MedMNIST's keys: {train,val,test}_images and {train,val,test}_labels.
+
+    Images whose one class is -1 are left out, where 0 is a class.
 
     Images are uint8 arrays, N x H x W or N x H x W x C. The channels may come first; whole numbers up to 65535 and
     floats in [0, 1] or [0, 255] become 256 levels. Labels are N or N x 1 whole numbers from 0, one-hot, or a column of
@@ -98,7 +102,7 @@ def npz(
         ('toy', (1, 6, 6), ('even', 'odd'), 8, 2)
     """
     where = f"path={path}"
-    arrays = open_npz(path, where, (groups or _GROUPS,))
+    arrays, left_out = _known(open_npz(path, where, (groups or _GROUPS,)), labels)
     named = class_names(classes)
 
     def stay(known: Tensor) -> Sequence[int]:
@@ -109,13 +113,10 @@ def npz(
 
     read, scale, notes = read_parts(arrays, where, window, labels, stay)
     together, said = (None, []) if groups == NONE else _groups(arrays, groups, where)
-    notes += said
-    parts = DataParts(read["train"], read.get("val"), read.get("test"), named, notes=tuple(notes), groups=together)
-    preparation = PLAIN
-    if scale.window is not None:
-        preparation = Preparation(window=scale.window, window_of_file=window == AUTO)
-    elif scale.white > 255:
-        preparation = Preparation(white=int(scale.white))
+    notes = [*left_out, *notes, *said]
+    sources = read["train"], read.get("val"), read.get("test")
+    parts = DataParts(*sources, named, notes=tuple(notes), groups=together)
+    preparation = _preparation(scale, window)
     settings = CommonSettings(
         crop_padding=crop_padding,
         flip=flip,
@@ -128,7 +129,23 @@ def npz(
         zoom=zoom,
         contrast=contrast,
     )
-    return assemble(Path(path).stem, parts, settings)
+    return _with_leaks(assemble(Path(path).stem, parts, settings), read, together)
+
+
+def _preparation(scale: Scale, window: str | Sequence[float] | None) -> Preparation:
+    """How files are to be read so that a model sees them as these arrays."""
+    if scale.window is not None:
+        return Preparation(window=scale.window, window_of_file=window == AUTO)
+    return Preparation(white=int(scale.white)) if scale.white > 255 else PLAIN
+
+
+def _with_leaks(data: Data, read: Mapping[str, Source], groups: Tensor | None) -> Data:
+    """The data with a note on images to validate or test that are copies of training images."""
+    parts = dict(read)
+    if "test" not in parts:
+        kept, held = held_out(parts["train"].labels, data.classes, groups=groups)
+        parts |= {"train": read["train"].subset(kept), "test": read["train"].subset(held)}
+    return replace(data, notes=(*data.notes, *leak_notes(parts)))
 
 
 def open_npz(path: str | Path, where: str, more: Sequence[str] = ()) -> dict[str, np.ndarray]:
@@ -214,6 +231,23 @@ def read_parts(
     if _channels_first(shape):
         notes.append(f"train_images of shape {_by(shape)}: read with the channels first")
     return parts, scale, [*notes, *said]
+
+
+def _known(arrays: dict[str, np.ndarray], form: str) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays without images whose one class is unknown (-1 or NaN, where 0 is a class), and a note on them."""
+    labels = {part: arrays[f"{part}_labels"] for part in PARTS if f"{part}_labels" in arrays}
+    single = [each for each in labels.values() if each.dtype.kind in "if" and each.size == len(np.atleast_1d(each))]
+    if form == "several" or len(single) < len(labels) or not any((each == 0).any() for each in single):
+        return arrays, []
+    known = {part: ~((each == -1) | (each != each)).reshape(-1) for part, each in labels.items()}
+    count = sum(int((~each).sum()) for each in known.values())
+    if not count:
+        return arrays, []
+    kept = {}
+    for key, array in arrays.items():
+        keep = known.get(key.split("_")[0])
+        kept[key] = array[keep] if keep is not None and array.ndim and len(array) == len(keep) else array
+    return kept, [f"left out: {quantity(count, 'image')} of which the class is unknown"]
 
 
 def _images_and_labels(arrays: dict[str, np.ndarray], part: str, where: str) -> tuple[np.ndarray, np.ndarray] | None:

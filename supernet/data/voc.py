@@ -256,7 +256,8 @@ def _meant(name: str, by_stem: Mapping[str, Sequence[str]], where: Path) -> str 
     if len(pictures) <= 1:
         return pictures[0] if pictures else None
     (most, first), (next_to, second), *_ = sorted(
-        ((alike_folders(path, name.replace("\\", "/")), path) for path in pictures), key=lambda pair: (-pair[0], pair[1])
+        ((alike_folders(path, name.replace("\\", "/")), path) for path in pictures),
+        key=lambda pair: (-pair[0], pair[1]),
     )
     if most == next_to:
         raise InputError(f"{where}: {name} means {first} or {second}? Write it with its folders there, or rename one")

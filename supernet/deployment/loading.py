@@ -24,6 +24,7 @@ from supernet.space.choosers import NO_OPERATIONS, Chooser, Decided
 from supernet.space.operations import OPERATIONS, Operation, Site
 from supernet.zoo import file_of_model, looks_like_a_name
 
+_MOST_TOLD = 500  # characters of what is wrong with a file
 _MOST_MODULES = 10_000  # besides ten for each tensor: skip connections and pooling have no tensor
 
 
@@ -79,6 +80,16 @@ def load_network(
     path: Path, *, space: type[Space] | None = None, factories: Mapping[str, Operation] = OPERATIONS
 ) -> Predictor:
     """Loads a trained network of PyTorch, as `load` does."""
+    try:
+        return _load_network(path, space, factories)
+    except InputError as error:
+        text, most = str(error), len(str(path)) + _MOST_TOLD
+        if len(text) <= most:
+            raise
+        raise InputError(text[:most] + " ...") from None  # a file may hold a name of a million letters
+
+
+def _load_network(path: Path, space: type[Space] | None, factories: Mapping[str, Operation]) -> Predictor:
     if path.suffix.lower() == ".pt2" and not is_folder(path):
         raise InputError(f"{path}: a program for torch.export.load; supernet reads .safetensors and .onnx")
     path = path / NAME if is_folder(path) else path

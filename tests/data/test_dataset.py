@@ -93,7 +93,7 @@ def test_npz_limits_are_stratified(tmp_path):
         ({"train_labels": np.zeros((40, 4), int)}, "train_labels of shape 40 x 4; use the same form"),
         ({"train_labels": np.full(40, 0.5)}, "one whole number"),
         ({"train_labels": np.zeros(39, int)}, "each of 40 images"),
-        ({"train_labels": np.arange(40) % 3 - 1}, "labels from 0 on"),
+        ({"train_labels": np.arange(40) % 3 - 2}, "labels from 0 on"),
         ({"train_labels": np.zeros(40, int), "test_labels": np.zeros(12, int)}, "at least 2"),
         ({"test_images": np.zeros((12, 9, 9), np.uint8)}, "different shapes"),
         ({"train_images": np.array([{}] * 40, dtype=object)}, "not a plain .npz file .it holds no arrays of numbers"),

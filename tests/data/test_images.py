@@ -1,4 +1,5 @@
 import os
+import struct
 import zlib
 
 import numpy as np
@@ -62,6 +63,73 @@ def test_floating_point_images_are_refused(tmp_path):
     Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save(path)
     with pytest.raises(InputError, match="floating-point"):
         read_image(path, (1, 4, 4))
+
+
+def tiff(path, array, photometric=1):
+    """A TIFF of one strip, of numbers that Pillow does not write."""
+    high, wide = array.shape
+    kind, data, begin = {"u": 1, "i": 2, "f": 3}[array.dtype.kind], array.tobytes(), 8 + 2 + 10 * 12 + 4
+    order, mark = (">", b"MM\0*") if array.dtype.byteorder == ">" else ("<", b"II*\0")
+    tags = {256: wide, 257: high, 258: 8 * array.itemsize, 259: 1, 262: photometric, 273: begin, 277: 1, 278: high}
+    tags |= {279: len(data), 339: kind}
+    entries = b"".join(struct.pack(order + "HHII", tag, 4, 1, value) for tag, value in tags.items())
+    path.write_bytes(mark + struct.pack(order + "IH", 8, len(tags)) + entries + struct.pack(order + "I", 0) + data)
+    return path
+
+
+RAMP = np.arange(4096).reshape(64, 64)
+
+
+@pytest.mark.parametrize("numbers", ["<u2", ">u2", "<i2", ">i2", "<i4"])
+def test_tiffs_of_many_numbers_are_one_ramp(tmp_path, numbers):
+    path = tiff(tmp_path / "x.tif", RAMP.astype(numbers))
+    assert read_header(path).wide
+    assert np.array_equal(grey_values(path), RAMP)
+    assert torch.equal(read_image(path, (1, 64, 64)), read_image(save(tmp_path, RAMP.astype(np.uint16)), (1, 64, 64)))
+
+
+@pytest.mark.parametrize("numbers", ["<i2", ">i2", "<i4", "<f4"])
+def test_signed_and_floating_point_numbers_need_a_window(tmp_path, numbers):
+    path = tiff(tmp_path / "x.tif", (RAMP - 1024).astype(numbers))
+    assert np.array_equal(grey_values(path), RAMP - 1024)
+    seen = read_image(path, (1, 64, 64), preparation=Preparation(window=(-1024.0, 3071.0)))
+    assert (seen.flatten()[0], seen.flatten()[-1], len(seen.unique())) == (0, 255, 256)
+    with pytest.raises(InputError, match=r"x\.tif: .* from -1024 to 3071 without a window") as error:
+        read_image(path, (1, 64, 64))
+    assert "\n" not in str(error.value)
+    Image.fromarray(np.array([[np.nan, 1]], np.float32)).save(tmp_path / "nan.tif")
+    with pytest.raises(InputError, match=r"nan\.tif: some of its values are infinite or none"):
+        grey_values(tmp_path / "nan.tif")
+
+
+def test_a_tiff_whose_zero_is_white_is_bright_there(tmp_path):
+    dark, light = (tiff(tmp_path / f"{n}.tif", RAMP.astype("<u2"), photometric=n) for n in (1, 0))
+    seen = read_image(light, (1, 64, 64))
+    assert torch.equal(seen, read_image(dark, (1, 64, 64)).flip(1, 2))
+    assert np.array_equal(grey_values(light), 65535 - RAMP)
+    window = Preparation(window=(65535.0 - 4095, 65535.0))
+    assert torch.equal(read_image(light, (1, 64, 64), preparation=window), seen)
+    with Image.open(light) as opened:
+        assert torch.equal(as_tensor(opened, (1, 64, 64), "image"), seen)
+
+
+def test_signed_numbers_of_eight_bits_keep_their_order(tmp_path):
+    seen = read_image(tiff(tmp_path / "x.tif", np.array([[-128, -1, 0, 127]], np.int8)), (1, 1, 4))
+    assert seen.flatten().tolist() == [0, 127, 128, 255]
+
+
+def test_only_sixteen_bits_of_a_channel_are_cut(tmp_path):
+    Image.new("RGB", (5, 4)).save(tmp_path / "x.bmp")  # whose lines have 16 bytes
+    assert not read_header(tmp_path / "x.bmp").cut
+
+
+def test_several_pictures_in_a_file_are_told(tmp_path):
+    first, other = (Image.new("L", (4, 4), level) for level in (10, 200))
+    first.save(tmp_path / "x.tif", save_all=True, append_images=[other])
+    assert read_header(tmp_path / "x.tif").pages
+    assert read_image(tmp_path / "x.tif", (1, 4, 4)).unique().tolist() == [10]
+    first.save(tmp_path / "y.tif")
+    assert not read_header(tmp_path / "y.tif").pages
 
 
 def transparent(tmp_path, mode, ending):

@@ -44,6 +44,28 @@ def test_one_column_of_zeros_and_ones_is_two_classes(table):
     assert table("file,x\na.png,1\nb.png,0\n", "several").labels.tolist() == [[1], [0]]
 
 
+def test_numbers_that_are_classes_are_in_order_and_some_are_unknown(table):
+    read = table("file,label\na.png,10.0\nb.png,2.0\nc.png,-1\nd.png,0.0\ne.png,NaN\n")
+    assert (read.classes, read.labels.tolist()) == (("0.0", "2.0", "10.0"), [2, 1, 0])
+    assert (read.files, read.unlabelled) == (("a.png", "b.png", "d.png"), ("c.png", "e.png"))
+    assert read.notes == ("left out: 2 images of which label is unknown",)
+    assert table("file,label\na.png,-1\nb.png,0\nc.png,1\n", classes=("-1", "0", "1")).labels.tolist() == [0, 1, 2]
+    assert table("file,label\na.png,-1\nb.png,1\n").classes == ("-1", "1")
+    assert table("file,label\na.png,na\nb.png,cat\nc.png,1\n").classes == ("1", "cat", "na")
+
+
+def test_what_pandas_writes(table):
+    """Its index has no name and is no label, and its booleans are words."""
+    for index in ("", "Unnamed: 0"):
+        read = table(f"{index},file,a,b\n0,a.png,True,1.0\n1,b.png,False,1.0\n2,a.png,True,1.0\n")
+        assert (read.classes, read.labels.tolist()) == (("a", "b"), [[1, 1], [0, 1]])
+    assert table("file,a,b,,\na.png,1,1,,\nb.png,0,1,,\n").classes == ("a", "b")
+
+
+def test_a_separator_within_quotes_is_none(table):
+    assert table('file;"a, b, c";d\na.png;1;1\nb.png;0;1\n').classes == ("a, b, c", "d")
+
+
 def test_one_hot_columns_are_classes_and_chosen_columns_are_labels(table):
     text = "file,cat,dog,age\na.png,1,0,1\nb.png,0,1,0\n"
     read = table(text, classes=("dog", "cat"))

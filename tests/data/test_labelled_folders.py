@@ -30,6 +30,42 @@ def test_files_are_found_by_path_name_or_stem(tmp_path):
     assert len(data.train) == 16
 
 
+def test_folders_of_a_table_may_begin_elsewhere_and_endings_be_in_capitals(tmp_path):
+    (tmp_path / "train").mkdir()
+    for n in range(12):
+        folder(tmp_path, [], place=f"train/p{n}", count=1)
+        (tmp_path / f"train/p{n}/000.png").rename(tmp_path / f"train/p{n}/View.PNG")
+        Image.fromarray(np.full((4, 5), n, np.uint8)).save(tmp_path / f"train/p{n}/View.PNG")
+    lines = [f"Set-v1/train/p{n}/view.png,{n % 2},{n // 6 % 2}" for n in range(14)]
+    data = labelled_folder(folder(tmp_path, ["file,a,b", *lines], count=0))
+    assert torch.equal(data.train.labels[:, 0], levels(data.train).long() % 2)
+    lost = "warning: not there, so left out: 2 of 14 files of the table, such as Set-v1/train/p12/view.png"
+    assert lost in data.notes  # and not another patient's picture of the same name
+
+
+def test_a_name_in_another_folder_is_taken_where_it_is_the_only_one(tmp_path):
+    lines = [f"old/{n:03}.png,{n % 2},1" for n in range(20)]
+    data = labelled_folder(folder(tmp_path, ["file,a,b", *lines], place="new"))
+    assert torch.equal(data.train.labels[:, 0], levels(data.train).long() % 2)
+    path = folder(tmp_path, ["file,a,b", *lines, "older/000.png,1,1"], place="new")
+    assert (
+        "warning: not there, so left out: 2 of 21 files of the table, such as old/000.png"
+        in labelled_folder(path).notes
+    )
+
+
+def test_images_of_an_unknown_class_are_counted_once(tmp_path):
+    lines = [f"{n:03}.png,{-1 if n == 3 else n % 2}" for n in range(20)]
+    notes = labelled_folder(folder(tmp_path, ["file,pneumonia", *lines])).notes
+    assert notes == ("left out: 1 image of which pneumonia is unknown",)
+
+
+def test_images_of_an_unknown_patient_are_no_group(tmp_path):
+    lines = [f"{n:03}.png,{n % 2},1,{'nan' if n < 8 else f'p{n}'}" for n in range(20)]
+    notes = labelled_folder(folder(tmp_path, ["file,a,b,patient", *lines])).notes
+    assert "patient: 20 groups of training images, each on one side of a split" in notes
+
+
 def test_what_only_one_side_has_is_counted(tmp_path):
     path = folder(tmp_path, ["file,a,b", *(f"{n:03}.png,{n % 2},1" for n in range(18)), "gone.png,1,1"])
     notes = labelled_folder(path).notes

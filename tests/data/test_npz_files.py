@@ -176,3 +176,48 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.npz")
     with pytest.raises(InputError, match="not a regular file"):
         npz(str(tmp_path / "a.npz"))
+
+
+@pytest.mark.parametrize("unknown", [-1, np.nan])
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+def test_images_of_an_unknown_class_are_left_out(tmp_path, unknown, shape):
+    images = np.arange(24, dtype=np.uint8)[:, None, None] * np.ones((6, 6), np.uint8)
+    labels = np.where(np.arange(24) % 6 == 5, unknown, np.arange(24) % 2).reshape(shape)
+    more = {"train_groups": np.arange(24) // 2, "test_images": images + 30, "test_labels": labels}
+    np.savez(tmp_path / "set.npz", train_images=images, train_labels=labels, **more)
+    data = npz(tmp_path / "set.npz")
+    assert data.notes[0] == "left out: 8 images of which the class is unknown"
+    assert (data.train.labels == data.train.images[:, 0, 0, 0] % 2).all()
+    assert (len(data.train), len(data.test), len(data.groups)) == (20, 20, 20)
+
+
+def test_copies_of_training_images_are_told(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (20, 6, 6), np.uint8)
+    labels, told = np.arange(20) % 2, "warning: {} images to validate or test are exact copies of training images"
+    np.savez(tmp_path / "a.npz", train_images=images, train_labels=labels, val_images=images[:3], val_labels=labels[:3])
+    assert npz(tmp_path / "a.npz").notes == (told.format(3),)
+    twice = np.concatenate((images, images))
+    np.savez(tmp_path / "b.npz", train_images=twice, train_labels=np.tile(labels, 2))
+    data = npz(tmp_path / "b.npz")
+    seen = {image.tobytes() for image in data.train.images.numpy()}
+    leaked = sum(image.tobytes() in seen for image in data.test.open().images.numpy())
+    assert leaked
+    assert data.notes == (told.format(leaked),)
+
+
+def test_labels_that_nobody_has_are_told_and_labels_that_nobody_knows_refused(tmp_path):
+    images, labels = (
+        np.zeros((12, 6, 6), np.uint8),
+        np.stack((np.arange(12) % 2, np.zeros(12, int), np.full(12, -1)), 1),
+    )
+    np.savez(tmp_path / "set.npz", train_images=images, train_labels=labels)
+    assert "warning: no training image has the label b, c" in npz(tmp_path / "set.npz", classes=["a", "b", "c"]).notes
+    np.savez(
+        tmp_path / "set.npz",
+        train_images=images,
+        train_labels=labels[:, 2:],
+        test_images=images,
+        test_labels=labels[:, :1],
+    )
+    with pytest.raises(InputError, match="all labels of the training images are unknown"):
+        npz(tmp_path / "set.npz", labels="several")

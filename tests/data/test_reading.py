@@ -38,7 +38,7 @@ def test_of_data(tmp_path):
     np.savez(tmp_path / "a.npz", train_images=images, train_labels=labels, val_images=images, val_labels=labels)
     data = npz(str(tmp_path / "a.npz"))
     assert {part: sum(counts) for part, counts in data.reading.counts.items()} == {"train": 32, "valid": 40, "test": 8}
-    assert data.notes == ("all pixels of the training images have one value",)
+    assert data.notes[0] == "all pixels of the training images have one value"
 
 
 def test_fingerprints_differ_by_pixels_labels_and_count(tmp_path):

@@ -475,3 +475,20 @@ def test_names_that_no_file_can_have_are_refused_in_one_line(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="no such model"):
         load(name)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"space": {"name": "x" * 10**6, "settings": {}}},
+        {"space": {"name": "darts", "settings": {"x" * 10**6: 1}}},
+        {"normalisation": {"mean": ["x" * 10**6], "std": [1.0]}},
+        {"preparation": {"fit": "x" * 10**6}},
+    ],
+)
+def test_a_refusal_is_a_line_however_long_what_is_wrong_may_be(model, changes):
+    path = model[1] / "model.safetensors"
+    rewrite(path, **changes)
+    with pytest.raises(InputError, match=r"xxx \.\.\.$") as error:
+        load(path)
+    assert len(str(error.value)) < 1000

@@ -1,6 +1,7 @@
 """A model prepares its images as they were prepared in training."""
 
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -71,3 +72,16 @@ def test_older_models_have_none_and_damage_is_refused(tmp_path):
         else:
             with pytest.raises(InputError, match=says):
                 load(path)
+
+
+def test_an_opened_tiff_whose_zero_is_white_is_seen_as_its_file(tmp_path):
+    model(tmp_path / "m.safetensors", Preparation(window=(65035.0, 65535.0)))
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 8).save(tmp_path / "x.tif")
+    said = struct.pack("<HHIHH", 262, 3, 1, 1, 0)  # the photometric interpretation: 0 is black
+    content = (tmp_path / "x.tif").read_bytes()
+    assert content.count(said) == 1
+    (tmp_path / "x.tif").write_bytes(content.replace(said, struct.pack("<HHIHH", 262, 3, 1, 0, 0)))
+    with Image.open(tmp_path / "x.tif") as opened:
+        of_file, of_picture = load(tmp_path / "m.safetensors")([str(tmp_path / "x.tif"), opened])
+    assert of_file.picture.prepared().flatten()[[0, -1]].tolist() == [255.0, 0.0]
+    assert torch.equal(of_file.picture.prepared(), of_picture.picture.prepared())

@@ -17,8 +17,10 @@ from supernet.experiments.schema import checked
 from torch import nn
 
 import supernet as library
-from supernet.clinical.report import ClinicalReport
+from supernet.clinical.report import ClinicalReport, report
+from supernet.clinical.scores import Scores
 from supernet.deployment.answers import ONE_LABEL, Objects, SeveralLabels
+from supernet.deployment.values import Probabilities
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
 
@@ -171,7 +173,7 @@ def test_a_model_answers_with_calibrated_probabilities(written):
     assert several.bias == reports["searched"].calibration.bias
     (known,) = reports["searched"].classes
     (log_odds,) = [point.log_odds for point in known.points if point.aim == "specificity"]
-    assert several.thresholds == pytest.approx([1 / (1 + math.exp(-log_odds))])
+    assert several.thresholds == pytest.approx([1 / (1 + math.exp(-log_odds))], rel=2e-5)
     nothing = replace(known, points=())
     assert clinical_report.calibrated(SeveralLabels(), replace(reports["searched"], classes=(nothing,))).thresholds == (
         0.5,
@@ -205,3 +207,18 @@ def test_a_correction_that_the_task_would_not_take_is_refused():
     del settings["task"]["imbalance"]
     with pytest.raises(InputError, match="imbalance: the task does not take one"):
         checked(settings)
+
+
+def test_a_model_says_a_label_of_as_many_images_as_the_report_counts():
+    """The image that has fixed a threshold is one of them, though the model's probabilities are rounded."""
+    draws = np.random.default_rng(0)
+    for _ in range(20):
+        labels = draws.integers(0, 2, (40, 3))
+        logits = (3 * draws.normal(size=(40, 3)) + labels - 5).astype(np.float32)
+        made = report(Scores(logits, labels), Scores(logits, labels), "abc", replicates=2)
+        answer = clinical_report.calibrated(SeveralLabels(), made)
+        named = [Probabilities(row, answer.thresholds).present for row in answer.values(torch.tensor(logits))]
+        for number, of_class in enumerate(made.classes):
+            counts = of_class.points[0].valid
+            if counts is not None:
+                assert sum(number in one for one in named) == counts.true_positives + counts.false_positives
