@@ -12,7 +12,7 @@ from supernet.estimation.benchmark_tables import Table
 from supernet.runtime.files import replacing, write_whole
 from supernet.runtime.text import quantity
 from supernet.search.black_box.comparison import Comparison, Judge, MakeExplorer, Truth
-from supernet.search.black_box.exploring import Budget, limit_in_words
+from supernet.search.black_box.exploring import Budget
 from supernet.space.architecture import Architecture
 
 from ..console import say
@@ -86,6 +86,11 @@ def _save_genotypes(made: Sequence[Line], folder: Path) -> None:
             pick.architecture.save(folder / f"{name}.json")
 
 
+def _limit_in_words(name: str, limit: float) -> str:
+    whole = int(limit) if float(limit).is_integer() else limit
+    return quantity(whole, name.replace("_", " ").removesuffix("s"))
+
+
 def _markdown(
     plan: Plan,
     compared: Comparison,
@@ -96,7 +101,7 @@ def _markdown(
     asked, material = plan.asked, plan.material
     what = "the tabular benchmark" if asked.run is None else f"the run {code(asked.run)}"
     seeds = f"seed {asked.seeds[0]}" if len(asked.seeds) == 1 else quantity(len(asked.seeds), "seed")
-    limits = [limit_in_words(n, limit) for n, limit in vars(plan.budget).items() if limit]
+    limits = [_limit_in_words(n, limit) for n, limit in vars(plan.budget).items() if limit]
     count = material.candidates.count
     space = f"space {code(material.space.name)}" + ("" if count is None else f" ({quantity(count, 'architecture')})")
     yield from ("# Exploration", "", f"{what[0].upper()}{what[1:]}, {space}; budget {', '.join(limits)}; {seeds}.", "")

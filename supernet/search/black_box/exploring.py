@@ -78,19 +78,8 @@ class Budget:
         for name, value in so_far.items():
             limit = getattr(self, name)
             if limit is not None and value >= limit:
-                return f"the budget of {limit_in_words(name, limit)} is spent"
+                return f"the budget of {quantity(limit, name.replace('_', ' ').removesuffix('s'))} is spent"
         return None
-
-
-def limit_in_words(name: str, limit: float) -> str:
-    """A limit of a budget in words.
-
-    Example:
-        >>> limit_in_words("evaluations", 1), limit_in_words("simulated_seconds", 3600.0)
-        ('1 evaluation', '3,600 simulated seconds')
-    """
-    count = int(limit) if float(limit).is_integer() else limit
-    return quantity(count, name.replace("_", " ").removesuffix("s"))
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ def test_a_space_with_fewer_networks_says_so(run, caplog):
     words = [word for word in (*MICRO, *QUICK) if not word.startswith("networks=")]
     code, _, err = run(*words, "networks=5", "held_out=4", "space.nodes=1")
     assert code == 0, err
-    assert "networks=5, held_out=4: only 5 different networks" in caplog.text
+    assert "networks=5, held_out=4: found only 5 different networks" in caplog.text
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

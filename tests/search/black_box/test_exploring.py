@@ -255,3 +255,9 @@ def test_seconds_are_the_fitted_ones():
     assert NasBench201Seconds("cifar100")(cell) == pytest.approx(2 * training + 0.2 * validation)
     assert NasBench201Seconds("imagenet16_120")(cell) == pytest.approx(6.07 * training + 0.122 * validation)
     assert to_string(cell).count("none") == 2
+
+
+def test_the_words_for_a_limit_agree_with_it():
+    assert Budget(evaluations=1).spent(1, 0.0, 0.0) == "the budget of 1 evaluation is spent"
+    assert Budget(evaluations=2, units=1).spent(1, 0.0, 0.0, 1.0) == "the budget of 1 unit is spent"
+    assert Budget(simulated_seconds=500.0).spent(1, 0.0, 500.0) == "the budget of 500.0 simulated seconds is spent"
