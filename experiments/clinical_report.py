@@ -160,7 +160,7 @@ def _threshold(of_class: ClassReport) -> float:
 
 
 def _notes(groups: Tensor | None) -> list[str]:
-    """What a reader should know of the intervals where some images belong together; those of test are as in training."""
+    """What a reader should know of the intervals where images belong together; it is known of training images alone."""
     if groups is None or len(groups.unique()) == len(groups):
         return []
     return [_DEPENDENT]
