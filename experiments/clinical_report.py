@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from torch import nn
+from torch import Tensor, nn
 
 from supernet.clinical import tables
 from supernet.clinical.logistic import sigmoid
@@ -38,6 +38,10 @@ from .records.markdown import escaped, markdown_table
 from .records.summary import write_json
 
 _ROUNDING = 1e-5  # of a small probability in single precision, as a share of it
+_DEPENDENT = (
+    "Intervals take test images as independent, and several images can be of one patient or group: then the intervals "
+    "are too narrow."
+)
 ANSWERS, JSON, MARKDOWN, PAGE = "answers.npz", "clinical.json", "clinical.md", "clinical.html"
 
 
@@ -112,10 +116,10 @@ def write_reports(job: Job, names: Collection[str]) -> dict[str, ClinicalReport]
     bias = getattr(job.task, "imbalance", None) is not None or bool(getattr(job.retrain_recipe, "balanced", False))
     reports = {name: report(*kept[name], job.data.classes, bias=bias) for name in names}
     write_json(job.directory / JSON, {name: each.plain() for name, each in reports.items()})
-    tests = {name: scores[1] for name, scores in kept.items()}
-    write_whole(job.directory / MARKDOWN, "\n".join(_markdown(job.data.name, reports, tests)) + "\n")
+    tests, notes = {name: scores[1] for name, scores in kept.items()}, _notes(job.data.groups)
+    write_whole(job.directory / MARKDOWN, "\n".join(_markdown(job.data.name, reports, tests, notes)) + "\n")
     judged = {name: Judged(each, tests[name]) for name, each in reports.items()}
-    write_whole(job.directory / PAGE, page(f"{job.data.name}, seed {job.seed}", judged))
+    write_whole(job.directory / PAGE, page(f"{job.data.name}, seed {job.seed}", judged, notes))
     return reports
 
 
@@ -155,10 +159,19 @@ def _threshold(of_class: ClassReport) -> float:
     return float(sigmoid(found[0])) * (1 - _ROUNDING) if found else 0.5
 
 
-def _markdown(name: str, reports: Mapping[str, ClinicalReport], tests: Mapping[str, Scores]) -> list[str]:
+def _notes(groups: Tensor | None) -> list[str]:
+    """What a reader should know of the intervals where images belong together; it is known of training images alone."""
+    if groups is None or len(groups.unique()) == len(groups):
+        return []
+    return [_DEPENDENT]
+
+
+def _markdown(
+    name: str, reports: Mapping[str, ClinicalReport], tests: Mapping[str, Scores], notes: Sequence[str]
+) -> list[str]:
     first, *others = reports
     parts = [tables.networks(reports), tables.classes(reports[first]), tables.points(reports[first])]
-    lines = [f"# Clinical report: {escaped(name)}", "", NOTICE]
+    lines = [f"# Clinical report: {escaped(name)}", "", NOTICE, *(line for note in notes for line in ("", note))]
     for part in parts:
         lines += ["", f"## {part.title}", "", *markdown_table(part.head, part.rows)]
     if others:

@@ -54,7 +54,7 @@ from .records.environment import environment
 from .records.provenance import Invocation, timed
 from .records.summary import ENVIRONMENT, SCRATCH, SUMMARY, Finalist, show_next, show_table, summarise, write_json
 from .resume import Start
-from .retraining import beside, keep_model, retrain, test_once
+from .retraining import beside, check_init, keep_model, retrain, test_once
 from .run_folder import take_back
 from .schema import plain
 from .searching import check_search, search_cell, search_name
@@ -188,6 +188,8 @@ def pipeline(
     _note_start(job, began)
     check_search(job)
     clinical_report.check(job)
+    if not own["genotype"]:
+        check_init(job)
     say(f"supernet: {job.data.name}, seed {job.seed}, on {job.device}, in {directory}", job.console)
     for line in [*job.data.reading.lines(), *seen_before(job.data, job.init)]:
         say(line, job.console)

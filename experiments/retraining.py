@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from supernet.clinical.report import ClinicalReport
@@ -20,7 +21,7 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
 from supernet.space.architecture import Architecture
 from supernet.training.evaluation import evaluate
-from supernet.training.from_scratch import train_from_scratch
+from supernet.training.from_scratch import begin_with, train_from_scratch
 from supernet.training.loop import Trained
 from supernet.training.meters import Averages
 
@@ -28,7 +29,7 @@ from .beginning import keep_init
 from .clinical_report import calibrated, keep_answers
 from .conversion import convert
 from .detection_report import confident, kept, write_report
-from .job import Job
+from .job import Job, random_cell
 from .records.summary import SCRATCH, Finalist, write_json
 
 _UNBALANCED = 1.5  # times the smallest class
@@ -44,6 +45,21 @@ def retrain(job: Job, name: str, architecture: Architecture) -> tuple[nn.Module,
         run.report.close()
     finalist = Finalist(name, parameters(network), macs(network, job.data.shape), result.train.score, None)
     return network, finalist if result.valid is None else scored(finalist, "valid", result.valid)
+
+
+def check_init(job: Job) -> None:
+    """Tells before a search that nothing of the donor fits a network of the space.
+
+    A random cell stands for the one that will be found: what lies outside the cells is the same.
+
+    Raises:
+        InputError: as it would be raised after the search.
+    """
+    if job.init is None or job.retrain_recipe is None:
+        return
+    cell, classes = random_cell(job, 0), job.data.classes
+    with torch.random.fork_rng(devices=[]):
+        begin_with(job.init, job.final.build(cell), job.final, cell, classes, job.task)
 
 
 def scored(finalist: Finalist, part: Literal["valid", "test"], averages: Averages) -> Finalist:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 
 from supernet.runtime.text import printable
+
+_EMPHASIS = re.compile(r"[*]|~(?=~)|(?<=~)~|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word is one
 
 
 def spread(values: Sequence[float], digits: int = 4) -> str:
@@ -24,9 +27,9 @@ def number(value: float | None, digits: int = 4) -> str:
 def escaped(text: object) -> str:
     """Text from elsewhere (a name, a setting) as Markdown that shows it and does nothing else.
 
-    It is one line; no HTML, code, link or further cell of a table begins in it.
+    It is one line; no HTML, code, link, emphasis or further cell of a table begins in it.
     """
-    line = printable(text).replace("\\", "\\\\")
+    line = _EMPHASIS.sub(r"\\\g<0>", printable(text).replace("\\", "\\\\"))
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return line.replace("|", "\\|").replace("`", "\\`").replace("](", "]\\(").replace("][", "]\\[")
 

@@ -46,12 +46,13 @@ class Judged:
     test: Scores
 
 
-def page(title: str, networks: Mapping[str, Judged]) -> str:
+def page(title: str, networks: Mapping[str, Judged], notes: Sequence[str] = ()) -> str:
     """Writes tables and curves: ROC and precision-recall of all networks, the reliability of the first.
 
     Args:
         title: of the page; like every other text from elsewhere it is shown as it is and does nothing.
         networks: by name; the first one is drawn with its operating points.
+        notes: what a reader should know of the figures, a sentence each.
 
     Returns:
         The text of an HTML file.
@@ -61,6 +62,7 @@ def page(title: str, networks: Mapping[str, Judged]) -> str:
     body = [
         f"<h1>{_text(title)}</h1>",
         f'<p class="notice">{NOTICE}</p>',
+        *(f"<p>{_text(note)}</p>" for note in notes),
         _table(tables.networks(reports)),
         f"<p>Below: {_text(name)}.</p>" if len(networks) > 1 else "",
         _table(tables.classes(first.report)),

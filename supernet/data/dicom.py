@@ -27,6 +27,7 @@ _PREAMBLE, _MARK = 128, b"DICM"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _MOST_PIXELS = 2**27  # of one picture
 _EIGHT = 8
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _TAGS = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
@@ -37,7 +38,7 @@ _TAGS = (
         for colour in ("Red", "Green", "Blue")
         for what in ("Data", "Descriptor")
     ),
-    *("PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    *(*_PIXELS, "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
 )
 _ONE_AT_A_TIME = threading.RLock()  # warnings and logging are settings of the whole process
 
@@ -64,11 +65,13 @@ class Described:
 def is_dicom(path: str | Path) -> bool:
     """Says whether a file is DICOM by its ending, or by its mark where its name has no ending.
 
+    Scanners write names such as IM0001, archives such as 1.2.840.113619: what follows a point is no ending there.
+
     Args:
         path: any name.
     """
     suffix = Path(path).suffix.lower()
-    if suffix or why_no_file(path):
+    if (suffix and not suffix[1:].isdigit()) or why_no_file(path):
         return suffix in SUFFIXES
     try:
         with open(path, "rb") as file:
@@ -160,6 +163,8 @@ def _read(path: str | Path, *, pixels: bool = True) -> Iterator[Any]:
                 raise InputError(f"{path}: deflated DICOM is not read; save it without compression of the whole file")
             dataset = pydicom.dcmread(path, specific_tags=list(_TAGS), stop_before_pixels=not pixels)
             _check(dataset, path)
+            if pixels and not any(dataset.get(name) for name in _PIXELS):
+                raise InputError(f"{path}: a DICOM file without pixels; export it anew, or move it away")
             yield dataset
         except InputError:
             raise

@@ -41,6 +41,22 @@ _BROKEN = (
 )
 
 
+def is_image_file(path: str | Path) -> bool:
+    """Says whether a file of a folder is taken for an image: by its ending, or, without one, where it has DICOM's mark.
+
+    No file with an ending is opened. A DICOMDIR, the list that lies beside the pictures of a disc, is none of them.
+
+    Args:
+        path: any name.
+
+    Example:
+        >>> is_image_file("cat.JPG"), is_image_file("labels.csv")
+        (True, False)
+    """
+    place = Path(path)
+    return place.suffix.lower() in SUFFIXES or (place.name.casefold() != "dicomdir" and dicom.is_dicom(place))
+
+
 @dataclass(frozen=True)
 class Header:
     """What a file says of its picture.

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from supernet.data.images import SUFFIXES
+from supernet.data.images import SUFFIXES, is_image_file
 from supernet.runtime.errors import InputError
 from supernet.runtime.text import quantity
 
@@ -214,9 +214,10 @@ def _images(folder: Path, *, deep: bool = True, left_out: LeftOut | None = None)
     return _files(folder, SUFFIXES, left_out or LeftOut(), deep=deep)
 
 
-def _files(folder: Path, endings: Collection[str], counts: LeftOut, *, deep: bool) -> Iterator[str]:
+def _files(folder: Path, endings: frozenset[str], counts: LeftOut, *, deep: bool) -> Iterator[str]:
     """Files at every depth, through links. No folder is entered twice, because links can lead in a circle."""
     entered: set[tuple[int, int]] = set()
+    images = endings == SUFFIXES  # of which some have no ending
     waiting = [str(folder)]
     while waiting:
         place = waiting.pop()
@@ -228,7 +229,7 @@ def _files(folder: Path, endings: Collection[str], counts: LeftOut, *, deep: boo
                 waiting += [entry.path] * deep
             elif kind == "special":
                 counts.special += 1
-            elif (ending := Path(entry.name).suffix.lower()) in endings:
+            elif (ending := Path(entry.name).suffix.lower()) in endings or (images and is_image_file(entry.path)):
                 yield entry.path
             else:
                 counts.endings[ending] += 1

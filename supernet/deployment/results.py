@@ -271,7 +271,7 @@ class Result:
 
         Args:
             target: of a classifier, a class by name or number; None: the likeliest one. Of a detector, the number of a
-                box of this result; None: the surest one.
+                box of this result, or a class by name for its surest box; None: the surest one of all.
 
         Returns:
             A map of the picture, (H, W) in [0, 1], which can be drawn over it. It says what raised the answer, not
@@ -283,8 +283,17 @@ class Result:
         if self.explainer is None:
             raise InputError("explain: needs a model of PyTorch, as supernet.load gives of a .safetensors file")
         if isinstance(target, str):
-            target = number_of(target, self.names)
+            number = number_of(target, self.names)
+            target = number if self.boxes is None else self._surest(number)
         return self.explainer(self, plain_number(target))
+
+    def _surest(self, kind: int) -> int:
+        """The number of the first box of a class; boxes come by falling confidence."""
+        assert self.boxes is not None
+        kinds = [int(row[5]) for row in self.boxes.data.tolist()]
+        if kind not in kinds:
+            raise InputError(f"explain: this result has no box of class {self.names[kind]!r}; a lower conf finds more")
+        return kinds.index(kind)
 
     def _seen(self) -> Picture:
         if self.picture is None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from supernet.data.images import SUFFIXES
+from supernet.data.images import SUFFIXES, is_image_file
 from supernet.deployment.web import SCHEMES, fetched, scheme_of
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder, why_no_file
@@ -77,7 +77,7 @@ def image_files(folder: str | Path) -> list[Path]:
     found: list[Path] = []
     for root, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(root, n) for n in files if not n.startswith(".") and Path(n).suffix.lower() in SUFFIXES]
+        found += [Path(root, n) for n in files if not n.startswith(".") and is_image_file(Path(root, n))]
     if not found:
         raise InputError(f"{folder}: no images in this folder (looked for {', '.join(sorted(SUFFIXES))})")
     return sorted(found)
@@ -86,7 +86,7 @@ def image_files(folder: str | Path) -> list[Path]:
 def _matching(pattern: str) -> list[Path]:
     """The image files that a pattern names; ** goes through folders."""
     found = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
-    images = [path for path in found if path.suffix.lower() in SUFFIXES and not why_no_file(path)]
+    images = [path for path in found if not why_no_file(path) and is_image_file(path)]
     if not images:
         raise InputError(f"{pattern}: no image matches this pattern; give a file, a folder or another pattern")
     return images

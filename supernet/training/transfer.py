@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,7 +44,7 @@ class Transfer:
         normalisation: whether images are normalised as the "donor" had them, or by the data's "own" mean and deviation.
 
     Raises:
-        InputError: a setting is out of its range, or the donor has no weights.
+        InputError: a setting is out of its range, or the donor has no weights, or such that are no numbers.
 
     docs/transfer.md has an example.
     """
@@ -60,8 +60,14 @@ class Transfer:
             raise InputError("donor: has no weights by name, as an exported model; give the run that it was made from")
         if self.freeze not in ("nothing", "backbone", "taken"):
             raise InputError(f"freeze={self.freeze}: use nothing, backbone or taken")
-        if not 0.0 < self.rate <= 1.0:
-            raise InputError(f"rate={self.rate}: needs to lie in (0, 1], such as 0.1; freeze what shall not learn")
+        for name, value in self.donor.network.state_dict().items():
+            if not value.isfinite().all():
+                raise InputError(
+                    f"donor: {name} holds infinite values or none (NaN): its training diverged; train anew"
+                )
+        if isinstance(self.rate, bool) or not isinstance(self.rate, int | float) or not 0.0 < self.rate <= 1.0:
+            given = str(self.rate)[:40]
+            raise InputError(f"rate={given}: needs to lie in (0, 1], such as 0.1; freeze what shall not learn")
         if self.normalisation not in ("donor", "own"):
             raise InputError(f"normalisation={self.normalisation}: use donor or own")
 
@@ -144,12 +150,14 @@ class Taken:
         adapted: those made of the donor's, and how.
         new: those with weights of their own, and why.
         sizes: how many numbers each tensor has.
+        own: how many numbers of a tensor that was adapted are not the donor's: those of the classes that it lacks.
     """
 
     taken: tuple[str, ...]
     adapted: Mapping[str, str]
     new: Mapping[str, str]
     sizes: Mapping[str, int]
+    own: Mapping[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """A short table: how many tensors of each part of the network were taken, adapted and new, and why.
@@ -165,7 +173,7 @@ class Taken:
               cells           1        0    0
               classifier      0        0    1  8x2 there, 4x2 here
         """
-        count = sum(size for name, size in self.sizes.items() if name not in self.new)
+        count = sum(size - self.own.get(name, 0) for name, size in self.sizes.items() if name not in self.new)
         parts = list(dict.fromkeys(map(_part, self.sizes)))
         width = max(len("part"), *map(len, parts))
         made = [f"taken or adapted: {count:,} of {quantity(sum(self.sizes.values()), 'number')}"]
@@ -218,7 +226,7 @@ def take_over(
         >>> torch.allclose(colour(image.expand(-1, 3, -1, -1)), grey(image), atol=1e-6)
         True
     """
-    taken, adapted, new = list[str](), dict[str, str](), dict[str, str]()
+    taken, adapted, new, left = list[str](), dict[str, str](), dict[str, str](), dict[str, int]()
     own = network.state_dict()
     for name, value in own.items():
         there = donor.get(name)
@@ -227,6 +235,7 @@ def take_over(
         elif name in rows and tuple(classes[0]) != tuple(classes[1]):
             if found := _take_rows(value, there, classes):
                 adapted[name] = f"{found} of {quantity(len(classes[1]), 'class')}"
+                left[name] = (len(value) - found) * value[0].numel()
             else:
                 new[name] = "no class in common"
         elif there.shape == value.shape:
@@ -237,7 +246,7 @@ def take_over(
             adapted[name] = "grey to colour" if channels[0] == 1 else "colour to grey"
         else:
             new[name] = f"{_shape(there)} there, {_shape(value)} here"
-    return Taken(tuple(taken), adapted, new, {name: value.numel() for name, value in own.items()})
+    return Taken(tuple(taken), adapted, new, {name: value.numel() for name, value in own.items()}, left)
 
 
 def _take_rows(value: Tensor, there: Tensor, classes: tuple[Sequence[str], Sequence[str]]) -> int:

@@ -10,7 +10,9 @@ from PIL import Image
 
 from supernet.data import dicom, image_folder, labelled_folder
 from supernet.data.images import SUFFIXES, grey_values, read_header, read_image
+from supernet.data.listing import LeftOut, list_images
 from supernet.data.preparation import PLAIN, Preparation
+from supernet.deployment.sources import image_files, spread
 from supernet.runtime.errors import InputError
 
 pydicom = pytest.importorskip("pydicom")
@@ -136,6 +138,10 @@ def broken(tmp_path):
     short.write_bytes(short.read_bytes()[:-500])
     flat = saved(tmp_path / "flat.dcm", RAMP, RescaleSlope="0", RescaleIntercept=0)
     odd = saved(tmp_path / "odd.dcm", RAMP, BitsAllocated=7)
+    bare = saved(tmp_path / "bare.dcm", RAMP)
+    dataset = pydicom.dcmread(bare)
+    del dataset.PixelData
+    dataset.save_as(bare)
     other = tmp_path / "other.dcm"
     other.write_bytes(SECRET.encode() * 50)
     return {
@@ -146,6 +152,7 @@ def broken(tmp_path):
         short: "not a readable DICOM picture",
         flat: "not a readable DICOM picture",
         odd: "not a readable DICOM picture",
+        bare: "a DICOM file without pixels; export it anew",
         other: "not a readable DICOM picture",
         SHIPPED / "rtplan.dcm": "a DICOM file without a picture",
         SHIPPED / "image_dfl.dcm": "deflated DICOM is not read",
@@ -219,6 +226,31 @@ def test_folders_and_tables_of_dicom_files(tmp_path):
     listed = labelled_folder(tmp_path / "films", window=[0, 4095])
     assert listed.classes == ("no effusion", "effusion")
     assert listed.shape == (1, 64, 64)
+
+
+def test_files_without_an_ending_are_found_by_their_mark(tmp_path, monkeypatch):
+    names = {"a": ("IM0001", "1.2.840.113619.7", "3.dcm"), "b": ("IM0001", "IM0002", "7.DCM")}
+    for folder, films in names.items():
+        (tmp_path / folder).mkdir()
+        for name in films:
+            saved(tmp_path / folder / name, RAMP)
+        (tmp_path / folder / "README").write_text("no picture")
+        saved(tmp_path / folder / "DICOMDIR", RAMP)
+        (tmp_path / folder / "notes.txt").symlink_to("IM0001")  # has the mark, but an ending that no picture has
+    left_out = LeftOut()
+    listed = list_images(tmp_path, ("a", "b"), left_out)
+    assert [Path(path).name for path in listed.paths] == [name for films in names.values() for name in sorted(films)]
+    assert left_out.notes() == ["left out: 4 without an ending, 2 .txt"]
+    assert {path.name for path in image_files(tmp_path / "a")} == set(names["a"])
+    assert {path.name for path in spread(str(tmp_path / "a" / "*"))} == set(names["a"])
+    asked = []  # before a file is opened
+    monkeypatch.setattr(dicom, "why_no_file", lambda path: asked.append(Path(path).name) or "")
+    list_images(tmp_path, ("a", "b"), LeftOut())
+    assert set(asked) == {"IM0001", "IM0002", "1.2.840.113619.7", "README"}
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(InputError, match=r'pydicom is not installed; pip install "supernet\[dicom\]" brings it'):
+        image_folder(tmp_path, size=64)
 
 
 def test_a_film_as_png_and_as_dicom_are_one_picture(tmp_path):

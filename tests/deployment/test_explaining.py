@@ -96,3 +96,26 @@ def test_a_box_is_explained_where_it_is():
         assert abs(middle - float(centres[at, 0])) < 48
     with pytest.raises(InputError, match="no box 40; this result has 40"):
         result.explain(40)
+
+
+def test_a_class_of_a_detector_is_explained_by_its_surest_box():
+    torch.manual_seed(0)
+    space, cell, answer = (
+        Darts(8, 6, stem="imagenet"),
+        published("darts_v2"),
+        Objects(AnchorFree(1, width=16, towers=1)),
+    )
+    network = space.network(Decided(cell), (3, 64, 96), answer.outputs(("a", "b", "c"))).eval()
+    with torch.no_grad():
+        network.prediction.classes.bias.copy_(torch.tensor([1.0, 0.5, -20.0]))
+    about = {"classes": ("a", "b", "c"), "space": space, "architecture": cell, "answer": answer}
+    use = predictor(network, (3, 64, 96), "pad", **about)
+    (result,) = use(np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8), conf=0.01)
+    kinds = result.boxes.cls.int().tolist()
+    for name, kind in (("a", 0), ("b", 1)):
+        first = kinds.index(kind)
+        found = result.explain(name)
+        assert found.label == f"{name} {float(result.boxes.conf[first]):.2f}"
+        assert torch.equal(found.data, result.explain(first).data)
+    with pytest.raises(InputError, match="this result has no box of class 'c'"):
+        result.explain("c")

@@ -89,6 +89,13 @@ def test_mistakes_are_one_line(supernet, images, donor, words, says):
     assert says in printed
 
 
+def test_a_donor_that_cannot_fit_is_told_before_the_search(supernet, images):
+    code, printed = supernet(*tiny(images, "init=bccd"))
+    assert code == 2
+    assert "bccd: nothing of it fits this network" in printed
+    assert "search:" not in printed
+
+
 def test_the_words_of_a_beginning():
     assert command_line.prepared(["init=runs/a (1)"]) == ["init=model", "init.path='runs/a (1)'"]
     assert command_line.prepared(["init=none"]) == ["init=none"]

@@ -99,6 +99,16 @@ def test_an_interrupted_run_makes_the_same_report_of_what_was_kept(written, monk
     assert (job.directory / "clinical.html").read_bytes() == page
 
 
+@pytest.mark.parametrize(("patients", "said"), [(None, False), (60, False), (20, True)])
+def test_the_report_says_where_images_are_not_independent(written, tmp_path, patients, said):
+    job, *_ = written
+    (tmp_path / "answers.npz").write_bytes((job.directory / "answers.npz").read_bytes())
+    groups = None if patients is None else torch.arange(60) % patients
+    clinical_report.write_reports(replace(job, directory=tmp_path, data=replace(job.data, groups=groups)), NETWORKS)
+    for name in ("clinical.md", "clinical.html"):
+        assert ("the intervals are too narrow" in (tmp_path / name).read_text()) == said
+
+
 def test_the_terminal_shows_names_as_they_are(written):
     _, _, reports = written
     console = Console(width=80, file=io.StringIO())

@@ -93,6 +93,16 @@ def test_rows_of_the_same_classes_are_taken_whatever_their_order():
     fresh = FinalNetwork(SPACE, (1, 6, 6), 4, seed=7).build(CELL).state_dict()
     assert torch.equal(ours["classifier.weight"][[1, 3]], fresh["classifier.weight"][[1, 3]])
     assert any("classifier" in line and "2 of 4 classes" in line for line in lines)
+    whole = sum(taken.sizes.values())
+    rows = 2 * (ours["classifier.weight"].shape[1] + 1)  # of the two classes that the donor lacks
+    assert f"network: taken or adapted: {whole - rows:,} of {whole:,} numbers" in lines
+
+
+def test_a_donor_whose_weights_are_no_numbers_is_refused():
+    donor = predictor()
+    donor.network.state_dict()["classifier.bias"][1] = float("nan")
+    with pytest.raises(InputError, match=r"donor: classifier\.bias holds infinite values or none"):
+        Transfer(donor)
 
 
 def test_as_many_classes_of_other_names_are_new():
@@ -212,6 +222,7 @@ def test_a_checkpoint_of_another_beginning_is_refused(tmp_path):
         ({"freeze": "all"}, "freeze=all: use nothing"),
         ({"rate": 0.0}, "rate=0.0"),
         ({"rate": 2.0}, "rate=2.0"),
+        *(({"rate": rate}, "rate=.*needs to lie in") for rate in (float("nan"), "0.1", None, True, [0.1])),
         ({"normalisation": "none"}, "normalisation=none"),
         ({"donor": 3}, "donor: has no weights by name"),
     ],

@@ -17,6 +17,7 @@ from supernet.experiments.records.spreadsheet import cell, csv_text
         ("|none~0|", r"\|none~0\|"),
         ("a\\|b", r"a\\\|b"),
         ("`x`", r"\`x\`"),
+        ("**a** _b_ ~~c~~ __d__ left_lung", r"\*\*a\*\* \_b\_ \~\~c\~\~ \_\_d\_\_ left_lung"),
         ("[here](http://x)", r"[here]\(http://x)"),
         ("two\nlines\r\x1b[31m", r"two\\nlines\\r\\x1b[31m"),
     ],
