@@ -9,7 +9,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from supernet.clinical.report import ClinicalReport
@@ -19,6 +18,7 @@ from supernet.deployment.bundle import NAME, save_bundle
 from supernet.estimation.costs import macs, parameters
 from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
+from supernet.runtime.seeding import random_states_kept
 from supernet.space.architecture import Architecture
 from supernet.training.evaluation import evaluate
 from supernet.training.from_scratch import begin_with, train_from_scratch
@@ -58,7 +58,7 @@ def check_init(job: Job) -> None:
     if job.init is None or job.retrain_recipe is None:
         return
     cell, classes = random_cell(job, 0), job.data.classes
-    with torch.random.fork_rng(devices=[]):
+    with random_states_kept():
         begin_with(job.init, job.final.build(cell), job.final, cell, classes, job.task)
 
 
