@@ -75,7 +75,7 @@ def zero_cost(material: Material, *, proxy: str, batch_size: int = 64) -> Judge:
     def measure(proxies: Sequence[str]) -> Score:
         batches = _images(job, 2 * batch_size, batch_size)
         where = final.space, final.shape, len(job.data.classes)
-        return ZeroCostScore(*where, batches, tuple(proxies), job.seed, final.factories)
+        return ZeroCostScore(*where, batches, tuple(proxies), job.seed, final.factories, job.task)
 
     together = material.shared.setdefault(f"zero_cost/{batch_size}", Together(measure))
     assert isinstance(together, Together)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from supernet.estimation.zero_cost.probe import Layer, Probe, as_in_training, hooked, main_modules
+from supernet.estimation.zero_cost.probe import Layer, Probe, as_in_training, body_modules, hooked, main_modules
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import generator
 
@@ -143,7 +143,7 @@ def zen_terms(probe: Probe) -> ZenTerms:
 def _initialise(network: nn.Module, draws: torch.Generator) -> list[nn.BatchNorm2d]:
     """Draws all weights from N(0, 1), and lets the norms begin anew; these are returned."""
     norms = []
-    for module in main_modules(network):
+    for module in body_modules(network):
         if isinstance(module, Layer):
             module.weight.copy_(torch.randn(module.weight.shape, generator=draws))
             if module.bias is not None:
@@ -156,14 +156,14 @@ def _initialise(network: nn.Module, draws: torch.Generator) -> list[nn.BatchNorm
 
 
 def _features(network: nn.Module, images: Tensor) -> Tensor:
-    """The last picture (batch, channels, height, width) that a module gives before the classifier."""
+    """The last picture (batch, channels, height, width) that a module gives before the classifier or the head."""
     last: list[Tensor] = []
 
     def keep(_: object, inputs: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.dim() == 4:
             last[:] = [output]
 
-    with hooked(main_modules(network), keep):
+    with hooked(body_modules(network), keep):
         network(images)
     if not last:
         raise InputError(

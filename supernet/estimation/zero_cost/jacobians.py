@@ -57,7 +57,7 @@ def epe(probe: Probe) -> float:
 
     Source: Lopes, Alirezazadeh and Alexandre 2021 (EPE-NAS), equations 4 to 6.
     """
-    labels, many = probe.batch.labels, probe.graph.logits.shape[1] > _MANY_CLASSES
+    labels, many = probe.batch.labels, probe.graph.output.shape[1] > _MANY_CLASSES
     sums = []
     for label in labels.unique():
         logs = (correlations_of(probe.jacobian[labels == label]).abs() + _SMALL).log()

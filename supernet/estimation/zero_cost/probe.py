@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from supernet.data.batches import Batch
 from supernet.execution.modes import frozen_statistics, holding
+from supernet.training.tasks import CLASSIFICATION, Detection, Output, Task
 from supernet.training.tasks.task import logits_of
 
 Layer = nn.Conv2d | nn.Linear
 """The layers whose weights proxies look at; biases and norms play no part."""
 
-_AUXILIARY = "auxiliary."
+_AUXILIARY, _HEAD = "auxiliary.", "prediction."
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Graph:
 
     Args:
         images: (batch, channels, height, width), a leaf that wants gradients.
-        logits: (batch, classes).
+        output: what the network gave, which the loss is of: logits (batch, classes), or what a task's head makes.
         outputs: what each layer gave, in the order in which they ran.
         layers: which layer it was.
     """
 
     images: Tensor
-    logits: Tensor
+    output: Tensor
     outputs: tuple[Tensor, ...]
     layers: tuple[Layer, ...]
 
@@ -47,10 +47,11 @@ class Probe:
     it stays as it was. An auxiliary head plays no part.
 
     Args:
-        network: maps images to logits (batch, classes), without any training.
+        network: maps images to what the task's loss takes, such as logits (batch, classes), without any training.
         batches: of normalised images and their labels; only ZiCo looks at more than the first.
         seed: of the random numbers of proxies that draw some (Zen).
         second_order: the gradient can be differentiated again, as grasp wants; it takes several times the memory.
+        task: whose loss it is.
 
     Example:
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -63,6 +64,7 @@ class Probe:
     batches: Sequence[Batch]
     seed: int = 0
     second_order: bool = False
+    task: Task = CLASSIFICATION
 
     @property
     def batch(self) -> Batch:
@@ -95,7 +97,7 @@ class Probe:
         weights = [layer.weight for layer in self.layers]
         gradients = self._of_loss[: len(weights)]
         if not self.second_order:
-            loss = cross_entropy(self.graph.logits, self.batch.labels)
+            loss = self.task.loss(self.graph.output, self.batch)
             gradients = _gradients(loss, weights, create_graph=True)
         product = torch.stack([(g * g.detach()).sum() for g in gradients]).sum()
         return _gradients(product, weights, retain_graph=True)
@@ -105,7 +107,7 @@ class Probe:
         """What `gradients` are, of every batch."""
         further = []
         for batch in self.batches[1:]:
-            loss = cross_entropy(self._forward(batch).logits, batch.labels)
+            loss = self.task.loss(self._forward(batch).output, batch)
             further.append(_gradients(loss, [layer.weight for layer in self.layers]))
         return (self.gradients, *further)
 
@@ -115,13 +117,20 @@ class Probe:
 
         Norms mix the images of a batch, so that it holds the influence of an image on the others' logits, too.
         """
-        (gradient,) = _gradients(self.graph.logits.sum(), [self.graph.images], retain_graph=True)
+        (gradient,) = _gradients(self.logits(self.graph.output).sum(), [self.graph.images], retain_graph=True)
         return gradient.flatten(1)
+
+    def logits(self, output: Output) -> Tensor:
+        """The logits of what the network gave, (batch, ...); of a detector those of the classes at all places.
+
+        The sides of its boxes lie to the left and to the right of a place: their sum says nothing.
+        """
+        return self.task.logits(output) if isinstance(self.task, Detection) else logits_of(output)
 
     @cached_property
     def _of_loss(self) -> tuple[Tensor, ...]:
         """The gradients of the loss: of all layers' weights, then of all outputs."""
-        loss = cross_entropy(self.graph.logits, self.batch.labels)
+        loss = self.task.loss(self.graph.output, self.batch)
         wanted = [*(layer.weight for layer in self.layers), *self.graph.outputs]
         return _gradients(loss, wanted, retain_graph=True, create_graph=self.second_order)
 
@@ -134,8 +143,8 @@ class Probe:
 
         images = batch.images.detach().requires_grad_()
         with as_in_training(self.network), hooked(self.layers, keep):
-            logits = logits_of(self.network(images))
-        return Graph(images, logits, tuple(output for _, output in seen), tuple(layer for layer, _ in seen))
+            output = logits_of(self.network(images))
+        return Graph(images, output, tuple(output for _, output in seen), tuple(layer for layer, _ in seen))
 
 
 def layers_of(network: nn.Module) -> tuple[Layer, ...]:
@@ -164,6 +173,19 @@ def main_modules(network: nn.Module) -> list[nn.Module]:
         The modules, the network itself first.
     """
     return [module for name, module in network.named_modules() if not f"{name}.".startswith(_AUXILIARY)]
+
+
+def body_modules(network: nn.Module) -> list[nn.Module]:
+    """Lists the modules of a network that make its features: without a task's head and an auxiliary one.
+
+    Args:
+        network: any module.
+
+    Returns:
+        The modules, the network itself first; of one that ends in a classifier those of `main_modules`.
+    """
+    names = {id(module) for name, module in network.named_modules() if f"{name}.".startswith(_HEAD)}
+    return [module for module in main_modules(network) if id(module) not in names]
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from supernet.space.architecture import Architecture
 from supernet.space.cells import reference
 from supernet.space.choosers import Decided
 from supernet.space.operations import OPERATIONS, Operation
+from supernet.training.tasks import CLASSIFICATION, Classification, Detection, MultiLabel, Task
 
 _LOG = logging.getLogger("supernet")
 _STREAM = 0x2C05
@@ -36,7 +37,8 @@ class Proxy:
 
     Args:
         measure: gives its value, larger for a better network.
-        labels: whether it looks at the labels of the images, of two classes or more.
+        labels: whether it looks at the labels of the images, by the loss of the task.
+        classes: whether it compares images of one class, so that each needs a class.
         images: how many a batch has at least.
         batches: how many it needs.
         second_order: whether it differentiates the gradient again.
@@ -44,6 +46,7 @@ class Proxy:
 
     measure: Callable[[Probe], float]
     labels: bool = False
+    classes: bool = False
     images: int = 2
     batches: int = 1
     second_order: bool = False
@@ -60,7 +63,7 @@ PROXIES: dict[str, Proxy] = {
     "naswot": Proxy(naswot),
     "zen": Proxy(zen),
     "zico": Proxy(zico, labels=True, batches=2),
-    "epe": Proxy(epe, labels=True),
+    "epe": Proxy(epe, labels=True, classes=True),
     "l2_norm": Proxy(l2_norm, images=1),
 }
 """The proxies by name."""
@@ -84,6 +87,8 @@ class ZeroCostScore:
         proxies: which ones, by the names of `PROXIES`.
         seed: of the initial weights, and of what a proxy draws.
         factories: the operations by name.
+        task: what is learnt: its loss is that of the proxies that look at labels, and the network ends in what it
+            needs. Only epe is for one label an image alone.
 
     Raises:
         InputError: a proxy is unknown or cannot do this task; and, when called, where the network lacks what a proxy
@@ -106,6 +111,7 @@ class ZeroCostScore:
     proxies: Sequence[str] = ("synflow",)
     seed: int = 0
     factories: Mapping[str, Operation] = field(default_factory=lambda: OPERATIONS)
+    task: Task = CLASSIFICATION
 
     def __post_init__(self) -> None:
         chosen = {name: _proxy(name) for name in self.proxies}
@@ -158,18 +164,20 @@ class ZeroCostScore:
         if architecture.space != self.space.name:
             raise InputError(f"architecture: is of space {architecture.space!r}, and the space is {self.space.name!r}")
         seed_initial_weights(self.seed, _STREAM)
-        network = self.space.network(Decided(architecture, self.factories), self.shape, self.classes)
+        outputs = self.task.outputs([str(number) for number in range(self.classes)])
+        network = self.space.network(Decided(architecture, self.factories), self.shape, outputs)
         images = self.batches[0].images
         layout = torch.channels_last if images.device.type == "cpu" else torch.contiguous_format  # the faster one
         network = Engine(reference, layout).apply(network).to(images.device, images.dtype)
         second_order = any(PROXIES[name].second_order for name in self.proxies)
-        return Probe(network, self.batches, self.seed, second_order)
+        return Probe(network, self.batches, self.seed, second_order, self.task)
 
     def _check(self, name: str, proxy: Proxy) -> None:
         """Raises InputError where a proxy cannot be measured with these batches and classes."""
         if len(self.batches) < proxy.batches:
             raise InputError(
-                f"proxies={name}: compares {proxy.batches} batches or more, and there is one; give another"
+                f"proxies={name}: compares {proxy.batches} batches or more, and there is one; make them "
+                "smaller, or give more images"
             )
         for number, batch in enumerate(self.batches):
             if len(batch.images) < proxy.images:
@@ -177,9 +185,20 @@ class ZeroCostScore:
                     f"proxies={name}: needs {proxy.images} images or more in a batch, number {number} has "
                     f"{len(batch.images)}; give larger batches"
                 )
-            if proxy.labels and (reason := _useless(batch, self.classes)):
-                free = ", ".join(other for other, p in PROXIES.items() if not p.labels)
-                raise InputError(f"proxies={name}: needs labels, {reason}; these need none: {free}")
+            if proxy.labels and (reason := self._useless(batch, proxy.classes)):
+                free = [other for other, p in PROXIES.items() if not (p.classes if proxy.classes else p.labels)]
+                needed = "no classes" if proxy.classes else "none"
+                raise InputError(f"proxies={name}: needs labels, {reason}; these need {needed}: {', '.join(free)}")
+
+    def _useless(self, batch: Batch, one_class: bool) -> str:
+        """Why the labels of a batch are none of the task, or none of one class an image; empty where they are."""
+        if one_class or isinstance(self.task, Classification):
+            return _no_classes(batch, self.classes)
+        if isinstance(self.task, MultiLabel) and tuple(batch.labels.shape) != (len(batch.images), self.classes):
+            return f"{self.classes} an image, and these are of shape {tuple(batch.labels.shape)}"
+        if isinstance(self.task, Detection) and batch.labels.dim() != 3:
+            return f"boxes of objects, and these are of shape {tuple(batch.labels.shape)}"
+        return ""
 
 
 def _proxy(name: str) -> Proxy:
@@ -188,7 +207,7 @@ def _proxy(name: str) -> Proxy:
     return PROXIES[name]
 
 
-def _useless(batch: Batch, classes: int) -> str:
+def _no_classes(batch: Batch, classes: int) -> str:
     """Why the labels of a batch are none of a classification; empty where they are."""
     labels = batch.labels
     if labels.dtype != torch.int64 or labels.shape != batch.images.shape[:1]:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from supernet.estimation.zero_cost.probe import Probe, hooked, layers_of
-from supernet.training.tasks.task import logits_of
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
@@ -42,7 +41,7 @@ def synflow(probe: Probe) -> float:
     norms = [module for module in network.modules() if isinstance(module, _NORMS)]
     with hooked(norms, _given):
         ones = torch.ones(1, *probe.batch.images.shape[1:], dtype=torch.float64, device=probe.batch.images.device)
-        total = logits_of(network(ones)).sum()
+        total = probe.logits(network(ones)).sum()
     gradients = torch.autograd.grad(total, weights, allow_unused=True, materialize_grads=True)
     terms = [(weight.detach() * gradient).abs().sum() for weight, gradient in zip(weights, gradients, strict=True)]
     return float(torch.stack(terms).sum().log())

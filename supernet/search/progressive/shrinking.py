@@ -74,11 +74,15 @@ class Shrinking:
             InputError: a kind that is named is unknown, or the space has no open size at all.
         """
         kinds = {name: name.rsplit("/", 1)[-1] for name, d in decisions.items() if d.role == "number"}
-        unknown = sorted(set(self.open) - {*kinds.values(), *KINDS})
-        if unknown := unknown or (list(self.open) if not kinds else []):
+        if self.open and not kinds:
+            raise InputError(
+                f"open.{next(iter(self.open))}: the space has no open size at all; progressive shrinking needs a space "
+                "whose sizes are nested, such as ofa_mbv3"
+            )
+        if unknown := sorted(set(self.open) - {*kinds.values(), *KINDS}):
             raise InputError(
                 f"open.{unknown[0]}: the space has no open size of this kind; it has "
-                f"{', '.join(dict.fromkeys(kinds.values())) or 'none at all'}"
+                f"{', '.join(dict.fromkeys(kinds.values()))}"
             )
         return {name: decisions[name].options[-self.open[kind] :] for name, kind in kinds.items() if kind in self.open}
 

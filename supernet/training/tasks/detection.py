@@ -14,7 +14,7 @@ from supernet.deployment.answers import Objects
 from supernet.detection.average_precision import AveragePrecision, area_scales, average_precision
 from supernet.detection.decoding import Candidates, candidates, suppressed
 from supernet.detection.head import AnchorFree
-from supernet.detection.losses import detection_loss, distillation_loss, mean_overlap
+from supernet.detection.losses import detection_loss, distillation_loss, mean_overlap, predictions
 from supernet.runtime.errors import InputError
 from supernet.space.heads import Outputs
 from supernet.training.tasks.task import Output
@@ -71,6 +71,10 @@ class Detection:
     def inputs(self, batch: Batch) -> Tensor:
         """The images (batch, channels, height, width)."""
         return batch.images
+
+    def logits(self, output: Output) -> Tensor:
+        """The logits of the classes at all places, (batch, places, classes), without boxes and constants."""
+        return predictions(_whole(output)).classes
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
         """The loss of the batch (`detection_loss`), a scalar; sums are divided by what is positive in the batch."""

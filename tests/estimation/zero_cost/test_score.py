@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from supernet.data.batches import Batch
+from supernet.detection.head import AnchorFree
+from supernet.estimation.zero_cost.probe import layers_of
 from supernet.estimation.zero_cost.score import PROXIES, ZeroCostScore
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import random_states, random_states_kept
@@ -19,6 +21,8 @@ from supernet.space.darts import Darts
 from supernet.space.nasbench201 import NasBench201, from_string
 from supernet.space.operations import OPERATIONS
 from supernet.space.supernet import Supernet
+from supernet.training.tasks import CLASSIFICATION, Detection, MultiLabel
+from supernet.training.tasks.classification import Classification
 
 SPACE = NasBench201(channels=4, cells=1, stages=2, nodes=2)
 CELLS = [
@@ -51,6 +55,57 @@ def test_all_proxies_at_once_are_each_by_itself():
     assert tuple(together) == ALL
     for name in ALL:
         assert score((name,))(CELLS[0]).values == {name: pytest.approx(together[name], rel=1e-6)}
+
+
+BACKBONE = NasBench201(channels=4, cells=1, stages=2, nodes=2)
+FINDINGS = MultiLabel()
+DETECTOR = Detection(("a", "b"), AnchorFree(2, width=8, towers=1, strides=(1, 2)))
+
+
+def of_task(task, proxies, number=2):
+    """The score of several labels or of boxes, one of whose images shows nothing and one a crowd."""
+    images = [batch.images for batch in batches(number=number)]
+    labels = torch.tensor([[1, 0, 1], [0, 1, 1], [-1, 0, 1], [-1, -1, -1], [0, 0, 0], [1, 1, 1]])
+    if isinstance(task, Detection):
+        labels = torch.full((6, 2, 7), -1.0)
+        for image in (0, 1, 2, 4):
+            labels[image, 0] = torch.tensor([image % 2, 1, 1, 4 + image % 3, 6, 0, 20])
+        labels[4, 1] = torch.tensor([1.0, 3, 3, 8, 8, 1, 25])
+    given = tuple(Batch(each, labels) for each in images)
+    return score(proxies, space=BACKBONE, classes=labels.shape[1], batches=given, task=task)
+
+
+@pytest.mark.parametrize("task", [FINDINGS, DETECTOR], ids=["multilabel", "detection"])
+def test_all_proxies_but_that_of_classes_measure_the_network_of_every_task(task):
+    names = tuple(name for name in ALL if name != "epe")
+    given = of_task(task, names)
+    values = given(CELLS[0]).values
+    assert all(math.isfinite(value) for value in values.values())
+    probe = given.probe(CELLS[0])
+    probe.network.train()
+    output = probe.network(probe.batch.images)
+    weights = [layer.weight for layer in layers_of(probe.network)]
+    gradients = torch.autograd.grad(task.loss(output, probe.batch), weights)
+    expected = sum((weight * gradient).abs().sum() for weight, gradient in zip(weights, gradients, strict=True))
+    assert values["snip"] == pytest.approx(expected.item(), rel=1e-4)
+    with pytest.raises(InputError, match=r"^proxies=epe: .* one class number an image, .* no classes: synflow, snip, "):
+        of_task(task, ("epe",))
+
+
+def test_of_a_detector_boxes_and_head_play_no_part_where_features_or_logits_are_meant():
+    cell = CELLS[0]
+    given = of_task(DETECTOR, ("jacov", "zen", "synflow"))
+    probe = given.probe(cell)
+    images = probe.batch.images.clone().requires_grad_()
+    logits = probe.network.train()(images)[..., :2]
+    (expected,) = torch.autograd.grad(logits.sum(), images)
+    torch.testing.assert_close(given.probe(cell).jacobian, expected.flatten(1), rtol=1e-3, atol=1e-7)
+    wider = Detection(("a", "b"), AnchorFree(2, width=16, towers=2, strides=(1, 2)))
+    assert of_task(wider, ("zen",))(cell).values == pytest.approx({"zen": given(cell).values["zen"]}, rel=1e-6)
+
+
+def test_without_a_task_it_is_classification():
+    assert score()(CELLS[0]) == score(task=CLASSIFICATION)(CELLS[0]) == score(task=Classification())(CELLS[0])
 
 
 def test_the_order_of_calls_and_what_was_drawn_before_play_no_part():
