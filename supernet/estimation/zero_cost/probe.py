@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from supernet.data.batches import Batch
 from supernet.execution.modes import frozen_statistics, holding
-from supernet.training.tasks import CLASSIFICATION, Detection, Output, Task
+from supernet.training.tasks import CLASSIFICATION, Output, Task
 from supernet.training.tasks.task import logits_of
 
 Layer = nn.Conv2d | nn.Linear
@@ -121,11 +121,12 @@ class Probe:
         return gradient.flatten(1)
 
     def logits(self, output: Output) -> Tensor:
-        """The logits of what the network gave, (batch, ...); of a detector those of the classes at all places.
+        """The logits of the classes in what the network gave, (batch, ...).
 
-        The sides of its boxes lie to the left and to the right of a place: their sum says nothing.
+        Of a detector nothing else: the sides of its boxes lie to the left and to the right of a place, and their sum
+        says nothing.
         """
-        return self.task.logits(output) if isinstance(self.task, Detection) else logits_of(output)
+        return self.task.logits(output)
 
     @cached_property
     def _of_loss(self) -> tuple[Tensor, ...]:

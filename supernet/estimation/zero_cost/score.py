@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from supernet.data.batches import Batch
+from supernet.data.targets import kind_of
 from supernet.estimation.scores import Measured
 from supernet.estimation.zero_cost.activations import naswot, zen
 from supernet.estimation.zero_cost.gradients import fisher, grad_norm, grasp, plain, snip, zico
@@ -25,7 +26,7 @@ from supernet.space.architecture import Architecture
 from supernet.space.cells import reference
 from supernet.space.choosers import Decided
 from supernet.space.operations import OPERATIONS, Operation
-from supernet.training.tasks import CLASSIFICATION, Classification, Detection, MultiLabel, Task
+from supernet.training.tasks import CLASSIFICATION, Task
 
 _LOG = logging.getLogger("supernet")
 _STREAM = 0x2C05
@@ -192,12 +193,12 @@ class ZeroCostScore:
 
     def _useless(self, batch: Batch, one_class: bool) -> str:
         """Why the labels of a batch are none of the task, or none of one class an image; empty where they are."""
-        if one_class or isinstance(self.task, Classification):
+        kind = "classes" if one_class else self.task.kind
+        if kind == "classes":
             return _no_classes(batch, self.classes)
-        if isinstance(self.task, MultiLabel) and tuple(batch.labels.shape) != (len(batch.images), self.classes):
-            return f"{self.classes} an image, and these are of shape {tuple(batch.labels.shape)}"
-        if isinstance(self.task, Detection) and batch.labels.dim() != 3:
-            return f"boxes of objects, and these are of shape {tuple(batch.labels.shape)}"
+        if kind_of(batch.labels) != kind or (kind == "labels" and batch.labels.shape[1] != self.classes):
+            wanted = f"{self.classes} an image" if kind == "labels" else "boxes of objects"
+            return f"{wanted}, and these are of shape {tuple(batch.labels.shape)}"
         return ""
 
 

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from supernet.data.batches import Batch
 from supernet.data.dataset import Data
+from supernet.data.targets import Kind
 from supernet.deployment.answers import ONE_LABEL, OneLabel
 from supernet.runtime.errors import InputError
 from supernet.runtime.text import quantity
@@ -55,6 +56,7 @@ class Classification:
     frequencies: Frequencies = ()
 
     running: ClassVar[str] = "accuracy"
+    kind: ClassVar[Kind] = "classes"
     answer: ClassVar[OneLabel] = ONE_LABEL
 
     def __post_init__(self) -> None:
@@ -67,6 +69,10 @@ class Classification:
     def inputs(self, batch: Batch) -> Tensor:
         """The images (batch, channels, height, width)."""
         return batch.images
+
+    def logits(self, output: Output) -> Tensor:
+        """Those of the network itself (batch, classes), without an auxiliary head's."""
+        return logits_of(output)
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
         """The mean over the batch, a scalar; the auxiliary logits count only where the network gives some."""
@@ -157,7 +163,7 @@ def classification(data: Data, score: str = "accuracy", imbalance: Imbalance | N
         >>> classification(supernet.data.digits(), score="auroc").score
         'auroc'
     """
-    if data.kind != "classes":
+    if data.kind != Classification.kind:
         raise InputError(f"{data.name}: images have {data.kind}, and classification needs one class each")
     frequencies = () if imbalance is None else frequencies_of(data.train.labels, len(data.classes))
     return Classification(score=score, imbalance=imbalance, frequencies=frequencies)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from torch import Tensor
 
 from supernet.data.batches import Batch
 from supernet.data.dataset import Data
+from supernet.data.targets import Kind
 from supernet.deployment.answers import Objects
 from supernet.detection.average_precision import AveragePrecision, area_scales, average_precision
 from supernet.detection.decoding import Candidates, candidates, suppressed
@@ -52,6 +54,7 @@ class Detection:
     score: str = "map50_95"
 
     running: str = field(default="iou", init=False)
+    kind: ClassVar[Kind] = "boxes"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
@@ -155,7 +158,7 @@ def detection(
     Raises:
         InputError: the data say something else of an image, or a setting is out of its range.
     """
-    if data.kind != "boxes":
+    if data.kind != Detection.kind:
         raise InputError(f"{data.name}: images have {data.kind}, and detection needs the boxes of objects")
     return Detection(data.classes, AnchorFree(len(data.classes), width, towers, tuple(strides)), score)
 

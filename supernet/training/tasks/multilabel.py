@@ -12,6 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from supernet.data.batches import Batch
 from supernet.data.dataset import Data
+from supernet.data.targets import Kind
 from supernet.deployment.answers import SeveralLabels
 from supernet.runtime.errors import InputError
 from supernet.space.heads import Outputs
@@ -55,6 +56,7 @@ class MultiLabel:
     frequencies: Frequencies = ()
 
     running: ClassVar[str] = "label_accuracy"
+    kind: ClassVar[Kind] = "labels"
     answer: ClassVar[SeveralLabels] = SeveralLabels()
 
     def __post_init__(self) -> None:
@@ -67,6 +69,10 @@ class MultiLabel:
     def inputs(self, batch: Batch) -> Tensor:
         """The images (batch, channels, height, width)."""
         return batch.images
+
+    def logits(self, output: Output) -> Tensor:
+        """Those of the network itself (batch, classes), without an auxiliary head's."""
+        return logits_of(output)
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
         """The mean over the known labels, a scalar; 0 where none is known."""
@@ -136,7 +142,7 @@ def multilabel(data: Data, score: str = "auroc", imbalance: Imbalance | None = N
     Raises:
         InputError: the data say something else of an image, or a setting is out of its range.
     """
-    if data.kind != "labels":
+    if data.kind != MultiLabel.kind:
         raise InputError(f"{data.name}: images have {data.kind}, and this task needs several labels each (0, 1 or -1)")
     frequencies = () if imbalance is None else frequencies_of(data.train.labels, len(data.classes))
     return MultiLabel(score=score, imbalance=imbalance, frequencies=frequencies)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from supernet.data.batches import Batch
+from supernet.data.targets import Kind
 from supernet.deployment.answers import Answer
 from supernet.space.heads import Outputs
 
@@ -60,6 +61,11 @@ class Task(Protocol):
     def running(self) -> str: ...
 
     @property
+    def kind(self) -> Kind:
+        """What it learns from: the "classes" of images, their "labels" or "boxes" (`supernet.data.targets`)."""
+        ...
+
+    @property
     def answer(self) -> Answer:
         """What the output of a trained network says of a picture: a model's file keeps it."""
         ...
@@ -70,6 +76,10 @@ class Task(Protocol):
 
     def inputs(self, batch: Batch) -> Tensor:
         """Returns the part of the batch that enters the network, (batch, channels, height, width)."""
+        ...
+
+    def logits(self, output: Output) -> Tensor:
+        """The logits of the classes in what a network gave, (batch, ..., classes), and nothing else of it."""
         ...
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
