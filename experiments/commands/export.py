@@ -150,7 +150,7 @@ def _show(known: Trained, written: Exported, rows: Sequence[Row]) -> None:
     if known.data is not None:
         say(f"{measure}: of the {quantity(len(known.data.test), 'test image')}", console)
     say(f"Made {written.path}", console)
-    agreement = f"a probability differs by {written.difference:.1e} at most, and {written.same:.1%} are the same class"
+    agreement = f"a probability differs by {written.difference:.1e} at most, and {written.same:.1%} are answered alike"
     say(f"Beside the original's answers to {quantity(written.compared, 'image')} {agreement}.", console)
     if known.data is None:
         say(f"No accuracy: {_in_words_of_the_command(known.without)}", console)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from supernet.data.dataset import Data
-from supernet.deployment.answers import Objects
+from supernet.deployment.answers import Answer, Asked, Objects
 from supernet.deployment.bundle import KEY
 from supernet.deployment.deployable import IMAGES, PROBABILITIES, Deployable, quiet, traced
 from supernet.deployment.extras import extra
@@ -50,7 +50,7 @@ class Exported:
         bytes: the size of the file.
         compared: how many images both were asked about.
         difference: the largest difference of a probability.
-        same: the share of the images of which both say the same class.
+        same: the share of the images of which both say the same class, or the same labels where there can be several.
         activations: of int8, "uint8" or "int8"; None in float32.
     """
 
@@ -115,6 +115,7 @@ def export(
     pixels = _compared(model, data)
     expected = model.probabilities(pixels.to(next(model.network.parameters()).device))
     _check_answers(model, pixels, expected)
+    questions = _Questions(pixels, expected, model.answer)
     program = traced(Deployable(model.network, model.augmentation, model.answer), model.shape)
     about: dict[str, Any] = {
         "input": {"name": IMAGES, "levels": [0, 255]},
@@ -125,17 +126,17 @@ def export(
     if format == "pt2":
         text = json.dumps({"format": _PROGRAM, "version": 1, **description.plain(), **about})
         save = partial(torch.export.save, program, extra_files={DESCRIPTION: text})
-        return _written(path, "float32", save, _ask_pt2, pixels, expected)
+        return _written(path, "float32", save, _ask_pt2, questions)
     graph = onnx_graph(program, model.shape)
     if form is not None and data is not None:
         with TemporaryDirectory(prefix="supernet-") as folder:  # rounding would hide what float32 answers wrongly
             exact, own = described(graph, description, about), Path(folder, "float32.onnx")
-            _written(own, "float32", lambda file: file.write(exact), _ask_onnx, pixels, expected, path)
+            _written(own, "float32", lambda file: file.write(exact), _ask_onnx, questions, path)
         images = training_pixels(data, CALIBRATION_IMAGES)
         graph = quantised(graph, images, form)
         about |= {"precision": "int8", **asdict(form), "calibration images": len(images)}
     raw = described(graph, description, about)
-    made = _written(path, about["precision"], lambda file: file.write(raw), _ask_onnx, pixels, expected)
+    made = _written(path, about["precision"], lambda file: file.write(raw), _ask_onnx, questions)
     return replace(made, activations=about.get("activations"))
 
 
@@ -238,20 +239,34 @@ def _check_answers(model: Predictor, pixels: Tensor, expected: Tensor) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Questions:
+    """What a file is asked: pixels of images, what the model answers, and what such answers say."""
+
+    pixels: Tensor
+    expected: Tensor
+    answer: Answer
+
+    def said(self, values: Tensor) -> list[list[int]]:
+        """The classes or labels that probabilities give to each image."""
+        names = {number: str(number) for number in range(values.shape[1])}
+        results = self.answer.results(values.cpu(), [None] * len(values), names, Asked())
+        return [result.probs.present for result in results if result.probs is not None]
+
+
 def _written(
     path: Path,
     precision: str,
     save: Callable[[IO[bytes]], object],
     ask: Callable[[Path, Tensor], Tensor],
-    pixels: Tensor,
-    expected: Tensor,
+    questions: _Questions,
     named: Path | None = None,
 ) -> Exported:
     """Writes the file, asks it, and lets it take its place only if it answers as the model does.
 
     Messages call the file `named`, where it is only a step on the way to that.
     """
-    shown = named or path
+    shown, pixels, expected = named or path, questions.pixels, questions.expected
     try:
         with replacing(path) as file:
             save(file)
@@ -273,7 +288,8 @@ def _written(
             size = whole.stat().st_size
     except OSError as error:
         raise InputError(f"path={shown}: cannot be written ({error.strerror or error})") from None
-    same = float((answers.argmax(1) == expected.argmax(1)).float().mean())
+    pairs = list(zip(questions.said(answers), questions.said(expected), strict=True))
+    same = sum(ours == theirs for ours, theirs in pairs) / len(pairs)
     return Exported(path, path.suffix[1:].lower(), precision, size, len(pixels), difference, same)
 
 

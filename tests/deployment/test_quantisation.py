@@ -1,5 +1,7 @@
 """Eight bits: the form that a processor is fast with, where it applies, and what stays of the answers."""
 
+import copy
+
 import numpy as np
 import onnx
 import pytest
@@ -8,6 +10,7 @@ from onnx import numpy_helper
 
 import supernet
 from supernet import export
+from supernet.deployment.answers import SeveralLabels
 from supernet.deployment.deployable import Deployable
 from supernet.deployment.exporting import training_pixels
 from supernet.deployment.onnx_graphs import onnx_graph, session
@@ -105,3 +108,13 @@ def test_a_file_of_8_bits_is_read_and_says_what_it_is(data, original, tmp_path):
     assert raw[0] == raw[1]
     assert b"/tmp" not in raw[0]
     assert onnx.load(written.path).opset_import[0].version == 20
+
+
+def test_several_labels_agree_where_the_same_ones_reach_their_thresholds(data, original, tmp_path):
+    several, agreement = copy.copy(original), {}
+    for threshold in (0.0, 0.5, 1.0):
+        several.answer = SeveralLabels(thresholds=(threshold,) * len(original.classes))
+        written = export(several, tmp_path / f"{threshold}.onnx", int8=True, activations="int8", data=data)
+        agreement[threshold] = written.same
+    assert agreement[0.0] == agreement[1.0] == 1  # all labels, and none
+    assert 0 < agreement[0.5] < 1
