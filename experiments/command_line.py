@@ -37,7 +37,7 @@ AS_THEY_ARE = (
 )
 _FOREIGN = re.compile(r"[^,\[\]{}:'\"()]*[^\x00-\x7f,\[\]{}:'\"()][^,\[\]{}:'\"()]*")  # between brackets and commas
 LAPTOP = "experiment=laptop"
-_NO_SUCH = re.compile(r"Could not override '([^']+)'\.: Key '[^']*' (?:is )?not in ")
+_NO_SUCH = re.compile(r"Could not override '([^']+)'\.: Key '([^']*)' (?:is )?not in ")
 _SETTINGS = {f.name for f in fields(Config)}
 _SEVERAL = ("objective", "experiment")  # groups of which more than one option can be taken
 _FOLLOWED = ("space", "optimizer", "method", "candidates", "protocol")  # those that conf/config.yaml refers to
@@ -142,7 +142,10 @@ def told(error: HydraException | OmegaConfBaseException) -> str:
     lines = [str(each).strip().partition("\n")[0] for each in (error, error.__cause__) if each is not None]
     line = ": ".join(dict.fromkeys(lines))
     unknown = _NO_SUCH.match(line)
-    return line if unknown is None else _without(unknown[1])
+    if unknown is None:
+        return line
+    key, missing = unknown.groups()
+    return _without(key if missing in key.split(".") else f"{key}.{missing}")  # the second: of a value {missing: ...}
 
 
 def _without(key: str) -> str:

@@ -196,3 +196,9 @@ def test_a_setting_of_a_group_that_is_not_chosen_has_a_way_out(key, says):
         error = ConfigCompositionException(f"Could not override '{key}'.")
         error.__cause__ = OmegaConfBaseException(f"{cause}\n    full_key: {key}")
         assert says in told(error)
+
+
+def test_an_unknown_key_of_a_value_is_named():
+    error = ConfigCompositionException("Could not override 'retrain.network.darts'.")
+    error.__cause__ = OmegaConfBaseException("Key 'nodes' is not in struct\n    full_key: retrain.network.darts.nodes")
+    assert told(error) == "retrain.network.darts.nodes: no such setting; supernet --cfg job shows them"
