@@ -256,7 +256,7 @@ def test_the_record_becomes_tables(tmp_path, capsys, monkeypatch):
     assert printed[3].startswith("| b |  | ZeroDivisionError: division by zero |")
 
 
-BARE = "import sys; sys.modules.update(hydra=None, omegaconf=None, antlr4=None, torchvision=None, onnx=None)"
+BARE = "import sys; sys.modules.update(hydra=None, omegaconf=None, antlr4=None, onnx=None)"
 
 
 @pytest.mark.slow
