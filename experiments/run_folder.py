@@ -18,9 +18,8 @@ from supernet.runtime.files import LOCK
 
 from .records.summary import ENVIRONMENT
 
-_SETTINGS = {
-    ".hydra": ("config.yaml", "hydra.yaml", "overrides.yaml")
-}  # folders of Hydra, and all that it writes there
+# The folder of Hydra, and all that it writes there.
+_SETTINGS = {".hydra": ("config.yaml", "hydra.yaml", "overrides.yaml")}
 _FILES = ("supernet.log", ENVIRONMENT, LOCK)
 
 

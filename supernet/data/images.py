@@ -215,9 +215,8 @@ def kept(image: Image.Image) -> Image.Image:
     try:
         return upright(image)
     except _BROKEN as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         named = getattr(image, "filename", "") or "image"
-        raise InputError(f"{named}: not a readable image ({reason}); open it again, or leave it out") from error
+        raise InputError(f"{named}: not a readable image ({_reason(error)}); open it again, or leave it out") from error
 
 
 def as_tensor(
@@ -243,6 +242,11 @@ def as_tensor(
     resized = _resized(converted, height, width, preparation)
     pixels = np.array(resized, dtype=np.uint8).reshape(height, width, channels)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _reason(error: BaseException) -> str:
+    """What Pillow says of a damaged file, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _stored_as(tile: Sequence[Any]) -> str:
@@ -271,8 +275,7 @@ def _opened(path: str | Path) -> Iterator[ImageFile.ImageFile]:
     except InputError:
         raise
     except _BROKEN as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: not a readable image ({reason}); repair or remove the file") from error
+        raise InputError(f"{path}: not a readable image ({_reason(error)}); repair or remove the file") from error
 
 
 def _orientation(image: Image.Image) -> int:

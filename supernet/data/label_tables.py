@@ -34,9 +34,8 @@ _WORDS = {"false": 0, "true": 1}  # as pandas writes them
 UNKNOWN = ("", "nan", "na", "n/a")
 """What stands in a cell of which nothing is known, in lower case."""
 
-_UNNAMED = re.compile(
-    r"(unnamed: \d+)?", re.IGNORECASE
-)  # what pandas calls its index, and what an editor leaves behind
+# What pandas calls its index, and what an editor leaves behind.
+_UNNAMED = re.compile(r"(unnamed: \d+)?", re.IGNORECASE)
 _BETWEEN = "|"  # stands between the names of several labels in one cell
 _MOST = 2**28  # bytes of text
 
