@@ -19,6 +19,7 @@ VERSION = 1
 IMAGES = "images"  # the key of a fingerprint that says which images there are
 CELL = "cell"  # and that of a hash of the genotype
 COSTS = "costs"  # and that of a hash of what architectures cost
+INIT = "init"  # and that of a hash of the weights that a training began with, and how it uses them
 _SCALARS = {type(None), bool, int, float, str, bytes, torch.Tensor, torch.nn.Parameter, torch.Size}
 
 
@@ -131,6 +132,7 @@ _PUT_BACK = {  # ways out that no setting is
     IMAGES: "put back the data that the run was started with",
     CELL: "put back the genotype that the run was started with",
     COSTS: "give the costs and the image size that the run was started with",
+    INIT: "begin with the same weights, frozen and slowed alike, or with none where there were none",
 }
 
 

@@ -12,7 +12,7 @@ from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Source
 from supernet.data.reading import hashed
 from supernet.execution.engines import Engine, engine
-from supernet.runtime.checkpoint import CELL
+from supernet.runtime.checkpoint import CELL, INIT
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import seed_initial_weights
 from supernet.runtime.text import quantity
@@ -119,7 +119,7 @@ def train_from_scratch(
         )
     if transfer is None:
         return network, train(network, train_images, valid_images, augmentation, recipe, run=run, task=task)
-    run = replace(run, fingerprint={**run.fingerprint, "init": transfer.fingerprint})
+    run = replace(run, fingerprint={**run.fingerprint, INIT: transfer.fingerprint})
     taken, tuning = begin_with(transfer, network, final, architecture, classes, task)
     told = told_of(transfer, taken, final.space, architecture)
     for line in told:
