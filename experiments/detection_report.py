@@ -13,11 +13,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
@@ -38,6 +37,9 @@ from .detection_page import Curve, Table, page
 from .job import Job
 from .records.markdown import escaped, markdown_table, number
 from .records.summary import write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 JSON, MARKDOWN, PAGE = "detection.json", "detection.md", "detection.html"
 _PICTURES = 6  # of each part that are drawn
@@ -209,6 +211,8 @@ def _show(job: Job, pictures: Mapping[str, np.ndarray]) -> None:
 
 
 def _figure(sheet: np.ndarray) -> Figure:
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(sheet.shape[1] / 100, sheet.shape[0] / 100), dpi=100)
     figure.figimage(sheet)
     return figure
