@@ -12,10 +12,10 @@ from supernet.data.dataset import Data
 from supernet.deployment.bundle import NAME
 from supernet.deployment.loading import load
 from supernet.deployment.predictor import Predictor
-from supernet.genotypes.literature import shortened
 from supernet.genotypes.lookup import find_genotype
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_file, is_folder
+from supernet.runtime.text import shortened
 from supernet.space.architecture import Architecture
 from supernet.training.transfer import Taken, Transfer
 

@@ -32,12 +32,11 @@ from supernet import __version__
 from supernet.deployment.bundle import NAME
 from supernet.genotypes.blocks import save_blocks
 from supernet.genotypes.drawing import save_drawings
-from supernet.genotypes.literature import shortened
 from supernet.runtime.errors import InputError, out_of_memory
 from supernet.runtime.files import disk_fault, locked
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.tensorboard import hparams
-from supernet.runtime.text import printable
+from supernet.runtime.text import printable, shortened
 from supernet.space.architecture import Architecture
 
 from . import clinical_report, detection_report, resume

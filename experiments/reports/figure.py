@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from supernet.runtime.text import printable
+from supernet.runtime.text import printable, shortened
 
 from ..records.markdown import is_share
 from .runs import Group
@@ -48,7 +48,8 @@ def _panels(title: str, groups: Sequence[Group]) -> list[_Panel]:
 
 
 def _wrapped(label: str, _: str, values: list[float]) -> list[str]:
-    return textwrap.wrap(f"{printable(label)} (n={len(values)})", 44, break_long_words=False)
+    words = " ".join(map(shortened, printable(label).split()))  # one that is wider than the picture leaves no plot
+    return textwrap.wrap(f"{words} (n={len(values)})", 44, break_long_words=False)
 
 
 def _draw(axes: Axes, title: str, measure: str, rows: list[tuple[str, str, list[float]]]) -> None:
@@ -73,9 +74,9 @@ def _draw(axes: Axes, title: str, measure: str, rows: list[tuple[str, str, list[
         axes.set_xlim(max(low, -scale), min(high, 101.0 * scale))
     else:
         axes.set_xlim(max(low, -0.02 * high), high)
-    axes.set_xlabel(printable(measure), parse_math=False)
+    axes.set_xlabel(shortened(printable(measure)), parse_math=False)
     band = "; band: random cells, mean ± standard deviation" if chance else ""
-    says = f"{printable(title)}\ndot: a run; bar: mean ± standard deviation{band}"
+    says = f"{shortened(printable(title))}\ndot: a run; bar: mean ± standard deviation{band}"
     axes.set_title(says, fontsize=8, loc="left", parse_math=False)
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from supernet.runtime.errors import InputError
+from supernet.runtime.text import shortened
 from supernet.space.architecture import Architecture, edge_name
 from supernet.space.published_mobile import MOBILE
 
@@ -202,19 +203,3 @@ def published(name: str, **settings: Any) -> Architecture:
     if settings:
         raise InputError(f"{next(iter(settings))}: {known} is a cell, which has no settings; mobile networks have some")
     return PUBLISHED[known].architecture()
-
-
-def shortened(name: str) -> str:
-    """Shortens a name to what a message shows of it.
-
-    Args:
-        name: any text.
-
-    Returns:
-        The first 80 characters and "..." where there are more; otherwise the name as it is.
-
-    Example:
-        >>> shortened("darts_v2"), len(shortened("x" * 1000))
-        ('darts_v2', 83)
-    """
-    return name if len(name) <= 80 else f"{name[:80]}..."

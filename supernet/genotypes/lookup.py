@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from supernet.genotypes.literature import NAMES, published, shortened
+from supernet.genotypes.literature import NAMES, published
 from supernet.genotypes.parsing import count_genotypes, find_place, read_at
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_file, is_folder, read_text
-from supernet.runtime.text import printable
+from supernet.runtime.text import printable, shortened
 from supernet.space.architecture import Architecture
 from supernet.space.nasbench201 import find_cells, from_string, is_cell
 

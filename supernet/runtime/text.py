@@ -68,3 +68,19 @@ def csv_lines(rows: Iterable[Iterable[object]]) -> str:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
+
+
+def shortened(name: str) -> str:
+    """Shortens a name to what a message or a picture shows of it.
+
+    Args:
+        name: any text.
+
+    Returns:
+        The first 80 characters and "..." where there are more; otherwise the name as it is.
+
+    Example:
+        >>> shortened("darts_v2"), len(shortened("x" * 1000))
+        ('darts_v2', 83)
+    """
+    return name if len(name) <= 80 else f"{name[:80]}..."

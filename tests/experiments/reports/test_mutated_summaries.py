@@ -80,4 +80,4 @@ def test_nothing_left_is_an_error(monkeypatch, tmp_path, capfd):
     with pytest.raises(SystemExit) as stop:
         report.main()
     assert stop.value.code == 2
-    assert "test=8.0: an accuracy lies between 0 and 1" in capfd.readouterr().err
+    assert "test=8.0: a score lies between 0 and 1" in capfd.readouterr().err

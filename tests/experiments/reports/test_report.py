@@ -255,3 +255,14 @@ def test_a_picture_has_shares_in_percent_and_other_scores_as_they_are(tmp_path):
     assert [axes.get_xlabel() for axes in drawn.axes] == ["test accuracy in percent", "test auroc"]
     assert [max(axes.lines[0].get_xdata()) for axes in drawn.axes] == [80.0, 0.9]
     assert drawn.axes[1].get_xlim()[1] <= 1.01
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("change", [{"score": "s" * 5000}, {"data": "d" * 5000}, {"overrides": ["w" * 5000]}])
+def test_names_of_any_length_leave_room_for_the_plot(change, tmp_path):
+    fabricate(tmp_path / "run", "darts", 0, finalist("searched", "g", 0.9, 0.8), **change)
+    fabricate(tmp_path / "other", "gdas", 0, finalist("searched", "g", 0.9, 0.8), **{"score": "s", **change})
+    networks = [network for name in ("run", "other") for network in read_run(tmp_path / name / "summary.json")]
+    drawn = draw([(section.title, section.groups) for section in sections(networks)])
+    drawn.savefig(tmp_path / "report.png")
+    assert all(axes.get_position().width > 0.3 for axes in drawn.axes)
