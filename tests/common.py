@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hydra import compose, initialize_config_module
 from supernet.experiments import pipeline
 from supernet.experiments.schema import plain
@@ -25,6 +26,12 @@ def _composed(overrides: tuple[str, ...]) -> dict:
 def composed(*overrides: str) -> dict:
     """The settings that these words make: a copy of one's own, while Hydra, which is slow, is asked once."""
     return copy.deepcopy(_composed(overrides))
+
+
+def slow_but(quick: Sequence[Any], of: Sequence[Any]) -> list[Any]:
+    """Parameters of a test of which all but a few are of the slow tests."""
+    assert set(quick) <= set(of)
+    return [each if each in quick else pytest.param(each, marks=pytest.mark.slow) for each in of]
 
 
 def tiny(images, *more: str) -> list[str]:

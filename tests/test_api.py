@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from common import only_run
+from common import only_run, slow_but
 
 import supernet
 from supernet.asked_search import _fitted
@@ -33,7 +33,7 @@ SIZES = [
 SIZES += ["retrain.network.darts.channels=6", "retrain.network.darts.cells=3", "baseline.random=0"]
 
 
-@pytest.mark.parametrize("method", ["darts", "gdas", pytest.param("p_darts", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", slow_but(["darts"], ["darts", "gdas", "p_darts"]))
 def test_find_and_train_are_what_the_command_does(method, tmp_path, monkeypatch, capfd):
     """To the bit: genotype, weights and scores; the command line is given the words for the same sizes."""
     code, printed, folder = only_run(tmp_path, monkeypatch, capfd, f"method={method}", *SIZES, "runtime.threads=1")

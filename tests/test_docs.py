@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from common import composed
+from common import composed, slow_but
 from hydra.core.override_parser.types import Glob
 from PIL import Image, ImageDraw
 from supernet.experiments import command_line
@@ -99,9 +99,11 @@ def _smear() -> Image.Image:
     return drawn
 
 
-@pytest.mark.parametrize(
-    "page", [p for p in PAGES if any(b.language == "python" for b in blocks(p))], ids=lambda p: p.stem
-)
+_WITH_PYTHON = [p for p in PAGES if any(b.language == "python" for b in blocks(p))]
+_QUICK = [p for p in _WITH_PYTHON if p.stem not in ("exporting", "exploring", "methods")]
+
+
+@pytest.mark.parametrize("page", slow_but(_QUICK, _WITH_PYTHON), ids=lambda p: p.stem)
 def test_python_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
     """One block after the other, as a reader would type them; what names a file in its first line is that file, too."""
     monkeypatch.chdir(tmp_path)

@@ -19,9 +19,9 @@ from tests.standin.building import why_not
 
 ROOT = Path(__file__).parents[1]
 HERE = ROOT / "tests" / "standin"
-QUICK = ("darts", "ten steps", "ten training steps")
+QUICK = ("ten steps", "ten training steps")
 SLOW = (  # in groups of some minutes at most
-    ("gdas", "pc_darts", "snas", "fbnet", "proxyless", "drnas", "fair_darts", "beta_darts", "gaea"),
+    ("darts", "gdas", "pc_darts", "snas", "fbnet", "proxyless", "drnas", "fair_darts", "beta_darts", "gaea"),
     ("gaea_pc_darts", "r_darts_l2", "r_darts_dp", "r_darts_es", "r_darts_ada", "darts_minus", "sdarts_rs"),
     ("p_darts", "drnas_progressive", "darts_pt", "darts_pt_fixed", "sdarts_adv"),
     ("random_search", "spos", "fairnas", "aging", "enas", "proxyless_r", "tunas", "oles"),
@@ -115,6 +115,7 @@ def test_the_standin_shows_what_it_is_for():
     assert sorted(printed) == sorted(defined)
 
 
+@pytest.mark.slow
 def test_small_jobs():
     for job, outcome in outcomes(*QUICK).items():
         check(job, outcome)
@@ -169,7 +170,14 @@ reached.wait()
 """
 
 
-@pytest.mark.parametrize(("end", "status"), [("", 0), ("raise SystemExit(3)", 3), ("raise SystemExit('why')", 1)])
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        pytest.param("", 0, marks=pytest.mark.slow),
+        pytest.param("raise SystemExit(3)", 3, marks=pytest.mark.slow),
+        ("raise SystemExit('why')", 1),
+    ],
+)
 def test_a_script_may_end_while_autograd_is_at_work(tmp_path, end, status):
     script = tmp_path / "late.py"
     script.write_text(LATE + end)

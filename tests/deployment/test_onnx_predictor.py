@@ -13,9 +13,18 @@ from supernet.deployment.answers import Objects, SeveralLabels
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
-    original = model(Darts(4, 3), (3, 8, 10))
-    return original, supernet.load(export(original, tmp_path_factory.mktemp("file") / "model.onnx").path)
+def original():
+    return model(supernet.spaces.micro(), (3, 8, 10))
+
+
+@pytest.fixture(scope="module")
+def written(original, tmp_path_factory):
+    return export(original, tmp_path_factory.mktemp("file") / "model.onnx").path
+
+
+@pytest.fixture(scope="module")
+def both(original, written):
+    return original, supernet.load(written)
 
 
 def test_all_forms_of_images_have_the_same_answers(both, tmp_path):
@@ -85,8 +94,7 @@ def raw_scores(graph):
         (raw_scores, "values from -"),
     ],
 )
-def test_answers_that_are_no_probabilities_are_refused(change, says, tmp_path):
-    written = export(model(Darts(4, 3), (3, 8, 10)), tmp_path / "model.onnx").path
+def test_answers_that_are_no_probabilities_are_refused(written, change, says, tmp_path):
     forged = supernet.load(rewritten(written, change, tmp_path / "forged.onnx"))
     for use in (forged, lambda images: forged.probabilities(images.float())):
         with pytest.raises(

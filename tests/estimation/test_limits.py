@@ -30,7 +30,7 @@ SEPARATE = Mobile(
     (Stage((8,), depths=(3,), kernels=(3, 5), expansions=(2, 3), skip=True),), stem=8, head=16, sharing="separate"
 )
 SPACES = {
-    "darts": Darts(4, 3, nodes=2, operations=("skip_connect", "sep_conv_3x3", "dil_conv_5x5")),
+    "darts": Darts(4, 3, nodes=2, operations=("sep_conv_3x3", "dil_conv_5x5")),
     "nasbench201": NasBench201(channels=4, cells=1, nodes=2),
     "nested": NESTED,
     "separate": SEPARATE,

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from common import slow_but
 from replay import Replay
 
 from supernet.data.augmentation import Augmentation
@@ -122,7 +123,7 @@ def test_the_differences_of_second_order_are_float32_in_a_bfloat16_run():
     assert torch.cosine_similarity(noise, exact, dim=0) < 0.8
 
 
-@pytest.mark.parametrize("architect", [unrolled, unrolled_exact, neumann, conjugate_gradient])
+@pytest.mark.parametrize("architect", slow_but([neumann], [unrolled, unrolled_exact, neumann, conjugate_gradient]))
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_every_architect_gets_with_graphs_what_it_gets_without(architect, precision):
     """Also those that differentiate twice, which a graph cannot: that pass is a plain one."""

@@ -32,7 +32,9 @@ pipeline.main()
 """
 
 
-@pytest.mark.parametrize("code", [PRINTS, HELPS], ids=["a command", "Hydra's help"])
+@pytest.mark.parametrize(
+    "code", [pytest.param(PRINTS, marks=pytest.mark.slow), HELPS], ids=["a command", "Hydra's help"]
+)
 def test_a_reader_that_stops_early_is_no_mistake(code):
     pipe = subprocess.PIPE
     program = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe)

@@ -28,9 +28,8 @@ def test_what_has_a_line_is_not_made_again(tmp_path):
     assert [row["value"] for row in edge.rows(file)] == ["90.0000", "91.0000", "92.0000"]
 
 
-@pytest.mark.parametrize(
-    "limit", [pytest.param(n, marks=pytest.mark.slow) if n == 50_000 else n for n in edge.DIGITS_LIMITS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", edge.DIGITS_LIMITS)
 def test_the_narrow_mobilenet_v3_is_the_published_one_within_the_limit(limit):
     data, genotype = supernet.data.digits(), supernet.published("mobilenet_v3_small")
     space = edge.narrow_v3(data, limit)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from common import tiny
+from common import slow_but, tiny
 from supernet.experiments.limits import limits_of
 
 from supernet.estimation.forms import form_of
@@ -37,7 +37,7 @@ def searching(images, *more: str) -> list[str]:
     return [*words, "retrain=none", "hydra.run.dir=run", "space=micro", *more]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", slow_but(("darts", "p_darts", "darts_pt", "proxyless", "spos", "enas"), METHODS))
 def test_every_strategy_ends_within_the_limits(supernet, images, tmp_path, method):
     few = ["search.epochs=2", f"limits.parameters={LIMIT}", f"limits.macs={1e9}", "baseline.random=3"]
     few += ["strategy.candidates=3"] if method in ("random_search", "spos", "fairnas", "enas") else []

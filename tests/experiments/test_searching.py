@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from common import composed, tiny
+from common import composed, slow_but, tiny
 from supernet.experiments import job as job_module
 from supernet.experiments.job import prepare, random_cell
 from supernet.experiments.searching import named_parts, search_cell
@@ -185,7 +185,7 @@ def test_leaving_out_too_much_is_told(tmp_path, images):
         built(job_of(tmp_path, images, "space.operations=[none,skip_connect]", "chooser.excluded=[skip_connect]"), 0)
 
 
-@pytest.mark.parametrize("name", ["pc_darts", "p_darts", "random_search"])
+@pytest.mark.parametrize("name", slow_but(["pc_darts"], ["pc_darts", "p_darts", "random_search"]))
 def test_the_library_alone_searches_as_the_job_does(silent, tmp_path, images, name):
     """Without settings: images, a space and a method, in few steps; all that is saved is the same, to the bit."""
     words = ["experiment=laptop", "data=npz", f"data.path={images}", "space=darts_quick", "space.channels=8"]
@@ -222,7 +222,10 @@ def test_the_library_alone_searches_as_the_job_does(silent, tmp_path, images, na
         assert same(*rows)
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("bignas", "once_for_all")])
+FEW = ("darts", "drnas_progressive", "darts_pt", "p_darts", "pc_darts", "random_search", "spos", "enas")
+
+
+@pytest.mark.parametrize("method", slow_but(FEW, [name for name in METHODS if name not in ("bignas", "once_for_all")]))
 def test_every_method_searches_micro(silent, images, tmp_path, method):
     """Two steps a stage, and a network of what was found."""
     length = ["search.epochs=1", "search.warm_up=0", "search.batch_size=23"]
@@ -240,7 +243,7 @@ PATHS = ["aging", "enas", "fairnas", "fbnet", "proxyless", "proxyless_r", "spos"
 
 
 @pytest.mark.parametrize("experiment", ["quick", "nasbench201"])
-@pytest.mark.parametrize("method", PATHS)
+@pytest.mark.parametrize("method", slow_but(("enas", "fairnas", "proxyless", "tunas"), PATHS))
 def test_methods_of_paths_and_policies_search_other_spaces(silent, images, tmp_path, experiment, method):
     """In the DARTS space, where nodes choose inputs, and in NAS-Bench-201 with its published settings of the method."""
     words = ["experiment=nasbench201", "space.channels=4", "space.cells=1", "space.nodes=2", "retrain=quick"]

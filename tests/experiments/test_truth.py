@@ -1,7 +1,7 @@
 """Searches of the micro space, every cell of which has been trained: what is found is held against the truth."""
 
 import pytest
-from common import composed
+from common import composed, slow_but
 from supernet.experiments import job as job_module
 from supernet.experiments.job import prepare
 from supernet.experiments.searching import search_cell
@@ -13,7 +13,7 @@ from supernet.runtime.report import Silent
 BEST = 96.57  # digits_valid of the best of 125 cells; their mean is 67.95
 
 
-@pytest.mark.parametrize("method", ["darts", pytest.param("p_darts", marks=pytest.mark.slow), "gaea"])
+@pytest.mark.parametrize("method", slow_but(["darts"], ["darts", "p_darts", "gaea"]))
 def test_a_search_finds_a_cell_that_is_all_but_the_best(monkeypatch, tmp_path, method):
     """The whole job of experiment=micro, shortened: broken searches find cells of 10 to 90 %."""
     monkeypatch.setattr(job_module, "RunReport", lambda directory, name, console: Silent())

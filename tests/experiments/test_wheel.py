@@ -105,6 +105,7 @@ def user(wheel, tmp_path) -> User:
     return User(wheel, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_relaxation_of_ones_own(user, images, tmp_path):
     command = user.follow("A relaxation")
     printed = user.types(command, *TINY, f"data.path={images}", "relaxation.power=40")
@@ -198,6 +199,7 @@ def test_models_come_with_the_wheel(user):
     assert printed[-1] == "10"
 
 
+@pytest.mark.slow
 def test_bash_completes_groups_and_options(user):
     install = re.search(r'`(eval "\$\(supernet -sc install=bash\)")`', README)[1]
     pressed = 'COMP_POINT=${#COMP_LINE} COMP_CWORD=1; hydra_bash_completion; echo "${COMPREPLY[@]}"'

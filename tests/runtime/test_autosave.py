@@ -2,7 +2,8 @@ import signal
 
 import pytest
 
-from supernet.runtime.autosave import Autosave
+from supernet.runtime.autosave import Autosave, check_progress
+from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.run import Run
 
@@ -22,6 +23,14 @@ def saved(path):
     counter = Counter()
     found = Autosave(Run(checkpoint=path), {"counter": counter}, lambda: None).restore()
     return counter.value if found else None
+
+
+@pytest.mark.parametrize(
+    ("step", "epoch"), [(99, 99), (-1, 0), (0, -1), (10**12, 1), (float("nan"), 0), (0, 1), (True, 0), ("1", 0)]
+)
+def test_a_place_that_no_loop_can_be_at_is_refused(step, epoch):
+    with pytest.raises(InputError, match=rf"it says step {step}, epoch {epoch}; this run has 1 epoch of 3 steps"):
+        check_progress(step, epoch, per_epoch=3, epochs=1)
 
 
 def test_saves_when_it_is_time_and_not_before(tmp_path):

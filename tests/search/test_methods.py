@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from common import composed
+from common import composed, slow_but
 from supernet.experiments.instantiate import build
 
 from supernet.data.batches import Batch
@@ -78,7 +78,7 @@ def test_the_expression_is_the_yaml(name):
     same(of_yaml(settings), of_expression(getattr(methods, name)(), build(settings["space"], "space")))
 
 
-@pytest.mark.parametrize("experiment", ["digits", "laptop", "micro"])
+@pytest.mark.parametrize("experiment", slow_but(["laptop"], ["digits", "laptop", "micro"]))
 @pytest.mark.parametrize("name", NAMES)
 def test_a_short_search_is_that_of_the_small_experiments(name, experiment):
     settings = composed(f"method={name}", f"experiment={experiment}")
@@ -86,8 +86,11 @@ def test_a_short_search_is_that_of_the_small_experiments(name, experiment):
     same(of_yaml(settings, batch_size=23), of_expression(method, build(settings["space"], "space")))
 
 
-@pytest.mark.parametrize("space", sorted(p.stem for p in (Path(__file__).parents[2] / "conf" / "space").glob("*.yaml")))
-@pytest.mark.parametrize("name", ["darts", "drnas", "fair_darts"])
+SPACES = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "space").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("name", slow_but(["drnas"], ["darts", "drnas", "fair_darts"]))
 def test_which_operations_take_part_depends_on_the_space(name, space):
     settings = composed(f"method={name}", f"space={space}")
     chosen = getattr(methods, name)().chooser_for(build(settings["space"], "space"))

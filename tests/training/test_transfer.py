@@ -212,7 +212,7 @@ def test_a_checkpoint_of_another_beginning_is_refused(tmp_path):
     augmentation = Augmentation((0.5,), (0.25,))
     train_from_scratch(final, CELL, images(1), None, augmentation, RECIPE, transfer=Transfer(predictor()), **settings)
     for other in (Transfer(predictor(seed=1)), Transfer(predictor(), rate=0.1), None):
-        with pytest.raises(InputError, match="init is .*; begin with the same weights, frozen and"):
+        with pytest.raises(InputError, match=r"init is .*; begin with the same weights, frozen and"):
             train_from_scratch(final, CELL, images(1), None, augmentation, RECIPE, transfer=other, **settings)
 
 

@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 import torch.nn.functional as F
+from common import slow_but
 
 from supernet.execution import triton as kernels_for
 from supernet.execution.modes import frozen_statistics, running
@@ -69,7 +70,7 @@ def exactly(sources, counts, kernels, frame, relu):
     return F.conv2d(x, kernels.double(), None, frame.stride, frame.padding, frame.bucket[1], groups=x.shape[1])
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_but([name for name in CASES if "than a program" not in name], list(CASES)))
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])
 def test_depthwise(name, dtype):
     batch, channels, height, width, stride, counts, kinds, bucket, relu = CASES[name]
@@ -148,7 +149,7 @@ def definition(x, kernels, frame, running, momentum):
     return torch.cat(made, 1)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", slow_but([torch.float32], [torch.float32, torch.bfloat16]))
 def test_a_norm_is_read_as_the_convolution_loads_it(dtype):
     torch.manual_seed(0)
     frame, channels = Frame((5, 0), 1, (S3, S5, D3, D5)), 3
@@ -283,6 +284,7 @@ def test_tables_stay_where_they_are_as_long_as_a_recorded_graph_may_read_them():
         assert tables(0) is first
 
 
+@pytest.mark.slow
 def test_sums_are_made_in_the_same_order_every_time():
     torch.manual_seed(0)
     x, kernels = torch.randn(3, 2, 14, 14).requires_grad_(), torch.randn(2, 1, 5, 5).requires_grad_()

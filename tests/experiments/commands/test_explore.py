@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 import yaml
-from common import typed_words
+from common import slow_but, typed_words
 from supernet.experiments import pipeline
 from supernet.experiments.commands.explore import main
 from supernet.experiments.exploration.picks_file import PicksFile
@@ -129,7 +129,7 @@ def test_what_is_finished_is_not_run_again(explore, finished, tmp_path, monkeypa
         explore(*words, "explorer.probability=0.2")
 
 
-@pytest.mark.parametrize("after", [0, 1, 4, 8])
+@pytest.mark.parametrize("after", slow_but([1, 8], [0, 1, 4, 8]))
 def test_a_stopped_exploration_goes_on_bitwise(explore, finished, tmp_path, monkeypatch, after):
     words = [finished, "explorer=aging", "explorer.population=2", "budget.evaluations=5", "sample=0"]
     assert explore(*words, f"output={tmp_path / 'whole'}")[0] == 0

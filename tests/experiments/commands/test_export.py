@@ -47,6 +47,7 @@ def finished(images, tmp_path_factory):
 @pytest.fixture
 def typed(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("supernet.experiments.exporting.ROUNDS", 5)
 
     return lambda main, *words: typed_words(main, "command", monkeypatch, capsys, *words)
 
@@ -81,6 +82,7 @@ def test_a_run_leaves_with_its_accuracy_and_is_asked_from_its_file(finished, typ
     assert list(first.values()) == pytest.approx(list(second.values()), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_without_an_output_it_lies_in_the_run(finished, typed):
     for words, name in ((("--int8",), "model.int8.onnx"), (("--format", "pt2"), "model.pt2")):
         code, out, _ = typed(command.main, finished, *words)
@@ -108,6 +110,7 @@ def test_a_file_alone_leaves_without_accuracy_or_with_the_images_it_is_given(fin
     assert all(row["score"] is not None for row in said["models"])
 
 
+@pytest.mark.slow
 def test_a_run_whose_images_are_gone_leaves_and_says_so(images, typed, tmp_path):
     moved = tmp_path / "moved.npz"
     moved.write_bytes(images.read_bytes())
@@ -185,8 +188,9 @@ def test_only_an_export_is_replaced(finished, typed, tmp_path):
         "gives another name\n",
     )
     assert (tmp_path / "mine.onnx").read_bytes() == b"of somebody"
+    (tmp_path / "mine.safetensors").write_bytes((finished / NAME).read_bytes())
     for _ in range(2):
-        assert typed(command.main, finished, "--output", "own.onnx")[0] == 0
+        assert typed(command.main, "mine.safetensors", "--output", "own.onnx")[0] == 0
 
 
 def test_all_are_timed_alike_and_judged_by_the_same_images(monkeypatch):

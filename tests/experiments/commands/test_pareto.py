@@ -7,10 +7,11 @@ import os
 import shutil
 import signal
 import sys
+from functools import partial
 
 import pytest
 import torch
-from common import typed_words
+from common import slow_but, typed_words
 from supernet.experiments import pipeline
 from supernet.experiments.commands.pareto import main
 from supernet.experiments.latencies import Latencies, latencies_of
@@ -18,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import supernet
 from supernet.estimation.latency.table import Head, LatencyTable, Row
-from supernet.estimation.latency.timing import Latency
+from supernet.estimation.latency.timing import Latency, Stopwatch
 from supernet.estimation.space_costs import SpaceCosts
 from supernet.estimation.supernet_accuracy import SupernetScore
 from supernet.runtime.report import RunReport
@@ -46,6 +47,8 @@ def finished(tmp_path_factory):
 @pytest.fixture
 def pareto(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
+    hasty = partial(Stopwatch, runs=3, seconds=0.0, warm_up=0)
+    monkeypatch.setattr("supernet.estimation.latency.measuring.Stopwatch", hasty)
 
     return lambda *words: typed_words(main, "supernet-pareto", monkeypatch, capsys, *words)
 
@@ -121,7 +124,7 @@ def test_what_is_judged_is_not_judged_again_and_more_evaluations_go_on(pareto, f
     assert front_of(whole) == front_of(tmp_path / "out")
 
 
-@pytest.mark.parametrize("after", [0, 1, 6])
+@pytest.mark.parametrize("after", slow_but([6], [0, 1, 6]))
 def test_a_stopped_command_goes_on(pareto, finished, tmp_path, monkeypatch, after):
     words = [finished, "--evaluations", 8, "--population", 4]
     assert pareto(*words, "--output", tmp_path / "whole")[0] == 0

@@ -36,17 +36,20 @@ def test_without_limits_and_within_wide_ones_draws_stay_what_they_are():
             assert drawn_within(limits, COSTS.decisions, DRAW, 3, number) == DRAW(generator(3, number))
 
 
-def test_draws_within_tight_limits_fit_and_differ():
-    """Of a mobile space in which one network in some million fits, so that draws alone find none."""
-    space = spaces.ofa_mbv3()
-    costs = SpaceCosts(space, (3, 64, 64), 10)
-    tight = Limits(costs, {"macs": 1.02 * Limits(costs, {}).cheapest("macs")[1]})
-    draw = partial(random_architecture, space.name, costs.decisions)
-    drawn = [drawn_within(tight, costs.decisions, draw, 0, number) for number in range(30)]
+@pytest.fixture(scope="module")
+def tight():
+    """Limits of a mobile space in which one network in some million fits, so that draws alone find none."""
+    costs = SpaceCosts(spaces.ofa_mbv3(), (3, 64, 64), 10)
+    return Limits(costs, {"macs": 1.02 * Limits(costs, {}).cheapest("macs")[1]})
+
+
+def test_draws_within_tight_limits_fit_and_differ(tight):
+    draw = partial(random_architecture, "ofa_mbv3", tight.costs.decisions)
+    drawn = [drawn_within(tight, tight.costs.decisions, draw, 0, number) for number in range(30)]
     assert all(tight.fits(one) for one in drawn)
     assert not any(tight.fits(draw(generator(1, number))) for number in range(200))
     assert len(set(drawn)) > 5
-    assert drawn == [drawn_within(tight, costs.decisions, draw, 0, number) for number in range(30)]
+    assert drawn == [drawn_within(tight, tight.costs.decisions, draw, 0, number) for number in range(30)]
 
 
 @pytest.mark.parametrize(
@@ -61,11 +64,9 @@ def test_draws_within_tight_limits_fit_and_differ():
         PolicyExplorer,
     ],
 )
-def test_explorers_propose_only_what_fits_where_almost_nothing_does(explorer):
-    space = spaces.ofa_mbv3()
-    costs = SpaceCosts(space, (3, 64, 64), 10)
-    tight = Limits(costs, {"macs": 1.02 * Limits(costs, {}).cheapest("macs")[1]})
-    made = explorer(candidates_within(space.name, costs.decisions, tight), seed=1)
+def test_explorers_propose_only_what_fits_where_almost_nothing_does(explorer, tight):
+    costs = tight.costs
+    made = explorer(candidates_within("ofa_mbv3", costs.decisions, tight), seed=1)
     proposed = []
     for _ in range(25):
         one = made.ask()

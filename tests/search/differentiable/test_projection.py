@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from common import edge_decision, node_decision
+from common import edge_decision, node_decision, slow_but
 from waiting import waits
 
 from supernet.data.augmentation import Augmentation
@@ -354,7 +354,7 @@ def straight():
     return run_search(Run())
 
 
-@pytest.mark.parametrize("stop_after", [1, 4, 8])  # 3 steps an epoch, 9 in all; 6 rounds
+@pytest.mark.parametrize("stop_after", slow_but([4], [1, 4, 8]))  # 3 steps an epoch, 9 in all; 6 rounds
 def test_stopped_at_any_step_and_resumed_is_bitwise_the_same(tmp_path, straight, stop_after):
     interruption = Interruption()
     run = Run(report=Stopping(interruption, stop_after), checkpoint=tmp_path / "search.pt", interruption=interruption)
