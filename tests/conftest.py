@@ -10,7 +10,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
 import yaml
+from hydra._internal import defaults_list
 from hydra._internal.hydra import Hydra
+from omegaconf import OmegaConf
 
 torch.set_num_threads(1)  # the networks are tiny, and processes that share cores would wait for each other
 
@@ -42,5 +44,17 @@ def _asked_once() -> Callable[..., Any]:
     return mode
 
 
+def _choices_where_one_is_asked_for() -> Callable[..., Any]:
+    """Hydra's table of all choices, made anew for each file, which only a defaults list with "${...}" looks into."""
+    own, nobody_looks = defaults_list._create_interpolation_map, OmegaConf.create()
+
+    def table(overrides: Any, defaults: list[Any], *more: Any) -> Any:
+        asked = any("${" in f"{getattr(one, 'path', '')} {getattr(one, 'value', '')}" for one in defaults)
+        return own(overrides, defaults, *more) if asked else nobody_looks
+
+    return table
+
+
 yaml.load = _read_once()
+defaults_list._create_interpolation_map = _choices_where_one_is_asked_for()
 Hydra.get_mode = _asked_once()

@@ -88,6 +88,7 @@ def test_a_table_that_cannot_be_measured_here_is_taken_as_it_is(data, table):
     assert find(data, table, 1e6) == supernet.find(SPACE, data, epochs=1)
 
 
+@pytest.mark.slow
 def test_the_clock_of_a_table_of_this_machine_is_a_real_one(data, table, tmp_path):
     here = LatencyTable("mine", table.rows, Head(runtime={"runtime": "torch", "device": "cpu", "threads": "1"}))
     find(data, here, 1e6, directory=tmp_path)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from common import composed
+from common import composed, slow_but
 from supernet.experiments.instantiate import build
 
 from supernet.search.differentiable.objectives import RelaxedWeights
@@ -680,7 +680,7 @@ def test_a_strategy_is_handed_the_parts(method):
         assert settings["strategy"][name] == settings[HANDED_ON[name]]
 
 
-@pytest.mark.parametrize("experiment", ["digits", "laptop", "micro"])
+@pytest.mark.parametrize("experiment", slow_but(["laptop"], ["digits", "laptop", "micro"]))
 @pytest.mark.parametrize("method", METHODS)
 def test_few_steps_are_faster_for_alphas_that_adam_moves_and_for_no_other(method, experiment):
     """The sizes are the experiment's, what a method is made of its own."""

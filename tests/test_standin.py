@@ -146,6 +146,7 @@ if sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_a_script_starts_may_be_on_a_standin_of_its_own(tmp_path):
     """Two small GPUs that count, and one of the usual size with numbers; between them a process on none."""
     script = tmp_path / "nested.py"

@@ -91,6 +91,7 @@ def test_what_is_rounded_to_8_bits_answers_nearly_the_same(form, data, original,
     assert (answers.argmax(1) == expected.argmax(1)).mean() > 0.95
 
 
+@pytest.mark.slow
 def test_a_file_of_8_bits_is_read_and_says_what_it_is(data, original, tmp_path):
     written = export(original, tmp_path / "model.onnx", int8=True, activations="int8", data=data)
     assert (written.precision, written.activations) == ("int8", "int8")
@@ -110,6 +111,7 @@ def test_a_file_of_8_bits_is_read_and_says_what_it_is(data, original, tmp_path):
     assert onnx.load(written.path).opset_import[0].version == 20
 
 
+@pytest.mark.slow
 def test_several_labels_agree_where_the_same_ones_reach_their_thresholds(data, original, tmp_path):
     several, agreement = copy.copy(original), {}
     for threshold in (0.0, 0.5, 1.0):

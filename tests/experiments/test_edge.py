@@ -38,6 +38,7 @@ def test_the_narrow_mobilenet_v3_is_the_published_one_within_the_limit(limit):
     assert [len(stage.blocks) for stage in network.stages] == [1, 2, 3, 2, 3]
 
 
+@pytest.mark.slow
 def test_random_networks_are_not_smaller_than_what_is_found():
     space, shape, limit = edge.SPACE(width=0.5), (3, 16, 16), edge.CIFAR_LIMIT
     drawn = edge.near_the_limit(space, shape, limit)

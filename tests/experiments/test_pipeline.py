@@ -129,6 +129,7 @@ def stop_once(process: subprocess.Popen, appears: Path, number: int) -> tuple[in
     return process.returncode, printed
 
 
+@pytest.mark.slow
 def test_interrupted_twice_and_resumed_is_bitwise_the_same(supernet, monkeypatch, images, tmp_path):
     """SIGTERM in the search, SIGINT in the retraining, then on to the end: the same model, byte for byte."""
     settings = tiny(images, "search.epochs=3", "retrain.epochs=8", "seed=5", "hydra.run.dir=run")

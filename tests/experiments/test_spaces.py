@@ -137,7 +137,9 @@ def test_show_knows_the_spaces(monkeypatch, tmp_path, capsys, arguments, says):
 MOBILE = ["space.width=0.1", "method=gdas", "protocol=few_steps", "search=laptop"]
 
 
-@pytest.mark.parametrize(("space", "sharing"), [("mobilenet_v3", "nested"), ("proxyless", "separate")])
+@pytest.mark.parametrize(
+    ("space", "sharing"), [pytest.param("mobilenet_v3", "nested", marks=pytest.mark.slow), ("proxyless", "separate")]
+)
 def test_a_mobile_network_from_the_search_to_the_predictions(
     supernet, images, tmp_path, monkeypatch, capfd, space, sharing
 ):

@@ -100,7 +100,12 @@ def straight_through(relaxation, architect):
 
 @pytest.mark.parametrize(  # 3 steps an epoch, 9 in all: inside, at a boundary, at the end
     ("relaxation", "architect", "stop_after"),
-    [*((Softmax(), first_order, step) for step in (1, 3, 4, 7, 9)), *((Gumbel(), unrolled, step) for step in (4, 9))],
+    [
+        *(pytest.param(Softmax(), first_order, step, marks=pytest.mark.slow) for step in (1, 4, 9)),
+        *((Softmax(), first_order, step) for step in (3, 7)),
+        pytest.param(Gumbel(), unrolled, 9, marks=pytest.mark.slow),
+        (Gumbel(), unrolled, 4),
+    ],
 )
 def test_stopped_at_any_step_and_resumed_is_bitwise_the_same(tmp_path, stop_after, relaxation, architect):
     straight, state, values = straight_through(relaxation, architect)

@@ -42,6 +42,7 @@ def test_the_last_networks_of_a_space_are_found_besides_others():
     assert random_networks(RECORDED, 3, draws(), without=ALL) == []
 
 
+@pytest.mark.slow
 def test_both_ends_are_in_and_what_is_between_is_spread():
     counts = sorted(map(count, ALL))
     found = spread_networks(RECORDED, 8, draws())

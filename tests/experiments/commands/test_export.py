@@ -95,12 +95,18 @@ def test_without_an_output_it_lies_in_the_run(finished, typed):
         (finished / name).unlink()
 
 
-def test_a_file_alone_leaves_without_accuracy_or_with_the_images_it_is_given(finished, typed, tmp_path, images):
+def test_a_file_alone_leaves_without_accuracy_twice(finished, typed, tmp_path):
     (tmp_path / "mine.safetensors").write_bytes((finished / NAME).read_bytes())
     code, out, _ = typed(command.main, "mine.safetensors")
     assert code == 0
     assert "No accuracy: give its images as data=" in out
     assert (tmp_path / "mine.onnx").exists()
+    assert typed(command.main, "mine.safetensors")[0] == 0  # an export is replaced
+
+
+@pytest.mark.slow
+def test_a_file_of_8_bits_has_its_accuracy_on_the_images_it_is_given(finished, typed, tmp_path, images):
+    (tmp_path / "mine.safetensors").write_bytes((finished / NAME).read_bytes())
     words = ["data=npz", f"data.path={images}", "--int8", "--activations", "int8", "--json"]
     code, out, _ = typed(command.main, "mine.safetensors", *words)
     assert code == 0
@@ -179,7 +185,7 @@ def test_the_words_of_int8_are_those_of_the_command(finished, typed, images):
     )
 
 
-def test_only_an_export_is_replaced(finished, typed, tmp_path):
+def test_no_other_file_is_replaced(finished, typed, tmp_path):
     (tmp_path / "mine.onnx").write_bytes(b"of somebody")
     code, _, err = typed(command.main, finished, "--output", "mine.onnx")
     assert (code, err) == (
@@ -188,9 +194,6 @@ def test_only_an_export_is_replaced(finished, typed, tmp_path):
         "gives another name\n",
     )
     assert (tmp_path / "mine.onnx").read_bytes() == b"of somebody"
-    (tmp_path / "mine.safetensors").write_bytes((finished / NAME).read_bytes())
-    for _ in range(2):
-        assert typed(command.main, "mine.safetensors", "--output", "own.onnx")[0] == 0
 
 
 def test_all_are_timed_alike_and_judged_by_the_same_images(monkeypatch):

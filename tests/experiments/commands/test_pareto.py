@@ -220,6 +220,7 @@ def timed(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_another_table_takes_the_place_of_one_that_is_gone(pareto, timed, table, tmp_path):
     code, _, err = pareto(timed, "--evaluations", 4, "--latency", table, "--output", tmp_path / "out")
     assert (code, err) == (0, "")
@@ -275,6 +276,7 @@ def test_a_front_of_other_settings_is_not_replaced_silently(pareto, finished, ta
     assert (out / "front.csv").read_text() == "year,income\n"
 
 
+@pytest.mark.slow
 def test_a_genotype_does_not_come_beside_the_model_of_another_network(pareto, finished, tmp_path):
     words = [finished, "--evaluations", 12, "--at-most", 60000, "--output", tmp_path / "out"]
     assert pareto(*words, "--weights")[0] == 0

@@ -174,6 +174,7 @@ def figures(cell: str) -> list[float]:
     return [float(number) for number in cell.split(" ± ")]
 
 
+@pytest.mark.slow
 def test_a_real_sweep(supernet, command, images, tmp_path):
     """The table at the end of a sweep and the report agree with the runs' own summaries."""
     words = tiny(images, "space=micro", "method=darts,gdas", "seed=range(2)")

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 import torch
-from common import edge_decision, node_decision
+from common import edge_decision, node_decision, slow_but
 
 from supernet.runtime.errors import InputError
 from supernet.search.black_box.policies import ControllerPolicy, IndependentPolicy, questions_of
@@ -67,7 +67,7 @@ def test_the_probabilities_of_all_architectures_add_up_to_one(make):
     assert logarithms.std() > 0.3
 
 
-@POLICIES
+@pytest.mark.parametrize("make", slow_but([independent], [independent, controller]))
 def test_draws_are_as_frequent_as_their_probability_says(make):
     policy, stream, count = make(), torch.Generator().manual_seed(1), 6000
     drawn = Counter(policy.sample(stream) for _ in range(count))
