@@ -19,14 +19,14 @@ from tests.standin.building import why_not
 
 ROOT = Path(__file__).parents[1]
 HERE = ROOT / "tests" / "standin"
-QUICK = ("ten steps", "ten training steps")
-SLOW = (  # in groups of some minutes at most
+JOBS = (  # in groups of some minutes at most
     ("darts", "gdas", "pc_darts", "snas", "fbnet", "proxyless", "drnas", "fair_darts", "beta_darts", "gaea"),
     ("gaea_pc_darts", "r_darts_l2", "r_darts_dp", "r_darts_es", "r_darts_ada", "darts_minus", "sdarts_rs"),
     ("p_darts", "drnas_progressive", "darts_pt", "darts_pt_fixed", "sdarts_adv"),
     ("random_search", "spos", "fairnas", "aging", "enas", "proxyless_r", "tunas", "oles"),
     ("darts_2nd", "idarts"),
     ("darts_2nd_exact", "conjugate_gradient"),
+    ("ten steps", "ten training steps"),
     ("adagrad", "drop path", "monitor", "nasbench201", "ten steps of second order"),
     ("mobile darts", "mobile spos", "mobile bignas", "mobile once_for_all"),
     ("explored", "explored again"),
@@ -116,21 +116,15 @@ def test_the_standin_shows_what_it_is_for():
 
 
 @pytest.mark.slow
-def test_small_jobs():
-    for job, outcome in outcomes(*QUICK).items():
-        check(job, outcome)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("jobs", SLOW, ids=lambda jobs: jobs[0])
-def test_more_jobs(jobs):
+@pytest.mark.parametrize("jobs", JOBS, ids=lambda jobs: jobs[0])
+def test_jobs(jobs):
     for job, outcome in outcomes(*jobs).items():
         check(job, outcome)
 
 
 def test_every_method_has_a_job():
     names = {*dir(methods)} - {"Method", "adam"}
-    jobs = [*QUICK, *(job for group in SLOW for job in group)]
+    jobs = [job for group in JOBS for job in group]
     assert names <= {job.removeprefix("mobile ") for job in jobs}
     assert LOOSER.keys() <= {*jobs}
 
