@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +21,8 @@ from supernet.runtime.checkpoint import IMAGES
 from supernet.runtime.devices import find_device
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
-from supernet.runtime.report import RunReport
+from supernet.runtime.processes import ALONE, Processes
+from supernet.runtime.report import RunReport, Silent
 from supernet.runtime.run import Precision, Run
 from supernet.runtime.seeding import seed_everything
 from supernet.search.black_box.drawing import drawn_within
@@ -106,10 +108,20 @@ class Job:
         """What the final network may cost."""
         return self.search.limits
 
+    @property
+    def processes(self) -> Processes:
+        """Those that run the job together."""
+        return self.template.processes
+
     def run(self, name: str) -> Run:
-        """Where a step of this name reports and saves."""
+        """Where a step of this name reports and saves; of several processes the leader alone reports."""
         checkpoint = self.directory / "checkpoints" / f"{name}.pt"
-        return replace(self.template, report=RunReport(self.directory, name, self.console), checkpoint=checkpoint)
+        report = RunReport(self.directory, name, self.console) if self.processes.leads else Silent()
+        return replace(self.template, report=report, checkpoint=checkpoint)
+
+    def alone(self) -> Job:
+        """The same job for what the leader does by itself."""
+        return replace(self, template=replace(self.template, processes=ALONE))
 
 
 def _images(data: Data) -> str:
@@ -136,11 +148,11 @@ def _fingerprint(settings: Mapping[str, Any], space: Any, data: Data, task: Task
     return {**parts, **{name: str(value) for name, value in leaves(given)}}
 
 
-def prepare(settings: dict[str, Any], directory: Path, interruption: Interruption) -> Job:
+def prepare(settings: dict[str, Any], directory: Path, interruption: Interruption, processes: Processes = ALONE) -> Job:
     """Makes every part the job needs, so that mistakes show before anything runs; the images are read last."""
     settings = checked(settings)
     runtime = settings["runtime"]
-    device = _settle(runtime, settings["seed"])
+    device = _settle(runtime, settings["seed"], processes)
     with named({f"runtime.engine={runtime['engine']}": None}):
         used = engine(runtime["engine"], device, checkpoint_cells=runtime["checkpoint_cells"])
     precision = _precision(runtime["precision"])
@@ -149,9 +161,11 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
     chooser = replace(build(settings["chooser"], "chooser"), factories=factories)
     stages, monitor = _stages(settings["stages"]), build(settings["monitor"], "monitor")
     table, init = build(settings["table"], "table"), make_init(settings)
-    data = normalised(build(settings["data"], "data"), init)
+    with processes.leader_first():  # which may fetch the images
+        data = normalised(build(settings["data"], "data"), init)
     task = make_task(settings, data)
     settings, recipe, retrain_recipe, divided = _recipes(sizes.with_image_size(settings, data.shape), data)
+    _check_shares(processes, recipe, retrain_recipe)
     space = build(settings["space"], "space")  # in the size of the images, where it leaves that to them
     shape, outputs, seed = data.shape, task.outputs(data.classes), settings["seed"]
     resolved = resolve_stages(stages, space, recipe, shape, outputs)
@@ -162,7 +176,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         settings=settings,
         divided=divided,
         directory=directory,
-        console=Console(force_terminal=None if runtime["progress"] else False),
+        console=Console(force_terminal=None if runtime["progress"] else False, quiet=not processes.leads),
         template=Run(
             device=device,
             seed=seed,
@@ -171,6 +185,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
             interruption=interruption,
             precision=precision,
             graphs=runtime["graphs"],
+            processes=processes,
         ),
         data=data,
         space=space,
@@ -195,7 +210,7 @@ def _named_strategy(strategy: Callable[..., Strategy]) -> Callable[..., Strategy
     return make
 
 
-def _settle(runtime: Mapping[str, Any], seed: int) -> torch.device:
+def _settle(runtime: Mapping[str, Any], seed: int, processes: Processes) -> torch.device:
     """Checks the settings of the machine, sets PyTorch's options for the process, and returns the device."""
     with named({"runtime": find_device}):
         device = find_device(runtime["device"])
@@ -203,6 +218,8 @@ def _settle(runtime: Mapping[str, Any], seed: int) -> torch.device:
         if runtime["threads"] < 1:
             raise InputError(f"runtime.threads={runtime['threads']}: needs at least 1")
         torch.set_num_threads(runtime["threads"])
+    elif processes.several and device.type == "cpu":
+        torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     if runtime["save_seconds"] < 0:
         raise InputError(f"runtime.save_seconds={runtime['save_seconds']}: needs 0 or more seconds, such as 60")
     if device.type == "cuda":
@@ -210,6 +227,17 @@ def _settle(runtime: Mapping[str, Any], seed: int) -> torch.device:
     settle_numerics(runtime["deterministic"])
     seed_everything(_seed(seed))
     return device
+
+
+def _check_shares(processes: Processes, search: SearchRecipe, retrain: Recipe | None) -> None:
+    """Raises InputError where a batch is too small to be shared, before anything is computed."""
+    least = 2 * processes.count
+    for name, size in (("search", search.batch_size), ("retrain", least if retrain is None else retrain.batch_size)):
+        if processes.several and size < least:
+            raise InputError(
+                f"{name}.batch_size={size}: {processes.count} processes share a batch, and each needs 2 images; "
+                f"{least} or more, or fewer runtime.devices"
+            )
 
 
 def _recipes(settings: dict[str, Any], data: Data) -> tuple[dict[str, Any], SearchRecipe, Recipe | None, sizes.Parts]:

@@ -17,6 +17,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,12 @@ from supernet.genotypes.drawing import save_drawings
 from supernet.runtime.errors import InputError, out_of_memory
 from supernet.runtime.files import disk_fault, locked
 from supernet.runtime.interrupt import Interrupted, Interruption
+from supernet.runtime.processes import ALONE, Processes, launched
 from supernet.runtime.tensorboard import hparams
-from supernet.runtime.text import printable, shortened
+from supernet.runtime.text import printable, quantity, shortened
 from supernet.space.architecture import Architecture
 
-from . import clinical_report, detection_report, resume
+from . import clinical_report, detection_report, launching, resume
 from . import command_line as words
 from .beginning import INIT, cell_in_words, given_cell, seen_before
 from .console import complain, reader_may_stop, say
@@ -71,7 +73,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over, instead of printing several lines and leaving
     try:
         typed = sys.argv[1:]
-        given = words.prepared(typed)
+        given = words.prepared(_with_folder(typed))
         if given == ["--version"]:
             print(f"supernet {__version__}")
             return
@@ -84,7 +86,7 @@ def main() -> None:
         if words.LAPTOP in given and words.LAPTOP not in typed and not words.only_looks(given):
             say(f"supernet: {words.LAPTOP}, as no experiment was chosen: the default's network is made for the digits")
         with reader_may_stop(), ExitStack() as locks:
-            if began.directory is not None:
+            if began.directory is not None and _leads():
                 _lock(began.directory, locks)
             _hydra_main(began, locks)
     except (InputError, HydraException, OmegaConfBaseException) as error:
@@ -93,6 +95,35 @@ def main() -> None:
     except KeyboardInterrupt:  # before a job minds signals, or the second one
         complain("stopped by SIGINT")
         sys.exit(128 + signal.SIGINT)
+
+
+def _leads() -> bool:
+    """Whether this process writes, and has the directory's lock: of those that torchrun starts the first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _with_folder(typed: list[str]) -> list[str]:
+    """The words of a process that torchrun has started, with the folder that all of them share.
+
+    A process that does not lead writes none of Hydra's files. After a restart the run goes on.
+
+    Raises:
+        InputError: a sweep was asked for, or no folder can be known to all processes.
+    """
+    if not launched():
+        return typed
+    if any(word in ("-m", "--multirun") for word in typed):
+        raise InputError("torchrun: a sweep starts processes of its own; use supernet -m runtime.devices=...")
+    silent = [] if _leads() else ["hydra.output_subdir=null", "hydra/job_logging=disabled"]
+    given = [word.partition("=")[2] for word in typed if word.startswith("hydra.run.dir=")]
+    if any(word.startswith("resume=") for word in typed):
+        return typed if _leads() else [*typed, *silent]
+    names = [word.partition("=")[2] for word in typed if word.startswith("name=")]
+    directory = given[-1] if given else launching.run_directory((names or ["supernet"])[-1])
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and (Path(directory) / ".hydra").exists():
+        kept = [word for word in typed if not word.startswith("hydra.run.dir=")]
+        return [*kept, f"resume={directory}", *silent]
+    return [*typed, *([] if given else [f"hydra.run.dir={directory}"]), *silent]
 
 
 def _hydra_main(began: Start, locks: ExitStack) -> None:
@@ -107,35 +138,54 @@ def _hydra_main(began: Start, locks: ExitStack) -> None:
             say(f"supernet: job {directory.name} is finished already")
             return math.nan
         try:
-            if whole.resolve() not in held:
+            if whole.resolve() not in held and _leads():
                 _lock(whole, locks)
                 held.append(whole.resolve())
             if began.directory is not None:
                 if not directory.resolve().is_relative_to(whole.resolve()):
                     raise InputError(f"{directory}: lies outside {whole}; resume its jobs one by one")
                 check_composed(config, began.typed, began.folders)
+            hydra_config = HydraConfig.get()
+            asked = Invocation(dict(hydra_config.runtime.choices), tuple(hydra_config.overrides.task))
+            lead = partial(pipeline, yaml=OmegaConf.to_yaml(config), asked=asked, began=began)
+            tell = partial(_tell, directory=directory, whole=whole, again=resume.command(whole, sys.argv[1:]))
+            part = launching.Part(plain(config), directory, lead, partial(follow, began=began), tell)
+            if (count := launching.wanted(part.settings["runtime"])) > 1:
+                return launching.launch(count, part)
             with Interruption() as interruption:
-                hydra_config = HydraConfig.get()
-                asked = Invocation(dict(hydra_config.runtime.choices), tuple(hydra_config.overrides.task))
-                return pipeline(plain(config), directory, interruption, OmegaConf.to_yaml(config), asked, began)
+                return launching.take_part(part, interruption)
         except Interrupted as error:
             _fail(f"{error}; all is saved. Go on with: {resume.command(whole, sys.argv[1:])}")
             sys.exit(error.exit_code)
+        except launching.Ended as error:
+            if began.directory is None and not sweeping and error.mistake:
+                take_back(directory)
+            if not sweeping:
+                sys.exit(error.code)
         except Exception as error:
-            code = _explain(error, whole, resume.command(whole, sys.argv[1:]))
+            if launched() and launching.told_by_another(error, directory):
+                sys.exit(1)
+            again = resume.command(whole, sys.argv[1:])
+            code = _tell(error, directory, whole, again) if sweeping else _explain(error, whole, again)
             own = began.directory is None and not sweeping and whole.resolve() in held  # begun here, and locked
             if own and isinstance(error, InputError | HydraException | OmegaConfBaseException):
                 take_back(directory)
-            if code is None and not sweeping:
-                raise
             if code is None:
-                _LOG.exception("the job failed")
-                _fail(f"{type(error).__name__}: {error}; see {directory / 'supernet.log'}")
+                raise
             if not sweeping:  # a sweep goes on with its other jobs; its table tells of this one at the end
                 sys.exit(code)
         return math.nan
 
     job()
+
+
+def _tell(error: Exception, directory: Path, whole: Path, again: str) -> int:
+    """Tells the user of an error of any kind, and returns the exit code; the log has all of one that nobody expects."""
+    if (code := _explain(error, whole, again)) is not None:
+        return code
+    _LOG.exception("the job failed", exc_info=error)
+    _fail(f"{type(error).__name__}: {error}; see {directory / 'supernet.log'}")
+    return 1
 
 
 def _explain(error: Exception, directory: Path, again: str) -> int | None:
@@ -147,6 +197,9 @@ def _explain(error: Exception, directory: Path, again: str) -> int | None:
         _fail(str(error))
     elif isinstance(error, HydraException | OmegaConfBaseException):
         _fail(words.told(error))
+    elif isinstance(error, launching.Lost):
+        _fail(f"{error}; the last checkpoint is whole. Go on with: {again}")
+        return 1
     elif isinstance(error, torch.cuda.OutOfMemoryError):
         _fail("the GPU's memory is full; lower search.batch_size or retrain.batch_size")
     elif out_of_memory(error):
@@ -177,13 +230,15 @@ def pipeline(
     yaml: str = "",
     asked: Invocation = _UNASKED,
     began: Start = _TYPED,
+    processes: Processes = ALONE,
 ) -> float | None:
     """Runs the job in `directory` and returns the found cell's validation accuracy, the objective of a sweep.
 
-    None where no network was trained or no images were held out to validate.
+    None where no network was trained or no images were held out to validate. Of several processes the leader calls it,
+    and the others `follow`.
     """
     own = resume.for_the_parts(settings, began)
-    job = prepare(own, directory, interruption)
+    job = prepare(own, directory, interruption, processes)
     _note_start(job, began)
     check_search(job)
     clinical_report.check(job)
@@ -193,22 +248,14 @@ def pipeline(
     for line in [*job.data.reading.lines(), *seen_before(job.data, job.init)]:
         say(line, job.console)
     if own["genotype"]:
-        found = given_cell(own["genotype"])
-        if found.space != job.space.name:
-            raise InputError(
-                f"genotype={shortened(own['genotype'])}: is of space {found.space!r}, and space=... is of "
-                f"{job.space.name!r}; choose the space that it answers"
-            )
-        check_limits(job, found)
+        found = _given(job)
         tell_time(job, found)
     else:
         with timed(directory, "search"):
             found = search_cell(job, yaml)
     found.save(directory / "genotype.json")
     save_drawings(found, directory) or save_blocks(untrained_network(job, found), directory)
-    rivals = {f"random {n}": random_cell(job, n) for n in range(settings["baseline"]["random"])}
-    anew = {SCRATCH: found} if job.init is not None and settings["baseline"]["scratch"] else {}
-    cells = {"searched": found, **anew, **rivals}
+    cells = _cells(job, found)
     truths = look_up(job, cells)  # before the training: a table may lack a cell
     untrained = job.retrain_recipe is None
     finalists = [describe(job, *cell) for cell in cells.items()] if untrained else _finals(job, cells)
@@ -223,11 +270,43 @@ def pipeline(
     return finalists[0].valid_score
 
 
+def follow(
+    settings: dict[str, Any], directory: Path, interruption: Interruption, processes: Processes, began: Start = _TYPED
+) -> None:
+    """The part of a process that does not lead: it searches and trains with the others, and writes nothing."""
+    job = prepare(resume.for_the_parts(settings, began), directory, interruption, processes)
+    found = _given(job) if job.settings["genotype"] else search_cell(job, "")
+    for name, cell in _cells(job, found).items() if job.retrain_recipe is not None else ():
+        retrain(job, name, cell)
+
+
+def _given(job: Job) -> Architecture:
+    """The cell that the settings name. Raises InputError where it is of another space, or costs too much."""
+    name = job.settings["genotype"]
+    found = given_cell(name)
+    if found.space != job.space.name:
+        raise InputError(
+            f"genotype={shortened(name)}: is of space {found.space!r}, and space=... is of {job.space.name!r}; choose "
+            "the space that it answers"
+        )
+    check_limits(job, found)
+    return found
+
+
+def _cells(job: Job, found: Architecture) -> dict[str, Architecture]:
+    """The cells whose networks are compared, in the order in which they are trained."""
+    baseline = job.settings["baseline"]
+    rivals = {f"random {n}": random_cell(job, n) for n in range(baseline["random"])}
+    anew = {SCRATCH: found} if job.init is not None and baseline["scratch"] else {}
+    return {"searched": found, **anew, **rivals}
+
+
 def _note_start(job: Job, began: Start) -> None:
     """Writes where and with what the job starts; a line where that is not how it started before."""
     path = job.directory / ENVIRONMENT
     now = {
         **environment(job.device),
+        "processes": job.processes.count,
         "folder": str(began.origin or Path.cwd()),
         "tables": cost_files(job.settings["costs"]),
     }
@@ -235,11 +314,15 @@ def _note_start(job: Job, began: Start) -> None:
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
             before, tables = known["threads"], dict(known.get("tables") or now["tables"])
+            devices = int(known.get("processes", 1))
         except (OSError, ValueError, LookupError, TypeError):
             say(f"supernet: {path} could not be read and is written anew", job.console)
         else:
             check_cost_files(job.settings["costs"], job.directory, tables)
-            if before != now["threads"]:
+            if devices != job.processes.count:
+                begun = f"begun in {quantity(devices, 'process', 'processes')}, now {job.processes.count}"
+                say(f"supernet: {begun}: figures will differ from those of one piece", job.console)
+            elif before != now["threads"]:
                 say(
                     f"supernet: begun with runtime.threads={before}, now {now['threads']}: figures will differ in "
                     f"their last digits from those of one piece; runtime.threads={before} keeps them the same",

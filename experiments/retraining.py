@@ -93,7 +93,7 @@ def train_one(job: Job, name: str, architecture: Architecture, run: Run) -> tupl
         transfer=init,
         classes=data.classes,
     )
-    if init is not None and trained.taken is not None:
+    if init is not None and trained.taken is not None and job.processes.leads:
         keep_init(job.directory, name, init, trained.taken)
     return network, trained
 

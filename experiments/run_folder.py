@@ -16,11 +16,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from supernet.runtime.files import LOCK
 
+from . import launching
 from .records.summary import ENVIRONMENT
 
 # The folder of Hydra, and all that it writes there.
 _SETTINGS = {".hydra": ("config.yaml", "hydra.yaml", "overrides.yaml")}
-_FILES = ("supernet.log", ENVIRONMENT, LOCK)
+_FILES = ("supernet.log", ENVIRONMENT, LOCK, launching.LOCK, launching.FAULT)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,10 @@ class Runtime:
     """Where and how the job runs."""
 
     device: str = "auto"
+    devices: int = 1
+    synchronise_norms: bool = False
+    compare_every: int = 100
+    max_restarts: int = 3
     engine: str = "fused"
     checkpoint_cells: bool = False
     threads: int | None = None

@@ -45,6 +45,11 @@ class Draws:
         box, changes = (None if each is None else send(each, device) for each in (self.box, self.changes))
         return replace(Draws(*send(together, device).unbind()), box=box, changes=changes)
 
+    def part(self, rows: slice) -> "Draws":
+        """The random numbers of some of the images."""
+        plain = (self.top[rows], self.left[rows], self.flip[rows], self.centre_y[rows], self.centre_x[rows])
+        return Draws(*plain, *(None if each is None else each[:, rows] for each in (self.box, self.changes)))
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -121,13 +126,23 @@ class Augmentation:
         border = 0 if self.scale is None else 2 * self.preparation.border
         return channels, height - border, width - border
 
-    def change(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def change(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        generator: torch.Generator,
+        *,
+        total: int | None = None,
+        rows: slice = slice(None),
+    ) -> tuple[Tensor, Tensor]:
         """Augments a batch, and its labels where they say where in an image something is.
 
         Args:
             images: (B, C, H, W) of uint8.
             labels: of the images, on their device.
             generator: of the random numbers, on the CPU.
+            total: how many images numbers are drawn for; None: for these.
+            rows: which of those these are.
 
         Returns:
             The images as floats, and their labels.
@@ -135,12 +150,14 @@ class Augmentation:
         Raises:
             InputError: the labels are boxes, which would not follow the pixels.
         """
+        count = len(images) if total is None else total
         if self.boxes is not None:
-            changed, labels = self.boxes(images, labels, generator)
+            changed, labels = self.boxes.apply(images, labels, self.boxes.draw(count, generator).part(rows))
             return self._standardise(changed), labels
         if kind_of(labels) == "boxes" and (self.crop_padding or self.flip or self.cutout or self.scale is not None):
             raise InputError("boxes do not follow crop_padding, flip, cutout and scale; give BoxChanges instead")
-        return self(images, generator), labels
+        height, width = images.shape[2:]
+        return self.apply(images, self.draw(count, height, width, generator).part(rows)), labels
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Augments images (B, C, H, W) of uint8, with random numbers of a CPU generator; returns floats."""

@@ -1,4 +1,7 @@
-"""Sets of images and their batches. Batch k depends only on the seed and on k."""
+"""Sets of images and their batches. Batch k depends only on the seed and on k.
+
+Where several processes share a batch, each reads, changes and normalises its own images alone.
+"""
 
 import os
 import signal
@@ -19,12 +22,32 @@ from supernet.data.sampling import Groups, balanced_order, class_groups, uniform
 from supernet.data.targets import check_labels
 from supernet.runtime.devices import send
 from supernet.runtime.errors import InputError
+from supernet.runtime.processes import ALONE, Processes
 from supernet.runtime.seeding import generator
 from supernet.runtime.text import quantity
 
 _ORDER_STREAM, _AUGMENTATION_STREAM = 0x0BDE, 0xA06
 _WHOLLY_HASHED = 2**26  # bytes of pixels up to which a digest reads them all
+_LEAST = 2  # images that a process needs of a batch: norms take their variance
 _MEASURED = 20_000  # files up to which a digest asks for the size of each
+
+
+@dataclass(frozen=True)
+class JoinedBatch:
+    """What a process knows of the batch that it shares with others.
+
+    Args:
+        labels: of all images, as those of a `Batch`.
+        rows: which of them this process has.
+    """
+
+    labels: Tensor
+    rows: slice
+
+    @property
+    def total(self) -> int:
+        """How many images all processes have together."""
+        return len(self.labels)
 
 
 @dataclass(frozen=True)
@@ -34,13 +57,20 @@ class Batch:
     Args:
         images: (B, C, H, W) normalised floats.
         labels: of the images, of any kind (`supernet.data.targets`): (B,) int64 where each has one class.
+        joined: the batch that these are a part of; None: they are all.
     """
 
     images: Tensor
     labels: Tensor
+    joined: JoinedBatch | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def count(self) -> int:
+        """The images of all processes together, over which losses are means and scores are sums."""
+        return len(self) if self.joined is None else self.joined.total
 
 
 class Source(Protocol):
@@ -226,15 +256,16 @@ def _leave_signals_to_the_parent(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def steps_per_epoch(source: Source, batch_size: int, least: int = 0) -> int:
+def steps_per_epoch(source: Source, batch_size: int, least: int = 0, processes: int = 1) -> int:
     """Counts the batches of an epoch: those of one pass, or of as many whole passes as `least` batches take.
 
-    The last, smaller batch of a pass counts, unless it is a single image.
+    The last, smaller batch of a pass counts, unless it is a single image, or has less than two for each process.
 
     Args:
         source: the images.
         batch_size: images in a batch.
         least: how many batches an epoch has at least.
+        processes: how many share a batch.
 
     Returns:
         The number of batches.
@@ -245,7 +276,7 @@ def steps_per_epoch(source: Source, batch_size: int, least: int = 0) -> int:
         (3, 3, 9)
     """
     whole, left = divmod(len(source), batch_size)
-    once = max(1, whole + (left > 1))
+    once = max(1, whole + (left >= _LEAST * processes))
     return once * max(1, -(-least // once))
 
 
@@ -258,11 +289,12 @@ def training_batches(
     start: int = 0,
     device: torch.device | str = "cpu",
     balanced: bool = False,
+    processes: Processes = ALONE,
 ) -> Iterator[Batch]:
     """Yields augmented batches number `start`, `start + 1` and so on, without end.
 
     Batch k depends on (seed, k) only, so that the position in the data is one integer. Every pass has a new order. A
-    single image at the end of a pass is dropped, because batch normalisation needs two.
+    single image at the end of a pass is dropped, because batch normalisation needs two; of several processes each does.
 
     Args:
         source: the images.
@@ -273,9 +305,11 @@ def training_batches(
         device: where the batches are made.
         balanced: whether a pass shows all classes alike, rare images several times and some of the others not at all,
             in place of each image once.
+        processes: share each batch: this one gets its part of the same images with the same changes as one process that
+            has the whole batch. Where boxes are changed, making a batch is a meeting of all.
 
     Returns:
-        The batches, each (batch_size, C, H, W) or, at the end of a pass, fewer images.
+        The batches, each (batch_size, C, H, W) or, at the end of a pass, fewer images; of several processes a part.
 
     Raises:
         InputError: `batch_size` or `start` is out of its range, or there is no image.
@@ -289,16 +323,22 @@ def training_batches(
         >>> bool((fifth.labels == next(batches).labels).all())
         True
     """
-    _check_batches(source, batch_size)
+    _check_batches(source, batch_size, processes.count)
     if start < 0:
         raise InputError(f"start={start}: batches are counted from 0")
     groups = class_groups(source.labels) if balanced else None
-    plan, ahead = tee(_plan(len(source), batch_size, steps_per_epoch(source, batch_size), seed, start, groups))
-    return _augmented(source, zip(plan, source.fetch(ahead), strict=True), augmentation, (seed, start), device)
+    steps = steps_per_epoch(source, batch_size, processes=processes.count)
+    plan, ahead = tee(_plan(len(source), batch_size, steps, seed, start, groups))
+    fetched = zip(plan, source.fetch(map(processes.share, ahead)), strict=True)
+    return _augmented(source, fetched, augmentation, (seed, start), device, processes)
 
 
 def evaluation_batches(
-    source: Source, batch_size: int, augmentation: Augmentation, device: torch.device | str = "cpu"
+    source: Source,
+    batch_size: int,
+    augmentation: Augmentation,
+    device: torch.device | str = "cpu",
+    processes: Processes = ALONE,
 ) -> Iterator[Batch]:
     """Yields all images once in their order, normalised and otherwise unchanged.
 
@@ -307,6 +347,7 @@ def evaluation_batches(
         batch_size: images in a batch; the last one may have fewer.
         augmentation: whose normalisation is used.
         device: where the batches are made.
+        processes: take turns: whole batches go to one after the other.
 
     Yields:
         The batches.
@@ -315,7 +356,7 @@ def evaluation_batches(
         InputError: `batch_size` is below 1, or there is no image.
     """
     _check_batches(source, batch_size)
-    plan, ahead = tee(torch.arange(len(source)).split(batch_size))
+    plan, ahead = tee(torch.arange(len(source)).split(batch_size)[processes.rank :: processes.count])
     for indices, images in zip(plan, source.fetch(ahead), strict=True):
         yield Batch(augmentation.normalise(images.to(device)), source.labels[indices].to(device))
 
@@ -336,16 +377,31 @@ def _augmented(
     augmentation: Augmentation,
     key: tuple[int, int],
     device: torch.device | str,
+    processes: Processes,
 ) -> Iterator[Batch]:
     seed, start = key
     for number, (indices, images) in enumerate(fetched, start):
         stream = generator(seed, _AUGMENTATION_STREAM, number)
-        yield Batch(*augmentation.change(send(images, device), send(source.labels[indices], device), stream))
+        labels, total, rows = send(source.labels[indices], device), len(indices), processes.rows(len(indices))
+        own = augmentation.change(send(images, device), labels[rows], stream, total=total, rows=rows)
+        if not processes.several:
+            yield Batch(*own)
+            continue
+        if augmentation.boxes is not None:  # others know how theirs have moved
+            labels = processes.gathered(own[1], processes.sizes(total))
+        yield Batch(*own, JoinedBatch(labels, rows))
 
 
-def _check_batches(source: Source, batch_size: int) -> None:
+def _check_batches(source: Source, batch_size: int, processes: int = 1) -> None:
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size}: need at least 1")
+    if processes > 1 and batch_size < _LEAST * processes:
+        raise InputError(
+            f"batch_size={batch_size}: {processes} processes share a batch, and each needs {_LEAST} images; "
+            f"{_LEAST * processes} or more"
+        )
+    if processes > 1 and len(source) < _LEAST * processes:
+        raise InputError(f"{quantity(len(source), 'image')}: too few for {processes} processes, which need 2 each")
     if len(source) == 0:
         raise InputError("a set without images gives no batches")
 

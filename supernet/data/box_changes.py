@@ -45,6 +45,10 @@ class BoxDraws:
         together = torch.stack([getattr(self, field.name) for field in fields(self)])
         return BoxDraws(*send(together, device).unbind())
 
+    def part(self, rows: slice) -> BoxDraws:
+        """The random numbers of some of the images."""
+        return BoxDraws(*(getattr(self, field.name)[rows] for field in fields(self)))
+
 
 @dataclass(frozen=True)
 class BoxChanges:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
@@ -13,10 +14,11 @@ from supernet.estimation.problem import SearchProblem
 from supernet.estimation.scores import Measured
 from supernet.execution.modes import evaluating, frozen_statistics, recalibrated, single_paths
 from supernet.runtime.interrupt import Interrupted
+from supernet.runtime.processes import ALONE, Processes
 from supernet.runtime.seeding import generator
 from supernet.space.architecture import Architecture, Weights, one_path
 from supernet.space.dropout import Dropouts
-from supernet.training.evaluation import evaluate
+from supernet.training.evaluation import evaluate, in_turns
 from supernet.training.meters import Averages
 
 _BATCHES_STREAM, _RECALIBRATION_STREAM = 3, 0xD0C2
@@ -44,6 +46,7 @@ def supernet_averages(
         batch_size=batch_size,
         device=problem.run.device,
         task=problem.task,
+        processes=problem.run.processes,
     )
 
 
@@ -76,17 +79,24 @@ class _Ready:
 
     def __init__(self) -> None:
         self._source: Source | None = None
+        self._own: Source | None = None  # those of this process
         self._kept: list[Batch] = []
 
-    def __call__(self, problem: SearchProblem, size: int, draw: Callable[[], Source]) -> Iterator[Batch]:
-        """Yields all batches; those that are not kept are made each time."""
-        if self._source is None:
+    def __call__(
+        self, problem: SearchProblem, size: int, draw: Callable[[], Source], processes: Processes = ALONE
+    ) -> Iterator[Batch]:
+        """Yields all batches, or those of this process; those that are not kept are made each time."""
+        if self._source is None or self._own is None:
             self._source = draw()
+            turns = torch.arange(len(self._source)).split(size)[processes.rank :: processes.count]
+            self._own = self._source.subset(torch.cat(turns)) if processes.several and turns else self._source
+            if not turns:
+                self._own = self._source.subset(torch.arange(0))
         yield from list(self._kept)
         kept = sum(map(len, self._kept))
-        if kept == len(self._source):
+        if kept == len(self._own):
             return
-        rest = self._source.subset(torch.arange(kept, len(self._source))) if kept else self._source
+        rest = self._own.subset(torch.arange(kept, len(self._own))) if kept else self._own
         room = _KEPT - sum(batch.images.nbytes for batch in self._kept)
         for batch in evaluation_batches(rest, size, problem.augmentation, problem.run.device):
             yield batch
@@ -139,10 +149,10 @@ class SupernetScore:
             Interrupted: where the run was asked to stop.
         """
         problem, run = self.problem, self.problem.run
-        if run.interruption.requested():
-            raise Interrupted(run.interruption.signal or 0)
+        if (signal := run.asked()[0]) is not None:
+            raise Interrupted(signal)
         with problem.accelerated, frozen_statistics(problem.supernet), self._dropouts.off():
-            ready = self._ready(problem, self.batch_size, self._images)
+            ready = self._ready(problem, self.batch_size, self._images, run.processes)
             return _judged(problem, weights, ready)
 
     def _images(self) -> Source:
@@ -178,8 +188,8 @@ class RecalibratedScore:
             Interrupted: where the run was asked to stop.
         """
         problem, size, run = self.problem, self.batch_size, self.problem.run
-        if run.interruption.requested():
-            raise Interrupted(run.interruption.signal or 0)
+        if (signal := run.asked()[0]) is not None:
+            raise Interrupted(signal)
         supernet = problem.supernet
         images = (problem.task.inputs(batch) for batch in self._training(problem, size, self._chosen))
         with (
@@ -189,7 +199,8 @@ class RecalibratedScore:
             recalibrated(supernet, images, lambda x: supernet(x, weights)),
             evaluating(supernet),
         ):
-            valid = self._valid(problem, size, lambda: _judging(problem, self.valid_batches, size))
+            images_of = partial(_judging, problem, self.valid_batches, size)
+            valid = self._valid(problem, size, images_of, run.processes)
             score = _judged(problem, weights, valid)
         return Measured({problem.task.score: score}, {"images": float(self._valid.count + self._training.count)})
 
@@ -201,10 +212,14 @@ class RecalibratedScore:
 
 
 def _judged(problem: SearchProblem, weights: Weights, batches: Iterable[Batch]) -> float:
-    """The task's score over all batches. The loss, which says nothing more about an architecture, is not computed."""
+    """The task's score over all batches, which processes may have divided among them.
+
+    The loss, which says nothing more about an architecture, is not computed.
+    """
     task = problem.task
     with torch.inference_mode():
-        tallies = [task.tally(problem.supernet(task.inputs(batch), weights), batch) for batch in batches]
+        own = [task.tally(problem.supernet(task.inputs(batch), weights), batch) for batch in batches]
+        tallies = in_turns(problem.run.processes.all_of(own, problem.run.device))
         return dict(task.scores(tallies))[task.score]
 
 

@@ -132,7 +132,8 @@ class StepGraph:
         optimizers: Sequence[torch.optim.Optimizer] = (),
         patience: int = PATIENCE,
     ) -> None:
-        self._device, self._on = run.device, run.records
+        # Several processes meet within a step; its passes can be recorded then, and not the step as a whole.
+        self._device, self._on = run.device, run.records and not run.processes.several
         self._line, self._network, self._passes, self._patience = run.report.line, network, passes, patience
         self._graphs: dict[Hashable, _Recorded] = {}
         self._plain: Counter[Hashable] = Counter()  # steps that were taken, by key

@@ -40,6 +40,8 @@ def check_progress(step: Any, epoch: Any, per_epoch: int, epochs: int) -> None:
 class Autosave:
     """The checkpoint of a run and the rule of when it is written.
 
+    Several processes save and stop at the same step, and the leader alone writes.
+
     Args:
         run: its checkpoint file, its fingerprint and how often it saves.
         parts: what is saved, by name.
@@ -47,24 +49,41 @@ class Autosave:
     """
 
     def __init__(self, run: Run, parts: Mapping[str, Stateful], check: Callable[[], None]) -> None:
-        self._run, self._check = run, check
+        self._run, self._check, self._parts = run, check, parts
         self._checkpoint = Checkpoint(run.checkpoint, run.fingerprint, parts)
-        self._last = time.monotonic()
+        self._last, self._steps = time.monotonic(), 0
 
     def restore(self) -> bool:
         """Restores the state on disk; returns whether there is one."""
-        return self._checkpoint.load()
+        found = self._checkpoint.load()
+        self._compare("the start")  # no process goes on before all have read
+        return found
 
     def save(self) -> None:
-        """Checks the state and writes it now."""
+        """Checks the state and writes it now.
+
+        Raises:
+            Parted: processes differ; the file stays as it was.
+        """
         self._check()
-        self._checkpoint.save()
+        self._compare(f"step {self._steps} since the last start")
+        if self._run.processes.leads:
+            self._checkpoint.save()
         self._last = time.monotonic()
 
     def between_steps(self) -> None:
         """Writes if it is time to. If a signal asked for a stop it writes and raises Interrupted."""
-        if self._run.interruption.requested():
+        processes = self._run.processes
+        due = processes.leads and time.monotonic() - self._last >= self._run.save_seconds
+        signal, save = self._run.asked(due)
+        if signal is not None:
             self.save()
-            raise Interrupted(self._run.interruption.signal or 0)
-        if time.monotonic() - self._last >= self._run.save_seconds:
+            raise Interrupted(signal)
+        if save:
             self.save()
+        elif self._steps and self._steps % processes.every == 0:
+            self._compare(f"step {self._steps} since the last start")
+        self._steps += 1
+
+    def _compare(self, where: str) -> None:
+        self._run.processes.compare(self._parts, where)

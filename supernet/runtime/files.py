@@ -118,13 +118,14 @@ def _refuse(error: OSError) -> None:
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[str]:
+def locked(directory: Path, name: str = LOCK) -> Iterator[str]:
     """Reserves a directory for this process.
 
     It is a lock of POSIX: it ends with the process in every case, and forked workers do not hold it.
 
     Args:
         directory: the directory of a run.
+        name: of the file that is locked; whoever uses another one has the directory beside the others.
 
     Yields:
         "", or the reason why the file system has no locks.
@@ -134,7 +135,7 @@ def locked(directory: Path) -> Iterator[str]:
     """
     try:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-        descriptor = os.open(directory / LOCK, flags, 0o666)
+        descriptor = os.open(directory / name, flags, 0o666)
     except OSError as error:
         raise InputError(f"{directory}: cannot be written to ({error.strerror})") from None
     try:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from supernet.runtime.interrupt import Interruption
+from supernet.runtime.processes import ALONE, Processes
 from supernet.runtime.report import Report, Silent
 
 Precision = Literal["float32", "tf32", "bfloat16"]
@@ -29,6 +30,7 @@ class Run:
         precision: "bfloat16": that of the activations; "tf32": a GPU rounds what it multiplies in convolutions and
             matrix products to 10 bits. Differences of second order are float32 in any case.
         graphs: whether steps and passes are replayed as CUDA graphs where that is possible; a CPU has none.
+        processes: those that take the loop together. Each calls it; the report of all but the leader is silent.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -40,6 +42,20 @@ class Run:
     interruption: Interruption = field(default_factory=Interruption)
     precision: Precision = "float32"
     graphs: bool = True
+    processes: Processes = ALONE
+
+    def asked(self, *more: bool) -> tuple[int | None, ...]:
+        """What this process, or one that shares its loop, is asked for; of several processes a meeting.
+
+        Args:
+            more: further questions, each to be answered by yes where one process says so.
+
+        Returns:
+            The number of the signal that asked for a stop, None where none did; then a 1 or 0 for each of `more`.
+        """
+        own = 1 + (self.interruption.signal or 0) if self.interruption.requested() else 0
+        stop, *others = self.processes.largest([own, *map(int, more)])
+        return (stop - 1 if stop else None, *others)
 
     @property
     def records(self) -> bool:

@@ -34,7 +34,9 @@ from supernet.space.dropout import set_drop_path, set_skip_dropout
 from supernet.space.supernet import Supernet
 from supernet.training.epochs import Epochs
 from supernet.training.flat import clip_gradients
+from supernet.training.joining import join, prepare_network
 from supernet.training.meters import Averages, Meter
+from supernet.training.tasks.joined import joined
 
 NO_MONITOR = MonitorSettings(every=0)
 _TRAIN_STREAM, _VALID_STREAM = 1, 2
@@ -93,7 +95,7 @@ def search(
                 step, learn_alphas = next(steps), epoch >= recipe.warm_up
                 with problem.accelerated:
                     graph(step_request(step, strategy, recipe.clip, epochs.meter, learn_alphas=learn_alphas))
-                epochs.meter.add_count(len(step.train))
+                epochs.meter.add_count(step.train.count)
         with problem.accelerated, evaluating(problem.supernet):
             record.close(epochs.close(), supernet_averages(problem, strategy.expected(), recipe.batch_size))
         report_epoch(record, epochs, strategy, problem, watch.look(epoch, record.valid.score), truth)
@@ -139,6 +141,7 @@ def _resumed(
 ) -> tuple[SearchProblem, Epochs, SearchRecord, CollapseMonitor]:
     """All parts of a search on the device, as its checkpoint says, or at their start."""
     problem = problem.on_device()
+    prepare_network(problem.supernet, problem.run.processes)
     strategy.to(problem.run.device)
     epochs, record = Epochs(problem.supernet, problem.train, recipe, problem.run, name="search"), SearchRecord()
     parts: dict[str, Stateful] = {"supernet": problem.supernet, "strategy": strategy, "record": record}
@@ -171,6 +174,8 @@ def search_step(step: Step, strategy: Strategy, clip: float, *, learn_alphas: bo
     losses, scores = zip(*strategy.backward(step, paths), strict=True)
     for parameter in step.supernet.idle(paths):
         parameter.grad = None  # a gradient of zeros would still let decay and momentum move it
+    join(step.processes, step.optimizer, step.supernet)
+    strategy.limit_gradients(step)
     clip_gradients(step.optimizer, clip)
     step.optimizer.step()
     return _mean(losses), _mean(scores)
@@ -194,11 +199,14 @@ def step_request(step: Step, strategy: Strategy, clip: float, meter: Meter, *, l
     rates = [group["lr"] for group in step.optimizer.param_groups]
 
     def take(tensors: Sequence[Tensor], numbers: Numbers) -> Sequence[Tensor]:
-        train, valid = Batch(*tensors[:2]), Batch(*tensors[2:])
+        train, valid = (
+            replace(batch, images=images, labels=labels)
+            for batch, images, labels in zip((step.train, step.valid), tensors[::2], tensors[1::2], strict=True)
+        )
         with at_rates(step.optimizer, numbers[1:]):
             here = replace(step, train=train, valid=valid, progress=numbers[0])
             loss, score = search_step(here, strategy, clip, learn_alphas=learn_alphas)
-        meter.add_sums(loss, score, len(train))
+        meter.add_sums(loss, score, train.count)
         return loss, score
 
     batches = [step.train.images, step.train.labels, step.valid.images, step.valid.labels]
@@ -211,11 +219,11 @@ def _mean(values: Sequence[Tensor]) -> Tensor:
 
 def _steps(problem: SearchProblem, recipe: SearchRecipe, epochs: Epochs) -> Iterator[Step]:
     """The steps from where the loop is, without end, each with a batch of both halves."""
-    run = problem.run
+    run, task = problem.run, joined(problem.task, problem.run.processes)
 
     def half(source: Source, stream: int) -> Iterator[Batch]:
         size, seed = recipe.batch_size, generator(run.seed, stream).initial_seed()
-        place: dict[str, Any] = {"seed": seed, "start": epochs.step, "device": run.device}
+        place: dict[str, Any] = {"seed": seed, "start": epochs.step, "device": run.device, "processes": run.processes}
         return training_batches(source, size, problem.augmentation, **place, balanced=recipe.balanced)
 
     halves = half(problem.train, _TRAIN_STREAM), half(problem.valid, _VALID_STREAM)
@@ -224,11 +232,12 @@ def _steps(problem: SearchProblem, recipe: SearchRecipe, epochs: Epochs) -> Iter
             supernet=problem.supernet,
             train=train,
             valid=valid,
-            task=problem.task,
+            task=task,
             optimizer=epochs.optimizer,
             progress=epochs.progress,
             accelerated=problem.accelerated,
             epochs=recipe.epochs,
+            processes=run.processes,
         )
 
 

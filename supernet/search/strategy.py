@@ -19,6 +19,7 @@ from supernet.estimation.supernet_accuracy import SupernetScore
 from supernet.execution.precision import Accelerated
 from supernet.execution.step_graph import Host
 from supernet.runtime.errors import InputError
+from supernet.runtime.processes import ALONE, Processes
 from supernet.space.architecture import Architecture, Decision, Weights
 from supernet.space.supernet import Supernet
 from supernet.training.tasks import Task
@@ -38,6 +39,8 @@ class Step:
             CUDA graph, a 0-dimensional tensor on the device.
         accelerated: in which precision the supernet runs, and whether as CUDA graphs (None: float32, without).
         epochs: how many the search has.
+        processes: those that take the step together, each with its share of both batches. `task` then is over the
+            joined batches, and whoever takes a gradient of a loss averages it (`Processes.averaged`).
     """
 
     supernet: Supernet
@@ -48,6 +51,7 @@ class Step:
     progress: Any
     accelerated: Accelerated | None = None
     epochs: int = 1
+    processes: Processes = ALONE
 
     def loss(self, batch: Batch, weights: Weights, inner: Sequence[Tensor] | None = None) -> Tensor:
         """The loss of the supernet on `train` or on `valid`.
@@ -168,7 +172,8 @@ class Strategy(ABC):
             paths: what `samples` gave.
 
         Returns:
-            For each path the mean loss and the sum of its images' scores, 0-dimensional and without gradient.
+            For each path the mean loss and the sum of its images' scores, 0-dimensional and without gradient. Where
+            processes share the batch, gradients are averaged over them afterwards.
         """
         passes = []
         for weights in paths:
@@ -177,6 +182,14 @@ class Strategy(ABC):
             loss.backward()  # type: ignore[no-untyped-call]  # adds to the gradients of the paths before
             passes.append((loss.detach(), step.task.score_sum(output, step.train)))
         return passes
+
+    def limit_gradients(self, step: Step) -> None:
+        """Changes the gradients that `backward` has left, before their norm is clipped.
+
+        Args:
+            step: the step; its gradients are those of the joined batch, where processes share one.
+        """
+        return
 
     @abstractmethod
     def expected(self) -> Weights:
@@ -307,6 +320,9 @@ class Wrapper(Strategy):
 
     def backward(self, step: Step, paths: Sequence[Weights]) -> list[tuple[Tensor, Tensor]]:
         return self.strategy.backward(step, paths)
+
+    def limit_gradients(self, step: Step) -> None:
+        self.strategy.limit_gradients(step)
 
     def expected(self) -> Weights:
         return self.strategy.expected()

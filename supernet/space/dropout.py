@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,41 @@ from torch import Tensor, nn
 from supernet.space.operations import Operation, Site
 
 
+@dataclass
+class _Batch:
+    """Which rows of a joined batch of `total` images the images are that networks are given now."""
+
+    total: int
+    rows: slice
+
+
+_NOW = _Batch(0, slice(0, 0))
+
+
+def draw_for(total: int, rows: slice = slice(None)) -> None:
+    """Lets all dropout be drawn for a joined batch of which the networks of this process are given some rows.
+
+    So the processes that share a batch drop what one process with all of it would drop, and their generators stay
+    alike.
+
+    Args:
+        total: images of the joined batch; 0: the images are all that there are.
+        rows: those of this process.
+    """
+    _NOW.total, _NOW.rows = total, rows
+
+
+def _drawn(shape: Sequence[int], kept: float, like: Tensor) -> Tensor:
+    """Ones with the probability `kept` and zeros, (images, ...)."""
+    rows = _NOW.rows
+    if not _NOW.total or shape[0] != rows.stop - rows.start:  # not images of the joined batch
+        return torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(kept)
+    return torch.empty((_NOW.total, *shape[1:]), dtype=like.dtype, device=like.device).bernoulli_(kept)[rows]
+
+
 def _thinned(x: Tensor, shape: Sequence[int], probability: float) -> Tensor:
     """`x` times a mask of `shape` that is 0 with `probability`, and otherwise so large that the mean stays."""
-    mask = torch.empty(shape, dtype=x.dtype, device=x.device).bernoulli_(1.0 - probability)
-    return x * (mask / (1.0 - probability))
+    return x * (_drawn(shape, 1.0 - probability, x) / (1.0 - probability))
 
 
 def _set_probability(network: nn.Module, kind: type[SkipDropout] | type[DropPath], probability: float) -> None:
@@ -71,6 +103,15 @@ def set_skip_dropout(network: nn.Module, probability: float) -> None:
         probability: of a value to be dropped, in [0, 1).
     """
     _set_probability(network, SkipDropout, probability)
+
+
+class Dropout(nn.Dropout):
+    """PyTorch's dropout of values, drawn for the joined batch where processes share one (`draw_for`)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0.0 or not _NOW.total:
+            return super().forward(x)
+        return _thinned(x, x.shape, self.p)
 
 
 class DropPath(nn.Module):

@@ -26,6 +26,7 @@ from supernet.runtime.devices import constant
 from supernet.space.architecture import Condition, Decision
 from supernet.space.choices import NumberChoice
 from supernet.space.choosers import Chooser
+from supernet.space.joined_norms import JoinedBatchNorm2d
 
 Value = int | float | bool | str
 
@@ -185,7 +186,7 @@ def norm_of_first(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
         True
     """
     channels = x.shape[1]
-    if channels == norm.num_features:
+    if channels == norm.num_features or isinstance(norm, JoinedBatchNorm2d):
         made: Tensor = norm(x)
         return made
     momentum, remembers = norm.momentum, norm.training and norm.track_running_stats

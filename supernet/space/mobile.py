@@ -24,6 +24,7 @@ from supernet.runtime.text import quantity
 from supernet.space.architecture import Architecture, Condition, Decision
 from supernet.space.choices import SKIP
 from supernet.space.choosers import Chooser
+from supernet.space.dropout import Dropout
 from supernet.space.elastic import Questions, Size
 from supernet.space.heads import Feature, Outputs
 from supernet.space.inverted_residual import (
@@ -295,7 +296,7 @@ class MobileNetwork(nn.Module):
         layers: list[nn.Module] = []
         if space.hidden:
             layers = [nn.Linear(last, space.hidden, bias=space.hidden_bias), ACTIVATIONS[space.head_activation]()]
-        dropout = [nn.Dropout(space.dropout)] if space.dropout else []
+        dropout = [Dropout(space.dropout)] if space.dropout else []
         self.classifier = nn.Sequential(*layers, *dropout, nn.Linear(space.hidden or last, classes))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ class Epochs:
         self.optimizer = sgd(
             network, rate, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov, groups=groups
         )
-        self.per_epoch = steps_per_epoch(source, recipe.batch_size, recipe.least_steps)
+        self.per_epoch = steps_per_epoch(source, recipe.batch_size, recipe.least_steps, run.processes.count)
         self.step, self.epoch, self.epochs = 0, 0, recipe.epochs
         self.images_per_second, self.seconds_left = 0.0, 0.0  # of the epoch that has just ended
         self.meter = Meter(run.device)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,11 @@ from torch import Tensor, nn
 from supernet.data.augmentation import Augmentation
 from supernet.data.batches import Source, evaluation_batches
 from supernet.execution.modes import evaluating
+from supernet.runtime.processes import ALONE, Processes
 from supernet.training.meters import Averages, Meter
 from supernet.training.tasks import Output, Task
+
+Value = TypeVar("Value")
 
 
 def evaluate(
@@ -23,6 +27,7 @@ def evaluate(
     batch_size: int,
     device: torch.device,
     task: Task,
+    processes: Processes = ALONE,
 ) -> Averages:
     """Measures loss and scores over all images of a source, without gradients, every image weighted alike.
 
@@ -34,6 +39,7 @@ def evaluate(
         batch_size: images at once; the result depends on it only by rounding.
         device: where `forward` computes.
         task: what is measured.
+        processes: take turns, whole batches each, and all get the averages: for networks that all of them hold.
 
     Returns:
         The averages, with all of the task's scores.
@@ -43,15 +49,36 @@ def evaluate(
     """
     if isinstance(forward, nn.Module) and any(module.training for module in forward.modules()):
         with evaluating(forward):
-            return evaluate(forward, source, augmentation, batch_size=batch_size, device=device, task=task)
-    meter, tallies = Meter(device), []
+            return evaluate(
+                forward, source, augmentation, batch_size=batch_size, device=device, task=task, processes=processes
+            )
+    meter, own = Meter(device), []
     with torch.inference_mode():
-        for batch in evaluation_batches(source, batch_size, augmentation, device):
+        for batch in evaluation_batches(source, batch_size, augmentation, device, processes):
             output = forward(task.inputs(batch))
             meter.add(task.loss(output, batch), task.score_sum(output, batch), len(batch))
-            tallies.append(task.tally(output, batch))
+            own.append(task.tally(output, batch))
+        tallies = in_turns(processes.all_of(own, device))
         scores, chance = dict(task.scores(tallies)), task.chance(tallies)
-    return replace(meter.read(), score=scores.pop(task.score), others=scores, chance=chance)
+    averages = Meter.together(processes.all_of(meter.state_dict()))
+    return replace(averages, score=scores.pop(task.score), others=scores, chance=chance)
+
+
+def in_turns(shares: Sequence[Sequence[Value]]) -> list[Value]:
+    """Puts what processes have made in turns into one order.
+
+    Args:
+        shares: of each process; the first ones may have one more.
+
+    Returns:
+        All of it.
+
+    Example:
+        >>> in_turns([[0, 2, 4], [1, 3]])
+        [0, 1, 2, 3, 4]
+    """
+    longest = max(map(len, shares), default=0)
+    return [share[number] for number in range(longest) for share in shares if number < len(share)]
 
 
 def evaluate_probabilities(

@@ -21,6 +21,7 @@ from supernet.execution.step_graph import Numbers, Request, StepGraph, at_rates
 from supernet.runtime.checkpoint import Stateful
 from supernet.runtime.errors import InputError
 from supernet.runtime.limits import Limit
+from supernet.runtime.processes import ALONE, Processes
 from supernet.runtime.run import Run
 from supernet.space.dropout import set_drop_path
 from supernet.training.averages import MovingAverage
@@ -28,9 +29,11 @@ from supernet.training.epochs import Epochs
 from supernet.training.evaluation import evaluate
 from supernet.training.fine_tuning import FineTuning
 from supernet.training.flat import clip_gradients
+from supernet.training.joining import join, prepare_network
 from supernet.training.meters import Averages, Meter, memory_gb
 from supernet.training.schedules import Cosine, Schedule
 from supernet.training.tasks import CLASSIFICATION, Task
+from supernet.training.tasks.joined import joined
 from supernet.training.transfer import Taken
 
 
@@ -207,11 +210,12 @@ class Training:
         if recipe.keep == "best" and valid is None:
             raise InputError("keep=best: needs validation images to choose by; use keep=last or hold some out")
         network.to(run.device).train()
+        prepare_network(network, run.processes)
         self._tuning = tuning or FineTuning()
         self._network, self._recipe, self._run, self._task = network, recipe, run, task
         self._train, self._valid = train.to(run.device), None if valid is None else valid.to(run.device)
         self._augmentation = replace(augmentation, cutout=recipe.cutout)
-        self._learning = task.regularised(recipe.auxiliary_weight, recipe.label_smoothing)
+        self._learning = joined(task.regularised(recipe.auxiliary_weight, recipe.label_smoothing), run.processes)
         self._accelerated = Accelerated(network, run)
         self._epochs = Epochs(network, self._train, recipe, run, name="retrain", tuning=tuning)
         self._record = _Record()
@@ -239,7 +243,12 @@ class Training:
             Interrupted: after saving, where the run was asked to stop.
         """
         run, recipe, epochs = self._run, self._recipe, self._epochs
-        place: dict[str, Any] = {"seed": run.seed, "start": epochs.step, "device": run.device}
+        place: dict[str, Any] = {
+            "seed": run.seed,
+            "start": epochs.step,
+            "device": run.device,
+            "processes": run.processes,
+        }
         size, augmentation = recipe.batch_size, self._augmentation
         batches = training_batches(self._train, size, augmentation, **place, balanced=recipe.balanced)
         with self._tuning.held(self._network):
@@ -250,8 +259,8 @@ class Training:
                     batch = next(batches)
                     with self._accelerated:
                         self._graph(self._request(batch))
-                    epochs.meter.add_count(len(batch))
-                    self.images += len(batch)
+                    epochs.meter.add_count(batch.count)
+                    self.images += batch.count
                 averages = None if self._valid is None else self.evaluate(self._valid)
                 train = epochs.close()
                 weights = self._network.state_dict() if self._average is None else self._average.state
@@ -261,11 +270,14 @@ class Training:
 
     def _request(self, batch: Batch) -> Request:
         epochs, clip = self._epochs, self._recipe.clip
-        return step_request(self._network, batch, self._learning, epochs, clip, self._average, epochs.step + 1)
+        average, number = self._average, epochs.step + 1
+        return step_request(self._network, batch, self._learning, epochs, clip, average, number, self._run.processes)
 
     def evaluate(self, source: Source) -> Averages:
         """Measures the network as it is now, or the average of its weights, with the loss of the task itself."""
-        settings: Any = {"batch_size": self._recipe.batch_size, "device": self._run.device, "task": self._task}
+        run = self._run
+        where: Any = {"device": run.device, "task": self._task, "processes": run.processes}
+        settings: Any = {"batch_size": self._recipe.batch_size, **where}
         averaged = nullcontext() if self._average is None else self._average.instead()
         with averaged, self._accelerated:
             return evaluate(self._network, source.to(self._run.device), self._augmentation, **settings)
@@ -292,7 +304,12 @@ class Training:
 
 
 def train_step(
-    network: nn.Module, batch: Batch, task: Task, optimizer: torch.optim.Optimizer, clip: float
+    network: nn.Module,
+    batch: Batch,
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    clip: float,
+    processes: Processes = ALONE,
 ) -> tuple[Tensor, Tensor]:
     """Takes one step of the weights.
 
@@ -302,6 +319,7 @@ def train_step(
         task: what is minimised.
         optimizer: of the network's parameters.
         clip: largest norm of the gradient.
+        processes: those that share the batch; the task then is `joined`.
 
     Returns:
         The batch's mean loss and the sum of its images' scores, both 0-dimensional and without gradient.
@@ -310,6 +328,7 @@ def train_step(
     loss = task.loss(output, batch)
     optimizer.zero_grad()
     loss.backward()
+    join(processes, optimizer, network)
     clip_gradients(optimizer, clip)
     optimizer.step()
     return loss.detach(), task.score_sum(output, batch)
@@ -323,6 +342,7 @@ def step_request(
     clip: float,
     average: MovingAverage | None = None,
     number: int = 1,
+    processes: Processes = ALONE,
 ) -> Request:
     """Makes a step of a training something that a `StepGraph` can take: recorded as a whole, or as it is.
 
@@ -334,6 +354,7 @@ def step_request(
         clip: largest norm of the gradient.
         average: of the network's weights, which the step moves, too; None: there is none.
         number: of the step, counted from 1; the average wants to know.
+        processes: those that share the batch; the task then is `joined`.
 
     Returns:
         The step; its result is the batch's mean loss and the sum of its images' scores.
@@ -343,8 +364,9 @@ def step_request(
 
     def take(tensors: Sequence[Tensor], numbers: Numbers) -> Sequence[Tensor]:
         with at_rates(optimizer, numbers[:groups]):
-            loss, score = train_step(network, Batch(*tensors), task, optimizer, clip)
-        epochs.meter.add_sums(loss, score, len(tensors[0]))
+            here = replace(batch, images=tensors[0], labels=tensors[1])
+            loss, score = train_step(network, here, task, optimizer, clip, processes)
+        epochs.meter.add_sums(loss, score, batch.count)
         if average is not None:
             average.update(numbers[groups])
         return loss, score

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,23 @@ class Meter:
         """Returns the means since the last reset; all 0 where nothing was added."""
         n = max(self._count, 1)
         return Averages(self._loss.item() / n, self._score.item() / n, self._count)
+
+    @classmethod
+    def together(cls, states: Sequence[Mapping[str, Any]]) -> Averages:
+        """The means over what several meters have added.
+
+        Args:
+            states: theirs, in any number but none.
+
+        Returns:
+            The means.
+        """
+        if len(states) == 1:
+            whole = states[0]
+        else:
+            whole = {name: sum(state[name] for state in states) for name in ("loss", "score", "count")}
+        n = max(whole["count"], 1)
+        return Averages(float(whole["loss"]) / n, float(whole["score"]) / n, whole["count"])
 
     @property
     def count(self) -> int:

@@ -90,7 +90,7 @@ def test_a_wrapper_passes_every_hook_on(name):
     answer = getattr(wrapper, name)(*nested)
     assert inside.calls == [(name, *given)]
     own = {"to": wrapper, "state_dict": {"strategy": inside.answers["state_dict"]}}
-    silent = {"initialise": None, "begin_epoch": None, "update": None, "load_state_dict": None}
+    silent = {"initialise": None, "limit_gradients": None, "begin_epoch": None, "update": None, "load_state_dict": None}
     assert answer == {**inside.answers, **own, **silent}[name]
 
 

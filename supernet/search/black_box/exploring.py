@@ -193,7 +193,8 @@ def explore(
             record.pending = architecture
             saving.save()
             raise
-        record.add(architecture, measured, budget, time.monotonic() - began + before)
+        seconds = run.processes.from_leader(lambda: time.monotonic() - began + before)
+        record.add(architecture, measured, budget, seconds)
         explorer.tell(architecture, record.evaluations[-1].fitness)
         in_a_row = 0
         if table is not None:

@@ -129,7 +129,7 @@ class UniformStrategy(Strategy):
 
     def _best_explored(self, score: SupernetScore) -> list[Architecture]:
         objectives, run = (score.problem.task.score,), score.problem.run
-        quiet = Run(report=_Progress(run.report), interruption=run.interruption)
+        quiet = Run(report=_Progress(run.report), interruption=run.interruption, processes=run.processes)
         budget = Budget(evaluations=self._candidates)
         found = explore(self._explored(), score.on(self._batches), budget, objectives=objectives, run=quiet)
         ranking = sorted(found.evaluations, key=lambda one: -one.fitness[0])  # stable: of equals the first

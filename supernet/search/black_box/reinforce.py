@@ -327,7 +327,7 @@ class ReinforceStrategy(Strategy):
             self._dropouts = step.supernet, Dropouts(step.supernet)
         with frozen_statistics(step.supernet), self._dropouts[1].off():
             output = step.supernet(step.task.inputs(step.valid), self._weights(architecture))
-        accuracy = float(step.task.score_sum(output, step.valid)) / len(step.valid)
+        accuracy = float(step.task.score_sum(output, step.valid)) / step.valid.count
         bonus = self._entropy * self.policy.entropy(architecture).item() if self._entropy else 0.0
         return self._reward(accuracy, architecture, self.decisions) + bonus
 

@@ -23,6 +23,7 @@ from supernet.space.architecture import Architecture, Decision, Weights, one_pat
 from supernet.space.dropout import Dropouts
 from supernet.space.supernet import Supernet
 from supernet.training.tasks import Output, SoftLoss
+from supernet.training.tasks.joined import soft_loss
 
 _SANDWICH_STREAM = 0x5A4D
 
@@ -134,7 +135,7 @@ class SandwichStrategy(Wrapper):
     def backward(self, step: Step, paths: Sequence[Weights]) -> list[tuple[Tensor, Tensor]]:
         """The largest network learns from the labels, all others from what it answers without dropout."""
         largest, *others = paths
-        distillation = self._distillation or step.task.distillation
+        distillation = soft_loss(step.task, self._distillation)
         images, dropouts = step.task.inputs(step.train), self._dropouts_of(step.supernet)
 
         def learn(output: Output, loss: Tensor) -> tuple[Tensor, Tensor]:
@@ -151,9 +152,12 @@ class SandwichStrategy(Wrapper):
             for weights in others:
                 output = step.supernet(images, weights)
                 passes.append(learn(output, distillation(output, teacher)))
+        return passes
+
+    def limit_gradients(self, step: Step) -> None:
+        """Clips each number of the gradients by itself, where that is asked for."""
         if self._clip_value is not None:
             nn.utils.clip_grad_value_(step.supernet.slots.now(), self._clip_value)
-        return passes
 
     def to(self, device: torch.device) -> Self:
         """Sets the device on which weights are made."""

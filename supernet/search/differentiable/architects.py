@@ -35,6 +35,8 @@ class Bilevel:
         twice: makes a context within which losses are built so that they can be differentiated twice; where the fast
             way to compute them cannot be, it takes another.
         exact: makes a context within which losses are float32 at least.
+        joined: makes of the gradients of this process's losses those of the joined batch, where processes share one:
+            every gradient here goes through it, those too of which a gradient is taken again.
     """
 
     inner: Sequence[Tensor]
@@ -44,6 +46,7 @@ class Bilevel:
     inner_step: SgdStep | None = None
     twice: Callable[[], AbstractContextManager[None]] = nullcontext
     exact: Callable[[], AbstractContextManager[None]] = nullcontext
+    joined: Callable[[Sequence[Tensor]], list[Tensor]] = list
 
 
 Architect = Callable[[Bilevel], list[Tensor]]
@@ -65,7 +68,7 @@ def first_order(problem: Bilevel) -> list[Tensor]:
         [tensor(1., dtype=torch.float64)]
     """
     inner = [w.detach() for w in problem.inner]  # no gradient of theirs is wanted
-    return _gradients(problem.valid_loss(inner), problem.outer)
+    return _gradients(problem, problem.valid_loss(inner), problem.outer)
 
 
 def unrolled(problem: Bilevel, epsilon: float = 0.01) -> list[Tensor]:
@@ -105,7 +108,7 @@ def unrolled(problem: Bilevel, epsilon: float = 0.01) -> list[Tensor]:
 
     def alpha_gradient(sign: float) -> list[Tensor]:
         moved = torch._foreach_add([w.detach() for w in problem.inner], torch._foreach_mul(vector, sign * step))
-        return _gradients(problem.train_loss(moved), problem.outer)
+        return _gradients(problem, problem.train_loss(moved), problem.outer)
 
     with problem.exact():
         plus, minus = alpha_gradient(+1.0), alpha_gradient(-1.0)
@@ -135,7 +138,7 @@ def unrolled_exact(problem: Bilevel) -> list[Tensor]:
     rate, virtual = _virtual_step(problem)
     direct, vector = _validation_gradients(problem, virtual)
     _, slope = _inner_slope(problem)
-    mixed = _product(slope, vector, problem.outer)
+    mixed = _product(problem, slope, vector, problem.outer)
     return [d - rate * m for d, m in zip(direct, mixed, strict=True)]
 
 
@@ -176,7 +179,7 @@ def neumann(problem: Bilevel, terms: int = 3) -> list[Tensor]:
         curved = _hessian_product(problem, slope, inner, term)
         term = [t - rate * c for t, c in zip(term, curved, strict=True)]
         total = [s + t for s, t in zip(total, term, strict=True)]
-    mixed = _product(slope, total, problem.outer)
+    mixed = _product(problem, slope, total, problem.outer)
     return [d - rate * m for d, m in zip(direct, mixed, strict=True)]
 
 
@@ -228,7 +231,7 @@ def conjugate_gradient(problem: Bilevel, iterations: int = 10, damping: float = 
         residual = [r - length * c for r, c in zip(residual, curved, strict=True)]
         before, squared = squared, _dot(residual, residual)
         direction = [r + squared / before * p for r, p in zip(residual, direction, strict=True)]
-    mixed = _product(slope, solution, problem.outer)
+    mixed = _product(problem, slope, solution, problem.outer)
     return [d - m for d, m in zip(direct, mixed, strict=True)]
 
 
@@ -248,7 +251,7 @@ def _virtual_step(problem: Bilevel) -> tuple[float, list[Tensor]]:
     old one: a gradient then moves w by rate (1 + momentum).
     """
     step = _inner_step(problem)
-    slope = _gradients(problem.train_loss(problem.inner), problem.inner)
+    slope = _gradients(problem, problem.train_loss(problem.inner), problem.inner)
     velocity = step.velocity or [torch.zeros_like(w) for w in problem.inner]
     with torch.no_grad():  # in all tensors at once: one by one they would be thousands of kernels
         inner = list(problem.inner)
@@ -272,20 +275,20 @@ def _inner_slope(problem: Bilevel) -> tuple[list[Tensor], list[Tensor]]:
     """Fresh leaves with the values of w, and the training loss' gradient there, itself differentiable."""
     inner = [w.detach().requires_grad_(w.requires_grad) for w in problem.inner]
     with problem.twice():
-        return inner, _gradients(problem.train_loss(inner), inner, create_graph=True)
+        return inner, _gradients(problem, problem.train_loss(inner), inner, create_graph=True)
 
 
-def _product(slope: Sequence[Tensor], vector: Sequence[Tensor], at: Sequence[Tensor]) -> list[Tensor]:
+def _product(problem: Bilevel, slope: Sequence[Tensor], vector: Sequence[Tensor], at: Sequence[Tensor]) -> list[Tensor]:
     """The derivative of `slope` . `vector` with respect to `at`: a product with second derivatives."""
     product = torch.stack([(s * v).sum() for s, v in zip(slope, vector, strict=True)]).sum()
-    return _gradients(product, at, retain_graph=True)
+    return _gradients(problem, product, at, retain_graph=True)
 
 
 def _hessian_product(
     problem: Bilevel, slope: Sequence[Tensor], inner: Sequence[Tensor], vector: Sequence[Tensor]
 ) -> list[Tensor]:
     """H . `vector`, H the Hessian of the training loss plus half the weight decay times |w|^2."""
-    product = _product(slope, vector, inner)
+    product = _product(problem, slope, vector, inner)
     decay = problem.inner_step.weight_decay if problem.inner_step else 0.0
     return [p + decay * v for p, v in zip(product, vector, strict=True)]
 
@@ -297,25 +300,24 @@ def _dot(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
 def _validation_gradients(problem: Bilevel, weights: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """The validation loss' gradients with respect to the alphas and to the weights, at `weights`."""
     weights = [v.detach().requires_grad_(w.requires_grad) for v, w in zip(weights, problem.inner, strict=True)]
-    both = _gradients(problem.valid_loss(weights), [*problem.outer, *weights])
+    both = _gradients(problem, problem.valid_loss(weights), [*problem.outer, *weights])
     return both[: len(problem.outer)], both[len(problem.outer) :]
 
 
 def _gradients(
-    loss: Tensor, at: Sequence[Tensor], create_graph: bool = False, retain_graph: bool = False
+    problem: Bilevel, loss: Tensor, at: Sequence[Tensor], create_graph: bool = False, retain_graph: bool = False
 ) -> list[Tensor]:
     """Gradients, zeros where the loss does not depend on a tensor or it wants none; `.grad` is left alone."""
     wanted = [tensor for tensor in at if tensor.requires_grad]
     if not loss.requires_grad or not wanted:  # it depends on none of them
         return [torch.zeros_like(tensor) for tensor in at]
-    found = iter(
-        torch.autograd.grad(
-            loss,
-            wanted,
-            create_graph=create_graph,
-            retain_graph=create_graph or retain_graph,
-            allow_unused=True,
-            materialize_grads=True,
-        )
+    own = torch.autograd.grad(
+        loss,
+        wanted,
+        create_graph=create_graph,
+        retain_graph=create_graph or retain_graph,
+        allow_unused=True,
+        materialize_grads=True,
     )
+    found = iter(problem.joined(own))
     return [next(found) if tensor.requires_grad else torch.zeros_like(tensor) for tensor in at]

@@ -217,6 +217,7 @@ class GradientStrategy(Strategy):
             inner_step=SgdStep.of(step.optimizer, weights),
             twice=partial(_differentiable_twice, step),
             exact=step.exact,
+            joined=step.processes.averaged,
         )
         with frozen_statistics(step.supernet):
             gradients = self._architect(problem)
@@ -245,7 +246,7 @@ class GradientStrategy(Strategy):
         """The weights of a new draw, perturbed where the method does that, without gradient."""
         progress, device = self._progress(step), self._device
         weights = self._relaxed(progress, self._next_draw())
-        context = TransformContext(self.decisions, progress, partial(step.loss, step.train))
+        context = TransformContext(self.decisions, progress, partial(step.loss, step.train), step.processes.averaged)
         if any(transform.network_only for transform in self.transforms):  # a perturbation draws and judges
             with self._noise.drawn(self._next_draw(), device), evaluating(step.supernet):
                 weights = transformed(self.transforms, weights, context)

@@ -206,4 +206,5 @@ def _validation_gradients(step: Step, weights: Weights, parameters: Sequence[Ten
     device = parameters[0].device
     with frozen_statistics(step.supernet), torch.random.fork_rng([device] if device.type == "cuda" else []):
         loss = step.loss(step.valid, weights)
-        return list(torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True))
+        slopes = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+    return step.processes.averaged(slopes)

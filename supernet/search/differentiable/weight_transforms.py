@@ -29,11 +29,13 @@ class TransformContext:
         progress: how far the search is, in [0, 1); on a GPU a 0-dimensional tensor.
         loss: weights -> training loss, a scalar, in evaluation mode, with the transforms that follow applied; None
             where the weights are not those of the network's step.
+        joined: makes of gradients of that loss those of the joined batch, where processes share one.
     """
 
     decisions: Mapping[str, Decision]
     progress: Any
     loss: Callable[[Weights], Tensor] | None = None
+    joined: Callable[[Sequence[Tensor]], list[Tensor]] = list
 
     def operations(self, weights: Weights) -> Weights:
         """The weights of the operations alone, without those of inputs."""
@@ -183,7 +185,7 @@ class Adversarial(WeightTransform):
         stride = 2 * epsilon / self.steps
         attacked = _on_simplex(_uniform_noise(operations, epsilon))
         for _ in range(self.steps):
-            slope = _gradient(attacked_loss, attacked)
+            slope = _gradient(attacked_loss, attacked, at)
             moved = {n: w + stride * slope[n].sign() for n, w in attacked.items()}  # up: an adversary
             boxed = {n: operations[n] + (m - operations[n]).clamp(-epsilon, epsilon) for n, m in moved.items()}
             attacked = _on_simplex(boxed)
@@ -209,11 +211,11 @@ def _on_simplex(weights: Weights) -> Weights:
     return {n: w / w.sum(-1, keepdim=True).clamp_min(1e-12) for n, w in clamped.items()}
 
 
-def _gradient(loss: Callable[[Weights], Tensor], at: Weights) -> Weights:
+def _gradient(loss: Callable[[Weights], Tensor], weights: Weights, at: TransformContext) -> Weights:
     with torch.enable_grad():
-        leaves = {n: w.detach().requires_grad_() for n, w in at.items()}
+        leaves = {n: w.detach().requires_grad_() for n, w in weights.items()}
         slopes = torch.autograd.grad(loss(leaves), list(leaves.values()), allow_unused=True, materialize_grads=True)
-    return dict(zip(leaves, slopes, strict=True))
+    return dict(zip(leaves, at.joined(slopes), strict=True))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from supernet.search.strategy import Step, Strategy, Wrapper
 from supernet.space.architecture import Architecture, Decision, Weights, one_path
 from supernet.space.supernet import Supernet
 from supernet.training.tasks import Output, SoftLoss
+from supernet.training.tasks.joined import soft_loss
 
 _RESOLUTION = "resolution"  # images of any size have one teacher
 KINDS = ("kernel", "expand", "squeeze", "activation", "depth", "width", _RESOLUTION)
@@ -156,7 +157,7 @@ class Distilled(Wrapper):
     def backward(self, step: Step, paths: Sequence[Weights]) -> list[tuple[Tensor, Tensor]]:
         """Adds the gradients of both losses, path after path."""
         images, passes = step.task.inputs(step.train), []
-        distillation = self._distillation or step.task.distillation
+        distillation = soft_loss(step.task, self._distillation)
         taught = self._teacher(images)
         for weights in paths:
             output = step.supernet(images, weights)
