@@ -10,18 +10,21 @@ that was killed tells nobody: the others lose their connection to it, and all of
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import re
 import signal
 import sys
+import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -36,8 +39,10 @@ FAULT = ".fault"
 LOCK = ".lock.processes"
 """What the leader locks: it may outlive the command that has launched it, which has the directory's own lock."""
 _LOST = re.compile(r"gloo|NCCL|[Cc]onnection (was )?(closed|reset|refused)|Broken pipe|[Ss]ocket|store")
-_PATIENCE = 5.0  # seconds in which another process may tell of its mistake
-_SHUTDOWN = "120"  # seconds that processes have to save when they are asked to stop
+STOP = ".stop"
+"""The file that says which signal has asked for a stop."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PATIENCE = 2.0  # seconds in which another process may tell of its mistake
 _RUN_ID = re.compile(r"[\w.-]{1,200}", re.ASCII)
 
 
@@ -52,6 +57,10 @@ class Ended(Exception):
     def __init__(self, code: int, mistake: bool) -> None:
         super().__init__(f"exit code {code}")
         self.code, self.mistake = code, mistake
+
+
+class ToldByAnother(Exception):
+    """Another process of the job has ended with a mistake and has told of it."""
 
 
 class Lost(Exception):
@@ -127,14 +136,12 @@ def launch(count: int, part: Part) -> float | None:
         Ended: one of them made a mistake and has told of it.
         Lost: processes were lost more often than they may start again.
     """
-    from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     # Otherwise a restart is told the address of a process that is gone (pytorch#135712).
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", _SHUTDOWN)
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what is to be known is told here
+    _silence("torch.distributed.elastic", "torch.multiprocessing")  # what is to be known is told here
     restarts = part.settings["runtime"]["max_restarts"]
     config = LaunchConfig(
         min_nodes=1,
@@ -146,13 +153,13 @@ def launch(count: int, part: Part) -> float | None:
         local_addr="127.0.0.1",
         max_restarts=restarts,
         monitor_interval=0.1,
+        signals_to_handle="SIGQUIT",
         start_method="spawn",
     )
     (part.directory / FAULT).unlink(missing_ok=True)
     try:
-        outcomes: dict[int, Outcome] = elastic_launch(config, work)(part)
-    except SignalException as error:
-        raise Interrupted(int(error.sigval)) from None
+        with _forwarded(part.directory):
+            outcomes: dict[int, Outcome] = elastic_launch(config, work)(part)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         number = -failure.exitcode if failure.exitcode < 0 else None
@@ -170,51 +177,61 @@ def launch(count: int, part: Part) -> float | None:
 
 def work(part: Part) -> Outcome:
     """One of the processes that `launch` has started, from its beginning to its end."""
-    leads = os.environ["RANK"] == "0"
+    leads, launcher = os.environ["RANK"] == "0", os.getppid()
     _log(part.directory, leads)
     if not leads:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
     try:
         with ExitStack() as stack:
+            interruption = stack.enter_context(_Patient(_asked(part.directory)))
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # see `_forwarded`
             if leads:
                 stack.enter_context(locked(part.directory, LOCK))
-            return Outcome(value=take_part(part, stack.enter_context(_Patient())))
+            return Outcome(value=take_part(part, interruption))
     except Interrupted as error:
+        if os.getppid() != launcher:  # it was killed, and nobody waits for an answer
+            os._exit(error.exit_code)
         return Outcome(error.exit_code)
+    except ToldByAnother:
+        return Outcome()
     except Exception as error:
-        if told_by_another(error, part.directory):
-            return Outcome()
+        if is_loss(error):
+            raise
         return Outcome(part.tell(error), isinstance(error, InputError))
 
 
 def take_part(part: Part, interruption: Interruption) -> float | None:
-    """Runs this process's part of the job: all of it, where it leads; the loops, where it does not."""
+    """Runs this process's part of the job: all of it, where it leads; the loops, where it does not.
+
+    Raises:
+        ToldByAnother: another process has ended with a mistake, and with it the job.
+    """
     runtime = part.settings["runtime"]
     with together(runtime["compare_every"], runtime["synchronise_norms"]) as processes:
         run = part.lead if processes.leads else part.follow
         _tell_restart(processes)
-        return run(dict(part.settings), part.directory, interruption, processes=processes)
+        try:
+            return run(dict(part.settings), part.directory, interruption, processes=processes)
+        except Interrupted:
+            raise
+        except Exception as error:
+            if processes.several and _another_tells(error, part.directory / FAULT):
+                raise ToldByAnother from None
+            raise
 
 
-def told_by_another(error: Exception, directory: Path) -> bool:
-    """Whether an error is only what another process's mistake does to this one. Otherwise this one tells of its own.
-
-    Raises:
-        Exception: `error` itself, where another process was lost: whoever has started this one sees that it failed.
-    """
-    mark = directory / FAULT
-    if _is_loss(error):
+def _another_tells(error: Exception, mark: Path) -> bool:
+    """Whether an error is only what another process's mistake does to this one; if not, this one leaves the mark."""
+    if is_loss(error):
         limit = time.monotonic() + _PATIENCE
-        while time.monotonic() < limit:
-            if mark.exists():
-                return True
+        while not mark.exists() and time.monotonic() < limit:
             time.sleep(0.05)
-        raise error
+        return mark.exists()
     try:
         mark.touch(exist_ok=False)
     except FileExistsError:
         return True
-    except OSError:  # a disk that is full or gone: both may tell
+    except OSError:  # a disk that is full or gone: all may tell
         return False
     return False
 
@@ -240,16 +257,83 @@ def run_directory(name: str) -> str:
     return f"runs/{name}/{known}"
 
 
+@contextmanager
+def _forwarded(directory: Path) -> Iterator[None]:
+    """Within it signals that ask for a stop reach the processes of a job, which save, and not its launcher.
+
+    Processes start with these signals blocked, and let them in once they can mind them. A thread that has them open
+    keeps this command reachable. What comes while there are no processes, they find in a file.
+    """
+    stop = directory / STOP
+    stop.unlink(missing_ok=True)
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        with suppress(OSError):
+            stop.write_text(str(number))
+        for child in multiprocessing.active_children():
+            with suppress(ProcessLookupError):
+                os.kill(child.pid or 0, number)
+
+    resource_tracker.ensure_running()  # it would open them again
+    before = {number: signal.signal(number, forward) for number in _SIGNALS}
+    mask, over = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS), threading.Event()
+
+    def listen() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        over.wait()
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        over.set()
+        listener.join()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        stop.unlink(missing_ok=True)
+
+
+def _asked(directory: Path) -> int | None:
+    """The signal that came before this process did."""
+    try:
+        return int((directory / STOP).read_text())
+    except (OSError, ValueError):
+        return None
+
+
 class _Patient(Interruption):
-    """Minds each signal, and never stops at once: launcher and terminal send the same one, one after the other."""
+    """Minds each signal, and never stops at once: launcher and terminal send the same one, one after the other.
+
+    Args:
+        asked: the signal that has come already.
+    """
+
+    def __init__(self, asked: int | None) -> None:
+        super().__init__()
+        self._asked = asked
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.signal = self._asked
+        return self
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal = self.signal or number
 
 
-def _is_loss(error: Exception) -> bool:
+def is_loss(error: Exception) -> bool:
+    """Whether the connection to another process was lost."""
     own = isinstance(error, torch.distributed.DistError)
     return own or (type(error) is RuntimeError and _LOST.search(str(error)) is not None)
+
+
+def _silence(*packages: str) -> None:
+    """Keeps libraries from telling of processes that are lost, each at length."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith(packages):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _tell_restart(processes: Processes) -> None:

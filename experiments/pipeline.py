@@ -157,14 +157,14 @@ def _hydra_main(began: Start, locks: ExitStack) -> None:
         except Interrupted as error:
             _fail(f"{error}; all is saved. Go on with: {resume.command(whole, sys.argv[1:])}")
             sys.exit(error.exit_code)
+        except launching.ToldByAnother:
+            sys.exit(1)
         except launching.Ended as error:
             if began.directory is None and not sweeping and error.mistake:
                 take_back(directory)
             if not sweeping:
                 sys.exit(error.code)
         except Exception as error:
-            if launched() and launching.told_by_another(error, directory):
-                sys.exit(1)
             again = resume.command(whole, sys.argv[1:])
             code = _tell(error, directory, whole, again) if sweeping else _explain(error, whole, again)
             own = began.directory is None and not sweeping and whole.resolve() in held  # begun here, and locked
@@ -199,6 +199,9 @@ def _explain(error: Exception, directory: Path, again: str) -> int | None:
         _fail(words.told(error))
     elif isinstance(error, launching.Lost):
         _fail(f"{error}; the last checkpoint is whole. Go on with: {again}")
+        return 1
+    elif launching.is_loss(error):  # torchrun starts all again, where it may
+        _fail(f"another process was lost ({shortened(str(error))}); the last checkpoint is whole. Go on with: {again}")
         return 1
     elif isinstance(error, torch.cuda.OutOfMemoryError):
         _fail("the GPU's memory is full; lower search.batch_size or retrain.batch_size")
