@@ -145,15 +145,7 @@ def _hydra_main(began: Start, locks: ExitStack) -> None:
                 if not directory.resolve().is_relative_to(whole.resolve()):
                     raise InputError(f"{directory}: lies outside {whole}; resume its jobs one by one")
                 check_composed(config, began.typed, began.folders)
-            hydra_config = HydraConfig.get()
-            asked = Invocation(dict(hydra_config.runtime.choices), tuple(hydra_config.overrides.task))
-            lead = partial(pipeline, yaml=OmegaConf.to_yaml(config), asked=asked, began=began)
-            tell = partial(_tell, directory=directory, whole=whole, again=resume.command(whole, sys.argv[1:]))
-            part = launching.Part(plain(config), directory, lead, partial(follow, began=began), tell)
-            if (count := launching.wanted(part.settings["runtime"])) > 1:
-                return launching.launch(count, part)
-            with Interruption() as interruption:
-                return launching.take_part(part, interruption)
+            return _run(config, directory, whole, began)
         except Interrupted as error:
             _fail(f"{error}; all is saved. Go on with: {resume.command(whole, sys.argv[1:])}")
             sys.exit(error.exit_code)
@@ -177,6 +169,19 @@ def _hydra_main(began: Start, locks: ExitStack) -> None:
         return math.nan
 
     job()
+
+
+def _run(config: DictConfig, directory: Path, whole: Path, began: Start) -> float | None:
+    """Runs a job in this process, or in as many as the settings say."""
+    hydra_config = HydraConfig.get()
+    asked = Invocation(dict(hydra_config.runtime.choices), tuple(hydra_config.overrides.task))
+    lead = partial(pipeline, yaml=OmegaConf.to_yaml(config), asked=asked, began=began)
+    tell = partial(_tell, directory=directory, whole=whole, again=resume.command(whole, sys.argv[1:]))
+    part = launching.Part(plain(config), directory, lead, partial(follow, began=began), tell)
+    if (count := launching.wanted(part.settings["runtime"])) > 1:
+        return launching.launch(count, part)
+    with Interruption() as interruption:
+        return launching.take_part(part, interruption)
 
 
 def _tell(error: Exception, directory: Path, whole: Path, again: str) -> int:

@@ -26,7 +26,10 @@ class Baseline:
 
 @dataclass
 class Runtime:
-    """Where and how the job runs."""
+    """Where and how the job runs.
+
+    More than twelve: each is a setting of the machine that a person chooses by itself.
+    """
 
     device: str = "auto"
     devices: int = 1

@@ -10,6 +10,7 @@ from supernet.runtime.checkpoint import Checkpoint, Stateful
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted
 from supernet.runtime.run import Run
+from supernet.runtime.seeding import random_states, restore_random_states
 from supernet.runtime.text import quantity
 
 
@@ -55,7 +56,9 @@ class Autosave:
 
     def restore(self) -> bool:
         """Restores the state on disk; returns whether there is one."""
-        found = self._checkpoint.load()
+        found, processes = self._checkpoint.load(), self._run.processes
+        if processes.several:
+            restore_random_states(processes.from_leader(random_states))
         self._compare("the start")  # no process goes on before all have read
         return found
 
