@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -45,6 +45,9 @@ class Interruption:
     scheduler that has given notice sends SIGTERM, too. Handlers can only be set on the main thread; on other threads
     the context does nothing.
 
+    Args:
+        apart_from: signals that keep the handlers they have.
+
     Example:
         >>> with Interruption() as interruption:
         ...     signal.raise_signal(signal.SIGTERM)
@@ -52,8 +55,9 @@ class Interruption:
         True
     """
 
-    def __init__(self) -> None:
+    def __init__(self, apart_from: Collection[int] = ()) -> None:
         self.signal: int | None = None
+        self._minded = [number for number in _MINDED if number not in apart_from]
         self._previous: dict[int, _Handler] = {}
 
     def requested(self) -> bool:
@@ -63,7 +67,7 @@ class Interruption:
     def __enter__(self) -> Self:
         self.signal = None
         if threading.current_thread() is threading.main_thread():
-            for number in _MINDED:
+            for number in self._minded:
                 self._previous[number] = signal.signal(number, self._remember)
         return self
 
