@@ -16,7 +16,6 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +32,13 @@ from supernet.deployment.bundle import NAME
 from supernet.genotypes.blocks import save_blocks
 from supernet.genotypes.drawing import save_drawings
 from supernet.runtime.errors import InputError, out_of_memory
-from supernet.runtime.files import disk_fault, locked
+from supernet.runtime.files import disk_fault
 from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.tensorboard import hparams
 from supernet.runtime.text import printable, shortened
 from supernet.space.architecture import Architecture
 
-from . import clinical_report, detection_report, resume
+from . import clinical_report, detection_report, resume, sweeping
 from . import command_line as words
 from .beginning import INIT, cell_in_words, given_cell, seen_before
 from .console import complain, reader_may_stop, say
@@ -52,6 +51,7 @@ from .recorded_words import check_composed
 from .records.environment import environment
 from .records.provenance import Invocation, timed
 from .records.summary import ENVIRONMENT, SCRATCH, SUMMARY, Finalist, show_next, show_table, summarise, write_json
+from .reports.sweep import conclude
 from .resume import Start
 from .retraining import beside, check_init, keep_model, retrain, test_once
 from .run_folder import take_back
@@ -65,12 +65,13 @@ _LOG = logging.getLogger("supernet")
 _FULL = "the memory is full; lower data.size (an image's height and width), search.batch_size or retrain.batch_size"
 
 
+@sweeping.reservations()
 def main() -> None:
     """Runs the command `supernet`. A mistake of the user is reported in one line, with exit code 2."""
     logging.raiseExceptions = False  # a log that a full disk does not take is no reason for tracebacks
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over, instead of printing several lines and leaving
     try:
-        typed = sys.argv[1:]
+        typed, into = resume.automatic(sys.argv[1:])
         given = words.prepared(typed)
         if given == ["--version"]:
             print(f"supernet {__version__}")
@@ -78,64 +79,91 @@ def main() -> None:
         if (done := resume.finished(given)) is not None:
             say(f"{done} is finished already; its figures are in {done / SUMMARY}")
             return
-        began = resume.start(given)
+        began = resume.start(given, into)
         sys.argv[1:] = began.words
         words.check_options(began.words, began.folders)
         if words.LAPTOP in given and words.LAPTOP not in typed and not words.only_looks(given):
             say(f"supernet: {words.LAPTOP}, as no experiment was chosen: the default's network is made for the digits")
-        with reader_may_stop(), ExitStack() as locks:
-            if began.directory is not None:
-                _lock(began.directory, locks)
-            _hydra_main(began, locks)
+        with reader_may_stop():
+            if (used := began.directory or began.into) is not None:
+                used.mkdir(parents=True, exist_ok=True)
+                sweeping.reserve(used)
+            _hydra_main(began)
     except (InputError, HydraException, OmegaConfBaseException) as error:
         complain(str(error) if isinstance(error, InputError) else words.told(error))
         sys.exit(2)
     except KeyboardInterrupt:  # before a job minds signals, or the second one
-        complain("stopped by SIGINT")
-        sys.exit(128 + signal.SIGINT)
+        stop = Interrupted(sweeping.stopped() or signal.SIGINT)
+        sweep = sweeping.begun()
+        submitted = "; what a scheduler runs goes on. Go on with: "
+        complain(f"{stop}{submitted}{resume.command(sweep, sys.argv[1:])}" if sweep is not None else str(stop))
+        sys.exit(stop.exit_code)
 
 
-def _hydra_main(began: Start, locks: ExitStack) -> None:
-    held = [] if began.directory is None else [began.directory.resolve()]
-
+def _hydra_main(began: Start) -> None:
     @hydra.main(version_base="1.3", config_path="pkg://supernet.conf", config_name="config")
-    def job(config: DictConfig) -> float | None:
-        sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
+    def job(config: DictConfig) -> float | None:  # a launcher may send it to another process: nothing here is held
+        of_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         directory = Path(HydraConfig.get().runtime.output_dir)
-        whole = Path(HydraConfig.get().sweep.dir).absolute() if sweeping else directory
-        if sweeping and (directory / SUMMARY).exists():  # of a sweep that goes on
+        whole = Path(HydraConfig.get().sweep.dir).absolute() if of_sweep else directory
+        again = resume.command(whole, began.words)
+        elsewhere = of_sweep and sweeping.works_for(whole)
+        if of_sweep and (directory / SUMMARY).exists():  # of a sweep that goes on
             say(f"supernet: job {directory.name} is finished already")
             return math.nan
+        if elsewhere and sweeping.stopped():
+            return math.nan
         try:
-            if whole.resolve() not in held:
-                _lock(whole, locks)
-                held.append(whole.resolve())
+            if not of_sweep:
+                sweeping.reserve(directory)
             if began.directory is not None:
                 if not directory.resolve().is_relative_to(whole.resolve()):
                     raise InputError(f"{directory}: lies outside {whole}; resume its jobs one by one")
                 check_composed(config, began.typed, began.folders)
-            with Interruption() as interruption:
+            with sweeping.reserved(directory), Interruption(sweeping.left_alone() if elsewhere else ()) as interruption:
                 hydra_config = HydraConfig.get()
                 asked = Invocation(dict(hydra_config.runtime.choices), tuple(hydra_config.overrides.task))
                 return pipeline(plain(config), directory, interruption, OmegaConf.to_yaml(config), asked, began)
         except Interrupted as error:
-            _fail(f"{error}; all is saved. Go on with: {resume.command(whole, sys.argv[1:])}")
-            sys.exit(error.exit_code)
+            _stop(error, directory, again, elsewhere)
         except Exception as error:
-            code = _explain(error, whole, resume.command(whole, sys.argv[1:]))
-            own = began.directory is None and not sweeping and whole.resolve() in held  # begun here, and locked
+            code = _tell(error, directory, whole, again, may_raise=not of_sweep)
+            own = began.directory is None and not of_sweep and sweeping.has_reserved(whole)  # begun here, and locked
             if own and isinstance(error, InputError | HydraException | OmegaConfBaseException):
                 take_back(directory)
-            if code is None and not sweeping:
-                raise
-            if code is None:
-                _LOG.exception("the job failed")
-                _fail(f"{type(error).__name__}: {error}; see {directory / 'supernet.log'}")
-            if not sweeping:  # a sweep goes on with its other jobs; its table tells of this one at the end
+            if not of_sweep:  # a sweep goes on with its other jobs; its table tells of this one at the end
                 sys.exit(code)
         return math.nan
 
-    job()
+    try:
+        job()
+    except (InputError, HydraException, OmegaConfBaseException):
+        raise
+    except Exception as error:  # of what runs a sweep's jobs, such as a process of it that was killed
+        if (sweep := sweeping.begun()) is None:
+            raise
+        conclude(sweep, f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+
+
+def _stop(error: Interrupted, directory: Path, again: str, elsewhere: bool) -> None:
+    """Ends this process after a signal; one in which a launcher runs jobs says so and lives on."""
+    if elsewhere:
+        _fail(f"job {directory.name} {error}; all is saved")
+        sweeping.pass_on(error)
+        return
+    _fail(f"{error}; all is saved. Go on with: {again}")
+    sys.exit(error.exit_code)
+
+
+def _tell(error: Exception, directory: Path, whole: Path, again: str, *, may_raise: bool = False) -> int:
+    """Tells the user of a job's error, and returns the exit code. One of our own is raised, or goes to the log."""
+    code = _explain(error, whole, again)
+    if code is None and may_raise:
+        raise error
+    if code is None:
+        _LOG.error("the job failed", exc_info=error)
+        _fail(f"{type(error).__name__}: {error}; see {directory / 'supernet.log'}")
+    return code or 1
 
 
 def _explain(error: Exception, directory: Path, again: str) -> int | None:
@@ -163,11 +191,6 @@ def _explain(error: Exception, directory: Path, again: str) -> int | None:
 def _fail(message: str) -> None:
     _LOG.error(printable(message))
     complain(message)
-
-
-def _lock(directory: Path, locks: ExitStack) -> None:
-    if reason := locks.enter_context(locked(directory)):
-        complain(f"{directory} could not be locked ({reason}): take care that no other process goes on with it")
 
 
 def pipeline(
