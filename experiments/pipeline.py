@@ -34,7 +34,7 @@ from supernet.genotypes.drawing import save_drawings
 from supernet.runtime.errors import InputError, out_of_memory
 from supernet.runtime.files import disk_fault
 from supernet.runtime.interrupt import Interrupted, Interruption
-from supernet.runtime.tensorboard import hparams
+from supernet.runtime.tensorboard import hparams, told_once
 from supernet.runtime.text import printable, shortened
 from supernet.space.architecture import Architecture
 
@@ -84,7 +84,7 @@ def main() -> None:
         words.check_options(began.words, began.folders)
         if words.LAPTOP in given and words.LAPTOP not in typed and not words.only_looks(given):
             say(f"supernet: {words.LAPTOP}, as no experiment was chosen: the default's network is made for the digits")
-        with reader_may_stop():
+        with reader_may_stop(), told_once():
             if (used := began.directory or began.into) is not None:
                 used.mkdir(parents=True, exist_ok=True)
                 sweeping.reserve(used)
@@ -142,7 +142,7 @@ def _hydra_main(began: Start) -> None:
     except Exception as error:  # of what runs a sweep's jobs, such as a process of it that was killed
         if (sweep := sweeping.begun()) is None:
             raise
-        conclude(sweep, f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+        conclude(sweep, f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0].rstrip('.')}")
 
 
 def _stop(error: Interrupted, directory: Path, again: str, elsewhere: bool) -> None:
@@ -181,11 +181,19 @@ def _explain(error: Exception, directory: Path, again: str) -> int | None:
         _fail(_FULL)
     elif reason := disk_fault(error):
         _fail(f"{reason}; the last checkpoint is whole. Make room, then: {again}")
-    elif isinstance(error, OSError) and Path(str(error.filename)).is_relative_to(directory):  # a folder for a file
+    elif isinstance(error, FileNotFoundError) and not directory.exists():
+        _fail(f"{directory}: was removed while the job was at work in it; nothing is left to go on with")
+    elif isinstance(error, FileNotFoundError) and _inside(error, directory):
+        _fail(f"{error.filename}: was removed while the job was at work; what is left goes on with: {again}")
+    elif isinstance(error, OSError) and _inside(error, directory):  # a folder in the place of a file
         _fail(f"{error.filename}: cannot be used ({error.strerror}); remove it, then: {again}")
     else:
         return None
     return 2
+
+
+def _inside(error: OSError, directory: Path) -> bool:
+    return Path(os.path.abspath(str(error.filename))).is_relative_to(directory.absolute())
 
 
 def _fail(message: str) -> None:
