@@ -9,6 +9,7 @@ from dataclasses import fields
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,12 @@ _FOREIGN = re.compile(r"[^,\[\]{}:'\"()]*[^\x00-\x7f,\[\]{}:'\"()][^,\[\]{}:'\"(
 LAPTOP = "experiment=laptop"
 _NO_SUCH = re.compile(r"Could not override '([^']+)'\.: Key '([^']*)' (?:is )?not in ")
 _SETTINGS = {f.name for f in fields(Config)}
+LAUNCHER = "hydra/launcher"
+_PLUGINS = {  # what runs a sweep's jobs -> the name of Hydra's plugin for it, and its package
+    "processes": ("joblib", "hydra_joblib_launcher"),
+    "slurm": ("submitit_slurm", "hydra_submitit_launcher"),
+    "slurm_local": ("submitit_local", "hydra_submitit_launcher"),
+}
 _SEVERAL = ("objective", "experiment")  # groups of which more than one option can be taken
 _FOLLOWED = ("space", "optimizer", "method", "candidates", "protocol")  # those that conf/config.yaml refers to
 
@@ -62,6 +69,7 @@ def prepared(given: Sequence[str]) -> list[str]:
                     raise InputError(f"{flag} {value}: no such folder")
                 folders.append(Path(value))
         else:
+            word = _launcher_named(word) if word.startswith(f"{LAUNCHER}=") else word
             meant = [word] if word.startswith("resume=") else _model_named(word, sweeping, tuple(folders))
             plain += [each if each.startswith("resume=") else readable(each, sweeping) for each in meant]
             made += plain[len(plain) - len(meant) :]
@@ -75,6 +83,21 @@ def prepared(given: Sequence[str]) -> list[str]:
     if not resumed and not elsewhere:
         check_names(plain, tuple(folders))
     return made
+
+
+def _launcher_named(word: str) -> str:
+    """The word for a launcher by our own name, also where that of the plugin is given.
+
+    Raises:
+        InputError: the plugin is not installed.
+    """
+    name = word.partition("=")[2]
+    for own, (plugin, package) in _PLUGINS.items():
+        if name in (own, plugin):
+            if find_spec(f"hydra_plugins.{package}") is None:
+                raise InputError(f'{word}: its plugin is not installed; pip install "supernet[cluster]" brings it')
+            return f"{LAUNCHER}={own}"
+    return word
 
 
 def _model_named(word: str, sweeping: bool, folders: tuple[Path, ...]) -> list[str]:

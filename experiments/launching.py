@@ -20,9 +20,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any, Self
 
@@ -30,37 +31,38 @@ import torch
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import locked
-from supernet.runtime.interrupt import Interrupted, Interruption
-from supernet.runtime.processes import Processes, together
-from supernet.runtime.text import quantity
+from supernet.runtime.interrupt import NOTICES, Interrupted, Interruption
+from supernet.runtime.processes import Processes, launched, together
+from supernet.runtime.text import quantity, shortened
+
+from .resume import AUTO
 
 FAULT = ".fault"
-"""The file by which a process tells the others that it has ended with a mistake."""
 LOCK = ".lock.processes"
 """What the leader locks: it may outlive the command that has launched it, which has the directory's own lock."""
 _LOST = re.compile(r"gloo|NCCL|[Cc]onnection (was )?(closed|reset|refused)|Broken pipe|[Ss]ocket|store")
-STOP = ".stop"
-"""The file that says which signal has asked for a stop."""
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP = ".stop"  # the file that says which signal has asked for a stop
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, *NOTICES)
+_END = signal.SIGQUIT  # which the launcher minds: it ends all processes at once
+_FOLDER = "hydra.run.dir="
 _PATIENCE = 2.0  # seconds in which another process may tell of its mistake
 _RUN_ID = re.compile(r"[\w.-]{1,200}", re.ASCII)
 
 
 class Ended(Exception):
-    """The processes of a job have ended with a mistake, of which the one that made it has told.
+    """A process of the job has ended with a mistake, of which it has told.
 
     Args:
         code: the exit code of the command.
-        mistake: whether a setting was wrong, before anything was computed.
     """
 
-    def __init__(self, code: int, mistake: bool) -> None:
+    def __init__(self, code: int = 1) -> None:
         super().__init__(f"exit code {code}")
-        self.code, self.mistake = code, mistake
+        self.code = code
 
 
-class ToldByAnother(Exception):
-    """Another process of the job has ended with a mistake and has told of it."""
+class Mistaken(Ended):
+    """A setting was wrong."""
 
 
 class Lost(Exception):
@@ -77,6 +79,8 @@ class Part:
         lead: runs the job: takes settings, directory, interruption and processes.
         follow: takes part in its loops; the arguments are the same.
         tell: prints what an error means, and gives the exit code.
+        marks: the folder by which processes and their launcher tell each other of mistakes and of signals; None: that
+            of the run.
     """
 
     settings: Mapping[str, Any]
@@ -84,14 +88,19 @@ class Part:
     lead: Callable[..., float | None]
     follow: Callable[..., None]
     tell: Callable[[Exception], int]
+    marks: Path | None = None
+
+    @property
+    def fault(self) -> Path:
+        """The file by which a process tells the others that it has ended with a mistake."""
+        return (self.marks or self.directory) / FAULT
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a process has ended: the code for the command's exit, whether a setting was wrong, and the job's value."""
+    """How a process has ended: the code for the command's exit, and the job's value."""
 
     code: int = 0
-    mistake: bool = False
     value: float | None = None
 
 
@@ -136,6 +145,7 @@ def launch(count: int, part: Part) -> float | None:
         Ended: one of them made a mistake and has told of it.
         Lost: processes were lost more often than they may start again.
     """
+    from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -153,25 +163,28 @@ def launch(count: int, part: Part) -> float | None:
         local_addr="127.0.0.1",
         max_restarts=restarts,
         monitor_interval=0.1,
-        signals_to_handle="SIGQUIT",
+        signals_to_handle=_END.name,
         start_method="spawn",
     )
-    (part.directory / FAULT).unlink(missing_ok=True)
+    marks = TemporaryDirectory(prefix="supernet-")
+    part = replace(part, marks=Path(marks.name))
     try:
-        with _forwarded(part.directory):
+        with _forwarded(part):
             outcomes: dict[int, Outcome] = elastic_launch(config, work)(part)
+        _raise_fault(part)
+    except SignalException:
+        _raise_fault(part)
+        raise Interrupted(_END) from None
     except ChildFailedError as error:
+        _raise_fault(part)
         rank, failure = error.get_first_failure()
         number = -failure.exitcode if failure.exitcode < 0 else None
         how = f"by {signal.Signals(number).name}" if number else f"with exit code {failure.exitcode}"
         raise Lost(f"process {rank} of {count} was ended {how}, after {quantity(restarts, 'restart')}") from None
     finally:
-        (part.directory / FAULT).unlink(missing_ok=True)
-    worst = max(outcomes.values(), key=lambda outcome: outcome.code)
-    if worst.code > 128:
-        raise Interrupted(worst.code - 128)
-    if worst.code:
-        raise Ended(worst.code, worst.mistake)
+        marks.cleanup()
+    if (code := max(outcome.code for outcome in outcomes.values())) > 128:
+        raise Interrupted(code - 128)
     return outcomes[0].value
 
 
@@ -183,7 +196,7 @@ def work(part: Part) -> Outcome:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
     try:
         with ExitStack() as stack:
-            interruption = stack.enter_context(_Patient(_asked(part.directory)))
+            interruption = stack.enter_context(_Patient(_asked(part)))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # see `_forwarded`
             if leads:
                 stack.enter_context(locked(part.directory, LOCK))
@@ -192,21 +205,27 @@ def work(part: Part) -> Outcome:
         if os.getppid() != launcher:  # it was killed, and nobody waits for an answer
             os._exit(error.exit_code)
         return Outcome(error.exit_code)
-    except ToldByAnother:
+    except Ended:
         return Outcome()
     except Exception as error:
         if is_loss(error):
             raise
-        return Outcome(part.tell(error), isinstance(error, InputError))
+        code = part.tell(error)
+        sys.stdout.flush()
+        # The launcher reads it and ends all: the others wait for this process, and would for ever.
+        part.fault.write_text(f"{code} {int(isinstance(error, InputError))}")
+        return Outcome(code)
 
 
 def take_part(part: Part, interruption: Interruption) -> float | None:
     """Runs this process's part of the job: all of it, where it leads; the loops, where it does not.
 
     Raises:
-        ToldByAnother: another process has ended with a mistake, and with it the job.
+        Ended: another process has ended with a mistake, and with it the job.
     """
     runtime = part.settings["runtime"]
+    if leads():
+        part.fault.unlink(missing_ok=True)  # of an earlier start
     with together(runtime["compare_every"], runtime["synchronise_norms"]) as processes:
         run = part.lead if processes.leads else part.follow
         _tell_restart(processes)
@@ -215,8 +234,8 @@ def take_part(part: Part, interruption: Interruption) -> float | None:
         except Interrupted:
             raise
         except Exception as error:
-            if processes.several and _another_tells(error, part.directory / FAULT):
-                raise ToldByAnother from None
+            if processes.several and _another_tells(error, part.fault):
+                raise Ended from None
             raise
 
 
@@ -236,18 +255,49 @@ def _another_tells(error: Exception, mark: Path) -> bool:
     return False
 
 
-def run_directory(name: str) -> str:
-    """The folder of a run that torchrun has started, the same in all processes and after a restart.
+def leads() -> bool:
+    """Whether this process writes, and has the directory's lock: of those that torchrun starts the first."""
+    return not launched() or os.environ["RANK"] == "0"
+
+
+def words_of_all(typed: list[str]) -> list[str]:
+    """The words of a command, with the folder that all processes of torchrun share. After a restart the run goes on.
 
     Args:
-        name: of the job, as its setting says it; Hydra may fill it in.
+        typed: the person's own words.
 
     Returns:
-        The folder.
+        The same ones where torchrun has started nothing.
 
     Raises:
-        InputError: the run has no name that all processes know.
+        InputError: a sweep was asked for, or no folder can be known to all processes.
     """
+    if not launched():
+        return typed
+    if any(word in ("-m", "--multirun") for word in typed):
+        raise InputError("torchrun: a sweep starts processes of its own; use supernet -m runtime.devices=...")
+    if any(word.startswith("resume=") and word != AUTO for word in typed):
+        return typed
+    named = [word for word in typed if word.startswith(_FOLDER)]
+    names = [word.partition("=")[2] for word in typed if word.startswith("name=")]
+    words = typed if named else [*typed, f"{_FOLDER}{_run_directory((names or ['supernet'])[-1])}"]
+    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return [*words, AUTO] if restarted and AUTO not in words else words
+
+
+def folder_of_another(words: list[str]) -> Path | None:
+    """The folder in which the leader begins, for a process that does not lead and may find it begun."""
+    named = [word.removeprefix(_FOLDER) for word in words if word.startswith(_FOLDER)]
+    return None if leads() or not named else Path(named[-1])
+
+
+def silent_words() -> list[str]:
+    """What keeps Hydra from writing files in a process that does not lead."""
+    return [] if leads() else ["hydra.output_subdir=null", "hydra/job_logging=disabled"]
+
+
+def _run_directory(name: str) -> str:
+    """The folder of a run that torchrun has started, the same in all processes and after a restart."""
     known = os.environ.get("TORCHELASTIC_RUN_ID", "none")
     if known == "none" or not _RUN_ID.fullmatch(known):
         raise InputError(
@@ -258,14 +308,13 @@ def run_directory(name: str) -> str:
 
 
 @contextmanager
-def _forwarded(directory: Path) -> Iterator[None]:
+def _forwarded(part: Part) -> Iterator[None]:
     """Within it signals that ask for a stop reach the processes of a job, which save, and not its launcher.
 
     Processes start with these signals blocked, and let them in once they can mind them. A thread that has them open
     keeps this command reachable. What comes while there are no processes, they find in a file.
     """
-    stop = directory / STOP
-    stop.unlink(missing_ok=True)
+    stop = part.fault.with_name(STOP)
 
     def forward(number: int, frame: FrameType | None) -> None:
         with suppress(OSError):
@@ -274,13 +323,19 @@ def _forwarded(directory: Path) -> Iterator[None]:
             with suppress(ProcessLookupError):
                 os.kill(child.pid or 0, number)
 
+    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread
+        yield
+        return
     resource_tracker.ensure_running()  # it would open them again
     before = {number: signal.signal(number, forward) for number in _SIGNALS}
     mask, over = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS), threading.Event()
 
     def listen() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        over.wait()
+        while not over.wait(0.2):
+            if _fault(part) is not None:
+                os.kill(os.getpid(), _END)
+                return
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
@@ -292,13 +347,26 @@ def _forwarded(directory: Path) -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        stop.unlink(missing_ok=True)
 
 
-def _asked(directory: Path) -> int | None:
+def _fault(part: Part) -> tuple[int, bool] | None:
+    """The exit code of the process that told of a mistake, and whether a setting was wrong."""
+    try:
+        code, mistake = part.fault.read_text().split()
+        return int(code), mistake == "1"
+    except (OSError, ValueError):
+        return None
+
+
+def _raise_fault(part: Part) -> None:
+    if (fault := _fault(part)) is not None:
+        raise (Mistaken if fault[1] else Ended)(fault[0]) from None
+
+
+def _asked(part: Part) -> int | None:
     """The signal that came before this process did."""
     try:
-        return int((directory / STOP).read_text())
+        return int(part.fault.with_name(STOP).read_text())
     except (OSError, ValueError):
         return None
 
@@ -327,6 +395,11 @@ def is_loss(error: Exception) -> bool:
     """Whether the connection to another process was lost."""
     own = isinstance(error, torch.distributed.DistError)
     return own or (type(error) is RuntimeError and _LOST.search(str(error)) is not None)
+
+
+def loss_in_words(error: Exception) -> str:
+    """What is to be said where another process was lost."""
+    return str(error) if isinstance(error, Lost) else f"another process was lost ({shortened(str(error))})"
 
 
 def _silence(*packages: str) -> None:

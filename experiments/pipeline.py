@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,14 @@ from supernet.deployment.bundle import NAME
 from supernet.genotypes.blocks import save_blocks
 from supernet.genotypes.drawing import save_drawings
 from supernet.runtime.errors import InputError, out_of_memory
-from supernet.runtime.files import disk_fault, locked
+from supernet.runtime.files import disk_fault
 from supernet.runtime.interrupt import Interrupted, Interruption
-from supernet.runtime.processes import ALONE, Processes, launched
-from supernet.runtime.tensorboard import hparams
+from supernet.runtime.processes import ALONE, Processes
+from supernet.runtime.tensorboard import hparams, told_once
 from supernet.runtime.text import printable, quantity, shortened
 from supernet.space.architecture import Architecture
 
-from . import clinical_report, detection_report, launching, resume
+from . import clinical_report, detection_report, launching, resume, sweeping
 from . import command_line as words
 from .beginning import INIT, cell_in_words, given_cell, seen_before
 from .console import complain, reader_may_stop, say
@@ -54,6 +54,7 @@ from .recorded_words import check_composed
 from .records.environment import environment
 from .records.provenance import Invocation, timed
 from .records.summary import ENVIRONMENT, SCRATCH, SUMMARY, Finalist, show_next, show_table, summarise, write_json
+from .reports.sweep import conclude
 from .resume import Start
 from .retraining import beside, check_init, keep_model, retrain, test_once
 from .run_folder import take_back
@@ -67,130 +68,124 @@ _LOG = logging.getLogger("supernet")
 _FULL = "the memory is full; lower data.size (an image's height and width), search.batch_size or retrain.batch_size"
 
 
+@sweeping.reservations()
 def main() -> None:
     """Runs the command `supernet`. A mistake of the user is reported in one line, with exit code 2."""
     logging.raiseExceptions = False  # a log that a full disk does not take is no reason for tracebacks
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over, instead of printing several lines and leaving
     try:
-        typed = sys.argv[1:]
-        given = words.prepared(_with_folder(typed))
+        typed, into = resume.automatic(launching.words_of_all(sys.argv[1:]))
+        given = words.prepared(typed)
         if given == ["--version"]:
             print(f"supernet {__version__}")
             return
         if (done := resume.finished(given)) is not None:
             say(f"{done} is finished already; its figures are in {done / SUMMARY}")
             return
-        began = resume.start(given)
-        sys.argv[1:] = began.words
+        began = resume.start(given, into or launching.folder_of_another(typed))
+        sys.argv[1:] = [*began.words, *launching.silent_words()]
         words.check_options(began.words, began.folders)
         if words.LAPTOP in given and words.LAPTOP not in typed and not words.only_looks(given):
             say(f"supernet: {words.LAPTOP}, as no experiment was chosen: the default's network is made for the digits")
-        with reader_may_stop(), ExitStack() as locks:
-            if began.directory is not None and _leads():
-                _lock(began.directory, locks)
-            _hydra_main(began, locks)
+        with reader_may_stop(), told_once():
+            if (used := began.directory or began.into) is not None and launching.leads():
+                used.mkdir(parents=True, exist_ok=True)
+                sweeping.reserve(used)
+            _hydra_main(began)
     except (InputError, HydraException, OmegaConfBaseException) as error:
         complain(str(error) if isinstance(error, InputError) else words.told(error))
         sys.exit(2)
     except KeyboardInterrupt:  # before a job minds signals, or the second one
-        complain("stopped by SIGINT")
-        sys.exit(128 + signal.SIGINT)
+        stop = Interrupted(sweeping.stopped() or signal.SIGINT)
+        sweep = sweeping.begun()
+        submitted = "; what a scheduler runs goes on. Go on with: "
+        complain(f"{stop}{submitted}{resume.command(sweep, sys.argv[1:])}" if sweep is not None else str(stop))
+        sys.exit(stop.exit_code)
 
 
-def _leads() -> bool:
-    """Whether this process writes, and has the directory's lock: of those that torchrun starts the first."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _with_folder(typed: list[str]) -> list[str]:
-    """The words of a process that torchrun has started, with the folder that all of them share.
-
-    A process that does not lead writes none of Hydra's files. After a restart the run goes on.
-
-    Raises:
-        InputError: a sweep was asked for, or no folder can be known to all processes.
-    """
-    if not launched():
-        return typed
-    if any(word in ("-m", "--multirun") for word in typed):
-        raise InputError("torchrun: a sweep starts processes of its own; use supernet -m runtime.devices=...")
-    silent = [] if _leads() else ["hydra.output_subdir=null", "hydra/job_logging=disabled"]
-    given = [word.partition("=")[2] for word in typed if word.startswith("hydra.run.dir=")]
-    if any(word.startswith("resume=") for word in typed):
-        return typed if _leads() else [*typed, *silent]
-    names = [word.partition("=")[2] for word in typed if word.startswith("name=")]
-    directory = given[-1] if given else launching.run_directory((names or ["supernet"])[-1])
-    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and (Path(directory) / ".hydra").exists():
-        kept = [word for word in typed if not word.startswith("hydra.run.dir=")]
-        return [*kept, f"resume={directory}", *silent]
-    return [*typed, *([] if given else [f"hydra.run.dir={directory}"]), *silent]
-
-
-def _hydra_main(began: Start, locks: ExitStack) -> None:
-    held = [] if began.directory is None else [began.directory.resolve()]
-
+def _hydra_main(began: Start) -> None:
     @hydra.main(version_base="1.3", config_path="pkg://supernet.conf", config_name="config")
-    def job(config: DictConfig) -> float | None:
-        sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
+    def job(config: DictConfig) -> float | None:  # a launcher may send it to another process: nothing here is held
+        of_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         directory = Path(HydraConfig.get().runtime.output_dir)
-        whole = Path(HydraConfig.get().sweep.dir).absolute() if sweeping else directory
-        if sweeping and (directory / SUMMARY).exists():  # of a sweep that goes on
+        whole = Path(HydraConfig.get().sweep.dir).absolute() if of_sweep else directory
+        again = resume.command(whole, began.words)
+        elsewhere = of_sweep and sweeping.works_for(whole)
+        if of_sweep and (directory / SUMMARY).exists():  # of a sweep that goes on
             say(f"supernet: job {directory.name} is finished already")
             return math.nan
+        if elsewhere and sweeping.stopped():
+            return math.nan
         try:
-            if whole.resolve() not in held and _leads():
-                _lock(whole, locks)
-                held.append(whole.resolve())
+            if not of_sweep and launching.leads():
+                sweeping.reserve(directory)
             if began.directory is not None:
                 if not directory.resolve().is_relative_to(whole.resolve()):
                     raise InputError(f"{directory}: lies outside {whole}; resume its jobs one by one")
                 check_composed(config, began.typed, began.folders)
-            return _run(config, directory, whole, began)
+            tell = partial(_tell, directory=directory, whole=whole, again=again)
+            return _run(_part(config, directory, began, tell), elsewhere)
         except Interrupted as error:
-            _fail(f"{error}; all is saved. Go on with: {resume.command(whole, sys.argv[1:])}")
-            sys.exit(error.exit_code)
-        except launching.ToldByAnother:
-            sys.exit(1)
-        except launching.Ended as error:
-            if began.directory is None and not sweeping and error.mistake:
-                take_back(directory)
-            if not sweeping:
-                sys.exit(error.code)
+            _stop(error, directory, again, elsewhere)
         except Exception as error:
-            again = resume.command(whole, sys.argv[1:])
-            code = _tell(error, directory, whole, again) if sweeping else _explain(error, whole, again)
-            own = began.directory is None and not sweeping and whole.resolve() in held  # begun here, and locked
-            if own and isinstance(error, InputError | HydraException | OmegaConfBaseException):
+            code = _tell(error, directory, whole, again, may_raise=not of_sweep)
+            own = began.directory is None and not of_sweep and sweeping.has_reserved(whole)  # begun here, and locked
+            if own and isinstance(error, InputError | HydraException | OmegaConfBaseException | launching.Mistaken):
                 take_back(directory)
-            if code is None:
-                raise
-            if not sweeping:  # a sweep goes on with its other jobs; its table tells of this one at the end
+            if not of_sweep:  # a sweep goes on with its other jobs; its table tells of this one at the end
                 sys.exit(code)
         return math.nan
 
-    job()
+    try:
+        job()
+    except (InputError, HydraException, OmegaConfBaseException):
+        raise
+    except Exception as error:  # of what runs a sweep's jobs, such as a process of it that was killed
+        if (sweep := sweeping.begun()) is None:
+            raise
+        conclude(sweep, f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0].rstrip('.')}")
 
 
-def _run(config: DictConfig, directory: Path, whole: Path, began: Start) -> float | None:
-    """Runs a job in this process, or in as many as the settings say."""
+def _part(config: DictConfig, directory: Path, began: Start, tell: Any) -> launching.Part:
+    """The job of these settings, for as many processes as run it."""
     hydra_config = HydraConfig.get()
     asked = Invocation(dict(hydra_config.runtime.choices), tuple(hydra_config.overrides.task))
     lead = partial(pipeline, yaml=OmegaConf.to_yaml(config), asked=asked, began=began)
-    tell = partial(_tell, directory=directory, whole=whole, again=resume.command(whole, sys.argv[1:]))
-    part = launching.Part(plain(config), directory, lead, partial(follow, began=began), tell)
-    if (count := launching.wanted(part.settings["runtime"])) > 1:
-        return launching.launch(count, part)
-    with Interruption() as interruption:
-        return launching.take_part(part, interruption)
+    return launching.Part(plain(config), directory, lead, partial(follow, began=began), tell)
 
 
-def _tell(error: Exception, directory: Path, whole: Path, again: str) -> int:
-    """Tells the user of an error of any kind, and returns the exit code; the log has all of one that nobody expects."""
-    if (code := _explain(error, whole, again)) is not None:
-        return code
-    _LOG.exception("the job failed", exc_info=error)
-    _fail(f"{type(error).__name__}: {error}; see {directory / 'supernet.log'}")
-    return 1
+def _run(part: launching.Part, elsewhere: bool) -> float | None:
+    """Runs a job in this process, or in as many as its settings say."""
+    holds: AbstractContextManager[None] = nullcontext()
+    if launching.leads():
+        holds = sweeping.reserved(part.directory)
+    with holds:
+        if (count := launching.wanted(part.settings["runtime"])) > 1:
+            return launching.launch(count, part)
+        with Interruption(sweeping.left_alone() if elsewhere else ()) as interruption:
+            return launching.take_part(part, interruption)
+
+
+def _stop(error: Interrupted, directory: Path, again: str, elsewhere: bool) -> None:
+    """Ends this process after a signal; one in which a launcher runs jobs says so and lives on."""
+    if elsewhere:
+        _fail(f"job {directory.name} {error}; all is saved")
+        sweeping.pass_on(error)
+        return
+    if launching.leads():
+        _fail(f"{error}; all is saved. Go on with: {again}")
+    sys.exit(error.exit_code)
+
+
+def _tell(error: Exception, directory: Path, whole: Path, again: str, *, may_raise: bool = False) -> int:
+    """Tells the user of a job's error, and returns the exit code. One of our own is raised, or goes to the log."""
+    code = _explain(error, whole, again)
+    if code is None and may_raise:
+        raise error
+    if code is None:
+        _LOG.error("the job failed", exc_info=error)
+        _fail(f"{type(error).__name__}: {error}; see {directory / 'supernet.log'}")
+    return code or 1
 
 
 def _explain(error: Exception, directory: Path, again: str) -> int | None:
@@ -198,37 +193,39 @@ def _explain(error: Exception, directory: Path, again: str) -> int | None:
 
     `directory` is that of the run or sweep, `again` the command that goes on with it.
     """
+    if isinstance(error, launching.Ended):  # of it another process has told
+        return error.code
+    if isinstance(error, launching.Lost) or launching.is_loss(error):
+        _fail(f"{launching.loss_in_words(error)}; the last checkpoint is whole. Go on with: {again}")
+        return 1
     if isinstance(error, InputError):
         _fail(str(error))
     elif isinstance(error, HydraException | OmegaConfBaseException):
         _fail(words.told(error))
-    elif isinstance(error, launching.Lost):
-        _fail(f"{error}; the last checkpoint is whole. Go on with: {again}")
-        return 1
-    elif launching.is_loss(error):  # torchrun starts all again, where it may
-        _fail(f"another process was lost ({shortened(str(error))}); the last checkpoint is whole. Go on with: {again}")
-        return 1
     elif isinstance(error, torch.cuda.OutOfMemoryError):
         _fail("the GPU's memory is full; lower search.batch_size or retrain.batch_size")
     elif out_of_memory(error):
         _fail(_FULL)
     elif reason := disk_fault(error):
         _fail(f"{reason}; the last checkpoint is whole. Make room, then: {again}")
-    elif isinstance(error, OSError) and Path(str(error.filename)).is_relative_to(directory):  # a folder for a file
+    elif isinstance(error, FileNotFoundError) and not directory.exists():
+        _fail(f"{directory}: was removed while the job was at work in it; nothing is left to go on with")
+    elif isinstance(error, FileNotFoundError) and _inside(error, directory):
+        _fail(f"{error.filename}: was removed while the job was at work; what is left goes on with: {again}")
+    elif isinstance(error, OSError) and _inside(error, directory):  # a folder in the place of a file
         _fail(f"{error.filename}: cannot be used ({error.strerror}); remove it, then: {again}")
     else:
         return None
     return 2
 
 
+def _inside(error: OSError, directory: Path) -> bool:
+    return Path(os.path.abspath(str(error.filename))).is_relative_to(directory.absolute())
+
+
 def _fail(message: str) -> None:
     _LOG.error(printable(message))
     complain(message)
-
-
-def _lock(directory: Path, locks: ExitStack) -> None:
-    if reason := locks.enter_context(locked(directory)):
-        complain(f"{directory} could not be locked ({reason}): take care that no other process goes on with it")
 
 
 def pipeline(

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from supernet.runtime.errors import InputError
-from supernet.runtime.files import check_directory
+from supernet.runtime.files import check_directory, replacing
 from supernet.runtime.reading import is_file
 from supernet.runtime.text import quantity
 
@@ -25,6 +25,9 @@ from .recorded_words import check_words, parse, texts, values_of, write
 from .records.summary import ENVIRONMENT, SUMMARY
 
 _OVERRIDES, _SWEPT = Path(".hydra") / "overrides.yaml", "multirun.yaml"
+_BEFORE = f"{_SWEPT}.previous"  # what the sweep's record was before Hydra wrote it again
+AUTO = "resume=auto"
+_LAUNCHER = ("hydra/launcher=", "hydra.launcher.")  # how jobs are run is no setting of theirs
 _FOLDER = ("--config-dir", "-cd")  # Hydra's flag for a folder of the user's settings; it is not recorded in a run
 _SWEEP = ("-m", "--multirun")
 _ROOM = 10_000_000  # bytes that a disk needs to have free for a run to start
@@ -41,7 +44,8 @@ class Start:
     """How the command starts.
 
     `words` are for Hydra, `typed` are the person's own. `directory` is the run or sweep to go on with, if there is
-    one, and `origin` the folder where it began: paths that are not whole are meant from there.
+    one, and `origin` the folder where it began: paths that are not whole are meant from there. `into` is the directory
+    in which resume=auto begins.
     """
 
     words: list[str]
@@ -49,17 +53,49 @@ class Start:
     directory: Path | None = None
     origin: Path | None = None
     folders: list[Path] = field(default_factory=list)
+    into: Path | None = None
 
 
-def start(given: list[str]) -> Start:
-    """What the command line asks for. Raises InputError as `arguments` does."""
-    words, directory = arguments(given), _asked(given)
+def automatic(given: list[str]) -> tuple[list[str], Path | None]:
+    """The words without resume=auto, which goes on with the run in the named directory, or begins it there.
+
+    So one command line is right for the first start of a job and for each that a scheduler makes of it later. Where a
+    kill came so early that there is no record and nothing was computed, the job begins anew.
+
+    Returns:
+        The words, and the directory where it begins; None where it goes on, or nothing is automatic.
+
+    Raises:
+        InputError: no directory is named.
+    """
+    if AUTO not in given:
+        return given, None
+    key = f"hydra.{'sweep' if any(word in _SWEEP for word in given) else 'run'}.dir"
+    named = [word.partition("=")[2].strip("'\"") for word in given if word.lstrip("+").startswith(f"{key}=")]
+    if not named or "$" in named[-1]:
+        raise InputError(f"{AUTO}: needs the directory to begin in or to go on with; add {key}=DIRECTORY")
+    directory = Path(named[-1])
+    rest = [word for word in given if word != AUTO]
+    there = (directory / "checkpoints", directory / SUMMARY)
+    if _record(directory) is None and _sweep_record(directory) is None and not any(path.exists() for path in there):
+        return rest, directory
+    recorded = (f"{key}=", "hydra.sweep.subdir=")  # and so said already
+    flags = [word for word in rest if word not in _SWEEP and not word.lstrip("+").startswith(recorded)]
+    return [*flags, f"resume={directory}"], None
+
+
+def start(given: list[str], into: Path | None = None) -> Start:
+    """What the command line asks for. Raises InputError as `arguments` does.
+
+    `into`: the directory in which resume=auto begins; it may hold what a kill has left of an earlier start.
+    """
+    words, directory = arguments(given, into), _asked(given)
     origin = None if directory is None else _origin(directory)
     typed = tuple(word for word in given if not word.startswith("resume="))
-    return Start(words, typed, directory, origin, _folders(_split(given)[0]))
+    return Start(words, typed, directory, origin, _folders(_split(given)[0]), into)
 
 
-def arguments(given: list[str]) -> list[str]:
+def arguments(given: list[str], into: Path | None = None) -> list[str]:
     """The command line for Hydra, flags first. Where it holds resume=DIRECTORY, the run's own overrides join it.
 
     Raises InputError where there is nothing to go on with, where the directory could do harm, where the overrides are
@@ -68,7 +104,7 @@ def arguments(given: list[str]) -> list[str]:
     directory = _asked(given)
     folder, rest = _split([word for word in given if not word.startswith("resume=")])
     if directory is None:
-        _refuse_directory(rest)
+        _refuse_directory(rest, into)
         flags = [word for word in rest if word in _SWEEP]  # behind an override Hydra does not understand them
         return [*folder, *flags, *(word for word in rest if word not in _SWEEP)]
     if "${" in str(directory):
@@ -85,8 +121,9 @@ def arguments(given: list[str]) -> list[str]:
     if sweep:
         own.append(f"hydra.sweep.subdir={write(_subfolder(directory, recorded))}")
     changes = [word for word in rest if word not in (*raw, *own)]
+    free = ("runtime.", "data.download=", *(_LAUNCHER if sweep else ()))
     for word in changes:
-        if not word.startswith(("runtime.", "data.download=")):
+        if not word.startswith(free):
             raise InputError(f"resume={directory}: goes on with the run's own settings; leave out {word}")
     where = f"hydra.{'sweep' if sweep else 'run'}.dir={write(str(directory))}"
     return [*folder, *(["-m"] if sweep else []), *recorded, *changes, *own, where]
@@ -99,7 +136,14 @@ def command(directory: Path, given: list[str]) -> str:
     words = [w for w in overrides if not w.lstrip("+~").startswith(("resume=", "hydra", "-"))]
     swept = any(word in _SWEEP for word in given)
     again = [word for word in words if not _passes(word, swept)]
-    return shlex.join(["supernet", *folder, f"resume={directory}", *again])
+    launcher = [word for word in overrides if swept and word.startswith(_LAUNCHER)]
+    return shlex.join(["supernet", *folder, f"resume={directory}", *again, *launcher])
+
+
+def launched_by(directory: Path) -> list[str]:
+    """The words that said how the jobs of the sweep in `directory` were run; none where nothing did."""
+    own = _within(_sweep_record(directory), "hydra", "overrides", "hydra")
+    return [word for word in own if word.startswith(_LAUNCHER)] if isinstance(own, list) else []
 
 
 def finished(given: list[str]) -> Path | None:
@@ -176,19 +220,46 @@ def _folders(flags: Sequence[str]) -> list[Path]:
 
 def _recorded(directory: Path) -> list[str]:
     """The overrides of the run in `directory`, as they are."""
-    overrides = _read(directory / _OVERRIDES)
-    if not isinstance(overrides, list) or not all(isinstance(word, str) for word in overrides):
+    overrides = _record(directory)
+    if overrides is None:
         raise InputError(f"resume={directory}: {_OVERRIDES} is not a list of overrides")
     return overrides
 
 
+def _record(directory: Path) -> list[str] | None:
+    """The recorded words of a run. A kill while Hydra writes them anew leaves an empty file, beside a second record."""
+    path = directory / _OVERRIDES
+    words = _read(path)
+    if words is None and is_file(path) and path.stat().st_size == 0:
+        words = _within(_read(path.with_name("hydra.yaml")), "hydra", "overrides", "task")
+    return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
+
+
+def _sweep_record(directory: Path) -> Any:
+    """The settings of a sweep; those that were kept, where a kill has cut short the ones that Hydra wrote anew."""
+    for name in (_SWEPT, _BEFORE):
+        recorded = _read(directory / name)
+        if isinstance(_within(recorded, "hydra", "overrides", "task"), list):
+            return recorded
+    return None
+
+
+def keep_record(directory: Path) -> None:
+    """Keeps the record of the sweep in `directory`, which Hydra is about to write anew, and not at one stroke."""
+    path = directory / _SWEPT
+    if is_file(path) and isinstance(_within(_read(path), "hydra", "overrides", "task"), list):
+        with replacing(directory / _BEFORE) as file:
+            file.write(path.read_bytes())
+
+
 def _sweep(directory: Path, typed: Sequence[str]) -> tuple[list[str], list[str]]:
     """The overrides of the sweep in `directory`, as they are, and those of Hydra's own settings, which are `typed`."""
-    recorded = _within(_read(directory / _SWEPT), "hydra", "overrides")
+    recorded = _within(_sweep_record(directory), "hydra", "overrides")
     task, hydra = _within(recorded, "task"), _within(recorded, "hydra") or []
     if not all(isinstance(words, list) and all(isinstance(word, str) for word in words) for words in (task, hydra)):
         raise InputError(f"resume={directory}: {_SWEPT} has no list of overrides in hydra.overrides.task")
-    own = [w for w in hydra if not w.startswith(("hydra.mode=", "hydra.sweep.dir=", "hydra.sweep.subdir="))]
+    left_out = ("hydra.mode=", "hydra.sweep.dir=", "hydra.sweep.subdir=", *_LAUNCHER)  # the last: as typed now
+    own = [w for w in hydra if not w.startswith(left_out)]
     for word in own:
         if word not in typed:
             raise InputError(f"resume={directory}: its recorded override {word!r} could run code; give it again")
@@ -201,7 +272,7 @@ def _sweep(directory: Path, typed: Sequence[str]) -> tuple[list[str], list[str]]
 
 def _subfolder(directory: Path, words: Sequence[str]) -> str:
     """How the folders of the sweep's jobs are named. Raises InputError where one of them could lie somewhere else."""
-    pattern = _within(_read(directory / _SWEPT), "hydra", "sweep", "subdir") or "${hydra.job.num}"
+    pattern = _within(_sweep_record(directory), "hydra", "sweep", "subdir") or "${hydra.job.num}"
     keys = set(re.findall(r"\$\{([A-Za-z][\w.]*)\}", str(pattern)[:_LONGEST], re.ASCII))
     rest = re.sub(r"\$\{[A-Za-z][\w.]*\}", "x", str(pattern)[:_LONGEST], flags=re.ASCII)
     given = [(o.key_or_group, list(texts(list(values_of(o))))) for o in map(parse, words) if o is not None]
@@ -258,7 +329,7 @@ def _within(node: Any, *keys: str) -> Any:
     return node
 
 
-def _refuse_directory(given: list[str]) -> None:
+def _refuse_directory(given: list[str], into: Path | None = None) -> None:
     for key, _, value in (word.lstrip("+").partition("=") for word in given):
         names = value.strip("'\"").split("/") if key in ("name", "hydra.run.dir", "hydra.sweep.dir") else ()
         if any(len(os.fsencode(name)) > _LONGEST_NAME for name in names):
@@ -275,5 +346,5 @@ def _refuse_directory(given: list[str]) -> None:
         if (free := shutil.disk_usage(above).free) < _ROOM:
             room = quantity(free, "byte is free", "bytes are free")
             raise InputError(f"{key}={directory}: {room} there; a run needs {_ROOM:,} to start")
-        if typed and ((directory / ".hydra").exists() or (directory / _SWEPT).exists()):
+        if typed and directory != into and ((directory / ".hydra").exists() or (directory / _SWEPT).exists()):
             raise InputError(f"{key}={directory}: holds a run already; use resume={directory} or another directory")

@@ -21,7 +21,7 @@ from .records.summary import ENVIRONMENT
 
 # The folder of Hydra, and all that it writes there.
 _SETTINGS = {".hydra": ("config.yaml", "hydra.yaml", "overrides.yaml")}
-_FILES = ("supernet.log", ENVIRONMENT, LOCK, launching.LOCK, launching.FAULT, launching.STOP)
+_FILES = ("supernet.log", ENVIRONMENT, LOCK, launching.LOCK, launching.FAULT)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class Autosave:
 
     def __init__(self, run: Run, parts: Mapping[str, Stateful], check: Callable[[], None]) -> None:
         self._run, self._check, self._parts = run, check, parts
-        self._checkpoint = Checkpoint(run.checkpoint, run.fingerprint, parts)
+        self._checkpoint = Checkpoint(run.checkpoint, run.fingerprint, parts, tell=run.report.line)
         self._last, self._steps = time.monotonic(), 0
 
     def restore(self) -> bool:

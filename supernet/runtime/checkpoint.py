@@ -1,9 +1,16 @@
-"""Checkpoints: all that a loop needs to continue as if it had never stopped."""
+"""Checkpoints: all that a loop needs to continue as if it had never stopped.
 
+A file is read back when it is written, before it takes the place of the older one, and read as a whole before anything
+of it is used. The older one stays beside it, with `PREVIOUS` at the end of its name, for a disk that damages what lies
+on it.
+"""
+
+import errno
+import logging
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,11 +23,13 @@ from supernet.runtime.seeding import random_states, restore_random_states
 
 FORMAT = "supernet checkpoint"
 VERSION = 1
+PREVIOUS = ".previous"  # the end of the name of the checkpoint before the newest
 IMAGES = "images"  # the key of a fingerprint that says which images there are
 CELL = "cell"  # and that of a hash of the genotype
 COSTS = "costs"  # and that of a hash of what architectures cost
 INIT = "init"  # and that of a hash of the weights that a training began with, and how it uses them
 _SCALARS = {type(None), bool, int, float, str, bytes, torch.Tensor, torch.nn.Parameter, torch.Size}
+_LOG = logging.getLogger(__name__)
 
 
 class Stateful(Protocol):
@@ -42,6 +51,7 @@ class Checkpoint:
         path: the file; None saves and loads nothing.
         fingerprint: the settings, by name, that a run must share with the saved one to continue from it.
         parts: what is saved, by name.
+        tell: called with a line where the file is damaged and the one before it is used.
 
     Example:
         >>> import tempfile
@@ -53,14 +63,27 @@ class Checkpoint:
     """
 
     def __init__(
-        self, path: Path | None, fingerprint: Mapping[str, str | int | float], parts: Mapping[str, Stateful]
+        self,
+        path: Path | None,
+        fingerprint: Mapping[str, str | int | float],
+        parts: Mapping[str, Stateful],
+        tell: Callable[[str], object] = _LOG.warning,
     ) -> None:
         self._path = path
         self._fingerprint = dict(fingerprint)
         self._parts = dict(parts)
+        self._tell = tell
+        self._has_run = path is not None and path.parent.parent.is_dir()
+        self._damaged = False  # the newest file, so that the one before it is the one to keep
 
     def save(self) -> None:
-        """Writes the file. It replaces an older one only when it is whole. Raises TypeError if a state is not plain."""
+        """Writes the file. It replaces an older one, which is kept, only when it is whole and has been read back.
+
+        Raises:
+            TypeError: a state is not plain.
+            OSError: the file cannot be written, or reads differently; or the folder of the run, which was there, is
+                gone. The older file stays as it was.
+        """
         if self._path is None:
             return
         content = {
@@ -71,23 +94,25 @@ class Checkpoint:
             "parts": {name: part.state_dict() for name, part in self._parts.items()},
         }
         _require_plain(content, "checkpoint")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self._path) as file:
+        self._path.parent.mkdir(parents=not self._has_run, exist_ok=True)
+        previous = None if self._damaged else _before(self._path)
+        with replacing(self._path, check=_read_back, previous=previous) as file:
             torch.save(content, file)
+        self._damaged = False
 
     def load(self) -> bool:
-        """Restores all parts and all random generators.
+        """Restores all parts and all random generators: of the file, or of the one before it where it is damaged.
 
         Returns:
             Whether there is a file.
 
         Raises:
-            InputError: the file is not a whole checkpoint of this version, or belongs to a run with another fingerprint
+            InputError: no file is a whole checkpoint of this version, or it belongs to a run with another fingerprint
                 or other parts, all of which is found before anything is changed; or a part does not accept its state.
         """
         if self._path is None or not self._path.exists():
             return False
-        content = _read(self._path)
+        content = self._newest(self._path)
         _require_same(self._path, content["fingerprint"], self._fingerprint)
         if content["parts"].keys() != self._parts.keys():
             there, here = sorted(content["parts"]), sorted(self._parts)
@@ -100,6 +125,22 @@ class Checkpoint:
         with _wrong_content(self._path, "random"):
             restore_random_states(content["random"])
         return True
+
+    def _newest(self, path: Path) -> dict[str, Any]:
+        """The content of the newest file that is not damaged."""
+        try:
+            return _read(path)
+        except _Damaged as error:
+            before = _before(path)
+            if not before.is_file():
+                raise
+            try:
+                content = _read(before)
+            except InputError:
+                raise error from None
+            self._damaged = True
+            self._tell(f"checkpoint {path} is truncated or damaged; {before.name}, the one before it, takes its place")
+            return content
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
@@ -151,13 +192,33 @@ def _wrong_content(path: Path, name: str) -> Iterator[None]:
         ) from error
 
 
+class _Damaged(InputError):
+    """The bytes of a checkpoint are not those that were written."""
+
+
+def _before(path: Path) -> Path:
+    return path.with_name(path.name + PREVIOUS)
+
+
+def _check_sums(path: Path) -> None:
+    """Reads a whole file and compares the checksums that torch has written into it, which torch itself does not."""
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise zipfile.BadZipFile("compressed, which torch never does: it could be any size")
+        if archive.testzip() is not None:
+            raise zipfile.BadZipFile("wrong checksum")
+
+
+def _read_back(path: Path) -> None:
+    try:
+        _check_sums(path)
+    except (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, LookupError) as error:
+        raise OSError(errno.EIO, f"what was written reads differently ({error})", str(path)) from error
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        with zipfile.ZipFile(path) as archive:  # torch itself does not verify the checksums it has written
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise zipfile.BadZipFile("compressed, which torch never does: it could be any size")
-            if archive.testzip() is not None:
-                raise zipfile.BadZipFile("wrong checksum")
+        _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(f"checkpoint {path} holds more than plain data and was not opened; {_WAY_OUT}") from error
@@ -173,7 +234,7 @@ def _read(path: Path) -> dict[str, Any]:
     ) as error:
         if isinstance(error, OSError) and error.filename is not None:  # not of its content
             raise
-        raise InputError(f"checkpoint {path} is truncated, damaged or not a checkpoint at all; {_WAY_OUT}") from error
+        raise _Damaged(f"checkpoint {path} is truncated, damaged or not a checkpoint at all; {_WAY_OUT}") from error
     if type(content) is not dict or type(content.get("format")) is not str or content["format"] != FORMAT:
         raise InputError(f"checkpoint {path} is not a {FORMAT} file; {_WAY_OUT}")
     if any(type(content.get(name)) is not dict for name in ("fingerprint", "random", "parts")):

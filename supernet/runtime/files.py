@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -18,10 +19,13 @@ except ImportError:  # not there on Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
+_PARTIAL = ".partial"  # the end of the name of a file that is not whole yet
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(
+    path: Path, *, check: Callable[[Path], None] | None = None, previous: Path | None = None
+) -> Iterator[IO[bytes]]:
     """Writes a file so that it is whole at every moment: it is the old one until the new one is complete.
 
     The bytes go to `path` + ".partial", which then takes the place of `path`. The partial file is always a new one: a
@@ -29,6 +33,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
     Args:
         path: the file; its folder must exist.
+        check: called with the partial file when all of it is on the disk. Where it raises, the old file stays.
+        previous: where the old file is kept; None: nowhere. `path` is there at every moment, too.
 
     Yields:
         The partial file, open for bytes.
@@ -44,16 +50,34 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         ...     Path(folder, "a.txt").read_text()
         'whole'
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + _PARTIAL)
     partial.unlink(missing_ok=True)
     try:
         with partial.open("xb") as file:  # "x": POSIX follows no link then
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if check is not None:
+            check(partial)
+        if previous is not None and path.exists():
+            _keep(path, previous)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Makes `previous` another name of the file at `path`, or a copy where the file system knows no second names."""
+    partial = previous.with_name(previous.name + _PARTIAL)
+    partial.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(path, partial, follow_symlinks=False)
+        except (OSError, NotImplementedError):
+            shutil.copyfile(path, partial)
+        os.replace(partial, previous)
+    finally:
+        partial.unlink(missing_ok=True)  # two names of one file are not replaced by each other
 
 
 def write_whole(path: Path, text: str) -> None:

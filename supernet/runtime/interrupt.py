@@ -2,10 +2,13 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import FrameType, TracebackType
 from typing import Self
 
+# A scheduler's notice that time is up soon: save, stop, and ask to be started again. Windows has no such signals.
+NOTICES = tuple(signal.Signals[name] for name in ("SIGUSR1", "SIGUSR2") if name in signal.Signals.__members__)
+_MINDED = (signal.SIGINT, signal.SIGTERM, *NOTICES)
 _Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
 
 
@@ -29,12 +32,21 @@ class Interrupted(Exception):
         """The exit status of a process that a signal has ended, as shells have it: 128 + signal."""
         return 128 + self.signal
 
+    @property
+    def notice(self) -> bool:
+        """Whether it was a scheduler's notice, so that the job wants to be started again."""
+        return self.signal in NOTICES
+
 
 class Interruption:
-    """Remembers SIGINT and SIGTERM while its context is open. Outside the context nothing is requested.
+    """Remembers SIGINT, SIGTERM and a scheduler's `NOTICES` while its context is open, and nothing outside of it.
 
-    A SIGINT that follows an earlier signal raises KeyboardInterrupt at once. Handlers can only be set on the main
-    thread; on other threads the context does nothing.
+    A SIGINT that follows an earlier signal raises KeyboardInterrupt at once; of others the first one counts, as a
+    scheduler that has given notice sends SIGTERM, too. Handlers can only be set on the main thread; on other threads
+    the context does nothing.
+
+    Args:
+        apart_from: signals that keep the handlers they have.
 
     Example:
         >>> with Interruption() as interruption:
@@ -43,8 +55,9 @@ class Interruption:
         True
     """
 
-    def __init__(self) -> None:
+    def __init__(self, apart_from: Collection[int] = ()) -> None:
         self.signal: int | None = None
+        self._minded = [number for number in _MINDED if number not in apart_from]
         self._previous: dict[int, _Handler] = {}
 
     def requested(self) -> bool:
@@ -54,7 +67,7 @@ class Interruption:
     def __enter__(self) -> Self:
         self.signal = None
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in self._minded:
                 self._previous[number] = signal.signal(number, self._remember)
         return self
 
@@ -68,4 +81,5 @@ class Interruption:
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.signal is not None:
             raise KeyboardInterrupt
-        self.signal = number
+        if self.signal is None:
+            self.signal = number

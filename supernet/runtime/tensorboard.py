@@ -1,8 +1,10 @@
 """TensorBoard's event files: one folder for each run, with a layout for the curves of a search."""
 
 import io
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +38,26 @@ LAYOUT = {
 
 
 _HPARAMS = ".hparams"  # the end of the name of the file that has them
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """Within it a full disk is told of by the loop that writes, and not by TensorBoard's own thread, too.
+
+    That thread keeps its error, which the next record raises where it can be understood; Python would print a traceback
+    of it besides.
+    """
+    before = threading.excepthook
+
+    def hook(told: threading.ExceptHookArgs) -> None:
+        if not (isinstance(told.exc_value, OSError) and type(told.thread).__module__.startswith("tensorboard.")):
+            before(told)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 class EventFiles:

@@ -145,8 +145,9 @@ def test_damaged_files_are_one_line(supernet, late, name, says, damage):
     table = name.endswith(".csv")  # its first line is a head, and a last one without an end is that of a kill
     (late / "run" / name).write_bytes(b"\n" + damage + b"\n" if table else damage)
     code, printed = supernet(f"resume={late / 'run'}")
-    assert code == (0 if name == "env.json" else 2), printed
-    assert says in printed
+    second = name.startswith(".hydra") and not damage  # a kill while Hydra wrote it: another file says the same
+    assert code == (0 if second or name == "env.json" else 2), printed
+    assert says in printed or second
     assert "Traceback" not in printed
 
 

@@ -59,13 +59,13 @@ def runs(images, tmp_path_factory):
     for stage in ("search", "retrain"):
         folder = tmp_path_factory.mktemp(stage)
         run = stopped(images, folder / "run", stage)
-        checkpoint = run / "checkpoints" / f"{stage}.pt"
-        content = torch.load(checkpoint, weights_only=True)
-        content["fingerprint"] = {
-            key: value.replace("400", "2") if key.endswith(".epochs") else value
-            for key, value in content["fingerprint"].items()
-        }
-        torch.save(content, checkpoint)
+        for checkpoint in (run / "checkpoints").iterdir():
+            content = torch.load(checkpoint, weights_only=True)
+            content["fingerprint"] = {
+                key: value.replace("400", "2") if key.endswith(".epochs") else value
+                for key, value in content["fingerprint"].items()
+            }
+            torch.save(content, checkpoint)
         whole = folder / "whole"
         shutil.copytree(run, whole)
         code, said = ran("supernet", [f"resume={whole}"], folder / "output")
@@ -96,13 +96,88 @@ def test_mutated_checkpoints(block, runs, tmp_path):
         source, wanted = runs[rng.choice(["search", "retrain"])]
         run = tmp_path / f"run{number}"
         shutil.copytree(source, run)
-        file = max((run / "checkpoints").iterdir(), key=lambda path: path.stat().st_mtime)
+        file = max((run / "checkpoints").glob("*.pt"), key=lambda path: path.stat().st_mtime)
         whole = file.read_bytes()
         file.write_bytes(changed := mutated(whole, rng))
         judged(run, wanted, tmp_path, f"block {block} number {number}")
         if not (run / "summary.json").exists():
             assert file.read_bytes() == changed, "what was refused is left as it was"
         shutil.rmtree(run)
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_mutated_checkpoints_with_one_before(block, runs, tmp_path):
+    """The one before is sound, or damaged too: the run ends where it should, or is refused."""
+    rng = random.Random(300 + block)
+    for number in range(10):
+        source, wanted = runs[rng.choice(["search", "retrain"])]
+        run = tmp_path / f"run{number}"
+        shutil.copytree(source, run)
+        file = max((run / "checkpoints").glob("*.pt"), key=lambda path: path.stat().st_mtime)
+        before = file.with_name(f"{file.name}.previous")
+        before.write_bytes(file.read_bytes())
+        file.write_bytes(rng.choice([b"", mutated(file.read_bytes(), rng), file.read_bytes()[: rng.randrange(9000)]]))
+        if rng.random() < 0.4:
+            before.write_bytes(mutated(before.read_bytes(), rng))
+        judged(run, wanted, tmp_path, f"block {block} number {number}")
+        shutil.rmtree(run)
+
+
+@pytest.fixture(scope="module")
+def swept(images, tmp_path_factory):
+    """A sweep of which one job has ended and one has not begun."""
+    folder = tmp_path_factory.mktemp("swept")
+    words = tiny(images, "space.operations=[none,skip_connect]", "baseline.random=0", "seed=0,1")
+    code, said = ran("supernet", ["-m", *words, f"hydra.sweep.dir={folder / 's'}"], folder / "output")
+    assert code == 0, said
+    shutil.rmtree(folder / "s" / "1")
+    return folder / "s"
+
+
+_RECORDS = ["multirun.yaml", "multirun.yaml.previous", "0/summary.json", "0/.hydra/overrides.yaml", "0/env.json"]
+_BAD = [
+    "hydra/launcher=joblib",
+    "hydra.launcher.setup=[touch MARK]",
+    "hydra/launcher=slurm",
+    "hydra.sweep.subdir=../x",
+    "+hydra.callbacks.x={_target_: os.getcwd}",
+    "hydra.launcher._target_=os.getcwd",
+    "hydra.sweeper.params={seed: 3}",
+]
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_mutated_sweeps(block, swept, tmp_path):
+    rng = random.Random(400 + block)
+    mark, outside = tmp_path / "MARK", tmp_path / "outside.txt"
+    for number in range(6):
+        outside.write_text("mine")
+        sweep = tmp_path / f"s{number}"
+        shutil.copytree(swept, sweep)
+        (sweep / "multirun.yaml.previous").write_bytes((sweep / "multirun.yaml").read_bytes())
+        path = sweep / rng.choice(_RECORDS)
+        how = rng.choice(["bytes", "empty", "gone", "words", "link", "folder"])
+        if how == "words":
+            record = yaml.safe_load((sweep / "multirun.yaml").read_text())
+            record["hydra"]["overrides"]["hydra"].append(rng.choice(_BAD))
+            (sweep / "multirun.yaml").write_text(yaml.safe_dump(record))
+        elif how == "bytes":
+            path.write_bytes(mutated(path.read_bytes(), rng))
+        elif how == "empty":
+            path.write_bytes(b"")
+        else:
+            path.unlink()
+            if how == "link":
+                path.symlink_to(outside)
+            elif how == "folder":
+                path.mkdir()
+        what = f"block {block} number {number}: {how} {path.name}"
+        code, said = ran("supernet", [f"resume={sweep}"], tmp_path / "output", seconds=100)
+        assert code in (0, 1, 2), f"{what}: exit {code}: {said}"
+        assert "Traceback" not in said, f"{what}: {said}"
+        assert not mark.exists(), what
+        assert outside.read_text() == "mine", what
+        shutil.rmtree(sweep)
 
 
 def _values(content: dict, path: tuple = ()):
@@ -123,7 +198,7 @@ def test_checkpoints_with_parts_of_the_wrong_kind(block, runs, tmp_path):
         source, wanted = runs[rng.choice(["search", "retrain"])]
         run = tmp_path / f"run{number}"
         shutil.copytree(source, run)
-        file = max((run / "checkpoints").iterdir(), key=lambda path: path.stat().st_mtime)
+        file = max((run / "checkpoints").glob("*.pt"), key=lambda path: path.stat().st_mtime)
         content = torch.load(file, weights_only=True)
         # What a training goes on from may be another one, and then its end is: weights and the state of chance may not.
         places = [p for p in _values(content) if p[0] not in ("random",) and not _continuous(content, p)]

@@ -1,6 +1,8 @@
+import io
 import os
 import pickle
 import random
+import shutil
 import zipfile
 
 import numpy as np
@@ -254,7 +256,7 @@ def test_a_crash_in_the_middle_leaves_the_old_file(tmp_path, monkeypatch, moment
     monkeypatch.undo()
     assert checkpoint.load()
     assert counter.value == 1
-    assert list(tmp_path.iterdir()) == [path]
+    assert list(tmp_path.iterdir()) == [path]  # the only one yet
 
 
 @pytest.mark.parametrize("value", [np.float64(1.0), {1, 2}, np.zeros(2), os])
@@ -263,3 +265,146 @@ def test_a_state_that_could_not_be_read_back_is_not_written(tmp_path, value):
     with pytest.raises(TypeError, match="checkpoint/parts/counter/value"):
         Checkpoint(path, {}, {"counter": Counter([value])}).save()
     assert not path.exists()
+
+
+def two_saved(path):
+    """A file of step 2 beside one of step 1, and a new object that would load them."""
+    counter, told = Counter(1), []
+    checkpoint = Checkpoint(path, {"seed": 0}, {"counter": counter})
+    checkpoint.save()
+    counter.value = 2
+    checkpoint.save()
+    counter.value = 0
+    return counter, Checkpoint(path, {"seed": 0}, {"counter": counter}, told.append), told
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK", b"flip", b"not a zip at all"])
+def test_the_one_before_takes_the_place_of_a_damaged_file_and_says_so(tmp_path, damage):
+    path = tmp_path / "checkpoints" / "run.pt"
+    counter, checkpoint, told = two_saved(path)
+    whole = bytearray(path.read_bytes())
+    if damage == b"flip":
+        whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole if damage == b"flip" else damage)
+    assert checkpoint.load()
+    assert counter.value == 1
+    assert told == [f"checkpoint {path} is truncated or damaged; run.pt.previous, the one before it, takes its place"]
+    kept = path.with_name("run.pt.previous").read_bytes()
+    counter.value = 7
+    checkpoint.save()  # the damaged one is not what is kept
+    assert path.with_name("run.pt.previous").read_bytes() == kept
+    checkpoint.save()
+    assert path.with_name("run.pt.previous").read_bytes() != kept
+    assert sorted(file.name for file in path.parent.iterdir()) == ["run.pt", "run.pt.previous"]
+
+
+def test_nothing_is_told_of_a_sound_file(tmp_path):
+    counter, checkpoint, told = two_saved(tmp_path / "run.pt")
+    (tmp_path / "run.pt.previous").write_bytes(b"damaged")
+    assert checkpoint.load()
+    assert (counter.value, told) == (2, [])
+
+
+def test_two_damaged_files_are_refused_as_one(tmp_path):
+    counter, checkpoint, told = two_saved(tmp_path / "run.pt")
+    for name in ("run.pt", "run.pt.previous"):
+        (tmp_path / name).write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"run\.pt is truncated, damaged or not a checkpoint"):
+        checkpoint.load()
+    assert (counter.value, told) == (0, [])
+
+
+def test_the_one_before_is_held_to_the_same_settings_and_runs_no_code(tmp_path):
+    """A damaged file must not be a way around what is asked of a sound one."""
+    path, target = tmp_path / "run.pt", tmp_path / "touched"
+    path.write_bytes(b"damaged")
+    write(tmp_path / "run.pt.previous", fingerprint={"seed": 1})
+    with pytest.raises(InputError, match="seed is 1 there and 0 in this run"):
+        Checkpoint(path, {"seed": 0}, {}).load()
+    write(tmp_path / "run.pt.previous", parts={"counter": Payload(target)})
+    with pytest.raises(InputError, match="damaged"):
+        Checkpoint(path, {"seed": 0}, {"counter": Counter()}).load()
+    assert not target.exists()
+
+
+def test_a_deleted_file_starts_afresh_although_the_one_before_is_there(tmp_path):
+    _, checkpoint, told = two_saved(tmp_path / "run.pt")
+    (tmp_path / "run.pt").unlink()
+    assert (checkpoint.load(), told) == (False, [])
+
+
+def test_what_does_not_read_back_is_not_kept(tmp_path, monkeypatch):
+    counter, checkpoint, _ = two_saved(path := tmp_path / "run.pt")
+    saved = torch.save
+
+    def flipping(content, file):
+        whole = io.BytesIO()
+        saved(content, whole)
+        flipped = bytearray(whole.getvalue())
+        flipped[len(flipped) // 2] ^= 1
+        file.write(flipped)
+
+    monkeypatch.setattr(torch, "save", flipping)
+    with pytest.raises(OSError, match="reads differently"):
+        checkpoint.save()
+    assert checkpoint.load()
+    assert counter.value == 2
+    assert sorted(file.name for file in tmp_path.iterdir()) == [path.name, f"{path.name}.previous"]
+
+
+def test_without_second_names_the_one_before_is_a_copy(tmp_path, monkeypatch):
+    def none(*_, **__):
+        raise OSError("no hard links")
+
+    monkeypatch.setattr(os, "link", none)
+    counter, checkpoint, told = two_saved(tmp_path / "run.pt")
+    (tmp_path / "run.pt").write_bytes(b"")
+    assert checkpoint.load()
+    assert (counter.value, len(told)) == (1, 1)
+
+
+def test_a_folder_that_is_gone_is_not_made_again(tmp_path):
+    """A run's directory without its settings could not be gone on with, and nobody would know."""
+    run = tmp_path / "run"
+    run.mkdir()
+    checkpoint = Checkpoint(run / "checkpoints" / "search.pt", {}, {"counter": Counter()})
+    checkpoint.save()
+    shutil.rmtree(run)
+    with pytest.raises(FileNotFoundError):
+        checkpoint.save()
+    assert not run.exists()
+
+
+def test_a_save_that_is_stopped_anywhere_leaves_one_that_reads(tmp_path, monkeypatch):
+    """Each call that changes a folder is the last one of a process, once."""
+    for moment in range(12):
+        path = tmp_path / str(moment) / "run.pt"
+        counter, checkpoint, _ = two_saved(path)
+        counter.value, left = 3, [moment]
+
+        def stopping(name, left=left, real=None):
+            real = getattr(os, name)
+
+            def call(*given, **named):
+                if left[0] == 0:
+                    raise KeyboardInterrupt
+                left[0] -= 1
+                return real(*given, **named)
+
+            monkeypatch.setattr(os, name, call)
+
+        for name in ("link", "replace", "unlink", "fsync"):
+            stopping(name)
+        stopped = False
+        try:
+            checkpoint.save()
+        except KeyboardInterrupt:
+            stopped = True
+        monkeypatch.undo()
+        after = Counter()
+        assert Checkpoint(path, {"seed": 0}, {"counter": after}).load()
+        assert after.value in ((2, 3) if stopped else (3,))
+        checkpoint.save()
+        assert Checkpoint(path, {"seed": 0}, {"counter": after}).load()
+        assert after.value == 3
+    assert not stopped

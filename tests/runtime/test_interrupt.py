@@ -8,7 +8,7 @@ from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.run import Run
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
 def test_a_signal_is_remembered_and_the_loop_goes_on(number):
     before = signal.getsignal(number)
     with Interruption() as interruption:
@@ -33,6 +33,19 @@ def test_a_second_sigterm_only_asks_again():
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         assert interruption.signal == signal.SIGTERM
+
+
+def test_a_notice_counts_although_sigterm_follows_it():
+    with Interruption() as interruption:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interruption.signal == signal.SIGUSR1
+
+
+def test_only_a_notice_asks_to_be_started_again():
+    assert [Interrupted(n).notice for n in (signal.SIGINT, signal.SIGTERM)] == [False, False]
+    assert [Interrupted(n).notice for n in (signal.SIGUSR1, signal.SIGUSR2)] == [True, True]
+    assert Interrupted(signal.SIGUSR1).exit_code == 138
 
 
 def test_a_second_use_starts_without_the_old_request():

@@ -13,7 +13,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util.tensor_util import make_ndarray
 
 from supernet.runtime.report import Report, RunReport, Silent
-from supernet.runtime.tensorboard import hparams
+from supernet.runtime.tensorboard import hparams, told_once
 
 
 def report(directory, name="search", terminal=False):
@@ -210,3 +210,17 @@ def test_hyper_parameters_are_there_once(tmp_path):
         hparams(tmp_path, {"lr": 0.1}, {"hparam/accuracy": accuracy})
     accumulator = EventAccumulator(str(tmp_path)).Reload()
     assert [round(float(make_ndarray(p.tensor_proto)), 3) for p in accumulator.Tensors("hparam/accuracy")] == [0.2]
+
+
+def test_a_full_disk_is_not_told_of_by_a_traceback_of_tensorboards_thread(tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", full)
+    with told_once():
+        made, _ = report(tmp_path)
+        with pytest.raises(OSError, match="No space left"):  # noqa: PT012 - it comes at one of them
+            for step in range(1000):
+                made.scalars({"search/loss/train": 1.0}, step)
+                made.text("config", "x" * 100, step)
+    assert "Traceback" not in capsys.readouterr().err
