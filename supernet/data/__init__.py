@@ -6,10 +6,11 @@
 """
 
 from supernet.data.augmentation import Augmentation
-from supernet.data.batches import Batch, Files, Resident, Source, evaluation_batches, training_batches
+from supernet.data.batches import Batch, Resident, Source, evaluation_batches, training_batches
 from supernet.data.box_changes import BoxChanges
 from supernet.data.coco import coco
 from supernet.data.dataset import CommonSettings, Data, Parts, Sealed, assemble
+from supernet.data.files import Files
 from supernet.data.folders import image_folder
 from supernet.data.labelled_folders import labelled_folder
 from supernet.data.npz_files import npz

@@ -12,8 +12,9 @@ from statistics import median_low
 import torch
 from torch import Tensor
 
-from supernet.data.batches import Files, Resident, Source
+from supernet.data.batches import Resident, Source
 from supernet.data.dataset import held_out
+from supernet.data.files import Files
 from supernet.data.images import Header, grey_values, read_header
 from supernet.data.levels import bits_white
 from supernet.data.listing import Listed
