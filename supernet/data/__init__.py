@@ -16,6 +16,7 @@ from supernet.data.labelled_folders import labelled_folder
 from supernet.data.npz_files import npz
 from supernet.data.preparation import Preparation
 from supernet.data.reading import Reading
+from supernet.data.shards import webdataset
 from supernet.data.sklearn_digits import digits
 from supernet.data.torchvision_archives import cifar10, cifar100, fashion_mnist, svhn
 from supernet.data.voc import voc
@@ -47,6 +48,7 @@ __all__ = [
     "svhn",
     "training_batches",
     "voc",
+    "webdataset",
     "yolo",
 ]
 
