@@ -43,7 +43,8 @@ class Shard:
     def read(self, offset: int, size: int) -> bytes:
         """Reads bytes from a place on; fewer at the end of the file. Raises InputError where the file has changed."""
         try:
-            return os.pread(_opened(self).number, size, offset)
+            opened = _opened(self)  # held until it has been read: another thread may let it go and so close it
+            return os.pread(opened.number, size, offset)
         except OSError as error:
             raise InputError(f"{self.path}: cannot be read ({error.strerror})") from None
 
