@@ -51,6 +51,7 @@ NESTED = ("bignas", "sandwich")  # they need a space whose sizes are nested
 def test_every_option_composes_and_can_be_made(group, option):
     words = [f"{group}.path=somewhere"] if (group, option) in WITH_PATH else []
     words += ["space=micro_mobile"] if option in NESTED else []
+    words += ["data.train=somewhere"] if option == "webdataset" else []
     parts = made(composed(f"{group}={option}", *words))
     supernet = Supernet(parts["space"].network(parts["chooser"], (1, 8, 8), 3))
     strategy = parts["strategy"](parts["space"].name, supernet.decisions, seed=0)

@@ -6,15 +6,17 @@
 """
 
 from supernet.data.augmentation import Augmentation
-from supernet.data.batches import Batch, Files, Resident, Source, evaluation_batches, training_batches
+from supernet.data.batches import Batch, Resident, Source, evaluation_batches, training_batches
 from supernet.data.box_changes import BoxChanges
 from supernet.data.coco import coco
 from supernet.data.dataset import CommonSettings, Data, Parts, Sealed, assemble
+from supernet.data.files import Files
 from supernet.data.folders import image_folder
 from supernet.data.labelled_folders import labelled_folder
 from supernet.data.npz_files import npz
 from supernet.data.preparation import Preparation
 from supernet.data.reading import Reading
+from supernet.data.shards import webdataset
 from supernet.data.sklearn_digits import digits
 from supernet.data.torchvision_archives import cifar10, cifar100, fashion_mnist, svhn
 from supernet.data.voc import voc
@@ -46,6 +48,7 @@ __all__ = [
     "svhn",
     "training_batches",
     "voc",
+    "webdataset",
     "yolo",
 ]
 

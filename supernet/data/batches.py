@@ -3,8 +3,6 @@
 Where several processes share a batch, each reads, changes and normalises its own images alone.
 """
 
-import os
-import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice, tee
@@ -12,11 +10,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from supernet.data.augmentation import Augmentation
-from supernet.data.images import read_image
-from supernet.data.preparation import PLAIN, Preparation
 from supernet.data.reading import hashed, sampled
 from supernet.data.sampling import Groups, balanced_order, class_groups, uniform_order
 from supernet.data.targets import check_labels
@@ -29,7 +24,6 @@ from supernet.runtime.text import quantity
 _ORDER_STREAM, _AUGMENTATION_STREAM = 0x0BDE, 0xA06
 _WHOLLY_HASHED = 2**26  # bytes of pixels up to which a digest reads them all
 _LEAST = 2  # images that a process needs of a batch: norms take their variance
-_MEASURED = 20_000  # files up to which a digest asks for the size of each
 
 
 @dataclass(frozen=True)
@@ -96,6 +90,10 @@ class Source(Protocol):
         """Returns the set with its images on the device, or the set itself where they are not in memory."""
         ...
 
+    def order(self, batch_size: int, stream: torch.Generator) -> Tensor:
+        """Draws the order of a pass over all images, (N,): any, or one in which they can be read fast."""
+        ...
+
     def raw(self, indices: Tensor) -> Tensor:
         """Returns the images at these indices as uint8 (B, C, H, W)."""
         ...
@@ -156,6 +154,10 @@ class Resident:
         """Returns the set with its images on the device; the labels stay on the CPU."""
         return replace(self, images=self.images.to(device))
 
+    def order(self, batch_size: int, stream: torch.Generator) -> Tensor:
+        """Draws any order."""
+        return uniform_order(len(self), stream)
+
     def raw(self, indices: Tensor) -> Tensor:
         """Gathers the images at these indices as uint8 (B, C, H, W)."""
         return self.images.index_select(0, send(indices, self.images.device))
@@ -169,91 +171,6 @@ class Resident:
         small = self.images.numel() <= _WHOLLY_HASHED
         pixels = self.images if small or len(self) == 0 else self.raw(sampled(len(self)))
         return hashed((str(self.shape), self.labels.numpy().tobytes(), pixels.cpu().numpy().tobytes()))
-
-
-@dataclass(frozen=True)
-class Files:
-    """A set of image files, which are decoded when they are asked for.
-
-    Args:
-        paths: the files.
-        labels: of N images, of any kind (`supernet.data.targets`): (N,) int64 where each has one class.
-        shape: the (channels, height, width) that every image becomes.
-        resize: whether images of another size are resized; otherwise they are refused.
-        workers: how many processes read ahead; 0 reads in this process.
-        preparation: how a picture becomes pixels.
-    """
-
-    paths: tuple[str, ...]
-    labels: Tensor
-    shape: tuple[int, int, int]
-    resize: bool = True
-    workers: int = 0
-    preparation: Preparation = PLAIN
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def subset(self, indices: Tensor) -> "Files":
-        """Returns the set of the files at these indices."""
-        return replace(self, paths=tuple(self.paths[i] for i in indices.tolist()), labels=self.labels[indices])
-
-    def to(self, device: torch.device) -> "Files":
-        """Returns the set itself, because its images reach the device batch by batch."""
-        return self
-
-    def raw(self, indices: Tensor) -> Tensor:
-        """Decodes the images at these indices as uint8 (B, C, H, W)."""
-        return torch.stack([self.read(i) for i in indices.tolist()])
-
-    def read(self, index: int) -> Tensor:
-        """Decodes one image as uint8 (C, H, W)."""
-        return read_image(self.paths[index], self.shape, resize=self.resize, preparation=self.preparation)
-
-    def fetch(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Decodes one batch after the other, ahead of its use if there are workers."""
-        if not self.workers:
-            yield from map(self.raw, batches)
-            return
-        loader: DataLoader[tuple[Tensor, str]] = DataLoader(
-            _Reader(self),
-            batch_size=None,
-            sampler=(indices.tolist() for indices in batches),
-            num_workers=self.workers,
-            worker_init_fn=_leave_signals_to_the_parent,
-            generator=torch.Generator(),  # otherwise each start would draw from the global generator
-        )
-        for images, mistake in loader:
-            if mistake:
-                raise InputError(mistake)
-            yield images
-
-    def digest(self) -> str:
-        """Hashes the shape, all labels, names below the common folder, and sizes of files (64 of a very large set)."""
-        ends = (min(self.paths), max(self.paths)) if self.paths else ("",)  # what these share, all others do
-        top = os.path.commonpath([os.path.dirname(path) for path in ends])
-        names = "\0".join(path.removeprefix(top) for path in self.paths)
-        measured = range(len(self)) if len(self) <= _MEASURED else sampled(len(self)).tolist()
-        sizes = [os.stat(self.paths[i]).st_size for i in measured]
-        return hashed((str(self.shape), self.labels.numpy().tobytes(), names, str(sizes)))
-
-
-@dataclass(frozen=True)
-class _Reader(Dataset[tuple[Tensor, str]]):
-    """Runs in a worker process. It returns a mistake as text, because an exception would arrive as a traceback."""
-
-    files: Files
-
-    def __getitem__(self, indices: list[int]) -> tuple[Tensor, str]:
-        try:
-            return self.files.raw(torch.tensor(indices)), ""
-        except InputError as error:
-            return torch.empty(0, dtype=torch.uint8), str(error)
-
-
-def _leave_signals_to_the_parent(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def steps_per_epoch(source: Source, batch_size: int, least: int = 0, processes: int = 1) -> int:
@@ -328,7 +245,7 @@ def training_batches(
         raise InputError(f"start={start}: batches are counted from 0")
     groups = class_groups(source.labels) if balanced else None
     steps = steps_per_epoch(source, batch_size, processes=processes.count)
-    plan, ahead = tee(_plan(len(source), batch_size, steps, seed, start, groups))
+    plan, ahead = tee(_plan(source, batch_size, steps, seed, start, groups))
     fetched = zip(plan, source.fetch(map(processes.share, ahead)), strict=True)
     return _augmented(source, fetched, augmentation, (seed, start), device, processes)
 
@@ -361,12 +278,14 @@ def evaluation_batches(
         yield Batch(augmentation.normalise(images.to(device)), source.labels[indices].to(device))
 
 
-def _plan(count: int, batch_size: int, steps: int, seed: int, start: int, groups: Groups | None) -> Iterator[Tensor]:
+def _plan(
+    source: Source, batch_size: int, steps: int, seed: int, start: int, groups: Groups | None
+) -> Iterator[Tensor]:
     """The indices of batch `start` and of all that follow; `groups` of images are to come alike."""
     number, skipped = divmod(start, steps)
     while True:
         stream = generator(seed, _ORDER_STREAM, number)
-        order = uniform_order(count, stream) if groups is None else balanced_order(groups, count, stream)
+        order = source.order(batch_size, stream) if groups is None else balanced_order(groups, len(source), stream)
         yield from islice(order.split(batch_size), skipped, steps)
         number, skipped = number + 1, 0
 

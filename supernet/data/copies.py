@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from supernet.data.batches import Source
+from supernet.data.members import Picture, content_of, size_of
 from supernet.runtime.errors import InputError
 from supernet.runtime.text import quantity
 
@@ -18,13 +18,13 @@ _SEARCHED = 100_000  # images up to which copies are looked for
 _BEGINNING = 4096  # bytes; enough to tell most files of one size apart
 
 
-def copy_groups(paths: Sequence[str]) -> Tensor:
+def copy_groups(paths: Sequence[Picture]) -> Tensor:
     """Groups files that have the same bytes.
 
     A file whose size no other has is not opened, and files that differ early are not read to their ends.
 
     Args:
-        paths: N files.
+        paths: N files, or members of shards.
 
     Returns:
         (N,) int64: for each file the place of the first file with the same bytes, which can be its own.
@@ -33,7 +33,7 @@ def copy_groups(paths: Sequence[str]) -> Tensor:
         InputError: a file cannot be read.
     """
     groups = torch.arange(len(paths))
-    for same_size in _alike(range(len(paths)), lambda i: os.stat(paths[i]).st_size, paths):
+    for same_size in _alike(range(len(paths)), lambda i: size_of(paths[i]), paths):
         for same_start in _alike(same_size, lambda i: _digest(paths[i], _BEGINNING), paths):
             for same in _alike(same_start, lambda i: _digest(paths[i], -1), paths):
                 groups[same] = same[0]
@@ -88,7 +88,7 @@ def _of_pixels(source: Source) -> Iterator[bytes]:
         yield hashlib.blake2b(source.raw(torch.tensor([place])).numpy().tobytes(), digest_size=16).digest()
 
 
-def _alike(places: Iterable[int], key: Callable[[int], Hashable], paths: Sequence[str]) -> list[list[int]]:
+def _alike(places: Iterable[int], key: Callable[[int], Hashable], paths: Sequence[Picture]) -> list[list[int]]:
     """Groups of two places or more that share a key."""
     found: defaultdict[Hashable, list[int]] = defaultdict(list)
     for place in places:
@@ -99,6 +99,6 @@ def _alike(places: Iterable[int], key: Callable[[int], Hashable], paths: Sequenc
     return [group for group in found.values() if len(group) > 1]
 
 
-def _digest(path: str, size: int) -> bytes:
-    with open(path, "rb") as file:
+def _digest(path: Picture, size: int) -> bytes:
+    with content_of(path) as file:
         return hashlib.blake2b(file.read(size), digest_size=16).digest()

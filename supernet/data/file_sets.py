@@ -8,15 +8,19 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from statistics import median_low
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from supernet.data.batches import Files, Resident, Source
+from supernet.data.batches import Resident, Source
 from supernet.data.dataset import held_out
-from supernet.data.images import Header, grey_values, read_header
+from supernet.data.files import Files
+from supernet.data.headers import headers_of
+from supernet.data.images import Header, grey_values
 from supernet.data.levels import bits_white
 from supernet.data.listing import Listed
+from supernet.data.members import Picture
 from supernet.data.preparation import Preparation
 from supernet.data.windows import AUTO, NONE, Window, asked_window, chosen_for_measuring, measured_window, told_window
 from supernet.runtime.errors import InputError
@@ -26,7 +30,8 @@ _AS_THEY_ARE = 96 * 96  # pixels up to which images keep their size unless one i
 _USUAL = (64, 64)  # what larger ones become
 _MOST_PIXELS = 2**26  # of one image
 _MOST_WHITE = 65535
-_ENOUGH = 10_000  # headers after which nothing new is looked for where size and colour are known
+
+Where = TypeVar("Where", bound=Picture)
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class FileSettings:
         scale: the least and the largest share of an image's area that a random crop has; None crops nothing.
         workers: how many processes read ahead, where the set is not held in memory.
         resident_gib: sets of up to this size in GiB are held in memory.
+        cache_from: pictures from which on is kept what was found out about all of them; None: nothing is.
 
     Raises:
         InputError: `workers` or `resident_gib` is below 0.
@@ -56,6 +62,7 @@ class FileSettings:
     scale: Sequence[float] | None = None
     workers: int = 0
     resident_gib: float = 2.0
+    cache_from: int | None = None
 
     def __post_init__(self) -> None:
         for setting, value in (("workers", self.workers), ("resident_gib", self.resident_gib)):
@@ -105,11 +112,11 @@ def read_files(
     """
     asked, window = asked_size(settings.size), asked_window(settings.window)
     plain = Preparation(ground=settings.ground, fit=settings.fit, border=settings.border)
-    headers = _headers(listed, asked)
+    headers = headers_of(listed, asked is not None, settings.cache_from)
     seen = _Seen.of(headers)
     shape, resize = seen.shape(asked)
     told = seen.notes(shape, asked, plain)
-    train = listed["train"].paths
+    train: Sequence[Picture] = listed["train"].paths
     if "test" not in listed and any(header.wide for header in headers.values()):
         kept, _ = held_out(listed["train"].labels, classes, copies, groups)
         train = tuple(train[place] for place in kept.tolist())
@@ -159,7 +166,7 @@ class _Seen:
     pages: int
 
     @classmethod
-    def of(cls, headers: Mapping[str, Header]) -> _Seen:
+    def of(cls, headers: Mapping[Picture, Header]) -> _Seen:
         return cls(
             colour=any(header.channels == 3 for header in headers.values()),
             sizes=tuple((header.height, header.width) for header in headers.values()),
@@ -205,20 +212,8 @@ class _Seen:
         return told
 
 
-def _headers(listed: Mapping[str, Listed], asked: tuple[int, int] | None) -> dict[str, Header]:
-    """The header of every file; of a very large set only until size and colour are known."""
-    headers: dict[str, Header] = {}
-    colour = False
-    for path in (path for found in listed.values() for path in found.paths):
-        headers[path] = read_header(path)
-        colour = colour or headers[path].channels == 3
-        if asked is not None and colour and len(headers) >= _ENOUGH:
-            break
-    return headers
-
-
 def windowed(
-    plain: Preparation, train: Sequence[str], headers: Mapping[str, Header], window: str | Window = AUTO
+    plain: Preparation, train: Sequence[Where], headers: Mapping[Where, Header], window: str | Window = AUTO
 ) -> tuple[Preparation, list[str]]:
     """Chooses the window of grey values for a set with files of more than 8 bits.
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from supernet.data.dataset import CommonSettings, Data
 from supernet.data.file_sets import FileSettings
+from supernet.data.folder_index import index_of
 from supernet.data.listed_images import Grouping, data_of_files, groups_by_path
-from supernet.data.listing import LeftOut, Listed, find_classes, find_parts, list_images
 from supernet.data.windows import AUTO
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder
+
+CACHED_FROM = 20_000  # images; fewer are listed in a moment
 
 
 # Each of the settings is one that a data set may need by itself; all but the path have a value that fits most.
@@ -34,6 +35,7 @@ def image_folder(
     rotation: float = 0.0,
     zoom: float = 0.0,
     contrast: float = 0.0,
+    cache: bool = True,
 ) -> Data:
     """Reads a folder of images: train/<class>/<image>, perhaps with val and test beside train, or <class>/<image>.
 
@@ -63,6 +65,8 @@ def image_folder(
         rotation: the largest angle in degrees by which a training image is turned, to either side.
         zoom: the largest share by which a training image is enlarged; or made smaller by as large a factor.
         contrast: the largest share by which its contrast changes; its brightness by half of it.
+        cache: whether what was found in a folder of 20,000 images or more is kept in the person's cache folder, and
+            taken from there while its folders are unchanged.
 
     Returns:
         The data set, named after the folder. Its notes say what was left out, resized or found twice.
@@ -84,9 +88,10 @@ def image_folder(
     """
     if not is_folder(path):
         raise InputError(f"path={path}: no such folder; expected train/<class>/<image> or <class>/<image> in it")
-    settings = FileSettings(size, fit, border, ground, window, scale, workers, resident_gib)
+    cache_from = CACHED_FROM if cache else None
+    settings = FileSettings(size, fit, border, ground, window, scale, workers, resident_gib, cache_from)
     root = Path(path)
-    found = _find(root)
+    found = index_of(root, cache_from)
     common = CommonSettings(
         crop_padding=crop_padding,
         flip=flip,
@@ -99,20 +104,3 @@ def image_folder(
     )
     grouping: Grouping = (None, ()) if groups is None else groups_by_path(found.parts, root, groups)
     return data_of_files(root, found.parts, found.classes, settings, common, grouping, found.notes)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """The image files of each part, the names of the classes, and what was left out."""
-
-    parts: dict[str, Listed]
-    classes: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-def _find(root: Path) -> _Found:
-    folders, notes = find_parts(root)
-    classes = tuple(find_classes(folders["train"], str(root)))
-    left_out = LeftOut()
-    parts = {part: list_images(folder, classes, left_out) for part, folder in folders.items()}
-    return _Found(parts, classes, (*notes, *left_out.notes()))

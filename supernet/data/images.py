@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from supernet.data import dicom
 from supernet.data.levels import bits_white
+from supernet.data.members import Member, Picture, content_of
 from supernet.data.preparation import PADDING, PLAIN, Preparation, kept_part, padded_place
 from supernet.data.upright import WHITE, WIDE_MODES, upright
 from supernet.data.windows import levels
@@ -85,11 +86,11 @@ class Header:
     pages: bool = False
 
 
-def read_header(path: str | Path) -> Header:
+def read_header(path: Picture) -> Header:
     """Reads what an image file says of itself, without decoding its pixels where that can be avoided.
 
     Args:
-        path: the file.
+        path: the file, or a member of a shard.
 
     Returns:
         Its header.
@@ -97,7 +98,7 @@ def read_header(path: str | Path) -> Header:
     Raises:
         InputError: it is no image; the message names it.
     """
-    if dicom.is_dicom(path):
+    if _is_dicom(path):
         said = dicom.describe(path)
         wide = said.channels == 1 and said.bits > 8
         return Header(
@@ -116,7 +117,7 @@ def read_header(path: str | Path) -> Header:
         return Header(channels, height, width, wide, cut, transparent, orientation=orientation, pages=pages)
 
 
-def grey_values(path: str | Path) -> np.ndarray:
+def grey_values(path: Picture) -> np.ndarray:
     """Reads the values of a grey image file of more than 8 bits, on which its window is measured.
 
     Args:
@@ -135,19 +136,19 @@ def grey_values(path: str | Path) -> np.ndarray:
         ...     grey_values(f"{folder}/grey.png").tolist()
         [[7, 4000]]
     """
-    if dicom.is_dicom(path):
+    if _is_dicom(path):
         return dicom.grey_values(path)
     with _opened(path) as image:
         return _grey_values(upright(image), path)
 
 
 def read_image(
-    path: str | Path, shape: tuple[int, int, int], *, resize: bool = True, preparation: Preparation = PLAIN
+    path: Picture, shape: tuple[int, int, int], *, resize: bool = True, preparation: Preparation = PLAIN
 ) -> Tensor:
     """Reads an image file, resized by bilinear interpolation with antialiasing.
 
     Args:
-        path: the file.
+        path: the file, or a member of a shard.
         shape: the (channels, height, width) of the result; channels are 1 or 3.
         resize: whether an image of another size is resized; otherwise it is refused.
         preparation: what stands behind transparent pictures, which grey values are black and white, how to resize.
@@ -220,7 +221,7 @@ def kept(image: Image.Image) -> Image.Image:
 
 
 def as_tensor(
-    image: Image.Image, shape: tuple[int, int, int], origin: str | Path, preparation: Preparation = PLAIN
+    image: Image.Image, shape: tuple[int, int, int], origin: Picture, preparation: Preparation = PLAIN
 ) -> Tensor:
     """Turns an opened image into pixels as `read_image` does.
 
@@ -244,6 +245,11 @@ def as_tensor(
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
+def _is_dicom(path: Picture) -> TypeGuard[str | Path]:
+    """Whether a picture is a DICOM file. Members of shards are none: pydicom reads files."""
+    return not isinstance(path, Member) and dicom.is_dicom(path)
+
+
 def _reason(error: BaseException) -> str:
     """What Pillow says of a damaged file, on one line."""
     return " ".join(str(error).split()) or type(error).__name__
@@ -256,8 +262,8 @@ def _stored_as(tile: Sequence[Any]) -> str:
 
 
 @contextmanager
-def _picture(path: str | Path, preparation: Preparation) -> Iterator[Image.Image]:
-    if dicom.is_dicom(path):
+def _picture(path: Picture, preparation: Preparation) -> Iterator[Image.Image]:
+    if _is_dicom(path):
         yield Image.fromarray(dicom.read_levels(path, preparation.window, preparation.window_of_file))
         return
     with _opened(path) as image:
@@ -265,9 +271,13 @@ def _picture(path: str | Path, preparation: Preparation) -> Iterator[Image.Image
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[ImageFile.ImageFile]:
+def _opened(path: Picture) -> Iterator[ImageFile.ImageFile]:
     """The image as it is in the file. Any error that a damaged file causes becomes one line."""
     try:
+        if isinstance(path, Member):
+            with content_of(path) as content, Image.open(content, formats=FORMATS) as image:
+                yield image
+            return
         if reason := why_no_file(path):
             raise InputError(f"{path}: {reason}{', not an image file' * (reason == 'a folder')}")
         with Image.open(path, formats=FORMATS) as image:
@@ -294,7 +304,7 @@ def _orientation(image: Image.Image) -> int:
     return found if found in range(1, 9) else 1
 
 
-def _opaque_eight_bits(image: Image.Image, path: str | Path, preparation: Preparation) -> Image.Image:
+def _opaque_eight_bits(image: Image.Image, path: Picture, preparation: Preparation) -> Image.Image:
     """The image without transparency and with 8 bits a channel, grey where it was grey."""
     if image.mode in WIDE_MODES:
         return _narrowed(image, path, preparation)
@@ -306,7 +316,7 @@ def _opaque_eight_bits(image: Image.Image, path: str | Path, preparation: Prepar
     return Image.alpha_composite(ground, layer).convert("L" if grey else "RGB")
 
 
-def _narrowed(image: Image.Image, path: str | Path, preparation: Preparation) -> Image.Image:
+def _narrowed(image: Image.Image, path: Picture, preparation: Preparation) -> Image.Image:
     values = _grey_values(image, path)
     if preparation.window is None and (image.mode == "F" or values.min() < 0 or values.max() > 65535):
         kind = "floating-point pixels" if image.mode == "F" else "grey values"
@@ -328,7 +338,7 @@ def _narrowed(image: Image.Image, path: str | Path, preparation: Preparation) ->
     return Image.fromarray(narrow)
 
 
-def _grey_values(image: Image.Image, path: str | Path) -> np.ndarray:
+def _grey_values(image: Image.Image, path: Picture) -> np.ndarray:
     values = np.asarray(image)
     if image.mode != "F":
         return values.astype(np.int64)

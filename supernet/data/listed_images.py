@@ -6,14 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from supernet.data.copies import copy_groups, copy_notes
 from supernet.data.dataset import CommonSettings, Data, Parts, assemble
 from supernet.data.file_sets import FileSettings, read_files
+from supernet.data.found_once import found_once
 from supernet.data.groups import group_notes, named_in, numbered
 from supernet.data.listing import Listed
+from supernet.data.members import Member, Picture
 from supernet.runtime.text import quantity
 
 _SEARCHED = 100_000  # images up to which copies between given parts are looked for
@@ -49,7 +52,7 @@ def data_of_files(
         InputError: a file or a setting is not understood, in one line.
     """
     groups, group_lines = grouping
-    copies, copy_lines = copies_in(listed, classes)
+    copies, copy_lines = copies_in(listed, classes, settings.cache_from)
     read = read_files(listed, settings, classes, copies, groups)
     sources = read.sources
     told = (*notes, *read.notes, *copy_lines, *group_lines)
@@ -71,17 +74,26 @@ def groups_by_path(listed: Mapping[str, Listed], root: Path, pattern: str) -> Gr
     Raises:
         InputError: it is no such expression, or a file does not fit it.
     """
-    below = {part: [Path(path).relative_to(root).as_posix() for path in found.paths] for part, found in listed.items()}
-    names = {part: named_in(files, pattern) for part, files in below.items()}
+    names = {part: named_in([_below(path, root) for path in found.paths], pattern) for part, found in listed.items()}
     return numbered(names["train"]), group_notes(names, "groups")
 
 
-def copies_in(listed: Mapping[str, Listed], classes: tuple[str, ...]) -> tuple[Tensor | None, list[str]]:
+def _below(picture: Picture, root: Path) -> str:
+    """The path of a file from the folder of the data set on; of a member the name of its shard and its own."""
+    if isinstance(picture, Member):
+        return f"{Path(picture.shard.path).name}/{picture.name}"
+    return Path(picture).relative_to(root).as_posix()
+
+
+def copies_in(
+    listed: Mapping[str, Listed], classes: tuple[str, ...], cache_from: int | None = None
+) -> tuple[Tensor | None, list[str]]:
     """Finds files with the same bytes.
 
     Args:
         listed: the files of each part, "train" among them.
         classes: the names of the classes.
+        cache_from: images from which on it is kept which are copies, as in `found_once`.
 
     Returns:
         One number for all training images with the same bytes (None for a very large set that is divided already), and
@@ -91,7 +103,9 @@ def copies_in(listed: Mapping[str, Listed], classes: tuple[str, ...]) -> tuple[T
     paths = [path for found in (listed["train"], *judged) for path in found.paths]
     if judged and len(paths) > _SEARCHED:
         return None, []
-    groups, count = copy_groups(paths), len(listed["train"].paths)
+    parts = [found.paths for found in (listed["train"], *judged)]
+    found = found_once("copies", parts, lambda: copy_groups(paths).numpy(), cache_from, _are_first_places)
+    groups, count = torch.from_numpy(found), len(listed["train"].paths)
     labels = torch.cat([found.labels for found in (listed["train"], *judged)])
     several = labels.dim() > 1
     copies, notes = (groups != torch.arange(len(groups))).nonzero().flatten(), []
@@ -111,3 +125,9 @@ def copies_in(listed: Mapping[str, Listed], classes: tuple[str, ...]) -> tuple[T
     leaked = int((groups[count:] < count).sum())
     alike = copies[(copies < count) & same]
     return groups[:count], [*notes, *copy_notes(leaked, 0 if "test" in listed else len(alike))]
+
+
+def _are_first_places(groups: np.ndarray) -> bool:
+    """Whether each is a place at or before its own that is its own: that of the first copy."""
+    places = np.arange(len(groups))
+    return groups.ndim == 1 and bool(((groups >= 0) & (groups <= places)).all() and (groups[groups] == groups).all())

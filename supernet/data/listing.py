@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from supernet.data.images import SUFFIXES, is_image_file
+from supernet.data.members import Picture
+from supernet.data.pictures import Paths
 from supernet.runtime.errors import InputError
 from supernet.runtime.text import quantity
 
@@ -64,22 +66,27 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Listed:
-    """The image files of one part.
+    """The pictures of one part.
 
     Args:
-        paths: the files, class after class, sorted within each.
+        paths: the files, class after class, sorted within each, or members of shards.
         labels: (N,) int64.
     """
 
-    paths: tuple[str, ...]
+    paths: Sequence[Picture]
     labels: Tensor
 
 
-def find_parts(root: Path) -> tuple[dict[str, Path], list[str]]:
+Visited = dict[str, int]
+"""When the names in each folder that was looked into were last changed, in nanoseconds, by the path of the folder."""
+
+
+def find_parts(root: Path, visited: Visited | None = None) -> tuple[dict[str, Path], list[str]]:
     """Finds the folders of the parts by their usual names, in upper or lower case.
 
     Args:
         root: the folder of the data set.
+        visited: takes up the folders that were looked into.
 
     Returns:
         The folders of "train", "val" and "test" that are there, or the root as "train" where no folder has such a
@@ -88,7 +95,7 @@ def find_parts(root: Path) -> tuple[dict[str, Path], list[str]]:
     Raises:
         InputError: the names leave a doubt, or there is no folder to train on.
     """
-    folders = _folders(root)
+    folders = _folders(root, visited)
     named = {part: [f for f in folders if f.name.casefold() in names] for part, names in PARTS.items()}
     found = [folder for group in named.values() for folder in group]
     if not found:
@@ -98,7 +105,7 @@ def find_parts(root: Path) -> tuple[dict[str, Path], list[str]]:
         if len(group) > 1:
             raise InputError(f"path={root}: {_names(group)} are one part by their names; keep one of them")
     others = [f for f in folders if f not in found]
-    if pictured := [f for f in others if next(_images(f), None)]:
+    if pictured := [f for f in others if next(_images(f, visited=visited), None)]:
         first = pictured[0].name
         way_out = f"name it val or test, or move it out of {root}"
         if first.casefold() not in _UNCLEAR:
@@ -112,12 +119,13 @@ def find_parts(root: Path) -> tuple[dict[str, Path], list[str]]:
     return {part: group[0] for part, group in named.items() if group}, notes
 
 
-def find_classes(folder: Path, path: str) -> dict[str, list[Path]]:
+def find_classes(folder: Path, path: str, visited: Visited | None = None) -> dict[str, list[Path]]:
     """Finds the folders of the classes. Names that differ in their Unicode form alone are one class.
 
     Args:
         folder: the folder of the training images.
         path: the folder of the data set, for messages.
+        visited: takes up the folders that were looked into.
 
     Returns:
         The folders by the name of their class, sorted.
@@ -125,7 +133,7 @@ def find_classes(folder: Path, path: str) -> dict[str, list[Path]]:
     Raises:
         InputError: there are fewer than two.
     """
-    classes = _by_class(folder)
+    classes = _by_class(folder, visited)
     if not classes:
         loose = sum(1 for _ in _images(folder))
         there = f"{quantity(loose, 'image')} and no folder" if loose else "no folder"
@@ -138,13 +146,14 @@ def find_classes(folder: Path, path: str) -> dict[str, list[Path]]:
     return classes
 
 
-def list_images(folder: Path, classes: Sequence[str], left_out: LeftOut) -> Listed:
+def list_images(folder: Path, classes: Sequence[str], left_out: LeftOut, visited: Visited | None = None) -> Listed:
     """Lists the images of one part.
 
     Args:
         folder: the folder of the part.
         classes: the names of the classes by label.
         left_out: counts what is passed over; it is added to.
+        visited: takes up the folders that were looked into.
 
     Returns:
         The files and their labels, class after class.
@@ -152,7 +161,7 @@ def list_images(folder: Path, classes: Sequence[str], left_out: LeftOut) -> List
     Raises:
         InputError: a class is not among those, or images have no class, or there are none.
     """
-    found = _by_class(folder)
+    found = _by_class(folder, visited)
     if extra := sorted(set(found) - set(classes)):
         alike = next((c for c in classes if c.casefold() == extra[0].casefold()), None)
         hint = f"; it differs from {alike!r} in upper and lower case" if alike else ""
@@ -167,12 +176,14 @@ def list_images(folder: Path, classes: Sequence[str], left_out: LeftOut) -> List
     paths: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        files = sorted(path for each in found.get(name, ()) for path in _images(each, left_out=left_out))
+        files = sorted(
+            path for each in found.get(name, ()) for path in _images(each, left_out=left_out, visited=visited)
+        )
         paths += files
         labels += [label] * len(files)
     if not paths:
         raise InputError(f"path: no images in {folder} (looked for {', '.join(sorted(SUFFIXES))})")
-    return Listed(tuple(paths), torch.tensor(labels))
+    return Listed(Paths.of(paths), torch.tensor(labels))
 
 
 def all_images(folder: Path, left_out: LeftOut) -> list[str]:
@@ -210,18 +221,22 @@ def files_below(folder: Path, endings: Collection[str]) -> list[str]:
     return sorted(_files(folder, frozenset(endings), LeftOut(), deep=True))
 
 
-def _images(folder: Path, *, deep: bool = True, left_out: LeftOut | None = None) -> Iterator[str]:
-    return _files(folder, SUFFIXES, left_out or LeftOut(), deep=deep)
+def _images(
+    folder: Path, *, deep: bool = True, left_out: LeftOut | None = None, visited: Visited | None = None
+) -> Iterator[str]:
+    return _files(folder, SUFFIXES, left_out or LeftOut(), deep=deep, visited=visited)
 
 
-def _files(folder: Path, endings: frozenset[str], counts: LeftOut, *, deep: bool) -> Iterator[str]:
+def _files(
+    folder: Path, endings: frozenset[str], counts: LeftOut, *, deep: bool, visited: Visited | None = None
+) -> Iterator[str]:
     """Files at every depth, through links. No folder is entered twice, because links can lead in a circle."""
     entered: set[tuple[int, int]] = set()
     images = endings == SUFFIXES  # of which some have no ending
     waiting = [str(folder)]
     while waiting:
         place = waiting.pop()
-        for entry in _entries(place, entered):
+        for entry in _entries(place, entered, visited):
             kind = _kind(entry)
             if _hidden(entry.name):
                 counts.folders += kind == "folder"
@@ -243,9 +258,11 @@ def _kind(entry: os.DirEntry[str]) -> str:
         return "special"
 
 
-def _entries(place: str, entered: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
+def _entries(place: str, entered: set[tuple[int, int]], visited: Visited | None) -> list[os.DirEntry[str]]:
     try:
         status = os.stat(place)
+        if visited is not None:
+            visited[place] = status.st_mtime_ns
         if (status.st_dev, status.st_ino) in entered:
             return []
         entered.add((status.st_dev, status.st_ino))
@@ -255,16 +272,16 @@ def _entries(place: str, entered: set[tuple[int, int]]) -> list[os.DirEntry[str]
         raise InputError(f"path: {place} cannot be read ({error.strerror})") from None
 
 
-def _folders(folder: Path) -> list[Path]:
+def _folders(folder: Path, visited: Visited | None = None) -> list[Path]:
     """The sub-folders, sorted, without hidden ones and those of a system."""
-    entries = _entries(str(folder), set())
+    entries = _entries(str(folder), set(), visited)
     return sorted(Path(entry.path) for entry in entries if _kind(entry) == "folder" and not _hidden(entry.name))
 
 
-def _by_class(folder: Path) -> dict[str, list[Path]]:
+def _by_class(folder: Path, visited: Visited | None = None) -> dict[str, list[Path]]:
     """The sub-folders by the name of their class, sorted; several where their names differ in Unicode form alone."""
     found: dict[str, list[Path]] = {}
-    for each in _folders(folder):
+    for each in _folders(folder, visited):
         found.setdefault(unicodedata.normalize("NFC", each.name), []).append(each)
     return dict(sorted(found.items()))
 

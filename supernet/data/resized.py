@@ -64,6 +64,10 @@ class Resized:
         """Returns the set with its images on the device, where they are in memory."""
         return replace(self, source=self.source.to(device))
 
+    def order(self, batch_size: int, stream: torch.Generator) -> Tensor:
+        """Draws the order of a pass as the set does."""
+        return self.source.order(batch_size, stream)
+
     def raw(self, indices: Tensor) -> Tensor:
         """Returns the images at these indices as uint8 (B, C, height, width)."""
         return self._resized(self.source.raw(indices))

@@ -5,7 +5,8 @@ import torch
 from PIL import Image
 
 from supernet.data.augmentation import Augmentation
-from supernet.data.batches import Files, Resident, evaluation_batches, steps_per_epoch, training_batches
+from supernet.data.batches import Resident, evaluation_batches, steps_per_epoch, training_batches
+from supernet.data.files import Files
 from supernet.runtime.errors import InputError
 
 AUGMENTATION = Augmentation((0.5,), (0.25,), crop_padding=1, flip=True, cutout=2)

@@ -9,8 +9,9 @@ from boxed import NAMES, WRITERS, annotation, drawn, line, parts_of, save, share
 from PIL import Image, ImageOps
 
 import supernet
-from supernet.data.batches import Files, evaluation_batches, training_batches
+from supernet.data.batches import evaluation_batches, training_batches
 from supernet.data.box_folders import BoxSettings
+from supernet.data.files import Files
 from supernet.data.targets import CORNERS
 from supernet.runtime.errors import InputError
 

@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 from supernet.data import image_folder
-from supernet.data.batches import Files, evaluation_batches, training_batches
+from supernet.data.batches import evaluation_batches, training_batches
+from supernet.data.files import Files
 from supernet.data.images import read_image
 from supernet.data.splits import search_halves
 from supernet.runtime.errors import InputError

@@ -12,8 +12,8 @@ import supernet.data
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("coco", "image_folder", "labelled_folder", "voc", "yolo")
-FUNCTIONS = sorted(["cifar10", "cifar100", "digits", "fashion_mnist", "npz", "svhn", *FOLDERS])
-OWN_WAYS = {name: {"workers"} for name in FOLDERS}  # a run reads ahead; a notebook needs no processes
+FUNCTIONS = sorted(["cifar10", "cifar100", "digits", "fashion_mnist", "npz", "svhn", "webdataset", *FOLDERS])
+OWN_WAYS = {name: {"workers"} for name in (*FOLDERS, "webdataset")}  # a run reads ahead; a notebook needs no processes
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -37,7 +37,7 @@ def test_what_is_slow_to_import_waits_until_it_is_needed():
     modules = "supernet.data, supernet.genotypes, supernet.deployment, supernet.experiments.pipeline"
     words = f"import sys, {modules}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"sklearn", "torchvision", "scipy", "matplotlib", "pydicom"} & set(loaded)
+    assert not {"sklearn", "torchvision", "scipy", "matplotlib", "pydicom", "webdataset"} & set(loaded)
 
 
 @pytest.mark.parametrize("package", ["data", "genotypes", "deployment"])
