@@ -14,10 +14,11 @@ import pickle
 import signal
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,8 @@ BACKENDS = (LOKY, DASK, RAY)
 _DEATHS = 3  # in a row, without an answer in between
 _REMEMBERED = 2  # functions that a worker keeps
 _LONGEST = 300  # letters of a reason
-_WAIT = 30  # seconds for a cluster's first worker
+_WAIT = 30  # seconds for a cluster to have workers
+_LEAST = 2  # of them
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
 
 Item = TypeVar("Item")
@@ -192,11 +194,13 @@ class Pool(Generic[Item, Answer]):
         if self._begun is None:
             self._begun = self._begin(_pickled(self._function))
         (backend, work, carried), count = self._begun, self._workers.count
+        if self._workers.backend == DASK:
+            _wait_for_two(backend["client"])
         ahead: Any = "2 * n_jobs" if self._workers.backend == LOKY else count
         with parallel_config(n_jobs=count, **backend), _waking(self._interruption):
             pool = Parallel(return_as="generator", pre_dispatch=ahead, max_nbytes=None)
             answers = pool(delayed(work)(carried, item) for item in items)
-        with closing(answers):
+        with _ended(answers):
             for number in range(len(items)):
                 with _waking(self._interruption):
                     answer = next(answers)
@@ -225,6 +229,17 @@ class Pool(Generic[Item, Answer]):
 
 
 @contextmanager
+def _ended(answers: Any) -> Iterator[None]:
+    """Ends what is not answered when it is left: that is meant, and joblib would warn of it."""
+    try:
+        yield
+    finally:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "[0-9]+ tasks", UserWarning)
+            answers.close()
+
+
+@contextmanager
 def _dask(scheduler: str | None) -> Iterator[Any]:
     """A connection to the cluster, once it has a worker."""
     distributed = _module("distributed")
@@ -236,11 +251,19 @@ def _dask(scheduler: str | None) -> Iterator[Any]:
     except (OSError, ValueError) as error:  # a timeout is an OSError, too
         raise InputError(f"scheduler={address}: cannot be reached ({_reason(error)})") from None
     with client:
-        try:
-            client.wait_for_workers(1, timeout=_WAIT)
-        except OSError:
-            raise InputError(f"scheduler={address}: has no worker; start some with: dask worker {address}") from None
+        _wait_for_two(client)
         yield client
+
+
+def _wait_for_two(client: Any) -> None:
+    """Waits for workers that are starting: with a single one joblib would work in this process."""
+    try:
+        client.wait_for_workers(_LEAST, timeout=_WAIT)
+    except OSError:
+        address = client.scheduler.address
+        raise InputError(
+            f"scheduler={address}: has less than {_LEAST} workers after {_WAIT} s; start some: dask worker {address}"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -353,7 +376,7 @@ def _died(backend: str) -> tuple[type[BaseException], ...]:
     """The errors by which a backend says that a worker is no more."""
     if backend == DASK:
         distributed = _module("distributed")
-        return (distributed.scheduler.KilledWorker, distributed.CommClosedError, CancelledError)
+        return (distributed.scheduler.KilledWorker, distributed.comm.CommClosedError, CancelledError)
     return (BrokenProcessPool,)  # loky's own are of this class, too
 
 
