@@ -33,7 +33,8 @@ _TAKES = (*_FOLDER, *_ELSEWHERE[3:], "--cfg", "-c", "--package", "-p", "--experi
 _BARE = (*_ELSEWHERE[:3], "--help", "-h", "--version", "--resolve", "--run", "-r", "--multirun", "-m")
 _DIRECTORIES = ("hydra.run.dir", "hydra.sweep.dir")
 AS_THEY_ARE = (
-    *("data.path", "data.root", "data.source", "data.groups", "table.path", "init.path", "genotype", "name"),
+    *("data.path", "data.root", "data.source", "data.groups", "data.train", "data.valid"),
+    *("data.test", "table.path", "init.path", "genotype", "name"),
     *_DIRECTORIES,
 )
 _FOREIGN = re.compile(r"[^,\[\]{}:'\"()]*[^\x00-\x7f,\[\]{}:'\"()][^,\[\]{}:'\"()]*")  # between brackets and commas

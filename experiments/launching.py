@@ -32,7 +32,7 @@ import torch
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import locked
 from supernet.runtime.interrupt import NOTICES, Interrupted, Interruption
-from supernet.runtime.processes import Processes, launched, together
+from supernet.runtime.processes import Processes, is_loss, launched, together
 from supernet.runtime.text import quantity, shortened
 
 from .resume import AUTO
@@ -40,7 +40,6 @@ from .resume import AUTO
 FAULT = ".fault"
 LOCK = ".lock.processes"
 """What the leader locks: it may outlive the command that has launched it, which has the directory's own lock."""
-_LOST = re.compile(r"gloo|NCCL|[Cc]onnection (was )?(closed|reset|refused)|Broken pipe|[Ss]ocket|store")
 STOP = ".stop"  # the file that says which signal has asked for a stop
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, *NOTICES)
 _END = signal.SIGQUIT  # which the launcher minds: it ends all processes at once
@@ -389,12 +388,6 @@ class _Patient(Interruption):
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal = self.signal or number
-
-
-def is_loss(error: Exception) -> bool:
-    """Whether the connection to another process was lost."""
-    own = isinstance(error, torch.distributed.DistError)
-    return own or (type(error) is RuntimeError and _LOST.search(str(error)) is not None)
 
 
 def loss_in_words(error: Exception) -> str:

@@ -36,7 +36,7 @@ from supernet.genotypes.drawing import save_drawings
 from supernet.runtime.errors import InputError, out_of_memory
 from supernet.runtime.files import disk_fault
 from supernet.runtime.interrupt import Interrupted, Interruption
-from supernet.runtime.processes import ALONE, Processes
+from supernet.runtime.processes import ALONE, Processes, is_loss
 from supernet.runtime.tensorboard import hparams, told_once
 from supernet.runtime.text import printable, quantity, shortened
 from supernet.space.architecture import Architecture
@@ -57,6 +57,7 @@ from .records.summary import ENVIRONMENT, SCRATCH, SUMMARY, Finalist, show_next,
 from .reports.sweep import conclude
 from .resume import Start
 from .retraining import beside, check_init, keep_model, retrain, test_once
+from .rivals import check_workers, train_all
 from .run_folder import take_back
 from .schema import plain
 from .searching import check_search, search_cell, search_name
@@ -195,7 +196,7 @@ def _explain(error: Exception, directory: Path, again: str) -> int | None:
     """
     if isinstance(error, launching.Ended):  # of it another process has told
         return error.code
-    if isinstance(error, launching.Lost) or launching.is_loss(error):
+    if isinstance(error, launching.Lost) or is_loss(error):
         _fail(f"{launching.loss_in_words(error)}; the last checkpoint is whole. Go on with: {again}")
         return 1
     if isinstance(error, InputError):
@@ -246,6 +247,7 @@ def pipeline(
     job = prepare(own, directory, interruption, processes)
     _note_start(job, began)
     check_search(job)
+    check_workers(job)
     clinical_report.check(job)
     if not own["genotype"]:
         check_init(job)
@@ -263,7 +265,7 @@ def pipeline(
     cells = _cells(job, found)
     truths = look_up(job, cells)  # before the training: a table may lack a cell
     untrained = job.retrain_recipe is None
-    finalists = [describe(job, *cell) for cell in cells.items()] if untrained else _finals(job, cells)
+    finalists = [describe(job, *cell) for cell in cells.items()] if untrained else _finals(job, cells, own)
     finalists = complete(job, cells, truths, finalists)
     head = summary_head(job, settings, asked, finalists[0])
     last = search_name(job, len(job.search.stages) - 1)
@@ -336,12 +338,9 @@ def _note_start(job: Job, began: Start) -> None:
     write_json(path, now)
 
 
-def _finals(job: Job, cells: Mapping[str, Architecture]) -> list[Finalist]:
+def _finals(job: Job, cells: Mapping[str, Architecture], own: Mapping[str, Any]) -> list[Finalist]:
     """Trains the network of each cell in the same way, tests all of them once and keeps the searched one's model."""
-    trained = {}
-    for name, cell in cells.items():
-        with timed(job.directory, name):
-            trained[name] = retrain(job, name, cell)
+    trained = train_all(job, cells, settings=own)
     finalists = test_once(job, trained)
     if reports := clinical_report.write_reports(job, trained):
         clinical_report.show(job.console, reports)

@@ -36,6 +36,9 @@ class Runtime:
     synchronise_norms: bool = False
     compare_every: int = 100
     max_restarts: int = 3
+    workers: int | None = None
+    backend: str = "loky"
+    scheduler: str | None = None
     engine: str = "fused"
     checkpoint_cells: bool = False
     threads: int | None = None

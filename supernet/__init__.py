@@ -23,6 +23,7 @@ from supernet.fronts import pareto, subnetwork
 from supernet.genotypes.literature import published
 from supernet.genotypes.parsing import read_genotype
 from supernet.runtime.errors import InputError
+from supernet.runtime.workers import Workers
 from supernet.search import methods
 from supernet.search.recipe import SearchRecipe
 from supernet.space import spaces
@@ -51,6 +52,7 @@ __all__ = [
     "Supernet",
     "Transfer",
     "Undecided",
+    "Workers",
     "data",
     "explore",
     "explorers",

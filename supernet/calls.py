@@ -27,6 +27,7 @@ from supernet.runtime.report import ConsoleReport, Report, RunReport, Silent
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import random_states_kept
 from supernet.runtime.text import printable
+from supernet.runtime.workers import Workers
 from supernet.search.method import Method
 from supernet.space.architecture import Architecture
 from supernet.training.transfer import Transfer
@@ -74,6 +75,7 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "seed": (int, f"a whole number from 0 to {2**32 - 1}"),
     "device": (str, "auto, cpu, cuda or cuda:N"),
     "directory": (str | Path | None, "the path of a folder"),
+    "workers": (Workers | None, "workers, such as supernet.Workers(count=8)"),
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -24,6 +25,7 @@ from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.report import ConsoleReport, Report, RunReport, Silent
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator
+from supernet.runtime.workers import Workers
 from supernet.search.black_box.explorers import Explorer, RandomExplorer
 from supernet.search.black_box.exploring import Budget, Explored
 from supernet.search.black_box.exploring import explore as explore_by
@@ -56,6 +58,7 @@ def explore(
     seed: int = 0,
     directory: str | Path | None = None,
     progress: bool = False,
+    workers: Workers | None = None,
 ) -> Explored:
     """Looks for the best architecture of a space by a score, within a budget. No architecture is judged twice.
 
@@ -76,6 +79,8 @@ def explore(
         directory: a folder for TensorBoard, explore.csv and a checkpoint: the same call goes on from there. None:
             nothing is kept.
         progress: whether a bar is shown on a terminal.
+        workers: `supernet.Workers(count=8)`: eight processes judge what the explorer proposes together. What is found
+            is the same with any number of them. None: this process.
 
     Returns:
         The best architecture (`best`), all evaluations in their order, the Pareto front, and why it ended.
@@ -92,6 +97,7 @@ def explore(
         (True, 60)
     """
     check_kinds(space=space, score=score, explorer=explorer, evaluations=evaluations, limits=limits, costs=costs)
+    check_kinds(workers=workers)
     check_kinds(seed=seed, directory=directory, **({} if data is None else {"data": data}))
     if not 0 <= seed < 2**32:
         raise InputError(f"seed={seed}: needs to lie between 0 and {2**32 - 1}")
@@ -114,7 +120,8 @@ def explore(
             raise InputError(
                 f"explorer: makes a {type(made).__name__}; needs one such as supernet.explorers.LocalSearch"
             )
-        return explore_by(made, score, budget, objectives=objectives, run=run, name=_NAME, truth=truth, rows=rows)
+        where: Mapping[str, Any] = {"run": run, "name": _NAME, "rows": rows, "workers": workers}
+        return explore_by(made, score, budget, objectives=objectives, truth=truth, **where)
 
 
 def restore(

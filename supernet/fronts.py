@@ -15,6 +15,7 @@ from supernet.estimation.supernet_accuracy import SupernetScore
 from supernet.exploration import costs_in_short, keeping, kept_run
 from supernet.runtime.checkpoint import COSTS
 from supernet.runtime.errors import InputError
+from supernet.runtime.workers import Workers
 from supernet.search.black_box.fronts import Front, ask_front
 from supernet.search.progressive.restoring import Restored
 from supernet.search.progressive.subnetworks import subnetwork as take_subnetwork
@@ -35,6 +36,7 @@ def pareto(
     seed: int = 0,
     directory: str | Path | None = None,
     progress: bool = False,
+    workers: Workers | None = None,
 ) -> Front:
     """Asks a trained supernet for its whole front: for each cost the architecture of the best accuracy.
 
@@ -52,6 +54,7 @@ def pareto(
         directory: a folder for TensorBoard, pareto.csv and a checkpoint: the same call goes on from there. None:
             nothing is kept.
         progress: whether a bar is shown on a terminal.
+        workers: `supernet.Workers(count=8)`: eight processes judge side by side; None: this one.
 
     Returns:
         The front, with its hypervolume. `at_most` gives the best architecture within a limit.
@@ -74,6 +77,7 @@ def pareto(
         (20, True, 'of the supernet, not trained on')
     """
     check_kinds(seed=seed, directory=directory, evaluations=evaluations, population=population)
+    check_kinds(workers=workers)
     if not 0 <= seed < 2**32:
         raise InputError(f"seed={seed}: needs to lie between 0 and {2**32 - 1}")
     if not isinstance(restored, Restored):
@@ -100,6 +104,7 @@ def pareto(
             seed=seed,
             run=run,
             rows=rows,
+            workers=workers,
         )
 
 

@@ -2,7 +2,8 @@
 
 python -m supernet.experiments.commands.enumerate_micro OUTPUT.csv [--space micro_mobile]
 
-Hundreds of short trainings; it goes on where it was stopped.
+Hundreds of short trainings; it goes on where it was stopped. With --workers 8, eight processes train side by side, and
+the figures are the same.
 
 A row's training is exactly what `supernet experiment=micro space=SPACE genotype=GENOTYPE seed=S` does after the search.
 """
@@ -16,8 +17,11 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra import compose, initialize_config_module
@@ -29,6 +33,7 @@ from supernet.runtime.interrupt import Interruption
 from supernet.runtime.reading import read_text
 from supernet.runtime.run import Run
 from supernet.runtime.text import quantity
+from supernet.runtime.workers import LOKY, Failed, Workers
 from supernet.space.architecture import Architecture
 from supernet.space.choosers import Decided
 from supernet.space.genes import Candidates
@@ -43,6 +48,7 @@ from ..records.environment import environment
 from ..retraining import train_one
 from ..schema import plain
 
+Trained = tuple[float, float, float]  # validation and test accuracy, seconds
 RUN_COLUMNS = ("arch", "seed", "valid", "test", "seconds")
 _LARGEST = 16 << 20  # bytes of the single runs
 _MOST = 2_000  # networks; the smallest takes a second to train
@@ -54,15 +60,19 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="the table; single runs go to OUTPUT.runs beside it")
     parser.add_argument("--space", default="micro", help="as in `supernet space=...`")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=1, help="processes that train side by side")
+    parser.add_argument("--backend", default=LOKY, help="where they are: loky (this machine), dask, ray")
+    parser.add_argument("--scheduler", help="the address of dask's or ray's cluster")
     parser.add_argument("--seconds", type=float, default=math.inf, help="after which it stops, to go on another time")
     try:
         given = parser.parse_args()
         if given.seeds < 2:
             raise InputError(f"--seeds {given.seeds}: a spread needs two or more")
+        workers = Workers(given.workers, given.backend, scheduler=given.scheduler)
         jobs = [job_of(seed, given.space) for seed in range(given.seeds)]
         runs = Path(f"{given.output}.runs")
         images = jobs[0].data.test.open()  # the same for all seeds
-        if left := train_all(jobs, images, runs, given.seconds):
+        if left := train_all(jobs, images, runs, given.seconds, workers, given.space):
             print(f"{quantity(left, 'training is left', 'trainings are left')}; the same command goes on")
             return
         lines = table_lines(jobs[0], len(images), runs, given.seeds, given.space)
@@ -99,23 +109,54 @@ def architectures(job: Job) -> list[Architecture]:
     return list(candidates.all())
 
 
-def train_all(jobs: list[Job], images: Source, runs: Path, seconds: float = math.inf) -> int:
+def train_all(
+    jobs: list[Job],
+    images: Source,
+    runs: Path,
+    seconds: float = math.inf,
+    workers: Workers | None = None,
+    space: str = "micro",
+) -> int:
     """Trains what `runs` has no line of yet, adds a line to it for each, and returns how many are left."""
     done = {(row["arch"], row["seed"]) for row in _rows(runs)}
     if not runs.exists():
         runs.write_text(",".join(RUN_COLUMNS) + "\n", encoding="utf-8")
     asked = [(job, architecture) for job in jobs for architecture in architectures(job)]
     left = [(job, architecture) for job, architecture in asked if (to_text(architecture), str(job.seed)) not in done]
-    started = time.monotonic()
-    for number, (job, architecture) in enumerate(left):
-        began = time.monotonic()
-        if began - started > seconds:
-            return len(left) - number
-        valid, test = accuracies(job, architecture, images)
-        with runs.open("a", encoding="utf-8") as file:
-            took = time.monotonic() - began
-            file.write(f"{to_text(architecture)},{job.seed},{valid:.6f},{test:.6f},{took:.2f}\n")
+    workers, started = workers or Workers(), time.monotonic()
+    train: Callable[[tuple[Job, Architecture]], Trained] = partial(_trained_here, images)
+    items: Sequence[Any] = left
+    if workers.elsewhere:  # which make the jobs for themselves
+        train, items = partial(_trained_there, space), [(job.seed, architecture) for job, architecture in left]
+    with closing(workers.each(train, items)) as answers:
+        for number, (job, architecture) in enumerate(left):
+            if time.monotonic() - started > seconds:
+                return len(left) - number
+            answer = next(answers)
+            if isinstance(answer, Failed):
+                raise InputError(f"{to_text(architecture)}, seed {job.seed}: {answer.reason}; the same command goes on")
+            with runs.open("a", encoding="utf-8") as file:
+                valid, test, took = answer
+                file.write(f"{to_text(architecture)},{job.seed},{valid:.6f},{test:.6f},{took:.2f}\n")
     return 0
+
+
+def _trained_here(images: Source, asked: tuple[Job, Architecture]) -> Trained:
+    began = time.monotonic()
+    valid, test = accuracies(*asked, images)
+    return valid, test, time.monotonic() - began
+
+
+def _trained_there(space: str, asked: tuple[int, Architecture]) -> Trained:
+    seed, architecture = asked
+    job = _job_of(seed, space)
+    return _trained_here(job.data.test.open(), (job, architecture))
+
+
+@cache
+def _job_of(seed: int, space: str) -> Job:
+    """A worker makes the job of a seed once."""
+    return job_of(seed, space)
 
 
 def accuracies(job: Job, architecture: Architecture, images: Source) -> tuple[float, float]:

@@ -5,6 +5,7 @@
     supernet-explore RUN budget.evaluations=200 seed=0,1,2 sample=100
     supernet-explore RUN table=nasbench201 table.path=FILE        with the truth that the run did not have
     supernet-explore RUN explorer=spos limits.parameters=50000    no larger ones are tried
+    supernet-explore RUN score=training runtime.workers=8         eight processes judge, with the same results
 
 Without a run it is the tabular benchmark, whose scores are looked up:
 

@@ -10,7 +10,7 @@
 It trains nothing. RUN is a finished run with its checkpoint. NSGA-II proposes architectures, the supernet judges them
 on the half of the training images that it did not learn from. To RUN/pareto/COST (or --output) go front.csv, front.svg
 and a TensorBoard page; the hypervolume and its reference point are in the head of front.csv. A command that was stopped
-goes on where it is given again; what is judged is not judged again.
+goes on where it is given again; what is judged is not judged again. runtime.workers=8 judges in eight processes.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from supernet.runtime.interrupt import Interrupted, Interruption
 from supernet.runtime.reading import is_folder
 
 from ..console import Parser, command
+from ..exploration.words import of_workers
 from ..pareto.asking import SCORES, Words, ask
 
 
@@ -56,7 +57,9 @@ def main() -> None:
 def _words(given: list[str]) -> Words:
     parser = Parser(prog="supernet-pareto", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the folder of a finished run")
-    parser.add_argument("settings", nargs="*", default=[], help="of the machine, such as runtime.device=cpu")
+    parser.add_argument(
+        "settings", nargs="*", default=[], help="of the machine, such as runtime.device=cpu, runtime.workers=8"
+    )
     parser.add_argument(
         "--cost", help="macs, latency, parameters, memory or bytes (default: latency with a table, else macs)"
     )
@@ -91,7 +94,9 @@ def _words(given: list[str]) -> Words:
     if folder is not None and not is_folder(folder):
         raise InputError(f"--config-dir {folder}: no such folder")
     known = {name: value for name, value in vars(found).items() if name != "config_dir"}
-    return Words(**known | {"settings": tuple(found.settings), "folders": () if folder is None else (folder,)})
+    known["runtime"] = tuple(word for word in found.settings if of_workers(word))
+    known["settings"] = tuple(word for word in found.settings if not of_workers(word))
+    return Words(**known | {"folders": () if folder is None else (folder,)})
 
 
 def _again(given: list[str]) -> str:

@@ -12,12 +12,14 @@ from rich.console import Console
 
 from supernet.estimation.benchmark_tables import Table
 from supernet.estimation.joined_scores import Joined
+from supernet.estimation.sending import worth_a_worker
 from supernet.genotypes.lookup import find_genotype
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import check_directory, locked
 from supernet.runtime.interrupt import Interruption
 from supernet.runtime.report import RunReport
 from supernet.runtime.run import Run
+from supernet.runtime.workers import Workers
 from supernet.search.black_box.comparison import SAMPLE, Judge, Pick, Place, Truth, compare
 from supernet.search.black_box.exploring import Budget
 from supernet.search.strategy import Strategy
@@ -29,6 +31,7 @@ from ..latencies import LATENCY
 from ..limits import limits_of
 from ..records.provenance import short_hash
 from ..sizes import with_image_size
+from ..workers import workers_of
 from .finished_run import Times, material_of
 from .lines import OWN, Line
 from .material import Material
@@ -65,6 +68,7 @@ def explore_all(asked: Asked, interruption: Interruption) -> None:
                 truth=plan.truth,
                 place=_places(plan, interruption, console),
                 picks=picks,
+                workers=_workers(plan, console),
             )
         write(plan, compared, console)
 
@@ -100,6 +104,14 @@ def _budget(node: Mapping[str, Any]) -> Budget:
         return _DEFAULT
     made: Budget = build({"_target_": f"{Budget.__module__}.{Budget.__qualname__}", **node}, "budget")
     return made
+
+
+def _workers(plan: Plan, console: Console) -> Workers | None:
+    job, runtime = plan.material.job, plan.asked.settings["runtime"]
+    workers = workers_of(runtime, None if job is None else job.settings["runtime"]["threads"])
+    if workers is not None and not any(worth_a_worker(judge.score) for judge in plan.judges.values()):
+        say("supernet-explore: workers are left out: looking up and counting is faster than asking them", console)
+    return workers
 
 
 def _sample(value: Any) -> int:

@@ -16,5 +16,7 @@ def options_in_words() -> str:
         )
         lines.append(f"{group}: {', '.join(names)}")
     more = "budget.evaluations, .seconds, .simulated_seconds; limits.parameters, .macs; sample; truth; seed; output"
-    of_one = "without a run space, resolution, channels, classes; of a run runtime.*"
+    of_one = (
+        "without a run space, resolution, channels, classes; of a run runtime.*; runtime.workers, .backend, .scheduler"
+    )
     return "\n".join([*lines, f"other settings: {more}; objectives; table; {of_one}"])

@@ -14,6 +14,7 @@ import torch
 from supernet.data.batches import Batch, evaluation_batches
 from supernet.estimation.benchmark_tables import NasBench201Seconds, TableScore
 from supernet.estimation.scores import Measured, Score
+from supernet.estimation.sending import sent
 from supernet.estimation.short_training import Fidelity, ShortTrainingScore
 from supernet.estimation.supernet_accuracy import RecalibratedScore, SupernetScore
 from supernet.estimation.zero_cost.score import ZeroCostScore
@@ -100,9 +101,20 @@ class Together:
 
     def __call__(self, architecture: Architecture) -> Measured:
         """All values."""
+        return self._made()(architecture)
+
+    def __reduce__(self) -> tuple[Callable[[Score], Score], tuple[Score]]:
+        """A worker is sent the score that it has become."""
+        return _itself, (sent(self._made()),)
+
+    def _made(self) -> Score:
         if self._score is None:
             self._score = self._measure(list(dict.fromkeys(self._names)))
-        return self._score(architecture)
+        return self._score
+
+
+def _itself(score: Score) -> Score:
+    return score
 
 
 def training(

@@ -23,6 +23,7 @@ from supernet.runtime.reading import is_folder
 from .. import command_line
 from ..recorded_words import write
 from ..schema import plain
+from ..workers import OWN
 
 SEVERAL = ("explorer", "score", "discretiser")  # groups of which several options are tried
 _WITHOUT_A_RUN = ("space", "resolution", "channels", "classes")  # a run has its own
@@ -37,6 +38,7 @@ _PLAIN = (
     *_WITHOUT_A_RUN,
 )  # settings of conf/explore.yaml
 _OF_THE_RUN = ("runtime",)  # of which a run that is explored may have others than it began with
+_OF_WORKERS = tuple(f"runtime.{name}" for name in OWN)  # but these are this command's
 _OWN = ("output", "seed")
 _NAMED = ("budget", "limits", "costs")  # settings that have names
 _FOLDER = ("--config-dir", "-cd")
@@ -85,6 +87,8 @@ def asked(given: Sequence[str]) -> Asked:
             seeds = _seeds(value)
         elif key == "output":
             output = _output(value)
+        elif of_workers(word):
+            rest.append(word)
         elif root in _OF_THE_RUN and run is None:
             raise InputError(f"{word}: is for the run that is explored, and there is none; leave it out")
         elif run is not None and root not in (*SEVERAL, *_PLAIN):
@@ -106,6 +110,17 @@ def asked(given: Sequence[str]) -> Asked:
     settings = _composed(chosen, rest, folders)
     table = any(word.startswith(("table=", "table.")) for word in rest)
     return Asked(run, options | chosen, seeds, output, settings, table, tuple(for_the_run), folders)
+
+
+def composed_runtime(words: Sequence[str]) -> Mapping[str, Any]:
+    """The settings of workers that words such as runtime.workers=8 ask for. Raises InputError where one cannot be."""
+    made: Mapping[str, Any] = _composed(dict.fromkeys(SEVERAL, ()), words, ())["runtime"]
+    return made
+
+
+def of_workers(word: str) -> bool:
+    """Whether a word of the command line is about workers."""
+    return word.partition("=")[0] in _OF_WORKERS
 
 
 def search_path(folders: Sequence[Path]) -> list[str]:

@@ -22,9 +22,11 @@ from supernet.search.black_box.fronts import Front, ask_front
 from ..console import say
 from ..exploration.finished_run import Times, material_of
 from ..exploration.material import Material
+from ..exploration.words import composed_runtime
 from ..instantiate import named
 from ..latencies import LATENCY, latencies_of
 from ..records.provenance import short_hash
+from ..workers import workers_of
 from .choosing import check_wanted, chosen
 from .settings import FRONT, SEARCH, front_there, say_what_is_replaced
 from .units import in_words, unit_in_words
@@ -52,6 +54,7 @@ class Words:
         population: of NSGA-II.
         seed: of all draws.
         output: the folder of the results; None: RUN/pareto/COST.
+        runtime: the words for the workers that judge, such as runtime.workers=8.
     """
 
     run: Path
@@ -66,6 +69,7 @@ class Words:
     population: int = 50
     seed: int = 0
     output: Path | None = None
+    runtime: tuple[str, ...] = ()
 
 
 def ask(words: Words, interruption: Interruption) -> None:
@@ -132,6 +136,7 @@ def _cost(words: Words, material: Material) -> str:
 def _front(words: Words, asked: Asked, interruption: Interruption, console: Console) -> Front:
     material, job = asked.material, asked.material.job_for("supernet-pareto")
     problem = material.problem("supernet-pareto")
+    workers = workers_of(composed_runtime(words.runtime), job.settings["runtime"]["threads"])
     settings = _hash_of(words, asked)
     stem = f"{words.score}_seed{words.seed}_{settings}"
     run = Run(
@@ -159,6 +164,7 @@ def _front(words: Words, asked: Asked, interruption: Interruption, console: Cons
                 seed=words.seed,
                 run=run,
                 rows=asked.output / "evaluations" / f"{stem}.csv",
+                workers=workers,
             )
     finally:
         run.report.close()

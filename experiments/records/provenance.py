@@ -40,8 +40,13 @@ def timed(directory: Path, stage: str) -> Iterator[None]:
     try:
         yield
     finally:
-        known = recorded_seconds(directory)
-        write_json(directory / _CLOCK, {**known, stage: known.get(stage, 0.0) + time.monotonic() - began})
+        add_seconds(directory, stage, time.monotonic() - began)
+
+
+def add_seconds(directory: Path, stage: str, seconds: float) -> None:
+    """Adds seconds to what a stage has taken so far."""
+    known = recorded_seconds(directory)
+    write_json(directory / _CLOCK, {**known, stage: known.get(stage, 0.0) + seconds})
 
 
 def settings_hash(settings: Mapping[str, Any], genotype: str) -> str:

@@ -167,7 +167,7 @@ class ShortTrainingScore:
             raise InputError(f"epochs={epochs}: the recipe's schedule has {self.most}; ask for 1 to {self.most}")
         began = time.monotonic()
         with random_states_kept():
-            name = hashed((architecture.to_json(),))[:16]
+            name = _name(architecture)
             training = self._training(name, architecture, epochs)
             if further := training.epoch > epochs:
                 training = self._training(name, architecture, epochs, anew=True)
@@ -184,6 +184,16 @@ class ShortTrainingScore:
         images, seconds = training.images + averages.count, time.monotonic() - began
         cost = {"epochs": float(done - had), "images": float(images), "seconds": seconds}
         return Measured({self.task.score: averages.score, TRAINING_SPEED: speed}, cost)
+
+    def rested(self, architecture: Architecture) -> bytes | None:
+        """The state that is kept in memory, for another process to go on with; None where there is none."""
+        return self._kept.get(_name(architecture))
+
+    def take_up(self, architecture: Architecture, state: bytes | None) -> None:
+        """Keeps what `rested` gave in another process, in place of what is kept of the architecture here."""
+        self._kept.pop(_name(architecture), None)
+        if state is not None:
+            self._kept[_name(architecture)] = state
 
     def _training(self, name: str, architecture: Architecture, epochs: int, anew: bool = False) -> Training:
         """The training of an architecture, from its kept state where there is one."""
@@ -219,6 +229,10 @@ class ShortTrainingScore:
     @cached_property
     def _reduced(self) -> _Reduced:
         return _Reduced.of(self)
+
+
+def _name(architecture: Architecture) -> str:
+    return hashed((architecture.to_json(),))[:16]
 
 
 @dataclass(frozen=True)

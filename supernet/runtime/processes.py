@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import random_states
 
 Value = TypeVar("Value")
+_LOST = re.compile(r"gloo|NCCL|[Cc]onnection (was )?(closed|reset|refused)|Broken pipe|[Ss]ocket")
 _PATIENCE = timedelta(minutes=30)  # for a process that is alive and does not answer
 
 
@@ -395,6 +397,12 @@ class _OwnSum(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None, None]:
         stacked: Tensor = _Stack.apply(gradients[0], ctx.rank, ctx.count)
         return stacked, None, None
+
+
+def is_loss(error: BaseException) -> bool:
+    """Whether an error says that the connection to another process was lost."""
+    own = isinstance(error, dist.DistError)
+    return own or (type(error) is RuntimeError and _LOST.search(str(error)) is not None)
 
 
 def launched() -> bool:

@@ -99,6 +99,12 @@ class Bananas(Explorer):
             self._queue.extend(self._chosen(self._candidates()))
         return self._queue[0] if self._queue else self.unknown()
 
+    def ask_together(self, enough: int) -> list[Architecture]:
+        if (to_draw := self._initial - len(self.told)) > 0 and not self._queue:
+            return self.several(self.unknown, min(to_draw, enough))
+        first = self.ask()
+        return list(self._queue) if self._queue or first is None else [first]
+
     def learn(self, architecture: Architecture, fitness: Fitness) -> None:
         if self._queue and self._queue[0] is architecture:
             self._queue.popleft()

@@ -20,6 +20,7 @@ from supernet.estimation.scores import Score
 from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
 from supernet.runtime.seeding import generator
+from supernet.runtime.workers import Workers
 from supernet.search.black_box.explorers import Explorer, RandomExplorer
 from supernet.search.black_box.exploring import SIMULATED, Budget, Evaluation, Explored, explore
 from supernet.search.black_box.halving import halving
@@ -168,6 +169,7 @@ def compare(
     truth: Truth | None = None,
     place: Callable[[str, str, int], Place] = lambda explorer, score, seed: Place(),
     picks: Picks | None = None,
+    workers: Workers | None = None,
 ) -> Comparison:
     """Lets each explorer look for the best architecture by each score, and compares the scores on a common sample.
 
@@ -188,6 +190,7 @@ def compare(
         truth: what is known of architectures; it is reported and never decides.
         place: (explorer, score, seed) -> where that exploration reports and saves. The sample's explorer is "sample".
         picks: remembers what is finished; None: nothing.
+        workers: who judges what an explorer proposes together; None: this process.
 
     Returns:
         All picks in the order of the scores, the explorers and the seeds, the baseline's at the end; and the sample.
@@ -215,7 +218,7 @@ def compare(
         raise InputError(f"judges={list(judges)}, seeds={list(seeds)}: needs one of each at least")
     if sample < 0:
         raise InputError(f"sample={sample}: needs 0 architectures or more")
-    setting = _Setting(candidates, tuple(objectives), truth, place, Forgetful() if picks is None else picks)
+    setting = _Setting(candidates, tuple(objectives), truth, place, Forgetful() if picks is None else picks, workers)
     made: dict[str, MakeExplorer] = {RANDOM: RandomExplorer, **explorers}
     found = [
         setting.pick(name, make, label, judge, seed, budget)
@@ -241,6 +244,7 @@ class _Setting:
     truth: Truth | None
     place: Callable[[str, str, int], Place]
     picks: Picks
+    workers: Workers | None
 
     def pick(self, name: str, make: MakeExplorer, label: str, judge: Judge, seed: int, budget: Budget) -> Pick:
         """The pick of a combination, which is run unless it is known."""
@@ -286,7 +290,7 @@ class _Setting:
         self, explorer: Explorer, judge: Judge, budget: Budget, objectives: tuple[str, ...], place: Place
     ) -> Explored:
         run = place.run
-        common: Any = {"objectives": objectives, "run": run, "rows": place.rows}
+        common: Any = {"objectives": objectives, "run": run, "rows": place.rows, "workers": self.workers}
         common["truth"] = None if self.truth is None else self.truth.score
         try:
             if not isinstance(explorer, RungExplorer):
@@ -304,6 +308,8 @@ class _Setting:
 
 def _value(evaluation: Evaluation, name: str | None) -> float:
     values = evaluation.values
+    if evaluation.failed:
+        return -math.inf  # the worst there is, as the explorers are told
     if name is not None and name not in values:
         raise InputError(f"value={name}: the score gives {', '.join(values)}; use one of them")
     return values[name] if name is not None else next(iter(values.values()))

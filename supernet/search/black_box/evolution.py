@@ -26,6 +26,8 @@ class AgingEvolution(Explorer):
         sample: how many of them are drawn as candidates for a parent.
         distinct: whether a child that is known already is replaced by another child, and where none is found by a
             drawn architecture. False: it lives again, as published.
+        together: how many children are made before the first of them is judged. 1: each parent is chosen with the
+            knowledge of all children before, as published; more can be judged side by side.
         seed: of all draws.
 
     Raises:
@@ -48,11 +50,12 @@ class AgingEvolution(Explorer):
         population: int = 100,
         sample: int = 25,
         distinct: bool = True,
+        together: int = 1,
         seed: int = 0,
     ) -> None:
-        check_counts(population=population, sample=sample)
+        check_counts(population=population, sample=sample, together=together)
         super().__init__(candidates, seed=seed)
-        self._sample, self._distinct, self._size = sample, distinct, population
+        self._sample, self._distinct, self._size, self._together = sample, distinct, population, together
         self._living: deque[tuple[Architecture, Fitness]] = deque(maxlen=population)
 
     def ask(self) -> Architecture | None:
@@ -61,6 +64,10 @@ class AgingEvolution(Explorer):
         if self._distinct:
             return self.fresh(self._child) or self.unknown()
         return self._fitting_child()
+
+    def ask_together(self, enough: int) -> list[Architecture]:
+        to_draw = self._size - len(self._living)
+        return self.several(self.ask, min(to_draw, enough) if to_draw else self._together)
 
     def learn(self, architecture: Architecture, fitness: Fitness) -> None:
         self._living.append((architecture, fitness))  # a full population loses its oldest
@@ -141,9 +148,12 @@ class SposEvolution(Explorer):
         self._queue: deque[Architecture] = deque()
 
     def ask(self) -> Architecture | None:
+        return next(iter(self.ask_together(1)), None)
+
+    def ask_together(self, enough: int) -> list[Architecture]:
         if not self._queue:
             self._queue.extend(self._generation())
-        return self._queue[0] if self._queue else None
+        return list(self._queue)
 
     def learn(self, architecture: Architecture, fitness: Fitness) -> None:
         if self._queue and self._queue[0] is architecture:

@@ -27,7 +27,8 @@ _STREAM = 0xE4B1
 class Explorer(ABC):
     """Proposes architectures and learns from their values.
 
-    An explorer of one's own says what `ask` proposes, and in `learn` what it makes of an answer.
+    An explorer of one's own says what `ask` proposes, and in `learn` what it makes of an answer. Where it can propose
+    several before it has heard of the first, it says so in `ask_together`.
 
     Args:
         candidates: the architectures that can be tried.
@@ -53,6 +54,7 @@ class Explorer(ABC):
         self.candidates = candidates
         self.rng = Random(generator(seed, _STREAM).initial_seed())
         self.told: dict[Hashable, tuple[Architecture, Fitness]] = {}
+        self._open_keys: set[Hashable] = set()  # of what `several` has proposed so far
 
     @abstractmethod
     def ask(self) -> Architecture | None:
@@ -61,6 +63,45 @@ class Explorer(ABC):
         Returns:
             The architecture; None where there is nothing left to propose.
         """
+
+    def ask_together(self, enough: int) -> list[Architecture]:
+        """Proposes the architectures that can be judged side by side; all are told, in this order, before the next.
+
+        How many there are is a matter of the explorer, never of how many workers judge. One after the other, unless an
+        explorer says more.
+
+        Args:
+            enough: more are not needed. An explorer whose proposals stay the same then gives no more than that.
+
+        Returns:
+            One or more; none where there is nothing left to propose.
+        """
+        proposed = self.ask()
+        return [] if proposed is None else [proposed]
+
+    def several(self, propose: Callable[[], Architecture | None], count: int) -> list[Architecture]:
+        """Asks `propose` several times; meanwhile `fresh` and `unknown` count what it has given as known.
+
+        Args:
+            propose: gives an architecture, or None where there is none.
+            count: how many are wanted.
+
+        Returns:
+            Up to so many.
+        """
+        proposed = list[Architecture]()
+        try:
+            while len(proposed) < count and (architecture := propose()) is not None:
+                proposed.append(architecture)
+                self._open_keys.add(self.candidates.key(architecture))
+        finally:
+            self._open_keys.clear()
+        return proposed
+
+    def known(self, architecture: Architecture) -> bool:
+        """Whether it, or one that computes the same, was told or is proposed at the moment."""
+        key = self.candidates.key(architecture)
+        return key in self.told or key in self._open_keys
 
     def tell(self, architecture: Architecture, fitness: Fitness) -> None:
         """Takes the answer to a proposal.
@@ -100,11 +141,11 @@ class Explorer(ABC):
         """
         for _ in range(tries):
             architecture = propose()
-            if self.candidates.key(architecture) not in self.told and self.candidates.fits(architecture):
+            if not self.known(architecture) and self.candidates.fits(architecture):
                 return architecture
         for _ in range(tries if self.candidates.repairs else 0):
             architecture = self.candidates.repaired(propose(), self.rng)
-            if self.candidates.key(architecture) not in self.told:
+            if not self.known(architecture):
                 return architecture
         return None
 
@@ -126,7 +167,7 @@ class Explorer(ABC):
         left = [
             architecture
             for architecture in self.candidates.all()
-            if self.candidates.key(architecture) not in self.told and self.candidates.fits(architecture)
+            if not self.known(architecture) and self.candidates.fits(architecture)
         ]
         return left[self.rng.randrange(len(left))] if left else None
 
@@ -161,6 +202,9 @@ class RandomExplorer(Explorer):
 
     def ask(self) -> Architecture | None:
         return self.unknown()
+
+    def ask_together(self, enough: int) -> list[Architecture]:
+        return self.several(self.unknown, enough)
 
 
 def check_counts(**settings: int) -> None:

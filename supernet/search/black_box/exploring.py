@@ -1,7 +1,9 @@
 """The loop that tries architectures: an explorer proposes, a score answers, a budget ends it.
 
 An exploration that is stopped between any two evaluations and started again with the same arguments ends with the same
-architectures, in the same order, as if it had never been stopped.
+architectures, in the same order, as if it had never been stopped. What an explorer proposes before it is told of the
+first (`Explorer.ask_together`) can be judged by several workers; it is told in its order, so that nothing depends on
+how many they are.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +23,18 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted
 from supernet.runtime.run import Run
 from supernet.runtime.text import quantity
+from supernet.runtime.workers import Failed, Workers
 from supernet.search.black_box.evaluations_file import EvaluationsFile
 from supernet.search.black_box.explorers import Explorer, Fitness
+from supernet.search.black_box.judging import Judging
 from supernet.search.black_box.pareto import nondominated
 from supernet.space.architecture import Architecture
 
 SIMULATED = "simulated_seconds"
 UNITS, RESOURCE = "units", "resource"  # a cost, and a value of architectures that are judged with more and more
 _REPEATS = 1000  # known architectures in a row after which an explorer has nothing new to say
+_TOGETHER = 100  # proposals that are wanted at a time where no number of evaluations says how many are left
+_FAILURES = 10  # evaluations that fail before one succeeds, after which the fault is not the architectures'
 
 
 @dataclass(frozen=True)
@@ -90,13 +97,15 @@ class Evaluation:
         architecture: which one.
         values: what its score said.
         cost: what that cost.
-        fitness: the objectives, each larger where it is better.
+        fitness: the objectives, each larger where it is better; -inf where it failed.
+        failed: why it could not be judged, in words; empty where it was.
     """
 
     architecture: Architecture
     values: Mapping[str, float]
     cost: Mapping[str, float]
     fitness: Fitness
+    failed: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,8 @@ class Explored:
     @property
     def front(self) -> Sequence[Evaluation]:
         """The evaluations that no other dominates (the Pareto front), in their order; with one objective the best."""
-        return [self.evaluations[place] for place in nondominated([e.fitness for e in self.evaluations])]
+        judged = [evaluation for evaluation in self.evaluations if not evaluation.failed]
+        return [judged[place] for place in nondominated([evaluation.fitness for evaluation in judged])]
 
 
 def explore(
@@ -133,10 +143,14 @@ def explore(
     truth: Score | None = None,
     rows: Path | None = None,
     repeats: bool = False,
+    workers: Workers | None = None,
 ) -> Explored:
     """Tries architectures until the budget is spent or the explorer has nothing new; continues from the checkpoint.
 
-    An architecture that is known, or that computes the same as a known one, is answered from memory at no cost.
+    An architecture that is known, or that computes the same as a known one, is answered from memory at no cost. One
+    whose evaluation raises an error (memory is full, an operation is broken) has a row that says why, counts as an
+    evaluation, and is told to the explorer as the worst there is. An `InputError` ends the exploration, and so do ten
+    failures before anything succeeds.
 
     Args:
         explorer: proposes and learns.
@@ -149,13 +163,15 @@ def explore(
         truth: what is known of architectures, reported for each beside its score.
         rows: a CSV file with a row for each evaluation; None: none is written.
         repeats: known architectures are judged again and paid for, as in benchmarks whose methods forget.
+        workers: who judges what the explorer proposes together; None: this process, with all its threads. A score that
+            only looks up or counts is asked in this process in any case.
 
     Returns:
         The best architecture, all evaluations, and why it ended.
 
     Raises:
-        InputError: no candidate keeps the limits, an objective is unknown, a value is no number, or the checkpoint is
-            of something else.
+        InputError: no candidate keeps the limits, an objective is unknown, a value is no number, the checkpoint is
+            of something else, or evaluations fail and none succeeds.
         Interrupted: after saving, where the run was asked to stop.
 
     Example:
@@ -174,37 +190,81 @@ def explore(
     saving.restore()
     run.report.resume(len(record.evaluations) + 1)
     table = None if rows is None else EvaluationsFile(rows, [_row(one, truth) for one in record.evaluations])
-    in_a_row, began, before = 0, time.monotonic(), record.seconds
-    while (ended := record.spent(budget)) is None:
-        if not quiet:
-            saving.between_steps()
-        architecture = record.pending or explorer.ask()
-        if architecture is None or in_a_row >= _REPEATS:
-            ended = explorer.why() or record.why_not()
-            break
-        known = None if repeats else record.known.get(explorer.candidates.key(architecture))
-        if known is not None:
-            explorer.tell(architecture, known)
-            in_a_row += 1
-            continue
-        try:
-            measured = score(architecture)
-        except Interrupted:  # within the score, which would ask nobody what to do first
-            record.pending = architecture
-            saving.save()
-            raise
-        seconds = run.processes.from_leader(lambda: time.monotonic() - began + before)
-        record.add(architecture, measured, budget, seconds)
-        explorer.tell(architecture, record.evaluations[-1].fitness)
-        in_a_row = 0
-        if table is not None:
-            table.add(_row(record.evaluations[-1], truth))
-        if not quiet:
-            _report(record, run, name, budget, truth)
+    began, before = time.monotonic(), record.seconds
+    with closing(_Tries(explorer, record, Judging(score, workers, run.interruption), budget, repeats)) as tries:
+        while (ended := record.spent(budget)) is None:
+            if not quiet:
+                saving.between_steps()
+            if not tries.more():
+                ended = explorer.why() or record.why_not()
+                break
+            if tries.remembered():
+                continue
+            try:
+                tries.judge(lambda: run.processes.from_leader(lambda: time.monotonic() - began + before))
+            except Interrupted:  # within the score or the wait for workers, which would ask nobody what to do first
+                saving.save()
+                raise
+            if table is not None:
+                table.add(_row(record.evaluations[-1], truth))
+            if not quiet:
+                _report(record, run, name, budget, truth)
     saving.save()
     if not record.evaluations:
         raise InputError(ended)
+    record.check_success()
     return Explored(record.best().architecture, record.evaluations, ended, record.seconds)
+
+
+class _Tries:
+    """What the explorer has proposed, and the answers to it."""
+
+    def __init__(self, explorer: Explorer, record: _Record, judging: Judging, budget: Budget, repeats: bool) -> None:
+        self._explorer, self._record, self._judging = explorer, record, judging
+        self._budget, self._repeats, self._in_a_row = budget, repeats, 0
+        self._answers: Generator[Measured | Failed] | None = None
+
+    def more(self) -> bool:
+        """Whether there is a proposal to answer; asks the explorer where all are told."""
+        if not self._record.pending:
+            self._end()
+            self._record.pending = self._explorer.ask_together(self._record.wanted(self._budget))
+        return bool(self._record.pending) and self._in_a_row < _REPEATS
+
+    def remembered(self) -> bool:
+        """Answers the next proposal from memory; returns whether it could."""
+        architecture, record = self._record.pending[0], self._record
+        known = None if self._repeats else record.known.get(self._explorer.candidates.key(architecture))
+        if known is None:
+            return False
+        del record.pending[0]
+        self._explorer.tell(architecture, known)
+        self._in_a_row += 1
+        return True
+
+    def judge(self, seconds: Callable[[], float]) -> None:
+        """Has the next proposal judged, which can be the first of those that memory does not answer."""
+        architecture, record = self._record.pending[0], self._record
+        if self._answers is None:
+            self._answers = self._judging.each(record.to_judge(self._budget, self._repeats))
+        answer = next(self._answers)
+        if isinstance(answer, Failed):
+            record.add_failed(architecture, self._judging.about(architecture), answer.reason, seconds())
+        else:
+            record.add(architecture, answer, self._budget, seconds())
+        del record.pending[0]
+        self._explorer.tell(architecture, record.evaluations[-1].fitness)
+        self._in_a_row = 0
+
+    def close(self) -> None:
+        """Ends what is still judged in vain, and lets the workers go."""
+        self._end()
+        self._judging.close()
+
+    def _end(self) -> None:
+        if self._answers is not None:
+            self._answers.close()
+        self._answers = None
 
 
 class _Record:
@@ -215,8 +275,31 @@ class _Record:
         self.evaluations: list[Evaluation] = []
         self.known: dict[Hashable, Fitness] = {}
         self.seconds, self.simulated, self.units = 0.0, 0.0, 0.0
-        self.pending: Architecture | None = None  # was asked for and not judged, because a signal came
+        self.pending: list[Architecture] = []  # were asked for, and are not told yet
         self._best = 0
+
+    def wanted(self, budget: Budget) -> int:
+        """How many further evaluations are wanted, as far as one can say."""
+        return _TOGETHER if budget.evaluations is None else budget.evaluations - len(self.evaluations)
+
+    def to_judge(self, budget: Budget, repeats: bool) -> list[Architecture]:
+        """Those of the pending ones that memory will not answer, as far as the budget of evaluations goes."""
+        left = None if budget.evaluations is None else self.wanted(budget)
+        if repeats:
+            return self.pending[:left]
+        unknown = dict[Hashable, Architecture]()
+        for architecture in self.pending:
+            key = self._candidates.key(architecture)
+            if key not in self.known:
+                unknown.setdefault(key, architecture)
+        return list(unknown.values())[:left]
+
+    def add_failed(self, architecture: Architecture, about: Measured, reason: str, seconds: float) -> None:
+        worst = (-math.inf,) * max(1, len(self._objectives))
+        self._keep(Evaluation(architecture, about.values, about.cost, worst, reason))
+        self.seconds = seconds
+        if len(self.evaluations) == _FAILURES:
+            self.check_success()
 
     def add(self, architecture: Architecture, measured: Measured, budget: Budget, seconds: float) -> None:
         if not isinstance(measured, Measured):
@@ -229,7 +312,13 @@ class _Record:
         self._objectives = self._objectives or (next(iter(measured.values)),)
         fitness = tuple(_value(measured, objective, architecture) for objective in self._objectives)
         self._keep(Evaluation(architecture, measured.values, measured.cost, fitness))
-        self.seconds, self.pending = seconds, None
+        self.seconds = seconds
+
+    def check_success(self) -> None:
+        """Raises InputError where all evaluations failed."""
+        if self.best().failed:
+            tried, last = quantity(len(self.evaluations), "evaluation"), self.evaluations[-1].failed
+            raise InputError(f"score: has judged nothing; all of {tried} failed, the last one with {last}")
 
     def _keep(self, evaluation: Evaluation) -> None:
         self.evaluations.append(evaluation)
@@ -255,19 +344,19 @@ class _Record:
 
     def state_dict(self) -> dict[str, Any]:
         genes = self._candidates.genes
-        rows = [(genes(e.architecture), dict(e.values), dict(e.cost), e.fitness) for e in self.evaluations]
-        pending = None if self.pending is None else genes(self.pending)
-        objectives = list(self._objectives)
-        return {"evaluations": rows, "objectives": objectives, "seconds": self.seconds, "pending": pending}
+        rows = [(genes(e.architecture), dict(e.values), dict(e.cost), e.fitness, e.failed) for e in self.evaluations]
+        asked, objectives = [genes(architecture) for architecture in self.pending], list(self._objectives)
+        return {"evaluations": rows, "objectives": objectives, "seconds": self.seconds, "asked": asked}
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
         if self._objectives and state["objectives"] and list(self._objectives) != state["objectives"]:
             raise InputError(f"objectives={list(self._objectives)}: it was begun with {state['objectives']}")
         self._objectives = self._objectives or tuple(state["objectives"])
-        for genes, values, cost, fitness in state["evaluations"]:
-            self._keep(Evaluation(self._candidates.architecture(genes), values, cost, tuple(fitness)))
+        for genes, values, cost, fitness, *failed in state["evaluations"]:
+            self._keep(Evaluation(self._candidates.architecture(genes), values, cost, tuple(fitness), *failed))
         self.seconds = state["seconds"]
-        self.pending = None if state["pending"] is None else self._candidates.architecture(state["pending"])
+        asked = state["asked"] if "asked" in state else [genes for genes in (state["pending"],) if genes is not None]
+        self.pending = [self._candidates.architecture(genes) for genes in asked]
 
 
 def _value(measured: Measured, objective: str, architecture: Architecture) -> float:
@@ -282,23 +371,25 @@ def _value(measured: Measured, objective: str, architecture: Architecture) -> fl
     return -value if objective.startswith("-") else value
 
 
-def _rank(evaluation: Evaluation) -> tuple[float, float]:
+def _rank(evaluation: Evaluation) -> tuple[bool, float, float]:
     """By what the best is found: more resource tells more, and values of different resources do not compare."""
-    return evaluation.values.get(RESOURCE, 0.0), evaluation.fitness[0]
+    return not evaluation.failed, evaluation.values.get(RESOURCE, 0.0), evaluation.fitness[0]
 
 
 def _row(evaluation: Evaluation, truth: Score | None) -> dict[str, str | float]:
     known = {} if truth is None else {f"truth/{n}": v for n, v in truth(evaluation.architecture).values.items()}
     costs = {f"cost/{name}": value for name, value in evaluation.cost.items()}
     choices = json.dumps(dict(evaluation.architecture), separators=(",", ":"))
-    return {"architecture": choices, **evaluation.values, **costs, **known}
+    failed = {"failed": evaluation.failed} if evaluation.failed else {}
+    return {"architecture": choices, **evaluation.values, **costs, **known, **failed}
 
 
 def _report(record: _Record, run: Run, name: str, budget: Budget, truth: Score | None) -> None:
     """A point for each value of the evaluation, and for the best so far."""
     last, best, step = record.evaluations[-1], record.best(), len(record.evaluations)
     scalars = {f"{name}/{value}": number for value, number in last.values.items()}
-    scalars[f"{name}/best"] = best.fitness[0]
+    if not best.failed:
+        scalars[f"{name}/best"] = best.fitness[0]
     if truth is not None:
         scalars |= {f"{name}/truth/{value}": number for value, number in truth(last.architecture).values.items()}
         scalars |= {f"{name}/truth_of_best/{n}": number for n, number in truth(best.architecture).values.items()}

@@ -14,6 +14,7 @@ from supernet.estimation.scores import Score
 from supernet.estimation.space_costs import CostScore, SpaceCosts
 from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
+from supernet.runtime.workers import Workers
 from supernet.search.black_box.exploring import Budget, Explored, explore
 from supernet.search.black_box.pareto import Nsga2, hypervolume
 from supernet.space.architecture import Architecture, Decision
@@ -176,7 +177,8 @@ def front_of(explored: Explored, score: str, cost: str, reference: tuple[float, 
     Returns:
         The front.
     """
-    tried = [Point(one.architecture, one.values[score], one.values[cost]) for one in explored.evaluations]
+    judged = [one for one in explored.evaluations if not one.failed]
+    tried = [Point(one.architecture, one.values[score], one.values[cost]) for one in judged]
     dearest = max(point.cost for point in tried) if reference[1] is None else reference[1]
     return Front(tried, score, cost, (reference[0], dearest))
 
@@ -195,6 +197,7 @@ def ask_front(
     seed: int = 0,
     run: Run | None = None,
     rows: Path | None = None,
+    workers: Workers | None = None,
 ) -> Front:
     """Asks a score for its front against a cost: NSGA-II that begins with both ends; continues from the checkpoint.
 
@@ -211,6 +214,7 @@ def ask_front(
         seed: of all draws.
         run: where it reports and saves; None: nowhere.
         rows: a CSV file with a row for each evaluation; None: none.
+        workers: who judges; None: this process.
 
     Returns:
         The front.
@@ -243,5 +247,6 @@ def ask_front(
         run=run,
         name="pareto",
         rows=rows,
+        workers=workers,
     )
     return front_of(explored, score, cost, (chance, found.dearest))

@@ -19,6 +19,7 @@ from supernet.estimation.scores import Score
 from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
 from supernet.runtime.text import quantity
+from supernet.runtime.workers import Workers
 from supernet.search.black_box.explorers import Explorer, RandomExplorer, check_counts
 from supernet.search.black_box.exploring import Budget, Explored, explore
 from supernet.search.black_box.rungs import AtRung, Bracket, Job, Ladder, ResourceScore, RungExplorer, kept, words
@@ -72,7 +73,8 @@ class BracketExplorer(RungExplorer):
     def next_job(self) -> tuple[Architecture, Job] | None:
         while self._bracket < len(self.brackets):
             bracket = self.brackets[self._bracket]
-            if self._rung == 0 and self._asked < bracket.architectures and (drawn := self.new()) is not None:
+            missing = self._rung == 0 and len(self._members) == self._asked < bracket.architectures
+            if missing and (drawn := self.new()) is not None:
                 self._members.append(drawn)
             if self._asked < len(self._members):
                 self._asked += 1
@@ -83,6 +85,20 @@ class BracketExplorer(RungExplorer):
                 return None
             self._climb(bracket)
         return None
+
+    def ask_together(self, enough: int) -> list[Architecture]:
+        """The rest of a rung; of the lowest, as many as the source gives before it wants to be told."""
+        while not self.open and self._bracket < len(self.brackets) and self._asked == len(self._members):
+            bracket = self.brackets[self._bracket]
+            left = bracket.architectures - self._asked if self._rung == 0 else 0
+            if left and (drawn := self.new_together(left)):
+                self._members += drawn
+                break
+            self._climb(bracket)
+        asked = super().ask_together(enough)
+        while asked and self._asked < len(self._members) and (another := self.ask()) is not None:
+            asked.append(another)
+        return asked
 
     def climbed(self, architecture: Architecture, job: Job, fitness: float) -> None:
         self._fitness[architecture] = fitness
@@ -204,6 +220,7 @@ class Asha(RungExplorer):
         architectures: how many are begun at most; None: as many as the budget allows.
         ladder: the resources of the rungs.
         skipped: how many of the lowest rungs are left out (the paper's early-stopping rate s), 0 or more.
+        together: how many evaluations are asked for before the first of them is told: the paper's workers, 1 or more.
         source: makes the explorer that proposes new architectures.
 
     Raises:
@@ -227,9 +244,11 @@ class Asha(RungExplorer):
         architectures: int | None = None,
         ladder: Ladder | None = None,
         skipped: int = 0,
+        together: int = 1,
         source: Callable[..., Explorer] = RandomExplorer,
     ) -> None:
         super().__init__(candidates, seed=seed, ladder=ladder, source=source)
+        check_counts(together=together)
         if architectures is not None:
             check_counts(architectures=architectures)
         if not 0 <= skipped <= self.ladder.top:
@@ -237,7 +256,7 @@ class Asha(RungExplorer):
                 f"skipped={skipped}: the ladder has {quantity(self.ladder.top + 1, 'rung')}; leave out 0 to "
                 f"{self.ladder.top}"
             )
-        self._most = architectures
+        self._most, self._together = architectures, together
         self._begun: list[Architecture] = []
         self._numbers: dict[Architecture, int] = {}  # their places in it
         self._resources = self.ladder.resources(self.ladder.top)[skipped:]
@@ -273,6 +292,12 @@ class Asha(RungExplorer):
         self._begun.append(drawn)
         return drawn, Job(0, 0, self._resources[0], 0)
 
+    def ask_together(self, enough: int) -> list[Architecture]:
+        asked = super().ask_together(enough)
+        while asked and len(self.open) < self._together and (another := self.ask()) is not None:
+            asked.append(another)
+        return asked
+
     def climbed(self, architecture: Architecture, job: Job, fitness: float) -> None:
         insort(self._told[job.rung], (-fitness, self._numbers[architecture]))
 
@@ -302,6 +327,7 @@ def halving(
     name: str = "halving",
     truth: Score | None = None,
     rows: Path | None = None,
+    workers: Workers | None = None,
 ) -> Explored:
     """Judges architectures rung by rung until the explorer has nothing left or the budget is spent (`explore`).
 
@@ -319,6 +345,7 @@ def halving(
         name: of the exploration, in its tags and its lines.
         truth: what is known of architectures, reported for each beside its score.
         rows: a CSV file with a row for each evaluation; None: none is written.
+        workers: who judges; None: this process.
 
     Returns:
         The best architecture of the highest rung that was reached, all evaluations, and why it ended.
@@ -348,7 +375,8 @@ def halving(
         run.report.line(f"{name}: {explorer.plan(score.continues)}")
     whole = Budget(evaluations=_ENDLESS if explorer.evaluations is None else explorer.evaluations + 1)
     common: Mapping[str, Any] = {"objectives": objectives, "run": run, "name": name, "truth": truth, "rows": rows}
-    return explore(explorer, AtRung(explorer, score), budget or whole, repeats=True, **common)
+    judged: Mapping[str, Any] = {"repeats": True, "workers": workers}
+    return explore(explorer, AtRung(explorer, score), budget or whole, **common, **judged)
 
 
 _ENDLESS = 10**12  # evaluations. The explorer ends before, so one more than there are is no limit, either.

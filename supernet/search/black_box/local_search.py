@@ -21,10 +21,12 @@ class LocalSearch(Explorer):
     Args:
         candidates: the architectures that can be tried.
         initial: how many are drawn at each start.
+        together: how many neighbours are judged before the first of them is compared. 1: one after the other, as
+            published; more can be judged side by side, and some in vain, because the first better one is moved to.
         seed: of all draws.
 
     Raises:
-        InputError: `initial` is below 1.
+        InputError: a count is below 1.
 
     Example:
         >>> from supernet.space.architecture import Decision
@@ -37,10 +39,10 @@ class LocalSearch(Explorer):
         (27, True)
     """
 
-    def __init__(self, candidates: Candidates, *, initial: int = 10, seed: int = 0) -> None:
-        check_counts(initial=initial)
+    def __init__(self, candidates: Candidates, *, initial: int = 10, together: int = 1, seed: int = 0) -> None:
+        check_counts(initial=initial, together=together)
         super().__init__(candidates, seed=seed)
-        self._initial = initial
+        self._initial, self._together = initial, together
         self._drawn: list[tuple[Architecture, Fitness]] = []
         self._here: tuple[Architecture, Fitness] | None = None
         self._neighbours: list[Architecture] = []
@@ -65,6 +67,16 @@ class LocalSearch(Explorer):
                 self._neighbours.pop()
                 self._compare(neighbour, known[1])
             self._here = None  # a minimum
+
+    def ask_together(self, enough: int) -> list[Architecture]:
+        to_draw = self._initial - len(self._drawn)
+        if self._here is None and to_draw and (drawn := self.several(self.unknown, min(to_draw, enough))):
+            return drawn
+        first = self.ask()
+        if first is None or self._here is None:
+            return [] if first is None else [first]
+        rest = (one for one in reversed(self._neighbours[:-1]) if self.candidates.fits(one) and not self.known(one))
+        return [first, *self.several(lambda: next(rest, None), self._together - 1)]
 
     def learn(self, architecture: Architecture, fitness: Fitness) -> None:
         if self._here is None:

@@ -205,9 +205,12 @@ class Nsga2(Explorer):
 
     def ask(self) -> Architecture | None:
         for architecture in self._first:
-            if self.candidates.key(architecture) not in self.told and self.candidates.fits(architecture):
+            if not self.known(architecture) and self.candidates.fits(architecture):
                 return architecture
         return (self.fresh(self._child) if self._parents else None) or self.unknown()
+
+    def ask_together(self, enough: int) -> list[Architecture]:
+        return self.several(self.ask, min(self._size - len(self._children), enough))
 
     def learn(self, architecture: Architecture, fitness: Fitness) -> None:
         self._children.append((architecture, fitness))

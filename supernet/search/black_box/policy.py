@@ -40,36 +40,44 @@ class Reinforce(Explorer):
         momentum: of the baseline: how much of the mean stays at each step, in [0, 1).
         distinct: whether, after 100 known ones in a row, an unknown architecture is drawn uniformly, from which the
             distribution does not learn. False: it is asked alone, as published.
+        together: how many architectures are drawn before the first of them is judged, 1 or more.
         seed: of all draws.
 
     Raises:
         InputError: a setting is out of its range.
     """
 
-    def __init__(self, candidates: Candidates, *, momentum: float, distinct: bool, seed: int) -> None:
+    def __init__(self, candidates: Candidates, *, momentum: float, distinct: bool, together: int, seed: int) -> None:
+        check_counts(together=together)
         if not 0.0 <= momentum < 1.0:
             raise InputError(f"momentum={momentum}: needs to lie in [0, 1), such as 0.9")
         super().__init__(candidates, seed=seed)
-        self._momentum, self._distinct = momentum, distinct
+        self._momentum, self._distinct, self._together = momentum, distinct, together
         self._sum, self._weight = 0.0, 0.0  # of the rewards so far, the newest counts most
         self._known_in_a_row = 0
-        self._drawn: Architecture | None = None
+        self._drawn = list[Architecture]()  # by the distribution, and not told yet
 
     def ask(self) -> Architecture | None:
         draws = (self._sample() for _ in range(TRIES if self.candidates.repairs else _FITTING_TRIES))
         if not self._distinct or self._known_in_a_row < TRIES:
-            self._drawn = next((drawn for drawn in draws if self.candidates.fits(drawn)), None)
-            if self._drawn is None and self.candidates.repairs:
-                self._drawn = self.candidates.repaired(self._sample(), self.rng)
-            if self._drawn is not None:
-                known = self.candidates.key(self._drawn) in self.told
-                self._known_in_a_row = self._known_in_a_row + 1 if known else 0
-                return self._drawn
-        self._drawn, self._known_in_a_row = None, 0
+            found = next((drawn for drawn in draws if self.candidates.fits(drawn)), None)
+            if found is None and self.candidates.repairs:
+                found = self.candidates.repaired(self._sample(), self.rng)
+            if found is not None:
+                self._known_in_a_row = self._known_in_a_row + 1 if self.known(found) else 0
+                self._drawn.append(found)
+                return found
+        self._known_in_a_row = 0
         return self.unknown()
 
+    def ask_together(self, enough: int) -> list[Architecture]:
+        return self.several(self.ask, self._together)
+
     def learn(self, architecture: Architecture, fitness: Fitness) -> None:
-        if architecture is self._drawn and math.isfinite(fitness[0]):
+        if architecture not in self._drawn:
+            return
+        self._drawn.remove(architecture)
+        if math.isfinite(fitness[0]):
             reward = self._reward(architecture, fitness[0])
             self._sum = self._momentum * self._sum + (1.0 - self._momentum) * reward
             self._weight = self._momentum * self._weight + (1.0 - self._momentum)
@@ -87,7 +95,7 @@ class Reinforce(Explorer):
         return objective
 
     def state_dict(self) -> dict[str, Any]:
-        drawn = None if self._drawn is None else self.candidates.genes(self._drawn)
+        drawn = [self.candidates.genes(architecture) for architecture in self._drawn]
         baseline = [self._sum, self._weight]
         return {**super().state_dict(), "baseline": baseline, "known": self._known_in_a_row, "drawn": drawn}
 
@@ -95,7 +103,7 @@ class Reinforce(Explorer):
         super().load_state_dict(state)
         self._sum, self._weight = state["baseline"]
         self._known_in_a_row = state["known"]
-        self._drawn = None if state["drawn"] is None else self.candidates.architecture(state["drawn"])
+        self._drawn = [self.candidates.architecture(genes) for genes in state["drawn"]]
 
 
 class PolicyExplorer(Reinforce):
@@ -113,6 +121,7 @@ class PolicyExplorer(Reinforce):
         momentum: of the baseline, in [0, 1).
         spread: standard deviation of the logits at the start, 0 or more.
         distinct: whether, after 100 known ones in a row, an unknown architecture is drawn uniformly.
+        together: how many architectures are drawn before the first of them is judged.
         seed: of all draws.
 
     Raises:
@@ -138,12 +147,13 @@ class PolicyExplorer(Reinforce):
         momentum: float = 0.9,
         spread: float = 1e-3,
         distinct: bool = True,
+        together: int = 1,
         seed: int = 0,
     ) -> None:
         _check_rate(learning_rate)
         if not 0.0 <= spread < math.inf:
             raise InputError(f"spread={spread}: needs 0 or more, such as 1e-3")
-        super().__init__(candidates, momentum=momentum, distinct=distinct, seed=seed)
+        super().__init__(candidates, momentum=momentum, distinct=distinct, together=together, seed=seed)
         self._rate, self._steps = learning_rate, 0
         self._answers = [_answers(len(d.answers), d.keep, d.name) for d in candidates.decisions]
         self._places = [{kept: place for place, kept in enumerate(answers)} for answers in self._answers]
@@ -236,6 +246,7 @@ class ControllerExplorer(Reinforce):
         tanh: logits are this times a tanh.
         reduction: logits of operations are divided by it.
         distinct: whether, after 100 known ones in a row, an unknown architecture is drawn uniformly.
+        together: how many architectures are drawn before the first of them is judged.
         seed: of all draws and of the controller's initial weights.
 
     Raises:
@@ -264,13 +275,14 @@ class ControllerExplorer(Reinforce):
         tanh: float = 1.1,
         reduction: float = 2.5,
         distinct: bool = True,
+        together: int = 1,
         seed: int = 0,
     ) -> None:
         _check_rate(learning_rate)
         check_counts(hidden=hidden, layers=layers)
         if not 0.0 <= entropy_weight < math.inf:
             raise InputError(f"entropy_weight={entropy_weight}: needs 0 or more, such as 1e-4")
-        super().__init__(candidates, momentum=momentum, distinct=distinct, seed=seed)
+        super().__init__(candidates, momentum=momentum, distinct=distinct, together=together, seed=seed)
         decisions = {decision.name: decision for decision in candidates.decisions}
         sizes = {"hidden": hidden, "layers": layers}
         self._policy = ControllerPolicy(candidates.space, decisions, **sizes, tanh=tanh, reduction=reduction, seed=seed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from supernet.estimation.scores import Measured
 from supernet.runtime.errors import InputError
 from supernet.search.black_box.explorers import Explorer, Fitness, RandomExplorer
 from supernet.search.black_box.exploring import RESOURCE, UNITS
+from supernet.search.black_box.judging import WithResource
 from supernet.space.architecture import Architecture
 from supernet.space.genes import Candidates
 
@@ -287,6 +288,36 @@ class RungExplorer(Explorer):
         self._exhausted = not self.open
         return None
 
+    def new_together(self, enough: int) -> list[Architecture]:
+        """Asks the source, while nothing is open, for several architectures that can be judged side by side.
+
+        Args:
+            enough: how many there is room for.
+
+        Returns:
+            As many of them as the source gives before it wants to be told; none where it has nothing new.
+        """
+        for _ in range(0 if self._exhausted else _REPEATS):
+            proposed = self._source.ask_together(enough)[:enough]
+            found = dict[Hashable, Architecture]()
+            for architecture in proposed:
+                key = self.candidates.key(architecture)
+                if key in self.told:
+                    self._source.tell(architecture, self.told[key][1])
+                else:
+                    found.setdefault(key, architecture)
+            if found or not proposed:
+                self._exhausted = not found
+                return list(found.values())
+        self._exhausted = True
+        return []
+
+    def ask_together(self, enough: int) -> list[Architecture]:
+        if again := [architecture for architecture in self._again if architecture in self.open]:
+            self._again = []
+            return again
+        return super().ask_together(enough)
+
     def state_dict(self) -> dict[str, Any]:
         genes = self.candidates.genes
         return {
@@ -308,7 +339,7 @@ class RungExplorer(Explorer):
 
 
 @dataclass(frozen=True)
-class AtRung:
+class AtRung(WithResource):
     """Judges an architecture with the resource for which a `RungExplorer` has asked.
 
     Args:
@@ -319,10 +350,12 @@ class AtRung:
     explorer: RungExplorer
     score: ResourceScore
 
-    def __call__(self, architecture: Architecture) -> Measured:
+    def resource(self, architecture: Architecture) -> int:
+        return self.explorer.open[architecture].resource
+
+    def completed(self, architecture: Architecture, measured: Measured) -> Measured:
         """The values of the score, then bracket, rung and resource; its cost, and the units of the evaluation."""
         job = self.explorer.open[architecture]
-        measured = self.score(architecture, job.resource)
         where = {"bracket": float(job.bracket), "rung": float(job.rung), RESOURCE: float(job.resource)}
         units = float(job.units(self.score.continues))
         return Measured({**measured.values, **where}, {**measured.cost, UNITS: units})

@@ -2,9 +2,11 @@
 
 import csv
 import json
+import math
 from functools import partial
 
 import pytest
+import torch
 from common import slow_but
 
 from supernet.estimation.benchmark_tables import NasBench201Seconds, TableScore, micro
@@ -37,6 +39,9 @@ EXPLORERS = {
     "policy": PolicyExplorer,
     "controller": partial(ControllerExplorer, hidden=8),
     "nsga2": partial(Nsga2, population=8),
+    "aging together": partial(AgingEvolution, population=10, sample=3, together=4),
+    "local together": partial(LocalSearch, initial=3, together=4),
+    "policy together": partial(PolicyExplorer, together=4),
     "bananas": partial(Bananas, initial=5, round=4, layers=2, width=4, epochs=3),
 }
 each_explorer = pytest.mark.parametrize("name", EXPLORERS)
@@ -107,6 +112,67 @@ def test_a_signal_between_two_evaluations_is_heeded(name, tmp_path):
         explore(explorer_of(name), score, Budget(evaluations=20), run=run)
     interruption.signal = None
     assert explore(explorer_of(name), TABLE, Budget(20), run=run) == explore(explorer_of(name), TABLE, Budget(20))
+
+
+class Broken(Exception):
+    """What a score raises that has come upon an operation that does not work."""
+
+
+@each_explorer
+def test_one_that_fails_is_a_row_and_told_as_the_worst(name, tmp_path):
+    def score(cell: Architecture) -> Measured:
+        if "nor_conv_3x3" in str(cell):
+            raise Broken("no such\nkernel")
+        return TABLE(cell)
+
+    explorer, rows = explorer_of(name), tmp_path / "explore.csv"
+    run = Run(checkpoint=tmp_path / "explore.pt")
+    found = explore(explorer, score, Budget(evaluations=45), run=run, rows=rows)
+    failed = [e for e in found.evaluations if e.failed]
+    assert 0 < len(failed) < len(found.evaluations) == 45  # a failure counts
+    assert {(e.failed, e.fitness) for e in failed} == {("Broken: no such kernel", (-math.inf,))}
+    assert all(("nor_conv_3x3" in str(e.architecture)) == bool(e.failed) for e in found.evaluations)
+    assert explorer.told[explorer.candidates.key(failed[0].architecture)][1] == (-math.inf,)
+    assert not any(e.failed for e in found.front)
+    assert found.best == max((e for e in found.evaluations if not e.failed), key=lambda e: e.fitness).architecture
+    written = list(csv.DictReader(rows.open()))
+    assert [row["failed"] for row in written] == [e.failed for e in found.evaluations]
+    assert explore(explorer_of(name), Counted(stop_at=0), Budget(evaluations=45), run=run) == found
+
+
+def test_where_nothing_succeeds_the_fault_is_one_line():
+    def score(cell: Architecture) -> Measured:
+        raise Broken(f"kernel {next(number)}")
+
+    number = iter(range(1, 100))
+    with pytest.raises(InputError, match="judged nothing; all of 10 evaluations failed, the last one with Broken: ker"):
+        explore(explorer_of("random"), score, Budget(evaluations=45))
+    with pytest.raises(InputError, match="judged nothing; all of 3 evaluations failed, the last one with Broken: kern"):
+        explore(explorer_of("random"), score, Budget(evaluations=3))
+
+
+def test_a_score_that_draws_draws_by_the_architecture_and_leaves_no_trace():
+    def score(cell: Architecture) -> Measured:
+        return Measured({"drawn": float(torch.rand(()))})
+
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    found = [explore(explorer_of("random", seed), score, Budget(evaluations=40)) for seed in (0, 1)]
+    assert torch.equal(torch.get_rng_state(), before)
+    by_cell = [{e.architecture: e.values["drawn"] for e in each.evaluations} for each in found]
+    shared = by_cell[0].keys() & by_cell[1].keys()
+    assert shared
+    assert all(by_cell[0][cell] == by_cell[1][cell] for cell in shared)
+    assert len(set(by_cell[0].values())) == 40
+
+
+def test_a_longer_budget_goes_on_with_what_was_asked_for(tmp_path):
+    """A part of what was proposed together is judged in one piece, and the rest in another one."""
+    for name in ("aging together", "local together", "spos"):
+        run = Run(checkpoint=tmp_path / f"{name}.pt")
+        for evaluations in (5, 17, 31):
+            found = explore(explorer_of(name), TABLE, Budget(evaluations), run=run)
+            assert found == explore(explorer_of(name), TABLE, Budget(evaluations))
 
 
 def test_every_evaluation_is_a_row_and_a_point(tmp_path):

@@ -145,7 +145,7 @@ def test_a_policy_that_is_sure_still_finds_something_new_and_does_not_learn_from
         proposed = explorer.ask()
         if proposed is None:
             break
-        new = explorer._drawn is None
+        new = not explorer._drawn
         before = explorer._sum
         explorer.tell(proposed, (float(proposed["x"] == ("c",) and proposed["y"] == ("c",)),))
         assert not new or explorer._sum == before
@@ -154,7 +154,7 @@ def test_a_policy_that_is_sure_still_finds_something_new_and_does_not_learn_from
     forgetful = make(EDGES, learning_rate=0.3, distinct=False)
     for _ in range(300):
         proposed = forgetful.ask()
-        assert proposed is forgetful._drawn is not None
+        assert forgetful._drawn == [proposed]
         forgetful.tell(proposed, (float(proposed["x"] == ("c",)),))
 
 
