@@ -23,6 +23,7 @@ from supernet.fronts import pareto, subnetwork
 from supernet.genotypes.literature import published
 from supernet.genotypes.parsing import read_genotype
 from supernet.runtime.errors import InputError
+from supernet.runtime.processes import Processes, together
 from supernet.runtime.workers import Workers
 from supernet.search import methods
 from supernet.search.recipe import SearchRecipe
@@ -46,6 +47,7 @@ __all__ = [
     "Measured",
     "Mobile",
     "NasBench201",
+    "Processes",
     "Recipe",
     "SearchRecipe",
     "SpaceCosts",
@@ -73,6 +75,7 @@ __all__ = [
     "subnetwork",
     "tables",
     "tasks",
+    "together",
     "train",
 ]
 __version__ = "0.1.0"

@@ -30,6 +30,7 @@ from supernet.estimation.space_costs import GivenCost
 from supernet.execution.engines import engine
 from supernet.runtime.devices import find_device
 from supernet.runtime.errors import InputError
+from supernet.runtime.processes import ALONE, Processes
 from supernet.search.method import Method
 from supernet.search.progressive.search import stage_name
 from supernet.search.recipe import SearchRecipe
@@ -79,6 +80,7 @@ def find(
     device: str = "auto",
     directory: str | Path | None = None,
     progress: bool = False,
+    processes: Processes = ALONE,
 ) -> Architecture:
     """Searches a space for an architecture: its weights learn from one half of the training images, it from the other.
 
@@ -106,6 +108,8 @@ def find(
         directory: a folder for TensorBoard, metrics, checkpoints and genotype.json; a search that was stopped goes on
             from there when the same call is made again. None: nothing is kept.
         progress: whether a line an epoch is printed, and a bar on a terminal.
+        processes: those that make the same call together, each with its share of every batch, as
+            `with supernet.together() as processes` gives them under torchrun. All get the same answer.
 
     Returns:
         The architecture found.
@@ -124,6 +128,8 @@ def find(
     asked = AskedSearch.of(
         space, data, method, epochs, recipe, task, operations, seed, device, directory, progress, costed
     )
+    check_kinds(processes=processes)
+    asked = replace(asked, place=replace(asked.place, processes=processes))
     planned, place = asked.planned, asked.place
     if truth is not None:
         factories, outputs = planned.chooser.factories, planned.outputs
@@ -131,7 +137,7 @@ def find(
     place.refuse_other_searches([stage_name(number, len(planned.stages)) for number in range(len(planned.stages))])
     with place.settled():
         architecture = asked.architecture(data, truth)
-    if place.directory is not None:
+    if place.directory is not None and processes.leads:
         architecture.save(place.directory / "genotype.json")
     return architecture
 
@@ -151,6 +157,7 @@ def train(
     device: str = "auto",
     directory: str | Path | None = None,
     progress: bool = False,
+    processes: Processes = ALONE,
 ) -> Predictor:
     """Trains the network of an architecture, from scratch or from `init`, and makes a model of it.
 
@@ -173,6 +180,8 @@ def train(
         directory: a folder for TensorBoard, metrics, checkpoints and model.safetensors; a training that was stopped
             goes on from there when the same call is made again. None: nothing is kept.
         progress: whether a line an epoch is printed, and a bar on a terminal.
+        processes: those that make the same call together, each with its share of every batch, as
+            `with supernet.together() as processes` gives them under torchrun. All get the same answer.
 
     Returns:
         The model: call it with images, save it.
@@ -200,7 +209,8 @@ def train(
     outputs = task.outputs(data.classes)
     _check_fit(architecture, space, data, outputs, used, factories)
     same = {"space": space, "held_out": held_out} | ({} if task == CLASSIFICATION else {"task": task})
-    place = Place(directory, find_device(device), seed, progress, same, data)
+    check_kinds(processes=processes)
+    place = Place(directory, find_device(device), seed, progress, same, data, processes=processes)
     used_engine = engine("fused", place.device)
     final = FinalNetwork(space, data.shape, outputs, factories, used_engine, seed)
     run = place.run("retrain")
@@ -213,7 +223,7 @@ def train(
     score = trained.valid.score if trained.valid else None
     known: dict[str, str | float | int | None] = {"data": data.name, "seed": seed, f"validation {task.score}": score}
     model = _model(network, space, architecture, data, task, known)
-    if place.directory is not None:
+    if place.directory is not None and processes.leads:
         model.save(place.directory / NAME)
     return model
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +21,10 @@ from supernet.estimation.space_costs import GivenCost, SpaceCosts
 from supernet.execution.engines import engine
 from supernet.runtime.devices import find_device
 from supernet.runtime.errors import InputError
+from supernet.runtime.processes import ALONE
 from supernet.runtime.report import Silent
 from supernet.runtime.run import Run
+from supernet.search.loop import Searched
 from supernet.search.measured_winner import MeasuredWinner
 from supernet.search.measuring import MEASURED, Clock, lines_of, measured_search
 from supernet.search.method import Method
@@ -123,12 +125,17 @@ class AskedSearch:
             if clock is None:
                 return found.architecture
 
-            def quiet_run(name: str) -> Run:
-                return replace(run_of(name), report=Silent())
+            def quiet_run(name: str) -> Run:  # times differ between processes: the leader alone measures
+                return replace(run_of(name), report=Silent(), processes=ALONE)
 
-            measured = measured_search(
-                self.planned, found, clock, *self.halves, data.augmentation, run_of=quiet_run, task=self.task
-            )
+            alone, processes = replace(self, place=replace(self.place, processes=ALONE)), self.place.processes
+            return processes.from_leader(lambda: alone._measured(found, clock, data, quiet_run))
+
+    def _measured(self, found: Searched, clock: Clock, data: Data, run_of: Callable[[str], Run]) -> Architecture:
+        """The found architecture, or the next one where that breaks its limit when it is measured."""
+        measured = measured_search(
+            self.planned, found, clock, *self.halves, data.augmentation, run_of=run_of, task=self.task
+        )
         self._tell(measured)
         return measured.winner.architecture
 

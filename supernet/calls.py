@@ -22,6 +22,7 @@ from supernet.runtime.checkpoint import IMAGES
 from supernet.runtime.errors import InputError
 from supernet.runtime.files import locked
 from supernet.runtime.interrupt import Interrupted, Interruption
+from supernet.runtime.processes import ALONE, Processes
 from supernet.runtime.reading import is_file
 from supernet.runtime.report import ConsoleReport, Report, RunReport, Silent
 from supernet.runtime.run import Run
@@ -75,6 +76,7 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "seed": (int, f"a whole number from 0 to {2**32 - 1}"),
     "device": (str, "auto, cpu, cuda or cuda:N"),
     "directory": (str | Path | None, "the path of a folder"),
+    "processes": (Processes, "what supernet.together() gives"),
     "workers": (Workers | None, "workers, such as supernet.Workers(count=8)"),
 }
 
@@ -90,6 +92,8 @@ class Place:
         progress: whether lines and a bar are shown.
         settings: what a checkpoint has to share with the call, by name.
         data: the images, which a checkpoint has to share, too.
+        interruption: tells of a signal.
+        processes: those that make the same call together. The leader alone prints and writes.
     """
 
     folder: str | Path | None
@@ -99,6 +103,7 @@ class Place:
     settings: Mapping[str, Any]
     data: Data
     interruption: Interruption = field(default_factory=Interruption)
+    processes: Processes = ALONE
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
@@ -112,16 +117,17 @@ class Place:
     def run(self, name: str) -> Run:
         """A run that reports and saves under a name."""
         console = Console(quiet=not self.progress)
+        report: Report = ConsoleReport(console) if self.progress and self.processes.leads else Silent()
         if self.directory is None:
-            report: Report = ConsoleReport(console) if self.progress else Silent()
-            return Run(device=self.device, seed=self.seed, report=report)
+            return Run(device=self.device, seed=self.seed, report=report, processes=self.processes)
         return Run(
             device=self.device,
             seed=self.seed,
-            report=RunReport(self.directory, name, console),
+            report=RunReport(self.directory, name, console) if self.processes.leads else report,
             checkpoint=self.directory / "checkpoints" / f"{name}.pt",
             fingerprint=self._fingerprint(),
             interruption=self.interruption,
+            processes=self.processes,
         )
 
     def quiet_run(self, name: str) -> Run:
@@ -153,7 +159,8 @@ class Place:
         with ExitStack() as stack:
             if self.directory is not None:
                 make_folder(self.directory)
-                stack.enter_context(locked(self.directory))
+                if self.processes.leads:
+                    stack.enter_context(locked(self.directory))
                 stack.enter_context(self.interruption)
             stack.enter_context(random_states_kept())
             stack.enter_context(numerics_settled(deterministic=True))
