@@ -152,6 +152,8 @@ def launch(count: int, part: Part) -> float | None:
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     _silence("torch.distributed.elastic", "torch.multiprocessing")  # what is to be known is told here
     restarts = part.settings["runtime"]["max_restarts"]
+    known = LaunchConfig.__dataclass_fields__
+    minded: dict[str, Any] = {"signals_to_handle": _END.name} if "signals_to_handle" in known else {}
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -162,7 +164,7 @@ def launch(count: int, part: Part) -> float | None:
         local_addr="127.0.0.1",
         max_restarts=restarts,
         monitor_interval=0.1,
-        signals_to_handle=_END.name,
+        **minded,
         start_method="spawn",
     )
     marks = TemporaryDirectory(prefix="supernet-")
@@ -171,9 +173,9 @@ def launch(count: int, part: Part) -> float | None:
         with _forwarded(part):
             outcomes: dict[int, Outcome] = elastic_launch(config, work)(part)
         _raise_fault(part)
-    except SignalException:
+    except SignalException as error:
         _raise_fault(part)
-        raise Interrupted(_END) from None
+        raise Interrupted(int(error.sigval)) from None
     except ChildFailedError as error:
         _raise_fault(part)
         rank, failure = error.get_first_failure()

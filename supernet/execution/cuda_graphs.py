@@ -32,6 +32,7 @@ from torch.utils import _pytree as pytree
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.parameter_slots import ModuleSettings, ParameterSlots, hooks_of
+from supernet.space.dropout import drawn_for
 from supernet.space.supernet import Supernet
 
 _WANTED = attrgetter("requires_grad")
@@ -182,6 +183,7 @@ class Graphed:
         return (
             str(spec),
             tuple((t.shape, t.dtype, t.stride(), t.requires_grad) for t in given),
+            drawn_for(),
             tuple(map(_WANTED, parameters)),
             self._owned(parameters),
             self._setting(),

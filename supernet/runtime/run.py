@@ -59,5 +59,6 @@ class Run:
 
     @property
     def records(self) -> bool:
-        """Whether CUDA graphs are wanted and the device has them."""
-        return self.graphs and self.device.type == "cuda"
+        """Whether CUDA graphs are wanted and the device has them; norms that meet others within a pass forbid them."""
+        meets = self.processes.several and self.processes.synchronised
+        return self.graphs and self.device.type == "cuda" and not meets

@@ -36,6 +36,11 @@ def draw_for(total: int, rows: slice = slice(None)) -> None:
     _NOW.total, _NOW.rows = total, rows
 
 
+def drawn_for() -> tuple[int, int, int]:
+    """The joined batch for which dropout is drawn now: its images, and where those of this process begin and end."""
+    return _NOW.total, _NOW.rows.start or 0, _NOW.rows.stop or 0
+
+
 def _drawn(shape: Sequence[int], kept: float, like: Tensor) -> Tensor:
     """Ones with the probability `kept` and zeros, (images, ...)."""
     rows = _NOW.rows
