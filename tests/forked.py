@@ -14,8 +14,8 @@ from supernet.runtime.files import locked
 
 MODULES = {"supernet": "pipeline", "supernet-report": "report", "supernet-show": "show", "supernet-predict": "predict"}
 
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
     [
         *(f"supernet.experiments.{module}" for module in MODULES.values()),
         "supernet.search.differentiable.projection",
@@ -46,7 +46,7 @@ def _command(name: str, words: list[str], output: Path) -> None:
 def started(name: str, words: list[str], output: Path) -> BaseProcess:
     """A console command that runs in the folder of `output`, a file that gets all it prints."""
     output.write_text("")
-    process = _FORKS.Process(target=_command, args=(name, words, output))
+    process = FORKS.Process(target=_command, args=(name, words, output))
     process.start()
     return process
 

@@ -470,6 +470,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "strategy.explorer.population": 100,
         "strategy.explorer.sample": 25,
         "strategy.explorer.distinct": True,
+        "strategy.explorer.together": 1,
     },
     # Pham et al. 2018: scripts/cifar10_micro_search.sh, src/cifar10/main.py (LSTM), src/utils.py (Adam)
     "enas": {

@@ -1,18 +1,18 @@
-"""Several processes for a test, forked from its own: they take a function together and give what it returns."""
+"""Several processes for a test, forked from a server that has imported everything: they take a function together."""
 
 import io
-import multiprocessing
 import os
 import socket
+import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
 
+import cloudpickle
 import torch
+from forked import FORKS
 
 from supernet.runtime.processes import Processes, together
-
-_FORKS = multiprocessing.get_context("fork")
 
 
 def free_port() -> int:
@@ -23,19 +23,9 @@ def free_port() -> int:
 
 def taken_together(function: Callable[[Processes], Any], count: int, seconds: float = 100.0, **settings: Any) -> list:
     """What `function` returns in each of `count` processes, in the order of their ranks; an exception as a text."""
-    port, answers = free_port(), _FORKS.Queue()
-
-    def take(rank: int) -> None:
-        torch.set_num_threads(1)
-        places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
-        os.environ.update({"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in places.items()}})
-        try:
-            with together(**settings) as processes:
-                answers.put((rank, packed(function(processes))))
-        except BaseException as error:
-            answers.put((rank, packed(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")))
-
-    started = [_FORKS.Process(target=take, args=(rank,)) for rank in range(count)]
+    cloudpickle.register_pickle_by_value(sys.modules[function.__module__])
+    port, answers, sent = free_port(), FORKS.Queue(), cloudpickle.dumps(function)
+    started = [FORKS.Process(target=_take, args=(sent, rank, count, port, settings, answers)) for rank in range(count)]
     for process in started:
         process.start()
     try:
@@ -47,8 +37,19 @@ def taken_together(function: Callable[[Processes], Any], count: int, seconds: fl
     return [torch.load(io.BytesIO(answer), weights_only=False) for _, answer in found]
 
 
-def packed(value: Any) -> bytes:
+def _take(sent: bytes, rank: int, count: int, port: int, settings: dict[str, Any], answers: Any) -> None:
+    torch.set_num_threads(1)
+    places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
+    os.environ.update({"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in places.items()}})
+    try:
+        with together(**settings) as processes:
+            answers.put((rank, _packed(cloudpickle.loads(sent)(processes))))
+    except BaseException as error:
+        answers.put((rank, _packed(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")))
+
+
+def _packed(value: Any) -> bytes:
     """As plain bytes: tensors in a queue are handles that end with their process."""
     file = io.BytesIO()
-    torch.save(value, file)
+    torch.save(value, file, pickle_module=cloudpickle)
     return file.getvalue()

@@ -167,7 +167,8 @@ def _samples(
             left_out[LINKS] += 1
             continue
         if len(member.name) > _LONGEST_NAME:
-            raise InputError(f"{shard.path}: a name of {len(member.name):,} characters; use at most {_LONGEST_NAME:,}")
+            length = quantity(len(member.name), "character")
+            raise InputError(f"{shard.path}: a name of {length}; use at most {_LONGEST_NAME:,}")
         key, ending = (None, None) if _NOT_OURS.match(member.name) else parted(member.name)
         if key is None or ending is None:
             continue

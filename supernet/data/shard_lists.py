@@ -10,6 +10,7 @@ from typing import Any
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.reading import is_folder
+from supernet.runtime.text import quantity
 
 _MOST = 100_000  # shards
 _RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)")
@@ -53,7 +54,8 @@ def shard_paths(where: str, setting: str) -> list[str]:
         return found
     paths = _expanded(where, said) if "{" in where and not os.path.exists(where) else [where]
     if lost := [path for path in paths if not os.path.isfile(path)]:
-        among = f": {len(lost):,} of {len(paths):,} files are not there, such as {lost[0]}" if len(paths) > 1 else ""
+        of_all = f": {len(lost):,} of {quantity(len(paths), 'file')} are not there, such as {lost[0]}"
+        among = of_all if len(paths) > 1 else ""
         raise InputError(f"{said}{among or ': no such file or folder'}")
     if len(set(paths)) < len(paths):
         raise InputError(f"{said}: names a file twice")

@@ -271,7 +271,7 @@ def sweep(folder: Path, *words: str, hydra=(), subdir="${hydra.job.num}") -> Pat
         (["data=npz,../x"], {}, "could run code"),
         (["seed=shuffle(range(3))"], {}, "could run code"),  # another order every time
         (["seed=range(0,100000000)"], {}, "a sweep of"),
-        (["seed=1,2"], {"hydra": ["hydra/launcher=joblib"]}, "could run code; give it again"),
+        (["seed=1,2"], {"hydra": ["hydra/sweeper=mine"]}, "could run code; give it again"),
         (["seed=1,2"], {"subdir": "../${seed}"}, "could lie outside"),
         (["seed=1,2"], {"subdir": "/tmp/${seed}"}, "could lie outside"),
         (["seed=1,2"], {"subdir": "${oc.env:HOME}"}, "could lie outside"),

@@ -102,6 +102,8 @@ def handlers(monkeypatch):
     """Handlers of signals, and what this process knows, are put back."""
     monkeypatch.setattr(sweeping, "_HERE", sweeping._Process())
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)}
+    for number in before:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
