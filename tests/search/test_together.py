@@ -35,7 +35,7 @@ from supernet.training.tasks.joined import joined
 
 NAMES = sorted({*dir(methods)} - {"Method", "adam"})
 QUICK = ["darts_2nd_exact"]
-CELLS = Darts(channels=8, cells=1, nodes=2)
+CELLS = Darts(channels=8, cells=1, nodes=2, operations=("none", "skip_connect", "max_pool_3x3", "sep_conv_3x3"))
 NESTED = Mobile(  # whose smaller sizes have the first channels of larger norms
     (
         Stage((8,), depths=(1, 2), kernels=(3, 5), expansions=(2, 4)),
@@ -149,8 +149,7 @@ def problem_of(processes: Processes, checkpoint=None, **changes: Any) -> SearchP
     images = torch.randint(256, (29, 1, 8, 8), dtype=torch.uint8, generator=stream)
     source = Resident(images, torch.randint(3, (29,), generator=stream))
     torch.manual_seed(0)
-    few = ("skip_connect", "sep_conv_3x3", "max_pool_3x3")
-    supernet = Supernet(Darts(channels=8, cells=1, nodes=2, operations=few).network(Undecided(), (1, 8, 8), 3))
+    supernet = Supernet(CELLS.network(Undecided(), (1, 8, 8), 3))
     run = Run(processes=processes, checkpoint=checkpoint, **changes)
     augmentation = Augmentation((0.5,), (0.25,), crop_padding=1, flip=True, cutout=2)
     return SearchProblem(supernet, source, source.subset(torch.arange(28, -1, -1)), augmentation, run, TASK)
