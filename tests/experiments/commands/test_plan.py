@@ -73,10 +73,12 @@ def fast(monkeypatch):
     """The way between two processes is known, and a line is wide enough for the table."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(several_devices, "measured", lambda backend, sizes: Link(1e9, 1e-4))
+    monkeypatch.setattr(plan_module, "_STEPS", 1)
 
 
 def test_several_devices_have_their_share_and_a_table(run, fast):
-    code, out, err = run("experiment=quick", "retrain=none", "runtime.threads=1", "search.batch_size=8", "runtime.devices=2")
+    sizes = ("runtime.threads=1", "search.batch_size=8", "runtime.devices=2")
+    code, out, err = run("experiment=quick", "retrain=none", *sizes)
     assert code == 0, err
     alone, several = out.split("On several devices")
     assert [row[:3:2] for row in cells_of(alone, ("search",))] == [["search", "8"]]
