@@ -24,6 +24,7 @@ from supernet.experiments import command_line
 from supernet.experiments.commands import show
 from supernet.experiments.exploration.words import asked
 from supernet.experiments.recorded_words import parse
+from supernet.experiments.several_devices import asked as asked_of_plan
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -153,6 +154,8 @@ def words_of(line: str) -> list[str] | None:
     elsewhere = ("--help", "--cfg", "--config-dir", "-sc", "resume=")
     if line.startswith("PYTHONPATH"):
         words = words[1:]
+    if line.startswith("supernet-plan "):
+        _, words = asked_of_plan(words)  # which has words of its own
     return None if not words or any(word.startswith(elsewhere) for word in words) else words
 
 

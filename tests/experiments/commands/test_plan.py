@@ -3,8 +3,10 @@
 import pytest
 import torch
 from common import typed_words
+from supernet.experiments import several_devices
 from supernet.experiments.commands import plan as plan_module
 from supernet.experiments.commands.plan import Need, duration, main
+from supernet.experiments.links import Link
 
 from supernet.training.loop import Recipe
 
@@ -60,6 +62,53 @@ def test_a_batch_that_does_not_fit_is_told(run, monkeypatch):
     assert "does not fit; search.batch_size=" in out
 
 
+def cells_of(out, first):
+    """The rows of a table whose first column has these words, a list of cells each."""
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+    return [row for row in rows if row[0] in first]
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """The way between two processes is known, and a line is wide enough for the table."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(several_devices, "measured", lambda backend, sizes: Link(1e9, 1e-4))
+    monkeypatch.setattr(plan_module, "_STEPS", 1)
+
+
+def test_several_devices_have_their_share_and_a_table(run, fast):
+    sizes = ("runtime.threads=1", "search.batch_size=8", "runtime.devices=2")
+    code, out, err = run("experiment=quick", "retrain=none", *sizes)
+    assert code == 0, err
+    alone, several = out.split("On several devices")
+    assert [row[:3:2] for row in cells_of(alone, ("search",))] == [["search", "8"]]
+    assert [row[:3] for row in cells_of(several, ("search", "all"))] == [["search", "2", "4"]]
+    said = " ".join(several.split())
+    assert "search on 2: a device sends in a step: 1 meeting of hosts; outputs 3 x" in said
+    assert "gradients of the architect 1 x 320 bytes; weights' gradients and statistics 1 x" in said
+
+
+@pytest.mark.slow
+def test_each_stage_has_a_row_for_each_number_of_devices(run, fast):
+    code, out, err = run("experiment=quick", "runtime.threads=1", "plan.devices=4,2", "architect=unrolled")
+    assert code == 0, err
+    alone, several = out.split("On several devices")
+    assert [row[0] for row in cells_of(alone, ("search", "retraining"))] == ["search", "retraining"]
+    found = [row[:3] for row in cells_of(several, ("search", "retraining", "all"))]
+    assert found[:2] == [["search", "2", "32"], ["retraining", "2", "32"]]
+    assert found[2:] == [["search", "4", "16"], ["retraining", "4", "16"], ["all", "2", ""], ["all", "4", ""]]
+    searching = " ".join(several.split()).split(" on 2: ")[1]
+    assert "gradients of the architect 2 x 320 bytes" in searching, "of the alphas, at both ends of a difference"
+    assert searching.count("gradients of the architect 1 x") == 2, "of the weights, and of weights and alphas"
+
+
+def test_a_batch_that_cannot_be_shared_is_told_before_anything_is_measured(run):
+    code, out, err = run("experiment=quick", "plan.devices=2,64")
+    assert code == 2
+    assert "batch_size=64: 64 processes share a batch, and each needs 2 images; 128 or more" in err
+    assert out == ""
+
+
 def test_memory_grows_with_the_batch_as_it_says(run):
     kept = []
 
@@ -82,6 +131,7 @@ def test_memory_grows_with_the_batch_as_it_says(run):
         (["search.epochs=-3"], 2, "search.epochs=-3: needs at least 1"),
         (["epochs=3"], 2, "did you mean retrain.epochs, search.epochs"),
         (["seed=1,2"], 2, "seed=1,2: several values are a sweep"),
+        (["plan.devices=one"], 2, "plan.devices=one: needs whole numbers from 2 on"),
         (["seed=abc"], 2, "seed=abc: Value 'abc'"),
         (["space=nowhere"], 2, "space=nowhere: no such option; known: darts"),
         (["data=npz", "data.path=nowhere.npz"], 2, "nowhere.npz"),
