@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.killing import Job, Whole, fault, processes, undisturbed
+from experiments.benchmarks.killing import Job, Whole, fault, litter, processes, undisturbed
 
 WORDS = ("runtime.devices=2", "runtime.save_seconds=0.5", "retrain.epochs=10")
 """Jobs in two processes. What comes after the last checkpoint is done again; the retraining is long enough to hit."""
@@ -183,7 +183,7 @@ def disturbed(job: Job, whole: Whole, hits: Sequence[Hit], spent: Mapping[str, f
     differs = whole.differs(job.run)
     for hit in hits if differs else ():
         hit.outcome = hit.outcome and f"{hit.outcome}, and different"
-    return differs
+    return differs or litter(job)
 
 
 def _outcome(hit: Hit, code: int) -> str:

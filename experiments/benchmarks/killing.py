@@ -57,6 +57,11 @@ class Job:
         return self.run.parent / f"{self.run.name}.txt"
 
     @property
+    def temporary(self) -> Path:
+        """Where its processes have their temporary files."""
+        return self.run.with_name(f"{self.run.name} temporary")
+
+    @property
     def printed(self) -> str:
         """That, as a text."""
         return self.output.read_text(errors="replace") if self.output.exists() else ""
@@ -66,8 +71,10 @@ class Job:
         there = (self.run / ".hydra" / "overrides.yaml").exists()
         words = [f"resume={self.run}", *_runtime(self.words)] if there else [*self.words, f"hydra.run.dir={self.run}"]
         command = [sys.executable, "-c", "from supernet.experiments.pipeline import main; main()", *words]
+        self.temporary.mkdir(exist_ok=True)
+        own = {**os.environ, "TMPDIR": str(self.temporary)}
         with self.output.open("wb") as file:
-            self.process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+            self.process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True, env=own)
         return self.process
 
     def wait(self) -> int:
@@ -120,6 +127,8 @@ def undisturbed(job: Job, meanwhile: Callable[[], None] = lambda: None) -> Whole
     began = time.monotonic()
     if code := job.wait():
         raise SystemExit(f"the undisturbed job ended with exit code {code}:\n{job.printed}")
+    if there := litter(job):
+        raise SystemExit(f"the undisturbed job: {there[0]}")
     return Whole(left(job.run), time.monotonic() - began)
 
 
@@ -145,6 +154,12 @@ def processes() -> Iterator[tuple[int, int, int]]:
             state, parent, group = path.read_text().rpartition(")")[2].split()[:3]
             if state != "Z":
                 yield int(path.parent.name), int(parent), int(group)
+
+
+def litter(job: Job) -> list[str]:
+    """Temporary folders that a job has left; of a command that was killed they stay."""
+    names = sorted(path.name for path in job.temporary.glob("*") if path.name.startswith(("supernet-", "torchelastic")))
+    return [f"{job.run.name}: {name} is left in the temporary folder" for name in names]
 
 
 def _gone(group: int) -> bool:
