@@ -144,7 +144,7 @@ def launch(count: int, part: Part) -> float | None:
         Ended: one of them made a mistake and has told of it.
         Lost: processes were lost more often than they may start again.
     """
-    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -154,6 +154,7 @@ def launch(count: int, part: Part) -> float | None:
     restarts = part.settings["runtime"]["max_restarts"]
     known = LaunchConfig.__dataclass_fields__
     minded: dict[str, Any] = {"signals_to_handle": _END.name} if "signals_to_handle" in known else {}
+    marks = TemporaryDirectory(prefix="supernet-")
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -166,8 +167,8 @@ def launch(count: int, part: Part) -> float | None:
         monitor_interval=0.1,
         **minded,
         start_method="spawn",
+        logs_specs=DefaultLogsSpecs(log_dir=marks.name),  # otherwise each job leaves a temporary folder
     )
-    marks = TemporaryDirectory(prefix="supernet-")
     part = replace(part, marks=Path(marks.name))
     try:
         with _forwarded(part):

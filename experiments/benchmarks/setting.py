@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from supernet.data.batches import Batch
+from supernet.data.batches import Batch, JoinedBatch
 from supernet.execution.cuda_graphs import Capture
 from supernet.execution.engines import Engine
 from supernet.execution.fused.executor import fused
@@ -30,6 +30,7 @@ from supernet.execution.stacked.executor import Stacked
 from supernet.execution.step_graph import StepGraph
 from supernet.genotypes.literature import published
 from supernet.runtime.files import write_whole
+from supernet.runtime.processes import ALONE, Processes
 from supernet.runtime.run import Precision, Run
 from supernet.search.differentiable.architects import Architect, Bilevel, first_order, unrolled
 from supernet.search.differentiable.discretisers import argmax
@@ -41,11 +42,13 @@ from supernet.space.cells import Executor, reference
 from supernet.space.choosers import Decided, Undecided
 from supernet.space.darts import Darts
 from supernet.space.supernet import Supernet
+from supernet.training.joining import prepare_network
 from supernet.training.loop import step_request as training_request
 from supernet.training.loop import train_step
 from supernet.training.meters import Meter
 from supernet.training.sgd import sgd
 from supernet.training.tasks import Classification
+from supernet.training.tasks.joined import joined
 
 
 @contextmanager
@@ -121,13 +124,18 @@ def random_batch(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     channels_last: bool = False,
+    processes: Processes = ALONE,
 ) -> Batch:
-    """Normal images (size, 3, side, side) and random labels of ten classes."""
+    """Normal images (size, 3, side, side) and random labels of ten classes; of several processes each has its share."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(size, 3, side, side, generator=generator, dtype=torch.float64)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     images = images.to(device, dtype).contiguous(memory_format=layout)
-    return Batch(images, torch.randint(10, (size,), generator=generator).to(device))
+    labels = torch.randint(10, (size,), generator=generator).to(device)
+    if not processes.several:
+        return Batch(images, labels)
+    rows = processes.rows(size)
+    return Batch(images[rows], labels[rows], JoinedBatch(labels, rows))
 
 
 def build_supernet(
@@ -190,18 +198,28 @@ class SearchSteps:
     As the reference it does what the original's code does, gradients that are dropped included.
     """
 
-    def __init__(self, search: Search, variant: Variant, batch: int, side: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        search: Search,
+        variant: Variant,
+        batch: int,
+        side: int,
+        device: torch.device,
+        processes: Processes = ALONE,
+    ) -> None:
         self.supernet = build_supernet(search.space, device, chooser=search.chooser)
         variant.engine(device).apply(self.supernet)
+        prepare_network(self.supernet, processes)
         if variant.executor == "reference" and search.architect is first_order:
             search = replace(search, architect=first_order_as_the_original)
         self.strategy: Any = search.strategy(self.supernet).to(device)
         optimizer = sgd(self.supernet, 0.025, 0.9, weight_decay=3e-4)
-        train, valid = (
-            random_batch(batch, device, side=side, seed=seed, channels_last=variant.channels_last) for seed in (1, 2)
-        )
+        how: dict[str, Any] = {"side": side, "channels_last": variant.channels_last, "processes": processes}
+        train, valid = (random_batch(batch, device, seed=seed, **how) for seed in (1, 2))
         self._accelerated, self._numerics = variant.passes(self.supernet, device), variant.numerics
-        self.step = Step(self.supernet, train, valid, Classification(), optimizer, 0.0, accelerated=self._accelerated)
+        task = joined(Classification(), processes)
+        more: dict[str, Any] = {"accelerated": self._accelerated, "processes": processes}
+        self.step = Step(self.supernet, train, valid, task, optimizer, 0.0, **more)
         self._whole, self._meter = _whole_steps(variant, self.supernet, self._accelerated, optimizer, device)
 
     def __call__(self) -> Tensor:
@@ -219,20 +237,31 @@ class SearchSteps:
 class TrainingSteps:
     """Calls are steps of the training of DARTS_V2, with auxiliary head and constant drop path."""
 
-    def __init__(self, space: Darts, variant: Variant, batch: int, side: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        space: Darts,
+        variant: Variant,
+        batch: int,
+        side: int,
+        device: torch.device,
+        processes: Processes = ALONE,
+    ) -> None:
         torch.manual_seed(0)
         network = variant.engine(device).apply(space.network(Decided(published("darts_v2")), (3, side, side), 10))
         self.network: nn.Module = network.to(device).train()
+        prepare_network(self.network, processes)
         self.optimizer = sgd(self.network, 0.025, 0.9, weight_decay=3e-4)
-        self._batch = random_batch(batch, device, side=side, channels_last=variant.channels_last)
+        how: dict[str, Any] = {"side": side, "channels_last": variant.channels_last, "processes": processes}
+        self._batch, self._processes = random_batch(batch, device, **how), processes
+        self._task = joined(Classification(0.4), processes)
         self._accelerated, self._numerics = variant.passes(self.network, device), variant.numerics
         self._whole, self.meter = _whole_steps(variant, self.network, self._accelerated, self.optimizer, device)
 
     def __call__(self) -> Tensor:
         with self._numerics(), self._accelerated:
             if self._whole is None:
-                return train_step(self.network, self._batch, Classification(0.4), self.optimizer, 5.0)[0]
-            return self._whole(training_request(self.network, self._batch, Classification(0.4), self, 5.0))[0]
+                return train_step(self.network, self._batch, self._task, self.optimizer, 5.0, self._processes)[0]
+            return self._whole(training_request(self.network, self._batch, self._task, self, 5.0))[0]
 
     @property
     def recorded(self) -> int:

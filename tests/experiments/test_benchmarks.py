@@ -120,3 +120,57 @@ def test_a_detector_is_timed(tmp_path):
     record, _ = script("detection_speed", tmp_path, *size)
     assert record["seconds"].keys() == {"network", "boxes", "torchvision SSDLite"}
     assert all(len(rounds) == 1 for rounds in record["seconds"].values())
+
+
+def test_a_folder_shards_and_the_library_are_timed(tmp_path):
+    pytest.importorskip("webdataset")
+    size = ["--images", "256", "--side", "32", "--size", "16", "--shard", "64", "--batches", "2"]
+    record, printed = script("shards", tmp_path, *size, "--workers", "0", "--rounds", "1")
+    ways = {"folder", "shards", "shards, the library"}
+    assert record["seconds"].keys() == ways | {f"{way}, cold" for way in ways}
+    assert printed.count("images a second") == 6
+
+
+def test_workers_are_timed_and_give_the_same_values(tmp_path):
+    record, printed = script("workers", tmp_path, "--candidates", "2", "--seeds", "1", "--channels", "2")
+    judged = record["candidates_per_second"]
+    assert judged.keys() == {"zero-cost proxies", "short trainings", "supernet"}
+    assert all(figures.keys() == {"1", "2"} and min(map(min, figures.values())) > 0 for figures in judged.values())
+    assert "| supernet | 2 |" in printed
+
+
+def test_one_process_and_two_are_timed(tmp_path):
+    """Synchronised norms meet in each norm of each pass, and in its gradient, and lose what one process loses."""
+    size = ["--channels", "4", "--cells", "1", "--batch", "4", "--side", "8", "--divisor", "1", "--threads", "1"]
+    final = ["--training-channels", "4", "--training-cells", "3", "--training-batch", "4", "--rounds", "1"]
+    record, printed = script("processes", tmp_path, *size, *final)
+    assert record["steps"].keys() == {"first order", "second order", "retraining"}
+    for found in record["steps"].values():
+        one, two, plain, synchronised = found["ways"].values()
+        assert one.keys() == plain.keys() == {"median", "least", "most", "n", "images", "images_per_second"}
+        assert 0 < two["share"] < 1
+        assert 0 < synchronised["share"] < 1
+        assert synchronised["bytes"] > 0
+        assert synchronised["collectives"] > two["collectives"] > 1
+    assert record["steps"]["second order"]["ways"]["two processes"]["bytes"] > first_order(record)
+    assert "| retraining | two processes, norms synchronised | 4 |" in printed
+    assert printed.splitlines()[-1] in (tmp_path / "record.md").read_text()
+
+
+def first_order(record):
+    """What a step of first order hands over."""
+    return record["steps"]["first order"]["ways"]["two processes"]["bytes"]
+
+
+def test_a_rank_is_killed_and_all_start_again(tmp_path):
+    record, _ = script("kills", tmp_path, "--ranks", "--kills", "1", "--jobs", "search")
+    assert record["summary"] == "1 of 1 restarted and equal"
+    assert sum(record["kills_by_phase"].values()) == 1
+    assert record["wrong"] == []
+
+
+def test_a_command_is_killed_and_gone_on_with(tmp_path):
+    record, _ = script("kills", tmp_path, "--kills", "1", "--jobs", "search")
+    assert record["kills"] == sum(record["by_signal"].values()) == 1
+    assert record["jobs"] >= 1
+    assert record["wrong"] == []
