@@ -22,7 +22,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -33,6 +33,7 @@ import torch.distributed as dist
 
 from experiments.benchmarks.setting import SearchSteps, TrainingSteps, Variant, alternate, machine, searches, write
 from supernet.runtime.processes import ALONE, Processes, together
+from supernet.runtime.seeding import seed_everything
 from supernet.runtime.text import quantity
 from supernet.space.darts import Darts
 from supernet.space.dropout import set_drop_path
@@ -41,7 +42,7 @@ KINDS = ("first order", "second order", "retraining")
 ONE, TWO = "one process", "two processes"
 PLAIN, SYNCHRONISED = "one process, edge by edge", "two processes, norms synchronised"
 COUNT = 2
-NEAR = 1e-3  # the first losses of one process and of two with synchronised norms, relative, in float32
+NEAR = 1e-4  # the first losses of one process and of two with synchronised norms, relative, in float32
 _PATIENCE = 600.0  # seconds in which a process answers
 _MEETINGS = ("averaged", "average_", "gathered", "stacked", "all_of", "from_leader", "largest")
 
@@ -119,6 +120,7 @@ def step_of(kind: str, executor: str, batch: int, sizes: Mapping[str, int], proc
         set_drop_path(training.network, 0.1)
         return training
     search = searches(Darts(channels=sizes["channels"], cells=sizes["cells"]))[kind.replace(" ", "_")]
+    search = replace(search, architect=partial(search.architect))  # the library's, also where cells are the reference's
     return SearchSteps(search, variant, batch, side, device, processes)
 
 
@@ -127,12 +129,14 @@ def take_part(rank: int, port: int, sizes: Mapping[str, int], line: Connection) 
     places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": COUNT, "LOCAL_WORLD_SIZE": COUNT, "MASTER_PORT": port}
     os.environ.update({"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in places.items()}})
     torch.set_num_threads(1)
+    seed_everything(0)
     spent = Spent()
     with ExitStack() as stack:
         processes = stack.enter_context(together())
         own, joint = (metered(processes, spent, synchronised=synchronised) for synchronised in (False, True))
         stack.enter_context(collectives_counted(spent))
         steps: dict[str, Callable[[], Any]] = {}
+        compared: set[tuple[str, str]] = set()
         before = ""
         while (asked := line.recv()) is not None:
             kind, name = asked
@@ -146,7 +150,18 @@ def take_part(rank: int, port: int, sizes: Mapping[str, int], line: Connection) 
             spent.reset()
             own.largest([0, 0])  # as loops ask before each step whether to stop or to save
             loss = float(steps[name]())
-            line.send((loss, spent.seconds, spent.bytes, spent.calls))
+            answer = (loss, spent.seconds, spent.bytes, spent.calls)
+            if (kind, name) not in compared:  # in the warm-up
+                own.compare(parts_of(steps[name]), f"the first step, {kind}, {name}")
+                compared.add((kind, name))
+            line.send(answer)
+
+
+def parts_of(steps: Any) -> dict[str, Any]:
+    """What two processes have to hold alike."""
+    if isinstance(steps, SearchSteps):
+        return {"network": steps.supernet, "strategy": steps.strategy}
+    return {"network": steps.network}
 
 
 def batches(kind: str, sizes: Mapping[str, int]) -> tuple[int, int]:
@@ -172,7 +187,10 @@ def pair(sizes: Mapping[str, int]) -> Iterator[Callable[[str, str], list[Any]]]:
             line.send((kind, name))
         if not all(line.poll(_PATIENCE) for line in lines):
             raise SystemExit(f"{kind}, {name}: no answer in {_PATIENCE:.0f} s")
-        return [line.recv() for line in lines]
+        try:
+            return [line.recv() for line in lines]
+        except EOFError:
+            raise SystemExit(f"{kind}, {name}: a process has failed") from None
 
     try:
         yield step

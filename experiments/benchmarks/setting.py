@@ -210,7 +210,7 @@ class SearchSteps:
         self.supernet = build_supernet(search.space, device, chooser=search.chooser)
         variant.engine(device).apply(self.supernet)
         prepare_network(self.supernet, processes)
-        if variant.executor == "reference" and search.architect is first_order:
+        if variant.executor == "reference" and search.architect is first_order and not processes.several:
             search = replace(search, architect=first_order_as_the_original)
         self.strategy: Any = search.strategy(self.supernet).to(device)
         optimizer = sgd(self.supernet, 0.025, 0.9, weight_decay=3e-4)
