@@ -42,7 +42,8 @@ LOCK = ".lock.processes"
 """What the leader locks: it may outlive the command that has launched it, which has the directory's own lock."""
 STOP = ".stop"  # the file that says which signal has asked for a stop
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, *NOTICES)
-_END = signal.SIGQUIT  # which the launcher minds: it ends all processes at once
+_END = getattr(signal, "SIGQUIT", signal.SIGTERM)  # which the launcher minds: it ends all processes at once
+_BLOCKS = hasattr(signal, "pthread_sigmask")  # which Windows does not have
 _FOLDER = "hydra.run.dir="
 _PATIENCE = 2.0  # seconds in which another process may tell of its mistake
 _RUN_ID = re.compile(r"[\w.-]{1,200}", re.ASCII)
@@ -194,12 +195,15 @@ def work(part: Part) -> Outcome:
     """One of the processes that `launch` has started, from its beginning to its end."""
     leads, launcher = os.environ["RANK"] == "0", os.getppid()
     _log(part.directory, leads)
+    if _fault(part) is not None:  # see `_end_all`
+        return Outcome()
     if not leads:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
     try:
         with ExitStack() as stack:
             interruption = stack.enter_context(_Patient(_asked(part)))
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # see `_forwarded`
+            if _BLOCKS:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # see `_forwarded`
             if leads:
                 stack.enter_context(locked(part.directory, LOCK))
             return Outcome(value=take_part(part, interruption))
@@ -316,7 +320,10 @@ def _forwarded(part: Part) -> Iterator[None]:
     Processes start with these signals blocked, and let them in once they can mind them. A thread that has them open
     keeps this command reachable. What comes while there are no processes, they find in a file.
     """
-    stop = part.fault.with_name(STOP)
+    stop, over = part.fault.with_name(STOP), threading.Event()
+    minds = _BLOCKS and threading.current_thread() is threading.main_thread()  # which alone gets signals
+    mask: set[Any] = set()
+    before: dict[int, Any] = {}
 
     def forward(number: int, frame: FrameType | None) -> None:
         with suppress(OSError):
@@ -325,20 +332,18 @@ def _forwarded(part: Part) -> Iterator[None]:
             with suppress(ProcessLookupError):
                 os.kill(child.pid or 0, number)
 
-    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread
-        yield
-        return
-    resource_tracker.ensure_running()  # it would open them again
-    before = {number: signal.signal(number, forward) for number in _SIGNALS}
-    mask, over = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS), threading.Event()
-
     def listen() -> None:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        if minds:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         while not over.wait(0.2):
             if _fault(part) is not None:
-                os.kill(os.getpid(), _END)
+                _end_all(minds)
                 return
 
+    if minds:
+        resource_tracker.ensure_running()  # it would open them again
+        before = {number: signal.signal(number, forward) for number in _SIGNALS}
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
     try:
@@ -348,7 +353,17 @@ def _forwarded(part: Part) -> Iterator[None]:
         listener.join()
         for number, handler in before.items():
             signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if minds:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _end_all(minds: bool) -> None:
+    """Ends all processes of a job after a mistake; where the launcher minds no signals, it starts them once more."""
+    if minds:
+        os.kill(os.getpid(), _END)
+        return
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 def _fault(part: Part) -> tuple[int, bool] | None:
