@@ -152,6 +152,8 @@ def launch(count: int, part: Part) -> float | None:
     # Otherwise a restart is told the address of a process that is gone (pytorch#135712).
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     _silence("torch.distributed.elastic", "torch.multiprocessing")  # what is to be known is told here
+    if multiprocessing.get_start_method(allow_none=True) not in (None, *multiprocessing.get_all_start_methods()):
+        multiprocessing.set_start_method("spawn", force=True)  # in a worker of joblib, whose own way spawns nothing
     restarts = part.settings["runtime"]["max_restarts"]
     known = LaunchConfig.__dataclass_fields__
     minded: dict[str, Any] = {"signals_to_handle": _END.name} if "signals_to_handle" in known else {}
