@@ -23,8 +23,7 @@ def free_port() -> int:
 
 def taken_together(function: Callable[[Processes], Any], count: int, seconds: float = 100.0, **settings: Any) -> list:
     """What `function` returns in each of `count` processes, in the order of their ranks; an exception as a text."""
-    cloudpickle.register_pickle_by_value(sys.modules[function.__module__])
-    port, answers, sent = free_port(), FORKS.Queue(), cloudpickle.dumps(function)
+    port, answers, sent = free_port(), FORKS.Queue(), _sent(function)
     started = [FORKS.Process(target=_take, args=(sent, rank, count, port, settings, answers)) for rank in range(count)]
     for process in started:
         process.start()
@@ -35,6 +34,16 @@ def taken_together(function: Callable[[Processes], Any], count: int, seconds: fl
             process.join(10)
             process.kill()
     return [torch.load(io.BytesIO(answer), weights_only=False) for _, answer in found]
+
+
+def _sent(function: Callable[[Processes], Any]) -> bytes:
+    """A function with all of its module that it needs, which the other processes need not find."""
+    module = sys.modules[getattr(function, "func", function).__module__]
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        return cloudpickle.dumps(function)
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
 
 
 def _take(sent: bytes, rank: int, count: int, port: int, settings: dict[str, Any], answers: Any) -> None:

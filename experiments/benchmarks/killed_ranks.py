@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.killing import Job, Whole, fault, litter, processes, undisturbed
+from supernet.runtime.text import quantity
 
 WORDS = ("runtime.devices=2", "runtime.save_seconds=0.5", "retrain.epochs=10")
 """Jobs in two processes. What comes after the last checkpoint is done again; the retraining is long enough to hit."""
@@ -206,9 +207,10 @@ def kill_ranks(names: Sequence[str], make: Callable[[str, str], Job], given: arg
         done += [hit for hit in held if hit.outcome]
         hits += [hit for hit in held if not hit.outcome]
         turn += 1
-        print(f"{len(done)} hits, {len(hits)} to come, {turn} jobs ended, {len(wrong)} wrong", flush=True)
+        so_far = f"{quantity(len(done), 'hit')}, {len(hits)} to come, {quantity(turn, 'job')} ended"
+        print(f"{so_far}, {len(wrong)} wrong", flush=True)
     if hits and not wrong:
-        wrong = [f"{len(hits)} hits have reached no process"]
+        wrong = [f"{quantity(len(hits), 'hit has', 'hits have')} reached no process"]
     seconds = {name: {phase: round(s, 2) for phase, s in spent.items()} for name, (_, spent) in whole.items()}
     compared = {name: len(each.left) for name, (each, _) in whole.items()}
     return {"compared": compared, "seconds_of_phases": seconds, **record(done), "jobs": turn, "wrong": wrong}
