@@ -195,18 +195,18 @@ def launch(count: int, part: Part) -> float | None:
 
 def work(part: Part) -> Outcome:
     """One of the processes that `launch` has started, from its beginning to its end."""
-    leads, launcher = os.environ["RANK"] == "0", os.getppid()
-    _log(part.directory, leads)
+    launcher = os.getppid()
+    _log(part.directory, leads())
     if _fault(part) is not None:  # see `_end_all`
         return Outcome()
-    if not leads:
+    if not leads():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
     try:
         with ExitStack() as stack:
             interruption = stack.enter_context(_Patient(_asked(part)))
             if _BLOCKS:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # see `_forwarded`
-            if leads:
+            if leads():
                 stack.enter_context(locked(part.directory, LOCK))
             return Outcome(value=take_part(part, interruption))
     except Interrupted as error:

@@ -87,11 +87,10 @@ class _Ready:
     ) -> Iterator[Batch]:
         """Yields all batches, or those of this process; those that are not kept are made each time."""
         if self._source is None or self._own is None:
-            self._source = draw()
-            turns = torch.arange(len(self._source)).split(size)[processes.rank :: processes.count]
-            self._own = self._source.subset(torch.cat(turns)) if processes.several and turns else self._source
-            if not turns:
-                self._own = self._source.subset(torch.arange(0))
+            self._own = self._source = draw()
+            if processes.several:
+                turns = torch.arange(len(self._source)).split(size)[processes.rank :: processes.count]
+                self._own = self._source.subset(torch.cat([torch.arange(0), *turns]))  # it may have no turn
         yield from list(self._kept)
         kept = sum(map(len, self._kept))
         if kept == len(self._own):

@@ -297,7 +297,7 @@ def _digests(value: Any, name: str = "") -> dict[str, bytes]:
 def _by_kind(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
     kinds: dict[Any, list[Tensor]] = {}
     for tensor in tensors:
-        kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+        kinds.setdefault(_kind(tensor), []).append(tensor)
     return list(kinds.values())
 
 
@@ -319,7 +319,7 @@ class _Mean(torch.autograd.Function):
     def forward(*tensors: Tensor) -> tuple[Tensor, ...]:
         means = list(tensors)
         for group in _by_kind(tensors):
-            places = [i for i, tensor in enumerate(tensors) if (tensor.dtype, tensor.device) == _kind(group[0])]
+            places = [i for i, tensor in enumerate(tensors) if _kind(tensor) == _kind(group[0])]
             for place, (part, tensor) in zip(places, _parts(_mean_of(group), group), strict=True):
                 means[place] = part.view(tensor.shape).clone()
         return tuple(means)

@@ -97,8 +97,7 @@ class Meter:
 
     def read(self) -> Averages:
         """Returns the means since the last reset; all 0 where nothing was added."""
-        n = max(self._count, 1)
-        return Averages(self._loss.item() / n, self._score.item() / n, self._count)
+        return self.together([self.state_dict()])
 
     @classmethod
     def together(cls, states: Sequence[Mapping[str, Any]]) -> Averages:
