@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from supernet.experiments.rehearsal import Rehearsal
 from together import taken_together
 from torch import nn
 
@@ -115,12 +116,31 @@ def test_a_joined_loss_is_that_of_the_whole_batch(name):
         over_all.inputs(own)
         value = over_all.loss(mine, own) + over_all.distillation(mine, outputs.flip(0)[rows]) ** 2
         (part,) = torch.autograd.grad(value, mine)
-        return value.item(), part / processes.count, over_all.score_sum(mine, own).item()
+        others = mine.detach().flip(0)  # an output that no loss has seen
+        scores = [over_all.score_sum(output, own).item() for output in (mine, mine, others)]
+        over_all.loss(mine, own)
+        return value.item(), part / processes.count, scores, over_all.score_sum(others, own).item()
 
     one, other = taken_together(take, 2)
     assert one[0] == other[0] == pytest.approx(loss.item(), abs=1e-12)
     torch.testing.assert_close(torch.cat([one[1], other[1]]), slope, rtol=0, atol=1e-12)
-    assert one[2] == other[2] == pytest.approx(float(task.score_sum(outputs, batch)))
+    turned = float(task.score_sum(torch.cat([outputs[:3].flip(0), outputs[3:].flip(0)]), batch))
+    assert one[2] == other[2] == pytest.approx([float(task.score_sum(outputs, batch))] * 2 + [turned])
+    assert one[3] == other[3] == pytest.approx(turned)
+
+
+def test_outputs_are_gathered_once_for_a_loss_and_its_score():
+    processes = Rehearsal(count=2)
+    task, batch, outputs = task_and_batch("classes")
+    own = Batch(batch.images[:3], batch.labels[:3], JoinedBatch(batch.labels, slice(0, 3)))
+    over_all = joined(task, processes)
+    over_all.loss(outputs[:3], own)
+    again = outputs[:3].clone()
+    over_all.score_sum(again, own)
+    assert len(processes.held) == 2
+    over_all.loss(again, own)
+    over_all.score_sum(again, own)
+    assert len(processes.held) == 3
 
 
 def test_dropout_is_that_of_the_joined_batch():

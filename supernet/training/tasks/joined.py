@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
@@ -38,6 +39,7 @@ class Joined:
     def __init__(self, task: Task, processes: Processes) -> None:
         self._task, self._processes = task, processes
         self._batch: Batch | None = None  # the last that entered a network
+        self._last: tuple[weakref.ref[Tensor], Output] | None = None  # an output, and what of all it became
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -53,7 +55,9 @@ class Joined:
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
         """The mean over the joined batch."""
-        return self._own_part(self._task.loss(self._gathered(output, batch), _whole(batch)))
+        whole = self._gathered(output, batch)
+        self._last = weakref.ref(_first(output)), _detached(whole)
+        return self._own_part(self._task.loss(whole, _whole(batch)))
 
     def distillation(self, output: Output, teacher: Output) -> Tensor:
         """That of the task, over the joined batch."""
@@ -70,8 +74,12 @@ class Joined:
         return of_all
 
     def score_sum(self, output: Output, batch: Batch) -> Tensor:
-        """The sum over the joined batch."""
-        return self._task.score_sum(self._gathered(_detached(output), batch), _whole(batch))
+        """The sum over the joined batch; an output whose loss was the last one is not gathered again."""
+        known, whole = self._last or (None, None)
+        if known is None or whole is None or known() is not _first(output):
+            whole = self._gathered(_detached(output), batch)
+        self._last = None
+        return self._task.score_sum(whole, _whole(batch))
 
     def _gathered(self, output: Output, batch: Batch) -> Output:
         assert batch.joined is not None
@@ -105,6 +113,10 @@ def _whole(batch: Batch) -> Batch:
     """The joined batch, as far as a loss needs it: all labels; of the images only the size counts."""
     assert batch.joined is not None
     return replace(batch, labels=batch.joined.labels, joined=None)
+
+
+def _first(output: Output) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output
 
 
 def _detached(output: Output) -> Output:
