@@ -19,6 +19,7 @@ import multiprocessing
 import os
 import socket
 import statistics
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -266,21 +267,24 @@ def table(found: Mapping[str, Any]) -> list[str]:
 def page(record: Mapping[str, Any], command: Sequence[str]) -> str:
     """The record as a page."""
     on, sizes = record["machine"], record["settings"]
-    text = f"""# One process and two
+    head = f"""# One process and two
 
 {on["device"]}; PyTorch {on["torch"]}; commit {on["commit"]}, {on["date"]}.
 
     {" ".join(command)}
 
-Steps of {sizes["channels"]} channels and {sizes["cells"]} cells (retraining: {sizes["training_channels"]} and
-{sizes["training_cells"]}) on images of {sizes["side"]}x{sizes["side"]}. The one process has
-{quantity(sizes["threads"], "thread")}, each of the two has one. The ways take turns, step by step. *Images* are those
-of the joined batch, and of the training half alone where there are two halves. *Faster* is the ratio of medians: two
-processes against one, and with synchronised norms, which are computed edge by edge, against one process that computes
-so. *In communication* is the median of the time that the first process spends in its meetings, to wait for the other
-one included; *MB* and *calls* are what it hands to collectives in a step, and how often.
-
 """
+    said = f"""
+    Steps of {sizes["channels"]} channels and {sizes["cells"]} cells (retraining: {sizes["training_channels"]} and
+    {sizes["training_cells"]}) on images of {sizes["side"]} x {sizes["side"]}. The one process has
+    {quantity(sizes["threads"], "thread")}, each of the two has one. The ways take turns, step by step. *Images* are
+    those of the joined batch, and of the training half alone where there are two halves. *Faster* is the ratio of
+    medians: two processes against one, and with synchronised norms, which are computed edge by edge, against one
+    process that computes so. *In communication* is the median of the time that the first process spends in its
+    meetings, to wait for the other one included; *MB* and *calls* are what it hands to collectives in a step, and how
+    often.
+    """
+    text = head + textwrap.fill(" ".join(said.split()), 120) + "\n\n"
     return text + "\n".join(table(record["steps"])) + "\n"
 
 

@@ -26,9 +26,11 @@ from supernet.runtime.errors import InputError
 from supernet.runtime.reading import why_no_file
 
 # Formats that Pillow names without holding their pixels, and EPS, for which it would start another program.
+_USUAL = ("JPEG", "PNG")
 _UNREADABLE = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 _ENDINGS = Image.registered_extensions()  # loads Pillow's readers; Image.ID is complete from here on
-FORMATS = tuple(name for name in Image.ID if name not in _UNREADABLE)
+# Pillow tries one after the other; what most files are comes first.
+FORMATS = tuple(sorted((name for name in Image.ID if name not in _UNREADABLE), key=lambda name: name not in _USUAL))
 SUFFIXES = frozenset(ending for ending, name in _ENDINGS.items() if name in FORMATS) | dicom.SUFFIXES
 
 _GREY_MODES = frozenset({"1", "L", "LA", "La"}) | WIDE_MODES
