@@ -28,6 +28,7 @@ SHARED = (
 JOBS: dict[str, tuple[str, ...]] = {
     "search": ("search.epochs=4", "monitor.every=2", "monitor.iterations=2", "retrain.keep=best"),
     "stages": ("method=p_darts", "search.epochs=6", "search.warm_up=1", "monitor.every=0"),
+    "training": ("genotype=darts_v2", "space.nodes=4", "retrain.epochs=6", "retrain.keep=best"),
 }
 LONGEST = 900.0  # seconds of a job's process; one that takes longer hangs
 PATIENCE = 10.0  # seconds within which a command's processes are gone after it

@@ -5,10 +5,11 @@ or INT, and gone on with by `supernet resume=DIR`, until it ends. What it leaves
 leaves undisturbed: all tensors and whole numbers of all checkpoints, the genotype, the weights of the model, the
 figures of the test, and the metrics.
 
-    record=experiments/results/kills
-    python -m experiments.benchmarks.kills --kills 150 --seed 1 --output ${record}_one.json
-    python -m experiments.benchmarks.kills --kills 50 --seed 2 --words runtime.devices=2 --output ${record}_two.json
-    python -m experiments.benchmarks.kills --ranks --kills 20 --seed 0 --output ${record}_ranks.json
+    kills="python -m experiments.benchmarks.kills" results=experiments/results
+    $kills --kills 150 --seed 1 --jobs search stages --output $results/kills_one.json
+    $kills --kills 50 --seed 2 --jobs search stages --words runtime.devices=2 --output $results/kills_two.json
+    $kills --kills 40 --seed 3 --jobs training --output $results/kills_training.json
+    $kills --ranks --kills 20 --seed 0 --jobs search stages --output $results/kills_ranks.json
 
 The last one kills one process of a job in two, and not the whole command: see killed_ranks.py.
 
