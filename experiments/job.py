@@ -48,7 +48,10 @@ from .schema import checked
 
 _RANDOM_STREAM = 0x4A4D
 _DECIDE = ("operations", "chooser", "relaxation", "inputs", "architect", "optimizer", "objective", "discretiser")
-_ELSEWHERE = ("path", "root", "source", "download", "workers", "resident_gib")  # where images lie, how they are read
+_ELSEWHERE = (  # where images lie, how they are read
+    *("path", "root", "source", "train", "valid", "test"),
+    *("download", "workers", "resident_gib", "cache"),
+)
 _PARTS = {  # what a strategy calls its parts -> the groups in which a person chooses them
     "operations": "relaxation",
     "inputs": "inputs",

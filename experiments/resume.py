@@ -152,7 +152,10 @@ def finished(given: list[str]) -> Path | None:
     return directory if directory is not None and is_file(directory / SUMMARY) else None
 
 
-_PATHS = (("data", "path"), ("data", "root"), ("data", "source"), ("table", "path"), ("costs", "latency"))
+_PATHS = (
+    *(("data", name) for name in ("path", "root", "source", "train", "valid", "test")),
+    *(("table", "path"), ("costs", "latency")),
+)
 
 
 def for_the_parts(settings: Mapping[str, Any], began: Start) -> dict[str, Any]:

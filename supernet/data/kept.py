@@ -9,8 +9,6 @@ import hashlib
 import os
 import stat
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +18,6 @@ from supernet.data.names import Names
 
 Arrays = Mapping[str, np.ndarray]
 _FORM = 1  # of all that is kept; another number lets it be found out anew
-_DAMAGED = (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 def cache_folder() -> Path | None:
@@ -50,8 +47,8 @@ def load(key: str) -> Arrays | None:
             return None
         with np.load(path, allow_pickle=False) as arrays:  # a checksum of each array is checked
             found = {name: arrays[name] for name in arrays.files}
-        return found if found.pop("key").tobytes().decode() == key else None
-    except (*_DAMAGED, UnicodeDecodeError, AttributeError, MemoryError):
+        return found if found.pop("key").tobytes() == _encoded(key) else None
+    except Exception:  # what a damaged archive raises depends on the byte
         return None
 
 
@@ -70,7 +67,7 @@ def keep(key: str, arrays: Arrays) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".partial", delete=False) as file:
             partial = file.name
-            np.savez_compressed(file, key=np.frombuffer(key.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+            np.savez_compressed(file, key=np.frombuffer(_encoded(key), np.uint8), **arrays)  # type: ignore[arg-type]
         os.replace(partial, path)
     except OSError:
         if partial:
@@ -101,5 +98,10 @@ def unpacked_names(name: str, arrays: Arrays) -> Names:
 
 def _path(key: str) -> Path | None:
     folder = cache_folder()
-    name = hashlib.sha256(f"{_FORM}\0{key}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    name = hashlib.sha256(_encoded(f"{_FORM}\0{key}")).hexdigest()[:32]
     return folder / f"{name}.npz" if folder is not None else None
+
+
+def _encoded(key: str) -> bytes:
+    """A key as bytes; a path in it may hold bytes that are no text."""
+    return key.encode("utf-8", "surrogateescape")

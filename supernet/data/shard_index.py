@@ -50,15 +50,28 @@ class Wanted:
     image: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.label or self.label == _JSON:
+        if not self.member or self.field == "":
             raise InputError(f"label={self.label}: use an ending such as cls, or json.FIELD")
-        if self.image == "":
-            raise InputError("image=: use an ending such as jpg")
+        if self.member == "json" and self.field is None:
+            raise InputError("label=json: which field of it? json.FIELD")
+        if self.picture == "":
+            raise InputError(f"image={self.image}: use an ending such as jpg")
 
     @property
     def member(self) -> str:
         """The ending of the member with the label."""
-        return "json" if self.label.startswith(_JSON) else self.label.lower()
+        return "json" if self.field is not None else self.label.lower().removeprefix(".")
+
+    @property
+    def field(self) -> str | None:
+        """The field of the JSON that holds the label; None where the whole member is it."""
+        begins = self.label[: len(_JSON)].lower() == _JSON
+        return self.label[len(_JSON) :] if begins else None
+
+    @property
+    def picture(self) -> str | None:
+        """The ending of the picture."""
+        return None if self.image is None else self.image.lower().removeprefix(".")
 
 
 @dataclass(frozen=True)
@@ -144,7 +157,8 @@ def _listed(shards: tuple[Shard, ...], wanted: Wanted) -> Index:
 
 def _lines_of(shard: Shard, wanted: Wanted, parted: Callable[[str], tuple[str | None, str | None]]) -> _Lines:
     lines = _Lines()
-    for sample in _samples(shard, parted, lines.left_out):
+    lacking: dict[str, set[str]] = {NO_PICTURE: set(), NO_LABEL: set()}
+    for key, sample in _samples(shard, parted, lines.left_out):
         picture = _picture_of(shard, sample, wanted)
         text = _label_of(shard, sample, wanted) if picture else ""
         if picture and text:
@@ -153,15 +167,22 @@ def _lines_of(shard: Shard, wanted: Wanted, parted: Callable[[str], tuple[str | 
             lines.names.append(picture.name)
             lines.labels.append(text)
         else:
-            lines.left_out[NO_LABEL if picture else NO_PICTURE] += 1
+            reason, other = (NO_LABEL, NO_PICTURE) if picture else (NO_PICTURE, NO_LABEL)
+            lines.left_out[reason] += 1
+            lacking[reason].add(key)
+            if key in lacking[other]:
+                raise InputError(
+                    f"{shard.path}: the members of {printable(key)} lie apart, and those of a sample have to lie one "
+                    "behind the other; write it anew, such as by tar --sort=name"
+                )
     return lines
 
 
 def _samples(
     shard: Shard, parted: Callable[[str], tuple[str | None, str | None]], left_out: Counter[str]
-) -> Iterator[dict[str, Found]]:
-    """The members of each sample by their endings."""
-    current, sample = None, dict[str, Found]()
+) -> Iterator[tuple[str, dict[str, Found]]]:
+    """The name that the members of each sample share, and they by their endings."""
+    current, sample = "", dict[str, Found]()
     for member in members_of(shard):
         if not member.regular:
             left_out[LINKS] += 1
@@ -173,21 +194,22 @@ def _samples(
         if key is None or ending is None:
             continue
         if key != current and sample:
-            yield sample
+            yield current, sample
             sample = {}
         current = key
         if ending.lower() in sample:
             raise InputError(f"{shard.path}: {printable(member.name)} is there twice")
         sample[ending.lower()] = member
     if sample:
-        yield sample
+        yield current, sample
 
 
 def _picture_of(shard: Shard, sample: dict[str, Found], wanted: Wanted) -> Found | None:
-    if wanted.image is not None:
-        chosen = [wanted.image.lower()] if wanted.image.lower() in sample else []
+    if wanted.picture is not None:
+        chosen = [wanted.picture] if wanted.picture in sample else []
     else:
         chosen = [ending for ending in sample if ending in PICTURES]
+        chosen = chosen or [ending for ending in sample if ending.rpartition(".")[2] in PICTURES]  # such as rgb.png
     if not chosen:
         return None
     picture = sample[chosen[0]]
@@ -210,10 +232,11 @@ def _label_of(shard: Shard, sample: dict[str, Found], wanted: Wanted) -> str:
     if member.size > _MOST_JSON:
         raise InputError(f"{where}: {member.size:,} bytes are no label")
     try:
-        text = shard.read(member.offset, member.size).decode()
-        value = _field(json.loads(text), wanted.label.removeprefix(_JSON)) if wanted.member == "json" else text.strip()
+        text = shard.read(member.offset, member.size).decode("utf-8-sig")
+        value = text.strip() if wanted.field is None else _field(json.loads(text), wanted.field)
+        str(value).encode()  # JSON can say half a character
     except (ValueError, RecursionError):
-        form = "JSON" if wanted.member == "json" else "text"
+        form = "text" if wanted.field is None else "JSON"
         raise InputError(f"{where}: no {form} in UTF-8; correct it or leave it out") from None
     if value is None:
         return ""

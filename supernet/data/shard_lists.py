@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from supernet.runtime.errors import InputError
@@ -13,7 +14,9 @@ from supernet.runtime.reading import is_folder
 from supernet.runtime.text import quantity
 
 _MOST = 100_000  # shards
+_DIGITS = 100  # of the number of one
 _RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)")
+_PACKED = re.compile(r"\.(tgz|tar\.(gz|bz2|xz|zst))$", re.IGNORECASE)
 _ADDRESS = re.compile(r"(pipe|[a-z][a-z0-9+.-]+)://?|pipe:|.*[|]\s*$", re.IGNORECASE)
 
 
@@ -30,7 +33,7 @@ def webdataset_module(name: str) -> Any:
         raise InputError(f'{missing} is not installed; pip install "supernet[webdataset]" brings it') from None
 
 
-def shard_paths(where: str, setting: str) -> list[str]:
+def shard_paths(where: str | Path, setting: str) -> list[str]:
     """Lists the tar files of a part.
 
     Args:
@@ -45,13 +48,13 @@ def shard_paths(where: str, setting: str) -> list[str]:
         InputError: it is an address, no file, or its braces do not close.
     """
     said = f"{setting}={where}"
+    if not isinstance(where, str | Path):
+        raise InputError(f"{said}: needs one path; several files are written with braces, such as {{a,b}}.tar")
+    where = str(where)
     if _ADDRESS.match(where):
         raise InputError(f"{said}: needs files of this machine; copy the shards to it, or mount where they are")
     if is_folder(where):
-        found = sorted(entry.path for entry in os.scandir(where) if entry.name.endswith(".tar") and entry.is_file())
-        if not found:
-            raise InputError(f"{said}: no .tar file in this folder")
-        return found
+        return _in_folder(where, said)
     paths = _expanded(where, said) if "{" in where and not os.path.exists(where) else [where]
     if lost := [path for path in paths if not os.path.isfile(path)]:
         of_all = f": {len(lost):,} of {quantity(len(paths), 'file')} are not there, such as {lost[0]}"
@@ -62,9 +65,22 @@ def shard_paths(where: str, setting: str) -> list[str]:
     return paths
 
 
+def _in_folder(folder: str, said: str) -> list[str]:
+    """The tar files in a folder but hidden ones, such as those that a Mac leaves behind. Packed ones are refused."""
+    try:
+        names = [entry.name for entry in os.scandir(folder) if entry.name[0] != "." and entry.is_file()]
+    except OSError as error:
+        raise InputError(f"{said}: cannot be read ({error.strerror})") from None
+    if packed := sorted(name for name in names if _PACKED.search(name)):
+        raise InputError(f"{said}: {packed[0]} is packed, so that no member can be found alone; unpack it")
+    if not (found := sorted(name for name in names if name.endswith(".tar"))):
+        raise InputError(f"{said}: no .tar file in this folder")
+    return [os.path.join(folder, name) for name in found]
+
+
 def _expanded(where: str, said: str) -> list[str]:
     braces = webdataset_module("braceexpand")  # which webdataset itself expands them by
-    if any(abs(int(first) - int(last)) >= _MOST for first, last in _RANGE.findall(where)):
+    if any(_many(first, last) for first, last in _RANGE.findall(where)):
         raise InputError(f"{said}: more than {_MOST:,} files")
     try:
         paths = list(islice(braces.braceexpand(where, escape=False), _MOST + 1))
@@ -73,3 +89,7 @@ def _expanded(where: str, said: str) -> list[str]:
     if len(paths) > _MOST:
         raise InputError(f"{said}: more than {_MOST:,} files")
     return paths
+
+
+def _many(first: str, last: str) -> bool:
+    return max(len(first), len(last)) > _DIGITS or abs(int(first) - int(last)) >= _MOST

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from supernet.runtime.text import printable, quantity
 
 CACHED_FROM = 20_000  # samples; fewer are listed in a moment
 _NUMBER = re.compile(r"[0-9]{1,9}")
+_ANY_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?", re.IGNORECASE)
 _MOST_CLASSES = 1_000_000
 _NAMES = ("classes.txt", "classnames.txt", "classes.json")
 _MOST_TEXT = 2**24  # bytes of a file of names
@@ -35,9 +36,9 @@ _MOST_TEXT = 2**24  # bytes of a file of names
 
 # Each of the settings is one that a data set may need by itself; all but the shards have a value that fits most.
 def webdataset(
-    train: str,
-    valid: str | None = None,
-    test: str | None = None,
+    train: str | Path,
+    valid: str | Path | None = None,
+    test: str | Path | None = None,
     label: str = "cls",
     image: str | None = None,
     classes: Sequence[object] | None = None,
@@ -71,8 +72,8 @@ def webdataset(
         train: a tar file, a folder of tar files, or a path with braces, such as `train-{000000..000012}.tar`.
         valid: the same for the validation images.
         test: the same for the test images.
-        label: the ending of the member with the class of a sample, a whole number or a name; or `json.FIELD` for a
-            field of its JSON.
+        label: the ending of the member with the class of a sample, a whole number from 0 on or a name; or `json.FIELD`
+            for a field of its JSON.
         image: the ending of the picture of a sample, where it has several; None: the one that there is.
         classes: the names of the classes by their numbers. None looks for classes.txt, classnames.txt (a name a line)
             and classes.json (a list) beside the training shards; otherwise numbers are their names.
@@ -150,6 +151,8 @@ def labelled(parts: Mapping[str, Index], names: tuple[str, ...]) -> tuple[dict[s
         number = {text: int(text) for text in texts}
         names = names or tuple(str(label) for label in range(largest + 1))
     else:
+        if not names:
+            _refuse_measures(texts)
         names = names or tuple(sorted(parts["train"].texts))
         number = {name: place for place, name in enumerate(names)}
         if strange := sorted(texts - set(number)):
@@ -161,11 +164,20 @@ def labelled(parts: Mapping[str, Index], names: tuple[str, ...]) -> tuple[dict[s
     return labels, names
 
 
+def _refuse_measures(texts: Collection[str]) -> None:
+    """Refuses numbers that count no class, such as -1 for an unknown one, or a size in centimetres."""
+    strange = sorted(text for text in texts if not text.isdecimal())
+    if strange and all(_ANY_NUMBER.fullmatch(text) for text in texts):
+        raise InputError(
+            f"label {strange[0]}: needs a whole number from 0 on, or a name; classes=[...] names such ones"
+        )
+
+
 def _members(index: Index, mixing: Mixing) -> Members:
     return Members(index.shards, index.shard, index.offsets, index.sizes, index.names, mixing)
 
 
-def _indexed(given: Mapping[str, str | None], wanted: Wanted, cache_from: int | None) -> dict[str, Index]:
+def _indexed(given: Mapping[str, str | Path | None], wanted: Wanted, cache_from: int | None) -> dict[str, Index]:
     """The samples of each part by its usual name. `given`: where the shards are, by the name of the setting."""
     paths = {name: shard_paths(where, name) for name, where in given.items() if where is not None}
     _check_apart(paths)
@@ -182,7 +194,8 @@ def _check_apart(paths: Mapping[str, Sequence[str]]) -> None:
     for part, shards in paths.items():
         for path in map(str, map(Path.resolve, map(Path, shards))):
             if path in seen:
-                raise InputError(f"{path}: in {seen[path]} and in {part}; each shard belongs to one part")
+                where = f"in {seen[path]} and in {part}" if seen[path] != part else f"twice in {part}"
+                raise InputError(f"{path}: {where}; each shard belongs to one part, once")
             seen[path] = part
 
 

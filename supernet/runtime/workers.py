@@ -8,6 +8,7 @@ What is answered depends on the function and the items alone: not on how many wo
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib
 import pickle
@@ -247,10 +248,14 @@ def _dask(scheduler: str | None) -> Iterator[Any]:
     address = scheduler or importlib.import_module("dask").config.get("scheduler-address", None)
     if address is None:
         raise InputError("scheduler=None: where is the cluster? Give its address, or set DASK_SCHEDULER_ADDRESS")
+    client, reason = None, ""
     try:
         client = distributed.Client(address, timeout=_WAIT, set_as_default=False)
-    except (OSError, ValueError) as error:  # a timeout is an OSError, too
-        raise InputError(f"scheduler={address}: cannot be reached ({_reason(error)})") from None
+    except Exception as error:  # no address, no such host, no time, no certificate
+        reason = _reason(error)
+    if client is None:
+        gc.collect()  # ends the client that was begun; at the end of Python that would take a minute
+        raise InputError(f"scheduler={address}: cannot be reached ({reason})")
     with client:
         _wait_for_two(client)
         yield client

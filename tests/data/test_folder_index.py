@@ -1,5 +1,6 @@
 """Lists of large folders, kept in the person's cache folder and taken again while the folders are unchanged."""
 
+import io
 import os
 import random
 import time
@@ -13,6 +14,18 @@ from PIL import Image
 from supernet.data import folder_index, folders, image_folder, kept
 from supernet.data.folder_index import index_of
 from supernet.data.names import Names
+
+
+def array(save, *given, **named) -> bytes:
+    file = io.BytesIO()
+    save(file, *given, **named)
+    return file.getvalue()
+
+
+def locked(archive: bytes) -> bytes:
+    """The same archive, said to need a password."""
+    flags = archive.index(b"PK\x01\x02") + 8
+    return archive[:flags] + b"\x01" + archive[flags + 1 :]
 
 
 @pytest.fixture
@@ -141,3 +154,26 @@ def test_a_cache_folder_that_cannot_be_written_is_no_mistake(root, monkeypatch):
     for where in ("/dev/null/x", str(root / "val" / "b" / "notes.txt")):
         monkeypatch.setenv("XDG_CACHE_HOME", where)
         assert told(index_of(root, 5)) == first
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        array(np.save, np.zeros(3)),  # an array, and no archive of them
+        array(np.savez, key=np.frombuffer(b"a", np.uint8))[:-5],
+        locked(array(np.savez, key=np.frombuffer(b"a", np.uint8))),
+        array(np.savez, key=np.array([print], object)),
+    ],
+)
+def test_an_archive_that_is_none_says_nothing(tmp_path, monkeypatch, content):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kept.keep("a", {"n": np.arange(3)})
+    assert kept.load("a")["n"].tolist() == [0, 1, 2]
+    next((tmp_path / "supernet").iterdir()).write_bytes(content)
+    assert kept.load("a") is None
+
+
+def test_a_path_that_is_no_text_is_a_key_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kept.keep(os.fsdecode(b"/\xff"), {"n": np.arange(3)})
+    assert kept.load(os.fsdecode(b"/\xff"))["n"].tolist() == [0, 1, 2]

@@ -7,6 +7,7 @@ import pickle
 import random
 import tarfile
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,6 +163,49 @@ def test_labels_by_name_in_json_and_the_picture_that_is_asked_for(tmp_path):
         webdataset(path, image="png")
 
 
+def test_endings_are_taken_as_people_write_them(tmp_path):
+    """With a point, in capitals, with a mark of the byte order before the text, of several parts; a path, no text."""
+    several = [(n.replace(".png", ".rgb.png").replace(".cls", ".CLS"), c) for n, c in samples(range(30))]
+    marked = [(n, c if n.endswith("png") else b"\xef\xbb\xbf" + c) for n, c in several]
+    path = Path(write(tmp_path / "set" / "a.tar", marked))
+    (tmp_path / "set" / "._a.tar").write_bytes(b"left by a Mac")
+    for settings in ({}, {"label": ".cls", "image": ".rgb.png"}, {"label": "CLS"}):
+        data = webdataset(path.parent, **settings)
+        assert (data.classes, len(data.train)) == (("0", "1", "2"), 24)
+    told = [
+        (n.replace("cls", "json"), b'\xef\xbb\xbf{"Kind": %s}' % c if "cls" in n else c) for n, c in samples(range(30))
+    ]
+    assert webdataset(Path(write(tmp_path / "b.tar", told)), label="JSON.Kind").classes == ("0", "1", "2")
+    half = [(n, b'{"Kind": "\\ud800"}' if n.endswith("json") else c) for n, c in told]
+    with pytest.raises(InputError, match=r"0000\.json: no JSON in UTF-8"):
+        webdataset(write(tmp_path / "c.tar", half), label="json.Kind")
+
+
+@pytest.mark.parametrize("labels", [("-1", "0", "1"), ("0.5", "1", "2e1")])
+def test_numbers_that_count_no_class_are_refused_unless_they_are_named(tmp_path, labels):
+    lines = [(n, c if n.endswith("png") else labels[int(c)].encode()) for n, c in samples(range(30))]
+    path = write(tmp_path / "a.tar", lines)
+    with pytest.raises(InputError, match=f"label {labels[0]}: needs a whole number from 0 on, or a name"):
+        webdataset(path)
+    assert webdataset(path, classes=labels).classes == labels
+
+
+def test_members_of_one_sample_that_lie_apart_are_said(tmp_path):
+    """As tar without --sort=name writes them: in no order. Those that are neighbours by chance would be read alone."""
+    lines = samples(range(30))
+    apart = [*lines[:9], *lines[10:], lines[9]]
+    with pytest.raises(InputError, match=r"a\.tar: the members of 0004 lie apart, .*tar --sort=name"):
+        webdataset(write(tmp_path / "a.tar", apart))
+    whole = webdataset(write(tmp_path / "b.tar", [*apart[:-1], *lines[:4]]))
+    assert "left out: 1 sample without a label" in whole.notes
+
+
+def test_a_shard_that_is_there_twice_by_a_link_is_said(tmp_path):
+    (tmp_path / "b.tar").symlink_to(write(tmp_path / "a.tar", samples(range(30))))
+    with pytest.raises(InputError, match=r"a\.tar: twice in train; each shard belongs to one part, once"):
+        webdataset(tmp_path)
+
+
 def test_what_is_left_out_is_counted(tmp_path):
     link = tarfile.TarInfo("0099.png")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
@@ -201,6 +245,7 @@ def pair(level, label):
         ({"train": "s3://bucket/a.tar"}, "needs files of this machine"),
         ({"train": "SET/a-{000..012.tar"}, "its braces do not close"),
         ({"train": "SET/a-{0..99999999999}.tar"}, "more than 100,000 files"),
+        ({"train": "SET/a-{0.." + "9" * 5000 + "}.tar"}, "more than 100,000 files"),
         ({"train": "SET/a-" + "{0..9}" * 9}, "more than 100,000 files"),
         ({"train": "SET/train-{000000..000007}.tar"}, "2 of 8 files are not there, such as .*train-000006.tar"),
         ({"train": "SET/gone.tar"}, "gone.tar: no such file or folder"),
@@ -211,11 +256,18 @@ def pair(level, label):
         ({"streams": 0}, "streams=0: needs 1 or more"),
         ({"shuffle": -1}, "shuffle=-1: needs 1 or more"),
         ({"classes": ["a", "b"]}, "label 2: there are 2 classes, counted from 0"),
+        ({"train": ["a.tar", "b.tar"]}, "needs one path; several files are written with braces"),
+        ({"train": "SET/packed"}, r"packed: a\.tar\.gz is packed"),
+        ({"label": "."}, r"label=\.: use an ending such as cls"),
+        ({"label": "json"}, r"label=json: which field of it\? json\.FIELD"),
+        ({"image": "."}, r"image=\.: use an ending such as jpg"),
     ],
 )
 def test_nonsense_is_refused(tmp_path, settings, says):
     pattern = shard_set(tmp_path)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed" / "a.tar.gz").write_bytes(b"")
     given = {"train": pattern} | {key: at(value, tmp_path) for key, value in settings.items()}
     with pytest.raises(InputError, match=says):
         webdataset(**given)

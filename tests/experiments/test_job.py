@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from common import composed, tiny
-from supernet.experiments.job import from_table, prepare, random_cell
+from supernet.experiments.job import _DECIDE, _fingerprint, from_table, prepare, random_cell
 from torch import nn
 
 from supernet.estimation.scores import Measured
@@ -54,12 +54,18 @@ def test_each_step_reports_and_saves_under_its_name(images, tmp_path):
 
 
 def test_a_checkpoint_is_of_its_images_space_and_seed(images, tmp_path):
-    one, other = (job_of(images, tmp_path, f"seed={seed}", "space.nodes=2").template.fingerprint for seed in (1, 2))
+    job, second = (job_of(images, tmp_path, f"seed={seed}", "space.nodes=2") for seed in (1, 2))
+    one, other = job.template.fingerprint, second.template.fingerprint
     assert {name for name in one if one[name] != other[name]} == {"seed"}
     assert one["images"].startswith("90 training, 0 validation, 30 test (labels and pixels ")
     assert (one["space"], one["space.nodes"]) == ("darts", "2")
     assert not [name for name in one if name.startswith(("search.", "runtime."))]  # recipes are the loops' business
     assert not [name for name in one if name.endswith("path")]  # the images may move
+    places = ("path", "train", "valid", "test", "cache", "size")
+    settings = {"data": dict.fromkeys(places, "x"), **dict.fromkeys(("space", "retrain_valid", *_DECIDE))}
+    settings |= {"retrain": None, "strategy": {}, "limits": {}, "costs": {}, "seed": 0}
+    shards = _fingerprint(settings, job.space, job.data, job.task)
+    assert [name for name in shards if name.startswith("data.")] == ["data.size"]
 
 
 def test_random_cells_answer_the_space_and_are_numbered(images, tmp_path):

@@ -344,6 +344,13 @@ def test_nothing_is_fetched_unless_it_is_typed_again(tmp_path, monkeypatch):
     assert settings["data"]["download"] is True
 
 
+def test_paths_of_shards_are_meant_from_where_the_run_began(tmp_path):
+    began = resume.Start([], directory=tmp_path / "run", origin=tmp_path)
+    settings = {"data": {"train": "sh/{0..2}.tar", "valid": None, "test": "/t.tar"}, "table": None, "genotype": None}
+    made = resume.for_the_parts(settings, began)["data"]
+    assert made == {"train": f"{tmp_path}/sh/{{0..2}}.tar", "valid": None, "test": "/t.tar"}
+
+
 def test_no_pickle_is_read(supernet, tmp_path):
     (tmp_path / "config.pickle").write_bytes(pickle.dumps(1))
     code, printed = supernet(f"resume={record(tmp_path / 'run', '--experimental-rerun=config.pickle')}")

@@ -144,6 +144,18 @@ def cluster(folder: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("address", ["foo", "tls://127.0.0.1:1"])
+def test_an_address_that_is_none_is_one_line_after_which_python_ends(address):
+    pytest.importorskip("distributed")
+    code = (
+        f"from supernet.runtime.workers import Workers; list(Workers(2, 'dask', scheduler={address!r}).each(abs, [1]))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert ended.returncode == 1
+    assert f"InputError: scheduler={address}: cannot be reached" in ended.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
 def test_a_cluster_of_two_processes_answers_as_this_one(tmp_path, monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.delenv("DASK_SCHEDULER_ADDRESS", raising=False)
