@@ -37,6 +37,7 @@ from supernet.runtime.processes import Processes, is_loss, launched, together
 from supernet.runtime.text import quantity, shortened
 
 from .resume import AUTO
+from .sizes import check_shares
 
 FAULT = ".fault"
 LOCK = ".lock.processes"
@@ -142,6 +143,7 @@ def launch(count: int, part: Part) -> float | None:
         What the leader's job returned.
 
     Raises:
+        InputError: they are too many for a batch.
         Interrupted: after saving, where a signal asked for a stop.
         Ended: one of them made a mistake and has told of it.
         Lost: processes were lost more often than they may start again.
@@ -150,6 +152,7 @@ def launch(count: int, part: Part) -> float | None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    check_shares(part.settings, count)  # before a number that was mistyped fills the machine
     # Otherwise a restart is told the address of a process that is gone (pytorch#135712).
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     _silence("torch.distributed.elastic", "torch.multiprocessing")  # what is to be known is told here
@@ -203,7 +206,7 @@ def work(part: Part) -> Outcome:
         outcome = _outcome(part)
     finally:
         orphaned = os.getppid() != launcher  # the launcher was killed, and nobody waits for an answer
-        if orphaned and part.marks is not None and leads():
+        if orphaned and part.marks is not None:
             shutil.rmtree(part.marks, ignore_errors=True)
     if orphaned:
         sys.stdout.flush()

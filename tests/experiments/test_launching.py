@@ -176,7 +176,7 @@ def test_who_waits_for_others_is_ended_by_a_signal(tmp_path, as_rank, monkeypatc
     assert handlers == [signal.SIG_DFL, minded, minded, minded]
 
 
-def test_the_leader_removes_what_a_killed_launcher_has_left(tmp_path, monkeypatch):
+def test_processes_remove_what_a_killed_launcher_has_left(tmp_path, monkeypatch):
     marks, parents, codes = tmp_path / "marks", iter([7, 1]), []
     marks.mkdir()
     monkeypatch.setattr(os, "getppid", lambda: next(parents))
