@@ -155,6 +155,7 @@ def test_a_mistake_that_a_full_disk_kept_untold_is_the_commands(tmp_path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(launching, "_log", lambda *_: None)
     assert launching.work(part_of(tmp_path, full)) == launching.Outcome(1)
 
 
@@ -181,6 +182,7 @@ def test_processes_remove_what_a_killed_launcher_has_left(tmp_path, monkeypatch)
     marks.mkdir()
     monkeypatch.setattr(os, "getppid", lambda: next(parents))
     monkeypatch.setattr(os, "_exit", codes.append)
+    monkeypatch.setattr(launching, "_log", lambda *_: None)
     launching.work(replace(part_of(tmp_path, lambda *_, **__: 0.5), marks=marks))
     assert codes == [0]
     assert not marks.exists()
