@@ -168,7 +168,7 @@ def prepare(settings: dict[str, Any], directory: Path, interruption: Interruptio
         data = normalised(build(settings["data"], "data"), init)
     task = make_task(settings, data)
     settings, recipe, retrain_recipe, divided = _recipes(sizes.with_image_size(settings, data.shape), data)
-    _check_shares(processes, recipe, retrain_recipe)
+    sizes.check_shares(settings, processes.count)
     space = build(settings["space"], "space")  # in the size of the images, where it leaves that to them
     shape, outputs, seed = data.shape, task.outputs(data.classes), settings["seed"]
     resolved = resolve_stages(stages, space, recipe, shape, outputs)
@@ -230,17 +230,6 @@ def _settle(runtime: Mapping[str, Any], seed: int, processes: Processes) -> torc
     settle_numerics(runtime["deterministic"])
     seed_everything(_seed(seed))
     return device
-
-
-def _check_shares(processes: Processes, search: SearchRecipe, retrain: Recipe | None) -> None:
-    """Raises InputError where a batch is too small to be shared, before anything is computed."""
-    least = 2 * processes.count
-    for name, size in (("search", search.batch_size), ("retrain", least if retrain is None else retrain.batch_size)):
-        if processes.several and size < least:
-            raise InputError(
-                f"{name}.batch_size={size}: {processes.count} processes share a batch, and each needs 2 images; "
-                f"{least} or more, or fewer runtime.devices"
-            )
 
 
 def _recipes(settings: dict[str, Any], data: Data) -> tuple[dict[str, Any], SearchRecipe, Recipe | None, sizes.Parts]:

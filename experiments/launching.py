@@ -13,13 +13,14 @@ import logging
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -36,6 +37,7 @@ from supernet.runtime.processes import Processes, is_loss, launched, together
 from supernet.runtime.text import quantity, shortened
 
 from .resume import AUTO
+from .sizes import check_shares
 
 FAULT = ".fault"
 LOCK = ".lock.processes"
@@ -141,6 +143,7 @@ def launch(count: int, part: Part) -> float | None:
         What the leader's job returned.
 
     Raises:
+        InputError: they are too many for a batch.
         Interrupted: after saving, where a signal asked for a stop.
         Ended: one of them made a mistake and has told of it.
         Lost: processes were lost more often than they may start again.
@@ -149,6 +152,7 @@ def launch(count: int, part: Part) -> float | None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    check_shares(part.settings, count)  # before a number that was mistyped fills the machine
     # Otherwise a restart is told the address of a process that is gone (pytorch#135712).
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     _silence("torch.distributed.elastic", "torch.multiprocessing")  # what is to be known is told here
@@ -190,12 +194,27 @@ def launch(count: int, part: Part) -> float | None:
         marks.cleanup()
     if (code := max(outcome.code for outcome in outcomes.values())) > 128:
         raise Interrupted(code - 128)
+    if code:  # of a process that could not leave its mark, as on a full disk
+        raise Ended(code)
     return outcomes[0].value
 
 
 def work(part: Part) -> Outcome:
     """One of the processes that `launch` has started, from its beginning to its end."""
     launcher = os.getppid()
+    try:
+        outcome = _outcome(part)
+    finally:
+        orphaned = os.getppid() != launcher  # the launcher was killed, and nobody waits for an answer
+        if orphaned and part.marks is not None:
+            shutil.rmtree(part.marks, ignore_errors=True)
+    if orphaned:
+        sys.stdout.flush()
+        os._exit(outcome.code)
+    return outcome
+
+
+def _outcome(part: Part) -> Outcome:
     _log(part.directory, leads())
     if _fault(part) is not None:  # see `_end_all`
         return Outcome()
@@ -210,8 +229,6 @@ def work(part: Part) -> Outcome:
                 stack.enter_context(locked(part.directory, LOCK))
             return Outcome(value=take_part(part, interruption))
     except Interrupted as error:
-        if os.getppid() != launcher:  # it was killed, and nobody waits for an answer
-            os._exit(error.exit_code)
         return Outcome(error.exit_code)
     except Ended:
         return Outcome()
@@ -221,7 +238,8 @@ def work(part: Part) -> Outcome:
         code = part.tell(error)
         sys.stdout.flush()
         # The launcher reads it and ends all: the others wait for this process, and would for ever.
-        part.fault.write_text(f"{code} {int(isinstance(error, InputError))}")
+        with suppress(OSError):  # on a full disk; then the others lose this one, and its code is the answer
+            part.fault.write_text(f"{code} {int(isinstance(error, InputError))}")
         return Outcome(code)
 
 
@@ -234,7 +252,10 @@ def take_part(part: Part, interruption: Interruption) -> float | None:
     runtime = part.settings["runtime"]
     if leads():
         part.fault.unlink(missing_ok=True)  # of an earlier start
-    with together(runtime["compare_every"], runtime["synchronise_norms"]) as processes:
+    with ExitStack() as stack:
+        joining = together(runtime["compare_every"], runtime["synchronise_norms"])
+        with _reachable() if launched() and part.marks is None else nullcontext():
+            processes = stack.enter_context(joining)
         run = part.lead if processes.leads else part.follow
         _tell_restart(processes)
         try:
@@ -245,6 +266,20 @@ def take_part(part: Part, interruption: Interruption) -> float | None:
             if processes.several and _another_tells(error, part.fault):
                 raise Ended from None
             raise
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    """Within it a signal ends this process at once: it waits for others that may never come, and has begun nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _another_tells(error: Exception, mark: Path) -> bool:

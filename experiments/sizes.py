@@ -10,6 +10,7 @@ import torch
 
 from supernet.data.dataset import Data
 from supernet.data.splits import hold_out, search_halves
+from supernet.runtime.errors import InputError
 from supernet.search.recipe import SearchRecipe
 from supernet.training.lengths import batch_size_for
 
@@ -56,6 +57,24 @@ def with_batches(settings: Mapping[str, Any], data: Data, divided: Parts | None 
             least = node.get("least_steps", 0)  # as it was given: its kind is checked where the recipe is made
             made[key] = {**node, "batch_size": batch_size_for(count, least if isinstance(least, int) else 0)}
     return made
+
+
+def check_shares(settings: Mapping[str, Any], processes: int) -> None:
+    """Raises InputError where so many processes cannot share the batches, of which each needs 2 images.
+
+    A batch that is left to the data counts with the most that it can be. So it can be asked before the data are read,
+    and before any process starts.
+    """
+    least = 2 * processes
+    for name in ("retrain",) if settings.get("genotype") else ("search", "retrain"):
+        node = settings.get(name)
+        size = node.get("batch_size", least) if isinstance(node, Mapping) else least
+        most = batch_size_for(least, 0) if size is None else size
+        if processes > 1 and isinstance(most, int) and most < least:
+            raise InputError(
+                f"{name}.batch_size={'null, up to ' if size is None else ''}{most}: {processes} processes share a "
+                f"batch, and each needs 2 images; {least} or more, or fewer runtime.devices"
+            )
 
 
 def with_image_size(settings: Mapping[str, Any], shape: Sequence[int]) -> dict[str, Any]:

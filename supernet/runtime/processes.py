@@ -29,9 +29,12 @@ from torch import Tensor
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.seeding import random_states
+from supernet.runtime.text import shortened
 
 Value = TypeVar("Value")
 _LOST = re.compile(r"gloo|NCCL|[Cc]onnection (was )?(closed|reset|refused)|Broken pipe|[Ss]ocket")
+_UNSET = "; torchrun sets it, and unset RANK is for a process alone"
+_DIGITS = 10  # more than any of a launcher's numbers has
 _PATIENCE = timedelta(minutes=30)  # for a process that is alive and does not answer
 
 
@@ -406,8 +409,12 @@ def is_loss(error: BaseException) -> bool:
 
 
 def launched() -> bool:
-    """Whether a launcher such as torchrun has started this process as one of several."""
-    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    """Whether a launcher such as torchrun has started this process as one of several.
+
+    Raises:
+        InputError: what it says of their number is none.
+    """
+    return "RANK" in os.environ and _said("WORLD_SIZE", 1) > 1
 
 
 @contextmanager
@@ -424,7 +431,7 @@ def together(every: int = 100, synchronised: bool = False) -> Iterator[Processes
         The processes, for `Run`, `supernet.search` and `supernet.retrain`.
 
     Raises:
-        InputError: a number is out of its range.
+        InputError: a number is out of its range, or the launcher's variables do not say where the processes meet.
 
     Example:
         >>> with together() as processes:
@@ -434,12 +441,32 @@ def together(every: int = 100, synchronised: bool = False) -> Iterator[Processes
     if not launched():
         yield Processes(every=every, synchronised=synchronised)
         return
-    _see_one_gpu(int(os.environ.get("LOCAL_RANK", "0")))
+    _check_launcher()
+    _see_one_gpu(_said("LOCAL_RANK", 0))
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), every, synchronised)
     finally:
         dist.destroy_process_group()
+
+
+def _check_launcher() -> None:
+    """Raises InputError where the processes would wait for one that cannot come, or not know where to meet."""
+    rank, count = _said("RANK"), _said("WORLD_SIZE")
+    if rank >= count:
+        raise InputError(f"RANK={rank}: of WORLD_SIZE={count} processes, whose ranks are 0 to {count - 1}{_UNSET}")
+    if not os.environ.get("MASTER_ADDR"):
+        raise InputError(f"MASTER_ADDR: is not set; RANK and WORLD_SIZE say that there are {count} processes{_UNSET}")
+    if not 0 < (port := _said("MASTER_PORT")) < 1 << 16:
+        raise InputError(f"MASTER_PORT={port}: ports have the numbers from 1 to {(1 << 16) - 1}{_UNSET}")
+
+
+def _said(name: str, default: int | None = None) -> int:
+    """A number in the launcher's variables of the environment."""
+    value = os.environ.get(name, "" if default is None else str(default))
+    if not (value.isascii() and value.isdecimal() and len(value) < _DIGITS):
+        raise InputError(f"{name}={shortened(value)}: needs a whole number{_UNSET}")
+    return int(value)
 
 
 def _see_one_gpu(local: int) -> None:

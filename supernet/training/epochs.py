@@ -24,7 +24,9 @@ from torch import nn
 from supernet.data.batches import Source, steps_per_epoch
 from supernet.runtime.autosave import Autosave, check_progress
 from supernet.runtime.checkpoint import Stateful
+from supernet.runtime.errors import InputError
 from supernet.runtime.run import Run
+from supernet.runtime.text import quantity
 from supernet.training.fine_tuning import FineTuning
 from supernet.training.meters import Averages, Meter, check_finite
 from supernet.training.schedules import Schedule
@@ -145,6 +147,12 @@ class Epochs:
         return {"meter": self.meter.state_dict(), "step": self.step, "epoch": self.epoch}
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
-        check_progress(state["step"], state["epoch"], self.per_epoch, self.epochs)
+        count = quantity(self._run.processes.count, "process", "processes")
+        try:
+            check_progress(state["step"], state["epoch"], self.per_epoch, self.epochs)
+        except InputError as error:  # what is left of a pass is a step where all processes get two of its images
+            raise InputError(
+                f"{error} in {count}; take as many as it was begun in, if that is another number"
+            ) from None
         self.meter.load_state_dict(state["meter"])
         self.step, self.epoch = state["step"], state["epoch"]

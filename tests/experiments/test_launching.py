@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -140,6 +142,50 @@ def test_a_fault_that_a_process_has_left_is_the_commands(tmp_path):
     part.fault.write_text("2 1")
     with pytest.raises(launching.Mistaken):
         launching._raise_fault(part)
+
+
+def test_a_mistake_that_a_full_disk_kept_untold_is_the_commands(tmp_path, monkeypatch):
+    outcomes = {0: launching.Outcome(), 1: launching.Outcome(2)}
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", lambda *_: lambda _: outcomes)
+    with pytest.raises(launching.Ended) as ended:
+        launching.launch(2, part_of(tmp_path, None))
+    assert ended.value.code == 2
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(launching, "_log", lambda *_: None)
+    assert launching.work(part_of(tmp_path, full)) == launching.Outcome(1)
+
+
+def test_who_waits_for_others_is_ended_by_a_signal(tmp_path, as_rank, monkeypatch):
+    as_rank(0)
+    handlers = []
+
+    @contextmanager
+    def together(*_):
+        handlers.append(signal.getsignal(signal.SIGTERM))
+        yield ALONE
+
+    monkeypatch.setattr(launching, "together", together)
+    part = part_of(tmp_path, lambda *_, **__: handlers.append(signal.getsignal(signal.SIGTERM)))
+    with Interruption() as interruption:
+        launching.take_part(part, interruption)
+        launching.take_part(replace(part, marks=tmp_path), interruption)  # its launcher minds them
+        minded = signal.getsignal(signal.SIGTERM)
+    assert handlers == [signal.SIG_DFL, minded, minded, minded]
+
+
+def test_processes_remove_what_a_killed_launcher_has_left(tmp_path, monkeypatch):
+    marks, parents, codes = tmp_path / "marks", iter([7, 1]), []
+    marks.mkdir()
+    monkeypatch.setattr(os, "getppid", lambda: next(parents))
+    monkeypatch.setattr(os, "_exit", codes.append)
+    monkeypatch.setattr(launching, "_log", lambda *_: None)
+    launching.work(replace(part_of(tmp_path, lambda *_, **__: 0.5), marks=marks))
+    assert codes == [0]
+    assert not marks.exists()
 
 
 WORDS = ["experiment=quick", "runtime.devices=2", "runtime.device=cpu", "runtime.save_seconds=0.5", "baseline.random=0"]

@@ -9,6 +9,7 @@ from PIL import Image
 from supernet.experiments.job import prepare
 from supernet.experiments.retraining import balanced
 from supernet.experiments.searching import check_search
+from supernet.experiments.sizes import check_shares
 
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interruption
@@ -132,3 +133,26 @@ def test_a_mobile_space_has_the_strides_for_the_images(tmp_path, words, side, st
 
 def test_other_spaces_have_no_image_size(tmp_path):
     assert "image_size" not in job_of(tmp_path, "experiment=quick").settings["space"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "processes", "line"),
+    [
+        (
+            {"search": {"batch_size": 7}, "retrain": None},
+            4,
+            r"search\.batch_size=7: 4 processes share a batch, and each",
+        ),
+        ({"search": {"batch_size": 9}, "retrain": {"batch_size": 3}}, 2, r"retrain\.batch_size=3: 2 processes"),
+        ({"search": {"batch_size": None}, "retrain": None}, 40, r"search\.batch_size=null, up to 64: 40 processes"),
+        ({"search": {"batch_size": None}, "retrain": {"batch_size": 80}}, 32, ""),
+        ({"search": {"batch_size": 4}, "retrain": {"batch_size": 80}, "genotype": "darts_v2"}, 40, ""),
+        ({"search": {"batch_size": 1}, "retrain": None}, 1, ""),
+    ],
+)
+def test_more_processes_than_a_batch_has_images_for_are_refused_before_they_start(settings, processes, line):
+    if not line:
+        check_shares(settings, processes)
+        return
+    with pytest.raises(InputError, match=line):
+        check_shares(settings, processes)

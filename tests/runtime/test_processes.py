@@ -147,6 +147,25 @@ def test_without_a_launcher_a_process_is_alone(monkeypatch):
         assert not processes.several
 
 
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"WORLD_SIZE": "many"}, "WORLD_SIZE=many: needs a whole number; torchrun sets it, and unset RANK is for a"),
+        ({"RANK": "x"}, "RANK=x: needs a whole number"),
+        ({"RANK": "5"}, "RANK=5: of WORLD_SIZE=2 processes, whose ranks are 0 to 1"),
+        ({"MASTER_ADDR": ""}, "MASTER_ADDR: is not set; RANK and WORLD_SIZE say that there are 2 processes"),
+        ({"MASTER_PORT": ""}, "MASTER_PORT=: needs a whole number"),
+        ({"MASTER_PORT": "70000"}, "MASTER_PORT=70000: ports have the numbers from 1 to 65535"),
+    ],
+)
+def test_what_a_launcher_cannot_have_said_is_a_line_and_not_a_wait(changes, line, monkeypatch):
+    said = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511", **changes}
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=line), together():
+        pass
+
+
 def test_each_process_sees_the_gpu_that_is_its_own(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     module._see_one_gpu(1)

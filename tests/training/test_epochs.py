@@ -11,6 +11,7 @@ from torch import nn
 from supernet.data.batches import Resident
 from supernet.runtime.errors import InputError
 from supernet.runtime.interrupt import Interrupted, Interruption
+from supernet.runtime.processes import Processes
 from supernet.runtime.report import Silent
 from supernet.runtime.run import Run
 from supernet.training.epochs import Epochs
@@ -185,6 +186,18 @@ def test_a_state_that_no_loop_can_be_in_is_refused(state):
     with pytest.raises(InputError, match="3 epochs of 3 steps"):
         epochs.load_state_dict({**epochs.state_dict(), **state})
     assert (epochs.step, epochs.epoch) == (0, 0)
+
+
+def test_epochs_of_another_number_of_processes_are_refused_with_the_way_out():
+    """Two images are left of a pass: a step for one process, and none for two."""
+    alone = Epochs(network(), SOURCE, Settings(), Run(), name="loop")
+    two = Epochs(network(), SOURCE, Settings(), Run(processes=Processes(0, 2)), name="loop")
+    assert (alone.per_epoch, two.per_epoch) == (3, 2)
+    state = {**alone.state_dict(), "step": 8, "epoch": 2}
+    alone.load_state_dict(state)
+    line = "step 8, epoch 2; this run has 3 epochs of 2 steps in 2 processes; take as many as it was begun in"
+    with pytest.raises(InputError, match=line):
+        two.load_state_dict(state)
 
 
 def test_speed_and_time_left_are_those_of_the_last_epoch(monkeypatch):
