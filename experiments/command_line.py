@@ -31,6 +31,7 @@ _FOLDER = ("--config-dir", "-cd")
 _ELSEWHERE = ("--shell-completion", "-sc", "--hydra-help", "--config-path", "-cp", "--config-name", "-cn")
 _TAKES = (*_FOLDER, *_ELSEWHERE[3:], "--cfg", "-c", "--package", "-p", "--experimental-rerun", "--info", "-i")
 _BARE = (*_ELSEWHERE[:3], "--help", "-h", "--version", "--resolve", "--run", "-r", "--multirun", "-m")
+_ONE_OF = (("--run", "-r"), ("--multirun", "-m"), ("--cfg", "-c"), ("--info", "-i"), ("--shell-completion", "-sc"))
 _DIRECTORIES = ("hydra.run.dir", "hydra.sweep.dir")
 AS_THEY_ARE = (
     *("data.path", "data.root", "data.source", "data.groups", "data.train", "data.valid"),
@@ -42,6 +43,7 @@ LAPTOP = "experiment=laptop"
 _NO_SUCH = re.compile(r"Could not override '([^']+)'\.: Key '([^']*)' (?:is )?not in ")
 _SETTINGS = {f.name for f in fields(Config)}
 LAUNCHER = "hydra/launcher"
+_NO_LAUNCHER = re.compile(f"In '[^']*': Could not find '{LAUNCHER}/([^']*)'")
 _PLUGINS = {  # what runs a sweep's jobs -> the name of Hydra's plugin for it, and its package
     "processes": ("joblib", "hydra_joblib_launcher"),
     "slurm": ("submitit_slurm", "hydra_submitit_launcher"),
@@ -55,6 +57,7 @@ def prepared(given: Sequence[str]) -> list[str]:
     """Returns the words so that Hydra can read them. Raises InputError at an unknown flag or name, with the nearest."""
     if list(given) in (["help"], ["--help"], ["-h"]):
         return ["--help"]
+    _check_together(given)
     plain, made, folders = [], [], []
     sweeping = any(word in ("-m", "--multirun") for word in given)
     words = iter(given)
@@ -70,6 +73,8 @@ def prepared(given: Sequence[str]) -> list[str]:
                     raise InputError(f"{flag} {value}: no such folder")
                 folders.append(Path(value))
         else:
+            if word.lstrip("+~").startswith("hydra/"):
+                _check_hydras_group(word)
             word = _launcher_named(word) if word.startswith(f"{LAUNCHER}=") else word
             meant = [word] if word.startswith("resume=") else _model_named(word, sweeping, tuple(folders))
             plain += [each if each.startswith("resume=") else readable(each, sweeping) for each in meant]
@@ -84,6 +89,23 @@ def prepared(given: Sequence[str]) -> list[str]:
     if not resumed and not elsewhere:
         check_names(plain, tuple(folders))
     return made
+
+
+def _check_together(words: Sequence[str]) -> None:
+    """Refuses flags of which Hydra does one thing or the other."""
+    flags = {word.partition("=")[0] for word in words if word.startswith("-")}
+    asked = [next(flag for flag in names if flag in flags) for names in _ONE_OF if flags & {*names}]
+    if len(asked) > 1:
+        raise InputError(f"{asked[0]} and {asked[1]}: only one of them at a time")
+
+
+def _check_hydras_group(word: str) -> None:
+    """Refuses a group of Hydra's own without the name of an option."""
+    override = parse(word)
+    if override is None or word.startswith("~") or override.is_sweep_override():
+        return  # Hydra says so in its own words
+    if not isinstance(override.value(), str | list):
+        raise InputError(f"{word}: needs the name of an option")
 
 
 def _launcher_named(word: str) -> str:
@@ -165,6 +187,8 @@ def told(error: HydraException | OmegaConfBaseException) -> str:
     """
     lines = [str(each).strip().partition("\n")[0] for each in (error, error.__cause__) if each is not None]
     line = ": ".join(dict.fromkeys(lines))
+    if launcher := _NO_LAUNCHER.match(line):
+        return f"{LAUNCHER}={launcher[1]}: no such option; known: basic, {', '.join(_PLUGINS)}"
     unknown = _NO_SUCH.match(line)
     if unknown is None:
         return line

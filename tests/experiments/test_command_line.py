@@ -89,6 +89,9 @@ def test_other_values_with_letters_that_hydra_lacks():
         (["protocol.search.epochs=3"], "protocol has no settings of its own; supernet --cfg job shows those"),
         (["candidats=seven"], "did you mean candidates"),
         (["--config-dir", "absent"], "--config-dir absent: no such folder"),
+        (["-m", "seed=1,2", "--cfg", "job"], "-m and --cfg: only one of them at a time"),
+        (["--cfg=job", "-i", "all"], "--cfg and -i: only one of them at a time"),
+        (["hydra/launcher=null"], "hydra/launcher=null: needs the name of an option"),
         (["--config-dir=" + "x" * 300, "search.epochs=1"], "no such folder"),
         (["operations_of=seven"], "no such setting"),
     ],
@@ -149,10 +152,11 @@ def test_what_is_there_passes(tmp_path):
         "data.path=x",
         "+data.more=1",
     ]
-    given += ["search.epochs=1,2", "retrain.network.darts.cells=3", "optimizer.lr=1", "~table", "--cfg", "job"]
+    given += ["search.epochs=1,2", "retrain.network.darts.cells=3", "optimizer.lr=1", "~table", "--package", "x"]
     assert prepared(given) == given
     assert prepared(["help"]) == prepared(["-h"]) == ["--help"]
     assert prepared(["resume=a (1)"]) == ["resume=a (1)"]
+    assert prepared(["--cfg", "job", "seed=1"]) == ["--cfg", "job", "seed=1"]
 
 
 @pytest.mark.parametrize(
@@ -202,3 +206,8 @@ def test_an_unknown_key_of_a_value_is_named():
     error = ConfigCompositionException("Could not override 'retrain.network.darts'.")
     error.__cause__ = OmegaConfBaseException("Key 'nodes' is not in struct\n    full_key: retrain.network.darts.nodes")
     assert told(error) == "retrain.network.darts.nodes: no such setting; supernet --cfg job shows them"
+
+
+def test_a_launcher_that_there_is_not_is_told_with_those_that_there_are():
+    error = ConfigCompositionException("In 'hydra/config': Could not find 'hydra/launcher/joblb'\n\nAvailable: ...")
+    assert told(error) == "hydra/launcher=joblb: no such option; known: basic, processes, slurm, slurm_local"
