@@ -148,16 +148,16 @@ SCORES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCORES)
 def test_two_workers_find_what_one_finds(name, tmp_path):
-    before = torch.get_rng_state()
     found, states = [], []
     for count in (1, 2):
-        run, rows = Run(checkpoint=tmp_path / f"{count}.pt"), tmp_path / f"{count}.csv"
+        run, rows, score = Run(checkpoint=tmp_path / f"{count}.pt"), tmp_path / f"{count}.csv", SCORES[name]()
         explorer = SposEvolution(candidates_of(SPACE), population=6, parents=2, mutants=3, crossovers=2)
-        found.append(explore(explorer, SCORES[name](), Budget(14), run=run, rows=rows, workers=Workers(count)))
+        before = torch.get_rng_state()
+        found.append(explore(explorer, score, Budget(14), run=run, rows=rows, workers=Workers(count)))
+        assert torch.equal(torch.get_rng_state(), before)
         states.append(explorer.state_dict())
     assert rows_of(found[0]) == rows_of(found[1])
     assert states[0] == states[1]
-    assert torch.equal(torch.get_rng_state(), before)
     kept = [torch.load(tmp_path / f"{count}.pt")["parts"]["explorer"] for count in (1, 2)]
     assert kept[0] == kept[1]
 
