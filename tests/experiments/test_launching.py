@@ -218,14 +218,18 @@ def undisturbed(tmp_path_factory) -> Path:
     return folder
 
 
+def wait_for_a_checkpoint(folder):
+    limit = time.monotonic() + 100
+    while not (folder / "checkpoints" / "search.pt").exists() and time.monotonic() < limit:
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found by Linux's /proc")
 def test_a_lost_process_starts_all_again_and_the_end_is_the_same(undisturbed, tmp_path):
     folder = tmp_path / "run"
     process = started(folder)
-    limit = time.monotonic() + 100
-    while not (folder / "checkpoints" / "search.pt").exists() and time.monotonic() < limit:
-        time.sleep(0.05)
+    wait_for_a_checkpoint(folder)
     os.kill(ranks(process.pid)[1], signal.SIGKILL)
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
@@ -257,9 +261,7 @@ def test_a_mistake_ends_all_processes_with_a_line(tmp_path, words, line):
 def test_a_signal_to_the_launcher_saves_and_the_run_goes_on(undisturbed, tmp_path):
     folder = tmp_path / "run"
     process = started(folder)
-    limit = time.monotonic() + 100
-    while not (folder / "checkpoints" / "search.pt").exists() and time.monotonic() < limit:
-        time.sleep(0.05)
+    wait_for_a_checkpoint(folder)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=100)
     assert process.returncode == Interrupted(signal.SIGTERM).exit_code, output
