@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from supernet.runtime.processes import Processes
+from supernet.runtime.processes import Processes, by_kind
 
 Value = TypeVar("Value")
 ARCHITECT, WEIGHTS, OUTPUTS, NORMS, HOSTS = (
@@ -74,14 +74,14 @@ class Rehearsal(Processes):
         """Counts, and copies as a reduction does."""
         if not self.several or not tensors:
             return list(tensors)
-        for group in _by_kind(tensors):
+        for group in by_kind(tensors):
             self._flat(ARCHITECT, group)
         return [tensor.clone() for tensor in tensors]
 
     @torch.no_grad()
     def average_(self, tensors: Sequence[Tensor]) -> None:
         """Counts, and copies as a reduction does."""
-        for group in _by_kind(tensors) if self.several else ():
+        for group in by_kind(tensors) if self.several else ():
             parts = self._flat(WEIGHTS, group).split([tensor.numel() for tensor in group])
             torch._foreach_copy_(group, [part.view_as(t) for part, t in zip(parts, group, strict=True)])
 
@@ -126,13 +126,6 @@ class Rehearsal(Processes):
 
 def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
-
-
-def _by_kind(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
-    kinds: dict[Any, list[Tensor]] = {}
-    for tensor in tensors:
-        kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor)
-    return list(kinds.values())
 
 
 class _Stack(torch.autograd.Function):

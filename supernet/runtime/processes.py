@@ -130,7 +130,7 @@ class Processes:
         """
         if not self.several:
             return
-        for group in _by_kind(tensors):
+        for group in by_kind(tensors):
             flat = _mean_of(group)
             torch._foreach_copy_(group, [part.view_as(t) for part, t in _parts(flat, group)])
 
@@ -297,7 +297,8 @@ def _digests(value: Any, name: str = "") -> dict[str, bytes]:
     return found
 
 
-def _by_kind(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+def by_kind(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Groups tensors that one flat tensor can hold: of one type, on one device."""
     kinds: dict[Any, list[Tensor]] = {}
     for tensor in tensors:
         kinds.setdefault(_kind(tensor), []).append(tensor)
@@ -321,7 +322,7 @@ class _Mean(torch.autograd.Function):
     @staticmethod
     def forward(*tensors: Tensor) -> tuple[Tensor, ...]:
         means = list(tensors)
-        for group in _by_kind(tensors):
+        for group in by_kind(tensors):
             places = [i for i, tensor in enumerate(tensors) if _kind(tensor) == _kind(group[0])]
             for place, (part, tensor) in zip(places, _parts(_mean_of(group), group), strict=True):
                 means[place] = part.view(tensor.shape).clone()
